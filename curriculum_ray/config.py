@@ -1,0 +1,133 @@
+"""Settings: frozen pydantic models, safe YAML, `key.path=value` overrides, and errors of one clear line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+__all__ = ["ConfigError", "Spec", "apply_overrides", "flatten", "load_yaml", "parse"]
+
+
+class ConfigError(ValueError):
+    """Bad input from a user: one line with the rule, the value, and the file and key it came from.
+
+    Command-line programs print it and exit with code 2.
+    """
+
+
+class Spec(pydantic.BaseModel):
+    """Base of all settings: immutable, keyword-only, unknown keys refused, field docstrings kept as help."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice, and reads 1e-3 as a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads `1e-3` as a string; everybody who writes a learning rate means the number.
+_UniqueKeyLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return _UniqueKeyLoader(text).get_single_data()
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source} is not readable YAML: {reason}") from None
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping from `path`; anything else raises `ConfigError`."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    data = _yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, but holds {type(data).__name__}")
+    return data
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `data` with each `key.path=value` set; the value is read as YAML."""
+    result = _copy(data)
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not separator or not all(keys):
+            raise ConfigError(f"--set takes key.path=value, but got {override!r}")
+        node = result
+        for key in keys[:-1]:
+            child = node.setdefault(key, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set {override}: {key!r} holds the value {child!r}, not a group of keys")
+            node = child
+        node[keys[-1]] = _yaml(text, f"--set {override}")
+    return result
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into one level with dotted keys, e.g. {"clusters.count": 20}."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def parse(cls: type[SpecT], data: Any, source: str) -> SpecT:
+    """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming `source`, key and value."""
+    try:
+        return cls.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{source}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: pydantic.ValidationError) -> str:
+    faults = error.errors(include_url=False)
+    fault = faults[0]
+    key = ".".join(str(part) for part in fault["loc"]) or "the whole"
+    value = fault.get("input")
+    if fault["type"] == "extra_forbidden":
+        line = f"{key} is not a known key (its value is {value!r})"
+    elif fault["type"] == "missing":
+        line = f"{key} is required but missing"
+    elif fault["type"] == "value_error":
+        line = f"{key}: {fault['ctx']['error']}"
+    else:
+        line = f"{key} {fault['msg'].replace('Input should be', 'must be')}, but got {value!r}"
+    more = len(faults) - 1
+    return line + (f" (and {more} more)" if more else "")
