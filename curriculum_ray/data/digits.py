@@ -1,0 +1,42 @@
+"""The 1,797 handwritten 8×8 digits that scikit-learn ships: real images without a download."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.data.images import ImageData
+
+__all__ = ["digits_split", "load_digits"]
+
+
+def load_digits() -> ImageData:
+    """All 1,797 digits, shape (1797, 1, 8, 8), ink counts 0 .. 16 mapped to [-1, 1], labels 0 .. 9."""
+    from sklearn.datasets import load_digits as load
+
+    images, labels = load(return_X_y=True)
+    pixels = torch.from_numpy(images).to(torch.float32).reshape(-1, 1, 8, 8)
+    return ImageData(
+        name="digits",
+        images=pixels / 8 - 1,
+        labels=torch.from_numpy(labels).long(),
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+
+
+def digits_split() -> tuple[Tensor, Tensor]:
+    """Indices (long, ascending) of a fixed stratified split of the digits: about 80% train, 20% held out.
+
+    Only the feature extractor is trained on it; diffusion models see all digits.
+    """
+    import numpy
+
+    # The stream of RandomState is frozen by NumPy's compatibility policy (NEP 19): the split never changes.
+    order = torch.from_numpy(numpy.random.RandomState(0).permutation(1797))
+    labels = load_digits().labels
+    assert labels is not None
+    held_out = torch.cat(
+        [mine[: round(len(mine) / 5)] for mine in (order[labels[order] == k] for k in range(10))]
+    )
+    is_held_out = torch.zeros(1797, dtype=torch.bool).index_fill(0, held_out, True)
+    return (~is_held_out).nonzero().flatten(), is_held_out.nonzero().flatten()
