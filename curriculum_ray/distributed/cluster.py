@@ -1,0 +1,77 @@
+"""Connecting to Ray: the cluster that RAY_ADDRESS names, or this machine's own cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.board import NAMESPACE
+from curriculum_ray.distributed.slots import ResourceSpec
+
+__all__ = ["available_cpus", "check_resources", "connected"]
+
+# Each has a measured reason. Ray Train polls its workers every 2 s by default, and every checkpoint report waits for
+# a poll. Tune's own signal handler and log writers are replaced by this project's. Statistics of use stay at home.
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+
+
+def available_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_resources(runs: int, resources: ResourceSpec, cluster: dict[str, float] | None = None) -> None:
+    """Refuse, in one line, `runs` runs at a time that do not fit into `cluster` (default: this machine)."""
+    import torch
+
+    if cluster is None:
+        if os.environ.get("RAY_ADDRESS"):
+            return
+        gpus = torch.cuda.device_count() if resources.use_gpu else 0
+        cluster = {"CPU": float(available_cpus()), "GPU": float(gpus)}
+    for kind, each in resources.per_worker.items():
+        needed, there = runs * resources.num_workers * each, cluster.get(kind, 0.0)
+        if needed > there + 1e-6:
+            share = f"{runs} at a time x " if runs > 1 else ""
+            raise ConfigError(
+                f"{needed:g} {kind}s are needed ({share}{resources.num_workers} workers x {each:g}), "
+                f"but {there:g} are there: lower --num-workers{' or --concurrent' if runs > 1 else ''}"
+            )
+
+
+@contextmanager
+def connected(runs: int, resources: ResourceSpec) -> Iterator[None]:
+    """A connection to Ray with room for `runs` runs at a time; shut down at the end.
+
+    Without RAY_ADDRESS a local Ray is started, and it ends with this process.
+    """
+    check_resources(runs, resources)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS")
+    own = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="error", **own
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
+        raise ConfigError(f"cannot reach or start {where}: {str(error).splitlines()[0]}") from None
+    try:
+        check_resources(runs, resources, ray.cluster_resources())
+        yield
+    finally:
+        ray.shutdown()

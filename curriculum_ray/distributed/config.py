@@ -1,0 +1,20 @@
+"""Settings of a whole run: training and how its result is evaluated."""
+
+from __future__ import annotations
+
+from curriculum_ray.evaluation import EvaluationSpec
+from curriculum_ray.training.config import TrainConfig
+
+__all__ = ["RunConfig"]
+
+
+class RunConfig(TrainConfig):
+    """A training run and its evaluation; what `config.yaml` in a run's folder holds."""
+
+    evaluation: EvaluationSpec | None = EvaluationSpec()
+    """The evaluation at the end, or null for none."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """The part that determines the weights."""
+        return TrainConfig.model_validate(self.model_dump(exclude={"evaluation"}))

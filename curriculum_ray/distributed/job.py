@@ -1,0 +1,173 @@
+"""One training run inside a Ray Train worker: resume, train, evaluate, and leave its results in its folder."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.data import DataSpec, ImageData, load_data
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare, save_grid
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.loop import Progress, Trainer, World
+
+__all__ = ["cached_data", "cached_evaluator", "run_job", "write_files"]
+
+Report = Callable[[dict[str, Any]], bool]
+"""Tells the board about progress; returns whether the run should stop."""
+Announce = Callable[[Path, dict[str, Any]], None]
+"""Tells Ray Train, on every rank, that a checkpoint stands at a path."""
+
+
+@functools.lru_cache(maxsize=4)
+def _data(spec: str) -> ImageData:
+    return load_data(DataSpec.model_validate_json(spec))
+
+
+def cached_data(spec: DataSpec) -> ImageData:
+    """Load a data set once a process."""
+    return _data(spec.model_dump_json())
+
+
+@functools.lru_cache(maxsize=4)
+def _evaluator(spec: str, data: str) -> Evaluator:
+    return prepare(EvaluationSpec.model_validate_json(spec), _data(data))
+
+
+def cached_evaluator(spec: EvaluationSpec, data: DataSpec) -> Evaluator:
+    """Prepare an evaluation (weights, reference statistics) once a process."""
+    return _evaluator(spec.model_dump_json(), data.model_dump_json())
+
+
+def run_job(job: dict[str, Any], world: World, report: Report, announce: Announce) -> dict[str, Any] | None:
+    """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped.
+
+    `job` holds "key", "config" (a RunConfig as JSON), "folder" (where results go), "checkpoints" (where this run's
+    checkpoints are written) and "resume_from" (folders that are searched for them).
+    """
+    start = time.perf_counter()
+    config = parse(RunConfig, job["config"], f"run {job['key']}")
+    data = cached_data(config.data)
+    evaluator = None if config.evaluation is None else cached_evaluator(config.evaluation, config.data)
+    trainer = Trainer(config.train, data, world)
+    resumed_at = _resume(trainer, job)
+    folder = Path(job["folder"])
+    lead = world.rank == 0
+    log = folder / "metrics.jsonl"
+    if lead:
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut_log(log, resumed_at)
+        write_files(folder, config)
+    last: dict[str, Any] = {}
+
+    def on_log(progress: Progress) -> bool:
+        last.update(
+            images=progress.images,
+            loss=progress.loss,
+            stage=progress.stage,
+            num_stages=progress.num_stages,
+            images_per_second=progress.images_per_second,
+        )
+        if not lead:
+            return False
+        with open(log, "a") as file:
+            file.write(json.dumps(last) + "\n")
+        return report({**last, "total_images": config.total_images, "snapshot": dict(progress.snapshot)})
+
+    def on_checkpoint(trainer: Trainer) -> None:
+        path = Path(job["checkpoints"]) / checkpoints.checkpoint_name(job["key"], trainer.images)
+        state = trainer.checkpoint()
+        if lead:
+            checkpoints.write(path, state)
+        announce(path, dict(last))
+        if lead:
+            checkpoints.prune(job["checkpoints"], job["key"], config.checkpoint.keep)
+
+    if not trainer.run(on_log=on_log, on_checkpoint=on_checkpoint):
+        on_checkpoint(trainer)
+        return None
+    final = folder / checkpoints.checkpoint_name(job["key"], trainer.images)
+    state = trainer.checkpoint()
+    result = None
+    if lead:
+        checkpoints.write(final, state)
+        result = _results(trainer, evaluator, folder)
+        result.update(
+            images=trainer.images,
+            resumed_at=resumed_at,
+            checkpoint=str(final),
+            loss=last.get("loss"),
+            seconds=time.perf_counter() - start,
+        )
+        (folder / "result.json").write_text(json.dumps(result, indent=1))
+    if folder == Path(job["checkpoints"]):
+        announce(final, dict(last))
+    if lead:
+        for root in job["resume_from"]:
+            if Path(root) != folder:
+                checkpoints.prune(root, job["key"], 0)
+        checkpoints.prune(folder, job["key"], config.checkpoint.keep)
+    return result
+
+
+def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
+    """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
+    found = [path for root in job["resume_from"] for path in checkpoints.find_checkpoints(root, job["key"])]
+    for path in sorted(found, key=lambda path: path.name, reverse=True):
+        try:
+            state = checkpoints.read(path)
+        except ConfigError as error:
+            print(f"skipped: {error}", flush=True)
+            continue
+        trainer.restore(state)
+        return trainer.images
+    return 0
+
+
+def _cut_log(log: Path, images: int) -> None:
+    """Drop the lines that an interrupted attempt wrote after the checkpoint it resumes from."""
+    if log.exists():
+        lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["images"] <= images]
+        log.write_text("".join(line + "\n" for line in kept))
+
+
+def write_files(folder: Path, config: RunConfig) -> None:
+    """Write config.yaml and schedule.yaml, which reproduce the run."""
+    import yaml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    (folder / "config.yaml").write_text(text)
+    config.schedule.to_file(folder / "schedule.yaml")
+
+
+def _results(trainer: Trainer, evaluator: Evaluator | None, folder: Path) -> dict[str, Any]:
+    """Evaluate the average of the weights, and write the sample grid and what was really sampled."""
+    result: dict[str, Any] = {"stage_starts": trainer.stage_starts, "num_stages": trainer.sampler.num_stages}
+    (folder / "sampled_timesteps.json").write_text(json.dumps({**trainer.histogram.as_json(), **result}))
+    if evaluator is not None:
+        model = trainer.ema.model if evaluator.spec.ema else trainer.model
+        metrics, samples = evaluator.evaluate(
+            trainer.process, model, trainer.num_classes, device=trainer.world.device
+        )
+        save_grid(samples[:64], folder / "samples.png")
+        result.update(metrics=metrics, fingerprint=evaluator.fingerprint, protocol=evaluator.protocol)
+    return result
+
+
+def clear_process_state() -> None:
+    """Leave nothing of one run for the next in the same process: memory, default dtype, autograd mode."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)

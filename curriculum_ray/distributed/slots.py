@@ -1,0 +1,107 @@
+"""Slots: long-lived Ray Train runs that serve one job after another, so that a job costs no process start."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import Spec
+from curriculum_ray.distributed.worker import serve
+from pydantic import Field
+
+__all__ = ["ResourceSpec", "Slots", "torch_trainer"]
+
+_MAX_RESTARTS = 100
+
+
+class ResourceSpec(Spec):
+    """What one run gets."""
+
+    num_workers: int = Field(default=1, ge=1)
+    """Ray Train workers (DDP ranks) of one run."""
+    use_gpu: bool = False
+    """Whether each worker gets a GPU."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs that Ray sets aside for each worker."""
+    gpus_per_worker: float = Field(default=1.0, gt=0)
+    """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Ray's resources for one worker."""
+        resources = {"CPU": self.cpus_per_worker}
+        return {**resources, "GPU": self.gpus_per_worker} if self.use_gpu else resources
+
+
+def torch_trainer(
+    board: Any, slot: int, folder: Path, resources: ResourceSpec, max_failures: int = _MAX_RESTARTS
+) -> Any:
+    """A TorchTrainer whose workers serve the board's jobs; `folder` holds their checkpoints.
+
+    A worker that dies restarts the group, which takes its interrupted job up again from the job's own checkpoints;
+    Ray's record of an earlier session's checkpoints is not needed for that, and is dropped.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+    return TorchTrainer(
+        serve,
+        train_loop_config={"board": board, "slot": slot},
+        scaling_config=ScalingConfig(
+            num_workers=resources.num_workers,
+            use_gpu=resources.use_gpu,
+            resources_per_worker=resources.per_worker,
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=None),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+class Slots:
+    """`count` slots that serve `board` from background threads of the driver.
+
+    When the last slot has died, every unfinished job fails with the reason.
+    """
+
+    def __init__(self, board: Any, count: int, folder: Path, resources: ResourceSpec) -> None:
+        self.board = board
+        self._lock = threading.Lock()
+        self._alive = count
+        self._threads = [
+            threading.Thread(
+                target=self._run, args=(slot, folder / f"slot-{slot}", resources), name=f"slot-{slot}", daemon=True
+            )
+            for slot in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, slot: int, folder: Path, resources: ResourceSpec) -> None:
+        import ray
+
+        reason = "its slot ended"
+        try:
+            torch_trainer(self.board, slot, folder, resources).fit()
+        except Exception as error:
+            reason = f"its slot could not go on: {type(error).__name__}: {str(error).splitlines()[0]}"
+        with self._lock:
+            self._alive -= 1
+            if self._alive == 0:
+                ray.get(self.board.fail_all.remote(reason))
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Let the slots go home when their jobs have ended, and wait for them."""
+        import ray
+
+        ray.get(self.board.close.remote())
+        for thread in self._threads:
+            thread.join(timeout_s)

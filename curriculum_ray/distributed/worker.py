@@ -1,0 +1,123 @@
+"""What runs on each Ray Train worker: take jobs from the board, one after another, until it closes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curriculum_ray.distributed.job import clear_process_state, run_job
+from curriculum_ray.training.loop import NonFiniteLoss, World
+
+__all__ = ["serve"]
+
+
+def serve(settings: dict[str, Any]) -> None:
+    """The train loop of a slot: `settings` holds "board" (an actor handle) and "slot" (its number).
+
+    One process group and one set of imports serve every job. When the workers are restarted after a failure, the
+    board serves the interrupted job again, and it resumes from its checkpoint.
+    """
+    import ray
+    import ray.train
+
+    board, slot = settings["board"], settings["slot"]
+    world = _world()
+    generation = _agree_on_number()
+    index = 0
+    while (job := ray.get(board.take.remote(slot, generation, index))) is not None:
+        index += 1
+        try:
+            result = run_job(job, world, _Reporter(board, job["key"]), _announce)
+        except Exception as error:
+            _note_failure(job, error)
+            if not _may_be_a_lost_peer(error, world):
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                ray.get(board.end.remote(job["key"], "failed", reason=reason))
+            if world.size > 1 or world.device.type != "cpu":
+                raise
+        else:
+            if world.rank == 0 and result is not None:
+                ray.get(board.end.remote(job["key"], "finished", result=result))
+            elif world.rank == 0:
+                ray.get(board.end.remote(job["key"], "stopped"))
+        clear_process_state()
+
+
+def _may_be_a_lost_peer(error: Exception, world: World) -> bool:
+    """Whether a collective may have failed because another rank died: then the job is to be tried again.
+
+    torch raises a bare RuntimeError or one of its own subclasses for that, gloo and NCCL alike.
+    """
+    known = (NonFiniteLoss, torch.OutOfMemoryError)
+    return world.size > 1 and isinstance(error, RuntimeError) and not isinstance(error, known)
+
+
+def _world() -> World:
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    return World(
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        wrap=ray.train.torch.prepare_model,
+    )
+
+
+def _agree_on_number() -> int:
+    """A random number that is the same on all ranks and differs after each restart of the workers."""
+    number = torch.randint(2**31 - 1, (), generator=_entropy())
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        import ray.train.torch
+
+        number = number.to(ray.train.torch.get_device())
+        torch.distributed.broadcast(number, src=0)
+    return int(number.item())
+
+
+def _entropy() -> torch.Generator:
+    generator = torch.Generator()
+    generator.seed()
+    return generator
+
+
+class _Reporter:
+    """Fire a progress report at the board and read the verdict of the one before: nobody waits."""
+
+    def __init__(self, board: Any, key: str) -> None:
+        self._board, self._key, self._pending = board, key, None
+
+    def __call__(self, progress: dict[str, Any]) -> bool:
+        import ray
+
+        stop = bool(ray.get(self._pending)) if self._pending is not None else False
+        self._pending = self._board.report.remote(self._key, progress)
+        return stop
+
+
+def _announce(path: Path, metrics: dict[str, Any]) -> None:
+    """Tell Ray Train of the checkpoint at `path`, already in its final place; a barrier over all ranks."""
+    import ray.train
+    from ray.train import Checkpoint
+    from ray.train.v2.api.report_config import CheckpointUploadMode
+
+    lead = ray.train.get_context().get_world_rank() == 0
+    ray.train.report(
+        metrics,
+        checkpoint=Checkpoint(str(path)) if lead else None,
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )
+
+
+def _note_failure(job: dict[str, Any], error: Exception) -> None:
+    """Keep the traceback where a person finds it: in the run's folder."""
+    text = "".join(traceback.format_exception(error))
+    print(text, file=sys.stderr, flush=True)
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").write_text(text)

@@ -1,0 +1,122 @@
+"""Checkpoints: safetensors and JSON in a folder, written whole or not at all, verified when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+
+from curriculum_ray.config import ConfigError
+
+__all__ = ["FORMAT_VERSION", "Checkpoint", "checkpoint_name", "find_checkpoints", "prune", "read", "write"]
+
+FORMAT_VERSION = 1
+_STATE = "state.json"
+_PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint folder holds.
+
+    `tensors` maps a group ("model", "ema", "optimizer", ...) to named tensors on the CPU; `state` is JSON-safe.
+    """
+
+    tensors: Mapping[str, Mapping[str, torch.Tensor]]
+    state: Mapping[str, Any]
+
+
+def checkpoint_name(key: str, images: int) -> str:
+    """The folder name of a checkpoint of the run `key` after `images` images; names sort by images."""
+    return f"{_PREFIX}{key}-{images:012d}"
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write to a temporary folder, flush it to the disk, and rename: a reader sees all of it or nothing."""
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    digests = {}
+    for group, tensors in checkpoint.tensors.items():
+        payload = save_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        digests[f"{group}.safetensors"] = hashlib.sha256(payload).hexdigest()
+        _write_flushed(temporary / f"{group}.safetensors", payload)
+    state = {"version": FORMAT_VERSION, "sha256": digests, **checkpoint.state}
+    _write_flushed(temporary / _STATE, json.dumps(state, indent=1).encode())
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.rename(temporary, folder)
+    _flush_directory(folder.parent)
+    return folder
+
+
+def _write_flushed(path: Path, payload: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
+    """Read a checkpoint folder, or only some `groups` of its tensors.
+
+    Raises ConfigError, one line, when it is missing, of another version, incomplete or corrupt.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"checkpoint {folder} does not exist")
+    try:
+        state = json.loads((folder / _STATE).read_text())
+        version, digests = state.pop("version"), state.pop("sha256")
+    except FileNotFoundError:
+        raise ConfigError(f"checkpoint {folder} is not one: it holds no {_STATE}") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ConfigError(f"checkpoint {folder} is corrupt: {_STATE} is unreadable ({error})") from None
+    if version != FORMAT_VERSION:
+        raise ConfigError(f"checkpoint {folder} has version {version}, but only {FORMAT_VERSION} can be read")
+    tensors = {}
+    for file, digest in digests.items():
+        group = file.removesuffix(".safetensors")
+        if groups is not None and group not in groups:
+            continue
+        try:
+            payload = (folder / file).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"checkpoint {folder} is incomplete: {file}: {error.strerror}") from None
+        if hashlib.sha256(payload).hexdigest() != digest:
+            raise ConfigError(f"checkpoint {folder} is corrupt: {file} does not match its SHA-256")
+        try:
+            tensors[group] = load_bytes(payload)
+        except SafetensorError as error:
+            raise ConfigError(f"checkpoint {folder} is corrupt: {file}: {error}") from None
+    return Checkpoint(tensors=tensors, state=state)
+
+
+def find_checkpoints(folder: str | Path, key: str) -> list[Path]:
+    """All checkpoints of the run `key` directly under `folder`, the newest (most images) first."""
+    return sorted(Path(folder).glob(f"{_PREFIX}{key}-{'[0-9]' * 12}"), reverse=True)
+
+
+def prune(folder: str | Path, key: str, keep: int) -> None:
+    """Delete all but the `keep` newest checkpoints of the run `key`."""
+    for old in find_checkpoints(folder, key)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,104 @@
+"""Settings of one training run, in images seen so that batch and world size can change without the rest."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from curriculum_ray.config import Spec
+from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.data import DataSpec
+from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
+from curriculum_ray.diffusion.weighting import NoWeighting
+from curriculum_ray.models import ModelSpec
+
+__all__ = ["CheckpointSpec", "EmaSpec", "OptimizerSpec", "TrainConfig"]
+
+
+class OptimizerSpec(Spec):
+    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up."""
+
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay rates of the first and second moment, each in [0, 1)."""
+    warmup_images: int = Field(default=2560, ge=0)
+    """Images over which the learning rate rises linearly from 0."""
+    clip_grad_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the whole gradient; larger ones are scaled down to it."""
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> OptimizerSpec:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas must lie in [0, 1), but got {list(self.betas)}")
+        return self
+
+
+class EmaSpec(Spec):
+    """Exponential moving average of the weights, by half-life as in EDM (Karras et al. 2022, App. F.2)."""
+
+    half_life_images: int = Field(default=10_000, ge=1)
+    """Images after which a weight's share in the average has halved."""
+    ramp_up: float = Field(default=0.05, gt=0, le=1)
+    """The half-life is at most this share of the images seen, so that early averages forget the start."""
+
+
+class CheckpointSpec(Spec):
+    """When training saves its whole state."""
+
+    every_images: int = Field(default=25_600, ge=1)
+    """Images between checkpoints, rounded up to a multiple of the logging interval."""
+    keep: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints stay on disk."""
+
+
+class TrainConfig(Spec):
+    """Everything that determines one training run; equal values give the same run."""
+
+    data: DataSpec = DataSpec()
+    """The images to train on."""
+    process: ProcessSpec = DDPMSpec()
+    """The diffusion process and what the network predicts."""
+    weighting: WeightingSpec = NoWeighting()
+    """The weight of each noise level in the loss."""
+    model: ModelSpec = ModelSpec()
+    """The network."""
+    schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
+    """Which noise levels are trained when."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """How the weights are updated."""
+    ema: EmaSpec = EmaSpec()
+    """How the weights are averaged; the average is what is sampled and evaluated."""
+    batch_size: int = Field(default=128, ge=1)
+    """Images per step over all workers; the number of workers must divide it."""
+    images: int = Field(default=89_600, ge=1)
+    """The budget: images seen in the whole run, rounded up to whole steps."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the initialisation, the data order and the noise; schedules with equal seeds are paired."""
+    window: int = Field(default=10, ge=1)
+    """Steps over which workers collect losses before the schedule decides; see the sampler."""
+    log_every_images: int = Field(default=6_400, ge=1)
+    """Images between log lines, rounded up to whole windows."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """When the whole state is saved."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps in the whole run."""
+        return -(-self.images // self.batch_size)
+
+    @property
+    def total_images(self) -> int:
+        """Images seen in the whole run: the budget rounded up to whole steps."""
+        return self.total_steps * self.batch_size
+
+    @property
+    def log_steps(self) -> int:
+        """Steps between log lines: whole windows, so that every worker has the same losses at hand."""
+        return -(-self.log_every_images // (self.batch_size * self.window)) * self.window
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between checkpoints: whole logging intervals, so that a resumed run repeats its log."""
+        return -(-self.checkpoint.every_images // (self.batch_size * self.log_steps)) * self.log_steps

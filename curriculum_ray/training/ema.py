@@ -1,0 +1,35 @@
+"""Exponential moving average of weights, by half-life in images (Karras et al. 2022, App. F.2)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from curriculum_ray.training.config import EmaSpec
+
+__all__ = ["Ema"]
+
+
+class Ema:
+    """A frozen copy of a model whose weights follow it; buffers are copied."""
+
+    def __init__(self, model: nn.Module, spec: EmaSpec) -> None:
+        self.spec = spec
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._averages = list(self.model.parameters())
+        self._sources = list(model.parameters())
+        self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
+
+    @torch.no_grad()
+    def update(self, images: int, batch_size: int) -> None:
+        """Move the average by one step of `batch_size` images, after `images` images in all.
+
+        weight' = lerp(source, weight, 2^(-batch / min(half_life, ramp_up * images))).
+        """
+        half_life = min(self.spec.half_life_images, self.spec.ramp_up * images)
+        decay = 0.5 ** (batch_size / max(half_life, 1e-8))
+        torch._foreach_lerp_(self._averages, self._sources, 1.0 - decay)
+        for average, source in self._buffers:
+            average.copy_(source)
