@@ -1,0 +1,192 @@
+"""The space that a study searches: a YAML file of dotted keys into a run's settings, as an Optuna function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from curriculum_ray.config import ConfigError, Spec, load_yaml, parse
+
+__all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction", "set_key"]
+
+
+class _Range(Spec):
+    when: dict[str, str | int | float | bool] = {}
+    """Other searched keys and the values at which this one exists; it must stand below them in the file."""
+
+
+class IntRange(_Range):
+    """A whole number in [low, high]."""
+
+    type: Literal["int"]
+    low: int
+    """Smallest value."""
+    high: int
+    """Largest value."""
+    log: bool = False
+    """Whether to search by ratios rather than differences."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntRange:
+        _check_order(self.low, self.high, self.log)
+        return self
+
+    def suggest(self, trial: Any, key: str) -> int:
+        """Ask an Optuna trial for a value."""
+        return trial.suggest_int(key, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` lies in the range."""
+        return isinstance(value, int) and self.low <= value <= self.high
+
+
+class FloatRange(_Range):
+    """A number in [low, high]."""
+
+    type: Literal["float"]
+    low: float
+    """Smallest value."""
+    high: float
+    """Largest value."""
+    log: bool = False
+    """Whether to search by ratios rather than differences."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FloatRange:
+        _check_order(self.low, self.high, self.log)
+        return self
+
+    def suggest(self, trial: Any, key: str) -> float:
+        """Ask an Optuna trial for a value."""
+        return trial.suggest_float(key, self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` lies in the range."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class CategoricalRange(_Range):
+    """One of some values."""
+
+    type: Literal["categorical"]
+    choices: list[str | int | float | bool] = Field(min_length=1)
+    """The values."""
+
+    def suggest(self, trial: Any, key: str) -> Any:
+        """Ask an Optuna trial for a value."""
+        return trial.suggest_categorical(key, self.choices)
+
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of the choices."""
+        return value in self.choices
+
+
+def _check_order(low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"low must be at most high, but got {low} and {high}")
+    if log and low <= 0:
+        raise ValueError(f"low must be positive where log is true, but got {low}")
+
+
+Range = Annotated[IntRange | FloatRange | CategoricalRange, Field(discriminator="type")]
+
+
+class SearchSpace(Spec):
+    """What a study searches, and the values that it holds fixed."""
+
+    version: Literal[1]
+    """The version of the file's format."""
+    name: str = "space"
+    """A short name for tables and run names."""
+    fixed: dict[str, Any] = {}
+    """Settings laid over the run's own, e.g. {schedule: {...}}; searched keys are laid over these."""
+    search: dict[str, Range] = Field(min_length=1)
+    """Dotted keys into the run's settings, e.g. schedule.clusters.count, and their ranges."""
+    start: list[dict[str, Any]] = []
+    """Points, by searched key, that are tried before the sampler chooses."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchSpace:
+        seen: set[str] = set()
+        for key, span in self.search.items():
+            for other in span.when:
+                if other not in seen:
+                    raise ValueError(
+                        f"search.{key}.when names {other}, which must be a searched key above it"
+                    )
+            seen.add(key)
+        for point in self.start:
+            for key, value in point.items():
+                if key not in self.search:
+                    raise ValueError(f"start names {key}, which is not a searched key")
+                if not self.search[key].holds(value):
+                    raise ValueError(f"start.{key} must lie in its range, but got {value!r}")
+        return self
+
+    @classmethod
+    def load(cls, name: str) -> SearchSpace:
+        """Read a space: a shipped one by its name, or a YAML file by its path."""
+        shipped = {
+            path.name.removesuffix(".yaml"): path for path in _shipped() if path.name.endswith(".yaml")
+        }
+        if name in shipped:
+            with resources.as_file(shipped[name]) as path:
+                return parse(cls, {"name": name, **load_yaml(path)}, name)
+        if Path(name).suffix not in (".yaml", ".yml"):
+            raise ConfigError(
+                f"--space must be one of {', '.join(sorted(shipped))} or a .yaml file, but got {name}"
+            )
+        return parse(cls, {"name": Path(name).stem, **load_yaml(name)}, name)
+
+    def apply(self, config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+        """A run's settings with the fixed part and the searched values of `point` laid over `config`."""
+        result = _merge(config, self.fixed)
+        for key, value in point.items():
+            set_key(result, key, value)
+        return result
+
+
+def _shipped() -> list[Any]:
+    return list(resources.files("tuning").joinpath("spaces").iterdir())
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `above` over `below`; a group whose kind changes is replaced whole, since its other keys do not apply."""
+    result = {key: _merge(value, {}) if isinstance(value, Mapping) else value for key, value in below.items()}
+    for key, value in above.items():
+        old = result.get(key)
+        same = isinstance(old, Mapping) and isinstance(value, Mapping)
+        tags = ("kind", "rule", "by", "set", "direction")
+        if same and all(tag not in value or old.get(tag) == value[tag] for tag in tags):
+            result[key] = _merge(old, value)
+        else:
+            result[key] = _merge(value, {}) if isinstance(value, Mapping) else value
+    return result
+
+
+def set_key(config: dict[str, Any], key: str, value: Any) -> None:
+    """Set the dotted `key` in nested settings, in place; missing groups are made."""
+    *groups, last = key.split(".")
+    node = config
+    for group in groups:
+        node = node.setdefault(group, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"search.{key}: {group} holds a value, not a group of keys")
+    node[last] = value
+
+
+class SpaceFunction:
+    """The space as Optuna's define-by-run function: conditional keys are asked for only where they exist."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def __call__(self, trial: Any) -> None:
+        chosen: dict[str, Any] = {}
+        for key, span in self.space.search.items():
+            if all(chosen.get(other) == value for other, value in span.when.items()):
+                chosen[key] = span.suggest(trial, key)

@@ -1,0 +1,79 @@
+"""A trial of a study: a light Tune actor that hands its run to the board and passes on what comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import tune
+
+__all__ = ["BoardTrial"]
+
+_WAIT_S = 5.0
+
+
+class BoardTrial(tune.Trainable):
+    """A Tune trial whose training happens in a slot.
+
+    `config` holds "board" (the board's actor name) and "job". One actor serves many trials (`reuse_actors`), so a
+    further trial costs no process start.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        import ray
+
+        from curriculum_ray.distributed.board import NAMESPACE
+
+        self._board = ray.get_actor(config["board"], namespace=NAMESPACE)
+        self._job = config["job"]
+        self._seen = 0
+        self._submitted = False
+
+    def step(self) -> dict[str, Any]:
+        """Wait for news of the run; the last result of a trial carries its metrics and `done`."""
+        import ray
+
+        if not self._submitted:
+            ray.get(self._board.submit.remote(self._job))
+            self._submitted = True
+        key = self._job["key"]
+        while not (events := ray.get(self._board.events.remote(key, self._seen, _WAIT_S))):
+            pass
+        self._seen += len(events)
+        last = events[-1]
+        if last["kind"] == "failed":
+            raise RuntimeError(last["reason"])
+        progress = next((event for event in reversed(events) if event["kind"] == "progress"), {})
+        result = {
+            name: progress[name] for name in ("images", "loss", "stage", "num_stages") if name in progress
+        }
+        attempt = next((event["attempt"] for event in reversed(events) if event["kind"] == "started"), None)
+        if attempt is not None:
+            result["attempt"] = attempt
+        if last["kind"] == "finished":
+            result.update(done=True, outcome="finished", **_final(last["result"]))
+        elif last["kind"] == "stopped":
+            result.update(done=True, outcome="stopped")
+        return result
+
+    def cleanup(self) -> None:
+        """Tune is done with this trial or stops it early: its run need not go on."""
+        import ray
+
+        ray.get(self._board.cancel.remote(self._job["key"]))
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing of its own to save: the run's checkpoints lie with its slot."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load: the run resumes from its own checkpoints."""
+
+
+def _final(result: dict[str, Any]) -> dict[str, Any]:
+    return {**result.get("metrics", {}), "result": result}
