@@ -1,0 +1,43 @@
+"""Beta schedules of DDPM: the noise of each timestep (Ho et al. 2020, §4; Nichol & Dhariwal 2021, §3.2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["BetaSchedule", "alphas_cumprod", "cosine_betas", "linear_betas"]
+
+BetaSchedule = Literal["linear", "cosine"]
+
+# Nichol & Dhariwal 2021, §3.2: no step may remove all that is left of the signal.
+MAX_BETA = 0.999
+
+
+def linear_betas(count: int) -> Tensor:
+    """Betas rising linearly from 1e-4 to 0.02, the range of T = 1000 scaled to T = `count`.
+
+    Returns float64 in (0, 0.999], shape (T,), the last is the noisiest (Ho et al. 2020, §4; the scaling keeps
+    the amount of noise in the end).
+    """
+    scale = 1000 / count
+    return torch.linspace(scale * 1e-4, scale * 0.02, count, dtype=torch.float64).clamp(max=MAX_BETA)
+
+
+def cosine_betas(count: int) -> Tensor:
+    """Betas whose ᾱ falls like a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
+
+    Returns float64 in (0, 0.999], shape (T,), the last is the noisiest.
+    """
+    offset = 0.008
+    time = torch.arange(count + 1, dtype=torch.float64) / count
+    alphas = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - alphas[1:] / alphas[:-1]).clamp(max=MAX_BETA)
+
+
+def alphas_cumprod(betas: BetaSchedule, count: int) -> Tensor:
+    """ᾱ_t = Π_{s≤t} (1 - β_s), float64, shape (T,), near 0 at the noisy end T-1 (Ho et al. 2020, Eq. 4)."""
+    table = {"linear": linear_betas, "cosine": cosine_betas}[betas](count)
+    return (1 - table).cumprod(0)

@@ -1,0 +1,141 @@
+"""What every diffusion process offers: a training loss at given noise levels, and generation from noise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.diffusion.levels import NoiseLevels
+
+__all__ = ["Denoiser", "Objective", "Process", "guided", "normal_like"]
+
+
+class Denoiser(Protocol):
+    """A network (x (B,C,H,W), noise_cond (B,) float, labels (B,) long or None) -> (B,C,H,W)."""
+
+    def __call__(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor: ...
+
+
+class Process(nn.Module, ABC):
+    """A diffusion process with its loss weighting.
+
+    `noise_cond`, what the network is told of the noise level, rises with noise and spans some thousand units,
+    so that one network serves all processes: DDPM the timestep t (0 .. T-1), flow matching 1000·t, EDM
+    250·ln(sigma). The module's parameters are those of a learned weighting (most have none): they join the
+    optimizer and the checkpoint. `to(device)` moves the process.
+    """
+
+    samplers: ClassVar[tuple[str, ...]]
+    """The names that `generate` knows; the first is the default."""
+
+    levels: NoiseLevels
+    """How this process numbers its noise levels."""
+
+    log_snr_range: tuple[float, float]
+    """The lowest (noise) and highest (clean) log-SNR that matters, finite."""
+
+    weighting: nn.Module
+    """(raw losses (B,), log-SNR (B,)) -> weighted losses (B,)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    @abstractmethod
+    def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise x0 to levels: the network's input (B,C,H,W), noise_cond (B,) and target output (B,C,H,W)."""
+
+    @abstractmethod
+    def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+        """How a squared error of the network's output translates at log-SNRs (any shape; low is noise).
+
+        Returns the logs of the factors that make it a squared error of the noise, and of x0, same shape.
+        """
+
+    @abstractmethod
+    def generate(
+        self,
+        model: Denoiser,
+        noise: Tensor,
+        *,
+        sampler: str | None = None,
+        steps: int = 20,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+        guidance: float = 1.0,
+        clip: bool = True,
+    ) -> Tensor:
+        """Turn standard normal `noise` (B,C,H,W) into samples in [-1, 1] of the same shape.
+
+        sampler: one of `samplers`. steps: at least 1. generator: draws the noise that random samplers add, so
+        that samples are a function of `noise` and its seed. labels: (B,) long or None. guidance: scale of
+        classifier-free guidance, 1 is none. clip: keep each estimate of x0 and the samples within [-1, 1].
+        The model is called as it is: switch it to evaluation mode first.
+        """
+
+    def losses(
+        self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Per-sample losses of `model` on images noised to `levels`.
+
+        x0: images in [-1, 1], (B,C,H,W). levels: native noise levels, (B,). noise: standard normal,
+        (B,C,H,W). labels: (B,) long or None. Returns the weighted losses (B,), to be averaged and
+        backpropagated, and the unweighted mean squared errors (B,), detached; both float32.
+        """
+        x, noise_cond, target = self.corrupt(x0, levels, noise)
+        output = model(x, noise_cond, labels)
+        raw = (output.float() - target.float()).square().flatten(1).mean(1)
+        return self.weighting(raw, self.levels.log_snr(levels).float()), raw.detach()
+
+    def _checked(self, sampler: str | None, steps: int) -> str:
+        """The sampler's name, or ValueError where it or the number of steps is unknown here."""
+        name = sampler or self.samplers[0]
+        if name not in self.samplers:
+            raise ValueError(
+                f"sampler must be one of {', '.join(self.samplers)} for {self.name}, but got {name!r}"
+            )
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, but got {steps}")
+        return name
+
+
+class Objective(nn.Module):
+    """A model together with its process as one module.
+
+    Wrap this one in DistributedDataParallel where the weighting is learned: its gradients are averaged too.
+    """
+
+    def __init__(self, process: Process, model: nn.Module) -> None:
+        super().__init__()
+        self.process = process
+        self.model = model
+
+    def forward(
+        self, x0: Tensor, levels: Tensor, noise: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Process.losses`."""
+        return self.process.losses(self.model, x0, levels, noise, labels)
+
+
+def guided(model: Denoiser, labels: Tensor | None, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """`model` with its labels fixed and guided by them (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
+    if guidance == 1:
+        return lambda x, noise_cond: model(x, noise_cond, labels)
+    if labels is None:
+        raise ValueError(f"guidance needs labels, but got none with guidance {guidance}")
+
+    def predict(x: Tensor, noise_cond: Tensor) -> Tensor:
+        without = model(x, noise_cond, None)
+        return without + guidance * (model(x, noise_cond, labels) - without)
+
+    return predict
+
+
+def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise like `x`, drawn where the generator lives."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
