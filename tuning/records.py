@@ -1,0 +1,182 @@
+"""Trial records as people read them: metrics and their directions, schedules in words, records by schedule.
+
+A record is a dictionary: trial, key, name, role (searched, control, confirmation), control (None, uniform,
+reversed, random), seed, schedule, schedule_id, images, metrics, fingerprint, status, seconds, folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Literal
+
+from curriculum_ray.config import ConfigError
+
+__all__ = [
+    "DIRECTIONS",
+    "Arm",
+    "arms",
+    "count",
+    "describe",
+    "direction",
+    "metric_name",
+    "number",
+    "schedule_id",
+]
+
+DIRECTIONS: dict[str, Literal["min", "max"]] = {
+    "fid": "min",
+    "kid": "min",
+    "precision": "max",
+    "recall": "max",
+    "loss": "min",
+}
+"""Whether a smaller or a larger value of a metric is better."""
+
+Record = Mapping[str, Any]
+
+
+def direction(metric: str) -> Literal["min", "max"]:
+    """Return whether a smaller or a larger `metric` is better; an unknown one raises `ConfigError`."""
+    if metric not in DIRECTIONS:
+        raise ConfigError(f"metric must be one of {', '.join(DIRECTIONS)}, but got {metric!r}")
+    return DIRECTIONS[metric]
+
+
+def metric_name(metric: str) -> str:
+    """Return the metric as written in tables: FID and KID are abbreviations."""
+    return metric.upper() if metric in ("fid", "kid") else metric
+
+
+def schedule_id(record: Record) -> str:
+    """Return what all runs of one schedule share, whatever their seed."""
+    if record.get("schedule_id"):
+        return str(record["schedule_id"])
+    return hashlib.sha256(json.dumps(record["schedule"], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def describe(schedule: Mapping[str, Any]) -> str:
+    """Say a schedule in words, e.g. "cumulative 6-cluster easy_to_hard, plateau patience 200"."""
+    base = schedule.get("base", {}).get("kind", "uniform")
+    order = schedule.get("order", {}).get("direction", "none")
+    active = schedule.get("active", {})
+    floor = active.get("floor", 0.0)
+    if order == "none" or floor == 1:
+        return f"{base} sampling"
+    clusters = schedule["clusters"]
+    words = f"{active.get('set', 'cumulative')} {clusters['count']}-cluster {order}"
+    if clusters.get("by", "uniform") != "uniform":
+        words += f" by {clusters['by']}"
+    pacing = {key: value for key, value in schedule.get("pacing", {}).items() if value not in (None, 0, 0.0)}
+    rule = pacing.pop("rule", "")
+    words += f", {rule} {_settings(pacing)}".rstrip()
+    if floor:
+        words += f", floor {floor:g}"
+    return words if base == "uniform" else f"{words}, {base} base"
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """Write settings as "patience 200 smoothing 0.5", and a nested length as its own words."""
+    parts = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            parts.append(f"{key} {_settings(value)}")
+        else:
+            parts.append(f"{key} {number(value) if isinstance(value, float) else value}")
+    return " ".join(parts)
+
+
+def count(images: float) -> str:
+    """Write a number of images briefly: 640, 77k, 1.2M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if images >= size:
+            value = images / size
+            return f"{value:.0f}{letter}" if value >= 10 else f"{value:.3g}{letter}"
+    return f"{images:.0f}"
+
+
+def number(value: float | None) -> str:
+    """Write a metric with three or four figures; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+@dataclass
+class Arm:
+    """All finished runs of one schedule."""
+
+    schedule_id: str
+    name: str
+    """The schedule in words; "uniform sampling" for the control."""
+    control: str | None
+    searched: list[Record] = field(default_factory=list)
+    """Runs of the search, controls among them."""
+    confirmed: list[Record] = field(default_factory=list)
+    """Runs on fresh seeds."""
+
+    def search_value(self, metric: str) -> float | None:
+        """The mean over the search's runs."""
+        return _mean(self.searched, metric)
+
+    def confirmed_value(self, metric: str) -> float | None:
+        """The mean over the fresh seeds."""
+        return _mean(self.confirmed, metric)
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """The metric of each fresh seed."""
+        return {
+            int(record["seed"]): record["metrics"][metric] for record in _measured(self.confirmed, metric)
+        }
+
+    @property
+    def records(self) -> list[Record]:
+        """All runs, those of the search first."""
+        return self.searched + self.confirmed
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether this is the control without a curriculum."""
+        return self.control == "uniform"
+
+
+def arms(records: Iterable[Record], metric: str) -> list[Arm]:
+    """Group finished records that hold `metric` by schedule, the best first.
+
+    Schedules with fresh seeds come first, by the mean over them: the search's own runs flatter what it chose.
+    """
+    result: dict[str, Arm] = {}
+    for record in _measured(records, metric):
+        control = record.get("control")
+        key = "uniform" if control == "uniform" else schedule_id(record)
+        if key not in result:
+            name = record.get("description") or describe(record["schedule"])
+            result[key] = Arm(schedule_id(record), name, control)
+        arm = result[key]
+        arm.control = arm.control or control
+        (arm.confirmed if record["role"] == "confirmation" else arm.searched).append(record)
+    sign = 1 if direction(metric) == "min" else -1
+
+    def rank(arm: Arm) -> tuple[bool, float, int]:
+        confirmed = arm.confirmed_value(metric)
+        value = arm.search_value(metric) if confirmed is None else confirmed
+        assert value is not None
+        return confirmed is None, sign * value, min(int(record["images"]) for record in arm.records)
+
+    return sorted(result.values(), key=rank)
+
+
+def _measured(records: Iterable[Record], metric: str) -> list[Record]:
+    return [
+        record
+        for record in records
+        if record["status"] == "finished" and math.isfinite(record["metrics"].get(metric, math.nan))
+    ]
+
+
+def _mean(records: list[Record], metric: str) -> float | None:
+    return fmean(record["metrics"][metric] for record in records) if records else None

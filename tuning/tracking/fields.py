@@ -1,0 +1,86 @@
+"""What MLflow can hold: keys, parameter and tag texts within its limits, and finite metrics only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from curriculum_ray.config import flatten
+
+# mlflow/utils/validation.py: MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH, MAX_ENTITY_KEY_LENGTH.
+MAX_PARAM_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
+MAX_KEY_LENGTH = 250
+
+# Every tag of this project, and what it holds. All trials of a study carry its data, process and fingerprint.
+TAG_PREFIX = "curriculum_ray."
+TAGS = {
+    "kind": "study, trial or train",
+    "key": "identity of the run: a restart finds its run by it",
+    "study": "name of the study",
+    "trial": "key of the trial within the study",
+    "role": "searched, control or confirmation",
+    "control": "uniform, reversed or random; absent unless the run is, or confirms, a control",
+    "data": "name of the data set",
+    "process": "name of the diffusion process",
+    "fingerprint": "evaluation protocol; numbers are comparable only where it is equal",
+    "schedule_id": "hash of the schedule: runs of one schedule under several seeds share it",
+    "schedule": "the schedule in words",
+    "seed": "training seed",
+    "images": "images seen",
+    "trials": "number of trials that the study was last asked for",
+    "reason": "why the run failed or was stopped",
+    "non_finite": "the first metric that was not a finite number",
+}
+
+
+def tag(name: str) -> str:
+    """Return the full key of one of `TAGS`."""
+    assert name in TAGS, name
+    return TAG_PREFIX + name
+
+
+def run_key(kind: str, study: str, trial: str = "") -> str:
+    """Return the identity of a run, the same in every process that starts the same study."""
+    return hashlib.sha256(json.dumps([kind, study, trial]).encode()).hexdigest()[:32]
+
+
+def tag_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Turn {"role": "searched", "control": None} into full keys and texts; None is left out."""
+    return {
+        tag(key): shorten(_text(value), MAX_TAG_LENGTH) for key, value in values.items() if value is not None
+    }
+
+
+def param_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten nested settings into dotted keys and texts: {"schedule.clusters.count": "20"}."""
+    return {
+        metric_key(key): shorten(_text(value), MAX_PARAM_LENGTH) for key, value in flatten(values).items()
+    }
+
+
+def metric_key(key: str) -> str:
+    """Replace what MLflow does not allow in the name of a metric or parameter by an underscore."""
+    return re.sub(r"[^\w.\- /:]", "_", key)[:MAX_KEY_LENGTH]
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut `text` to `limit` characters; the cut text names the full length and a hash, so two long texts that
+    differ anywhere still differ."""
+    if len(text) <= limit:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    note = f" … ({len(text)} characters, sha256 {digest})"
+    return text[: limit - len(note)] + note
+
+
+def quoted(value: str) -> str:
+    """Write `value` as a string of MLflow's filter language, which knows no escapes."""
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,257 @@
+"""The MLflow store: a SQLite database under the output folder, or a server that must answer at once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from curriculum_ray.config import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+ARTIFACT_ROOT_TAG = "curriculum_ray.artifact_root"
+
+_REACH_SECONDS = 5
+_SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open MLflow store."""
+
+    client: MlflowClient
+    uri: str = field(repr=False)
+    """Tracking URI; may hold a password: print `shown` instead."""
+    artifact_root: str | None
+    """URI of the folder for artifacts beside an embedded database; None where the server decides."""
+
+    @property
+    def shown(self) -> str:
+        """The address without user, password and query."""
+        return _without_secrets(self.uri)
+
+    def redacted(self, text: str) -> str:
+        """Return `text` as one line without the password of the address."""
+        password = urlsplit(self.uri).password
+        text = " ".join(text.replace(self.uri, self.shown).split())
+        return text.replace(password, "***") if password else text
+
+    def search_runs(
+        self, experiments: list[str], query: str, order: list[str] | None = None, limit: int = 0
+    ) -> list[Run]:
+        """Return the runs of the experiments (ids) that MLflow's filter finds; all, or the first `limit`."""
+        runs: list[Run] = []
+        token = None
+        while experiments:
+            page = self.client.search_runs(
+                experiments, query, max_results=limit or 1000, order_by=order, page_token=token
+            )
+            runs += page
+            token = page.token
+            if limit or not token:
+                break
+        return runs
+
+    def ui_command(self) -> str:
+        """Return the command that opens MLflow's pages on this store (loopback), or a server's address."""
+        if self.artifact_root is None and urlsplit(self.uri).scheme in ("http", "https"):
+            return self.shown
+        python = Path(sys.executable)
+        if python.is_relative_to(Path.cwd()):
+            python = python.relative_to(Path.cwd())
+        parts = [str(python), "-m", "mlflow", "ui", "--backend-store-uri", self.shown]
+        return shlex.join([*parts, "--host", "127.0.0.1", "--port", "5000"])
+
+
+def open_store(uri: str | None, output: Path, *, create: bool) -> Store:
+    """Open the store named by `uri`, else by MLFLOW_TRACKING_URI, else the database in the folder `output`.
+
+    If `create`, the embedded database is made where it is missing: 2 to 3 seconds once, under one when it
+    stands, and it may be done in a thread. Raises `ConfigError` when there is no store, or when it cannot be
+    reached within a few seconds.
+    """
+    origin = "--mlflow-uri" if uri else "MLFLOW_TRACKING_URI"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    if uri is None:
+        return _open_embedded(output.absolute() / DATABASE, create, f"--output {output}")
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme == "sqlite":
+        path = uri.partition(":///")[2]
+        if not path or path == ":memory:":
+            raise ConfigError(f"{origin} must name a database file (sqlite:///path), but got {uri!r}")
+        return _open_embedded(Path(path).absolute(), create, f"{origin} {uri}")
+    if scheme not in ("http", "https", "databricks", *_SQL_PORTS):
+        raise ConfigError(
+            f"{origin} must be an http(s) address of an MLflow server or a database address, but got "
+            f"{_without_secrets(uri)!r}"
+        )
+    return _open_remote(uri, scheme, origin)
+
+
+def _open_embedded(database: Path, create: bool, origin: str) -> Store:
+    if "?" in str(database):
+        raise ConfigError(f"the path of the MLflow database must hold no '?', but got {database} ({origin})")
+    if not database.exists():
+        if not create:
+            raise ConfigError(
+                f"there is no MLflow store at {database} ({origin}): nothing has been searched there yet"
+            )
+        _create(database, origin)
+    artifacts = database.parent / ARTIFACTS
+    try:
+        # A look of our own first: MLflow tries an unreadable database for minutes.
+        with closing(sqlite3.connect(database, timeout=20)) as connection:
+            _follow_move(connection, artifacts.as_uri())
+    except sqlite3.Error as error:
+        raise ConfigError(f"{database} cannot be used as an MLflow database: {error} ({origin})") from None
+    uri = f"sqlite:///{database}"
+    return Store(_connect(uri, origin), uri, artifacts.as_uri())
+
+
+def _create(database: Path, origin: str) -> None:
+    """Make the database aside and move it into place whole.
+
+    So no other process, and no restart after a kill, meets one in the midst of MLflow's migrations.
+    """
+    _import_mlflow()
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=database.parent) as folder:
+            fresh = Path(folder) / DATABASE
+            store = SqlAlchemyStore(f"sqlite:///{fresh}", (database.parent / ARTIFACTS).as_uri())
+            store.engine.dispose()
+            try:
+                os.link(fresh, database)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                os.replace(fresh, database)
+    except OSError as error:
+        raise ConfigError(
+            f"the MLflow store {database} cannot be made: {error.strerror} ({origin})"
+        ) from None
+
+
+def _follow_move(connection: sqlite3.Connection, root: str) -> None:
+    """Point the runs at the artifacts beside the database after the folder was moved or copied."""
+    moved = connection.execute(
+        "SELECT experiment_id, value FROM experiment_tags WHERE key = ? AND value != ?",
+        (ARTIFACT_ROOT_TAG, root),
+    ).fetchall()
+    for experiment, old in moved:
+        start = (root, len(old) + 1, experiment)
+        with connection:
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? || substr(artifact_location, ?)"
+                " WHERE experiment_id = ?",
+                start,
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?", start
+            )
+            connection.execute(
+                "UPDATE experiment_tags SET value = ? WHERE key = ? AND experiment_id = ?",
+                (root, ARTIFACT_ROOT_TAG, experiment),
+            )
+
+
+def _open_remote(uri: str, scheme: str, origin: str) -> Store:
+    _import_mlflow()
+    shown = _without_secrets(uri)
+    if scheme in ("http", "https"):
+        _ask_server(uri, f"the MLflow server {shown} ({origin})")
+    elif scheme in _SQL_PORTS:
+        parts = urlsplit(uri)
+        try:
+            address = (parts.hostname or "localhost", parts.port or _SQL_PORTS[scheme])
+            socket.create_connection(address, timeout=_REACH_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the MLflow database {shown} ({origin}) cannot be reached: {error}") from None
+    return Store(_connect(uri, origin), uri, None)
+
+
+def _ask_server(uri: str, name: str) -> None:
+    """Ask for one experiment without MLflow's own retries, which go on for minutes."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=_REACH_SECONDS,
+            raise_on_status=False,
+        )
+    except Exception:  # requests' and MLflow's errors quote the whole address, password included
+        raise ConfigError(f"{name} cannot be reached within {_REACH_SECONDS} s") from None
+    if answer.status_code in (401, 403):
+        raise ConfigError(
+            f"{name} refuses the credentials (HTTP {answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if answer.status_code != 200 or not answer.text.lstrip().startswith("{"):
+        raise ConfigError(f"{name} does not answer as an MLflow server does (HTTP {answer.status_code})")
+
+
+def _connect(uri: str, origin: str) -> MlflowClient:
+    _import_mlflow()
+    from mlflow import MlflowClient
+
+    shown = _without_secrets(uri)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{origin} needs the package {error.name!r}, which is not installed") from None
+    except Exception as error:
+        if "database schema" in str(error):
+            upgrade = shlex.join([sys.executable, "-m", "mlflow", "db", "upgrade", shown])
+            raise ConfigError(
+                f"the MLflow store {shown} ({origin}) was made by another version of MLflow: "
+                f"back it up, then run {upgrade}"
+            ) from None
+        raise ConfigError(
+            f"the MLflow store {shown} ({origin}) cannot be opened: {type(error).__name__}"
+        ) from None
+    return client
+
+
+def _import_mlflow() -> Any:
+    """Import MLflow without telemetry and log lines, and with retries of seconds instead of minutes."""
+    import logging
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow
+
+
+def _without_secrets(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite" or not parts.netloc:
+        return uri
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

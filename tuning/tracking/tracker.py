@@ -1,0 +1,267 @@
+"""The one writer to MLflow: a run per study, a child run per trial; a restart writes into the same runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curriculum_ray.config import ConfigError
+from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
+from tuning.tracking.store import ARTIFACT_ROOT_TAG, Store, open_store
+from tuning.tracking.writer import Away, Refused, Write, Writer
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+STATUSES = ("FINISHED", "FAILED", "KILLED")
+_INHERITED = ("data", "process", "fingerprint")
+# Codes of mlflow.protos.databricks_pb2.ErrorCode that another try will not change.
+_FINAL_ERRORS = {
+    "INVALID_PARAMETER_VALUE",
+    "BAD_REQUEST",
+    "RESOURCE_DOES_NOT_EXIST",
+    "PERMISSION_DENIED",
+    "INVALID_STATE",
+}
+# MLflow's limits of one log_batch.
+_METRICS_PER_BATCH, _PARAMS_PER_BATCH = 1000, 100
+
+
+class Tracker:
+    """Writes one experiment's runs. Only the driver holds one.
+
+    `study` and `train` talk to the store at once; everything else is queued, stored by a thread in the order
+    of the calls, and tried again while the store is away. A handle that they return means nothing elsewhere.
+    """
+
+    def __init__(self, store: Store, experiment: str) -> None:
+        self.store = store
+        self.experiment = experiment
+        self._experiment_id = _experiment_id(store, experiment)
+        self._runs: dict[str, str] = {}  # handle -> MLflow's run id
+        self._found: dict[str, Run] = {}  # run key -> run of an earlier start of the same study
+        self._shared_tags: dict[str, dict[str, str]] = {}  # study's handle -> tags that its trials share
+        self._names: dict[str, str] = {}  # study's handle -> name
+        self._images: dict[str, int] = {}
+        self._stored: dict[str, set[tuple[str, int, float]]] = {}  # points that an earlier start stored
+        self._odd: set[str] = set()
+        self._writer = Writer(self._apply)
+
+    @classmethod
+    def open(cls, uri: str | None, output: Path, experiment: str) -> Tracker:
+        """Open (or make) the store and the experiment, e.g. "digits/ddpm-epsilon"; may run in a thread.
+
+        The store is `uri`, else MLFLOW_TRACKING_URI, else a SQLite database in the folder `output`. Raises
+        `ConfigError` when it cannot be reached.
+        """
+        return cls(open_store(uri, output, create=True), experiment)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be stored, one line each; empty when all is well."""
+        return self._writer.problems
+
+    def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """Open the run of the study `name`, the same at each restart, and return its handle.
+
+        `params` may be nested and hold what must not change: `ConfigError` when the study was started before
+        with other values. `tags` may change; they are keys of `fields.TAGS` without prefix, and those of data,
+        process and fingerprint pass on to the trials.
+        """
+        handle = self._top("study", name, params, tags)
+        query = f"tags.`mlflow.parentRunId` = '{self._runs[handle]}'"
+        for run in self.store.search_runs([self._experiment_id], query):
+            self._found[run.data.tags.get(tag("key"), "")] = run
+        return handle
+
+    def train(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        """Open the run of a single training `name` outside any study, the same at each restart."""
+        return self._top("train", name, params, tags)
+
+    def trial(
+        self, study: str, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]
+    ) -> str:
+        """Open the child run of the trial `key` of a study, the same at each restart, and return its handle.
+
+        A run that had finished stays finished; one that had failed or was killed is running again.
+        """
+        handle = run_key("trial", self._names[study], key)
+        own = {"kind": "trial", "key": handle, "study": self._names[study], "trial": key, **tags}
+        all_tags = {**self._shared_tags[study], **tag_values(own), "mlflow.parentRunId": self._runs[study]}
+        self._writer.put(Write("begin", handle, (name, param_values(params), all_tags)))
+        return handle
+
+    def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
+        """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        self._images[run] = max(images, self._images.get(run, 0))
+        points = []
+        for key, value in metrics.items():
+            if math.isfinite(value):
+                points.append(Metric(metric_key(key), float(value), now, images))
+            elif run not in self._odd:
+                self._odd.add(run)
+                self.tags(run, {"non_finite": f"{key} = {value} after {images} images"})
+        if points:
+            self._writer.put(Write("log", run, points))
+
+    def tags(self, run: str, tags: Mapping[str, Any]) -> None:
+        """Set tags, keys of `fields.TAGS` without prefix."""
+        self._writer.put(Write("set_tags", run, tag_values(tags)))
+
+    def artifacts(self, run: str, files: Iterable[Path], folder: str | None = None) -> None:
+        """Store files of the run; they must stay where they are until `flush`."""
+        self._writer.put(Write("store_files", run, ([str(file) for file in files], folder)))
+
+    def finish(self, run: str, status: str, reason: str | None = None) -> None:
+        """End the run as FINISHED, FAILED or KILLED, with the reason where there is one."""
+        assert status in STATUSES, status
+        if reason:
+            self.tags(run, {"reason": reason})
+        if run in self._images:
+            self.tags(run, {"images": self._images[run]})
+            self.log(run, {"images": self._images[run]}, self._images[run])
+        self._writer.put(Write("end", run, (status, time.time_ns() // 1_000_000)))
+
+    def flush(self, seconds: float = 60.0) -> bool:
+        """Wait until everything is stored, at most `seconds`; return whether it is."""
+        return self._writer.flush(seconds)
+
+    def close(self, seconds: float = 60.0) -> None:
+        """Flush; what a store that is away does not take in `seconds` is given up, see `problems`."""
+        self._writer.close(seconds)
+
+    def ui_command(self) -> str:
+        """Return the command that opens MLflow's pages on this store (loopback), or a server's address."""
+        return self.store.ui_command()
+
+    def run_id(self, run: str, seconds: float = 60.0) -> str | None:
+        """Return MLflow's own id of a run, after it is stored; None while the store is away."""
+        if run not in self._runs:
+            self.flush(seconds)
+        return self._runs.get(run)
+
+    def _top(self, kind: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+        handle = run_key(kind, name)
+        query = f"tags.`{tag('key')}` = {quoted(handle)}"
+        for run in self.store.search_runs([self._experiment_id], query, limit=1):
+            self._found[handle] = run
+            for key, value in param_values(params).items():
+                before = run.data.params.get(key, value)
+                if before != value:
+                    raise ConfigError(
+                        f"the {kind} {name!r} was started with {key} = {before}, but now it is {value}: "
+                        f"go on with the same settings, or choose another name or output folder"
+                    )
+        all_tags = tag_values(
+            {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
+        )
+        self._begin(handle, (name, param_values(params), all_tags))
+        self._names[handle] = name
+        self._shared_tags[handle] = {key: all_tags[key] for key in map(tag, _INHERITED) if key in all_tags}
+        return handle
+
+    def _apply(self, write: Write) -> None:
+        import requests
+        from mlflow.exceptions import MlflowException, RestException
+
+        actions: dict[str, Callable[[str, Any], None]] = {
+            "begin": self._begin,
+            "log": self._log,
+            "set_tags": self._set_tags,
+            "store_files": self._store_files,
+            "end": self._end,
+        }
+        try:
+            actions[write.kind](write.run, write.data)
+        except MlflowException as error:
+            reason = self.store.redacted(f"MLflow refused a write ({write.kind}): {error}")
+            if error.error_code in _FINAL_ERRORS:
+                raise Refused(reason) from None
+            answered = self.store.artifact_root is not None or isinstance(error, RestException)
+            if error.error_code == "TEMPORARILY_UNAVAILABLE" or not answered:
+                raise Away(reason) from None
+            raise RuntimeError(reason) from None
+        except requests.ConnectionError:
+            raise Away("the MLflow server does not answer") from None
+
+    def _begin(self, handle: str, data: tuple[str, dict[str, str], dict[str, str]]) -> None:
+        name, params, tags = data
+        client = self.store.client
+        run = self._found.get(handle)
+        if run is None:
+            run = client.create_run(self._experiment_id, run_name=name, tags=tags)
+            self._found[handle] = run
+        elif handle not in self._runs:
+            history = (
+                point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)
+            )
+            self._stored[handle] = {(point.key, point.step, point.value) for point in history}
+            if run.info.status in ("FAILED", "KILLED"):
+                client.update_run(run.info.run_id, status="RUNNING")
+        self._runs[handle] = run.info.run_id
+        self._set_tags(handle, {key: value for key, value in tags.items() if run.data.tags.get(key) != value})
+        self._set_params(handle, {key: value for key, value in params.items() if key not in run.data.params})
+
+    def _set_params(self, handle: str, params: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(entities), _PARAMS_PER_BATCH):
+            self.store.client.log_batch(self._id(handle), params=entities[start : start + _PARAMS_PER_BATCH])
+
+    def _set_tags(self, handle: str, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        if tags:
+            self.store.client.log_batch(
+                self._id(handle), tags=[RunTag(key, value) for key, value in tags.items()]
+            )
+
+    def _log(self, handle: str, points: list[Any]) -> None:
+        stored = self._stored.get(handle, set())
+        fresh = [point for point in points if (point.key, point.step, point.value) not in stored]
+        for start in range(0, len(fresh), _METRICS_PER_BATCH):
+            self.store.client.log_batch(self._id(handle), metrics=fresh[start : start + _METRICS_PER_BATCH])
+
+    def _store_files(self, handle: str, data: tuple[list[str], str | None]) -> None:
+        files, folder = data
+        for file in files:
+            if not Path(file).is_file():
+                raise Refused(f"{file} was gone before MLflow could store it")
+            self.store.client.log_artifact(self._id(handle), file, folder)
+
+    def _end(self, handle: str, data: tuple[str, int]) -> None:
+        self.store.client.set_terminated(self._id(handle), *data)
+
+    def _id(self, handle: str) -> str:
+        if handle not in self._runs:
+            raise Refused("a write to a run that MLflow refused to create was dropped")
+        return self._runs[handle]
+
+
+def _experiment_id(store: Store, name: str) -> str:
+    experiment = store.client.get_experiment_by_name(name)
+    if experiment is None:
+        if store.artifact_root is None:
+            return store.client.create_experiment(name)
+        folder = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+        return store.client.create_experiment(
+            name, f"{store.artifact_root}/{folder}", tags={ARTIFACT_ROOT_TAG: store.artifact_root}
+        )
+    if experiment.lifecycle_stage != "active":
+        raise ConfigError(
+            f"the MLflow experiment {name!r} is in the bin of {store.shown}: restore it, or purge it"
+        )
+    return experiment.experiment_id
