@@ -50,7 +50,7 @@ class _Base(Spec):
 
 
 class Uniform(_Base):
-    """Every time is equally likely: DDPM (Ho et al. 2020, alg. 1). Does not apply to sigmas."""
+    """Every time is equally likely: DDPM (Ho et al. 2020, alg. 1). Not for sigmas."""
 
     kind: Literal["uniform"] = "uniform"
     """Every time is equally likely."""
@@ -65,7 +65,7 @@ class Uniform(_Base):
 
 
 class LogitNormal(_Base):
-    """Times t = sigmoid(z), z ~ N(mean, std²) (Esser et al. 2024, 2403.03206, §3.1). Does not apply to sigmas."""
+    """Times t = sigmoid(z), z ~ N(mean, std²) (Esser et al. 2024, 2403.03206, §3.1). Not for sigmas."""
 
     kind: Literal["logit_normal"] = "logit_normal"
     """Times t = sigmoid(z) with normal z."""
@@ -84,7 +84,7 @@ class LogitNormal(_Base):
 
 
 class Mode(_Base):
-    """Heavy-tailed times around a mode (Esser et al. 2024, 2403.03206, §3.1, "mode sampling"). Not for sigmas."""
+    """Heavy-tailed times around a mode (Esser et al. 2024, 2403.03206, §3.1). Not for sigmas."""
 
     kind: Literal["mode"] = "mode"
     """Heavy-tailed times around a mode."""
@@ -93,7 +93,7 @@ class Mode(_Base):
     """s: above 0 for more of the middle, below 0 for more of the ends; within [-1, 1.7519]."""
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Q(u) = 1 - w - s·(cos²(πw/2) - 1 + w), w = 1 - u: the paper's u runs from noise to data, ours back."""
+        """Q(u) = 1 - w - s·(cos²(πw/2) - 1 + w), w = 1 - u: the paper's u runs from noise to data."""
         w = 1 - u
         return (1 - w - self.scale * (torch.cos(math.pi * w / 2) ** 2 - 1 + w)).clamp(0, 1)
 
@@ -108,7 +108,7 @@ class Mode(_Base):
 
 
 class Beta(_Base):
-    """Times t ~ Beta(alpha, 1), density alpha·t^(alpha-1) (B-TTDM, Zheng et al. 2024). Does not apply to sigmas."""
+    """Times t ~ Beta(alpha, 1), density alpha·t^(alpha-1) (B-TTDM, Zheng et al. 2024). Not for sigmas."""
 
     kind: Literal["beta"] = "beta"
     """Times t ~ Beta(alpha, 1)."""
@@ -125,7 +125,7 @@ class Beta(_Base):
 
 
 class LaplaceLogSnr(_Base):
-    """log-SNR ~ Laplace(loc, scale) (Hang et al. 2024, 2407.03297, §3.2); applies to every process."""
+    """log-SNR ~ Laplace(loc, scale) (Hang et al. 2024, 2407.03297); applies to every process."""
 
     domain = "log_snr"
     kind: Literal["laplace_logsnr"] = "laplace_logsnr"
@@ -149,7 +149,7 @@ class LaplaceLogSnr(_Base):
 
 
 class LogNormalSigma(_Base):
-    """ln sigma ~ N(mean, std²): EDM (-1.2, 1.2) (Karras et al. 2022, table 1), EDM2 (-0.4, 1.0) (2024, table 6)."""
+    """ln sigma ~ N(mean, std²): EDM (-1.2, 1.2) (Karras et al. 2022, table 1), EDM2 (-0.4, 1.0) (2024)."""
 
     domain = "sigma"
     kind: Literal["log_normal_sigma"] = "log_normal_sigma"
@@ -169,7 +169,7 @@ class LogNormalSigma(_Base):
 
 
 class Speed(_Base):
-    """Times below tau k times as likely as times above (SpeeD, Wang et al. 2024, 2405.17403, §3.2). Not for sigmas."""
+    """Times below tau are k times as likely (SpeeD, Wang et al. 2024, 2405.17403). Not for sigmas."""
 
     kind: Literal["speed"] = "speed"
     """Times below tau are k times as likely as times above."""
@@ -185,10 +185,8 @@ class Speed(_Base):
 
     def quantile(self, u: Tensor) -> Tensor:
         """Piecewise linear through (0, 0), (P(t < tau), tau), (1, 1)."""
-        below = self._below
-        return torch.where(
-            u < below, u * self.tau / below, self.tau + (u - below) * (1 - self.tau) / (1 - below)
-        )
+        tau, below = self.tau, self._below
+        return torch.where(u < below, u * tau / below, tau + (u - below) * (1 - tau) / (1 - below))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Piecewise linear through (0, 0), (tau, P(t < tau)), (1, 1)."""

@@ -1,4 +1,4 @@
-"""Difficulty curves: how hard each part of u-space is, in a small JSON file that clusters and orders can name."""
+"""Difficulty curves: how hard each part of u-space is, in a small file that clusters and orders can name."""
 
 from __future__ import annotations
 
@@ -35,15 +35,14 @@ class DifficultyCurve(Spec):
     """Standard error of each difficulty, n values."""
     similarity: tuple[tuple[float, ...], ...] | None = None
     """Pairwise cosine of the bins' gradients, n by n values in [-1, 1]; for kind gradient."""
-    meta: dict[str, Any] = {}
+    meta: dict[str, Any] = Field(default_factory=dict)
     """How it was measured, free of form."""
 
     @model_validator(mode="after")
     def _check(self) -> DifficultyCurve:
-        if self.u[0] != 0 or self.u[-1] != 1 or any(b <= a for a, b in zip(self.u, self.u[1:], strict=False)):
-            raise ValueError(
-                f"u must rise strictly from 0 to 1, but got {len(self.u)} values from {self.u[0]}"
-            )
+        pairs = zip(self.u, self.u[1:], strict=False)
+        if self.u[0] != 0 or self.u[-1] != 1 or any(b <= a for a, b in pairs):
+            raise ValueError(f"u must rise strictly from 0 to 1, but got {len(self.u)} values that do not")
         count = len(self.u) - 1
         for name in ("difficulty", "stderr", "similarity"):
             values = getattr(self, name)
@@ -73,31 +72,25 @@ class DifficultyCurve(Spec):
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist") from None
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{path} is not a readable difficulty file: {' '.join(str(error).split())}"
-            ) from None
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{path} is not a readable difficulty file: {reason}") from None
         return parse(cls, data, str(path))
 
     def to_file(self, path: str | Path) -> None:
         """Write the curve as JSON."""
-        Path(path).write_text(
-            json.dumps(self.model_dump(mode="json", exclude_none=True)) + "\n", encoding="utf-8"
-        )
+        data = self.model_dump(mode="json", exclude_none=True)
+        Path(path).write_text(json.dumps(data) + "\n", encoding="utf-8")
 
     def shares(self) -> tuple[float, ...]:
         """The integral of the difficulty over each bin as a share of the whole, n values that sum to 1.
 
         Negative difficulties, the sampling error of a quantity that cannot be negative, count as 0.
         """
-        parts = [
-            max(value, 0.0) * (b - a)
-            for value, a, b in zip(self.difficulty, self.u, self.u[1:], strict=False)
-        ]
+        bins = zip(self.difficulty, self.u, self.u[1:], strict=False)
+        parts = [max(value, 0.0) * (b - a) for value, a, b in bins]
         total = sum(parts)
         if total <= 0:
-            raise ConfigError(
-                f"the {self.kind} difficulty of {self.data} is nowhere positive and has no shares"
-            )
+            raise ConfigError(f"the {self.kind} difficulty of {self.data} is nowhere positive")
         return tuple(part / total for part in parts)
 
     def mean_over(self, a: float, b: float) -> float:

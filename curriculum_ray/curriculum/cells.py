@@ -1,0 +1,83 @@
+"""The cells of u-space: which part of [0, 1) each discrete noise level answers to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum.base import BaseSpec, level_of, u_of
+from curriculum_ray.diffusion.levels import NoiseLevels
+
+__all__ = ["UncalibratedTimesteps", "boundaries", "translate"]
+
+
+@dataclass(frozen=True)
+class UncalibratedTimesteps:
+    """T timesteps whose noise schedule is not known (0 is cleanest, T-1 noise): enough for base "uniform".
+
+    What needs the log-SNR raises `ConfigError`, which says how to pass it.
+    """
+
+    count: int
+    kind = "timestep"
+
+    def from_time(self, v: Tensor) -> Tensor:
+        """t = floor(v·T), long; v in [0, 1), 1 is noise."""
+        return (v * self.count).long().clamp(0, self.count - 1)
+
+    def from_sigma(self, sigma: Tensor) -> Tensor:
+        """Refused: the noise schedule is not known."""
+        raise self._unknown()
+
+    def from_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Refused: the noise schedule is not known."""
+        raise self._unknown()
+
+    def log_snr(self, level: Tensor) -> Tensor:
+        """Refused: the noise schedule is not known."""
+        raise self._unknown()
+
+    def _unknown(self) -> ConfigError:
+        return ConfigError(
+            "this schedule reads the log-SNR, which num_timesteps does not tell: "
+            "pass levels=DiscreteTimesteps(alphas_cumprod) instead"
+        )
+
+
+def boundaries(base: BaseSpec, levels: NoiseLevels) -> Tensor:
+    """The T + 1 edges of T discrete levels' cells: level t is drawn when u is in [edge_t, edge_t+1).
+
+    edge_t is the smallest u (to 2⁻⁶⁴) whose level is at least t, found by bisection through `level_of`
+    itself, so that cells agree with the process to the bit. Returns float64 (T + 1,) on the CPU, ascending
+    from 0 to 1; a level that the base distribution never draws has an empty cell.
+    """
+    count = levels.count
+    assert count is not None
+    wanted = torch.arange(1, count)
+    low = torch.zeros(count - 1, dtype=torch.float64)
+    high = torch.ones(count - 1, dtype=torch.float64)
+    for _ in range(64):
+        middle = (low + high) / 2
+        reached = level_of(base, middle, levels) >= wanted
+        high, low = torch.where(reached, middle, high), torch.where(reached, low, middle)
+    high[level_of(base, torch.zeros_like(high), levels) >= wanted] = 0.0
+    return torch.cat([torch.zeros(1, dtype=torch.float64), high, torch.ones(1, dtype=torch.float64)])
+
+
+def translate(u: Tensor, source: BaseSpec, target: BaseSpec, levels: NoiseLevels) -> Tensor:
+    """Map u of one base distribution to the u of another for the same noise level; float64, any shape.
+
+    Ends stay at 0 and 1. Between the edges of a discrete level's cell the map is linear.
+    """
+    if source == target:
+        return u
+    if levels.count is None:
+        inner = u_of(target, level_of(source, u, levels), levels)
+        return torch.where(u <= 0, 0.0, torch.where(u >= 1, 1.0, inner))
+    edges, goals = boundaries(source, levels), boundaries(target, levels)
+    cell = torch.searchsorted(edges[1:-1].contiguous(), u, right=True)
+    share = (u - edges[cell]) / (edges[cell + 1] - edges[cell])
+    return goals[cell] + share.nan_to_num(0.0).clamp(0, 1) * (goals[cell + 1] - goals[cell])

@@ -1,0 +1,172 @@
+"""Clusters: N intervals of u that cover [0, 1) without gap or overlap; the first is the cleanest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.curriculum.base import BaseSpec, level_of
+from curriculum_ray.curriculum.cells import boundaries, translate
+from curriculum_ray.curriculum.curve import DifficultyCurve
+from curriculum_ray.curriculum.intervals import (
+    absolute_deviation,
+    best_intervals,
+    direction_spread,
+    snap,
+    spread,
+)
+from curriculum_ray.diffusion.levels import NoiseLevels
+
+__all__ = [
+    "ClustersSpec",
+    "CurveClusters",
+    "ExplicitClusters",
+    "GradientClusters",
+    "LogSnrClusters",
+    "UniformClusters",
+    "cluster_edges",
+]
+
+# Continuous levels are read on so many equally likely cells of u; the end cells stand for infinite tails.
+GRID = 1000
+
+
+class _Counted(Spec):
+    count: int = Field(default=20, ge=1, le=1000)
+    """Number of clusters N; at most the number of timesteps."""
+
+
+class UniformClusters(_Counted):
+    """Equal shares of u: equally many timesteps each under a uniform base distribution."""
+
+    by: Literal["uniform"] = "uniform"
+    """Equal shares of u."""
+
+
+class LogSnrClusters(_Counted):
+    """Clusters by log-SNR: of equal width, or the intervals that hug their centres best (ANT)."""
+
+    by: Literal["log_snr", "log_snr_dp"]
+    """log_snr: equal width in log-SNR. log_snr_dp: least sum of |log-SNR - centre| (Go et al. 2023)."""
+
+
+class CurveClusters(_Counted):
+    """Equal shares of the cumulative difficulty of a measured curve."""
+
+    by: Literal["relative_entropy", "loss", "convergence"]
+    """The kind of the curve whose cumulative difficulty is shared out equally."""
+    difficulty: str = Field(min_length=1)
+    """Path of the difficulty file, of the same kind."""
+
+
+class GradientClusters(_Counted):
+    """Intervals whose gradients point the same way: least squared distance to the mean direction (ANT)."""
+
+    by: Literal["gradient"] = "gradient"
+    """By the pairwise similarity of gradients."""
+    difficulty: str = Field(min_length=1)
+    """Path of a difficulty file of kind gradient with a similarity matrix."""
+
+
+class ExplicitClusters(Spec):
+    """Clusters between edges that are written out."""
+
+    by: Literal["explicit"] = "explicit"
+    """By written edges."""
+    edges: tuple[float, ...] = Field(min_length=2, max_length=1001)
+    """The N + 1 edges in u, strictly ascending from 0 (clean) to 1 (noise)."""
+
+    @property
+    def count(self) -> int:
+        """Number of clusters N."""
+        return len(self.edges) - 1
+
+    @model_validator(mode="after")
+    def _check(self) -> ExplicitClusters:
+        pairs = zip(self.edges, self.edges[1:], strict=False)
+        if self.edges[0] != 0 or self.edges[-1] != 1 or any(b <= a for a, b in pairs):
+            raise ValueError(f"edges must rise strictly from 0 to 1, but got {list(self.edges)}")
+        return self
+
+
+ClustersSpec = Annotated[
+    UniformClusters | LogSnrClusters | CurveClusters | GradientClusters | ExplicitClusters,
+    Field(discriminator="by"),
+]
+
+
+def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Tensor:
+    """The clusters' edges: float64 (N + 1,), strictly ascending from exactly 0 (clean) to exactly 1 (noise).
+
+    Where levels are discrete, edges lie on the borders of the levels' cells, so that each timestep belongs to
+    exactly one cluster. Raises `ConfigError` for more clusters than timesteps, for a difficulty file that is
+    missing, malformed or of another kind, and where the log-SNR is needed but not known.
+    """
+    grid = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
+    discrete = levels.count is not None
+    if discrete:
+        # Levels that the base distribution never draws have empty cells, and take no part.
+        grid = boundaries(base, levels).unique()
+    if spec.count > len(grid) - 1:
+        what = f"the {len(grid) - 1} timesteps that can be drawn" if discrete else f"the grid's {GRID} cells"
+        raise ConfigError(f"clusters.count must be at most {what}, but got {spec.count}")
+    targets = _targets(spec, base, levels, grid)
+    return snap(targets, grid) if discrete else spread(targets)
+
+
+def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
+    """Where edges should lie, before they move to the borders of cells; float64 (N + 1,), ascending."""
+    if isinstance(spec, ExplicitClusters):
+        return torch.tensor(spec.edges, dtype=torch.float64)
+    even = torch.arange(spec.count + 1, dtype=torch.float64) / spec.count
+    if isinstance(spec, UniformClusters):
+        return even
+    if isinstance(spec, LogSnrClusters):
+        log_snr = _log_snr_of_cells(base, levels, grid)
+        if spec.by == "log_snr_dp":
+            return grid[best_intervals(absolute_deviation(log_snr), spec.count)]
+        bounds = log_snr[0] + even[1:-1] * (log_snr[-1] - log_snr[0])
+        inner = torch.searchsorted(-log_snr, -bounds, right=True)
+        return torch.cat([grid[:1], grid[inner], grid[-1:]])
+    curve = DifficultyCurve.from_file(spec.difficulty)
+    if curve.kind != spec.by:
+        raise ConfigError(
+            f"clusters.by must be the kind of {spec.difficulty}, {curve.kind}, but got {spec.by}"
+        )
+    edges = torch.tensor(curve.u, dtype=torch.float64)
+    if isinstance(spec, CurveClusters):
+        cumulative = torch.tensor((0.0, *curve.shares()), dtype=torch.float64).cumsum(0)
+        chosen = _interpolate(even, cumulative / cumulative[-1].clone(), edges)
+    else:
+        chosen = edges[_gradient_intervals(curve, spec)]
+    return translate(chosen, curve.base, base, levels)
+
+
+def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
+    """The log-SNR of each cell of the grid, falling; an infinite one counts as its finite neighbour."""
+    log_snr = levels.log_snr(level_of(base, (grid[1:] + grid[:-1]) / 2, levels)).double()
+    finite = log_snr[log_snr.isfinite()]
+    return log_snr.clamp(float(finite.min()), float(finite.max()))
+
+
+def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    """Piecewise linear through (xs, ys), both ascending; flat parts of xs give their first point."""
+    right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
+    share = (x - xs[right - 1]) / (xs[right] - xs[right - 1])
+    return ys[right - 1] + share.nan_to_num(0.0).clamp(0, 1) * (ys[right] - ys[right - 1])
+
+
+def _gradient_intervals(curve: DifficultyCurve, spec: GradientClusters) -> Tensor:
+    if curve.similarity is None:
+        raise ConfigError(f"clusters.by gradient needs a similarity matrix, but {spec.difficulty} has none")
+    bins = len(curve.difficulty)
+    if spec.count > bins:
+        what = f"{bins}, the bins of {spec.difficulty}"
+        raise ConfigError(f"clusters.count must be at most {what}, but got {spec.count}")
+    widths = torch.tensor(curve.u, dtype=torch.float64).diff()
+    similarity = torch.tensor(curve.similarity, dtype=torch.float64)
+    return best_intervals(direction_spread(similarity, widths), spec.count)

@@ -1,0 +1,83 @@
+"""Stratified draws of u: pure functions from seed, images, place and densities to u in [0, 1), 1 is noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["ActiveMap", "offset", "positions"]
+
+_MASK = 2**64 - 1
+
+
+def offset(seed: int, images: int) -> float:
+    """A number in [0, 1) that depends on (seed, images) only, by two rounds of SplitMix64."""
+    return (_mix(_mix(seed & _MASK) ^ images) >> 11) * 2.0**-53
+
+
+def _mix(x: int) -> int:
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def positions(batch: int, part: int, parts: int) -> Tensor:
+    """The places k/B of one part's samples in a global batch of B = batch·parts, k = part + parts·j.
+
+    Together the parts hold k = 0 .. B-1 once each, so that any number of ranks draws what one would draw
+    alone. float64 (batch,).
+    """
+    return (part + parts * torch.arange(batch, dtype=torch.float64)) / (batch * parts)
+
+
+class ActiveMap:
+    """The piecewise linear map from u01 in [0, 1) to the active part of u: the truncated distribution.
+
+    edges: the clusters' edges, ascending from 0 to 1. densities: relative density of each cluster, >= 0, not
+    all 0. Cluster c gets the share density_c·width_c / Σ of the draws, uniform within it: truncated and
+    renormalised.
+    """
+
+    def __init__(self, edges: Sequence[float], densities: Sequence[float]) -> None:
+        assert len(edges) == len(densities) + 1
+        assert max(densities) > 0
+        self.intervals = _merge(edges, densities)
+        masses = [density * (b - a) for a, b, density in self.intervals]
+        total = math.fsum(masses)
+        starts = [math.fsum(masses[:i]) / total for i in range(len(masses))]
+        a, b, _ = self.intervals[0]
+        self._single = (a, b - a, math.nextafter(b, a)) if len(self.intervals) == 1 else None
+        self._starts = torch.tensor(starts, dtype=torch.float64)
+        self._lows = torch.tensor([low for low, _, _ in self.intervals], dtype=torch.float64)
+        self._slopes = torch.tensor(
+            [total / density for _, _, density in self.intervals], dtype=torch.float64
+        )
+        # Rounding may reach an interval's open end: the largest number below it is the cap.
+        self._caps = torch.tensor(
+            [math.nextafter(high, 0) for _, high, _ in self.intervals], dtype=torch.float64
+        )
+
+    def __call__(self, u01: Tensor) -> Tensor:
+        """Map u01 (float64, any shape), which may be overwritten."""
+        if self._single is not None:
+            low, width, cap = self._single
+            return u01 if width == 1.0 else u01.mul_(width).add_(low).clamp_(max=cap)
+        index = torch.searchsorted(self._starts, u01, right=True) - 1
+        u = self._lows[index] + (u01 - self._starts[index]) * self._slopes[index]
+        return torch.minimum(u, self._caps[index])
+
+
+def _merge(edges: Sequence[float], densities: Sequence[float]) -> list[tuple[float, float, float]]:
+    """Neighbouring clusters of one density as one (low, high, density); those of density 0 left out."""
+    merged: list[tuple[float, float, float]] = []
+    for low, high, density in zip(edges, edges[1:], densities, strict=False):
+        if density > 0:
+            if merged and merged[-1][1:] == (low, density):
+                merged[-1] = (merged[-1][0], high, density)
+            else:
+                merged.append((low, high, density))
+    return merged

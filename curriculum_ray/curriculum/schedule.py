@@ -1,0 +1,171 @@
+"""The schedule: the specification of a curriculum, one small YAML file to search, log, ship and reuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import model_validator
+
+from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
+from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet
+from curriculum_ray.curriculum.base import BaseSpec, Uniform
+from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
+from curriculum_ray.curriculum.order import (
+    ExplicitOrder,
+    NoOrder,
+    OrderSpec,
+    RandomOrder,
+    SortedOrder,
+    join_order,
+)
+from curriculum_ray.curriculum.pacing_spec import PacingSpec
+from curriculum_ray.diffusion.levels import NoiseLevels
+
+__all__ = ["CurriculumSchedule"]
+
+
+class CurriculumSchedule(Spec):
+    """Which part of u-space is drawn when: base, clusters, order, pacing and active set.
+
+    The default is no curriculum: plain draws from the base distribution.
+    """
+
+    version: Literal[1] = 1
+    """Version of the file format."""
+    base: BaseSpec = Uniform()
+    """The distribution of noise levels that u runs over."""
+    clusters: ClustersSpec = UniformClusters(count=1)
+    """How u is cut into clusters."""
+    order: OrderSpec = NoOrder()
+    """In which order the clusters join."""
+    pacing: PacingSpec | None = None
+    """When the next cluster joins; required with an order, does not apply without one."""
+    active: ActiveSpec = CumulativeSet()
+    """How densely the clusters are drawn; does not apply without an order."""
+
+    @model_validator(mode="after")
+    def _check(self) -> CurriculumSchedule:
+        if self.order.direction != "none":
+            if self.pacing is None:
+                raise ValueError(f"pacing is required with order.direction {self.order.direction}")
+            return self
+        if self.pacing is not None:
+            raise ValueError(
+                "pacing does not apply with order.direction none, where all is active from the start"
+            )
+        if self.active != CumulativeSet():
+            raise ValueError(
+                "active does not apply with order.direction none, where all is active from the start"
+            )
+        return self
+
+    @classmethod
+    def uniform(cls) -> CurriculumSchedule:
+        """No curriculum, uniform base distribution: the control that every search compares with."""
+        return cls()
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> CurriculumSchedule:
+        """Read a schedule; raises `ConfigError` of one line that names the file and the key.
+
+        Difficulty files are looked for beside the schedule first, then from the working directory.
+        """
+        data = load_yaml(path)
+        if "version" not in data:
+            raise ConfigError(f"{path}: version is required but missing")
+        for group, key in (("clusters", "difficulty"), ("order", "by")):
+            settings = data.get(group)
+            if not isinstance(settings, dict):
+                continue
+            name = settings.get(key)
+            if isinstance(name, str) and name != "noise_level":
+                beside = Path(path).parent / name
+                found = beside if beside.exists() else Path(name)
+                if not found.exists():
+                    raise ConfigError(f"{path}: {group}.{key} names {name}, which does not exist")
+                data = {**data, group: {**settings, key: str(found)}}
+        return cls.from_dict(data, str(path))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str = "schedule") -> CurriculumSchedule:
+        """Check a mapping as read from YAML or JSON; `source` is what the `ConfigError` names."""
+        return parse(cls, dict(data), source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content as JSON-safe values, settings that are not given left out."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        # What a group is stands first in it.
+        first = ("kind", "by", "direction", "rule", "set")
+        return {
+            key: dict(sorted(value.items(), key=lambda item: item[0] not in first))
+            if key != "version"
+            else value
+            for key, value in data.items()
+        }
+
+    def to_yaml(self) -> str:
+        """The content of schedule.yaml."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
+
+    def to_file(self, path: str | Path) -> None:
+        """Write schedule.yaml."""
+        Path(path).write_text(self.to_yaml(), encoding="utf-8")
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys to values, for logging, e.g. {"clusters.count": 20}."""
+        return flatten(self.to_dict())
+
+    @property
+    def schedule_id(self) -> str:
+        """Twelve hexadecimal digits that are equal for equal content, on every machine."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def describe(self) -> str:
+        """One line for people, e.g. "20 log_snr clusters, easy_to_hard, plateau patience 200, cumulative"."""
+        words = [] if self.base == Uniform() else [f"base {self.base.kind}"]
+        if self.pacing is None:
+            return ", ".join([*words, "no curriculum"])
+        words.append(f"{self.clusters.count} {self.clusters.by} clusters")
+        order = self.order
+        if isinstance(order, RandomOrder):
+            words.append(f"random order {order.seed}")
+        elif isinstance(order, SortedOrder) and order.by != "noise_level":
+            words.append(f"{order.direction} by {Path(order.by).name}")
+        else:
+            words.append(order.direction)
+        words += [self.pacing.describe(), self.active.set]
+        if self.active.floor:
+            words.append(f"floor {self.active.floor:.3g}")
+        return ", ".join(words)
+
+    def reversed_order(self) -> CurriculumSchedule:
+        """The control with the order turned round and all else the same; ValueError for random and none."""
+        order = self.order
+        if isinstance(order, SortedOrder):
+            turned = "hard_to_easy" if order.direction == "easy_to_hard" else "easy_to_hard"
+            return self._with_order(order.model_copy(update={"direction": turned}))
+        if isinstance(order, ExplicitOrder):
+            return self._with_order(ExplicitOrder(ranking=order.ranking[::-1]))
+        raise ValueError(f"an order of direction {order.direction} has no reverse")
+
+    def random_order(self, seed: int) -> CurriculumSchedule:
+        """The control with a random order and everything else the same; ValueError without a curriculum."""
+        if isinstance(self.order, NoOrder):
+            raise ValueError("a schedule without an order has no random control")
+        return self._with_order(RandomOrder(seed=seed))
+
+    def pinned(self, levels: NoiseLevels) -> CurriculumSchedule:
+        """The same schedule with its clusters and order written out, so that it needs no difficulty file."""
+        edges = cluster_edges(self.clusters, self.base, levels)
+        changes: dict[str, Any] = {"clusters": ExplicitClusters(edges=tuple(edges.tolist()))}
+        if not isinstance(self.order, NoOrder):
+            changes["order"] = ExplicitOrder(ranking=join_order(self.order, edges, self.base, levels))
+        return self.model_copy(update=changes)
+
+    def _with_order(self, order: OrderSpec) -> CurriculumSchedule:
+        return self.model_copy(update={"order": order})
