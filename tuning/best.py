@@ -92,8 +92,8 @@ def best(
 
     The store is found as `Tracker.open` finds it, but never made. The best trial by `metric` (equal ones by
     images seen) names the study; if that study has confirmation runs, its best schedule on fresh seeds is
-    returned. Raises `ConfigError` when there is no store or no finished trial, and when the trials were measured
-    by more than one protocol (`fingerprint`, or its start, picks one).
+    returned. Raises `ConfigError` when there is no store or no finished trial, and when the trials were
+    measured by more than one protocol (`fingerprint`, or its start, picks one).
     """
     upward = direction(metric) == "max"
     store = open_store(uri, output, create=False)
@@ -242,8 +242,8 @@ def _sentence(
     caveat = "not confirmed on fresh seeds"
     if uniform_is_best:
         return (
-            f"uniform sampling is the best: {name} {number(uniform)}, {shares} better than {number(value)} of the "
-            f"best schedule, {winner.name}, after {count(images)} images ({caveat})"
+            f"uniform sampling is the best: {name} {number(uniform)}, {shares} better than {number(value)} "
+            f"of the best schedule, {winner.name}, after {count(images)} images ({caveat})"
         )
     return (
         f"{winner.name} reached {name} {number(value)}, {shares} better than {number(uniform)} of uniform "
@@ -257,7 +257,6 @@ def _schedule(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:
         try:
             path = Path(store.client.download_artifacts(run_id, SCHEDULE_FILE, folder))
         except Exception:  # each artifact store fails in its own way
-            raise ConfigError(
-                f"the run {run_id} in {store.shown} has no readable artifact {SCHEDULE_FILE}"
-            ) from None
+            reason = f"the run {run_id} in {store.shown} has no readable artifact {SCHEDULE_FILE}"
+            raise ConfigError(reason) from None
         return path.read_text(encoding="utf-8"), load_yaml(path)

@@ -74,8 +74,8 @@ class Tracker:
         """Open the run of the study `name`, the same at each restart, and return its handle.
 
         `params` may be nested and hold what must not change: `ConfigError` when the study was started before
-        with other values. `tags` may change; they are keys of `fields.TAGS` without prefix, and those of data,
-        process and fingerprint pass on to the trials.
+        with other values. `tags` may change; they are keys of `fields.TAGS` without prefix, and data, process
+        and fingerprint pass on to the trials.
         """
         handle = self._top("study", name, params, tags)
         query = f"tags.`mlflow.parentRunId` = '{self._runs[handle]}'"

@@ -1,0 +1,71 @@
+"""Trial records for the tests of a study, and how a search writes them to MLflow."""
+
+from pathlib import Path
+from typing import Any
+
+from tuning.tracking import Tracker
+
+FINGERPRINT = "f00dcafe"
+
+
+def schedule(count: int = 20, direction: str = "easy_to_hard") -> dict[str, Any]:
+    """A schedule as its file holds it."""
+    return {
+        "version": 1,
+        "base": {"kind": "uniform"},
+        "clusters": {"by": "uniform", "count": count},
+        "order": {"by": "noise_level", "direction": direction},
+        "pacing": {"rule": "plateau", "patience": 200},
+        "active": {"set": "cumulative", "floor": 0.0},
+    }
+
+
+def record(fid: float | None = 10.0, **changes: Any) -> dict[str, Any]:
+    """A trial's record; without `fid` one that failed."""
+    values = {
+        "trial": 0,
+        "key": "search-000",
+        "name": "a schedule",
+        "role": "searched",
+        "control": None,
+        "seed": 0,
+        "schedule": schedule(),
+        "images": 76800,
+        "metrics": {}
+        if fid is None
+        else {"fid": fid, "kid": fid / 10, "precision": 0.5, "recall": 0.25, "loss": 0.1},
+        "fingerprint": FINGERPRINT,
+        "status": "failed" if fid is None else "finished",
+        "seconds": 30.0,
+        "folder": "",
+        **changes,
+    }
+    values.setdefault("schedule_id", f"id-{values['schedule']['clusters']['count']}-{values['control']}")
+    return values
+
+
+def write_trial(tracker: Tracker, study: str, values: dict[str, Any], folder: Path, **tags: Any) -> str:
+    """Store a record as a search does."""
+    run = tracker.trial(
+        study,
+        values["key"],
+        values["name"],
+        {"schedule": values["schedule"]},
+        {
+            "role": values["role"],
+            "control": values["control"],
+            "seed": values["seed"],
+            "schedule_id": values["schedule_id"],
+            "schedule": f"{values['schedule']['clusters']['count']} clusters",
+            **tags,
+        },
+    )
+    path = folder / values["key"] / "schedule.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"version: 1\nclusters: {{by: uniform, count: {values['schedule']['clusters']['count']}}}\n"
+    )
+    tracker.log(run, values["metrics"], values["images"])
+    tracker.artifacts(run, [path])
+    tracker.finish(run, "FINISHED" if values["status"] == "finished" else "FAILED")
+    return run
