@@ -1,0 +1,24 @@
+"""How hard each noise level is, measured without a model: log-SNR and relative entropy; torch only."""
+
+from curriculum_ray.curriculum.difficulty.curves import relative_entropy_curve, snr_curve
+from curriculum_ray.curriculum.difficulty.gaussian import gaussian_relative_entropy, principal_moments
+from curriculum_ray.curriculum.difficulty.marginals import Mixture, variance_preserving
+from curriculum_ray.curriculum.difficulty.rank import spearman
+from curriculum_ray.curriculum.difficulty.relative_entropy import (
+    RelativeEntropy,
+    choose_timesteps,
+    relative_entropy,
+)
+
+__all__ = [
+    "Mixture",
+    "RelativeEntropy",
+    "choose_timesteps",
+    "gaussian_relative_entropy",
+    "principal_moments",
+    "relative_entropy",
+    "relative_entropy_curve",
+    "snr_curve",
+    "spearman",
+    "variance_preserving",
+]

@@ -1,0 +1,89 @@
+"""From measurements without a model to difficulty curves over u = t/T, which clusters and orders can name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.curriculum.curve import DifficultyCurve
+from curriculum_ray.curriculum.difficulty.relative_entropy import RelativeEntropy
+
+__all__ = ["relative_entropy_curve", "snr_curve"]
+
+
+def relative_entropy_curve(
+    measured: RelativeEntropy,
+    num_timesteps: int,
+    *,
+    data: str,
+    process: str,
+    meta: dict[str, Any] | None = None,
+) -> DifficultyCurve:
+    """One bin per timestep t = 0 … T-1 (0 is the cleanest), with the nats between levels t-1 and t.
+
+    Timesteps that were not measured are interpolated, values and errors alike, over log t: in the logarithm
+    where all values are positive, linearly otherwise. t = 0 takes the value of t = 1: its own, to the data
+    themselves, is infinite for a finite set. `meta` records the estimator of each measured timestep.
+
+    Raises ValueError where timesteps lie outside 1 … T-1.
+    """
+    last = num_timesteps - 1
+    if int(measured.timesteps[-1]) > last:
+        raise ValueError(f"timesteps must lie in 1 … {last}, but got {int(measured.timesteps[-1])}")
+    at = torch.arange(num_timesteps).clamp_min(1).double().log()
+    known = measured.timesteps.double().log()
+    value = _interpolate(at, known, measured.value)
+    stderr = _interpolate(at, known, measured.stderr)
+    runs: dict[str, list[int]] = {}
+    for t, name in zip(measured.timesteps.tolist(), measured.estimator, strict=True):
+        runs.setdefault(name, []).append(t)
+    return DifficultyCurve(
+        kind="relative_entropy",
+        data=data,
+        process=process,
+        u=_timestep_edges(num_timesteps),
+        difficulty=tuple(value.tolist()),
+        stderr=tuple(stderr.tolist()),
+        meta={
+            "unit": "nats between levels t-1 and t",
+            "method": "monte_carlo",
+            "samples": measured.num_samples,
+            "timesteps": measured.timesteps.tolist(),
+            "estimator": runs,
+            **(meta or {}),
+        },
+    )
+
+
+def snr_curve(signal: Tensor, noise_std: Tensor, *, data: str, process: str) -> DifficultyCurve:
+    """log(s_t²/σ_t²) at each timestep t = 0 … T-1 (0 is the cleanest), no data needed; arguments (T,).
+
+    Clipped to ±50: levels without noise or signal have an infinite log-SNR, and a difficulty is finite.
+    """
+    log_snr = (2 * (signal.double().log() - noise_std.double().log())).clamp(-50, 50)
+    return DifficultyCurve(
+        kind="snr",
+        data=data,
+        process=process,
+        u=_timestep_edges(len(log_snr)),
+        difficulty=tuple(log_snr.tolist()),
+        meta={"unit": "log-SNR"},
+    )
+
+
+def _timestep_edges(count: int) -> tuple[float, ...]:
+    return tuple(t / count for t in range(count + 1))
+
+
+def _interpolate(at: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """Piecewise linear through (known, values), ascending; constant beyond the ends; `at` of any shape."""
+    if len(known) == 1:
+        return values.expand_as(at)
+    positive = bool((values > 0).all())
+    heights = values.log() if positive else values
+    right = torch.searchsorted(known, at).clamp(1, len(known) - 1)
+    share = ((at - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
+    mixed = heights[right - 1] + share * (heights[right] - heights[right - 1])
+    return mixed.exp() if positive else mixed

@@ -1,0 +1,65 @@
+"""The marginals q_t of a diffusion process whose data are a finite set or a Gaussian mixture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Mixture", "variance_preserving"]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A mixture of isotropic Gaussians; with zero variances it is the empirical distribution of its centres.
+
+    Diffused to a level with signal s and noise σ it is again a mixture, with centres s·m_i and variances
+    s²·c_i + σ², so that its density is known exactly at every noise level.
+
+    centres (Tensor): m_i, floating point, shape (N, D); a view of what was given, whatever its float type.
+    variances (Tensor): c_i ≥ 0, float64, shape (N,).
+    log_weights (Tensor): logarithms of weights that sum to 1, float64, shape (N,).
+    """
+
+    centres: Tensor
+    variances: Tensor
+    log_weights: Tensor
+
+    @classmethod
+    def of(cls, centres: Tensor, variances: Tensor | None = None, weights: Tensor | None = None) -> Mixture:
+        """Build from centres (N, …), optional variances (N,) and optional positive weights (N,) of any sum.
+
+        Raises ValueError for fewer than two centres, wrong lengths, or values out of range.
+        """
+        count = len(centres)
+        if count < 2 or not centres.is_floating_point():
+            raise ValueError(f"centres must be two or more, floating point, but got {count} {centres.dtype}")
+        variances = torch.zeros(count) if variances is None else variances
+        weights = torch.ones(count) if weights is None else weights
+        for name, value in (("variances", variances), ("weights", weights)):
+            if value.shape != (count,):
+                raise ValueError(f"{name} must have shape ({count},), but got {tuple(value.shape)}")
+        if not bool((variances >= 0).all()) or not bool((weights > 0).all()):
+            raise ValueError("variances must be at least 0 and weights positive")
+        weights = weights.double()
+        return cls(centres.reshape(count, -1), variances.double(), (weights / weights.sum()).log())
+
+    @property
+    def dim(self) -> int:
+        """Numbers per centre, D."""
+        return self.centres.shape[1]
+
+    def log_density(self, x: Tensor, signal: float, noise_std: float) -> Tensor:
+        """log q(x) at a level, float64 of shape (B,), for points x of shape (B, D); holds B·N·D numbers."""
+        variances = signal**2 * self.variances + noise_std**2
+        offsets = x.double()[:, None] - signal * self.centres.double()
+        exponents = -0.5 * (offsets**2).sum(2) / variances - 0.5 * self.dim * (2 * math.pi * variances).log()
+        return torch.logsumexp(self.log_weights + exponents, dim=1)
+
+
+def variance_preserving(alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
+    """Signal √ᾱ_t and noise √(1 - ᾱ_t) of a DDPM, float64 of shape (T,); index 0 is the cleanest level."""
+    alphas_cumprod = alphas_cumprod.double()
+    return alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()

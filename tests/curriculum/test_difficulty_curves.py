@@ -1,0 +1,89 @@
+"""Difficulty curves from measurements without a model, and rank correlation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curriculum_ray.curriculum import DifficultyCurve
+from curriculum_ray.curriculum.difficulty import (
+    RelativeEntropy,
+    relative_entropy_curve,
+    snr_curve,
+    spearman,
+    variance_preserving,
+)
+
+
+def measured(timesteps: list[int], value: torch.Tensor) -> RelativeEntropy:
+    names = ("log_ratio",) * (len(timesteps) - 1) + ("k3",)
+    return RelativeEntropy(torch.tensor(timesteps), value.double(), value.double().abs() / 10, names, 64)
+
+
+def test_a_curve_has_a_bin_per_timestep_and_survives_its_file(tmp_path: Path) -> None:
+    value = torch.arange(1, 10).flip(0)
+    curve = relative_entropy_curve(
+        measured(list(range(1, 10)), value), 10, data="digits", process="ddpm-epsilon", meta={"seed": 3}
+    )
+    assert curve.u == tuple(t / 10 for t in range(11))
+    assert curve.difficulty == pytest.approx((9.0, 9, 8, 7, 6, 5, 4, 3, 2, 1))
+    assert curve.meta["estimator"] == {"log_ratio": list(range(1, 9)), "k3": [9]}
+    assert curve.meta["seed"] == 3
+    curve.to_file(tmp_path / "curve.json")
+    assert DifficultyCurve.from_file(tmp_path / "curve.json") == curve
+
+
+@given(st.lists(st.integers(2, 98), max_size=20), st.floats(-3, 3))
+@settings(max_examples=30, deadline=None)
+def test_power_laws_are_interpolated_exactly_between_measured_timesteps(
+    inner: list[int], power: float
+) -> None:
+    timesteps = sorted({1, 99, *inner})
+    value = torch.tensor(timesteps).double() ** power
+    curve = relative_entropy_curve(measured(timesteps, value), 100, data="x", process="y")
+    assert curve.difficulty[1:] == pytest.approx([t**power for t in range(1, 100)])
+    assert curve.difficulty[0] == curve.difficulty[1]
+
+
+def test_a_negative_estimate_is_interpolated_linearly_and_kept() -> None:
+    curve = relative_entropy_curve(measured([1, 9], torch.tensor([3.0, -1.0])), 10, data="x", process="y")
+    assert curve.difficulty[3] == pytest.approx(1.0)
+    assert curve.difficulty[9] == -1.0
+
+
+def test_timesteps_beyond_the_process_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 … 9"):
+        relative_entropy_curve(measured([1, 10], torch.ones(2)), 10, data="x", process="y")
+
+
+def test_log_snr_falls_with_noise_and_is_finite_at_zero_terminal_snr() -> None:
+    curve = snr_curve(*variance_preserving(torch.tensor([0.9, 0.5, 0.0])), data="x", process="y")
+    assert curve.difficulty == pytest.approx((math.log(9), 0.0, -50.0))
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=30, unique=True))
+@settings(max_examples=50, deadline=None)
+def test_spearman_sees_only_ranks(values: list[float]) -> None:
+    x = torch.tensor(values, dtype=torch.float64)
+    assert spearman(x, x.argsort().argsort().double()) == pytest.approx(1.0)
+    assert spearman(x, -x) == pytest.approx(-1.0)
+
+
+def test_spearman_agrees_with_scipy_under_ties() -> None:
+    from scipy.stats import spearmanr
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        x, y = torch.randint(0, 5, (2, 12), generator=generator).double()
+        assert spearman(x, y) == pytest.approx(float(spearmanr(x, y).statistic))
+
+
+def test_spearman_of_a_constant_is_zero_and_nan_is_refused() -> None:
+    assert spearman(torch.arange(5.0), torch.ones(5)) == 0.0
+    with pytest.raises(ValueError, match="NaN"):
+        spearman(torch.arange(2.0), torch.tensor([1.0, math.nan]))
