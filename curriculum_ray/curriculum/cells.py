@@ -50,9 +50,9 @@ class UncalibratedTimesteps:
 def boundaries(base: BaseSpec, levels: NoiseLevels) -> Tensor:
     """The T + 1 edges of T discrete levels' cells: level t is drawn when u is in [edge_t, edge_t+1).
 
-    edge_t is the smallest u (to 2⁻⁶⁴) whose level is at least t, found by bisection through `level_of`
-    itself, so that cells agree with the process to the bit. Returns float64 (T + 1,) on the CPU, ascending
-    from 0 to 1; a level that the base distribution never draws has an empty cell.
+    edge_t is the smallest u whose level is at least t, found by bisection through `level_of` itself, to
+    rounding. Returns float64 (T + 1,) on the CPU, ascending from 0 to 1; a level that the base distribution
+    never draws has an empty cell.
     """
     count = levels.count
     assert count is not None

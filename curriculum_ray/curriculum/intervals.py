@@ -32,7 +32,7 @@ def absolute_deviation(values: Tensor) -> Tensor:
 def direction_spread(similarity: Tensor, weights: Tensor) -> Tensor:
     """Cost of interval [l, r] = Σ_ij w_i w_j (1 - S_ij) / Σ_i w_i, for the cosine S of unit vectors.
 
-    It is twice the weighted squared distance of the vectors to their mean: 1-D k-means on directions.
+    It is the weighted squared distance of the vectors to their mean: k-means of directions, in sequence.
     similarity: float64 (n, n). weights: positive, (n,). Returns (n, n), inf below the diagonal.
     """
     n = len(weights)
