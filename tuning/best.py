@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
 from tuning.evidence import Difference, against_uniform, verdict
-from tuning.records import Arm, arms, count, direction, metric_name, number
+from tuning.records import Arm, arms, count, direction, gain, metric_name, number, side_by_side
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store, open_store
 
@@ -117,9 +117,9 @@ def best(
     table = arms([record for record in records if record["parent"] == top["parent"]], metric)
     winner = next(arm for arm in table if not arm.is_uniform)
     uniform = next((arm for arm in table if arm.is_uniform), None)
-    record = min(winner.records, key=lambda record: (record["role"] == "confirmation", records.index(record)))
+    record = winner.records[0]
     differences = against_uniform(table, metric) if winner.confirmed else []
-    seeds, value, beside = _beside(winner, uniform, metric)
+    value, beside, seeds = side_by_side(winner, uniform, metric)
     is_best = beside is not None and (beside > value if upward else beside < value)
     text, schedule = _schedule(store, record["run_id"])
     return BestRun(
@@ -206,23 +206,6 @@ def _record(run: Run) -> dict[str, Any]:
     }
 
 
-def _beside(winner: Arm, uniform: Arm | None, metric: str) -> tuple[int, float, float | None]:
-    """Return the number of seeds, the winner's value, and uniform sampling's (same seeds if it has them)."""
-    confirmed = winner.by_seed(metric)
-    searched = {int(record["seed"]): record["metrics"][metric] for record in winner.searched}
-    values = confirmed or searched
-    beside: dict[int, float] = {}
-    if uniform is not None:
-        runs = uniform.confirmed if confirmed else uniform.searched
-        beside = {int(record["seed"]): record["metrics"][metric] for record in runs}
-    shared = sorted(values.keys() & beside.keys())
-    if shared:
-        values = {seed: values[seed] for seed in shared}
-        beside = {seed: beside[seed] for seed in shared}
-    other = sum(beside.values()) / len(beside) if beside else None
-    return len(values), sum(values.values()) / len(values), other
-
-
 def _sentence(
     winner: Arm,
     value: float,
@@ -238,7 +221,7 @@ def _sentence(
     if uniform is None:
         reached = f"{winner.name} reached {name} {number(value)} after {count(images)} images"
         return f"{reached}; uniform sampling has no finished run beside it"
-    shares = f"{abs(100 * (uniform - value) / uniform):.1f}%" if uniform else number(abs(uniform - value))
+    shares = f"{abs(gain(value, uniform, metric)):.1f}%" if uniform else number(abs(uniform - value))
     caveat = "not confirmed on fresh seeds"
     if uniform_is_best:
         return (

@@ -6,8 +6,6 @@ reversed, random), seed, schedule, schedule_id, images, metrics, fingerprint, st
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +21,10 @@ __all__ = [
     "count",
     "describe",
     "direction",
+    "gain",
     "metric_name",
     "number",
-    "schedule_id",
+    "side_by_side",
 ]
 
 DIRECTIONS: dict[str, Literal["min", "max"]] = {
@@ -52,42 +51,15 @@ def metric_name(metric: str) -> str:
     return metric.upper() if metric in ("fid", "kid") else metric
 
 
-def schedule_id(record: Record) -> str:
-    """Return what all runs of one schedule share, whatever their seed."""
-    if record.get("schedule_id"):
-        return str(record["schedule_id"])
-    return hashlib.sha256(json.dumps(record["schedule"], sort_keys=True).encode()).hexdigest()[:12]
+def describe(record: Record) -> str:
+    """Say the record's schedule in words."""
+    if record.get("control") == "uniform":
+        return "uniform sampling"
+    if "description" in record:
+        return str(record["description"])
+    from curriculum_ray.curriculum import CurriculumSchedule
 
-
-def describe(schedule: Mapping[str, Any]) -> str:
-    """Say a schedule in words, e.g. "cumulative 6-cluster easy_to_hard, plateau patience 200"."""
-    base = schedule.get("base", {}).get("kind", "uniform")
-    order = schedule.get("order", {}).get("direction", "none")
-    active = schedule.get("active", {})
-    floor = active.get("floor", 0.0)
-    if order == "none" or floor == 1:
-        return f"{base} sampling"
-    clusters = schedule["clusters"]
-    words = f"{active.get('set', 'cumulative')} {clusters['count']}-cluster {order}"
-    if clusters.get("by", "uniform") != "uniform":
-        words += f" by {clusters['by']}"
-    pacing = {key: value for key, value in schedule.get("pacing", {}).items() if value not in (None, 0, 0.0)}
-    rule = pacing.pop("rule", "")
-    words += f", {rule} {_settings(pacing)}".rstrip()
-    if floor:
-        words += f", floor {floor:g}"
-    return words if base == "uniform" else f"{words}, {base} base"
-
-
-def _settings(values: Mapping[str, Any]) -> str:
-    """Write settings as "patience 200 smoothing 0.5", and a nested length as its own words."""
-    parts = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            parts.append(f"{key} {_settings(value)}")
-        else:
-            parts.append(f"{key} {number(value) if isinstance(value, float) else value}")
-    return " ".join(parts)
+    return CurriculumSchedule.from_dict(record["schedule"], f"trial {record['key']}").describe()
 
 
 def count(images: float) -> str:
@@ -100,10 +72,10 @@ def count(images: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a metric with three or four figures; a dash for none."""
+    """Write a metric with two decimals or three figures; a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3g}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 @dataclass
@@ -152,10 +124,9 @@ def arms(records: Iterable[Record], metric: str) -> list[Arm]:
     result: dict[str, Arm] = {}
     for record in _measured(records, metric):
         control = record.get("control")
-        key = "uniform" if control == "uniform" else schedule_id(record)
+        key = "uniform" if control == "uniform" else str(record["schedule_id"])
         if key not in result:
-            name = record.get("description") or describe(record["schedule"])
-            result[key] = Arm(schedule_id(record), name, control)
+            result[key] = Arm(str(record["schedule_id"]), describe(record), control)
         arm = result[key]
         arm.control = arm.control or control
         (arm.confirmed if record["role"] == "confirmation" else arm.searched).append(record)
@@ -168,6 +139,29 @@ def arms(records: Iterable[Record], metric: str) -> list[Arm]:
         return confirmed is None, sign * value, min(int(record["images"]) for record in arm.records)
 
     return sorted(result.values(), key=rank)
+
+
+def side_by_side(arm: Arm, uniform: Arm | None, metric: str) -> tuple[float, float | None, int]:
+    """Return the means of the arm and of uniform sampling, and the number of seeds behind the first.
+
+    Both are means over fresh seeds if the arm has them, else over the search's; over the seeds that both
+    have, if there are any. The second is None without such runs of uniform sampling.
+    """
+
+    def by_seed(records: list[Record]) -> dict[int, float]:
+        return {int(record["seed"]): record["metrics"][metric] for record in records}
+
+    ours = by_seed(arm.confirmed or arm.searched)
+    theirs = {} if uniform is None else by_seed(uniform.confirmed if arm.confirmed else uniform.searched)
+    if shared := ours.keys() & theirs.keys():
+        ours, theirs = ({seed: values[seed] for seed in sorted(shared)} for values in (ours, theirs))
+    return fmean(ours.values()), fmean(theirs.values()) if theirs else None, len(ours)
+
+
+def gain(value: float, uniform: float, metric: str) -> float:
+    """Return by how many percent of `uniform` the value is better (positive) or worse than it."""
+    sign = 1 if direction(metric) == "min" else -1
+    return 100 * sign * (uniform - value) / abs(uniform) if uniform else math.nan
 
 
 def _measured(records: Iterable[Record], metric: str) -> list[Record]:

@@ -10,6 +10,8 @@ FINGERPRINT = "f00dcafe"
 
 def schedule(count: int = 20, direction: str = "easy_to_hard") -> dict[str, Any]:
     """A schedule as its file holds it."""
+    if direction == "none":
+        return {"version": 1, "clusters": {"by": "uniform", "count": count}, "order": {"direction": "none"}}
     return {
         "version": 1,
         "base": {"kind": "uniform"},

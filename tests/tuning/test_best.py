@@ -43,7 +43,7 @@ def test_the_best_finished_trial_comes_from_mlflow_alone(write, output):
     assert found.schedule["clusters"]["count"] == 7
     assert found.uniform == 8.4
     assert not found.uniform_is_best
-    assert "16.7% better than 8.4 of uniform sampling, after 77k images (not confirmed" in found.sentence
+    assert "16.7% better than 8.40 of uniform sampling, after 77k images (not confirmed" in found.sentence
 
 
 def test_a_larger_precision_is_better(write, output):
@@ -66,7 +66,7 @@ def test_uniform_sampling_being_the_best_is_said(write, output):
     assert found.uniform_is_best
     assert found.trial == "search-8.0"
     assert found.sentence.startswith(
-        "uniform sampling is the best: FID 7.5, 6.7% better than 8 of the best schedule"
+        "uniform sampling is the best: FID 7.50, 6.7% better than 8.00 of the best schedule"
     )
 
 

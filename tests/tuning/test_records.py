@@ -4,23 +4,13 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, schedule
-from tuning.records import arms, count, describe, direction, number, schedule_id
+from tuning.records import arms, count, describe, direction, gain, number, side_by_side
 
 
 def test_a_schedule_in_words():
-    assert describe(schedule(6)) == "cumulative 6-cluster easy_to_hard, plateau patience 200"
-    assert describe({**schedule(), "order": {"direction": "none"}}) == "uniform sampling"
-    assert describe({**schedule(), "active": {"set": "cumulative", "floor": 1.0}}) == "uniform sampling"
-    rich = {
-        **schedule(6, "hard_to_easy"),
-        "base": {"kind": "logit_normal", "mean": 0.0},
-        "clusters": {"by": "log_snr", "count": 6},
-        "pacing": {"rule": "fixed", "length": {"share": 0.05}},
-        "active": {"set": "window", "floor": 0.1},
-    }
-    assert describe(rich) == (
-        "window 6-cluster hard_to_easy by log_snr, fixed length share 0.05, floor 0.1, logit_normal base"
-    )
+    assert describe(record()) == "20 uniform clusters, easy_to_hard, plateau patience 200, cumulative"
+    assert describe(record(description="as MLflow has it")) == "as MLflow has it"
+    assert describe(record(control="uniform")) == "uniform sampling"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +49,7 @@ def test_fresh_seeds_outrank_the_searchs_own_score():
     lucky = record(5.0, schedule=schedule(5))
     confirmed = [record(7.0 + seed, schedule=schedule(7), role="confirmation", seed=seed) for seed in (0, 1)]
     table = arms([lucky, *confirmed], "fid")
-    assert [arm.name[:20] for arm in table] == ["cumulative 7-cluster", "cumulative 5-cluster"]
+    assert [arm.name[:20] for arm in table] == ["7 uniform clusters, ", "5 uniform clusters, "]
     assert table[0].confirmed_value("fid") == 7.5
     assert table[0].search_value("fid") is None
     assert table[0].by_seed("fid") == {0: 7.0, 1: 8.0}
@@ -81,7 +71,24 @@ def test_uniform_sampling_is_one_arm_whatever_its_base():
     assert arms(uniform, "fid")[0].is_uniform
 
 
-def test_a_schedules_identity_ignores_the_order_of_its_keys():
-    values = schedule()
-    assert schedule_id({"schedule": values}) == schedule_id({"schedule": dict(reversed(values.items()))})
-    assert schedule_id({"schedule": values}) != schedule_id({"schedule": schedule(6)})
+def fresh(values, **changes):
+    return [record(fid, role="confirmation", seed=seed, **changes) for seed, fid in values.items()]
+
+
+def test_values_stand_side_by_side_on_the_seeds_that_both_have():
+    mine = fresh({1000: 7.0, 1001: 9.0, 1002: 50.0})
+    uniform = fresh({1000: 8.0, 1001: 12.0, 1007: 1.0}, control="uniform")
+    table = {arm.is_uniform: arm for arm in arms([record(1.0), *mine, *uniform], "fid")}
+    assert side_by_side(table[False], table[True], "fid") == (8.0, 10.0, 2)
+    assert side_by_side(table[False], None, "fid") == (22.0, None, 3)
+
+
+def test_the_searchs_own_values_stand_beside_the_searchs_own():
+    table = {arm.is_uniform: arm for arm in arms([record(7.0), record(8.0, control="uniform")], "fid")}
+    assert side_by_side(table[False], table[True], "fid") == (7.0, 8.0, 1)
+
+
+def test_a_gain_is_positive_whatever_the_metrics_direction():
+    assert gain(9.0, 10.0, "fid") == pytest.approx(10)
+    assert gain(0.55, 0.5, "precision") == pytest.approx(10)
+    assert gain(-0.2, -0.1, "kid") == pytest.approx(100)
