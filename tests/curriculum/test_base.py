@@ -1,5 +1,6 @@
 """Base distributions: densities, inverses, domains and refusals."""
 
+import itertools
 import math
 
 import pytest
@@ -23,7 +24,6 @@ from curriculum_ray.curriculum import (
 from curriculum_ray.curriculum.base import level_of, u_of
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, Sigmas
 
-
 # SD3's mode sampling with s = 0.8 by its own formula, whose u runs from noise to data.
 _U = torch.linspace(0, 1, 500_001, dtype=torch.float64)
 MODE_TIMES = 1 - _U - 0.8 * (torch.cos(math.pi * _U / 2) ** 2 - 1 + _U)
@@ -31,7 +31,7 @@ MODE_TIMES = 1 - _U - 0.8 * (torch.cos(math.pi * _U / 2) ** 2 - 1 + _U)
 
 def mode_cdf(t: float) -> float:
     """P(T <= t), by counting."""
-    return float((MODE_TIMES <= t).double().mean())
+    return float(torch.le(MODE_TIMES, t).double().mean())
 
 
 # The stated distribution of each base as an independent cumulative distribution over its own domain.
@@ -65,7 +65,7 @@ def test_a_million_draws_pass_a_chi_square_test_against_the_stated_density(base,
     edges = torch.linspace(min(low, high), max(low, high), 41, dtype=torch.float64)
     observed = torch.bincount(torch.searchsorted(edges, draws), minlength=42).tolist()
     cumulative = [0.0, *(float(cdf(edge)) for edge in edges.tolist()), 1.0]
-    expected = [1e6 * (b - a) for a, b in zip(cumulative, cumulative[1:], strict=False)]
+    expected = [1e6 * (b - a) for a, b in itertools.pairwise(cumulative)]
     assert sum(expected) == pytest.approx(1e6)
     p_value = stats.chisquare(observed, expected, sum_check=False).pvalue
     assert p_value > 1e-4

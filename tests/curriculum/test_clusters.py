@@ -168,8 +168,7 @@ def test_equal_width_clusters_of_sigmas_are_even_in_log_sigma_between_the_tails(
     assert torch.allclose(inner.diff(), inner.diff().mean(), rtol=0.02)
 
 
-# The ends of the clusters in DESIGN's words. The optimum for linear betas is one step above the quoted 392, 622 and
-# 821, whose total cost is 781.7436 against 781.7405.
+# For linear betas 152, 392, 622, 821, 999 costs 781.7436 in all, this optimum 781.7405.
 @pytest.mark.parametrize(
     ("levels", "ends"), [(linear(), [152, 393, 623, 822, 999]), (cosine(), [132, 371, 652, 880, 999])]
 )

@@ -1,0 +1,309 @@
+"""The sampler: decisions one window later, exact resume, and the same draws at any world size."""
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
+from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, Sigmas
+
+PLATEAU = {"rule": "plateau", "patience": 3}
+FIXED = {"rule": "fixed", "stage_images": 64}
+
+
+def schedule(pacing=None, **groups) -> CurriculumSchedule:
+    return CurriculumSchedule.from_dict(
+        {
+            "clusters": {"by": "uniform", "count": 4},
+            "order": {"direction": "easy_to_hard"},
+            "pacing": pacing or PLATEAU,
+            **groups,
+        }
+    )
+
+
+def sampler(pacing=None, groups=None, **options) -> TimestepSampler:
+    return TimestepSampler(schedule(pacing, **(groups or {})), num_timesteps=1000, **options)
+
+
+def train(run: TimestepSampler, losses, batch: int = 8) -> list[tuple[int, int]]:
+    """(images, stage) before each step."""
+    history = []
+    for loss in losses:
+        history.append((run.images, run.stage))
+        run.sample(batch)
+        run.update(torch.tensor(loss, dtype=torch.float64))
+    return history
+
+
+def test_timesteps_are_long_and_inside_the_active_clusters():
+    run = sampler()
+    t = run.sample(64)
+    assert t.dtype == torch.long
+    assert t.shape == (64,)
+    assert 750 <= int(t.min()) <= int(t.max()) <= 999
+    assert torch.equal((run.last_u * 1000).long(), t)
+
+
+@pytest.mark.parametrize(
+    ("options", "base", "domain"),
+    [
+        ({"flow": True}, {"kind": "logit_normal"}, FlowTimes()),
+        ({"sigma": True}, {"kind": "log_normal_sigma"}, Sigmas()),
+        ({"levels": FlowTimes()}, {"kind": "laplace_logsnr"}, FlowTimes()),
+    ],
+)
+def test_continuous_levels_are_float32_and_the_noisiest_come_first(options, base, domain):
+    run = TimestepSampler(schedule(base=base), **options)
+    level = run.sample(512)
+    assert level.dtype == torch.float32
+    full = TimestepSampler(CurriculumSchedule.from_dict({"base": base}), **options)
+    everything = full.sample(4096)
+    assert float(level.min()) >= float(everything.quantile(0.75)) * (1 - 0.01)
+    assert domain.log_snr(level.double()).max() <= domain.log_snr(everything.double()).quantile(0.25) + 0.05
+
+
+def test_a_decision_takes_effect_one_window_after_its_losses():
+    run = sampler(window=5)
+    history = train(run, [1.0] * 30)
+    # The first loss is the best; the third without improvement is step 4, in window 1, read at the end of 2.
+    assert [stage for _, stage in history[:11]] == [0] * 10 + [1]
+
+
+def test_losses_of_an_older_stage_say_nothing_about_the_present_one():
+    # Window 1 ends stage 0 at step 10. Window 2 was drawn in stage 0 too, and is not read in stage 1.
+    run = sampler(window=5)
+    history = train(run, [1.0] * 40)
+    starts = [step for step, (_, stage) in enumerate(history) if step and stage != history[step - 1][1]]
+    assert starts == [10, 20, 30]
+
+
+def test_loss_free_pacing_takes_effect_at_once():
+    history = train(sampler(FIXED), [1.0] * 40)
+    assert all(stage == min(images // 64, 3) for images, stage in history)
+
+
+def test_the_stage_at_an_image_count_is_a_function_of_the_losses_alone():
+    losses = [1.0 / (1 + i % 7) for i in range(200)]
+    histories = [train(sampler(seed=seed, images=0), losses) for seed in (0, 1)]
+    assert histories[0] == histories[1]
+
+
+def test_without_a_curriculum_every_timestep_is_drawn_alike():
+    run = TimestepSampler(CurriculumSchedule.uniform(), num_timesteps=100)
+    counts = torch.zeros(100)
+    for _ in range(10):
+        counts += torch.bincount(run.sample(1000), minlength=100)
+        run.update(torch.tensor(0.0))
+    assert torch.equal(counts, torch.full((100,), 100.0))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_a_million_draws_follow_the_truncated_renormalised_density(stage):
+    base = {"kind": "logit_normal", "mean": -0.3}
+    active = {"set": "cumulative", "floor": 0.2}
+    pacing = {"rule": "fixed", "stage_images": 10**9, "start_stage": stage}
+    run = TimestepSampler(schedule(pacing, base=base, active=active), flow=True)
+    draws = []
+    for _ in range(1000):
+        draws.append(run.sample(1000))
+        run.update(torch.tensor(0.0))
+    edges = torch.linspace(0.02, 0.98, 49, dtype=torch.float64)
+    observed = torch.bincount(torch.searchsorted(edges, torch.cat(draws).double()), minlength=50).tolist()
+
+    def cumulative(t: float) -> float:
+        u = stats.norm.cdf(math.log(t / (1 - t)), -0.3)
+        border, mass = 1 - (stage + 1) / 4, (stage + 1) / 4 + 0.2 * (1 - (stage + 1) / 4)
+        return (0.2 * min(u, border) + max(u - border, 0)) / mass
+
+    values = [0.0, *map(cumulative, edges.tolist()), 1.0]
+    expected = [1e6 * (b - a) for a, b in itertools.pairwise(values)]
+    # Stratified draws lie closer to their density than independent ones: only a large distance is a fault.
+    assert stats.chisquare(observed, expected, sum_check=False).pvalue > 1e-3
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    world=st.integers(1, 6), local=st.integers(1, 8), parts=st.integers(1, 3), images=st.integers(0, 10**9)
+)
+def test_the_union_of_all_ranks_and_micro_batches_is_the_draw_of_one_worker(world, local, parts, images):
+    options = {"seed": 5, "images": images}
+    alone = TimestepSampler(schedule(FIXED), flow=True, **options)
+    expected = alone.sample(world * local * parts)
+    drawn = []
+    for rank in range(world):
+        run = TimestepSampler(
+            schedule(FIXED), flow=True, rank=rank, world_size=world, accumulation=parts, **options
+        )
+        for _ in range(parts):
+            drawn.append(run.sample(local))
+            run.update(torch.zeros(local))
+        assert run.images == images + world * local * parts
+    assert torch.equal(torch.cat(drawn).sort().values, expected.sort().values)
+
+
+def test_each_place_in_the_batch_is_spread_as_the_whole():
+    # Data that come in a fixed order must not meet the same noise levels at every step.
+    run = TimestepSampler(CurriculumSchedule.uniform(), flow=True, rank=1, world_size=4)
+    firsts = []
+    for _ in range(2000):
+        firsts.append(float(run.sample(2)[0]))
+        run.update(torch.tensor(0.0))
+    assert stats.kstest(firsts, "uniform").pvalue > 1e-3
+
+
+def test_accumulated_losses_count_as_one_step():
+    losses = [1.0, 3.0] * 30
+    run = sampler(accumulation=2, window=2)
+    train(run, losses)
+    whole = sampler(window=2)
+    train(whole, [2.0] * 30, batch=16)
+    assert run.state_dict()["losses"] == whole.state_dict()["losses"]
+    assert (run.images, run.stage) == (whole.images, whole.stage)
+
+
+def resumed(run: TimestepSampler, *args, **kwargs) -> TimestepSampler:
+    fresh = sampler(*args, **kwargs)
+    fresh.load_state_dict(json.loads(json.dumps(run.state_dict())))
+    return fresh
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_a_resume_at_any_step_repeats_the_uninterrupted_run(normalize, accumulation):
+    pacing = {**PLATEAU, "smoothing": 0.5, "normalize": normalize}
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(150, 8, generator=generator) + 0.1
+
+    def go(run, steps):
+        seen = []
+        for step in steps:
+            seen.append((run.sample(8).tolist(), run.stage, run.images, run.at_boundary))
+            run.update(losses[step])
+        return seen
+
+    options = {"window": 4, "accumulation": accumulation}
+    whole = go(sampler(pacing, **options), range(150))
+    assert max(stage for _, stage, _, _ in whole) >= 2
+    for stop in (1, 4, 7, 12, 53, 140):
+        first = sampler(pacing, **options)
+        go(first, range(stop))
+        second = resumed(first, pacing, **options)
+        assert second.state_dict() == first.state_dict()
+        assert go(second, range(stop, 150)) == whole[stop:]
+
+
+def test_the_boundary_is_where_no_loss_of_the_window_is_in():
+    run = sampler({"rule": "plateau", "patience": 1000}, window=3)
+    flags = []
+    for _ in range(7):
+        flags.append(run.at_boundary)
+        run.sample(4)
+        run.update(torch.tensor(1.0))
+    assert flags == [True, False, False, True, False, False, True]
+
+
+def test_the_last_stage_reads_no_losses_and_has_nothing_pending():
+    run = sampler({**PLATEAU, "finish_by": 0.5}, total_images=400, window=10)
+    train(run, [1.0 / (i + 1) for i in range(26)])
+    assert run.stage == 3
+    assert run.at_boundary
+    assert run.state_dict()["losses"] == {"pending": None, "images": [], "rows": []}
+
+
+def test_a_loss_that_is_not_finite_is_kept_json_safe_and_is_no_improvement():
+    run = sampler(window=2)
+    train(run, [1.0, math.nan, math.inf, 1.0, 1.0])
+    text = json.dumps(run.state_dict(), allow_nan=False)
+    other = sampler(window=2)
+    other.load_state_dict(json.loads(text))
+    history = train(run, [1.0] * 9)
+    assert train(other, [1.0] * 9) == history
+    assert train(sampler(window=2), [1.0, 9.0, 9.0, 1.0, 1.0] + [1.0] * 9)[5:] == history
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"schedule_id": "0"}, "schedule_id '0'"),
+        ({"version": 2}, "version 2"),
+        ({"seed": 9}, "seed 9"),
+        ({"window": 3}, "window 3"),
+    ],
+)
+def test_the_state_of_something_else_is_refused(change, line):
+    state = sampler().state_dict()
+    with pytest.raises(ConfigError, match=f"the sampler's state has {line}, but needs"):
+        sampler().load_state_dict({**state, **change})
+
+
+def test_an_update_without_a_sample_is_refused():
+    with pytest.raises(ValueError, match=r"call sample\(\) before each update\(\)"):
+        sampler().update(torch.tensor(1.0))
+
+
+def test_normalised_pacing_refuses_a_mean_loss():
+    run = sampler({**PLATEAU, "normalize": True})
+    run.sample(8)
+    with pytest.raises(ValueError, match=r"pacing\.normalize needs losses of shape \(8,\)"):
+        run.update(torch.tensor(1.0))
+
+
+def test_a_mean_and_its_per_sample_losses_decide_alike():
+    generator = torch.Generator().manual_seed(1)
+    losses = torch.rand(60, 8, generator=generator, dtype=torch.float64)
+    per_sample, mean = sampler(), sampler()
+    for loss in losses:
+        for run, value in ((per_sample, loss), (mean, loss.mean())):
+            run.sample(8)
+            run.update(value)
+    assert per_sample.state_dict() == mean.state_dict()
+
+
+def test_a_loss_keeps_no_graph():
+    run = sampler()
+    weight = torch.ones(8, requires_grad=True)
+    run.sample(8)
+    run.update(weight * 2)
+    assert run.state_dict()["losses"]["rows"] == [[2.0]]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({}, "exactly one of num_timesteps, sigma, flow and levels"),
+        ({"sigma": True, "flow": True}, "exactly one of num_timesteps, sigma, flow and levels"),
+        ({"num_timesteps": 0}, "num_timesteps must be at least 1, but got 0"),
+        ({"num_timesteps": 3}, r"clusters\.count must be at most the 3 timesteps .*, but got 4"),
+        ({"flow": True, "window": 0}, "window must be at least 1"),
+        ({"flow": True, "rank": 2, "world_size": 2}, r"rank must be in 0\.\.1, but got 2"),
+        ({"flow": True, "rank": 0}, "rank and world_size must be given together"),
+        ({"flow": True, "rank": 0, "world_size": 2}, r"world_size 2 needs torch\.distributed"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(options, line):
+    with pytest.raises(ConfigError, match=line):
+        TimestepSampler(schedule(), **options)
+
+
+def test_the_snapshot_shows_the_stage_and_is_json_safe():
+    run = sampler()
+    train(run, [1.0] * 25)
+    shown = json.loads(json.dumps(run.snapshot(), allow_nan=False))
+    assert (shown["stage"], shown["num_stages"], shown["images"]) == (1, 4, 200)
+    assert shown["active"] == [[pytest.approx(0.5), 1.0, 1.0]]
+
+
+def test_timesteps_without_mass_are_never_drawn():
+    levels = DiscreteTimesteps(torch.linspace(0.9999, 0.0001, 200, dtype=torch.float64))
+    base = {"kind": "laplace_logsnr", "loc": 0.0, "scale": 0.05}
+    run = TimestepSampler(CurriculumSchedule.from_dict({"base": base}), levels=levels)
+    t = run.sample(4096)
+    assert 70 < int(t.min()) <= int(t.max()) < 130
