@@ -1,0 +1,217 @@
+"""An evaluation protocol bound to its reference images: check first, train, then score."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import ImageData, to_uint8
+from curriculum_ray.diffusion import Process
+from curriculum_ray.evaluation import fidelity, inception
+from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
+from curriculum_ray.evaluation.sampling import draw_labels, draw_samples
+from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
+
+__all__ = ["Evaluator", "prepare"]
+
+
+@dataclass(frozen=True)
+class _Extractor:
+    """What differs between the networks: how images get to their size, and what KID can afford."""
+
+    resize: str
+    batch_size: int
+    kid_subsets: int
+    kid_subset_size: int
+
+
+_EXTRACTORS = {
+    # All of the reference in each subset: on 64 features that costs little, and KID loses half its noise.
+    "digits-cnn": _Extractor("none", 500, kid_subsets=4, kid_subset_size=1_797),
+    # Bińkowski et al. 2018, §4, as torch-fidelity has it by default.
+    "inception-v3": _Extractor("299x299 bilinear", 64, kid_subsets=100, kid_subset_size=1_000),
+}
+_DIGITS_SHAPE = (1, 8, 8)
+_MIN_IMAGES = 16
+
+_references: dict[tuple[str, str], Tensor] = {}
+"""Features by extractor and data fingerprint, of the last reference alone: large sets take gigabytes."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores models against one set of real images; made by `prepare`.
+
+    `protocol` says in JSON values how the numbers come about, `fingerprint` stands for it, and numbers with
+    different fingerprints do not compare.
+    """
+
+    spec: EvaluationSpec
+    data: ImageData
+    protocol: dict[str, Any]
+    network: nn.Module = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change with anything that changes the numbers."""
+        return fingerprint(self.protocol)
+
+    @property
+    def extractor(self) -> str:
+        """Name under which torch-fidelity knows the network with these very weights."""
+        return f"{self.protocol['extractor']}-{self.protocol['weights'][:16]}"
+
+    def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
+        """Return fid, kid, precision and recall of `samples`, uint8 in [0, 255], (num_samples, C, H, W).
+
+        FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best.
+        """
+        expected = (self.spec.num_samples, *self.data.shape)
+        if samples.dtype != torch.uint8 or tuple(samples.shape) != expected:
+            raise ValueError(
+                f"samples must be torch.uint8 of shape {expected}, "
+                f"but are {samples.dtype} of {tuple(samples.shape)}"
+            )
+        device = torch.device(device)
+        network = fidelity.register_extractor(self.extractor, self.network).to(device)
+        return fidelity.calculate(
+            self.extractor,
+            samples.cpu(),
+            self._reference(network, device),
+            batch_size=_EXTRACTORS[self.protocol["extractor"]].batch_size,
+            kid_subsets=self.protocol["kid_subsets"],
+            kid_subset_size=self.protocol["kid_subset_size"],
+            device=device,
+        )
+
+    def generate(
+        self,
+        process: Process,
+        model: nn.Module,
+        num_classes: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """Draw the images that `evaluate` scores: uint8 (num_samples, C, H, W).
+
+        With `num_classes`, the model is given labels in the proportions of the reference.
+        """
+        labels = None
+        if num_classes is not None:
+            if self.data.labels is None or int(self.data.labels.max()) >= num_classes:
+                raise ConfigError(
+                    f"a model of {num_classes} classes needs images with labels below {num_classes} to be "
+                    f"compared with, but {self.data.name} has {self.data.num_classes or 'no'} classes"
+                )
+            labels = draw_labels(self.data.labels, self.spec.num_samples, self.spec.seed)
+        return draw_samples(self.spec, process, model, self.data.shape, labels, device)
+
+    def evaluate(
+        self,
+        process: Process,
+        model: nn.Module,
+        num_classes: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> tuple[dict[str, float], Tensor]:
+        """`generate` from a model that is on `device`, then `score`; returns (metrics, samples).
+
+        The model's modes and the global random state are afterwards what they were.
+        """
+        samples = self.generate(process, model, num_classes, device)
+        return self.score(samples, device), samples
+
+    def _reference(self, network: nn.Module, device: torch.device) -> Tensor:
+        key = (self.extractor, self.data.fingerprint)
+        if key not in _references:
+            batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
+            images = to_uint8(self.data.images)
+            features = fidelity.extract_features(network, images, batch_size, device)
+            _references.clear()
+            _references[key] = features
+        return _references[key]
+
+
+def prepare(spec: EvaluationSpec, data: ImageData, process: Process | None = None) -> Evaluator:
+    """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
+
+    Inception-v3's weights are hashed, then loaded; a download happens here. Given `process`, the sampler and
+    its steps are checked too. The features of `data` are extracted at the first score, once a Python process.
+    """
+    if min(len(data), spec.num_samples) < _MIN_IMAGES:
+        raise ConfigError(
+            f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
+            f"{data.name} has {len(data)} and evaluation.num_samples is {spec.num_samples}"
+        )
+    if process is not None:
+        _check_sampler(spec, process)
+    name, network, weights = _load_extractor(spec, data)
+    extractor = _EXTRACTORS[name]
+    protocol: dict[str, Any] = {
+        "protocol": 1,
+        "extractor": name,
+        "weights": weights,
+        "reference": data.fingerprint,
+        "num_samples": spec.num_samples,
+        "sampler": spec.sampler,
+        "steps": spec.steps,
+        "seed": spec.seed,
+        "ema": spec.ema,
+        "resize": extractor.resize,
+        "kid_subsets": extractor.kid_subsets,
+        "kid_subset_size": min(extractor.kid_subset_size, spec.num_samples, len(data)),
+        "torch_fidelity": version("torch-fidelity"),
+    }
+    if spec.sampler == "ancestral":
+        protocol["batch_size"] = spec.batch_size  # the noise of each step is drawn batch by batch
+    return Evaluator(spec, data, protocol, network)
+
+
+def _check_sampler(spec: EvaluationSpec, process: Process) -> None:
+    if spec.sampler not in process.samplers:
+        raise ConfigError(
+            f"evaluation.sampler must be one of {', '.join(process.samplers)} for {process.name}, "
+            f"but got {spec.sampler}"
+        )
+    if process.levels.count is not None and spec.steps > process.levels.count:
+        raise ConfigError(
+            f"evaluation.steps must be at most {process.levels.count}, the number of timesteps, "
+            f"but got {spec.steps}"
+        )
+
+
+def _load_extractor(spec: EvaluationSpec, data: ImageData) -> tuple[str, nn.Module, str]:
+    """The extractor's name, network and SHA-256 of its weights; `ConfigError` if it does not take `data`."""
+    channels, height, width = data.shape
+    name = spec.extractor
+    if name == "auto":
+        name = "digits-cnn" if data.shape == _DIGITS_SHAPE else "inception-v3"
+    if name == "digits-cnn":
+        if data.shape != _DIGITS_SHAPE:
+            raise ConfigError(
+                f"evaluation.extractor digits-cnn takes 1x8x8 images, but those of {data.name} are "
+                f"{channels}x{height}x{width}: use inception-v3"
+            )
+        return name, *_digits_cnn()
+    path = inception.find_weights(spec.weights)
+    return name, *_inception(path, spec.sha256 or inception.INCEPTION_SHA256)
+
+
+@lru_cache(maxsize=1)
+def _digits_cnn() -> tuple[nn.Module, str]:
+    try:
+        content = DIGITS_CNN_WEIGHTS.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{DIGITS_CNN_WEIGHTS} cannot be read: {error.strerror}") from None
+    return load_digits_cnn(content, str(DIGITS_CNN_WEIGHTS))[0], hashlib.sha256(content).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _inception(path: Path, sha256: str) -> tuple[nn.Module, str]:
+    return inception.load_inception(inception.read_verified(path, sha256), str(path)), sha256

@@ -1,0 +1,44 @@
+"""A picture of samples that a person can judge."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+__all__ = ["make_grid", "save_grid"]
+
+_CELL = 48
+_BACKGROUND = 64
+
+
+def make_grid(samples: Tensor, columns: int | None = None, cell: int = _CELL) -> Tensor:
+    """Lay `samples` (n, C, H, W), uint8, out in rows; returns one uint8 image (C, height, width).
+
+    Small images are enlarged by the whole factor that brings their longer side to about `cell` pixels, each
+    pixel becoming a square, and stand on a grey ground. `columns` defaults to a nearly square picture.
+    """
+    count, _, height, width = samples.shape
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    factor = max(1, round(cell / max(height, width)))
+    gap = max(2, factor // 2)
+    cells = samples.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    cells = pad(cells, (0, gap, 0, gap), value=_BACKGROUND)
+    rows = math.ceil(count / columns)
+    blank = torch.full((rows * columns - count, *cells.shape[1:]), _BACKGROUND, dtype=torch.uint8)
+    cells = torch.cat([cells, blank]).unflatten(0, (rows, columns))
+    picture = cells.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    return pad(picture, (gap, 0, gap, 0), value=_BACKGROUND)
+
+
+def save_grid(samples: Tensor, path: str | Path, count: int = 64, columns: int | None = None) -> None:
+    """Write the first `count` of `samples` (n, 1 or 3, H, W), uint8 in [0, 255], as a PNG picture."""
+    from PIL import Image
+
+    picture = make_grid(samples[:count].cpu(), columns)
+    image = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.contiguous().numpy()).save(path, format="PNG")

@@ -1,0 +1,75 @@
+"""Drawing the images to be evaluated: the same noise for every arm, and no trace in model or random state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.data import to_uint8
+from curriculum_ray.diffusion import Process
+from curriculum_ray.evaluation.spec import EvaluationSpec
+
+__all__ = ["draw_labels", "draw_samples", "evaluating"]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode without gradients; afterwards each module has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def draw_labels(reference: Tensor, count: int, seed: int) -> Tensor:
+    """Return `count` labels (long) in the proportions of `reference`, in an order that `seed` determines.
+
+    They are quantiles of the sorted reference, so that the count of each class is right to one image.
+    """
+    quantiles = ((torch.arange(count, dtype=torch.float64) + 0.5) / count * len(reference)).long()
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return reference.sort().values[quantiles][order]
+
+
+def draw_samples(
+    spec: EvaluationSpec,
+    process: Process,
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    labels: Tensor | None = None,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Generate `spec.num_samples` images of `shape` (C, H, W); returns uint8 (n, C, H, W) on the CPU.
+
+    Noise is drawn image by image from `spec.seed`, so that image i starts from the same noise for each model,
+    batch size and device. Raises `FloatingPointError` when the model gives values that are not finite.
+    """
+    noise_source = torch.Generator().manual_seed(spec.seed)
+    sampler_source = torch.Generator(device).manual_seed(spec.seed + 1)
+    batches = []
+    with evaluating(model):
+        for start in range(0, spec.num_samples, spec.batch_size):
+            stop = min(start + spec.batch_size, spec.num_samples)
+            noise = torch.stack([torch.randn(shape, generator=noise_source) for _ in range(start, stop)])
+            images = process.generate(
+                model,
+                noise.to(device),
+                sampler=spec.sampler,
+                steps=spec.steps,
+                generator=sampler_source,
+                labels=None if labels is None else labels[start:stop].to(device),
+            )
+            if not images.isfinite().all():
+                raise FloatingPointError(
+                    f"training diverged: the model generates values that are not finite "
+                    f"(images {start} to {stop - 1})"
+                )
+            batches.append(to_uint8(images).cpu())
+    return torch.cat(batches)

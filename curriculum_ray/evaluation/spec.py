@@ -1,0 +1,60 @@
+"""Settings of an evaluation, and the fingerprint without which two numbers may not be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from curriculum_ray.config import ConfigError, Spec
+
+__all__ = ["EvaluationSpec", "fingerprint", "require_same_fingerprint"]
+
+
+class EvaluationSpec(Spec):
+    """How samples are drawn from a model and what they are compared by."""
+
+    extractor: Literal["auto", "digits-cnn", "inception-v3"] = "auto"
+    """Network whose features are compared; `auto` takes digits-cnn for grey 8x8 images, else inception-v3."""
+    weights: str | None = None
+    """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; without it, a download."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 that the file in `weights` must have; without it, that of the published file."""
+    num_samples: int = Field(default=2_500, ge=1)
+    """Images to generate; FID falls with it, so that only equal numbers compare."""
+    sampler: Literal["ddim", "ancestral"] = "ddim"
+    """How the process is run backwards; ddim is deterministic given the noise."""
+    steps: int = Field(default=20, ge=1)
+    """Steps of the sampler, each one evaluation of the model per image."""
+    batch_size: int = Field(default=500, ge=1)
+    """Images generated at a time; with ddim it changes memory and speed alone."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the sampling noise: equal for all arms of a comparison, whatever their training seeds."""
+    ema: bool = True
+    """Whether the average of the weights is evaluated instead of the weights."""
+
+    @model_validator(mode="after")
+    def _weights_apply(self) -> EvaluationSpec:
+        if self.weights is not None and self.extractor != "inception-v3":
+            raise ValueError(f"weights needs the extractor inception-v3, but extractor is {self.extractor}")
+        if self.sha256 is not None and self.weights is None:
+            raise ValueError(f"sha256 needs a file given as weights, but weights is {self.weights}")
+        return self
+
+
+def fingerprint(protocol: Mapping[str, Any]) -> str:
+    """Return 12 hexadecimal digits that stand for `protocol`, a mapping of JSON values in any order."""
+    text = json.dumps(protocol, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def require_same_fingerprint(a: str, b: str) -> None:
+    """Refuse, by a `ConfigError`, to compare metrics whose fingerprints `a` and `b` differ."""
+    if a != b:
+        raise ConfigError(
+            f"metrics compare only under one evaluation protocol, but their fingerprints are "
+            f"{a or 'missing'} and {b or 'missing'}: evaluate both again with the same settings"
+        )
