@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-__all__ = ["ConfigError", "Spec", "apply_overrides", "flatten", "load_yaml", "parse"]
+__all__ = ["ConfigError", "Spec", "apply_overrides", "flatten", "load_yaml", "parse", "set_key"]
 
 
 class ConfigError(ValueError):
@@ -79,17 +79,22 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     result = _copy(data)
     for override in overrides:
         path, separator, text = override.partition("=")
-        keys = path.strip().split(".")
-        if not separator or not all(keys):
+        if not separator or not all(path.strip().split(".")):
             raise ConfigError(f"--set takes key.path=value, but got {override!r}")
-        node = result
-        for key in keys[:-1]:
-            child = node.setdefault(key, {})
-            if not isinstance(child, dict):
-                raise ConfigError(f"--set {override}: {key!r} holds the value {child!r}, not a group of keys")
-            node = child
-        node[keys[-1]] = _yaml(text, f"--set {override}")
+        set_key(result, path.strip(), _yaml(text, f"--set {override}"), f"--set {override}")
     return result
+
+
+def set_key(data: dict[str, Any], path: str, value: Any, source: str) -> None:
+    """Set the dotted key `path` of nested settings in place; groups that are missing are made."""
+    *groups, last = path.split(".")
+    node = data
+    for group in groups:
+        child = node.setdefault(group, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{source}: {group} holds the value {child!r}, not a group of keys")
+        node = child
+    node[last] = value
 
 
 def _copy(value: Any) -> Any:
@@ -108,16 +113,24 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def parse(cls: type[SpecT], data: Any, source: str) -> SpecT:
-    """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming `source`, key and value."""
+def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT:
+    """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
+
+    `source` is a name for all of `data`, or names by dotted key, where the longest that leads to the fault counts
+    and "" is the rest.
+    """
     try:
         return cls.model_validate(data)
     except pydantic.ValidationError as error:
-        raise ConfigError(f"{source}: {_first_fault(error)}") from None
+        faults = error.errors(include_url=False)
+        key = ".".join(str(part) for part in faults[0]["loc"])
+        if not isinstance(source, str):
+            leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
+            source = source[max(leads, key=len)]
+        raise ConfigError(f"{source}: {_first_fault(faults)}") from None
 
 
-def _first_fault(error: pydantic.ValidationError) -> str:
-    faults = error.errors(include_url=False)
+def _first_fault(faults: list[Any]) -> str:
     fault = faults[0]
     key = ".".join(str(part) for part in fault["loc"]) or "the whole"
     value = fault.get("input")

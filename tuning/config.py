@@ -12,12 +12,9 @@ from curriculum_ray.config import Spec
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 
-__all__ = ["DIRECTIONS", "Metric", "StudyConfig"]
+__all__ = ["FRESH_SEEDS", "Metric", "StudyConfig"]
 
 Metric = Literal["fid", "kid", "precision", "recall"]
-DIRECTIONS: dict[str, Literal["min", "max"]] = {"fid": "min", "kid": "min", "precision": "max", "recall": "max"}
-"""Whether a smaller or a larger value of a metric is better."""
-
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
@@ -33,7 +30,7 @@ class StudyConfig(Spec):
     """Schedules that the search tries, beside the controls."""
     confirm_top: int = Field(default=1, ge=0)
     """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
-    confirm_seeds: int = Field(default=3, ge=2)
+    confirm_seeds: int = Field(default=5, ge=2)
     """Fresh seeds for each of them; more seeds find smaller differences."""
     metric: Metric = "fid"
     """What the search improves."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule
-from tuning.config import DIRECTIONS, FRESH_SEEDS, StudyConfig
+from tuning.config import FRESH_SEEDS, StudyConfig
+from tuning.records import DIRECTIONS
 
 __all__ = ["Planned", "StudyPlan", "twins"]
 

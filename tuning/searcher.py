@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from curriculum_ray.config import parse
 from curriculum_ray.distributed.config import RunConfig
-from tuning.config import DIRECTIONS, StudyConfig
+from tuning.config import StudyConfig
 from tuning.plan import Planned, StudyPlan
+from tuning.records import DIRECTIONS
 from tuning.space import SearchSpace, SpaceFunction
 
 __all__ = ["StudySearch", "open_storage"]
@@ -42,8 +45,10 @@ class StudySearch(OptunaSearch):
         plan: StudyPlan,
         storage: optuna.storages.BaseStorage,
         make_job: Callable[[Planned, RunConfig], dict[str, Any]],
+        ended: Callable[[Planned, Mapping[str, Any] | None], None],
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         super().__init__(
             SpaceFunction(space),
             metric=config.metric,
@@ -56,11 +61,11 @@ class StudySearch(OptunaSearch):
                 group=True,
                 constant_liar=True,
                 n_startup_trials=max(4, config.trials // 4),
-                warn_independent_sampling=False,
             ),
         )
-        self.config, self.space, self.plan, self.make_job = config, space, plan, make_job
-        self.planned: dict[str, Planned] = {}
+        self.config, self.space, self.plan = config, space, plan
+        self._make_job, self._ended = make_job, ended
+        self._planned: dict[str, Planned] = {}
         self._enqueue_start()
 
     @property
@@ -84,8 +89,8 @@ class StudySearch(OptunaSearch):
             fixed = self.space.apply(self.config.run.model_dump(mode="json"), {})
             fixed["schedule"] = planned.schedule.model_dump(mode="json")
             run = parse(RunConfig, {**fixed, "seed": planned.seed}, f"trial {planned.key}")
-        self.planned[trial_id] = planned
-        return self.make_job(planned, run)
+        self._planned[trial_id] = planned
+        return self._make_job(planned, run)
 
     def _ask(self, trial_id: str, planned: Planned) -> RunConfig:
         """Take up the trial that an interrupted study left running under this key, or ask for a new one."""
@@ -106,12 +111,17 @@ class StudySearch(OptunaSearch):
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna: COMPLETE only with a metric at the full budget, FAIL for a crash, PRUNED for a stop."""
+        final = result if result is not None and result.get("outcome") == "finished" and not error else None
         if trial_id in self._ot_trials:
-            finished = result is not None and result.get("outcome") == "finished"
-            super().on_trial_complete(trial_id, dict(result) if finished and result else None, error)
+            super().on_trial_complete(trial_id, final, error)
+        self._ended(self._planned.pop(trial_id), None if final is None else json.loads(final["result"]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing for Tune to pickle: a study resumes from Optuna's storage and its trials' records."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study resumes from Optuna's storage and the trials' records, not from pickled objects."""
+        """Nothing: see `__getstate__`."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see `save`."""
+        """Nothing: see `__getstate__`."""

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, load_yaml, parse
+from curriculum_ray.config import ConfigError, Spec, load_yaml, parse, set_key
 
-__all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction", "set_key"]
+__all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction"]
 
 
 class _Range(Spec):
@@ -146,7 +146,7 @@ class SearchSpace(Spec):
         """A run's settings with the fixed part and the searched values of `point` laid over `config`."""
         result = _merge(config, self.fixed)
         for key, value in point.items():
-            set_key(result, key, value)
+            set_key(result, key, value, f"{self.name}: search.{key}")
         return result
 
 
@@ -166,17 +166,6 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         else:
             result[key] = _merge(value, {}) if isinstance(value, Mapping) else value
     return result
-
-
-def set_key(config: dict[str, Any], key: str, value: Any) -> None:
-    """Set the dotted `key` in nested settings, in place; missing groups are made."""
-    *groups, last = key.split(".")
-    node = config
-    for group in groups:
-        node = node.setdefault(group, {})
-        if not isinstance(node, dict):
-            raise ConfigError(f"search.{key}: {group} holds a value, not a group of keys")
-    node[last] = value
 
 
 class SpaceFunction:

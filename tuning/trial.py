@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ray import tune
@@ -76,4 +77,5 @@ class BoardTrial(tune.Trainable):
 
 
 def _final(result: dict[str, Any]) -> dict[str, Any]:
-    return {**result.get("metrics", {}), "result": result}
+    """Tune flattens nested results, so the whole travels as text beside the metrics."""
+    return {**result.get("metrics", {}), "result": json.dumps(result)}

@@ -24,6 +24,7 @@ class _Entry:
     state: str = "queued"
     attempts: int = 0
     cancelled: bool = False
+    reason: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -116,6 +117,7 @@ class Board:
 
     def _end(self, key: str, event: dict[str, Any]) -> None:
         self._entries[key].state = event["kind"]
+        self._entries[key].reason = event.get("reason")
         for place in self._slots.values():
             if place.current == key:
                 place.current = None
@@ -157,9 +159,9 @@ class Board:
             self._changed.notify_all()
 
     async def status(self) -> dict[str, dict[str, Any]]:
-        """State, attempts and last progress of every job."""
+        """State, attempts, last progress and, where it failed, the reason, of every job."""
         return {
-            key: {"state": entry.state, "attempts": entry.attempts, **entry.progress}
+            key: {"state": entry.state, "attempts": entry.attempts, "reason": entry.reason, **entry.progress}
             for key, entry in self._entries.items()
         }
 

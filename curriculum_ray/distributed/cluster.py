@@ -10,7 +10,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.slots import ResourceSpec
 
-__all__ = ["available_cpus", "check_resources", "connected"]
+__all__ = ["available_cpus", "check_resources", "concurrency", "connected"]
 
 # Each has a measured reason. Ray Train polls its workers every 2 s by default, and every checkpoint report waits for
 # a poll. Tune's own signal handler and log writers are replaced by this project's. Statistics of use stay at home.
@@ -23,6 +23,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 
 
@@ -48,6 +49,23 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: dict[str, float
                 f"{needed:g} {kind}s are needed ({share}{resources.num_workers} workers x {each:g}), "
                 f"but {there:g} are there: lower --num-workers{' or --concurrent' if runs > 1 else ''}"
             )
+
+
+def concurrency(asked: int | None, resources: ResourceSpec, runs: int) -> int:
+    """How many runs go on at a time: as asked, else as many as fit this machine, and at most half of `runs`.
+
+    With RAY_ADDRESS and nothing asked, two; the cluster's size is not known before connecting to it.
+    """
+    if asked is not None:
+        return asked
+    if os.environ.get("RAY_ADDRESS"):
+        return 2
+    fit = int(available_cpus() / (resources.num_workers * resources.cpus_per_worker))
+    if resources.use_gpu:
+        import torch
+
+        fit = min(fit, int(torch.cuda.device_count() / (resources.num_workers * resources.gpus_per_worker)))
+    return max(1, min(fit, runs // 2))
 
 
 @contextmanager

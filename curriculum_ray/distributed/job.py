@@ -50,8 +50,8 @@ def cached_evaluator(spec: EvaluationSpec, data: DataSpec) -> Evaluator:
 def run_job(job: dict[str, Any], world: World, report: Report, announce: Announce) -> dict[str, Any] | None:
     """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped.
 
-    `job` holds "key", "config" (a RunConfig as JSON), "folder" (where results go), "checkpoints" (where this run's
-    checkpoints are written) and "resume_from" (folders that are searched for them).
+    `job` holds "key", "config" (a RunConfig as JSON), "folder" (where results go), "checkpoints" (where checkpoints
+    are written on the way; the last one goes to "folder") and "resume_from" (more folders that may hold some).
     """
     start = time.perf_counter()
     config = parse(RunConfig, job["config"], f"run {job['key']}")
@@ -111,16 +111,19 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
     if folder == Path(job["checkpoints"]):
         announce(final, dict(last))
     if lead:
-        for root in job["resume_from"]:
-            if Path(root) != folder:
-                checkpoints.prune(root, job["key"], 0)
-        checkpoints.prune(folder, job["key"], config.checkpoint.keep)
+        for root in _roots(job):
+            checkpoints.prune(root, job["key"], config.checkpoint.keep if root == folder else 0)
     return result
+
+
+def _roots(job: dict[str, Any]) -> list[Path]:
+    """Every folder that may hold checkpoints of the job."""
+    return list(dict.fromkeys(Path(root) for root in (job["folder"], job["checkpoints"], *job["resume_from"])))
 
 
 def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
     """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
-    found = [path for root in job["resume_from"] for path in checkpoints.find_checkpoints(root, job["key"])]
+    found = [path for root in _roots(job) for path in checkpoints.find_checkpoints(root, job["key"])]
     for path in sorted(found, key=lambda path: path.name, reverse=True):
         try:
             state = checkpoints.read(path)

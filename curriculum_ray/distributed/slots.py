@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
-from pydantic import Field
 
 __all__ = ["ResourceSpec", "Slots", "torch_trainer"]
 
@@ -50,7 +51,7 @@ def torch_trainer(
     (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
     return TorchTrainer(
         serve,
-        train_loop_config={"board": board, "slot": slot},
+        train_loop_config={"board": board, "slot": slot, "folder": str(folder)},
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.use_gpu,
@@ -67,20 +68,18 @@ def torch_trainer(
 
 
 class Slots:
-    """`count` slots that serve `board` from background threads of the driver.
+    """Slots that serve `board` from background threads of the driver, one for each folder.
 
     When the last slot has died, every unfinished job fails with the reason.
     """
 
-    def __init__(self, board: Any, count: int, folder: Path, resources: ResourceSpec) -> None:
+    def __init__(self, board: Any, folders: list[Path], resources: ResourceSpec) -> None:
         self.board = board
         self._lock = threading.Lock()
-        self._alive = count
+        self._alive = len(folders)
         self._threads = [
-            threading.Thread(
-                target=self._run, args=(slot, folder / f"slot-{slot}", resources), name=f"slot-{slot}", daemon=True
-            )
-            for slot in range(count)
+            threading.Thread(target=self._run, args=(slot, folder, resources), name=f"slot-{slot}", daemon=True)
+            for slot, folder in enumerate(folders)
         ]
         for thread in self._threads:
             thread.start()

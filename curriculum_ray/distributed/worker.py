@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from pathlib import Path
@@ -16,7 +17,7 @@ __all__ = ["serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The train loop of a slot: `settings` holds "board" (an actor handle) and "slot" (its number).
+    """The train loop of a slot: `settings` holds "board" (an actor handle), "slot" (its number) and "folder".
 
     One process group and one set of imports serve every job. When the workers are restarted after a failure, the
     board serves the interrupted job again, and it resumes from its checkpoint.
@@ -27,9 +28,13 @@ def serve(settings: dict[str, Any]) -> None:
     board, slot = settings["board"], settings["slot"]
     world = _world()
     generation = _agree_on_number()
+    # What is imported lives on: freezing it keeps the collection after each job from walking through it again.
+    gc.collect()
+    gc.freeze()
     index = 0
     while (job := ray.get(board.take.remote(slot, generation, index))) is not None:
         index += 1
+        job["checkpoints"] = settings["folder"]
         try:
             result = run_job(job, world, _Reporter(board, job["key"]), _announce)
         except Exception as error:

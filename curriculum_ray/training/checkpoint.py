@@ -18,7 +18,7 @@ from safetensors.torch import save as save_bytes
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "checkpoint_name", "find_checkpoints", "prune", "read", "write"]
+__all__ = ["FORMAT_VERSION", "Checkpoint", "checkpoint_name", "find_checkpoints", "is_checkpoint", "prune", "read", "write"]
 
 FORMAT_VERSION = 1
 _STATE = "state.json"
@@ -109,6 +109,11 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
         except SafetensorError as error:
             raise ConfigError(f"checkpoint {folder} is corrupt: {file}: {error}") from None
     return Checkpoint(tensors=tensors, state=state)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether `folder` looks like a checkpoint; `read` says whether it is a sound one."""
+    return (folder / _STATE).is_file()
 
 
 def find_checkpoints(folder: str | Path, key: str) -> list[Path]:

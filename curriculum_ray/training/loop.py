@@ -70,8 +70,9 @@ class Trainer:
             )
         device = self.world.device
         torch.manual_seed(config.seed)
+        self.num_classes = data.num_classes if config.model.conditional else None
         self.process = build_process(config.process, config.weighting).to(device)
-        model = build_model(config.model, tuple(data.images.shape[1:]), data.num_classes).to(device)
+        model = build_model(config.model, data.shape, self.num_classes).to(device)
         self.model = model
         objective = Objective(self.process, model)
         self._parameters = dict(objective.named_parameters())
@@ -94,10 +95,10 @@ class Trainer:
             world_size=self.world.size,
             window=config.window,
         )
-        self.histogram = SampledHistogram(config.total_images, device)
+        self.histogram = SampledHistogram(config.total_images)
         self.order = DataOrder(len(data.images), config.seed)
         self.images_BCHW = data.images.to(device)
-        self.labels_B = None if data.labels is None else data.labels.to(device)
+        self.labels_B = data.labels.to(device) if self.num_classes and data.labels is not None else None
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._clock = time.perf_counter()
@@ -189,7 +190,7 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The whole state; every rank must call it. Exact when taken at a logging interval, as `run` does."""
-        self.histogram.gather(self.world.rank, self.world.size)
+        self.histogram.gather(self.world.rank, self.world.size, self.world.device)
         tensors = {
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict(),
@@ -201,6 +202,8 @@ class Trainer:
             tensors["weighting"] = weighting
         state = {
             "config": self.config.model_dump(mode="json"),
+            "shape": list(self.data.shape),
+            "num_classes": self.num_classes,
             "images": self.images,
             "schedule": self.sampler.state_dict(),
             "stage_starts": self.stage_starts,

@@ -1,0 +1,63 @@
+"""Probe models as parallel Ray tasks: one task per seed, or per seed and interval of noise levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from curriculum_ray.distributed.job import cached_data
+from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
+
+__all__ = ["ProbeTask", "run_probes"]
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """One probe model to train: its seed, its interval of u (0 is the cleanest; None for all), and whether
+    gradients are measured on the way.
+    """
+
+    seed: int
+    interval: int | None = None
+    gradients: bool = False
+
+
+def run_probes(
+    spec: ProbeSpec,
+    tasks: Sequence[ProbeTask],
+    *,
+    use_gpu: bool = False,
+    on_done: Callable[[int], None] | None = None,
+) -> list[ProbeRun]:
+    """Train all probes, each on one CPU core (and one GPU if asked for); returned in the order of `tasks`.
+
+    Needs a connection to Ray. `on_done` is called with the number of tasks done each time it grows. A task
+    that fails raises its own error here, and the others are cancelled; one whose worker dies is tried again.
+    """
+    import ray
+
+    remote = ray.remote(num_cpus=1, num_gpus=1 if use_gpu else 0)(_run)
+    device = "cuda" if use_gpu else "cpu"
+    pending = [remote.remote(spec.model_dump_json(), task, device) for task in tasks]
+    order = {reference: index for index, reference in enumerate(pending)}
+    results: dict[int, ProbeRun] = {}
+    try:
+        while pending:
+            done, pending = ray.wait(pending, num_returns=1)
+            results[order[done[0]]] = ray.get(done[0])
+            if on_done:
+                on_done(len(results))
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)
+    return [results[index] for index in range(len(tasks))]
+
+
+def _run(spec_json: str, task: ProbeTask, device: str) -> ProbeRun:
+    import torch
+
+    # Ray gives the task one core; torch would start a thread for every core of the machine.
+    torch.set_num_threads(1)
+    spec = ProbeSpec.model_validate_json(spec_json)
+    data = cached_data(spec.data)
+    return train_probe(spec, data, task.seed, task.interval, gradients=task.gradients, device=device)

@@ -1,0 +1,70 @@
+"""A trained model from a checkpoint: what sampling and evaluation start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.diffusion import Process, build_process
+from curriculum_ray.models import build_model
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.config import TrainConfig
+
+__all__ = ["Trained", "load_trained", "resolve_checkpoint"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A process and its denoiser as a checkpoint holds them; `shape` is (C, H, W) of one image."""
+
+    config: TrainConfig
+    process: Process
+    model: nn.Module
+    shape: tuple[int, int, int]
+    num_classes: int | None
+    images: int
+    path: Path
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """The checkpoint that `path` names: itself, or the newest one of the run whose folder it is."""
+    if not path.exists():
+        raise ConfigError(f"--checkpoint {path} does not exist")
+    if checkpoints.is_checkpoint(path):
+        return path
+    found = sorted(
+        (child for child in path.glob("checkpoint-*") if checkpoints.is_checkpoint(child)),
+        key=lambda child: child.name.rpartition("-")[2],
+    )
+    if not found:
+        raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor the folder of a run that has one")
+    return found[-1]
+
+
+def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu") -> Trained:
+    """Load the averaged weights (or, with `ema` off, the raw ones) of a checkpoint or of a run's newest one."""
+    path = resolve_checkpoint(path)
+    group = "ema" if ema else "model"
+    content = checkpoints.read(path, groups=(group,))
+    config = parse(TrainConfig, content.state["config"], f"{path}/state.json, config")
+    channels, height, width = content.state["shape"]
+    num_classes = content.state["num_classes"]
+    model = build_model(config.model, (channels, height, width), num_classes)
+    try:
+        model.load_state_dict(dict(content.tensors[group]))
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"checkpoint {path} does not fit its own settings: {reason}") from None
+    return Trained(
+        config=config,
+        process=build_process(config.process, config.weighting).to(device),
+        model=model.to(device).eval(),
+        shape=(channels, height, width),
+        num_classes=num_classes,
+        images=content.state["images"],
+        path=path,
+    )

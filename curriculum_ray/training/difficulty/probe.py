@@ -1,0 +1,200 @@
+"""Probe models: short trainings, watched interval by interval, that show what is hard to learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.curriculum.base import BaseSpec, Uniform, level_of
+from curriculum_ray.data import DataSpec, ImageData
+from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
+from curriculum_ray.models import ModelSpec, build_model
+from curriculum_ray.training.config import OptimizerSpec
+from curriculum_ray.training.difficulty.gradients import GradientMoments, gradient_moments
+from curriculum_ray.training.seeds import mix
+
+__all__ = ["ProbeRun", "ProbeSpec", "evaluation_steps", "train_probe"]
+
+# Streams of random numbers of one seed, kept apart so that all intervals of a seed start from one model.
+_MODEL, _TRAINING, _WATCHED, _GRADIENTS = range(4)
+
+
+class ProbeSpec(Spec):
+    """How probe models are trained and watched; K even intervals of u cover [0, 1), the first is cleanest."""
+
+    data: DataSpec = DataSpec()
+    """The images to learn."""
+    process: ProcessSpec = DDPMSpec()
+    """The diffusion process and what the network predicts."""
+    base: BaseSpec = Uniform()
+    """The base distribution whose u is divided into intervals."""
+    model: ModelSpec = ModelSpec()
+    """The network."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    """How the weights are updated."""
+    intervals: int = Field(default=10, ge=2, le=100)
+    """K, the number of intervals of u."""
+    steps: int = Field(default=1500, ge=20, le=1_000_000)
+    """Optimiser steps of each probe model."""
+    batch_size: int = Field(default=128, ge=1)
+    """Images per step."""
+    watched: int = Field(default=128, ge=2)
+    """Noisy images per interval whose loss is followed; the same ones all along."""
+    gradient_batches: int = Field(default=16, ge=2)
+    """Small batches per interval from which gradients and their noise are estimated."""
+    gradient_batch_size: int = Field(default=64, ge=1)
+    """Images in each of them."""
+    gradient_at: tuple[float, ...] = (0.1, 0.3, 1.0)
+    """When gradients are measured, as shares of the steps in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class ProbeRun:
+    """What one probe model showed.
+
+    seed: its seed. interval: the interval of u it was trained on, or None for all of them.
+    steps: optimiser steps at which losses were read, E values from 0 to the last.
+    losses (Tensor): unweighted mean squared errors, float64, shape (E, K), or (E, 1) for one interval.
+    gradients: one entry per measured point of training; empty where not asked for.
+    """
+
+    seed: int
+    interval: int | None
+    steps: tuple[int, ...]
+    losses: Tensor
+    gradients: tuple[GradientMoments, ...] = ()
+
+
+def evaluation_steps(total: int) -> list[int]:
+    """Steps at which losses are read: 0, each of the first ten, then 10% apart, at most 1/40 of the run."""
+    steps = [0]
+    while steps[-1] < total:
+        stride = max(1, min(round(0.1 * steps[-1]), total // 40))
+        steps.append(min(steps[-1] + stride, total))
+    return steps
+
+
+def train_probe(
+    spec: ProbeSpec,
+    data: ImageData,
+    seed: int,
+    interval: int | None = None,
+    *,
+    gradients: bool = False,
+    device: str | torch.device = "cpu",
+) -> ProbeRun:
+    """Train one probe model on one interval of u (0 is the cleanest), or on all of them, watching losses.
+
+    A seed fixes the first weights, so that all intervals start from one model, and each interval's watched
+    images, so that the shared model and the interval's own are read alike. Noise levels are stratified in
+    each batch. Raises ConfigError for fewer timesteps than intervals, or where a loss becomes infinite.
+    """
+    count = spec.process.num_timesteps
+    if count < spec.intervals:
+        raise ConfigError(f"intervals must be at most the {count} timesteps, but got {spec.intervals}")
+    torch.manual_seed(mix(seed, _MODEL))
+    process = build_process(spec.process)
+    model = build_model(spec.model, data.shape, data.num_classes if spec.model.conditional else None)
+    batches = _Batches(spec, data, process.to(device), model.to(device))
+    watched_intervals = range(spec.intervals) if interval is None else [interval]
+    torch.manual_seed(mix(seed, _WATCHED))
+    every = [batches.draw(k, spec.watched) for k in range(spec.intervals)]
+    watched = [every[k] for k in watched_intervals]
+    wanted = evaluation_steps(spec.steps)
+    measured_at = {max(1, round(share * spec.steps)) for share in spec.gradient_at} if gradients else set()
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=spec.optimizer.learning_rate,
+        betas=spec.optimizer.betas,
+        weight_decay=spec.optimizer.weight_decay,
+    )
+    losses = [batches.read(watched)]
+    moments = []
+    for step in range(1, spec.steps + 1):
+        torch.manual_seed(mix(seed, _TRAINING, step))
+        loss = batches.loss(batches.draw(interval, spec.batch_size))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), spec.optimizer.clip_grad_norm)
+        warmup = spec.optimizer.warmup_images
+        share = min(1.0, step * spec.batch_size / warmup) if warmup else 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = spec.optimizer.learning_rate * share
+        optimizer.step()
+        if step in wanted:
+            losses.append(batches.read(watched))
+            if not bool(losses[-1].isfinite().all()):
+                raise ConfigError(f"the loss is not finite after {step} steps: lower the learning rate")
+        if step in measured_at:
+            torch.manual_seed(mix(seed, _GRADIENTS, step))
+            moments.append(_measure_gradients(spec, model, batches, step))
+    return ProbeRun(seed, interval, tuple(wanted), torch.stack(losses), tuple(moments))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images (B,C,H,W), native levels (B,), noise (B,C,H,W) and labels (B,) or None."""
+
+    x0: Tensor
+    levels: Tensor
+    noise: Tensor
+    labels: Tensor | None
+
+
+class _Batches:
+    """Draws batches of an interval of u from the default generator, and reads their losses."""
+
+    def __init__(self, spec: ProbeSpec, data: ImageData, process: Process, model: nn.Module) -> None:
+        self.spec, self.process, self.model = spec, process, model
+        device = next(model.parameters()).device
+        self.images = data.images.to(device)
+        conditional = spec.model.conditional and data.labels is not None
+        self.labels = data.labels.to(device) if conditional and data.labels is not None else None
+
+    def draw(self, interval: int | None, size: int) -> _Batch:
+        """`size` random images at levels stratified over the interval, or over all u for None."""
+        indices = torch.randint(len(self.images), (size,))
+        u = (torch.arange(size, dtype=torch.float64) + torch.rand((), dtype=torch.float64)) / size
+        if interval is not None:
+            u = (interval + u) / self.spec.intervals
+        noise = torch.randn(size, *self.images.shape[1:])
+        device = self.images.device
+        levels = level_of(self.spec.base, u, self.process.levels).to(device)
+        labels = None if self.labels is None else self.labels[indices.to(device)]
+        return _Batch(self.images[indices.to(device)], levels, noise.to(device), labels)
+
+    def loss(self, batch: _Batch) -> Tensor:
+        """The mean loss of a batch, to be differentiated."""
+        return self.process.losses(self.model, batch.x0, batch.levels, batch.noise, batch.labels)[0].mean()
+
+    @torch.no_grad()
+    def read(self, watched: list[_Batch]) -> Tensor:
+        """The mean squared error of each watched batch, float64 on the CPU, shape (len(watched),)."""
+        self.model.eval()
+        losses = [
+            self.process.losses(self.model, batch.x0, batch.levels, batch.noise, batch.labels)[1].mean()
+            for batch in watched
+        ]
+        self.model.train()
+        return torch.stack(losses).double().cpu()
+
+
+def _measure_gradients(spec: ProbeSpec, model: nn.Module, batches: _Batches, step: int) -> GradientMoments:
+    """The gradients of each interval's loss at the present weights; leaves the model as it was."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def gradient(interval: int) -> Tensor:
+        loss = batches.loss(batches.draw(interval, spec.gradient_batch_size))
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)])
+
+    return gradient_moments(
+        gradient,
+        intervals=spec.intervals,
+        batches=spec.gradient_batches,
+        batch_size=spec.gradient_batch_size,
+        step=step,
+    )

@@ -1,0 +1,127 @@
+"""The board hands every job to one slot, the same to all its ranks, and again when workers restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from curriculum_ray.distributed.board import Board
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, 10))
+
+
+def test_all_ranks_of_a_slot_get_the_same_job_and_slots_get_different_ones() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.submit({"key": "b"})
+        first = [await board.take(0, 7, 0) for _ in range(2)]
+        second = await board.take(1, 8, 0)
+        assert [job["key"] for job in first] == ["a", "a"]
+        assert second["key"] == "b"
+
+    _run(work())
+
+
+def test_the_next_job_waits_until_the_one_before_has_ended() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.submit({"key": "b"})
+        await board.take(0, 7, 0)
+        early = asyncio.create_task(board.take(0, 7, 1))
+        await asyncio.sleep(0.05)
+        assert not early.done()
+        await board.end("a", "finished", result={"x": 1})
+        assert (await early)["key"] == "b"
+
+    _run(work())
+
+
+def test_restarted_workers_get_the_interrupted_job_again_until_it_has_had_its_attempts() -> None:
+    async def work() -> None:
+        board = Board(max_attempts=2)
+        await board.submit({"key": "a"})
+        await board.submit({"key": "b"})
+        assert (await board.take(0, 1, 0))["attempt"] == 1
+        again = await board.take(0, 2, 0)
+        assert (again["key"], again["attempt"]) == ("a", 2)
+        assert (await board.take(0, 3, 0))["key"] == "b"
+        status = await board.status()
+        assert status["a"]["state"] == "failed"
+        assert "died 2 times" in status["a"]["reason"]
+
+    _run(work())
+
+
+def test_a_cancelled_run_is_told_so_at_its_next_report_and_a_queued_one_never_starts() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.submit({"key": "b"})
+        await board.take(0, 1, 0)
+        assert await board.report("a", {"images": 1}) is False
+        await board.cancel("a")
+        await board.cancel("b")
+        assert await board.report("a", {"images": 2}) is True
+        await board.end("a", "stopped")
+        waiting = asyncio.create_task(board.take(0, 1, 1))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        assert (await board.status())["b"]["state"] == "stopped"
+        await board.close()
+        assert await waiting is None
+
+    _run(work())
+
+
+def test_events_wait_for_news_and_come_in_order() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        waiting = asyncio.create_task(board.events("a", 0, 5.0))
+        await board.take(0, 1, 0)
+        assert [event["kind"] for event in await waiting] == ["started"]
+        await board.report("a", {"images": 5})
+        await board.end("a", "finished", result={"fid": 1.0})
+        events = await board.events("a", 1, 5.0)
+        assert [event["kind"] for event in events] == ["progress", "finished"]
+        assert await board.events("a", 3, 0.01) == []
+
+    _run(work())
+
+
+def test_the_first_end_counts() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.take(0, 1, 0)
+        await board.end("a", "failed", reason="first")
+        await board.end("a", "finished", result={})
+        assert (await board.status())["a"]["reason"] == "first"
+
+    _run(work())
+
+
+def test_when_no_slot_is_left_every_unfinished_job_fails_with_the_reason() -> None:
+    async def work() -> None:
+        board = Board()
+        for key in "abc":
+            await board.submit({"key": key})
+        await board.take(0, 1, 0)
+        await board.end("a", "finished", result={})
+        await board.fail_all("no GPU answers")
+        states = {key: entry["state"] for key, entry in (await board.status()).items()}
+        assert states == {"a": "finished", "b": "failed", "c": "failed"}
+
+    _run(work())
+
+
+def test_an_unknown_end_is_a_programming_error() -> None:
+    with pytest.raises(AssertionError):
+        _run(Board().end("a", "perhaps"))

@@ -1,0 +1,82 @@
+"""Data flows one way: imports go only upwards in the list of rooms, and heavy packages stay at the edges."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = [
+    "curriculum_ray.config",
+    "curriculum_ray.data",
+    "curriculum_ray.diffusion",
+    "curriculum_ray.curriculum",
+    "curriculum_ray.models",
+    "curriculum_ray.training",
+    "curriculum_ray.evaluation",
+    "curriculum_ray.distributed",
+    "tuning",
+]
+# Usable alone in anybody's training loop: torch, the settings, and how noise levels are numbered.
+ALONE = {"curriculum_ray.curriculum": {"curriculum_ray.config", "curriculum_ray.diffusion.levels"}}
+
+
+def _files() -> list[Path]:
+    return sorted(path for package in ("curriculum_ray", "tuning") for path in (ROOT / package).rglob("*.py"))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _room(module: str) -> int | None:
+    found = [index for index, room in enumerate(ROOMS) if module == room or module.startswith(f"{room}.")]
+    return found[-1] if found else None
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", _files(), ids=_module)
+def test_imports_go_only_upwards(path: Path) -> None:
+    own = _room(_module(path))
+    if own is None:
+        return
+    below = {name for name in _imports(path) if (room := _room(name)) is not None and room > own}
+    assert not below, f"{_module(path)} imports from a room below it"
+
+
+@pytest.mark.parametrize("room", ALONE)
+def test_the_curriculum_can_be_used_alone(room: str) -> None:
+    allowed = {*ALONE[room], room}
+    for path in (ROOT / room.replace(".", "/")).rglob("*.py"):
+        ours = {name for name in _imports(path) if name.startswith(("curriculum_ray.", "tuning"))}
+        strange = {name for name in ours if not any(name == ok or name.startswith(f"{ok}.") for ok in allowed)}
+        assert not strange, f"{_module(path)} needs more than {allowed}"
+
+
+def test_only_the_distributed_room_imports_ray_train() -> None:
+    for path in _files():
+        users = {name for name in _imports(path) if name == "ray.train" or name.startswith("ray.train.")}
+        assert not users or _module(path).startswith("curriculum_ray.distributed"), _module(path)
+
+
+@pytest.mark.parametrize("package", ["curriculum_ray", "curriculum_ray.curriculum"])
+def test_importing_the_library_imports_nothing_heavier_than_torch(package: str) -> None:
+    heavy = "ray mlflow optuna torchvision torch_fidelity sklearn matplotlib diffusers rich click"
+    code = f"import sys, {package}; print([name for name in '{heavy}'.split() if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,75 @@
+"""Checkpoints come back as they were, whole or not at all, and say in one line what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.training.checkpoint import (
+    Checkpoint,
+    checkpoint_name,
+    find_checkpoints,
+    prune,
+    read,
+    write,
+)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    tensors = {"model": {"w": torch.arange(6.0).view(2, 3)}, "ema": {"w": torch.ones(3, dtype=torch.float64)}}
+    return write(tmp_path / checkpoint_name("a", 5), Checkpoint(tensors=tensors, state={"images": 5}))
+
+
+def test_what_was_written_is_read(written: Path) -> None:
+    back = read(written)
+    assert torch.equal(back.tensors["model"]["w"], torch.arange(6.0).view(2, 3))
+    assert back.tensors["ema"]["w"].dtype == torch.float64
+    assert back.state == {"images": 5}
+
+
+def test_only_the_groups_asked_for_are_read(written: Path) -> None:
+    assert set(read(written, groups=("ema",)).tensors) == {"ema"}
+
+
+def test_writing_leaves_no_temporary_folder_and_replaces_an_old_one(written: Path) -> None:
+    write(written, Checkpoint(tensors={"model": {}}, state={"images": 5, "again": True}))
+    assert read(written).state["again"] is True
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+@pytest.mark.parametrize("fault", ["flip", "truncate", "missing file", "bad json", "version", "not one", "nothing"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(written: Path, fault: str) -> None:
+    file, state = written / "model.safetensors", written / "state.json"
+    payload = file.read_bytes()
+    if fault == "flip":
+        file.write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
+    elif fault == "truncate":
+        file.write_bytes(payload[: len(payload) // 2])
+    elif fault == "missing file":
+        file.unlink()
+    elif fault == "bad json":
+        state.write_text("{")
+    elif fault == "version":
+        state.write_text(json.dumps({**json.loads(state.read_text()), "version": 99}))
+    elif fault == "not one":
+        state.unlink()
+    path = written if fault != "nothing" else written.with_name("elsewhere")
+    with pytest.raises(ConfigError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_newest_comes_first_and_pruning_keeps_it(tmp_path: Path) -> None:
+    for images in (10, 2_000, 300):
+        write(tmp_path / checkpoint_name("a", images), Checkpoint(tensors={}, state={}))
+    write(tmp_path / checkpoint_name("ab", 7), Checkpoint(tensors={}, state={}))
+    assert [int(path.name[-12:]) for path in find_checkpoints(tmp_path, "a")] == [2_000, 300, 10]
+    prune(tmp_path, "a", keep=1)
+    assert [int(path.name[-12:]) for path in find_checkpoints(tmp_path, "a")] == [2_000]
+    assert len(find_checkpoints(tmp_path, "ab")) == 1

@@ -1,0 +1,150 @@
+"""The training loop: a resumed run repeats the uninterrupted one to the bit, and a bad one ends in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import ImageData, load_data
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer
+
+SMALL: dict[str, Any] = {
+    "batch_size": 16,
+    "images": 16 * 12,
+    "window": 2,
+    "log_every_images": 32,
+    "checkpoint": {"every_images": 64},
+    "model": {"base_channels": 8},
+    "schedule": {
+        "version": 1,
+        "clusters": {"by": "uniform", "count": 3},
+        "order": {"direction": "easy_to_hard"},
+        "pacing": {"rule": "plateau", "patience": 1},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_data(TrainConfig().data)
+
+
+def _config(**changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate({**SMALL, **changes})
+
+
+def _train(trainer: Trainer, folder: Path | None = None) -> list[Progress]:
+    log: list[Progress] = []
+
+    def on_checkpoint(trainer: Trainer) -> None:
+        if folder is not None:
+            name = checkpoints.checkpoint_name("run", trainer.images)
+            checkpoints.write(folder / name, trainer.checkpoint())
+
+    assert trainer.run(lambda progress: bool(log.append(progress)), on_checkpoint)
+    return log
+
+
+def _curve(log: list[Progress]) -> list[tuple[int, float, int]]:
+    return [(progress.images, progress.loss, progress.stage) for progress in log]
+
+
+@pytest.mark.parametrize("kind", ["none", "edm2_uncertainty"])
+def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(tmp_path: Path, data: ImageData, kind: str) -> None:
+    config = _config(weighting={"kind": kind})
+    whole = Trainer(config, data)
+    log = _curve(_train(whole, tmp_path))
+    assert {stage for _, _, stage in log} == {0, 1, 2}, "the test needs a run that changes stage"
+    for path in checkpoints.find_checkpoints(tmp_path, "run"):
+        resumed = Trainer(config, data)
+        resumed.restore(checkpoints.read(path))
+        start = resumed.images
+        rest = _curve(_train(resumed))
+        assert rest == [line for line in log if line[0] > start]
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(value, resumed.model.state_dict()[name]), name
+        for name, value in whole.ema.model.state_dict().items():
+            assert torch.equal(value, resumed.ema.model.state_dict()[name]), name
+        assert torch.equal(whole.histogram.counts, resumed.histogram.counts)
+        assert whole.stage_starts == resumed.stage_starts
+
+
+def test_equal_settings_give_equal_runs_and_another_seed_another(data: ImageData) -> None:
+    first, second, other = (_curve(_train(Trainer(_config(seed=seed), data))) for seed in (0, 0, 1))
+    assert first == second
+    assert first != other
+
+
+def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: ImageData) -> None:
+    """Paired arms differ in the noise levels that their schedules choose, and in nothing else."""
+    schedules = [SMALL["schedule"], {**SMALL["schedule"], "order": {"direction": "hard_to_easy"}}]
+    seen = []
+    for schedule in schedules:
+        trainer = Trainer(_config(schedule=schedule), data)
+        start = [value.clone() for value in trainer.model.state_dict().values()]
+        batches: list[torch.Tensor] = []
+        trainer.objective.register_forward_pre_hook(
+            lambda _, inputs, batches=batches: batches.extend([inputs[0], inputs[2], inputs[1]])
+        )
+        trainer.step()
+        seen.append((start, batches))
+    (start_a, (x_a, noise_a, levels_a)), (start_b, (x_b, noise_b, levels_b)) = seen
+    assert all(torch.equal(a, b) for a, b in zip(start_a, start_b, strict=True))
+    assert torch.equal(x_a, x_b)
+    assert torch.equal(noise_a, noise_b)
+    assert not torch.equal(levels_a, levels_b)
+
+
+def test_every_image_seen_is_counted_in_the_histogram(data: ImageData) -> None:
+    trainer = Trainer(_config(), data)
+    _train(trainer)
+    counts = torch.tensor(trainer.histogram.as_json()["counts"])
+    assert counts.sum() == trainer.config.total_images
+    easy_first = counts[: len(counts) // 8].sum(0)
+    assert easy_first[: 50 // 2].sum() == 0, "easy_to_hard begins with noisy levels alone"
+
+
+def test_the_budget_is_rounded_up_to_whole_steps(data: ImageData) -> None:
+    config = _config(images=33)
+    assert config.total_images == 48
+    trainer = Trainer(config, data)
+    _train(trainer)
+    assert trainer.images == 48
+
+
+def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: ImageData) -> None:
+    trainer = Trainer(_config(), data)
+    seen: list[int] = []
+
+    def on_log(progress: Progress) -> bool:
+        seen.append(progress.images)
+        return True
+
+    assert trainer.run(on_log) is False
+    assert seen == [32]
+    assert trainer.images == 64
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_image_count(data: ImageData) -> None:
+    trainer = Trainer(_config(), data)
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match="before 32 images"):
+        trainer.run()
+
+
+def test_other_settings_are_refused_on_resume(data: ImageData) -> None:
+    checkpoint = Trainer(_config(), data).checkpoint()
+    with pytest.raises(ConfigError, match="other settings \\(seed\\)"):
+        Trainer(_config(seed=3), data).restore(checkpoint)
+
+
+def test_training_lowers_the_loss(data: ImageData) -> None:
+    uniform = _train(Trainer(_config(schedule={"version": 1, "order": {"direction": "none"}}, images=16 * 60), data))
+    assert uniform[-1].loss < 0.7 * uniform[0].loss

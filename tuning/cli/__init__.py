@@ -1,0 +1,62 @@
+"""The command line: `python -m tune COMMAND`; bad input ends with one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from curriculum_ray.config import ConfigError
+
+__all__ = ["main"]
+
+# Commands by name, with the module that holds each: a command's imports are paid for only when it is used.
+_COMMANDS = {
+    "search": "tuning.cli.search",
+    "best": "tuning.cli.best",
+    "train": "tuning.cli.train",
+    "sample": "tuning.cli.sample",
+    "evaluate": "tuning.cli.evaluate",
+    "difficulty": "tuning.cli.difficulty",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        return getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="curriculum-ray")
+def cli() -> None:
+    """Find out which timesteps to train when, for diffusion models.
+
+    Start with `python -m tune search`, ask with `python -m tune best`, train with `python -m tune train`.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    try:
+        code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "python -m tune"
+        _fail(f"{error.format_message()} (see `{command} --help`)", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except ConfigError as error:
+        _fail(str(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,77 @@
+"""`python -m tune best`: the best schedule that MLflow knows of, and whether it beats uniform sampling."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import example, shared
+
+__all__ = ["best"]
+
+
+@click.command(epilog=example("python -m tune best --data digits --metric fid\npython -m tune best --json"))
+@shared("output", "data")
+@click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")
+@click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
+@click.option("--study", help="Only this study.")
+@click.option("--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), default="fid", show_default=True)
+@click.option("--fingerprint", help="Only trials measured by this evaluation protocol (or its first digits).")
+@click.option(
+    "--write",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("schedule.yaml"),
+    show_default=True,
+    help="Where the schedule is written.",
+)
+@shared("mlflow_uri", "json")
+def best(
+    output: Path,
+    data: str | None,
+    process: str | None,
+    experiment: str | None,
+    study: str | None,
+    metric: str,
+    fingerprint: str | None,
+    target: Path,
+    mlflow_uri: str | None,
+    as_json: bool,
+) -> int:
+    """Ask MLflow for the best schedule, print it, and write it to a file that `train` and the library read.
+
+    The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the embedded one in --output. Only trials measured by
+    one evaluation protocol are compared.
+    """
+    from tuning.best import best as ask
+
+    found = ask(
+        output,
+        mlflow_uri,
+        metric=metric,
+        experiment=experiment,
+        data=data,
+        process=process,
+        study=study,
+        fingerprint=fingerprint,
+    )
+    found.write(target)
+    if as_json:
+        click.echo(json.dumps({**found.to_json(), "written": str(target)}, indent=1))
+        return 0
+    rows = {
+        "schedule": found.description,
+        "answer": found.sentence,
+        "metrics": ", ".join(f"{key} {value:.4g}" for key, value in sorted(found.metrics.items())),
+        "images": f"{found.images:,} seen, seed {found.seed}",
+        "protocol": found.fingerprint,
+        "run": f"{found.run_id}  trial {found.trial} of {found.study} ({found.experiment})",
+        "written": str(target),
+        "next": f"python -m tune train --schedule {target}",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:9} {value}")
+    click.echo(f"\n{found.schedule_text.rstrip()}")
+    return 0

@@ -1,0 +1,63 @@
+"""`python -m tune evaluate`: FID, KID, precision and recall of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import example, read_settings, shared
+
+__all__ = ["evaluate"]
+
+
+@click.command(epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000"))
+@shared("checkpoint", "data", "num_samples", "seed", "config", "set", "json")
+@click.option("--raw-weights", is_flag=True, help="Evaluate the last weights instead of their average.")
+def evaluate(
+    checkpoint: Path,
+    data: str | None,
+    num_samples: int | None,
+    seed: int | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    raw_weights: bool,
+) -> int:
+    """Generate images from a checkpoint and compare them with the images it was trained on (or with --data).
+
+    --config and --set change the protocol, e.g. --set steps=50; numbers compare only where the printed fingerprint
+    is equal.
+    """
+    from curriculum_ray.data import load_data
+    from curriculum_ray.evaluation import EvaluationSpec, prepare
+    from curriculum_ray.evaluation.trained import load_trained
+
+    spec = read_settings(
+        EvaluationSpec,
+        config_file,
+        overrides,
+        {
+            "num_samples": ("--num-samples", num_samples),
+            "seed": ("--seed", seed),
+            "ema": ("--raw-weights", False if raw_weights else None),
+        },
+    )
+    trained = load_trained(checkpoint, ema=spec.ema)
+    reference = trained.config.data.model_copy(update={} if data is None else {"name": data})
+    evaluator = prepare(spec, load_data(reference))
+    metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.num_classes)
+    if as_json:
+        result = {"images": trained.images, "metrics": metrics, "fingerprint": evaluator.fingerprint}
+        click.echo(json.dumps({**result, "protocol": evaluator.protocol}))
+        return 0
+    click.echo(f"{trained.path} ({trained.images:,} images seen)")
+    for name in ("fid", "kid", "precision", "recall"):
+        click.echo(f"  {name:10} {metrics[name]:.4g}")
+    protocol = evaluator.protocol
+    click.echo(
+        f"protocol {evaluator.fingerprint}: {protocol['extractor']}, {protocol['num_samples']} samples, "
+        f"{protocol['sampler']} {protocol['steps']} steps, seed {protocol['seed']}"
+    )
+    return 0

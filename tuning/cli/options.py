@@ -1,0 +1,101 @@
+"""Options that mean the same wherever they appear, and how they are laid over a settings file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from curriculum_ray.config import ConfigError, SpecT, apply_overrides, load_yaml, parse, set_key
+
+__all__ = ["example", "read_settings", "shared", "writable_folder"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "output": click.option(
+        "--output",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Folder for results; the embedded MLflow store lies in it.",
+    ),
+    "data": click.option("--data", help="`digits`, or a folder of images."),
+    "schedule": click.option(
+        "--schedule", type=click.Path(path_type=Path), help="A schedule file, e.g. from `best`."
+    ),
+    "checkpoint": click.option(
+        "--checkpoint",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="A checkpoint folder, or a run's folder for its newest one.",
+    ),
+    "num_samples": click.option(
+        "--num-samples", type=click.IntRange(min=1), help="How many images to generate."
+    ),
+    "num_workers": click.option(
+        "--num-workers", type=click.IntRange(min=1), help="Ray Train workers of a run; they must divide the batch."
+    ),
+    "use_gpu": click.option("--use-gpu", is_flag=True, default=None, help="Give each worker a GPU."),
+    "seed": click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
+    "mlflow_uri": click.option(
+        "--mlflow-uri", help="MLflow server; default MLFLOW_TRACKING_URI, else a store in --output."
+    ),
+    "config": click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings."
+    ),
+    "set": click.option(
+        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one setting; may be repeated."
+    ),
+    "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
+}
+
+
+def shared(*names: str) -> Callable[[Command], Command]:
+    """Add the shared options of these names to a command, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = _OPTIONS[name](command)
+        return command
+
+    return decorate
+
+
+def example(text: str) -> str:
+    """An example for the end of a command's help, on lines of its own."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def read_settings(
+    cls: type[SpecT], config_file: Path | None, overrides: tuple[str, ...], options: Mapping[str, tuple[str, Any]]
+) -> SpecT:
+    """Settings from a file, then `--set`, then named options; later ones win.
+
+    `options` maps a dotted key to (option, value); a value of None was not given. Raises ConfigError naming the
+    file, `--set` or option that a fault came from.
+    """
+    data = load_yaml(config_file) if config_file else {}
+    sources = {"": str(config_file) if config_file else "settings"}
+    data = apply_overrides(data, overrides)
+    for override in overrides:
+        sources[override.partition("=")[0].strip()] = f"--set {override}"
+    for key, (option, value) in options.items():
+        if value is not None:
+            set_key(data, key, value, option)
+            sources[key] = option
+    return parse(cls, data, sources)
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make `folder` and check that files can be written there; ConfigError otherwise."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
+    return folder.resolve()

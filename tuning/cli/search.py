@@ -1,0 +1,82 @@
+"""`python -m tune search`: find a schedule, beside its controls, and confirm it on fresh seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import example, read_settings, shared, writable_folder
+
+__all__ = ["search"]
+
+
+@click.command(
+    epilog=example("python -m tune search\npython -m tune search --data photos/ --space wide.yaml --trials 40 --use-gpu")
+)
+@shared("data", "output")
+@click.option("--name", help="Name of the study and its folder; by default from data, process, space and seed.")
+@click.option("--space", help="A shipped search space (default), or a YAML file.")
+@click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
+@click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
+@click.option("--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), help="What to improve.")
+@click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default what fits.")
+@click.option("--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed.")
+@shared("num_samples", "num_workers", "use_gpu", "seed", "mlflow_uri", "config", "set", "json")
+def search(
+    data: str | None,
+    output: Path,
+    name: str | None,
+    space: str | None,
+    trials: int | None,
+    images: int | None,
+    metric: str | None,
+    concurrent: int | None,
+    confirm_seeds: int | None,
+    num_samples: int | None,
+    num_workers: int | None,
+    use_gpu: bool | None,
+    seed: int | None,
+    mlflow_uri: str | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Search cluster count, pacing and order of a timestep curriculum, at an equal budget for every trial.
+
+    Uniform sampling, the reverse of the best order and a random order with the same pacing are always among the
+    trials. The best schedule and uniform sampling are then trained again on fresh seeds, and the answer is their
+    paired difference, which may be none. The same command run again goes on where it was interrupted.
+    """
+    from rich.console import Console
+
+    from tuning.config import StudyConfig
+    from tuning.launch import run_study
+    from tuning.summary import as_object, show
+
+    config = read_settings(
+        StudyConfig,
+        config_file,
+        overrides,
+        {
+            "run.data.name": ("--data", data),
+            "space": ("--space", space),
+            "trials": ("--trials", trials),
+            "run.images": ("--images", images),
+            "metric": ("--metric", metric),
+            "confirm_seeds": ("--confirm-seeds", confirm_seeds),
+            "run.evaluation.num_samples": ("--num-samples", num_samples),
+            "resources.num_workers": ("--num-workers", num_workers),
+            "resources.use_gpu": ("--use-gpu", use_gpu),
+            "seed": ("--seed", seed),
+        },
+    )
+    console = Console(stderr=as_json)
+    outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console)
+    if as_json:
+        click.echo(json.dumps(as_object(config, outcome), indent=1))
+    else:
+        show(config, outcome, output, console)
+    finished = any(record["status"] == "finished" for record in outcome.records)
+    return 0 if finished else 1

@@ -1,0 +1,81 @@
+"""`python -m tune train`: one model with one schedule, over as many workers as asked for; run it again to resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuning.cli.options import example, read_settings, shared, writable_folder
+
+__all__ = ["train"]
+
+
+@click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
+@shared("schedule", "data", "output")
+@click.option("--name", help="Name of the run and its folder; by default from data, process, schedule and seed.")
+@click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
+@shared("num_workers", "use_gpu", "seed", "mlflow_uri", "config", "set", "json")
+def train(
+    schedule: Path | None,
+    data: str | None,
+    output: Path,
+    name: str | None,
+    images: int | None,
+    num_workers: int | None,
+    use_gpu: bool | None,
+    seed: int | None,
+    mlflow_uri: str | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Train one model, through Ray Train, with the schedule of --schedule (uniform sampling without it).
+
+    The same command run again goes on from the newest checkpoint, or shows the result when the run is finished.
+    With RAY_ADDRESS set it runs on that cluster.
+    """
+    from curriculum_ray.curriculum import CurriculumSchedule
+    from curriculum_ray.distributed.config import RunConfig
+    from curriculum_ray.distributed.slots import ResourceSpec
+    from tuning.train import Display, train_run
+
+    chosen = CurriculumSchedule.from_file(schedule).model_dump(mode="json") if schedule else None
+    config = read_settings(
+        RunConfig,
+        config_file,
+        overrides,
+        {
+            "schedule": (f"--schedule {schedule}", chosen),
+            "data.name": ("--data", data),
+            "images": ("--images", images),
+            "seed": ("--seed", seed),
+        },
+    )
+    resources = read_settings(
+        ResourceSpec,
+        None,
+        (),
+        {"num_workers": ("--num-workers", num_workers), "use_gpu": ("--use-gpu", use_gpu)},
+    )
+    folder = writable_folder(output)
+    with Display(config, quiet=as_json) as display:
+        record = train_run(config, resources, folder, name, mlflow_uri, display)
+    click.echo(json.dumps(record, indent=1) if as_json else _summary(record))
+    return 0
+
+
+def _summary(record: dict[str, Any]) -> str:
+    metrics = ", ".join(
+        f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
+    )
+    lines = [
+        f"{record['images']:,} images seen, {record['seconds']:.0f} s: {metrics}",
+        f"protocol {record['fingerprint']}" if record.get("fingerprint") else "not evaluated",
+        f"checkpoint  {record['checkpoint']}",
+        f"next        python -m tune sample --checkpoint {record['checkpoint']}",
+        f"            python -m tune evaluate --checkpoint {record['checkpoint']}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,90 @@
+"""Running a study: Ray Tune drives the plan's trials through slots, and everything is written down as it happens."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.slots import Slots
+from tuning.config import StudyConfig
+from tuning.plan import Planned, StudyPlan
+from tuning.records import DIRECTIONS
+from tuning.searcher import StudySearch, open_storage
+from tuning.space import SearchSpace
+from tuning.study import Study
+from tuning.trial import BoardTrial
+
+__all__ = ["search"]
+
+
+def search(config: StudyConfig, space: SearchSpace, study: Study, concurrent: int) -> None:
+    """Run what is left of `study`, `concurrent` trials at a time, inside a connection to Ray.
+
+    Raises KeyboardInterrupt on Ctrl-C after the trials were told to stop; the same call goes on later.
+    """
+    plan = StudyPlan(config, dict(study.records))
+    if plan.complete:
+        return
+    board_name = f"board-{study.name}-{uuid.uuid4().hex[:8]}"
+    board = create_board(board_name)
+    slots = Slots(board, study.slot_folders(concurrent), config.resources)
+
+    def make_job(planned: Planned, run: RunConfig) -> dict[str, Any]:
+        return {"board": board_name, "job": study.begin(planned, run)}
+
+    def ended(planned: Planned, result: Mapping[str, Any] | None) -> None:
+        if result is not None:
+            record = study.finished(planned.key, result)
+        else:
+            status = ray.get(board.status.remote()).get(planned.key, {})
+            record = study.failed(planned.key, status.get("reason", "its trial ended without a result"))
+        plan.ended(record)
+
+    try:
+        storage = open_storage(study.folder / "optuna.journal")
+        tune.Tuner(
+            tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
+            tune_config=tune.TuneConfig(
+                metric=config.metric,
+                mode=DIRECTIONS[config.metric],
+                search_alg=StudySearch(config, space, plan, storage, make_job, ended),
+                num_samples=-1,
+                max_concurrent_trials=concurrent,
+                reuse_actors=True,
+                trial_dirname_creator=_trial_folder,
+                trial_name_creator=_trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name="tune", storage_path=str(study.folder / "tune"), callbacks=[Events(study)], verbose=0
+            ),
+        ).fit()
+    finally:
+        slots.close(timeout_s=10.0)
+
+
+class Events(tune.Callback):
+    """Passes on to the study what Tune hears from its trials."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing for Tune to pickle: a study resumes from its own records."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        """A trial reported progress."""
+        self._study.progressed(trial.config["job"]["key"], result)
+
+
+def _trial_folder(trial: Any) -> str:
+    return f"{trial.config['job']['key']}-{trial.trial_id}"

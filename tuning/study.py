@@ -1,0 +1,177 @@
+"""A study's memory: the record of each trial on disk and in MLflow, and the display told of every event."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.distributed.config import RunConfig
+from tuning.config import StudyConfig
+from tuning.plan import Planned
+from tuning.progress import Progress
+from tuning.tracking import Tracker
+
+__all__ = ["Study", "load_records", "open_folder"]
+
+_RECORD = "record.json"
+_SETTINGS = "study.json"
+
+
+def open_folder(folder: Path, config: StudyConfig) -> None:
+    """Make the study's folder, or check that the study in it has the same settings; ConfigError otherwise."""
+    settings = {"digest": config.digest, "settings": config.model_dump(mode="json")}
+    path = folder / _SETTINGS
+    try:
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+        before = json.loads(path.read_text()) if path.exists() else None
+        if before is None or before["digest"] == settings["digest"]:
+            _write(path, settings)
+            return
+    except OSError as error:
+        raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
+    ours, theirs = flatten(settings["settings"]), flatten(before["settings"])
+    free = ("resources.", "trials", "confirm_")
+    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key) and not key.startswith(free)]
+    shown = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys[:3])
+    raise ConfigError(f"{folder} holds a study with other settings ({shown}): choose another --name or --output")
+
+
+def load_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Records of the trials that ended, by key; a half-written one counts as not ended."""
+    records = {}
+    for path in sorted((folder / "trials").glob(f"*/{_RECORD}")):
+        try:
+            record = json.loads(path.read_text())
+        except ValueError:
+            continue
+        records[record["key"]] = record
+    return records
+
+
+def _write(path: Path, data: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(data, indent=1))
+    os.replace(temporary, path)
+
+
+class Study:
+    """What happens to a study's trials is written down here: in their folders, in MLflow, and on the display."""
+
+    def __init__(
+        self, name: str, folder: Path, tracker: Tracker, progress: Progress, tags: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> None:
+        self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
+        self.run = tracker.study(name, params, tags)
+        self.records = load_records(folder)
+        self._runs: dict[str, str] = {}
+        self._open: dict[str, dict[str, Any]] = {}
+        self._stages: dict[str, int] = {}
+        self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
+
+    def slot_folders(self, count: int) -> list[Path]:
+        """Where each slot keeps the checkpoints of the trial that it is running."""
+        return [self.folder / "slots" / f"slot-{slot}" for slot in range(count)]
+
+    def begin(self, planned: Planned, run: RunConfig) -> dict[str, Any]:
+        """Open a trial's record and its MLflow run; returns the job for the board."""
+        folder = self.folder / "trials" / planned.key
+        record = {
+            "trial": len(self.records) + len(self._open),
+            "key": planned.key,
+            "name": _name(planned, run),
+            "role": planned.role,
+            "control": planned.control,
+            "origin": planned.origin,
+            "seed": run.seed,
+            "schedule": run.schedule.model_dump(mode="json"),
+            "schedule_id": run.schedule.schedule_id,
+            "total_images": run.total_images,
+            "folder": str(folder),
+        }
+        self._open[planned.key] = record
+        tags = {
+            "role": planned.role,
+            "control": planned.control,
+            "schedule_id": record["schedule_id"],
+            "schedule": run.schedule.describe(),
+            "seed": run.seed,
+        }
+        params = run.model_dump(mode="json")
+        self._runs[planned.key] = self.tracker.trial(self.run, planned.key, record["name"], params, tags)
+        self.progress.started(record)
+        slots = [str(path) for path in sorted((self.folder / "slots").glob("slot-*"))]
+        return {"key": planned.key, "config": params, "folder": str(folder), "resume_from": slots}
+
+    def progressed(self, key: str, news: Mapping[str, Any]) -> None:
+        """A trial reported its loss and stage."""
+        record = self._open.get(key)
+        if record is None or "images" not in news:
+            return
+        images = int(news["images"])
+        self.tracker.log(self._runs[key], {"loss": news["loss"], "stage": news["stage"]}, images)
+        self.progress.update(record["trial"], images, news["stage"], news["num_stages"], news["loss"])
+
+    def finished(self, key: str, result: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial reached its budget and was evaluated."""
+        kept = ("images", "fingerprint", "protocol", "seconds", "stage_starts", "num_stages", "checkpoint")
+        record = {
+            **self._open.pop(key),
+            "status": "finished",
+            "metrics": {**result["metrics"], "loss": result["loss"]},
+            **{name: result[name] for name in kept},
+        }
+        self._end(record)
+        self.progress.finished(record)
+        self._publisher.submit(self._publish, record, self._runs[key])
+        return record
+
+    def failed(self, key: str, reason: str) -> dict[str, Any]:
+        """A trial could not be finished."""
+        record = {**self._open.pop(key), "status": "failed", "reason": reason, "metrics": {}, "images": 0}
+        self._end(record)
+        self.progress.failed(record["trial"], reason)
+        self.tracker.finish(self._runs[key], "FAILED", reason)
+        return record
+
+    def _end(self, record: dict[str, Any]) -> None:
+        folder = Path(record["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / _RECORD, record)
+        self.records[record["key"]] = record
+
+    def _publish(self, record: Mapping[str, Any], run: str) -> None:
+        """Store a finished trial's metrics and artifacts; runs beside the next trials."""
+        from tuning.report.plots import plot_sampled
+
+        folder = Path(record["folder"])
+        self.tracker.log(run, record["metrics"], record["images"])
+        plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
+        names = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
+        self.tracker.artifacts(run, [folder / name for name in names if (folder / name).exists()])
+        self.tracker.finish(run, "FINISHED")
+
+    def interrupted(self) -> list[str]:
+        """Mark the trials that are still running as stopped in MLflow; they go on when the study does."""
+        for key in self._open:
+            self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command goes on with it")
+        return sorted(self._open)
+
+    def close(self, status: str) -> None:
+        """Wait for what is being published, and end the study's MLflow run."""
+        self._publisher.shutdown(wait=True)
+        self.tracker.finish(self.run, status)
+        self.tracker.flush()
+
+
+def _name(planned: Planned, run: RunConfig) -> str:
+    what = run.schedule.describe()
+    if planned.role == "confirmation":
+        return f"confirm seed {planned.seed}: {what}"
+    return f"{planned.control}: {what}" if planned.control and planned.control != "uniform" else what

@@ -1,0 +1,63 @@
+"""The end of a study as a person and as a program reads it: table, answer, report, next commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tuning.config import StudyConfig
+from tuning.evidence import against_uniform, verdict
+from tuning.launch import Outcome, study_facts
+from tuning.records import arms
+from tuning.report import build_report
+from tuning.tables import final_table
+
+__all__ = ["answer", "as_object", "show"]
+
+
+def answer(config: StudyConfig, outcome: Outcome) -> str:
+    """Whether a schedule beat uniform sampling on fresh seeds, in one sentence."""
+    finished = [record for record in outcome.records if record["status"] == "finished"]
+    if not finished:
+        reasons = {record.get("reason", "stopped") for record in outcome.records}
+        return f"no trial finished: {'; '.join(sorted(reasons))}"
+    differences = against_uniform(arms(finished, config.metric), config.metric)
+    if not differences:
+        return "no schedule was confirmed on fresh seeds: the table shows single runs, whose noise is not known"
+    return verdict(differences, config.metric, finished[0]["images"])
+
+
+def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:
+    """Print the table, the answer, the report's path and the commands that come next."""
+    console.print(final_table(outcome.records, config.metric))
+    console.print(f"\n[bold]{answer(config, outcome)}[/bold]", highlight=False)
+    report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
+    for problem in outcome.problems:
+        console.print(f"MLflow: {problem}", style="yellow", highlight=False)
+    where = "" if output == Path("runs") else f" --output {output}"
+    rows = [
+        ("report", str(report)),
+        ("best schedule", f"python -m tune best{where}"),
+        ("train with it", f"python -m tune train{where} --schedule schedule.yaml --num-workers 2"),
+        ("all runs", outcome.ui_command),
+    ]
+    console.print()
+    for name, value in rows:
+        console.print(f"{name:14} {value}", highlight=False, soft_wrap=True)
+
+
+def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
+    """The study as one JSON object."""
+    report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
+    return {
+        "study": outcome.name,
+        "experiment": outcome.experiment,
+        "folder": str(outcome.folder),
+        "report": str(report),
+        "metric": config.metric,
+        "answer": answer(config, outcome),
+        "trials": outcome.records,
+        "problems": outcome.problems,
+    }

@@ -1,0 +1,152 @@
+"""Training one model outside a study: its folder, its MLflow run, and a line of progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError, flatten, load_yaml
+from curriculum_ray.data import ImageData, load_data
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.distributed.cluster import connected
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.trainer import fit
+from curriculum_ray.evaluation import Evaluator, prepare
+from tuning.tracking import Tracker
+
+__all__ = ["Display", "check_run", "experiment_name", "train_run"]
+
+
+def experiment_name(data: ImageData, config: RunConfig) -> str:
+    """The MLflow experiment of a data set and process, e.g. "digits/ddpm-epsilon"."""
+    return f"{data.name}/{build_process(config.process).name}"
+
+
+def check_run(config: RunConfig, num_workers: int) -> tuple[ImageData, Evaluator | None]:
+    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what."""
+    from curriculum_ray.curriculum import TimestepSampler
+    from curriculum_ray.models import build_model
+
+    if config.batch_size % num_workers:
+        raise ConfigError(
+            f"batch_size must be a multiple of --num-workers {num_workers}, but got {config.batch_size}"
+        )
+    data = load_data(config.data)
+    evaluator = None if config.evaluation is None else prepare(config.evaluation, data)
+    process = build_process(config.process, config.weighting)
+    TimestepSampler(
+        config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
+    )
+    build_model(config.model, data.shape, data.num_classes)
+    return data, evaluator
+
+
+class Display:
+    """Progress of one run: a live line on a terminal, else a line per log entry; nothing when `quiet`."""
+
+    def __init__(self, config: RunConfig, quiet: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(quiet=quiet, stderr=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task(config.schedule.describe(), total=config.total_images, state="starting")
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Show an event of the board."""
+        if event["kind"] == "progress":
+            state = (
+                f"{event['images']:,} images  stage {event['stage'] + 1}/{event['num_stages']}  "
+                f"loss {event['loss']:.4f}  {event['images_per_second']:,.0f} images/s"
+            )
+            self._bar.update(self._task, completed=event["images"], state=state)
+            if not self.console.is_terminal:
+                self.console.print(state, highlight=False)
+        elif event["kind"] == "started" and event["attempt"] > 1:
+            self.console.print(f"workers lost; going on from the newest checkpoint, try {event['attempt']}")
+
+
+def train_run(
+    config: RunConfig,
+    resources: ResourceSpec,
+    output: Path,
+    name: str | None,
+    mlflow_uri: str | None,
+    display: Display,
+) -> dict[str, Any]:
+    """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
+    data, evaluator = check_run(config, resources.num_workers)
+    experiment = experiment_name(data, config)
+    name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
+    folder = output / name
+    _check_folder(folder, config)
+    done = folder / "result.json"
+    if done.exists():
+        display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
+        return json.loads(done.read_text())
+    tags = {
+        "data": data.name,
+        "process": experiment.partition("/")[2],
+        "schedule_id": config.schedule.schedule_id,
+        "schedule": config.schedule.describe(),
+        "seed": config.seed,
+        "fingerprint": evaluator.fingerprint if evaluator else None,
+    }
+    with connected(1, resources), Tracker.open(mlflow_uri, output, experiment) as tracker:
+        run = tracker.train(name, config.model_dump(mode="json"), tags)
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            display(event)
+            if event["kind"] == "progress":
+                values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
+                tracker.log(run, values, event["images"])
+
+        try:
+            result = fit(config, folder, resources, on_event)
+        except KeyboardInterrupt:
+            tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
+            raise
+        except Exception as error:
+            tracker.finish(run, "FAILED", str(error))
+            raise
+        _publish(tracker, run, folder, result)
+    return result
+
+
+def _check_folder(folder: Path, config: RunConfig) -> None:
+    """Refuse a folder whose run has other settings."""
+    before = folder / "config.yaml"
+    if not before.exists():
+        return
+    theirs, ours = flatten(load_yaml(before)), flatten(json.loads(config.model_dump_json()))
+    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    if keys:
+        shown = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys[:3])
+        raise ConfigError(f"{folder} holds a run with other settings ({shown}): choose another --name or --output")
+
+
+def _publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any]) -> None:
+    from tuning.report.plots import plot_sampled
+
+    plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
+    tracker.log(run, {key: value for key, value in result["metrics"].items()}, result["images"])
+    names = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
+    tracker.artifacts(run, [folder / name for name in names if (folder / name).exists()])
+    tracker.finish(run, "FINISHED")
