@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from curriculum_ray.diffusion import DDPMSpec, Process, build_process
+from curriculum_ray.diffusion import DDPMSpec, Process, WeightingSpec, build_process
 from curriculum_ray.diffusion.ddpm import DDPM, spaced_timesteps
+from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
+from curriculum_ray.diffusion.weighting import NoWeighting, SoftMinSNR
 
 MEAN, STD = 0.3, 0.5
 Prediction = Literal["epsilon", "x0", "v"]
@@ -195,3 +197,14 @@ def test_a_fixed_process_has_nothing_to_learn_or_to_save() -> None:
     made: Process = process()
     assert not list(made.parameters())
     assert not made.state_dict()
+
+
+@pytest.mark.parametrize(
+    "weighting", [NoWeighting(), SoftMinSNR(), EDM2Uncertainty(), IntervalUncertaintySpec()]
+)
+def test_losses_never_wait_for_the_device(weighting: WeightingSpec) -> None:
+    """Meta tensors have no values: reading one raises."""
+    ddpm = build_process(DDPMSpec(), weighting).to("meta")
+    x, t = torch.empty(2, 1, 4, 4, device="meta"), torch.empty(2, dtype=torch.long, device="meta")
+    losses, _ = ddpm.losses(lambda x, c, y: x, x, t, torch.empty_like(x))
+    assert losses.shape == (2,)

@@ -1,0 +1,209 @@
+"""A compact U-Net with attention, after Ho et al. 2020 (App. B) and Dhariwal & Nichol 2021 (§3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_attention, silu
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.models.embedding import LabelEmbedding, NoiseEmbedding
+
+__all__ = ["UNet", "UNetSpec", "build_unet"]
+
+# Shape suffixes: B batch, C channels, H height, W width, E embedding, K heads, N positions, D head channels.
+
+
+class UNetSpec(Spec):
+    """A U-Net of residual blocks, with self-attention between its two halves."""
+
+    kind: Literal["unet"] = "unet"
+    """The network: unet."""
+
+    base_channels: int = Field(default=16, ge=4, le=1024, multiple_of=4)
+    """Channels at full resolution; a multiple of 4."""
+
+    channel_mult: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1)] | None = None
+    """Channels of each level in base_channels, each level at half the side of the one before; by default
+    1, 2, 2, … down to a side of 4 or an odd one."""
+
+    blocks: int = Field(default=1, ge=1, le=8)
+    """Residual blocks per level, on the way down and on the way up alike."""
+
+    attention: bool = True
+    """Whether positions attend to each other at the coarsest level."""
+
+    conditional: bool | None = None
+    """Whether the network is told each image's class; by default where the data have classes."""
+
+    label_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the labels that a conditional network is not told in training, for later guidance."""
+
+
+def build_unet(spec: UNetSpec, data_shape: tuple[int, int, int], num_classes: int | None) -> UNet:
+    """The U-Net of `spec` for images of `data_shape` (C, H, W) in `num_classes` classes (None: no labels).
+
+    A shape that cannot be halved as often as `channel_mult` asks, and `conditional` without classes, raise
+    `ConfigError`.
+    """
+    channels, height, width = data_shape
+    multiples = spec.channel_mult or default_multiples(min(height, width))
+    step = 2 ** (len(multiples) - 1)
+    if height % step or width % step:
+        raise ConfigError(
+            f"model.channel_mult of {len(multiples)} levels needs image sides that {step} divides, "
+            f"but the images have {height}×{width} pixels"
+        )
+    if spec.conditional and num_classes is None:
+        raise ConfigError("model.conditional needs data with classes, but the images have no labels")
+    return UNet(
+        image_channels=channels,
+        level_channels=[spec.base_channels * multiple for multiple in multiples],
+        blocks=spec.blocks,
+        attention=spec.attention,
+        num_classes=None if spec.conditional is False else num_classes,
+        label_dropout=spec.label_dropout,
+    )
+
+
+def default_multiples(side: int) -> tuple[int, ...]:
+    """1, 2, 2, … with one level more for each halving of `side` pixels down to 4 or to an odd number."""
+    halvings = 0
+    while side > 4 and side % 2 == 0:
+        side //= 2
+        halvings += 1
+    return (1,) + (2,) * halvings
+
+
+class UNet(nn.Module):
+    """(x (B,C,H,W), noise_cond (B,) in about 0 .. 1000, high is noise, labels (B,) or None) -> (B,C,H,W).
+
+    Labels are long in 0 .. num_classes-1; -1 and None stand for "not told". The output is zero at the start.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_channels: int,
+        level_channels: list[int],
+        blocks: int,
+        attention: bool,
+        num_classes: int | None,
+        label_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        embedding = 4 * level_channels[0]
+        self.noise_embedding = NoiseEmbedding(embedding)
+        self.label_embedding = (
+            None if num_classes is None else LabelEmbedding(num_classes, embedding, label_dropout)
+        )
+        self.stem = nn.Conv2d(image_channels, level_channels[0], 3, padding=1)
+        channels = level_channels[0]
+        self.down = nn.ModuleList()
+        for level in level_channels:
+            self.down.append(
+                nn.ModuleList(
+                    ResBlock(channels if k == 0 else level, level, embedding) for k in range(blocks)
+                )
+            )
+            channels = level
+        self.attention = Attention(channels) if attention else nn.Identity()
+        self.up = nn.ModuleList()
+        for level in reversed(level_channels):
+            # Each block also sees what its twin on the way down made, with as many channels as the level.
+            self.up.append(
+                nn.ModuleList(
+                    ResBlock((channels if k == 0 else level) + level, level, embedding) for k in range(blocks)
+                )
+            )
+            channels = level
+        self.head = nn.Sequential(
+            group_norm(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, image_channels, 3, 1, 1))
+        )
+
+    def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+        """See the class."""
+        emb_BE = self.noise_embedding(noise_cond)
+        if self.label_embedding is not None:
+            emb_BE = emb_BE + self.label_embedding(labels, len(x))
+        elif labels is not None:
+            raise ValueError("this network was built without classes, but got labels")
+        emb_BE = silu(emb_BE)
+        x = self.stem(x)
+        seen: list[Tensor] = []
+        for depth, blocks in enumerate(self.down):
+            if depth > 0:
+                x = avg_pool2d(x, 2)
+            for block in blocks.children():
+                x = block(x, emb_BE)
+                seen.append(x)
+        x = self.attention(x)
+        for height, blocks in enumerate(self.up):
+            if height > 0:
+                x = interpolate(x, scale_factor=2.0, mode="nearest")
+            for block in blocks.children():
+                x = block(torch.cat([x, seen.pop()], 1), emb_BE)
+        return self.head(x)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions around a scale and shift by the embedding (AdaGN), plus the input; conv2 starts at 0.
+
+    (B,C_in,H,W), (B,E) -> (B,C_out,H,W). Dhariwal & Nichol 2021, §3.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1 = group_norm(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * channels_out)
+        self.norm2 = group_norm(channels_out)
+        self.conv2 = zeroed(nn.Conv2d(channels_out, channels_out, 3, padding=1))
+        self.skip = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+
+    def forward(self, x: Tensor, emb_BE: Tensor) -> Tensor:
+        """See the class."""
+        hidden = self.conv1(silu(self.norm1(x)))
+        scale, shift = self.modulation(emb_BE)[:, :, None, None].chunk(2, dim=1)
+        hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
+        return self.skip(x) + self.conv2(silu(hidden))
+
+
+class Attention(nn.Module):
+    """Self-attention over all positions with heads of about 32 channels, plus the input; it starts at zero.
+
+    (B,C,H,W) -> (B,C,H,W).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = math.gcd(channels, max(1, channels // 32))
+        self.norm = group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.project = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        batch, channels, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, height * width)
+        q_BKND, k_BKND, v_BKND = qkv.transpose(-1, -2).unbind(1)
+        mixed_BKND = scaled_dot_product_attention(q_BKND, k_BKND, v_BKND)
+        return x + self.project(mixed_BKND.transpose(-1, -2).reshape(x.shape))
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalise in 8 groups, or 4 where 8 does not divide the channels."""
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """`layer` with all weights zero, so that its branch contributes nothing at the start of training."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
