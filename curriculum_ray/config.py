@@ -139,7 +139,7 @@ def _first_fault(faults: list[Any]) -> str:
     elif fault["type"] == "missing":
         line = f"{key} is required but missing"
     elif fault["type"] == "value_error":
-        line = f"{key}: {fault['ctx']['error']}"
+        line = f"{key}: {fault['ctx']['error']}" if fault["loc"] else str(fault["ctx"]["error"])
     else:
         line = f"{key} {fault['msg'].replace('Input should be', 'must be')}, but got {value!r}"
     more = len(faults) - 1

@@ -28,7 +28,7 @@ CONDITIONAL = {
 
 
 def _write(path: Path, data: Any) -> str:
-    path.write_text(yaml.safe_dump(data))
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
     return str(path)
 
 

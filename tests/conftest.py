@@ -1,0 +1,19 @@
+"""One Ray for all tests that need it: starting it takes seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_of_two() -> Iterator[None]:
+    """A local Ray with room for two workers."""
+    os.environ.pop("RAY_ADDRESS", None)
+    from curriculum_ray.distributed.cluster import connected
+    from curriculum_ray.distributed.slots import ResourceSpec
+
+    with connected(1, ResourceSpec(num_workers=2, cpus_per_worker=0.5)):
+        yield

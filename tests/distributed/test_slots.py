@@ -1,0 +1,162 @@
+"""Slots train through a real TorchTrainer: two ranks as one worker would, through deaths, failures and stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.loop import Trainer
+
+SETTINGS: dict[str, Any] = {
+    "evaluation": None,
+    "batch_size": 16,
+    "images": 16 * 40,
+    "window": 2,
+    "log_every_images": 64,
+    "checkpoint": {"every_images": 64},
+    "model": {"base_channels": 8},
+    "schedule": {
+        "version": 1,
+        "clusters": {"by": "uniform", "count": 3},
+        "order": {"direction": "easy_to_hard"},
+        "pacing": {"rule": "plateau", "patience": 2},
+    },
+}
+
+Submit = Callable[..., dict[str, Any]]
+
+
+def _config(**changes: Any) -> RunConfig:
+    return RunConfig.model_validate({**SETTINGS, **changes})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slots")
+
+
+@pytest.fixture(scope="module")
+def board(ray_of_two: None, place: Path) -> Iterator[Any]:
+    """A board served by one slot of two workers."""
+    board = create_board()
+    slots = Slots(board, [place / "slot-0"], ResourceSpec(num_workers=2, cpus_per_worker=0.5))
+    yield board
+    slots.close()
+
+
+def _submit(board: Any, place: Path, key: str, config: RunConfig) -> None:
+    import ray
+
+    job = {"key": key, "config": config.model_dump(mode="json"), "folder": str(place / key), "resume_from": []}
+    ray.get(board.submit.remote(job))
+
+
+def _wait(board: Any, key: str, kinds: tuple[str, ...], seconds: float = 120.0) -> list[dict[str, Any]]:
+    """All events of a job up to the first of `kinds`."""
+    import ray
+
+    seen: list[dict[str, Any]] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        seen += ray.get(board.events.remote(key, len(seen), 2.0))
+        if any(event["kind"] in kinds for event in seen):
+            return seen
+    raise AssertionError(f"{key} had no {kinds} in {seconds} s, but {seen[-3:]}")
+
+
+def _finish(board: Any, place: Path, key: str, config: RunConfig) -> dict[str, Any]:
+    _submit(board, place, key, config)
+    last = _wait(board, key, ("finished", "failed"))[-1]
+    assert last["kind"] == "finished", last
+    return last["result"]
+
+
+def _curve(place: Path, key: str) -> list[tuple[int, float, int]]:
+    lines = [json.loads(line) for line in (place / key / "metrics.jsonl").read_text().splitlines()]
+    return [(line["images"], line["loss"], line["stage"]) for line in lines]
+
+
+def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return dict(checkpoints.read(result["checkpoint"]).tensors["model"])
+
+
+def _training_processes() -> list[int]:
+    titles = {process.pid: " ".join(process.cmdline()) for process in psutil.process_iter(["cmdline"])}
+    return [pid for pid, title in titles.items() if "RayTrainWorker" in title]
+
+
+def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, place: Path) -> None:
+    from curriculum_ray.data import load_data
+
+    config = _config()
+    result = _finish(board, place, "pair", config)
+    single = Trainer(config.train, load_data(config.data))
+    single.run()
+    sampled = json.loads((place / "pair" / "sampled_timesteps.json").read_text())
+    assert sampled["counts"] == single.histogram.as_json()["counts"]
+    assert result["stage_starts"] == single.stage_starts
+    assert len(single.stage_starts) == 3, "the test needs a run that changes stage"
+
+
+def test_a_run_does_not_depend_on_what_its_slot_ran_before(board: Any, place: Path) -> None:
+    first = _weights(_finish(board, place, "first", _config()))
+    _finish(board, place, "other", _config(seed=5, model={"base_channels": 12}))
+    second = _weights(_finish(board, place, "second", _config()))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert _curve(place, "first") == _curve(place, "second")
+
+
+def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the_bit(board: Any, place: Path) -> None:
+    config = _config(images=16 * 400)
+    whole = _finish(board, place, "whole", config)
+    _submit(board, place, "killed", config)
+    while not checkpoints.find_checkpoints(place / "slot-0", "killed"):
+        _wait(board, "killed", ("progress",))
+        time.sleep(0.01)
+    os.kill(_training_processes()[0], signal.SIGKILL)
+    last = _wait(board, "killed", ("finished", "failed"))[-1]
+    assert last["kind"] == "finished", last
+    assert last["result"]["resumed_at"] > 0
+    assert _curve(place, "killed") == _curve(place, "whole")
+    assert last["result"]["stage_starts"] == whole["stage_starts"]
+    theirs, ours = _weights(whole), _weights(last["result"])
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+    counts = [json.loads((place / key / "sampled_timesteps.json").read_text()) for key in ("whole", "killed")]
+    assert counts[0] == counts[1]
+
+
+def test_a_run_that_cannot_go_on_is_marked_with_the_reason_and_the_slot_serves_the_next(
+    board: Any, place: Path
+) -> None:
+    _submit(board, place, "hopeless", _config(data={"name": str(place / "nowhere")}))
+    last = _wait(board, "hopeless", ("finished", "failed"))[-1]
+    assert last["kind"] == "failed"
+    assert "nowhere" in last["reason"]
+    assert "Traceback" in (place / "hopeless" / "error.txt").read_text()
+    _finish(board, place, "after", _config())
+
+
+def test_a_stopped_run_keeps_a_checkpoint_from_which_it_goes_on(board: Any, place: Path) -> None:
+    import ray
+
+    config = _config(images=16 * 2000)
+    _submit(board, place, "stopped", config)
+    _wait(board, "stopped", ("progress",))
+    ray.get(board.cancel.remote("stopped"))
+    _wait(board, "stopped", ("stopped",))
+    kept = checkpoints.find_checkpoints(place / "slot-0", "stopped")
+    assert kept
+    assert int(checkpoints.read(kept[0]).state["images"]) < config.total_images
