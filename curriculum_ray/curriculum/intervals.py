@@ -7,26 +7,27 @@ from torch import Tensor
 
 __all__ = ["absolute_deviation", "best_intervals", "direction_spread", "snap", "spread"]
 
+# Rows per pass of the dynamic programme: a block of them stays in a core's cache.
+BLOCK = 64
+
 
 def absolute_deviation(values: Tensor) -> Tensor:
     """Cost of interval [l, r] = Σ |x_i - centre| about its median, the best centre (Go et al. 2023).
 
-    values (Tensor): monotone, float64, shape (n,). Returns (n, n), inf below the diagonal. Prefix sums make
-    it O(n²); a single point costs exactly 0.
+    values (Tensor): monotone, float64, shape (n,). Returns (n, n), inf below the diagonal. A single point
+    costs exactly 0. With P the prefix sums and m = floor((l + r)/2), an ascending run costs
+    P_{r+1} + P_l - P_m - P_{m+1} - x_m·((l + r) mod 2), whose last three terms depend on l + r alone.
     """
     n = len(values)
-    if n > 1 and values[0] > values[-1]:
+    if values[0] > values[-1]:
         values = -values
     sums = torch.cat([values.new_zeros(1), values.cumsum(0)])
-    left, right = torch.arange(n)[:, None], torch.arange(n)[None]
-    middle = (left + right) // 2
-    # Of an ascending run, points after the middle lie above the median and those before it below.
-    upper = sums[1:][None] - sums[middle + 1]
-    lower = sums[middle] - sums[:-1][:, None]
-    cost = upper - lower - values[middle] * ((right - middle) - (middle - left))
-    cost.clamp_(min=0.0)
-    cost.diagonal().zero_()
-    return cost.masked_fill_(left > right, torch.inf)
+    both = torch.arange(2 * n - 1)
+    middle = both // 2
+    central = sums[middle] + sums[middle + 1] + values[middle] * (both % 2)
+    # Rows are the right ends, the layout that `best_intervals` reads.
+    cost = (sums[1:, None] + sums[None, :-1]).sub_(central.as_strided((n, n), (1, 1))).clamp_(min=0.0)
+    return _upper(cost.T)
 
 
 def direction_spread(similarity: Tensor, weights: Tensor) -> Tensor:
@@ -41,30 +42,44 @@ def direction_spread(similarity: Tensor, weights: Tensor) -> Tensor:
     diagonal = block.diagonal()
     total = diagonal[1:][None] - block[:-1, 1:] - block[1:, :-1].T + diagonal[:-1][:, None]
     mass = torch.cat([weights.new_zeros(1), weights.cumsum(0)])
-    left, right = torch.arange(n)[:, None], torch.arange(n)[None]
-    cost = (total / (mass[1:][None] - mass[:-1][:, None])).clamp_(min=0.0)
+    return _upper((total / (mass[1:][None] - mass[:-1][:, None])).clamp_(min=0.0))
+
+
+def _upper(cost: Tensor) -> Tensor:
+    """Put 0 on the diagonal, which rounding may have left, and inf below it."""
     cost.diagonal().zero_()
-    return cost.masked_fill_(left > right, torch.inf)
+    below = torch.ones(cost.shape, dtype=torch.bool).tril_(-1)
+    return cost.masked_fill_(below, torch.inf)
 
 
 def best_intervals(cost: Tensor, count: int) -> Tensor:
-    """Cut n points into `count` non-empty intervals of the least total cost: O(count·n²), vectorised.
+    """Cut n points into `count` non-empty intervals of the least total cost: dynamic programming in O(kn²).
 
-    cost (Tensor): cost[l, r] of the interval of points l..r, shape (n, n). Returns the edges: long (count +
-    1,), from 0 to n, strictly ascending; interval i holds the points edge_i .. edge_{i+1} - 1.
+    cost (Tensor): cost[l, r] of the interval of points l..r, inf for l > r, shape (n, n). Returns the edges:
+    long (count + 1,), strictly ascending from 0 to n; interval i holds the points edge_i .. edge_{i+1} - 1.
     """
     n = len(cost)
     assert 1 <= count <= n
-    # best[r]: the least cost of points 0..r in j intervals; starts[j][r]: where the last of them begins.
-    best, starts = cost[0], []
-    rest = cost[1:]
+    by_end = cost.T.contiguous()
+    # totals[j][r]: the least cost of points 0..r in j + 1 intervals.
+    totals = [by_end[:, 0].contiguous()]
     for _ in range(count - 1):
-        smallest, index = (best[:-1, None] + rest).min(dim=0)
-        starts.append(index + 1)
-        best = smallest
+        before = totals[-1]
+        totals.append(
+            torch.cat(
+                [
+                    # The last interval starts at 1..r: columns beyond the block's last row are all inf.
+                    (
+                        by_end[start : start + BLOCK, 1 : start + BLOCK] + before[: min(start + BLOCK, n) - 1]
+                    ).amin(1)
+                    for start in range(0, n, BLOCK)
+                ]
+            )
+        )
     edges = [n]
-    for start in reversed(starts):
-        edges.append(int(start[edges[-1] - 1]))
+    for before in reversed(totals[:-1]):
+        last = edges[-1] - 1
+        edges.append(int((before[:last] + by_end[last, 1 : last + 1]).argmin()) + 1)
     return torch.tensor([0, *reversed(edges)])
 
 
