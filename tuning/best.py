@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
-from tuning.evidence import Difference, against_uniform, verdict
-from tuning.records import Arm, arms, count, direction, gain, metric_name, number, side_by_side
+from tuning.evidence import Difference, against_uniform, answer
+from tuning.records import arms, direction, metric_name, side_by_side
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store, open_store
 
@@ -134,7 +134,7 @@ def best(
         schedule_text=text,
         confirmation=differences,
         uniform_is_best=is_best,
-        sentence=_sentence(winner, value, beside, is_best, differences, metric, record["images"]),
+        sentence=answer(table, metric),
         **{key: record[key] for key in ("study", "trial", "run_id", "data", "process", "fingerprint")},
         **{key: record[key] for key in ("metrics", "images", "seed")},
     )
@@ -204,34 +204,6 @@ def _record(run: Run) -> dict[str, Any]:
         "description": tags.get("schedule", run.info.run_name),
         **{key: tags.get(key, "") for key in ("study", "trial", "data", "process", "fingerprint")},
     }
-
-
-def _sentence(
-    winner: Arm,
-    value: float,
-    uniform: float | None,
-    uniform_is_best: bool,
-    differences: list[Difference],
-    metric: str,
-    images: int,
-) -> str:
-    if any(difference.low is not None for difference in differences):
-        return verdict(differences, metric, images)
-    name = metric_name(metric)
-    if uniform is None:
-        reached = f"{winner.name} reached {name} {number(value)} after {count(images)} images"
-        return f"{reached}; uniform sampling has no finished run beside it"
-    shares = f"{abs(gain(value, uniform, metric)):.1f}%" if uniform else number(abs(uniform - value))
-    caveat = "not confirmed on fresh seeds"
-    if uniform_is_best:
-        return (
-            f"uniform sampling is the best: {name} {number(uniform)}, {shares} better than {number(value)} "
-            f"of the best schedule, {winner.name}, after {count(images)} images ({caveat})"
-        )
-    return (
-        f"{winner.name} reached {name} {number(value)}, {shares} better than {number(uniform)} of uniform "
-        f"sampling, after {count(images)} images ({caveat})"
-    )
 
 
 def _schedule(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:

@@ -22,9 +22,9 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from tuning.records import Arm, count, direction, metric_name
+from tuning.records import Arm, count, direction, gain, metric_name, number, side_by_side
 
-__all__ = ["Difference", "against_uniform", "paired_differences", "verdict"]
+__all__ = ["Difference", "against_uniform", "answer", "paired_differences", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -159,3 +159,32 @@ def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
     if best.loses:
         return f"uniform sampling beats every confirmed schedule (the best, {best.name}: {words})"
     return f"no schedule beat uniform sampling beyond noise (the best, {best.name}: {words})"
+
+
+def answer(arms: Sequence[Arm], metric: str) -> str:
+    """Say what a study found, in one sentence: on fresh seeds where it has them, else with that caveat.
+
+    arms: all schedules that finished, as `records.arms` ranks them.
+    """
+    uniform = next((arm for arm in arms if arm.is_uniform), None)
+    best = next((arm for arm in arms if not arm.is_uniform), None)
+    if best is None:
+        return "only uniform sampling has finished" if uniform else "no trial has finished"
+    images = int(best.records[0]["images"])
+    differences = against_uniform(arms, metric)
+    if any(difference.low is not None for difference in differences):
+        return verdict(differences, metric, images)
+    value, beside, _ = side_by_side(best, uniform, metric)
+    name, budget = metric_name(metric), f"after {count(images)} images"
+    if beside is None:
+        reached = f"{best.name} reached {name} {number(value)} {budget}"
+        return f"{reached}; uniform sampling has no finished run beside it"
+    better = gain(value, beside, metric)
+    share = "" if math.isnan(better) else f"{abs(better):.1f}% better than "
+    caveat = f"{budget} (one seed: not confirmed on fresh ones)"
+    if (beside < value) == (direction(metric) == "min") and beside != value:
+        against = f"{share}{number(value)} of the best schedule, {best.name},"
+        return f"uniform sampling is the best: {name} {number(beside)}, {against} {caveat}"
+    return (
+        f"{best.name} reached {name} {number(value)}, {share}{number(beside)} of uniform sampling, {caveat}"
+    )

@@ -72,10 +72,13 @@ def count(images: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write a metric with two decimals or three figures; a dash for none."""
+    """Write a metric with about three figures; a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+    for least, decimals in ((100, 1), (1, 2), (0.1, 3)):
+        if abs(value) >= least:
+            return f"{value:.{decimals}f}"
+    return f"{value:.3g}"
 
 
 @dataclass

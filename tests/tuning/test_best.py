@@ -43,7 +43,10 @@ def test_the_best_finished_trial_comes_from_mlflow_alone(write, output):
     assert found.schedule["clusters"]["count"] == 7
     assert found.uniform == 8.4
     assert not found.uniform_is_best
-    assert "16.7% better than 8.40 of uniform sampling, after 77k images (not confirmed" in found.sentence
+    assert (
+        "16.7% better than 8.40 of uniform sampling, after 77k images (one seed: not confirmed"
+        in found.sentence
+    )
 
 
 def test_a_larger_precision_is_better(write, output):

@@ -61,7 +61,7 @@ def test_without_a_terminal_each_event_is_one_plain_line():
     lines = text_of(console).splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "trial 0 started",
-        "trial 0 stage 2/2 at 40k of 77k images, loss 0.3",
+        "trial 0 stage 2/2 at 40k of 77k images, loss 0.300",
         "trial 0 (1/2)",
         "trial 1 started",
         "trial 1 (2/2)",
@@ -103,7 +103,7 @@ def test_a_larger_value_is_better_where_the_metric_says_so():
     progress = Progress(9, TOTAL, plain(), metric="precision")
     for name, value in (("worse", 0.2), ("better", 0.4)):
         progress.finished(record(1.0, name=name, metrics={"precision": value}))
-    assert "best precision 0.4 better" in picture(progress)
+    assert "best precision 0.400 better" in picture(progress)
 
 
 def test_ended_trials_are_counted_by_how_they_ended():
@@ -206,7 +206,7 @@ def test_the_final_table_tells_the_search_from_fresh_seeds():
     ]
     records = [record(4.0, schedule=schedule(4)), record(12.0, control="uniform", role="control"), *fresh]
     rows = [line.split() for line in table_text(records).splitlines() if "77k" in line]
-    assert rows[0][-7:] == ["4.00", "9.00", "+10.0%", "0.9", "0.5", "0.25", "77k", "2"][-7:]
+    assert rows[0][-7:] == ["9.00", "+10.0%", "0.900", "0.500", "0.250", "77k", "2"]
     assert rows[1][:4] == ["uniform", "sampling", "12.00", "10.00"]
 
 

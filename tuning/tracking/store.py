@@ -25,6 +25,15 @@ ARTIFACTS = "mlartifacts"
 ARTIFACT_ROOT_TAG = "curriculum_ray.artifact_root"
 
 _REACH_SECONDS = 5
+_MLFLOW_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # It prints the server's whole address, password included, at the end of each run.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
 _SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -235,13 +244,11 @@ def _connect(uri: str, origin: str) -> MlflowClient:
 
 
 def _import_mlflow() -> Any:
-    """Import MLflow without telemetry and log lines, and with retries of seconds instead of minutes."""
+    """Import MLflow without telemetry and chatter, and with retries of seconds instead of minutes."""
     import logging
 
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    for name, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     for name in ("mlflow", "alembic"):

@@ -13,7 +13,7 @@ from typing import Any
 _GATHER_SECONDS = 0.1
 _TRIES = 3
 _FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,191 @@
+"""`report.html`: what a study found, how sure that is, and how to get it again."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tuning.evidence import against_uniform, answer
+from tuning.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
+from tuning.report import plots
+from tuning.report.confirmed import confirmation
+from tuning.report.draw import drawn
+from tuning.report.page import (
+    Html,
+    details,
+    figure,
+    join,
+    page,
+    paragraph,
+    picture,
+    section,
+    table,
+    tag,
+    tiles,
+)
+from tuning.report.reproduce import again, failures, protocol
+from tuning.report.runs import Run, read_run
+
+__all__ = ["build_report"]
+
+_METRICS = ("fid", "kid", "precision", "recall")
+
+
+def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Path) -> Path:
+    """Write report.html into the folder `output` and return its path.
+
+    records: the trials that ended. study: "name" and "metric", and, where known, "experiment", "settings" (a
+    nested mapping), "commands" (pairs of what they do and the command).
+    """
+    metric = study.get("metric", "fid")
+    ranked = arms(records, metric)
+    best = next((arm for arm in ranked if not arm.is_uniform), None)
+    uniform = next((arm for arm in ranked if arm.is_uniform), None)
+    shown = [arm for arm in (best, uniform) if arm is not None]
+    runs = {arm.schedule_id: read_run(arm.records[0]) for arm in shown}
+    differences = against_uniform(ranked, metric)
+    parts = [
+        tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
+        tag("p", _sentence(answer(ranked, metric)), class_="answer"),
+        tiles(_numbers(records, best, uniform, metric)),
+        confirmation(ranked, differences, metric),
+        _table(ranked, metric),
+        _trials(ranked, metric),
+        _schedule(best, runs),
+        _losses(ranked, runs),
+        _samples(shown, runs, metric),
+        failures(records),
+        protocol(records),
+        again(study, output),
+    ]
+    path = output / "report.html"
+    temporary = path.with_name(".report.html.tmp")
+    temporary.write_text(page(f"{study.get('name', 'study')}: report", join(parts)), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _numbers(
+    records: Sequence[Record], best: Arm | None, uniform: Arm | None, metric: str
+) -> list[tuple[str, str]]:
+    name = metric_name(metric)
+    result = []
+    if best is not None:
+        value, beside, seeds = side_by_side(best, uniform, metric)
+        kind = f"mean of {seeds} fresh seeds" if best.confirmed else "in the search"
+        result.append((f"{name} of the best schedule, {kind}", number(value)))
+        result.append((f"{name} of uniform sampling, the same", number(beside)))
+        result.append(
+            ("images seen in each run", count(max(int(record["images"]) for record in best.records)))
+        )
+    ends = Counter(record["status"] for record in records)
+    result.append(
+        (", ".join(f"{many} {status}" for status, many in ends.items()) or "trials", str(len(records)))
+    )
+    seconds = sum(record.get("seconds") or 0 for record in records)
+    result.append(("minutes of training and evaluation", f"{seconds / 60:.1f}"))
+    return result
+
+
+def _table(ranked: Sequence[Arm], metric: str) -> Html:
+    name = metric_name(metric)
+    uniform = next((arm for arm in ranked if arm.is_uniform), None)
+    others = [other for other in _METRICS if other != metric]
+    rows = []
+    for arm in ranked:
+        value, beside, seeds = side_by_side(arm, uniform, metric)
+        percent = None if beside is None or arm.is_uniform else gain(value, beside, metric)
+        runs = arm.confirmed or arm.searched
+        rows.append(
+            [
+                arm.name if arm.control in (None, "uniform") else f"{arm.name} ({arm.control} control)",
+                number(arm.search_value(metric)),
+                number(arm.confirmed_value(metric)),
+                "–" if percent is None else f"{percent:+.1f}%",
+                *(number(_mean(runs, other)) for other in others),
+                count(max(int(record["images"]) for record in runs)),
+                seeds,
+            ]
+        )
+    headings = [
+        "schedule",
+        f"{name}, search",
+        f"{name}, fresh seeds",
+        "gain",
+        *map(metric_name, others),
+        "images",
+        "seeds",
+    ]
+    place = next((place for place, arm in enumerate(ranked) if not arm.is_uniform), None)
+    note = (
+        "Gain: improvement over uniform sampling on the same seeds. Schedules with fresh seeds stand first: "
+        "a score in the search flatters whatever the search chose."
+    )
+    return (
+        section("All schedules", paragraph(note, faint=True), table(headings, rows, place))
+        if rows
+        else Html()
+    )
+
+
+def _mean(runs: Sequence[Record], metric: str) -> float | None:
+    values = [run["metrics"].get(metric) for run in runs]
+    return None if None in values else statistics.fmean(values)
+
+
+def _trials(ranked: Sequence[Arm], metric: str) -> Html:
+    if not ranked:
+        return Html()
+    alt = f"{metric_name(metric)} of each run by the direction of its order"
+    return section("Every run", drawn(lambda theme: plots.trials(ranked, metric, theme), alt))
+
+
+def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
+    if best is None:
+        return Html()
+    run = runs[best.schedule_id]
+    text = yaml.safe_dump(best.records[0]["schedule"], sort_keys=False, default_flow_style=None, width=100)
+    caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
+    return section(
+        "The best schedule",
+        paragraph(best.name),
+        drawn(lambda theme: plots.schedule(run, theme), "density of noise levels over images seen", caption),
+        details("schedule.yaml", tag("pre", text)),
+    )
+
+
+def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
+    best = next((arm for arm in ranked if not arm.is_uniform), None)
+    chosen = [arm for arm in ranked if arm is best or arm.control is not None]
+    labelled = [
+        (
+            "best schedule" if arm is best else f"{arm.control} control",
+            runs.get(arm.schedule_id) or read_run(arm.records[0]),
+        )
+        for arm in sorted(chosen, key=lambda arm: arm is not best)
+    ]
+    alt = "training loss over images seen"
+    return section("Training", drawn(lambda theme: plots.losses(labelled, theme), alt))
+
+
+def _samples(shown: Sequence[Arm], runs: Mapping[str, Run], metric: str) -> Html:
+    grids = []
+    for arm in shown:
+        run = runs[arm.schedule_id]
+        if run.samples is not None:
+            value = number(run.record["metrics"][metric])
+            caption = f"{arm.name}: {metric_name(metric)} {value}, seed {run.record['seed']}"
+            grids.append(figure(picture(run.samples, f"samples of {arm.name}"), caption))
+    if not grids:
+        return Html()
+    return section("Samples, from the same noise", tag("div", join(grids), class_="pair"))

@@ -1,0 +1,54 @@
+"""The confirmation in a report: gains over uniform sampling on fresh seeds, drawn and listed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from tuning.evidence import Difference
+from tuning.records import Arm, metric_name, number
+from tuning.report import plots
+from tuning.report.draw import drawn
+from tuning.report.page import Html, details, paragraph, section, table, tag
+
+__all__ = ["confirmation"]
+
+_NOTE = (
+    "Each schedule and uniform sampling were trained again on seeds that the search never saw; they share "
+    "the initialisation, the data order and the sampling noise of each seed, and are compared in pairs. The "
+    "intervals are Student's t over the seeds and hold together with 95% certainty."
+)
+
+
+def confirmation(ranked: Sequence[Arm], differences: Sequence[Difference], metric: str) -> Html:
+    """Return the section; empty without differences."""
+    if not differences:
+        return Html()
+    name = metric_name(metric)
+    confirmed = [arm for arm in ranked if arm.confirmed]
+    values = {arm.schedule_id: arm.by_seed(metric) for arm in confirmed}
+    headings = ["schedule", name, "uniform", "gain", "gain in percent", "seeds", ""]
+    rows = [_row(found, statistics.fmean(values[found.key].values())) for found in differences]
+    seeds = sorted({seed for arm in values.values() for seed in arm})
+    each = table(
+        ["schedule", *(f"seed {seed}" for seed in seeds)],
+        [[arm.name, *(number(values[arm.schedule_id].get(seed)) for seed in seeds)] for arm in confirmed],
+    )
+    return section(
+        "Confirmation on fresh seeds",
+        paragraph(_NOTE, faint=True),
+        drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
+        table(headings, rows),
+        details(f"{name} of each seed", each),
+    )
+
+
+def _row(found: Difference, value: float) -> list[object]:
+    gain, percent = f"{found.mean:+.3g}", f"{found.percent(found.mean):+.1f}%"
+    if found.low is not None and found.high is not None:
+        gain += f" [{found.low:+.3g}, {found.high:+.3g}]"
+        percent += f" [{found.percent(found.low):+.1f}, {found.percent(found.high):+.1f}]"
+    outcome: object = "not decided"
+    if found.beats or found.loses:
+        outcome = tag("span", "better" if found.beats else "worse", class_="good" if found.beats else "bad")
+    return [found.name, number(value), number(found.control), gain, percent, found.seeds, outcome]

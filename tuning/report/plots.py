@@ -1,0 +1,217 @@
+"""The plots of a study; u runs from 0 (clean, hardest) at the bottom to 1 (noise, easiest) at the top."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from tuning.evidence import Difference
+from tuning.records import Arm, count, metric_name, number
+from tuning.report.runs import ActiveSet, Run
+from tuning.report.theme import LIGHT, Theme, color_of, colormap, dress, new_figure, to_png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["confirmation", "kind_of", "losses", "plot_sampled", "schedule", "trials"]
+
+
+def plot_sampled(source: Path, target: Path) -> None:
+    """Draw a run's sampled_timesteps.json, {"images": edges, "u": edges, "counts": rows}, as a PNG file."""
+    data = json.loads(Path(source).read_text(encoding="utf-8"))
+    figure, axes = new_figure(6.4, 3.2, LIGHT)
+    starts = [int(images) for images, _ in data.get("stage_starts", [])[1:]]
+    _sampled(axes, data, starts, LIGHT, "Noise levels that were sampled")
+    temporary = Path(target).with_name(f".{Path(target).name}.tmp")
+    temporary.write_bytes(to_png(figure, dpi=110))
+    os.replace(temporary, target)
+
+
+def schedule(run: Run, theme: Theme) -> Figure | None:
+    """Draw the active set that the schedule asked for beside the noise levels that were sampled."""
+    panels = [panel for panel in (run.active, run.sampled) if panel is not None]
+    if not panels:
+        return None
+    figure, axes = new_figure(4.8 * len(panels), 3.2, theme, len(panels), squeeze=False)
+    places = iter(axes[0])
+    if run.active is not None:
+        _active(next(places), run.active, theme)
+    if run.sampled is not None:
+        _sampled(next(places), run.sampled, run.stage_starts, theme, "What was sampled")
+    return figure
+
+
+def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
+    top = max(max(row) for row in active.densities)
+    columns = list(zip(*active.densities, strict=True))
+    mesh = axes.pcolormesh(active.starts, active.edges, columns, cmap=colormap(theme), norm=_norm(top))
+    if len(active.edges) <= 60:
+        axes.hlines(active.edges[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
+    _levels(axes, theme, "What the schedule asks for")
+    _scale(axes, mesh, theme)
+
+
+def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: Theme, title: str) -> None:
+    """Density of u within each row of images; 1 is uniform."""
+    rows = []
+    for counts in data["counts"]:
+        total = sum(counts)
+        rows.append([value * len(counts) / total if total else 0.0 for value in counts])
+    columns = list(zip(*rows, strict=True))
+    # One crowded cell must not make all others pale.
+    ranked = sorted(value for row in rows for value in row)
+    top = ranked[int(0.995 * (len(ranked) - 1))]
+    mesh = axes.pcolormesh(data["images"], data["u"], columns, cmap=colormap(theme), norm=_norm(top))
+    for start in starts if len(starts) <= 60 else ():
+        axes.axvline(start, 0, 0.03, color=theme.kinds["hard_to_easy"], linewidth=1)
+    _levels(axes, theme, title)
+    _scale(axes, mesh, theme)
+
+
+def _norm(top: float) -> Any:
+    """Root scale: a cumulative schedule of N clusters falls from density N to 1, which is far from 0."""
+    from matplotlib.colors import PowerNorm
+
+    return PowerNorm(0.5, vmin=0, vmax=max(top, 1.5))
+
+
+def _levels(axes: Axes, theme: Theme, title: str) -> None:
+    dress(axes, theme, title)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 clean", "0.25", "0.5", "0.75", "1 noise"])
+    axes.set_ylabel("u (noise level)")
+    _images(axes)
+
+
+def _images(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(lambda value, _: count(value))
+    axes.set_xlabel("images seen")
+
+
+def _scale(axes: Axes, mesh: Any, theme: Theme) -> None:
+    figure = axes.get_figure()
+    assert figure is not None
+    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
+    bar.set_label("density (1: uniform)", color=theme.faint, fontsize=8)
+
+
+def kind_of(arm: Arm) -> str:
+    """Return the direction of the arm's order, or "uniform"."""
+    if arm.is_uniform:
+        return "uniform"
+    order = arm.records[0].get("schedule", {}).get("order", {})
+    return str(order.get("direction", "other"))
+
+
+def trials(table: Sequence[Arm], metric: str, theme: Theme) -> Figure:
+    """Draw each run's metric by the direction of its order: filled in the search, hollow on fresh seeds."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    kinds = sorted({kind_of(arm) for arm in table}, key=lambda kind: (kind != "uniform", kind))
+    figure, axes = new_figure(9.6, 1.3 + 0.55 * len(kinds), theme)
+    for place, kind in enumerate(kinds):
+        arms = [arm for arm in table if kind_of(arm) == kind]
+        searched = [(record, arm) for arm in arms for record in arm.searched]
+        fresh = [(record, arm) for arm in arms for record in arm.confirmed]
+        color = color_of(kind, theme)
+        for runs, filled in ((searched, True), (fresh, False)):
+            values = [record["metrics"][metric] for record, _ in runs]
+            heights = [place + (-0.12 if filled else 0.16) + _jitter(i) for i in range(len(values))]
+            face = color if filled else "none"
+            axes.scatter(
+                values, heights, s=46, facecolors=face, edgecolors=color, linewidths=1.3, alpha=0.9, zorder=3
+            )
+    uniform = next((arm for arm in table if arm.is_uniform), None)
+    if uniform is not None and uniform.searched:
+        axes.axvline(
+            uniform.search_value(metric) or 0.0, color=theme.faint, linewidth=1, linestyle=(0, (4, 3))
+        )
+    every = [record["metrics"][metric] for arm in table for record in arm.records]
+    if min(every) > 0 and max(every) > 5 * min(every):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: number(value))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    dress(axes, theme, f"{metric_name(metric)} of every finished run", grid="x")
+    axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+    axes.tick_params(axis="y", length=0, labelsize=10)
+    axes.set_ylim(len(kinds) - 0.5, -0.5)
+    axes.set_xlabel(f"{metric_name(metric)}   ● search   ○ fresh seeds   ┆ uniform sampling in the search")
+    return figure
+
+
+def _jitter(index: int) -> float:
+    """Spread points that would cover one another, the same in every drawing."""
+    return ((index * 0.618) % 1 - 0.5) * 0.16
+
+
+def confirmation(differences: Sequence[Difference], metric: str, theme: Theme) -> Figure:
+    """Draw the gains over uniform sampling with their simultaneous intervals."""
+    figure, axes = new_figure(9.6, 1.25 + 0.5 * len(differences), theme)
+    axes.axvline(0, color=theme.faint, linewidth=1)
+    for place, found in enumerate(differences):
+        known = found.low is not None and found.high is not None
+        decided = found.beats or found.loses
+        color = (
+            theme.kinds["other"]
+            if found.beats
+            else theme.kinds["hard_to_easy"]
+            if found.loses
+            else theme.faint
+        )
+        if known:
+            ends = [found.percent(found.low or 0.0), found.percent(found.high or 0.0)]
+            axes.plot(ends, [place, place], color=color, linewidth=2.5, solid_capstyle="round")
+        face = color if decided else theme.ground
+        axes.plot([found.percent(found.mean)], [place], "o", color=color, markersize=8, markerfacecolor=face)
+    dress(axes, theme, "Gain over uniform sampling on fresh seeds, with 95% intervals", grid="x")
+    axes.set_yticks(range(len(differences)), [fill(found.name, 40) for found in differences])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+    axes.set_xlabel(f"better {metric_name(metric)} than uniform sampling, percent")
+    return figure
+
+
+def losses(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure | None:
+    """Draw the training losses over images seen; ticks below mark where a stage of the first run began."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    drawn = [(label, run) for label, run in runs if len(run.log) > 1]
+    if not drawn:
+        return None
+    figure, axes = new_figure(9.6, 3.4, theme)
+    for label, run in drawn:
+        kind = "uniform" if run.record.get("control") == "uniform" else _direction(run)
+        style = (0, (5, 2)) if run.record.get("control") not in (None, "uniform") else "-"
+        images = [line["images"] for line in run.log]
+        values = [line["loss"] for line in run.log]
+        axes.plot(images, values, color=color_of(kind, theme), linewidth=1.6, linestyle=style, label=label)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: number(value))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    for start in drawn[0][1].stage_starts:
+        axes.axvline(start, 0, 0.03, color=color_of(_direction(drawn[0][1]), theme), linewidth=1)
+    dress(
+        axes,
+        theme,
+        "Training loss (each schedule's own noise levels: early stages are not comparable)",
+        grid="y",
+    )
+    _images(axes)
+    axes.set_ylabel("loss")
+    legend = axes.legend(frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_color(theme.ink)
+    return figure
+
+
+def _direction(run: Run) -> str:
+    return str(run.record.get("schedule", {}).get("order", {}).get("direction", "other"))

@@ -1,0 +1,78 @@
+"""The end of a report: what failed, how the numbers were measured, and how to get them again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tuning.records import Record
+from tuning.report.page import Html, details, facts, paragraph, section, table, tag
+
+__all__ = ["again", "failures", "protocol"]
+
+_PACKAGES = ("curriculum-ray", "torch", "ray", "optuna", "mlflow", "torch-fidelity", "numpy")
+
+
+def failures(records: Sequence[Record]) -> Html:
+    """List the trials that failed or were stopped."""
+    rows = [
+        [record["name"], record["status"], record.get("reason", "")]
+        for record in records
+        if record["status"] != "finished"
+    ]
+    return (
+        section("Trials without a result", table(["trial", "status", "reason"], rows, kind="texts"))
+        if rows
+        else Html()
+    )
+
+
+def protocol(records: Sequence[Record]) -> Html:
+    """Say how the numbers came about."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        if record["status"] == "finished" and record.get("fingerprint"):
+            found[record["fingerprint"]] = found.get(record["fingerprint"]) or record.get("protocol") or {}
+    known = [facts([("fingerprint", tag("code", key)), *how.items()]) for key, how in found.items()]
+    note = "Numbers are comparable only where the fingerprint is the same."
+    return section("How the numbers were measured", paragraph(note, faint=True), *known) if known else Html()
+
+
+def again(study: Mapping[str, Any], output: Path) -> Html:
+    """List the next commands, the versions and the settings."""
+    commands = study.get("commands") or _commands(study, output)
+    text = "\n".join(f"# {what}\n{command}" for what, command in commands)
+    packages = [(name, _version(name)) for name in _PACKAGES]
+    versions = [("python", platform.python_version()), *packages, ("platform", platform.platform())]
+    settings = study.get("settings")
+    return section(
+        "Do it again",
+        tag("pre", text),
+        facts((name, value) for name, value in versions if value),
+        details("settings of the study", tag("pre", json.dumps(settings, indent=1))) if settings else None,
+    )
+
+
+def _commands(study: Mapping[str, Any], output: Path) -> list[tuple[str, str]]:
+    where = [] if output.parent == Path("runs") else ["--output", str(output.parent)]
+    which = ["--study", str(study["name"])] if study.get("name") else []
+    tune = ["python", "-m", "tune"]
+    return [
+        (
+            "ask MLflow for the best schedule, and write schedule.yaml",
+            shlex.join([*tune, "best", *which, *where]),
+        ),
+        ("train with it", shlex.join([*tune, "train", "--schedule", "schedule.yaml", *where])),
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
