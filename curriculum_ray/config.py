@@ -116,8 +116,8 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT:
     """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
 
-    `source` is a name for all of `data`, or names by dotted key, where the longest that leads to the fault counts
-    and "" is the rest.
+    `source` is a name for all of `data`, or names by dotted key, where the longest that leads to the fault counts,
+    else one within it, and "" is the rest.
     """
     try:
         return cls.model_validate(data)
@@ -126,7 +126,8 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
         key = ".".join(str(part) for part in faults[0]["loc"])
         if not isinstance(source, str):
             leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
-            source = source[max(leads, key=len)]
+            within = [name for name in source if name.startswith(f"{key}.")]
+            source = source[within[0] if leads == [""] and within else max(leads, key=len)]
         raise ConfigError(f"{source}: {_first_fault(faults)}") from None
 
 

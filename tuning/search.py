@@ -66,7 +66,7 @@ def search(config: StudyConfig, space: SearchSpace, study: Study, concurrent: in
             ),
         ).fit()
     finally:
-        slots.close(timeout_s=10.0)
+        slots.close()
 
 
 class Events(tune.Callback):

@@ -144,6 +144,22 @@ class Board:
                 self._entries[key].cancelled = True
                 self._changed.notify_all()
 
+    async def stop_all(self, timeout_s: float) -> bool:
+        """Ask every run to stop, and wait up to `timeout_s` seconds; returns whether all have ended."""
+        async with self._changed:
+            for entry in self._entries.values():
+                entry.cancelled = True
+            self._changed.notify_all()
+
+            def ended() -> bool:
+                return all(entry.state != "running" for entry in self._entries.values())
+
+            try:
+                await asyncio.wait_for(self._changed.wait_for(ended), timeout_s)
+            except TimeoutError:
+                return False
+            return True
+
     async def fail_all(self, reason: str) -> None:
         """End every job that has not ended, e.g. because no slot is left to run it."""
         async with self._changed:

@@ -13,7 +13,9 @@ from curriculum_ray.distributed.slots import ResourceSpec
 __all__ = ["available_cpus", "check_resources", "concurrency", "connected"]
 
 # Each has a measured reason. Ray Train polls its workers every 2 s by default, and every checkpoint report waits for
-# a poll. Tune's own signal handler and log writers are replaced by this project's. Statistics of use stay at home.
+# a poll. Tune's own signal handler and log writers are replaced by this project's. Unfinished trials have no metric.
+# A small machine's Ray warns of too many processes where boards, controllers and trials need no CPU. Statistics of
+# use stay at home.
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -21,6 +23,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_worker_maximum_startup_concurrency": "8",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",

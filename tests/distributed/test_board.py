@@ -125,3 +125,18 @@ def test_when_no_slot_is_left_every_unfinished_job_fails_with_the_reason() -> No
 def test_an_unknown_end_is_a_programming_error() -> None:
     with pytest.raises(AssertionError):
         _run(Board().end("a", "perhaps"))
+
+
+def test_stopping_all_waits_for_the_running_and_leaves_the_queued_unstarted() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.submit({"key": "b"})
+        await board.take(0, 1, 0)
+        assert await board.stop_all(0.01) is False
+        waiting = asyncio.create_task(board.stop_all(5.0))
+        assert await board.report("a", {"images": 1}) is True
+        await board.end("a", "stopped")
+        assert await waiting is True
+
+    _run(work())

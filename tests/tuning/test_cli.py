@@ -1,0 +1,151 @@
+"""The command line: one clear line and exit code 2 for bad input, before anything is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tuning.cli import main
+
+
+def _exit(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def _file(path: Path, content: object) -> str:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"direction": "none"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--nonsense"], "--nonsense"),
+        (["train", "--images", "many"], "--images"),
+        (["train", "--set", "images"], "key.path=value"),
+        (["train", "--set", "images=0"], "--set images=0: images must be greater than or equal to 1"),
+        (["train", "--set", "optimizer.lr=1"], "optimizer.lr is not a known key"),
+        (["train", "--set", "optimizer.learning_rate=fast"], "optimizer.learning_rate must be a valid number"),
+        (["train", "--set", "batch_size=10", "--num-workers", "4"], "batch_size must be a multiple"),
+        (["train", "--num-workers", "128"], "128 CPUs are needed"),
+        (["train", "--use-gpu", "--num-workers", "64"], "are needed (64 workers x 1)"),
+        (["train", "--config", "missing.yaml"], "missing.yaml does not exist"),
+        (["train", "--schedule", "missing.yaml"], "missing.yaml does not exist"),
+        (["train", "--data", "missing-folder"], "missing-folder"),
+        (["search", "--space", "missing.yaml"], "missing.yaml does not exist"),
+        (["search", "--space", "nonsense"], "--space must be one of default"),
+        (["search", "--trials", "0"], "--trials"),
+        (["search", "--set", "run.evaluation=null"], "run.evaluation must be set"),
+        (["search", "--concurrent", "3", "--num-workers", "64"], "192 CPUs are needed (3 at a time x 64 workers x 1)"),
+        (["sample", "--checkpoint", "missing"], "--checkpoint missing does not exist"),
+        (["evaluate", "--checkpoint", "missing"], "--checkpoint missing does not exist"),
+        (["best", "--output", "missing"], "no MLflow store"),
+        (["best", "--metric", "is"], "--metric"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, out, err = _exit(capsys, *arguments)
+    assert code == 2, err
+    assert err.startswith("error: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"version": 99}, "version"),
+        ({"clusters": {"by": "uniform", "count": 0}}, "clusters"),
+        ({"clusters": {"by": "uniform", "count": 2000}, "order": {"direction": "easy_to_hard"}}, "clusters"),
+        (
+            {"order": {"direction": "easy_to_hard"}, "pacing": {"rule": "plateau", "patience": 0}},
+            "patience",
+        ),
+        ({"clustres": {}}, "clustres"),
+        ({"order": {"direction": "easy_to_hard", "seed": 3}}, "seed"),
+    ],
+)
+def test_a_faulty_schedule_is_refused_before_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = _file(tmp_path / "schedule.yaml", {**SCHEDULE, **change})
+    code, _, err = _exit(capsys, "train", "--schedule", path)
+    assert code == 2, err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "a: 1\na: 2", "\x00\x01"])
+def test_a_file_that_is_no_settings_file_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = _file(tmp_path / "settings.yaml", content)
+    code, _, err = _exit(capsys, "train", "--config", path)
+    assert code == 2
+    assert path in err
+    assert err.count("\n") == 1
+
+
+def test_a_data_folder_without_images_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    code, _, err = _exit(capsys, "search", "--data", "photos")
+    assert code == 2
+    assert "photos" in err
+
+
+def test_an_output_that_cannot_be_written_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    code, _, err = _exit(capsys, "train", "--output", "file/runs")
+    assert code == 2
+    assert "file/runs cannot be written" in err
+
+
+def test_a_corrupt_checkpoint_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(json.dumps({"version": 1, "sha256": {"ema.safetensors": "0" * 64}}))
+    (tmp_path / "ema.safetensors").write_bytes(b"nonsense")
+    code, _, err = _exit(capsys, "sample", "--checkpoint", str(tmp_path))
+    assert code == 2
+    assert "does not match its SHA-256" in err
+
+
+@pytest.mark.parametrize("command", ["search", "best", "train", "sample", "evaluate", "difficulty"])
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = _exit(capsys, command, "--help")
+    assert code == 0
+    assert f"python -m tune {command}" in out
+
+
+def test_shared_options_mean_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    helps: dict[str, set[str]] = {}
+    for command in ("search", "best", "train", "sample", "evaluate"):
+        _, out, _ = _exit(capsys, command, "--help")
+        for block in out.partition("Options:")[2].split("\n  --")[1:]:
+            name, _, text = block.partition(" ")
+            helps.setdefault(name, set()).add(" ".join(text.split()))
+    for name in ("output", "data", "seed", "checkpoint", "num-workers", "use-gpu", "mlflow-uri", "config", "json"):
+        assert len(helps[name]) == 1, (name, helps[name])
