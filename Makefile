@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search test test-all lint lock clean
+.PHONY: help setup search test test-all bench-search noise-floor lint lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -31,12 +31,20 @@ test: setup lint ## lint, types and the fast tests
 test-all: setup lint ## every test, the slow ones too
 	$(BIN)/python -m pytest
 
+bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
+	$(BIN)/python examples/bench_search.py
+
+noise-floor: setup ## how much the metric varies on its own
+	$(BIN)/python examples/metric_noise_floor.py
+
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/mypy
 
-lock: setup ## resolve constraints.txt anew from pyproject.toml
+lock: ## resolve constraints.txt anew from pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --no-header \
 	  --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 	  -o constraints.txt pyproject.toml
