@@ -1,4 +1,19 @@
-"""FID, KID, precision and recall under a protocol that has a fingerprint."""
+"""FID, KID, precision and recall under a protocol that has a fingerprint.
+
+On the digits, by the shipped extractor (64 features, 99.72% of the held-out digits named right) and the
+default protocol (DDIM, 20 steps), `examples/metric_noise_floor.py` gives mean ± standard deviation
+
+                                              n   FID          KID         precision      recall
+    half of the digits against the other    898    3.0 ± 0.7   0.0 ± 0.7    0.90 ± 0.01   0.90 ± 0.01
+    one model over sampling seeds         1,797   11.2 ± 1.8   7.4 ± 1.8    0.48 ± 0.01   0.91 ± 0.01
+                                          2,000   10.9 ± 1.4   7.5 ± 1.7    0.48 ± 0.01   0.91 ± 0.01
+                                          5,000   10.1 ± 0.7   7.1 ± 1.0    0.47 ± 0.01   0.91 ± 0.01
+    two models' difference, seeds shared  1,797   -0.3 ± 0.6   0.3 ± 0.8   -0.02 ± 0.02   0.00 ± 0.01
+                                          2,000   -0.4 ± 0.6   0.3 ± 0.6   -0.02 ± 0.01   0.01 ± 0.01
+                                          5,000   -0.2 ± 0.4   0.5 ± 0.7   -0.03 ± 0.01   0.01 ± 0.00
+
+So arms share the sampling seed, which is part of the protocol, and are compared in pairs.
+"""
 
 from curriculum_ray.evaluation.evaluator import Evaluator, prepare
 from curriculum_ray.evaluation.grid import save_grid

@@ -23,7 +23,7 @@ class EvaluationSpec(Spec):
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; without it, a download."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 that the file in `weights` must have; without it, that of the published file."""
-    num_samples: int = Field(default=2_500, ge=1)
+    num_samples: int = Field(default=2_000, ge=1)
     """Images to generate; FID falls with it, so that only equal numbers compare."""
     sampler: Literal["ddim", "ancestral"] = "ddim"
     """How the process is run backwards; ddim is deterministic given the noise."""

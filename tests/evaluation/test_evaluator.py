@@ -1,0 +1,230 @@
+"""Scores mean what they should, and are those of one protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataSpec, ImageData, load_data, to_uint8
+from curriculum_ray.diffusion import DDPMSpec, Process, build_process
+from curriculum_ray.evaluation import EvaluationSpec, Evaluator, evaluator, fidelity, prepare
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    data = load_data(DataSpec())
+    assert data.labels is not None
+    return ImageData("some digits", data.images[:COUNT], data.labels[:COUNT], data.class_names)
+
+
+@pytest.fixture(scope="module")
+def protocol(digits: ImageData) -> Evaluator:
+    return prepare(EvaluationSpec(num_samples=COUNT, steps=2), digits)
+
+
+def corrupted(digits: ImageData, strength: float) -> Tensor:
+    noise = torch.randn(digits.images.shape, generator=torch.Generator().manual_seed(0))
+    return to_uint8(digits.images + strength * noise)
+
+
+class Flat(nn.Module):
+    """A network that sees no noise anywhere."""
+
+    def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(x)
+
+
+@pytest.fixture
+def process() -> Process:
+    return build_process(DDPMSpec(num_timesteps=10))
+
+
+def test_a_set_is_at_no_distance_from_itself(protocol: Evaluator, digits: ImageData) -> None:
+    metrics = protocol.score(to_uint8(digits.images))
+    assert metrics["fid"] == pytest.approx(0, abs=1e-2)
+    assert metrics["kid"] <= 0  # unbiased, so that equal sets come out below what independent ones do
+    assert metrics["precision"] == metrics["recall"] == 1
+
+
+def test_scores_get_worse_with_corruption(protocol: Evaluator, digits: ImageData) -> None:
+    scores = [protocol.score(corrupted(digits, strength)) for strength in (0.1, 0.3, 0.6, 1.0)]
+    for name, sign in (("fid", 1), ("kid", 1), ("precision", -1)):
+        values = [sign * metrics[name] for metrics in scores]
+        assert values == sorted(values)
+        assert values[0] < values[-1]
+
+
+def test_missing_modes_cost_recall_and_not_precision(protocol: Evaluator, digits: ImageData) -> None:
+    assert digits.labels is not None
+    ones = to_uint8(digits.images)[digits.labels == 1]
+    samples = ones.repeat(COUNT // len(ones) + 1, 1, 1, 1)[:COUNT]
+    metrics = protocol.score(samples)
+    assert metrics["precision"] == 1
+    assert metrics["recall"] < 0.2
+
+
+def test_scores_do_not_depend_on_the_order_of_samples(protocol: Evaluator, digits: ImageData) -> None:
+    samples = corrupted(digits, 0.5)
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
+    assert protocol.score(samples[order]) == pytest.approx(protocol.score(samples), rel=1e-3)
+
+
+def test_halves_of_the_digits_are_as_near_as_documented() -> None:
+    data = load_data(DataSpec())
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
+    half = prepare(EvaluationSpec(num_samples=898), ImageData("half", data.images[order[:898]]))
+    metrics = half.score(to_uint8(data.images[order[898:1796]]))
+    assert 1 < metrics["fid"] < 6
+    assert -3 < metrics["kid"] < 3
+    assert min(metrics["precision"], metrics["recall"]) > 0.8
+
+
+def test_torch_fidelity_calculates_and_the_reference_is_extracted_once(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch_fidelity
+
+    calls: list[dict[str, Any]] = []
+    extractions = []
+    calculate, extract = torch_fidelity.calculate_metrics, fidelity.extract_features
+    monkeypatch.setattr(torch_fidelity, "calculate_metrics", lambda **k: calls.append(k) or calculate(**k))
+    monkeypatch.setattr(fidelity, "extract_features", lambda *a: extractions.append(a) or extract(*a))
+    evaluator._references.clear()
+    samples = corrupted(digits, 0.5)
+    spec = EvaluationSpec(num_samples=COUNT)
+    first = prepare(spec, digits).score(samples)
+    second = prepare(spec, digits).score(samples)
+    assert first == second
+    assert len(calls) == 2
+    assert len(extractions) == 1
+    assert calls[0]["save_cpu_ram"] is True
+    assert calls[0]["cache"] is False
+
+
+def test_another_reference_is_not_mistaken_for_the_last(protocol: Evaluator, digits: ImageData) -> None:
+    samples = to_uint8(digits.images)
+    noisy = ImageData("noisy", digits.images + 0.5 * torch.randn_like(digits.images))
+    assert prepare(EvaluationSpec(num_samples=COUNT), noisy).score(samples)["fid"] > 1
+    assert protocol.score(samples)["fid"] < 0.1
+
+
+def test_scoring_leaves_the_global_random_state(protocol: Evaluator, digits: ImageData) -> None:
+    before = torch.get_rng_state()
+    protocol.score(to_uint8(digits.images))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        torch.zeros(COUNT - 1, 1, 8, 8, dtype=torch.uint8),
+        torch.zeros(COUNT, 3, 8, 8, dtype=torch.uint8),
+        torch.zeros(COUNT, 1, 8, 8),
+    ],
+)
+def test_samples_outside_the_protocol_are_refused(protocol: Evaluator, samples: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"samples must be torch.uint8 of shape \(400, 1, 8, 8\)"):
+        protocol.score(samples)
+
+
+def test_collapsed_samples_get_finite_bad_scores(protocol: Evaluator) -> None:
+    metrics = protocol.score(torch.zeros(COUNT, 1, 8, 8, dtype=torch.uint8))
+    assert all(torch.tensor(list(metrics.values())).isfinite())
+    assert metrics["fid"] > 50
+
+
+def test_evaluate_scores_what_it_generates(protocol: Evaluator, process: Process) -> None:
+    metrics, samples = protocol.evaluate(process, Flat())
+    assert torch.equal(samples, protocol.generate(process, Flat()))
+    assert metrics == protocol.score(samples)
+    assert metrics["fid"] > 50
+
+
+def test_a_conditional_model_is_given_the_classes_of_the_reference(
+    protocol: Evaluator, digits: ImageData, process: Process
+) -> None:
+    seen = []
+
+    class Conditional(Flat):
+        def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+            assert labels is not None
+            seen.append(labels)
+            return super().forward(x, noise_cond)
+
+    protocol.generate(process, Conditional(), num_classes=10)
+    assert digits.labels is not None
+    assert torch.equal(torch.cat(seen).bincount(), digits.labels.bincount() * protocol.spec.steps)
+    with pytest.raises(ConfigError, match="a model of 4 classes"):
+        protocol.generate(process, Conditional(), num_classes=4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_samples": COUNT + 1},
+        {"steps": 3},
+        {"sampler": "ancestral"},
+        {"seed": 1},
+        {"ema": False},
+    ],
+)
+def test_fingerprint_changes_with_the_protocol(
+    protocol: Evaluator, digits: ImageData, change: dict[str, Any]
+) -> None:
+    spec = protocol.spec.model_copy(update=change)
+    assert prepare(spec, digits).fingerprint != protocol.fingerprint
+
+
+def test_fingerprint_changes_with_reference_weights_and_version(
+    protocol: Evaluator, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ImageData(digits.name, digits.images.flip(0), digits.labels, digits.class_names)
+    assert prepare(protocol.spec, other).fingerprint != protocol.fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluator, "version", lambda _: "0.0.0")
+        assert prepare(protocol.spec, digits).fingerprint != protocol.fingerprint
+    network, sha256 = evaluator._digits_cnn()
+    monkeypatch.setattr(evaluator, "_digits_cnn", lambda: (network, sha256[::-1]))
+    assert prepare(protocol.spec, digits).fingerprint != protocol.fingerprint
+
+
+def test_fingerprint_ignores_what_does_not_change_the_numbers(protocol: Evaluator, digits: ImageData) -> None:
+    named = ImageData("another name", digits.images)
+    spec = protocol.spec.model_copy(update={"batch_size": 7, "extractor": "digits-cnn"})
+    assert prepare(spec, named).fingerprint == protocol.fingerprint
+
+
+def test_ancestral_sampling_depends_on_the_batch_size(digits: ImageData) -> None:
+    prints = {
+        prepare(EvaluationSpec(sampler="ancestral", batch_size=size), digits).fingerprint for size in (10, 20)
+    }
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 16, 16), (1, 8, 16)])
+def test_the_digits_extractor_refuses_other_images(shape: tuple[int, ...]) -> None:
+    data = ImageData("others", torch.zeros(20, *shape))
+    with pytest.raises(ConfigError, match=r"digits-cnn takes 1x8x8 images, but those of others are"):
+        prepare(EvaluationSpec(extractor="digits-cnn"), data)
+
+
+def test_too_few_images_are_refused(digits: ImageData) -> None:
+    few = ImageData("few", digits.images[:15])
+    with pytest.raises(ConfigError, match="at least 16 real and 16 generated images, but few has 15"):
+        prepare(EvaluationSpec(), few)
+    with pytest.raises(ConfigError, match="num_samples is 15"):
+        prepare(EvaluationSpec(num_samples=15), digits)
+
+
+def test_a_sampler_that_the_process_does_not_have_is_refused(digits: ImageData, process: Process) -> None:
+    with pytest.raises(ConfigError, match="steps must be at most 10, the number of timesteps, but got 11"):
+        prepare(EvaluationSpec(steps=11), digits, process)
+    process.samplers = ("heun",)  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="sampler must be one of heun for ddpm-epsilon, but got ddim"):
+        prepare(EvaluationSpec(), digits, process)

@@ -1,0 +1,46 @@
+"""Settings that do not apply are refused, and a fingerprint stands for all of a protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.evaluation import EvaluationSpec, require_same_fingerprint
+from curriculum_ray.evaluation.spec import fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"weights": "file.pth"}, "weights needs the extractor inception-v3, but extractor is auto"),
+        ({"weights": "file.pth", "extractor": "digits-cnn"}, "weights needs the extractor inception-v3"),
+        ({"sha256": "0" * 64, "extractor": "inception-v3"}, "sha256 needs a file given as weights"),
+        ({"sha256": "abc", "extractor": "inception-v3", "weights": "x"}, "sha256"),
+        ({"num_samples": 0}, "num_samples"),
+        ({"steps": 0}, "steps"),
+        ({"sampler": "heun"}, "sampler"),
+        ({"resize": 32}, "resize is not a known key"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(settings: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(EvaluationSpec, settings, "evaluation")
+    assert rule in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_fingerprint_depends_on_every_value_and_on_no_order() -> None:
+    protocol = {"steps": 20, "ema": True, "weights": "abc"}
+    assert fingerprint(protocol) == fingerprint(dict(reversed(protocol.items())))
+    changed = [{**protocol, "steps": 21}, {**protocol, "ema": False}, {**protocol, "weights": "abd"}]
+    assert len({fingerprint(each) for each in (protocol, *changed)}) == 4
+
+
+def test_different_fingerprints_do_not_compare() -> None:
+    require_same_fingerprint("a1", "a1")
+    with pytest.raises(ConfigError, match="a1 and b2"):
+        require_same_fingerprint("a1", "b2")
+    with pytest.raises(ConfigError, match="a1 and missing"):
+        require_same_fingerprint("a1", "")
