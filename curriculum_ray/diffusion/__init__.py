@@ -2,14 +2,20 @@
 
 from curriculum_ray.diffusion.build import ProcessSpec, WeightingSpec, build_process
 from curriculum_ray.diffusion.ddpm import DDPM, DDPMSpec
+from curriculum_ray.diffusion.edm import EDM, EDMSpec
+from curriculum_ray.diffusion.flow import Flow, FlowSpec
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, NoiseLevels, Sigmas
 from curriculum_ray.diffusion.process import Denoiser, Objective, Process
 
 __all__ = [
     "DDPM",
+    "EDM",
     "DDPMSpec",
     "Denoiser",
     "DiscreteTimesteps",
+    "EDMSpec",
+    "Flow",
+    "FlowSpec",
     "FlowTimes",
     "NoiseLevels",
     "Objective",

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from curriculum_ray.config import ConfigError
 from curriculum_ray.diffusion import weighting as fixed
 from curriculum_ray.diffusion.ddpm import DDPM, DDPMSpec
+from curriculum_ray.diffusion.edm import EDM, EDMSpec
+from curriculum_ray.diffusion.flow import Flow, FlowSpec
 from curriculum_ray.diffusion.process import Process
 from curriculum_ray.diffusion.uncertainty import (
     ContinuousUncertainty,
@@ -21,7 +23,7 @@ from curriculum_ray.diffusion.uncertainty import (
 
 __all__ = ["ProcessSpec", "WeightingSpec", "build_process"]
 
-ProcessSpec = DDPMSpec
+ProcessSpec = Annotated[DDPMSpec | EDMSpec | FlowSpec, Field(discriminator="kind")]
 
 WeightingSpec = Annotated[
     fixed.NoWeighting
@@ -39,9 +41,19 @@ def build_process(spec: ProcessSpec, weighting: WeightingSpec | None = None) -> 
 
     A weighting that does not apply to the process raises `ConfigError`.
     """
-    process = DDPM(spec)
+    process = _bare_process(spec)
     process.weighting = _build_weighting(weighting or fixed.NoWeighting(), process)
     return process
+
+
+def _bare_process(spec: ProcessSpec) -> Process:
+    match spec:
+        case DDPMSpec():
+            return DDPM(spec)
+        case EDMSpec():
+            return EDM(spec)
+        case FlowSpec():
+            return Flow(spec)
 
 
 def _build_weighting(spec: WeightingSpec, process: Process) -> nn.Module:

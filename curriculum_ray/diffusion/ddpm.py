@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from curriculum_ray.config import Spec
 from curriculum_ray.diffusion.betas import BetaSchedule, alphas_cumprod
 from curriculum_ray.diffusion.levels import DiscreteTimesteps
-from curriculum_ray.diffusion.process import Denoiser, Process, guided, normal_like
+from curriculum_ray.diffusion.process import Predict, Process, normal_like
 
 __all__ = ["DDPM", "DDPMSpec", "spaced_timesteps"]
 
@@ -54,10 +55,12 @@ class DDPM(Process):
         self.register_buffer("alpha", alphas.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - alphas).sqrt().float(), persistent=False)
 
+    def _alpha_sigma(self, levels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.alpha[levels].view(-1, 1, 1, 1), self.sigma[levels].view(-1, 1, 1, 1)
+
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t, t as float, and noise, x0 or v = alpha_t·noise - sigma_t·x0 (Salimans & Ho 2022, §4)."""
-        alpha = self.alpha[levels].view(-1, 1, 1, 1)
-        sigma = self.sigma[levels].view(-1, 1, 1, 1)
+        alpha, sigma = self._alpha_sigma(levels)
         x = alpha * x0 + sigma * noise
         if self.prediction == "epsilon":
             target = noise
@@ -75,50 +78,46 @@ class DDPM(Process):
             return log_snr, torch.zeros_like(log_snr)
         return logsigmoid(log_snr), logsigmoid(-log_snr)
 
-    def _estimate_x0(self, output: Tensor, x: Tensor, t: int) -> Tensor:
-        """The image that the network's output at x_t stands for."""
+    def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
+        """See `Process.x0_of`; x is x_t."""
+        alpha, sigma = self._alpha_sigma(levels)
         if self.prediction == "epsilon":
-            return (x - self.sigma[t] * output) / self.alpha[t]
+            return (x - sigma * output) / alpha
         if self.prediction == "x0":
             return output
-        return self.alpha[t] * x - self.sigma[t] * output
+        return alpha * x - sigma * output
 
-    @torch.no_grad()
-    def generate(
+    def _sample(
         self,
-        model: Denoiser,
+        predict: Predict,
         noise: Tensor,
-        *,
-        sampler: str | None = None,
-        steps: int = 20,
-        generator: torch.Generator | None = None,
-        labels: Tensor | None = None,
-        guidance: float = 1.0,
-        clip: bool = True,
+        sampler: str,
+        steps: int,
+        generator: torch.Generator | None,
+        clip: bool,
     ) -> Tensor:
-        """See `Process.generate`; `steps` evenly spaced timesteps, 1 .. T.
+        """`steps` evenly spaced timesteps, 1 .. T, by Song et al. 2021, Eq. 12 and 16.
 
-        "ddim" is deterministic (eta = 0), "ancestral" adds the noise of DDPM's posterior (eta = 1), both by
-        Song et al. 2021, Eq. 12 and 16.
+        "ddim" is deterministic (eta = 0), "ancestral" adds the noise of DDPM's posterior (eta = 1).
         """
-        eta = {"ddim": 0.0, "ancestral": 1.0}[self._checked(sampler, steps)]
-        predict = guided(model, labels, guidance)
+        eta = {"ddim": 0.0, "ancestral": 1.0}[sampler]
         timesteps = spaced_timesteps(len(self.alpha), steps)
         x = noise
-        for t, t_next in zip(timesteps, [*timesteps[1:], None], strict=True):
-            output = predict(x, torch.full((len(x),), float(t), device=x.device)).to(x.dtype)
-            x0 = self._estimate_x0(output, x, t)
-            if clip:
-                x0 = x0.clamp(-1, 1)
-            if t_next is None:
-                return x0
+        for t, t_next in itertools.pairwise(timesteps):
+            x0 = self._denoise(predict, x, t, clip)
             epsilon = (x - self.alpha[t] * x0) / self.sigma[t]
             alpha, sigma = self.alpha[t_next], self.sigma[t_next]
             added = eta * sigma / self.sigma[t] * (1 - (self.alpha[t] / alpha) ** 2).sqrt()
             x = alpha * x0 + (sigma**2 - added**2).sqrt() * epsilon
             if eta:
                 x = x + added * normal_like(x, generator)
-        raise AssertionError("there is always a last timestep")
+        return self._denoise(predict, x, timesteps[-1], clip)
+
+    def _denoise(self, predict: Predict, x: Tensor, t: int, clip: bool) -> Tensor:
+        """The network's estimate of x0 from x_t."""
+        output = predict(x, torch.full((len(x),), float(t), device=x.device)).to(x.dtype)
+        x0 = self.x0_of(output, x, torch.full((len(x),), t, device=x.device))
+        return x0.clamp(-1, 1) if clip else x0
 
 
 def spaced_timesteps(count: int, steps: int) -> list[int]:

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from curriculum_ray.diffusion.levels import NoiseLevels
 
-__all__ = ["Denoiser", "Objective", "Process", "guided", "normal_like"]
+__all__ = ["Denoiser", "Objective", "Predict", "Process", "guided", "normal_like"]
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""A network with its labels fixed: (x (B,C,H,W), noise_cond (B,)) -> (B,C,H,W)."""
 
 
 class Denoiser(Protocol):
@@ -50,6 +53,10 @@ class Process(nn.Module, ABC):
         """Noise x0 to levels: the network's input (B,C,H,W), noise_cond (B,) and target output (B,C,H,W)."""
 
     @abstractmethod
+    def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
+        """The image that the network's output for its input x, all (B,C,H,W), at levels (B,) stands for."""
+
+    @abstractmethod
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         """How a squared error of the network's output translates at log-SNRs (any shape; low is noise).
 
@@ -57,6 +64,18 @@ class Process(nn.Module, ABC):
         """
 
     @abstractmethod
+    def _sample(
+        self,
+        predict: Predict,
+        noise: Tensor,
+        sampler: str,
+        steps: int,
+        generator: torch.Generator | None,
+        clip: bool,
+    ) -> Tensor:
+        """Solve from `noise` to samples; see `generate`. `predict` is the guided network."""
+
+    @torch.no_grad()
     def generate(
         self,
         model: Denoiser,
@@ -71,11 +90,19 @@ class Process(nn.Module, ABC):
     ) -> Tensor:
         """Turn standard normal `noise` (B,C,H,W) into samples in [-1, 1] of the same shape.
 
-        sampler: one of `samplers`. steps: at least 1. generator: draws the noise that random samplers add, so
-        that samples are a function of `noise` and its seed. labels: (B,) long or None. guidance: scale of
-        classifier-free guidance, 1 is none. clip: keep each estimate of x0 and the samples within [-1, 1].
-        The model is called as it is: switch it to evaluation mode first.
+        sampler: one of `samplers`, the first if None. steps: at least 1. generator: draws the noise that
+        random samplers add, so that samples are a function of `noise` and its seed. labels: (B,) long or
+        None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each estimate of x0, and so
+        the samples, within [-1, 1]. The model is called as it is: switch it to evaluation mode first.
+        Settings that do not apply raise ValueError.
         """
+        name = sampler or self.samplers[0]
+        if name not in self.samplers:
+            known = ", ".join(self.samplers)
+            raise ValueError(f"sampler must be one of {known} for {self.name}, but got {name!r}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, but got {steps}")
+        return self._sample(guided(model, labels, guidance), noise, name, steps, generator, clip)
 
     def losses(
         self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, labels: Tensor | None = None
@@ -89,18 +116,8 @@ class Process(nn.Module, ABC):
         x, noise_cond, target = self.corrupt(x0, levels, noise)
         output = model(x, noise_cond, labels)
         raw = (output.float() - target.float()).square().flatten(1).mean(1)
-        return self.weighting(raw, self.levels.log_snr(levels).float()), raw.detach()
-
-    def _checked(self, sampler: str | None, steps: int) -> str:
-        """The sampler's name, or ValueError where it or the number of steps is unknown here."""
-        name = sampler or self.samplers[0]
-        if name not in self.samplers:
-            raise ValueError(
-                f"sampler must be one of {', '.join(self.samplers)} for {self.name}, but got {name!r}"
-            )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, but got {steps}")
-        return name
+        log_snr = self.levels.log_snr(levels).float().clamp(*self.log_snr_range)
+        return self.weighting(raw, log_snr), raw.detach()
 
 
 class Objective(nn.Module):
@@ -121,7 +138,7 @@ class Objective(nn.Module):
         return self.process.losses(self.model, x0, levels, noise, labels)
 
 
-def guided(model: Denoiser, labels: Tensor | None, guidance: float) -> Callable[[Tensor, Tensor], Tensor]:
+def guided(model: Denoiser, labels: Tensor | None, guidance: float) -> Predict:
     """`model` with its labels fixed and guided by them (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
     if guidance == 1:
         return lambda x, noise_cond: model(x, noise_cond, labels)

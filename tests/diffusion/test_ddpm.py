@@ -85,12 +85,19 @@ def test_error_scales_translate_a_squared_error(prediction: Prediction) -> None:
     levels = ddpm.levels
     x, _, target = ddpm.corrupt(normal(3), t, normal(3, 1))
     to_noise, to_x0 = ddpm.error_scales(levels.log_snr(t))
-    for k in range(3):
-        right, wrong = (ddpm._estimate_x0(target[k] + off, x[k], int(t[k])) for off in (0.0, 0.1))
-        of_x0 = (wrong - right).square().mean().double()
-        of_noise = of_x0 * levels.log_snr(t[k]).exp()
-        assert of_x0.item() == pytest.approx(0.01 * to_x0[k].exp().item(), rel=1e-3)
-        assert of_noise.item() == pytest.approx(0.01 * to_noise[k].exp().item(), rel=1e-3)
+    right, wrong = (ddpm.x0_of(target + off, x, t) for off in (0.0, 0.1))
+    of_x0 = (wrong - right).square().mean((1, 2, 3)).double()
+    of_noise = of_x0 * levels.log_snr(t).exp()
+    torch.testing.assert_close(of_x0, 0.01 * to_x0.exp(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(of_noise, 0.01 * to_noise.exp(), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_target_stands_for_the_image(prediction: Prediction) -> None:
+    ddpm, t = process(prediction), torch.tensor([0, 250, 700])
+    x0 = normal(3)
+    x, _, target = ddpm.corrupt(x0, t, normal(3, 1))
+    torch.testing.assert_close(ddpm.x0_of(target, x, t), x0, atol=1e-5, rtol=1e-5)
 
 
 def test_the_network_is_told_the_timestep() -> None:
