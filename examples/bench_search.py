@@ -116,8 +116,12 @@ def plain(workers: int, trials: int) -> float:
 
 def main() -> None:
     """Print the table, and the JSON line."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--trials", type=int, default=8, help="trials of our pattern; the plain one runs 3")
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--trials", type=int, default=8, help="trials of our pattern; the plain one runs 3"
+    )
     count = arguments.parse_args().trials
     os.environ.pop("RAY_ADDRESS", None)
     figures: dict[str, float] = {}
