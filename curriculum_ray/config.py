@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-__all__ = ["ConfigError", "Spec", "apply_overrides", "flatten", "load_yaml", "parse", "set_key"]
+__all__ = [
+    "ConfigError",
+    "Spec",
+    "apply_overrides",
+    "differences",
+    "flatten",
+    "load_yaml",
+    "parse",
+    "set_key",
+]
 
 
 class ConfigError(ValueError):
@@ -111,6 +120,14 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+    """Say in words which of two nested settings differ, at most `most` of them; "" where none does."""
+    old, new = flatten(before), flatten(now)
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    shown = [f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys[:most]]
+    return ", ".join(shown) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
 def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT:

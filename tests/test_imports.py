@@ -64,7 +64,9 @@ def test_the_curriculum_can_be_used_alone(room: str) -> None:
     allowed = {*ALONE[room], room}
     for path in (ROOT / room.replace(".", "/")).rglob("*.py"):
         ours = {name for name in _imports(path) if name.startswith(("curriculum_ray.", "tuning"))}
-        strange = {name for name in ours if not any(name == ok or name.startswith(f"{ok}.") for ok in allowed)}
+        strange = {
+            name for name in ours if not any(name == ok or name.startswith(f"{ok}.") for ok in allowed)
+        }
         assert not strange, f"{_module(path)} needs more than {allowed}"
 
 

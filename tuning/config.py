@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -50,8 +48,7 @@ class StudyConfig(Spec):
         """The most trials that the study runs: uniform, searched, twins of the best, confirmations."""
         return 1 + self.trials + 2 + (1 + self.confirm_top) * self.confirm_seeds * bool(self.confirm_top)
 
-    @property
-    def digest(self) -> str:
-        """A short hash of what determines the results; how many trials and on what resources do not."""
-        content = self.model_dump(mode="json", exclude={"resources", "trials", "confirm_top", "confirm_seeds"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    def decisive(self) -> dict[str, Any]:
+        """What determines the trials' results; how many there are, and on what resources, does not."""
+        free = {"resources", "trials", "confirm_top", "confirm_seeds"}
+        return self.model_dump(mode="json", exclude=free)

@@ -50,7 +50,10 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Ima
     data, evaluator = check_run(fixed, config.resources.num_workers)
     assert evaluator is not None
     corners = [
-        {key: value} for key, span in space.search.items() if isinstance(span, IntRange) for value in (span.low, span.high)
+        {key: value}
+        for key, span in space.search.items()
+        if isinstance(span, IntRange)
+        for value in (span.low, span.high)
     ]
     for point in itertools.chain(space.start, corners):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
@@ -64,7 +67,12 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Ima
 
 
 def run_study(
-    config: StudyConfig, output: Path, name: str | None, mlflow_uri: str | None, concurrent: int | None, console: Console
+    config: StudyConfig,
+    output: Path,
+    name: str | None,
+    mlflow_uri: str | None,
+    concurrent: int | None,
+    console: Console,
 ) -> Outcome:
     """Run a study to its end, or go on with one that was interrupted."""
     space = SearchSpace.load(config.space)
@@ -75,7 +83,7 @@ def run_study(
     open_folder(folder, config)
     process = experiment.partition("/")[2]
     tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
-    params = config.model_dump(mode="json", exclude={"resources", "trials", "confirm_top", "confirm_seeds"})
+    params = config.decisive()
     runs = concurrency(concurrent, config.resources, config.maximum_trials)
     progress = Progress(config.maximum_trials, run.total_images, console, config.metric)
     with connected(runs, config.resources), Tracker.open(mlflow_uri, output, experiment) as tracker:
@@ -88,7 +96,9 @@ def run_study(
             except KeyboardInterrupt:
                 running = study.interrupted()
                 study.close("KILLED")
-                progress.note(f"stopped with {len(running)} trials running; the same command goes on with them")
+                progress.note(
+                    f"stopped with {len(running)} trials running; the same command goes on with them"
+                )
                 raise
             except BaseException:
                 study.interrupted()

@@ -51,7 +51,9 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedu
     data = schedule.model_dump(mode="json")
     opposite = {"easy_to_hard": "hard_to_easy", "hard_to_easy": "easy_to_hard"}.get(direction)
     return {
-        "reversed" if name == opposite else name: CurriculumSchedule.from_dict({**data, "order": value}, "twin")
+        "reversed" if name == opposite else name: CurriculumSchedule.from_dict(
+            {**data, "order": value}, "twin"
+        )
         for name, value in orders.items()
     }
 
@@ -94,17 +96,24 @@ class StudyPlan:
         curricula = [
             record
             for record in self.records.values()
-            if record["status"] == "finished" and record["role"] != "confirmation" and record["control"] != "uniform"
+            if record["status"] == "finished"
+            and record["role"] != "confirmation"
+            and record["control"] != "uniform"
         ]
         return sorted(curricula, key=lambda record: (sign * record["metrics"][metric], record["key"]))
 
     def _opening(self) -> list[Planned]:
         seed = self.config.seed
         uniform = Planned(
-            key="control-uniform", role="control", control="uniform", seed=seed, schedule=self.uniform_schedule()
+            key="control-uniform",
+            role="control",
+            control="uniform",
+            seed=seed,
+            schedule=self.uniform_schedule(),
         )
         return [uniform] + [
-            Planned(key=f"search-{index:03d}", role="searched", seed=seed) for index in range(self.config.trials)
+            Planned(key=f"search-{index:03d}", role="searched", seed=seed)
+            for index in range(self.config.trials)
         ]
 
     def uniform_schedule(self) -> CurriculumSchedule:
@@ -134,7 +143,10 @@ class StudyPlan:
         best = self.ranking()[: self.config.confirm_top]
         if not best:
             return []
-        arms = [(record["key"], None, CurriculumSchedule.from_dict(record["schedule"], "confirmation")) for record in best]
+        arms: list[tuple[str, str | None, CurriculumSchedule]] = [
+            (record["key"], None, CurriculumSchedule.from_dict(record["schedule"], "confirmation"))
+            for record in best
+        ]
         arms.append(("control-uniform", "uniform", self.uniform_schedule()))
         return [
             Planned(

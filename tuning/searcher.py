@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -27,8 +28,7 @@ _KEY = "curriculum_ray.key"
 
 def open_storage(path: Path) -> optuna.storages.BaseStorage:
     """The study's persistent Optuna storage: a journal file, safe for one writer and many readers."""
-    backend = optuna.storages.journal.JournalFileBackend(str(path))
-    return optuna.storages.JournalStorage(backend)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
 class StudySearch(OptunaSearch):
@@ -71,7 +71,9 @@ class StudySearch(OptunaSearch):
     @property
     def study(self) -> optuna.Study:
         """The Optuna study."""
-        return self._ot_study
+        study: optuna.Study | None = self._ot_study
+        assert study is not None
+        return study
 
     def _enqueue_start(self) -> None:
         if not self.study.get_trials(deepcopy=False):
@@ -102,18 +104,20 @@ class StudySearch(OptunaSearch):
             self._ot_trials[trial_id] = self.study.ask()
             self._ot_trials[trial_id].set_user_attr(_KEY, planned.key)
         trial = self._ot_trials[trial_id]
-        self._suggest_from_define_by_run_func(self._space, trial)
+        self._suggest_from_define_by_run_func(SpaceFunction(self.space), trial)
         settings = self.space.apply(self.config.run.model_dump(mode="json"), trial.params)
         return parse(RunConfig, {**settings, "seed": planned.seed}, f"{self.space.name}, trial {planned.key}")
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Unfinished trials have no metric: a curriculum in its early stages has not seen low noise yet."""
 
-    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Tell Optuna: COMPLETE only with a metric at the full budget, FAIL for a crash, PRUNED for a stop."""
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
         if trial_id in self._ot_trials:
-            super().on_trial_complete(trial_id, final, error)
+            super().on_trial_complete(trial_id, dict(final) if final else None, error)
         self._ended(self._planned.pop(trial_id), None if final is None else json.loads(final["result"]))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ __all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFu
 
 
 class _Range(Spec):
-    when: dict[str, str | int | float | bool] = {}
+    when: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Other searched keys and the values at which this one exists; it must stand below them in the file."""
 
 
@@ -102,11 +102,11 @@ class SearchSpace(Spec):
     """The version of the file's format."""
     name: str = "space"
     """A short name for tables and run names."""
-    fixed: dict[str, Any] = {}
+    fixed: dict[str, Any] = Field(default_factory=dict)
     """Settings laid over the run's own, e.g. {schedule: {...}}; searched keys are laid over these."""
     search: dict[str, Range] = Field(min_length=1)
     """Dotted keys into the run's settings, e.g. schedule.clusters.count, and their ranges."""
-    start: list[dict[str, Any]] = []
+    start: list[dict[str, Any]] = Field(default_factory=list)
     """Points, by searched key, that are tried before the sampler chooses."""
 
     @model_validator(mode="after")
@@ -154,17 +154,22 @@ def _shipped() -> list[Any]:
     return list(resources.files("tuning").joinpath("spaces").iterdir())
 
 
+# Keys that say which other keys a group may have.
+_KINDS = {"kind", "rule", "by", "set", "direction"}
+
+
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `above` over `below`; a group whose kind changes is replaced whole, since its other keys do not apply."""
-    result = {key: _merge(value, {}) if isinstance(value, Mapping) else value for key, value in below.items()}
+    result: dict[str, Any] = _merge({}, below) if below else {}
     for key, value in above.items():
         old = result.get(key)
-        same = isinstance(old, Mapping) and isinstance(value, Mapping)
-        tags = ("kind", "rule", "by", "set", "direction")
-        if same and all(tag not in value or old.get(tag) == value[tag] for tag in tags):
-            result[key] = _merge(old, value)
+        if isinstance(value, Mapping):
+            alike = isinstance(old, Mapping) and all(
+                old.get(tag) == value[tag] for tag in _KINDS & value.keys()
+            )
+            result[key] = _merge(old if alike else {}, value)
         else:
-            result[key] = _merge(value, {}) if isinstance(value, Mapping) else value
+            result[key] = value
     return result
 
 

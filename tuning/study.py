@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.config import ConfigError, differences
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.plan import Planned
@@ -24,23 +24,21 @@ _SETTINGS = "study.json"
 
 def open_folder(folder: Path, config: StudyConfig) -> None:
     """Make the study's folder, or check that the study in it has the same settings; ConfigError otherwise."""
-    settings = {"digest": config.digest, "settings": config.model_dump(mode="json")}
-    path = folder / _SETTINGS
+    settings, path = config.decisive(), folder / _SETTINGS
     try:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
-        before = json.loads(path.read_text()) if path.exists() else None
-        if before is None or before["digest"] == settings["digest"]:
+        before = json.loads(path.read_text()) if path.exists() else settings
+        changed = differences(before, settings)
+        if not changed:
             _write(path, settings)
-            return
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, AttributeError) as error:
         raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
-    ours, theirs = flatten(settings["settings"]), flatten(before["settings"])
-    free = ("resources.", "trials", "confirm_")
-    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key) and not key.startswith(free)]
-    shown = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys[:3])
-    raise ConfigError(f"{folder} holds a study with other settings ({shown}): choose another --name or --output")
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a study with other settings ({changed}): choose another --name or --output"
+        )
 
 
 def load_records(folder: Path) -> dict[str, dict[str, Any]]:
@@ -65,14 +63,19 @@ class Study:
     """What happens to a study's trials is written down here: in their folders, in MLflow, and on the display."""
 
     def __init__(
-        self, name: str, folder: Path, tracker: Tracker, progress: Progress, tags: Mapping[str, Any], params: Mapping[str, Any]
+        self,
+        name: str,
+        folder: Path,
+        tracker: Tracker,
+        progress: Progress,
+        tags: Mapping[str, Any],
+        params: Mapping[str, Any],
     ) -> None:
         self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
         self.run = tracker.study(name, params, tags)
         self.records = load_records(folder)
         self._runs: dict[str, str] = {}
         self._open: dict[str, dict[str, Any]] = {}
-        self._stages: dict[str, int] = {}
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
 
     def slot_folders(self, count: int) -> list[Path]:
@@ -82,7 +85,7 @@ class Study:
     def begin(self, planned: Planned, run: RunConfig) -> dict[str, Any]:
         """Open a trial's record and its MLflow run; returns the job for the board."""
         folder = self.folder / "trials" / planned.key
-        record = {
+        record: dict[str, Any] = {
             "trial": len(self.records) + len(self._open),
             "key": planned.key,
             "name": _name(planned, run),
@@ -153,7 +156,13 @@ class Study:
         folder = Path(record["folder"])
         self.tracker.log(run, record["metrics"], record["images"])
         plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
-        names = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
+        names = (
+            "schedule.yaml",
+            "config.yaml",
+            "samples.png",
+            "sampled_timesteps.png",
+            "sampled_timesteps.json",
+        )
         self.tracker.artifacts(run, [folder / name for name in names if (folder / name).exists()])
         self.tracker.finish(run, "FINISHED")
 

@@ -25,7 +25,9 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
         return f"no trial finished: {'; '.join(sorted(reasons))}"
     differences = against_uniform(arms(finished, config.metric), config.metric)
     if not differences:
-        return "no schedule was confirmed on fresh seeds: the table shows single runs, whose noise is not known"
+        return (
+            "no schedule was confirmed on fresh seeds: the table shows single runs, whose noise is not known"
+        )
     return verdict(differences, config.metric, finished[0]["images"])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import ConfigError, flatten, load_yaml
+from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.data import ImageData, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected
@@ -60,7 +60,9 @@ class Display:
             console=self.console,
             disable=quiet or not self.console.is_terminal,
         )
-        self._task = self._bar.add_task(config.schedule.describe(), total=config.total_images, state="starting")
+        self._task = self._bar.add_task(
+            config.schedule.describe(), total=config.total_images, state="starting"
+        )
 
     def __enter__(self) -> Display:
         self._bar.start()
@@ -135,18 +137,17 @@ def _check_folder(folder: Path, config: RunConfig) -> None:
     before = folder / "config.yaml"
     if not before.exists():
         return
-    theirs, ours = flatten(load_yaml(before)), flatten(json.loads(config.model_dump_json()))
-    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    if keys:
-        shown = ", ".join(f"{key} was {theirs.get(key)!r} and is {ours.get(key)!r}" for key in keys[:3])
-        raise ConfigError(f"{folder} holds a run with other settings ({shown}): choose another --name or --output")
+    if changed := differences(load_yaml(before), config.model_dump(mode="json")):
+        raise ConfigError(
+            f"{folder} holds a run with other settings ({changed}): choose another --name or --output"
+        )
 
 
 def _publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any]) -> None:
     from tuning.report.plots import plot_sampled
 
     plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
-    tracker.log(run, {key: value for key, value in result["metrics"].items()}, result["images"])
+    tracker.log(run, result["metrics"], result["images"])
     names = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
     tracker.artifacts(run, [folder / name for name in names if (folder / name).exists()])
     tracker.finish(run, "FINISHED")

@@ -44,14 +44,17 @@ class BoardTrial(tune.Trainable):
             ray.get(self._board.submit.remote(self._job))
             self._submitted = True
         key = self._job["key"]
-        while not (events := ray.get(self._board.events.remote(key, self._seen, _WAIT_S))):
-            pass
+        events: list[dict[str, Any]] = []
+        while not events:
+            events = ray.get(self._board.events.remote(key, self._seen, _WAIT_S))
         self._seen += len(events)
         last = events[-1]
         if last["kind"] == "failed":
             raise RuntimeError(last["reason"])
-        progress = next((event for event in reversed(events) if event["kind"] == "progress"), {})
-        result = {
+        progress: dict[str, Any] = next(
+            (event for event in reversed(events) if event["kind"] == "progress"), {}
+        )
+        result: dict[str, Any] = {
             name: progress[name] for name in ("images", "loss", "stage", "num_stages") if name in progress
         }
         attempt = next((event["attempt"] for event in reversed(events) if event["kind"] == "started"), None)

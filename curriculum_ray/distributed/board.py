@@ -79,7 +79,10 @@ class Board:
                     self._serve(place, self._queue.popleft())
                 else:
                     await self._changed.wait()
-            return {**self._entries[place.served[index]].job, "attempt": self._entries[place.served[index]].attempts}
+            return {
+                **self._entries[place.served[index]].job,
+                "attempt": self._entries[place.served[index]].attempts,
+            }
 
     def _serve(self, place: _Slot, key: str) -> None:
         entry = self._entries[key]
@@ -95,7 +98,9 @@ class Board:
     def _again(self, place: _Slot, key: str) -> None:
         entry = self._entries[key]
         if entry.attempts >= self.max_attempts:
-            reason = f"its workers died {entry.attempts} times (killed, out of memory, or a crash in native code)"
+            reason = (
+                f"its workers died {entry.attempts} times (killed, out of memory, or a crash in native code)"
+            )
             self._end(key, {"kind": "failed", "reason": reason})
         else:
             self._serve(place, key)

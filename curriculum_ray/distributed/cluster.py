@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
@@ -83,10 +85,14 @@ def connected(runs: int, resources: ResourceSpec) -> Iterator[None]:
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    own = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
+    own: dict[str, Any] = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
     try:
         ray.init(
-            address=address or "local", namespace=NAMESPACE, log_to_driver=False, logging_level="error", **own
+            address=address or "local",
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **own,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"

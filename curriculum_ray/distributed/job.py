@@ -118,7 +118,9 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
 
 def _roots(job: dict[str, Any]) -> list[Path]:
     """Every folder that may hold checkpoints of the job."""
-    return list(dict.fromkeys(Path(root) for root in (job["folder"], job["checkpoints"], *job["resume_from"])))
+    return list(
+        dict.fromkeys(Path(root) for root in (job["folder"], job["checkpoints"], *job["resume_from"]))
+    )
 
 
 def _resume(trainer: Trainer, job: dict[str, Any]) -> int:

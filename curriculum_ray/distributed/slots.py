@@ -43,10 +43,23 @@ def torch_trainer(
     A worker that dies restarts the group, which takes its interrupted job up again from the job's own checkpoints;
     Ray's record of an earlier session's checkpoints is not needed for that, and is dropped.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.config import LoggingConfig
+    from ray.train.v2.api.config import (
+        CheckpointConfig,
+        FailureConfig,
+        LoggingConfig,
+        RunConfig,
+        ScalingConfig,
+    )
 
+    # Ray's own annotations name the older class of the same name.
+    run_config: Any = RunConfig(
+        name=folder.name,
+        storage_path=str(folder.parent),
+        failure_config=FailureConfig(max_failures=max_failures),
+        checkpoint_config=CheckpointConfig(num_to_keep=None),
+        logging_config=LoggingConfig(log_level="ERROR"),
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
     return TorchTrainer(
@@ -57,13 +70,7 @@ def torch_trainer(
             use_gpu=resources.use_gpu,
             resources_per_worker=resources.per_worker,
         ),
-        run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=None),
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
+        run_config=run_config,
     )
 
 
@@ -78,7 +85,9 @@ class Slots:
         self._lock = threading.Lock()
         self._alive = len(folders)
         self._threads = [
-            threading.Thread(target=self._run, args=(slot, folder, resources), name=f"slot-{slot}", daemon=True)
+            threading.Thread(
+                target=self._run, args=(slot, folder, resources), name=f"slot-{slot}", daemon=True
+            )
             for slot, folder in enumerate(folders)
         ]
         for thread in self._threads:

@@ -18,7 +18,16 @@ from safetensors.torch import save as save_bytes
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "checkpoint_name", "find_checkpoints", "is_checkpoint", "prune", "read", "write"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Checkpoint",
+    "checkpoint_name",
+    "find_checkpoints",
+    "is_checkpoint",
+    "prune",
+    "read",
+    "write",
+]
 
 FORMAT_VERSION = 1
 _STATE = "state.json"

@@ -18,8 +18,8 @@ class Ema:
     def __init__(self, model: nn.Module, spec: EmaSpec) -> None:
         self.spec = spec
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._averages = list(self.model.parameters())
-        self._sources = list(model.parameters())
+        self._averages: list[torch.Tensor] = list(self.model.parameters())
+        self._sources: list[torch.Tensor] = list(model.parameters())
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
 
@@ -127,7 +127,9 @@ class Trainer:
         losses.mean().backward()
         nn.utils.clip_grad_norm_(self._parameters.values(), config.optimizer.clip_grad_norm, foreach=True)
         warmup = config.optimizer.warmup_images
-        rate = config.optimizer.learning_rate * (min(1.0, (images + config.batch_size) / warmup) if warmup else 1.0)
+        rate = config.optimizer.learning_rate * (
+            min(1.0, (images + config.batch_size) / warmup) if warmup else 1.0
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -167,14 +169,18 @@ class Trainer:
 
     def _log(self, steps: int, stop: bool) -> tuple[Progress, bool]:
         """Average the loss since the last line over all ranks, and agree whether rank 0 was told to stop."""
-        sums = torch.stack([self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)])
+        sums = torch.stack(
+            [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
+        )
         self._loss_sum.zero_()
         if self.world.size > 1:
             sums[1] *= self.world.rank == 0
             torch.distributed.all_reduce(sums)
         loss, stopped = sums[0].item() / (steps * self.world.size), sums[1].item() > 0
         if not math.isfinite(loss):
-            raise NonFiniteLoss(f"the loss became {loss} within the {steps} steps before {self.images} images")
+            raise NonFiniteLoss(
+                f"the loss became {loss} within the {steps} steps before {self.images} images"
+            )
         now = time.perf_counter()
         speed = steps * self.config.batch_size / max(now - self._clock, 1e-9)
         self._clock = now

@@ -60,7 +60,12 @@ def board(ray_of_two: None, place: Path) -> Iterator[Any]:
 def _submit(board: Any, place: Path, key: str, config: RunConfig) -> None:
     import ray
 
-    job = {"key": key, "config": config.model_dump(mode="json"), "folder": str(place / key), "resume_from": []}
+    job = {
+        "key": key,
+        "config": config.model_dump(mode="json"),
+        "folder": str(place / key),
+        "resume_from": [],
+    }
     ray.get(board.submit.remote(job))
 
 
@@ -119,7 +124,9 @@ def test_a_run_does_not_depend_on_what_its_slot_ran_before(board: Any, place: Pa
     assert _curve(place, "first") == _curve(place, "second")
 
 
-def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the_bit(board: Any, place: Path) -> None:
+def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the_bit(
+    board: Any, place: Path
+) -> None:
     config = _config(images=16 * 400)
     whole = _finish(board, place, "whole", config)
     _submit(board, place, "killed", config)

@@ -42,7 +42,9 @@ def test_writing_leaves_no_temporary_folder_and_replaces_an_old_one(written: Pat
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 
-@pytest.mark.parametrize("fault", ["flip", "truncate", "missing file", "bad json", "version", "not one", "nothing"])
+@pytest.mark.parametrize(
+    "fault", ["flip", "truncate", "missing file", "bad json", "version", "not one", "nothing"]
+)
 def test_a_damaged_checkpoint_is_refused_in_one_line(written: Path, fault: str) -> None:
     file, state = written / "model.safetensors", written / "state.json"
     payload = file.read_bytes()

@@ -56,7 +56,9 @@ def _curve(log: list[Progress]) -> list[tuple[int, float, int]]:
 
 
 @pytest.mark.parametrize("kind", ["none", "edm2_uncertainty"])
-def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(tmp_path: Path, data: ImageData, kind: str) -> None:
+def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
+    tmp_path: Path, data: ImageData, kind: str
+) -> None:
     config = _config(weighting={"kind": kind})
     whole = Trainer(config, data)
     log = _curve(_train(whole, tmp_path))
@@ -146,5 +148,7 @@ def test_other_settings_are_refused_on_resume(data: ImageData) -> None:
 
 
 def test_training_lowers_the_loss(data: ImageData) -> None:
-    uniform = _train(Trainer(_config(schedule={"version": 1, "order": {"direction": "none"}}, images=16 * 60), data))
+    uniform = _train(
+        Trainer(_config(schedule={"version": 1, "order": {"direction": "none"}}, images=16 * 60), data)
+    )
     assert uniform[-1].loss < 0.7 * uniform[0].loss

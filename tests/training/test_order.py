@@ -20,7 +20,9 @@ def test_an_epoch_holds_each_image_once(count: int, batch_size: int, seed: int) 
 
 
 @given(st.integers(1, 50), st.integers(0, 200), st.integers(1, 4), st.integers(1, 4))
-def test_ranks_share_out_the_single_workers_batch(count: int, images: int, world_size: int, local: int) -> None:
+def test_ranks_share_out_the_single_workers_batch(
+    count: int, images: int, world_size: int, local: int
+) -> None:
     batch = local * world_size
     whole = DataOrder(count, 3).indices(images, batch)
     shares = [DataOrder(count, 3).indices(images, batch, rank, world_size) for rank in range(world_size)]
@@ -41,7 +43,9 @@ def test_epochs_differ() -> None:
 
 
 def test_mixed_seeds_do_not_collide() -> None:
-    values = {mix(seed, rank, images) for seed in range(4) for rank in range(8) for images in range(0, 4096, 128)}
+    values = {
+        mix(seed, rank, images) for seed in range(4) for rank in range(8) for images in range(0, 4096, 128)
+    }
     assert len(values) == 4 * 8 * 32
     assert all(0 <= value < 2**63 for value in values)
 

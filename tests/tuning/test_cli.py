@@ -36,7 +36,10 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
         (["train", "--set", "images"], "key.path=value"),
         (["train", "--set", "images=0"], "--set images=0: images must be greater than or equal to 1"),
         (["train", "--set", "optimizer.lr=1"], "optimizer.lr is not a known key"),
-        (["train", "--set", "optimizer.learning_rate=fast"], "optimizer.learning_rate must be a valid number"),
+        (
+            ["train", "--set", "optimizer.learning_rate=fast"],
+            "optimizer.learning_rate must be a valid number",
+        ),
         (["train", "--set", "batch_size=10", "--num-workers", "4"], "batch_size must be a multiple"),
         (["train", "--num-workers", "128"], "128 CPUs are needed"),
         (["train", "--use-gpu", "--num-workers", "64"], "are needed (64 workers x 1)"),
@@ -47,7 +50,10 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
         (["search", "--space", "nonsense"], "--space must be one of default"),
         (["search", "--trials", "0"], "--trials"),
         (["search", "--set", "run.evaluation=null"], "run.evaluation must be set"),
-        (["search", "--concurrent", "3", "--num-workers", "64"], "192 CPUs are needed (3 at a time x 64 workers x 1)"),
+        (
+            ["search", "--concurrent", "3", "--num-workers", "64"],
+            "192 CPUs are needed (3 at a time x 64 workers x 1)",
+        ),
         (["sample", "--checkpoint", "missing"], "--checkpoint missing does not exist"),
         (["evaluate", "--checkpoint", "missing"], "--checkpoint missing does not exist"),
         (["best", "--output", "missing"], "no MLflow store"),
@@ -55,7 +61,11 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
     ],
 )
 def test_bad_input_ends_with_one_line_and_code_2(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], says: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -83,7 +93,11 @@ def test_bad_input_ends_with_one_line_and_code_2(
     ],
 )
 def test_a_faulty_schedule_is_refused_before_training(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: dict[str, object], says: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: dict[str, object],
+    says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = _file(tmp_path / "schedule.yaml", {**SCHEDULE, **change})
@@ -147,5 +161,15 @@ def test_shared_options_mean_the_same_everywhere(capsys: pytest.CaptureFixture[s
         for block in out.partition("Options:")[2].split("\n  --")[1:]:
             name, _, text = block.partition(" ")
             helps.setdefault(name, set()).add(" ".join(text.split()))
-    for name in ("output", "data", "seed", "checkpoint", "num-workers", "use-gpu", "mlflow-uri", "config", "json"):
+    for name in (
+        "output",
+        "data",
+        "seed",
+        "checkpoint",
+        "num-workers",
+        "use-gpu",
+        "mlflow-uri",
+        "config",
+        "json",
+    ):
         assert len(helps[name]) == 1, (name, helps[name])

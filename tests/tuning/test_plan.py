@@ -92,7 +92,9 @@ def test_twins_keep_clusters_and_pacing_and_change_the_order_alone() -> None:
 def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
     plan = StudyPlan(StudyConfig(trials=2, confirm_top=0))
     uniform, first, second = plan.next(), plan.next(), plan.next()
-    assert uniform and first and second
+    assert uniform is not None
+    assert first is not None
+    assert second is not None
     plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
     plan.ended(_record(first, _schedule("easy_to_hard"), 1.0))
     plan.ended(_record(second, _schedule("hard_to_easy"), 2.0))
@@ -130,7 +132,9 @@ def test_a_study_goes_on_where_it_was_and_runs_nothing_twice() -> None:
 def test_failed_trials_do_not_stop_a_study_nor_win_it() -> None:
     plan = StudyPlan(StudyConfig(trials=2, confirm_seeds=2))
     uniform, first, second = plan.next(), plan.next(), plan.next()
-    assert uniform and first and second
+    assert uniform is not None
+    assert first is not None
+    assert second is not None
     plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
     plan.ended(_record(first, _schedule(), 0.0, status="failed"))
     plan.ended(_record(second, _schedule(count=3), 7.0))

@@ -17,7 +17,9 @@ __all__ = ["best"]
 @click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")
 @click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
 @click.option("--study", help="Only this study.")
-@click.option("--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), default="fid", show_default=True)
+@click.option(
+    "--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), default="fid", show_default=True
+)
 @click.option("--fingerprint", help="Only trials measured by this evaluation protocol (or its first digits).")
 @click.option(
     "--write",

@@ -12,7 +12,9 @@ from tuning.cli.options import example, read_settings, shared
 __all__ = ["evaluate"]
 
 
-@click.command(epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000"))
+@click.command(
+    epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000")
+)
 @shared("checkpoint", "data", "num_samples", "seed", "config", "set", "json")
 @click.option("--raw-weights", is_flag=True, help="Evaluate the last weights instead of their average.")
 def evaluate(

@@ -36,7 +36,9 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--num-samples", type=click.IntRange(min=1), help="How many images to generate."
     ),
     "num_workers": click.option(
-        "--num-workers", type=click.IntRange(min=1), help="Ray Train workers of a run; they must divide the batch."
+        "--num-workers",
+        type=click.IntRange(min=1),
+        help="Ray Train workers of a run; they must divide the batch.",
     ),
     "use_gpu": click.option("--use-gpu", is_flag=True, default=None, help="Give each worker a GPU."),
     "seed": click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
@@ -47,7 +49,11 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings."
     ),
     "set": click.option(
-        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Change one setting; may be repeated."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY.PATH=VALUE",
+        help="Change one setting; may be repeated.",
     ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
 }
@@ -70,7 +76,10 @@ def example(text: str) -> str:
 
 
 def read_settings(
-    cls: type[SpecT], config_file: Path | None, overrides: tuple[str, ...], options: Mapping[str, tuple[str, Any]]
+    cls: type[SpecT],
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    options: Mapping[str, tuple[str, Any]],
 ) -> SpecT:
     """Settings from a file, then `--set`, then named options; later ones win.
 

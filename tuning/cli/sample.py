@@ -13,7 +13,9 @@ __all__ = ["sample"]
 
 
 @click.command(
-    epilog=example("python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs")
+    epilog=example(
+        "python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs"
+    )
 )
 @shared("checkpoint", "output", "num_samples", "seed", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")

@@ -13,16 +13,22 @@ __all__ = ["search"]
 
 
 @click.command(
-    epilog=example("python -m tune search\npython -m tune search --data photos/ --space wide.yaml --trials 40 --use-gpu")
+    epilog=example(
+        "python -m tune search\npython -m tune search --data photos/ --space wide.yaml --trials 40 --use-gpu"
+    )
 )
 @shared("data", "output")
-@click.option("--name", help="Name of the study and its folder; by default from data, process, space and seed.")
+@click.option(
+    "--name", help="Name of the study and its folder; by default from data, process, space and seed."
+)
 @click.option("--space", help="A shipped search space (default), or a YAML file.")
 @click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
 @click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
 @click.option("--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), help="What to improve.")
 @click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default what fits.")
-@click.option("--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed.")
+@click.option(
+    "--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed."
+)
 @shared("num_samples", "num_workers", "use_gpu", "seed", "mlflow_uri", "config", "set", "json")
 def search(
     data: str | None,

@@ -15,7 +15,9 @@ __all__ = ["train"]
 
 @click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
 @shared("schedule", "data", "output")
-@click.option("--name", help="Name of the run and its folder; by default from data, process, schedule and seed.")
+@click.option(
+    "--name", help="Name of the run and its folder; by default from data, process, schedule and seed."
+)
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
 @shared("num_workers", "use_gpu", "seed", "mlflow_uri", "config", "set", "json")
 def train(
