@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import ImageData, to_uint8
-from curriculum_ray.diffusion import Process
+from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import fidelity, inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
 from curriculum_ray.evaluation.sampling import draw_labels, draw_samples
@@ -141,16 +141,16 @@ class Evaluator:
 def prepare(spec: EvaluationSpec, data: ImageData, process: Process | None = None) -> Evaluator:
     """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
 
-    Inception-v3's weights are hashed, then loaded; a download happens here. Given `process`, the sampler and
-    its steps are checked too. The features of `data` are extracted at the first score, once a Python process.
+    Inception-v3's weights are hashed, then loaded; a download happens here. The sampler and its steps are
+    checked against `process`, which is DDPM if not given. The features of `data` are extracted at the first
+    score, once a Python process.
     """
     if min(len(data), spec.num_samples) < _MIN_IMAGES:
         raise ConfigError(
             f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
             f"{data.name} has {len(data)} and evaluation.num_samples is {spec.num_samples}"
         )
-    if process is not None:
-        _check_sampler(spec, process)
+    spec = _resolve_sampler(spec, build_process(DDPMSpec()) if process is None else process)
     name, network, weights = _load_extractor(spec, data)
     extractor = _EXTRACTORS[name]
     protocol: dict[str, Any] = {
@@ -173,7 +173,10 @@ def prepare(spec: EvaluationSpec, data: ImageData, process: Process | None = Non
     return Evaluator(spec, data, protocol, network)
 
 
-def _check_sampler(spec: EvaluationSpec, process: Process) -> None:
+def _resolve_sampler(spec: EvaluationSpec, process: Process) -> EvaluationSpec:
+    """Name the sampler that `auto` stands for; `ConfigError` if `process` does not have it or its steps."""
+    if spec.sampler == "auto":
+        spec = spec.model_copy(update={"sampler": process.samplers[0]})
     if spec.sampler not in process.samplers:
         raise ConfigError(
             f"evaluation.sampler must be one of {', '.join(process.samplers)} for {process.name}, "
@@ -184,6 +187,7 @@ def _check_sampler(spec: EvaluationSpec, process: Process) -> None:
             f"evaluation.steps must be at most {process.levels.count}, the number of timesteps, "
             f"but got {spec.steps}"
         )
+    return spec
 
 
 def _load_extractor(spec: EvaluationSpec, data: ImageData) -> tuple[str, nn.Module, str]:

@@ -61,7 +61,7 @@ def draw_samples(
             images = process.generate(
                 model,
                 noise.to(device),
-                sampler=spec.sampler,
+                sampler=None if spec.sampler == "auto" else spec.sampler,
                 steps=spec.steps,
                 generator=sampler_source,
                 labels=None if labels is None else labels[start:stop].to(device),

@@ -25,10 +25,10 @@ class EvaluationSpec(Spec):
     """SHA-256 that the file in `weights` must have; without it, that of the published file."""
     num_samples: int = Field(default=2_000, ge=1)
     """Images to generate; FID falls with it, so that only equal numbers compare."""
-    sampler: Literal["ddim", "ancestral"] = "ddim"
-    """How the process is run backwards; ddim is deterministic given the noise."""
+    sampler: Literal["auto", "ddim", "ancestral", "heun", "euler"] = "auto"
+    """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching."""
     steps: int = Field(default=20, ge=1)
-    """Steps of the sampler, each one evaluation of the model per image."""
+    """Steps of the sampler; the model is evaluated once a step, by heun twice."""
     batch_size: int = Field(default=500, ge=1)
     """Images generated at a time; with ddim it changes memory and speed alone."""
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, ImageData, load_data, to_uint8
-from curriculum_ray.diffusion import DDPMSpec, Process, build_process
+from curriculum_ray.diffusion import DDPMSpec, FlowSpec, Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, evaluator, fidelity, prepare
 
 COUNT = 400
@@ -225,6 +225,13 @@ def test_too_few_images_are_refused(digits: ImageData) -> None:
 def test_a_sampler_that_the_process_does_not_have_is_refused(digits: ImageData, process: Process) -> None:
     with pytest.raises(ConfigError, match="steps must be at most 10, the number of timesteps, but got 11"):
         prepare(EvaluationSpec(steps=11), digits, process)
-    process.samplers = ("heun",)  # type: ignore[misc]
-    with pytest.raises(ConfigError, match="sampler must be one of heun for ddpm-epsilon, but got ddim"):
-        prepare(EvaluationSpec(), digits, process)
+    flow = build_process(FlowSpec())
+    with pytest.raises(ConfigError, match=r"sampler must be one of heun, euler for .*, but got ddim"):
+        prepare(EvaluationSpec(sampler="ddim"), digits, flow)
+
+
+def test_the_protocol_names_the_sampler_that_auto_stands_for(digits: ImageData, process: Process) -> None:
+    auto, named = EvaluationSpec(steps=5), EvaluationSpec(steps=5, sampler="ddim")
+    assert prepare(auto, digits, build_process(FlowSpec())).protocol["sampler"] == "heun"
+    assert prepare(auto, digits, process).fingerprint == prepare(named, digits, process).fingerprint
+    assert prepare(auto, digits).fingerprint == prepare(named, digits).fingerprint

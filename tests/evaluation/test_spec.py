@@ -20,7 +20,7 @@ from curriculum_ray.evaluation.spec import fingerprint
         ({"sha256": "abc", "extractor": "inception-v3", "weights": "x"}, "sha256"),
         ({"num_samples": 0}, "num_samples"),
         ({"steps": 0}, "steps"),
-        ({"sampler": "heun"}, "sampler"),
+        ({"sampler": "magic"}, "sampler"),
         ({"resize": 32}, "resize is not a known key"),
     ],
 )
