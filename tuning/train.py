@@ -35,8 +35,8 @@ def check_run(config: RunConfig, num_workers: int) -> tuple[ImageData, Evaluator
             f"batch_size must be a multiple of --num-workers {num_workers}, but got {config.batch_size}"
         )
     data = load_data(config.data)
-    evaluator = None if config.evaluation is None else prepare(config.evaluation, data)
     process = build_process(config.process, config.weighting)
+    evaluator = None if config.evaluation is None else prepare(config.evaluation, data, process)
     TimestepSampler(
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )

@@ -14,8 +14,9 @@ import torch
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import DataSpec, ImageData, load_data
+from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.config import RunConfig
-from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare, save_grid
+from curriculum_ray.evaluation import Evaluator, prepare, save_grid
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Progress, Trainer, World
 
@@ -38,13 +39,17 @@ def cached_data(spec: DataSpec) -> ImageData:
 
 
 @functools.lru_cache(maxsize=4)
-def _evaluator(spec: str, data: str) -> Evaluator:
-    return prepare(EvaluationSpec.model_validate_json(spec), _data(data))
+def _evaluator(config: str) -> Evaluator | None:
+    settings = RunConfig.model_validate_json(config)
+    if settings.evaluation is None:
+        return None
+    return prepare(settings.evaluation, cached_data(settings.data), build_process(settings.process))
 
 
-def cached_evaluator(spec: EvaluationSpec, data: DataSpec) -> Evaluator:
-    """Prepare an evaluation (weights, reference statistics) once a process."""
-    return _evaluator(spec.model_dump_json(), data.model_dump_json())
+def cached_evaluator(config: RunConfig) -> Evaluator | None:
+    """Prepare a run's evaluation (weights, reference features) once a process."""
+    alike = RunConfig(data=config.data, process=config.process, evaluation=config.evaluation)
+    return _evaluator(alike.model_dump_json())
 
 
 def run_job(job: dict[str, Any], world: World, report: Report, announce: Announce) -> dict[str, Any] | None:
@@ -56,7 +61,7 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
     start = time.perf_counter()
     config = parse(RunConfig, job["config"], f"run {job['key']}")
     data = cached_data(config.data)
-    evaluator = None if config.evaluation is None else cached_evaluator(config.evaluation, config.data)
+    evaluator = cached_evaluator(config)
     trainer = Trainer(config.train, data, world)
     resumed_at = _resume(trainer, job)
     folder = Path(job["folder"])

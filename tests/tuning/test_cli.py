@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tuning.cli import main
+from tuning.cli import cli, main
+
+_SHARED = [
+    *("--output", "--data", "--schedule", "--checkpoint", "--num-samples", "--num-workers", "--use-gpu"),
+    *("--seed", "--mlflow-uri", "--config", "--set", "--json"),
+]
 
 
 def _exit(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -154,22 +159,16 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str)
     assert f"python -m tune {command}" in out
 
 
-def test_shared_options_mean_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
-    helps: dict[str, set[str]] = {}
-    for command in ("search", "best", "train", "sample", "evaluate"):
-        _, out, _ = _exit(capsys, command, "--help")
-        for block in out.partition("Options:")[2].split("\n  --")[1:]:
-            name, _, text = block.partition(" ")
-            helps.setdefault(name, set()).add(" ".join(text.split()))
-    for name in (
-        "output",
-        "data",
-        "seed",
-        "checkpoint",
-        "num-workers",
-        "use-gpu",
-        "mlflow-uri",
-        "config",
-        "json",
-    ):
-        assert len(helps[name]) == 1, (name, helps[name])
+def test_shared_options_mean_the_same_everywhere() -> None:
+    import click
+
+    context = click.Context(cli)
+    seen: dict[str, set[tuple[str, str]]] = {}
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        for option in command.params:
+            assert isinstance(option, click.Option)
+            seen.setdefault(option.opts[0], set()).add((str(option.help), str(option.type)))
+    for name in _SHARED:
+        assert len(seen[name]) == 1, (name, seen[name])

@@ -9,7 +9,7 @@ import click
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["main"]
+__all__ = ["cli", "main"]
 
 # Commands by name, with the module that holds each: a command's imports are paid for only when it is used.
 _COMMANDS = {

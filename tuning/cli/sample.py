@@ -19,7 +19,7 @@ __all__ = ["sample"]
 )
 @shared("checkpoint", "output", "num_samples", "seed", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
-@click.option("--sampler", type=click.Choice(["ddim", "ancestral"]), help="How the process is run backwards.")
+@click.option("--sampler", help="How the process is run backwards: ddim or ancestral, euler or heun.")
 @click.option("--raw-weights", is_flag=True, help="Sample from the last weights instead of their average.")
 def sample(
     checkpoint: Path,
