@@ -31,7 +31,7 @@ def convergence_curve(
     flat = (remaining[:, -1] == 1).any(0)
     return DifficultyCurve(
         kind="convergence",
-        base=spec.base,
+        base=spec.distribution,
         data=data,
         process=process,
         u=_edges(spec),
@@ -58,14 +58,14 @@ def loss_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process:
     ends = torch.stack([final_loss(runs[0].steps, losses) for losses in curves])
     return DifficultyCurve(
         kind="loss",
-        base=spec.base,
+        base=spec.distribution,
         data=data,
         process=process,
         u=_edges(spec),
         difficulty=tuple(ends.mean(0).tolist()),
         stderr=_stderr(ends),
         meta={
-            "unit": f"mean squared error after {spec.steps} steps of {spec.batch_size} images",
+            "unit": f"mean squared error after {spec.steps:,} steps of {spec.batch_size} images",
             "seeds": seeds,
             "by_seed": [_rounded(row) for row in ends],
         },
@@ -75,14 +75,19 @@ def loss_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process:
 def gradient_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process: str) -> DifficultyCurve:
     """Difficulty = gradient noise scale in images, averaged over seeds; similarity = cosines of gradients.
 
-    Both are taken over the points of training that `spec.gradient_at` names.
+    Both are taken over `spec.gradient_points` points of training. n images resolve no noise scale above n:
+    where the gradient drowns in noise, or nearly, the difficulty is n, and `meta` lists the interval in
+    `at_least`.
     """
     seeds = [run.seed for run in runs]
+    limit = spec.gradient_images
     scales = torch.stack([noise_scale(run.gradients) for run in runs])
+    unresolved = (scales >= limit).any(0)
+    scales = scales.clamp_max(limit)
     similarity = torch.stack([cosines(run.gradients) for run in runs])
     return DifficultyCurve(
         kind="gradient",
-        base=spec.base,
+        base=spec.distribution,
         data=data,
         process=process,
         u=_edges(spec),
@@ -90,7 +95,9 @@ def gradient_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, proc
         stderr=_stderr(scales),
         similarity=tuple(tuple(_rounded(row)) for row in similarity.mean(0)),
         meta={
-            "unit": "gradient noise scale in images",
+            "unit": "images",
+            "points": [moment.step for moment in runs[0].gradients],
+            "at_least": unresolved.nonzero().flatten().tolist(),
             "seeds": seeds,
             "by_seed": [_rounded(row) for row in scales],
         },

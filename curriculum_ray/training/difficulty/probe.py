@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.curriculum.base import BaseSpec, Uniform, level_of
+from curriculum_ray.curriculum.base import EDM, BaseSpec, Uniform, level_of
 from curriculum_ray.data import DataSpec, ImageData
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
 from curriculum_ray.models import ModelSpec, build_model
@@ -30,26 +31,51 @@ class ProbeSpec(Spec):
     """The images to learn."""
     process: ProcessSpec = DDPMSpec()
     """The diffusion process and what the network predicts."""
-    base: BaseSpec = Uniform()
-    """The base distribution whose u is divided into intervals."""
+    base: BaseSpec | None = None
+    """The base distribution whose u is divided into intervals; by default EDM's for sigmas, else uniform."""
     model: ModelSpec = ModelSpec()
     """The network."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """How the weights are updated."""
     intervals: int = Field(default=10, ge=2, le=100)
     """K, the number of intervals of u."""
-    steps: int = Field(default=1500, ge=20, le=1_000_000)
+    steps: int = Field(default=1000, ge=20, le=1_000_000)
     """Optimiser steps of each probe model."""
     batch_size: int = Field(default=128, ge=1)
     """Images per step."""
     watched: int = Field(default=128, ge=2)
     """Noisy images per interval whose loss is followed; the same ones all along."""
-    gradient_batches: int = Field(default=16, ge=2)
+    gradient_batches: int = Field(default=8, ge=2)
     """Small batches per interval from which gradients and their noise are estimated."""
     gradient_batch_size: int = Field(default=64, ge=1)
     """Images in each of them."""
-    gradient_at: tuple[float, ...] = (0.1, 0.3, 1.0)
-    """When gradients are measured, as shares of the steps in (0, 1]."""
+    gradient_points: int = Field(default=8, ge=1)
+    """Evenly spaced points of training, the last one at its end, at which gradients are measured."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ddpm_unless_said(cls, values: Any) -> Any:
+        process = values.get("process") if isinstance(values, dict) else None
+        if isinstance(process, dict) and "kind" not in process:
+            return {**values, "process": {"kind": "ddpm", **process}}
+        return values
+
+    @model_validator(mode="after")
+    def _intervals_hold_timesteps(self) -> ProbeSpec:
+        if self.process.kind == "ddpm" and self.intervals > self.process.num_timesteps:
+            count = self.process.num_timesteps
+            raise ValueError(f"intervals must be at most the {count} timesteps, but got {self.intervals}")
+        return self
+
+    @property
+    def distribution(self) -> BaseSpec:
+        """The base distribution, given or by default."""
+        return self.base or (EDM if self.process.kind == "edm" else Uniform())
+
+    @property
+    def gradient_images(self) -> int:
+        """Images per interval that gradients are measured on, over the whole run."""
+        return self.gradient_points * self.gradient_batches * self.gradient_batch_size
 
 
 @dataclass(frozen=True)
@@ -91,11 +117,8 @@ def train_probe(
 
     A seed fixes the first weights, so that all intervals start from one model, and each interval's watched
     images, so that the shared model and the interval's own are read alike. Noise levels are stratified in
-    each batch. Raises ConfigError for fewer timesteps than intervals, or where a loss becomes infinite.
+    each batch. Raises ConfigError where a loss becomes infinite.
     """
-    count = spec.process.num_timesteps
-    if count < spec.intervals:
-        raise ConfigError(f"intervals must be at most the {count} timesteps, but got {spec.intervals}")
     torch.manual_seed(mix(seed, _MODEL))
     process = build_process(spec.process)
     model = build_model(spec.model, data.shape, data.num_classes if spec.model.conditional else None)
@@ -105,7 +128,8 @@ def train_probe(
     every = [batches.draw(k, spec.watched) for k in range(spec.intervals)]
     watched = [every[k] for k in watched_intervals]
     wanted = evaluation_steps(spec.steps)
-    measured_at = {max(1, round(share * spec.steps)) for share in spec.gradient_at} if gradients else set()
+    points = spec.gradient_points if gradients else 0
+    measured_at = {round(spec.steps * (n + 1) / points) for n in range(points)}
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=spec.optimizer.learning_rate,
@@ -163,7 +187,8 @@ class _Batches:
             u = (interval + u) / self.spec.intervals
         noise = torch.randn(size, *self.images.shape[1:])
         device = self.images.device
-        levels = level_of(self.spec.base, u, self.process.levels).to(device)
+        levels = level_of(self.spec.distribution, u, self.process.levels).to(device)
+        levels = levels.float() if levels.is_floating_point() else levels
         labels = None if self.labels is None else self.labels[indices.to(device)]
         return _Batch(self.images[indices.to(device)], levels, noise.to(device), labels)
 
