@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
@@ -15,12 +14,11 @@ from curriculum_ray.curriculum.difficulty import (
     Mixture,
     choose_timesteps,
     gaussian_relative_entropy,
+    monte_carlo,
     principal_moments,
     relative_entropy,
     variance_preserving,
 )
-
-MODULE = importlib.import_module("curriculum_ray.curriculum.difficulty.relative_entropy")
 
 
 def cosine(steps: int) -> tuple[Tensor, Tensor]:
@@ -144,8 +142,8 @@ def test_blocks_of_any_size_give_the_unblocked_answer(count: int, dim: int, samp
     eps = torch.randn(samples, dim, generator=generator, dtype=torch.float64)
     timesteps = torch.arange(1, 10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MODULE, "BLOCK_ELEMENTS", samples * 3)
-        blocked = MODULE._log_ratios(mixture, clean, eps, signal, noise, timesteps)
+        patch.setattr(monte_carlo, "BLOCK_ELEMENTS", samples * 3)
+        blocked = monte_carlo._log_ratios(mixture, clean, eps, signal, noise, timesteps)
     for m, t in enumerate(timesteps.tolist()):
         x = signal[t - 1] * clean + noise[t - 1] * eps
         at_once = mixture.log_density(x, float(signal[t - 1]), float(noise[t - 1])) - mixture.log_density(
@@ -159,7 +157,7 @@ def test_blocks_of_any_size_give_the_unblocked_answer(count: int, dim: int, samp
 def test_images_are_drawn_evenly(weights: list[float], count: int) -> None:
     weight = torch.tensor(weights, dtype=torch.float64)
     weight = weight / weight.sum()
-    picks = MODULE._even_picks(weight.log(), count, torch.Generator().manual_seed(0))
+    picks = monte_carlo._even_picks(weight.log(), count, torch.Generator().manual_seed(0))
     drawn = torch.bincount(picks, minlength=len(weight))
     assert drawn.sum() == count
     assert float((drawn - count * weight).abs().max()) < 1 + 1e-6
@@ -168,7 +166,7 @@ def test_images_are_drawn_evenly(weights: list[float], count: int) -> None:
 def test_k3_is_refused_where_its_rare_samples_would_be_missed() -> None:
     """For r ~ N(K, 2K) with K = 8, k3 reads far too low from 1,000 samples, with a small standard error."""
     ratios = 8 + 4 * torch.randn(1, 1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    value, stderr, names = MODULE._estimate(ratios, torch.randn_like(ratios) * 10)
+    value, stderr, names = monte_carlo._estimate(ratios, torch.randn_like(ratios) * 10)
     assert names == ("log_ratio",)
     assert abs(float(value) - 8) < 4 * float(stderr)
 
@@ -177,7 +175,7 @@ def test_k3_is_taken_where_the_plain_mean_drowns() -> None:
     ratios = (
         1e-4 + math.sqrt(2e-4) * torch.randn(1, 1000, generator=torch.Generator().manual_seed(1)).double()
     )
-    value, stderr, names = MODULE._estimate(ratios, torch.zeros_like(ratios))
+    value, stderr, names = monte_carlo._estimate(ratios, torch.zeros_like(ratios))
     assert names == ("k3",)
     assert abs(float(value) - 1e-4) < 4 * float(stderr) < 4e-5
 

@@ -1,4 +1,7 @@
-"""From measurements without a model to difficulty curves over u = t/T, which clusters and orders can name."""
+"""From measurements without a model to difficulty curves, which clusters and orders can name.
+
+Levels that a process has, or T equally likely ones of its base distribution, are called timesteps here.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.curve import DifficultyCurve
-from curriculum_ray.curriculum.difficulty.relative_entropy import RelativeEntropy
+from curriculum_ray.curriculum.difficulty.monte_carlo import RelativeEntropy
 
-__all__ = ["relative_entropy_curve", "snr_curve"]
+__all__ = ["gaussian_curve", "relative_entropy_curve", "snr_curve"]
+
+# The base distribution whose u is t/T.
+_UNIFORM = Uniform()
 
 
 def relative_entropy_curve(
@@ -19,6 +26,7 @@ def relative_entropy_curve(
     *,
     data: str,
     process: str,
+    base: BaseSpec = _UNIFORM,
     meta: dict[str, Any] | None = None,
 ) -> DifficultyCurve:
     """One bin per timestep t = 0 … T-1 (0 is the cleanest), with the nats between levels t-1 and t.
@@ -43,11 +51,12 @@ def relative_entropy_curve(
         kind="relative_entropy",
         data=data,
         process=process,
+        base=base,
         u=_timestep_edges(num_timesteps),
         difficulty=tuple(value.tolist()),
         stderr=tuple(stderr.tolist()),
         meta={
-            "unit": "nats between levels t-1 and t",
+            "unit": "nats between t-1 and t",
             "method": "monte_carlo",
             "samples": measured.num_samples,
             "timesteps": measured.timesteps.tolist(),
@@ -57,7 +66,25 @@ def relative_entropy_curve(
     )
 
 
-def snr_curve(signal: Tensor, noise_std: Tensor, *, data: str, process: str) -> DifficultyCurve:
+def gaussian_curve(values: Tensor, *, data: str, process: str, base: BaseSpec = _UNIFORM) -> DifficultyCurve:
+    """One bin per timestep t = 0 … T-1 (0 is the cleanest) from `gaussian_relative_entropy` at t = 1 … T-1.
+
+    t = 0 takes the value of t = 1.
+    """
+    return DifficultyCurve(
+        kind="relative_entropy",
+        data=data,
+        process=process,
+        base=base,
+        u=_timestep_edges(len(values) + 1),
+        difficulty=(float(values[0]), *values.tolist()),
+        meta={"unit": "nats between t-1 and t", "method": "one Gaussian, closed form"},
+    )
+
+
+def snr_curve(
+    signal: Tensor, noise_std: Tensor, *, data: str, process: str, base: BaseSpec = _UNIFORM
+) -> DifficultyCurve:
     """log(s_t²/σ_t²) at each timestep t = 0 … T-1 (0 is the cleanest), no data needed; arguments (T,).
 
     Clipped to ±50: levels without noise or signal have an infinite log-SNR, and a difficulty is finite.
@@ -67,6 +94,7 @@ def snr_curve(signal: Tensor, noise_std: Tensor, *, data: str, process: str) -> 
         kind="snr",
         data=data,
         process=process,
+        base=base,
         u=_timestep_edges(len(log_snr)),
         difficulty=tuple(log_snr.tolist()),
         meta={"unit": "log-SNR"},

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Mixture", "variance_preserving"]
+from curriculum_ray.curriculum.base import BaseSpec, Uniform, level_of
+from curriculum_ray.diffusion.levels import NoiseLevels
+
+__all__ = ["Mixture", "level_scales", "variance_preserving"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,17 @@ def variance_preserving(alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
     """Signal √ᾱ_t and noise √(1 - ᾱ_t) of a DDPM, float64 of shape (T,); index 0 is the cleanest level."""
     alphas_cumprod = alphas_cumprod.double()
     return alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
+
+
+def level_scales(levels: NoiseLevels, base: BaseSpec, count: int = 1000) -> tuple[Tensor, Tensor, BaseSpec]:
+    """Signal s and noise σ of q = law of s·x_0 + σ·ε at T levels, clean to noisy; float64 of shape (T,).
+
+    Discrete processes: their T timesteps, whatever `base` says. Continuous ones: `count` equally likely
+    levels of `base`, at the middles of equal cells of u. The third value is the base distribution whose u =
+    t/T that is. Raises ValueError where `base` does not apply.
+    """
+    if levels.count is not None:
+        log_snr = levels.log_snr(torch.arange(levels.count)).double()
+        return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt(), Uniform()
+    level = level_of(base, (torch.arange(count, dtype=torch.float64) + 0.5) / count, levels)
+    return (torch.ones_like(level) if levels.kind == "sigma" else 1 - level), level, base

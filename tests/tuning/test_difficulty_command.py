@@ -1,0 +1,153 @@
+"""`python -m tune difficulty`: its files, its page, and bad input refused in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum import CurriculumSchedule, DifficultyCurve
+from curriculum_ray.diffusion import DDPMSpec
+from curriculum_ray.models import ModelSpec
+from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
+from tuning.cli.difficulty import difficulty
+from tuning.difficulty import DifficultyConfig, measure, write_report
+
+QUICK = ["--num-timesteps", "12", "--samples", "16"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(difficulty, list(arguments), catch_exceptions=False)
+
+
+def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> None:
+    result = run("--output", str(tmp_path), "--measure", "relative_entropy,gaussian,snr", *QUICK)
+    assert result.exit_code == 0
+    folder = tmp_path / "difficulty"
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{name}.json" for name in ("relative_entropy", "gaussian", "snr")),
+        "difficulty.png",
+        "difficulty.html",
+    }
+    assert "yes by relative entropy (Spearman −1.00" in result.stdout
+    curve = DifficultyCurve.from_file(folder / "relative_entropy.json")
+    assert len(curve.difficulty) == 12
+    assert list(curve.difficulty) == sorted(curve.difficulty, reverse=True)
+    clusters = {"by": "relative_entropy", "difficulty": str(folder / "relative_entropy.json"), "count": 3}
+    schedule = CurriculumSchedule.uniform().model_dump(mode="json") | {"clusters": clusters}
+    CurriculumSchedule.from_dict(schedule, "test")
+
+
+def test_json_is_one_object_with_the_claim_and_the_files(tmp_path: Path) -> None:
+    result = run("--output", str(tmp_path), "--measure", "snr", "--json", *QUICK)
+    answer = json.loads(result.stdout)
+    assert answer["claim"].startswith("Low-noise timesteps are harder: yes by log-SNR")
+    assert answer["verdicts"]["snr"]["yes"] is True
+    assert Path(answer["files"]["page"]).is_file()
+
+
+@pytest.fixture
+def probes_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train probe models in this process instead of in Ray's."""
+    import contextlib
+
+    from curriculum_ray.data import load_data
+
+    def run_here(spec: ProbeSpec, tasks: list, **more: object) -> list[ProbeRun]:  # type: ignore[type-arg]
+        data = load_data(spec.data)
+        return [train_probe(spec, data, task.seed, task.interval, gradients=task.gradients) for task in tasks]
+
+    monkeypatch.setattr("tuning.difficulty.measurements.connected", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("tuning.difficulty.measurements.run_probes", run_here)
+
+
+TINY = ProbeSpec(
+    process=DDPMSpec(num_timesteps=12),
+    model=ModelSpec(base_channels=4, channel_mult=(1,), attention=False),
+    intervals=3,
+    steps=20,
+    batch_size=4,
+    watched=2,
+    gradient_batches=2,
+    gradient_batch_size=2,
+    gradient_points=1,
+)
+
+
+@pytest.mark.usefixtures("probes_here")
+def test_everything_is_measured_drawn_and_explained_on_one_page_without_a_network(tmp_path: Path) -> None:
+    config = DifficultyConfig(
+        measure=("relative_entropy", "convergence", "convergence-paper", "gradient"),
+        probe=TINY,
+        samples=16,
+        seed=5,
+    )
+    curves = measure(config, tmp_path)
+    assert list(curves) == ["relative_entropy", "convergence", "loss", "convergence-paper", "gradient"]
+    assert curves["convergence"].meta["seeds"] == [5, 6]
+    assert curves["convergence"].meta["loss_start"] == curves["convergence-paper"].meta["loss_start"]
+    picture, page = write_report(curves, tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    assert text.count("data:image/svg+xml;base64,") == 2
+    assert "prefers-color-scheme: dark" in text
+    for words in ("by relative entropy", "by convergence", "by gradient noise scale", "By interval"):
+        assert words in text
+
+
+def test_names_from_outside_are_escaped_on_the_page(tmp_path: Path) -> None:
+    curve = DifficultyCurve(
+        kind="snr", data="<b>x</b>", process="<i>", u=(0, 0.5, 1), difficulty=(2, 1), meta={"unit": "<u>"}
+    )
+    _, page = write_report({"snr": curve}, tmp_path)
+    assert not re.search(r"<b>x|<i>|<u>", page.read_text())
+
+
+@pytest.mark.usefixtures("probes_here")
+@pytest.mark.parametrize("kind", ["edm", "flow"])
+def test_continuous_processes_are_measured_over_their_base_distribution(kind: str, tmp_path: Path) -> None:
+    probe = TINY.model_dump(mode="json") | {"process": {"kind": kind}, "base": None}
+    config = DifficultyConfig.model_validate(
+        {
+            "measure": ["gaussian", "relative_entropy", "convergence"],
+            "probe": probe,
+            "samples": 16,
+            "seeds": 1,
+        }
+    )
+    curves = measure(config, tmp_path)
+    assert {curve.base.kind for curve in curves.values()} == {
+        "log_normal_sigma" if kind == "edm" else "uniform"
+    }
+    assert len(curves["gaussian"].difficulty) == 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["--measure", "entropy"], "--measure must name relative_entropy, .* or all, but got 'entropy'"),
+        (["--data", "nowhere"], "data.name must be 'digits' or a folder"),
+        (["--intervals", "200"], "intervals"),
+        (["--set", "probe.process.kind=edm", "--set", "probe.base.kind=uniform"], "probe.base: "),
+        (["--set", "probe.speed=1"], "speed is not a known key"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments: list[str], rule: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rule) as caught:
+        run("--output", str(tmp_path), *arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_intervals_than_timesteps_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="intervals must be at most the 4 timesteps"):
+        run("--output", str(tmp_path), "--num-timesteps", "4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_an_example() -> None:
+    assert "python -m tune difficulty --data digits" in run("--help").output

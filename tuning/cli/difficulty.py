@@ -1,0 +1,108 @@
+"""`python -m tune difficulty`: how hard each noise level is, and whether low noise is harder."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from curriculum_ray.config import ConfigError
+from tuning.cli.options import example, read_settings, shared, writable_folder
+
+__all__ = ["difficulty"]
+
+
+@click.command(
+    epilog=example("python -m tune difficulty --data digits --measure relative_entropy,convergence")
+)
+@shared("data", "output")
+@click.option(
+    "--measure",
+    help="Comma-separated: relative_entropy, gaussian, snr, convergence (one shared model), "
+    "convergence-paper (one model per interval: intervals x seeds trainings), gradient; or all. "
+    "Default: relative_entropy,gaussian,convergence,gradient.",
+)
+@click.option("--num-timesteps", type=click.IntRange(min=2), help="T of the process; 1000 by default.")
+@click.option("--betas", type=click.Choice(["cosine", "linear"]), help="How noise grows with the timestep.")
+@click.option("--prediction", type=click.Choice(["epsilon", "x0", "v"]), help="What probe models predict.")
+@click.option("--intervals", type=click.IntRange(min=2), help="Even intervals of timesteps; 10 by default.")
+@click.option("--steps", type=click.IntRange(min=20), help="Optimiser steps of each probe model.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Probe models of each kind; 2 by default.")
+@click.option("--samples", type=click.IntRange(min=16), help="Samples of relative entropy per timestep.")
+@shared("use_gpu", "seed", "config", "set", "json")
+def difficulty(
+    data: str | None,
+    output: Path,
+    measure: str | None,
+    num_timesteps: int | None,
+    betas: str | None,
+    prediction: str | None,
+    intervals: int | None,
+    steps: int | None,
+    seeds: int | None,
+    samples: int | None,
+    use_gpu: bool | None,
+    seed: int | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Measure how hard each noise level of a data set is, and check that low noise is harder.
+
+    Writes OUTPUT/difficulty/: a curve per measurement, which a schedule's clusters and order can name, a plot
+    and a page. Probe models train as parallel Ray tasks; with RAY_ADDRESS set, on that cluster.
+    """
+    from tuning.difficulty import DifficultyConfig, judge, summary, write_report
+    from tuning.difficulty import measure as measure_all
+
+    config = read_settings(
+        DifficultyConfig,
+        config_file,
+        overrides,
+        {
+            "measure": (f"--measure {measure}", _measures(measure)),
+            "probe.data.name": ("--data", data),
+            "probe.process.num_timesteps": ("--num-timesteps", num_timesteps),
+            "probe.process.betas": ("--betas", betas),
+            "probe.process.prediction": ("--prediction", prediction),
+            "probe.intervals": ("--intervals", intervals),
+            "probe.steps": ("--steps", steps),
+            "samples": ("--samples", samples),
+            "seeds": ("--seeds", seeds),
+            "seed": ("--seed", seed),
+            "use_gpu": ("--use-gpu", use_gpu),
+        },
+    )
+    folder = writable_folder(output / "difficulty")
+    start = time.perf_counter()
+    curves = measure_all(config, folder, report=lambda line: click.echo(line, err=True))
+    picture, page = write_report(curves, folder)
+    verdicts = {name: judge(name, curve) for name, curve in curves.items()}
+    claim = summary(list(verdicts.values()))
+    seconds = time.perf_counter() - start
+    if as_json:
+        answers = {name: vars(verdict) for name, verdict in verdicts.items()}
+        files = {name: str(folder / f"{name}.json") for name in curves}
+        files |= {"picture": str(picture), "page": str(page)}
+        click.echo(json.dumps({"claim": claim, "verdicts": answers, "files": files, "seconds": seconds}))
+        return 0
+    click.echo("Low-noise timesteps are harder:")
+    for verdict in verdicts.values():
+        click.echo(f"  {verdict.sentence()}")
+    click.echo(f"{seconds:.0f} s; curves and picture in {folder}\npage  {page}")
+    return 0
+
+
+def _measures(text: str | None) -> list[str] | None:
+    """The names in a comma-separated list, each once; `all` is every one."""
+    from tuning.difficulty import MEASURES
+
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name != "all" and name not in MEASURES:
+            raise ConfigError(f"--measure must name {', '.join(MEASURES)} or all, but got {name!r}")
+    return list(MEASURES) if "all" in names else list(dict.fromkeys(names))

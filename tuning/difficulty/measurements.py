@@ -1,0 +1,154 @@
+"""Measure the difficulty of a data set's noise levels in the ways asked for, as curves on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from pydantic import Field
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.curriculum import DifficultyCurve
+from curriculum_ray.curriculum.base import level_of
+from curriculum_ray.curriculum.difficulty import (
+    Mixture,
+    gaussian_curve,
+    gaussian_relative_entropy,
+    level_scales,
+    principal_moments,
+    relative_entropy,
+    relative_entropy_curve,
+    snr_curve,
+)
+from curriculum_ray.data import ImageData, load_data
+from curriculum_ray.diffusion import Process, build_process
+from curriculum_ray.distributed.cluster import connected
+from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
+from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.training.difficulty import ProbeSpec, convergence_curve, gradient_curve, loss_curve
+
+__all__ = ["MEASURES", "DifficultyConfig", "Measure", "measure"]
+
+Measure = Literal["relative_entropy", "gaussian", "snr", "convergence", "convergence-paper", "gradient"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+
+class DifficultyConfig(Spec):
+    """What is measured, and on what."""
+
+    measure: tuple[Measure, ...] = Field(
+        default=("relative_entropy", "gaussian", "convergence", "gradient"), min_length=1
+    )
+    """The measurements to make."""
+    probe: ProbeSpec = ProbeSpec()
+    """The images, the process, and the models trained to see what is hard to learn."""
+    samples: int = Field(default=2048, ge=16)
+    """Monte Carlo samples of relative entropy at each timestep."""
+    seeds: int = Field(default=2, ge=1, le=100)
+    """Probe models of each kind, with seeds one apart."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """The first seed."""
+    use_gpu: bool = False
+    """Train each probe model on a GPU."""
+
+
+def measure(
+    config: DifficultyConfig, folder: Path, report: Callable[[str], None] = lambda line: None
+) -> dict[str, DifficultyCurve]:
+    """Measure, and write each curve to `folder`/<name>.json as soon as it stands.
+
+    Names are those of `Measure`; convergence brings loss along. `report` is told what goes on. Raises
+    ConfigError where something asked for does not apply.
+    """
+    process = build_process(config.probe.process)
+    try:
+        level_of(config.probe.distribution, torch.zeros(1), process.levels)
+    except ValueError as error:
+        raise ConfigError(f"probe.base: {error}") from None
+    data = load_data(config.probe.data)
+    curves: dict[str, DifficultyCurve] = {}
+
+    def keep(name: str, curve: DifficultyCurve) -> None:
+        curves[name] = curve
+        curve.to_file(folder / f"{name}.json")
+
+    _closed_forms(config, data, process, keep, report)
+    tasks = _probe_tasks(config)
+    if tasks:
+        _probes(config, tasks, data.name, process.name, keep, report)
+    return curves
+
+
+def _closed_forms(
+    config: DifficultyConfig,
+    data: ImageData,
+    process: Process,
+    keep: Callable[[str, DifficultyCurve], None],
+    report: Callable[[str], None],
+) -> None:
+    """Measurements that need no model."""
+    wanted = {"snr", "gaussian", "relative_entropy"} & set(config.measure)
+    if not wanted:
+        return
+    signal, noise_std, base = level_scales(process.levels, config.probe.distribution)
+    about: dict[str, Any] = {"data": data.name, "process": process.name, "base": base}
+    if "relative_entropy" in wanted:
+        start = time.perf_counter()
+        measured = relative_entropy(
+            Mixture.of(data.images), signal, noise_std, num_samples=config.samples, seed=config.seed
+        )
+        keep(
+            "relative_entropy",
+            relative_entropy_curve(measured, len(signal), meta={"seed": config.seed}, **about),
+        )
+        report(
+            f"relative entropy at {len(measured.timesteps)} of {len(signal):,} levels, {config.samples:,} samples "
+            f"each: {time.perf_counter() - start:.1f} s"
+        )
+    if "snr" in wanted:
+        keep("snr", snr_curve(signal, noise_std, **about))
+    if "gaussian" in wanted:
+        moments = principal_moments(data.images)
+        keep("gaussian", gaussian_curve(gaussian_relative_entropy(*moments, signal, noise_std), **about))
+
+
+def _probe_tasks(config: DifficultyConfig) -> list[ProbeTask]:
+    seeds = range(config.seed, config.seed + config.seeds)
+    tasks = []
+    if {"convergence", "gradient"} & set(config.measure):
+        tasks += [ProbeTask(seed, gradients="gradient" in config.measure) for seed in seeds]
+    if "convergence-paper" in config.measure:
+        tasks += [ProbeTask(seed, interval) for seed in seeds for interval in range(config.probe.intervals)]
+    return tasks
+
+
+def _probes(
+    config: DifficultyConfig,
+    tasks: list[ProbeTask],
+    data: str,
+    process: str,
+    keep: Callable[[str, DifficultyCurve], None],
+    report: Callable[[str], None],
+) -> None:
+    """Measurements on trained models, all of them tasks of one Ray."""
+    spec = config.probe
+    start = time.perf_counter()
+
+    def on_done(done: int) -> None:
+        report(f"probe models: {done} of {len(tasks)} trained, {time.perf_counter() - start:.0f} s")
+
+    with connected(1, ResourceSpec(use_gpu=config.use_gpu)):
+        report(f"training {len(tasks)} probe models of {spec.steps:,} steps")
+        runs = run_probes(spec, tasks, use_gpu=config.use_gpu, on_done=on_done)
+    shared = [run for run in runs if run.interval is None]
+    apart = [run for run in runs if run.interval is not None]
+    if "convergence" in config.measure:
+        keep("convergence", convergence_curve(spec, shared, data=data, process=process))
+        keep("loss", loss_curve(spec, shared, data=data, process=process))
+    if "convergence-paper" in config.measure:
+        keep("convergence-paper", convergence_curve(spec, apart, data=data, process=process))
+    if "gradient" in config.measure:
+        keep("gradient", gradient_curve(spec, shared, data=data, process=process))
