@@ -67,6 +67,7 @@ class StudySearch(OptunaSearch):
         self._make_job, self._ended = make_job, ended
         self._planned: dict[str, Planned] = {}
         self._enqueue_start()
+        self._settle()
 
     @property
     def study(self) -> optuna.Study:
@@ -79,6 +80,15 @@ class StudySearch(OptunaSearch):
         if not self.study.get_trials(deepcopy=False):
             for point in self.space.start:
                 self.study.enqueue_trial(point)
+
+    def _settle(self) -> None:
+        """Tell Optuna of trials whose record was written just before the study was killed."""
+        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            record = self.plan.records.get(left.user_attrs.get(_KEY, ""))
+            if record is not None and record["status"] == "finished":
+                self.study.tell(left.number, record["metrics"][self.config.metric])
+            elif record is not None:
+                self.study.tell(left.number, state=TrialState.FAIL)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's Tune configuration; None to wait, FINISHED when the study is complete."""
@@ -116,9 +126,9 @@ class StudySearch(OptunaSearch):
     ) -> None:
         """Tell Optuna: COMPLETE only with a metric at the full budget, FAIL for a crash, PRUNED for a stop."""
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
+        self._ended(self._planned.pop(trial_id), None if final is None else json.loads(final["result"]))
         if trial_id in self._ot_trials:
             super().on_trial_complete(trial_id, dict(final) if final else None, error)
-        self._ended(self._planned.pop(trial_id), None if final is None else json.loads(final["result"]))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune to pickle: a study resumes from Optuna's storage and its trials' records."""

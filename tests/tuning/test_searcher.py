@@ -1,0 +1,139 @@
+"""The search algorithm: Optuna hears the truth of each trial, and a killed study goes on with the same ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from curriculum_ray.distributed.config import RunConfig
+from tuning.config import StudyConfig
+from tuning.plan import Planned, StudyPlan
+from tuning.searcher import StudySearch, open_storage
+from tuning.space import SearchSpace
+
+CONFIG = StudyConfig(trials=5, confirm_seeds=2, confirm_top=1)
+
+
+class _Study:
+    """A study without training: records are made up as trials end."""
+
+    def __init__(self, path: Path, records: dict[str, Any] | None = None) -> None:
+        self.plan = StudyPlan(CONFIG, dict(records or {}))
+        self.runs: dict[str, RunConfig] = {}
+        self.search = StudySearch(
+            CONFIG, SearchSpace.load("default"), self.plan, open_storage(path), self._job, self._ended
+        )
+
+    def _job(self, planned: Planned, run: RunConfig) -> dict[str, Any]:
+        self.runs[planned.key] = run
+        return {"key": planned.key}
+
+    def _ended(self, planned: Planned, result: Mapping[str, Any] | None) -> None:
+        run = self.runs[planned.key]
+        record = {
+            "key": planned.key,
+            "role": planned.role,
+            "control": planned.control,
+            "schedule": run.schedule.model_dump(mode="json"),
+            "schedule_id": run.schedule.schedule_id,
+            "status": "failed" if result is None else "finished",
+            "metrics": {} if result is None else result["metrics"],
+        }
+        self.plan.ended(record)
+
+    def finish(self, trial_id: str, fid: float) -> None:
+        result = {"outcome": "finished", "fid": fid, "result": json.dumps({"metrics": {"fid": fid}})}
+        self.search.on_trial_complete(trial_id, result)
+
+    def play(self, prefix: str = "t") -> list[str]:
+        keys = []
+        while (suggested := self.search.suggest(f"{prefix}{len(keys)}")) != Searcher.FINISHED:
+            self.finish(f"{prefix}{len(keys)}", fid=float(len(keys) + 3))
+            keys.append(suggested["key"])
+        return keys
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "optuna.journal"
+
+
+def test_every_searched_trial_is_complete_in_optuna_and_controls_are_not_among_them(path: Path) -> None:
+    study = _Study(path)
+    keys = study.play()
+    trials = study.search.study.trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * CONFIG.trials
+    assert len([key for key in keys if key.startswith("search-")]) == CONFIG.trials
+    assert keys[0] == "control-uniform"
+    assert len(keys) <= CONFIG.maximum_trials
+
+
+def test_the_start_points_of_the_space_come_first_in_their_order(path: Path) -> None:
+    study = _Study(path)
+    study.play()
+    orders = [study.runs[f"search-00{i}"].schedule.order.direction for i in range(3)]
+    assert orders == ["easy_to_hard", "hard_to_easy", "random"]
+
+
+def test_a_crash_is_a_fail_and_a_stop_is_pruned_never_a_score(path: Path) -> None:
+    study = _Study(path)
+    for trial_id in ("uniform", "crashes", "is stopped"):
+        study.search.suggest(trial_id)
+    study.search.on_trial_complete("crashes", None, error=True)
+    study.search.on_trial_complete("is stopped", {"outcome": "stopped", "fid": 0.1})
+    states = [trial.state for trial in study.search.study.trials[:2]]
+    assert states == [TrialState.FAIL, TrialState.PRUNED]
+    assert all(trial.value is None for trial in study.search.study.trials[:2])
+
+
+def test_progress_before_the_end_tells_optuna_nothing(path: Path) -> None:
+    study = _Study(path)
+    for trial_id in ("uniform", "a"):
+        study.search.suggest(trial_id)
+    study.search.on_trial_result("a", {"loss": 1.0, "images": 5})
+    assert study.search.study.trials[0].intermediate_values == {}
+
+
+def test_a_killed_study_goes_on_with_the_very_trials_that_were_running(path: Path) -> None:
+    first = _Study(path)
+    for trial_id in ("uniform", "a", "b", "c", "d"):
+        first.search.suggest(trial_id)
+    first.finish("uniform", 5.0)
+    first.finish("a", 4.0)
+    running = {
+        key: run for key, run in first.runs.items() if key in ("search-001", "search-002", "search-003")
+    }
+    second = _Study(path, first.plan.records)
+    keys = second.play("again")
+    assert not {"control-uniform", "search-000"} & set(keys)
+    assert {key: second.runs[key] for key in running} == running
+    assert [trial.state for trial in second.search.study.trials] == [TrialState.COMPLETE] * CONFIG.trials
+
+
+def test_a_trial_recorded_just_before_the_kill_is_told_to_optuna_and_not_run_again(path: Path) -> None:
+    first = _Study(path)
+    for trial_id in ("uniform", "a", "b"):
+        first.search.suggest(trial_id)
+    first._ended(first.search._planned["a"], {"metrics": {"fid": 4.0}})
+    first._ended(first.search._planned["b"], None)
+    second = _Study(path, first.plan.records)
+    states = {trial.user_attrs.get("curriculum_ray.key"): trial for trial in second.search.study.trials}
+    assert states["search-000"].value == 4.0
+    assert states["search-001"].state == TrialState.FAIL
+    assert not {"search-000", "search-001"} & set(second.play("again"))
+
+
+def test_every_trial_has_the_same_budget_and_protocol(path: Path) -> None:
+    study = _Study(path)
+    study.play()
+    alike = {
+        run.model_copy(update={"schedule": CONFIG.run.schedule, "seed": 0}).model_dump_json()
+        for run in study.runs.values()
+    }
+    assert len(alike) == 1
