@@ -235,6 +235,7 @@ def test_the_command_of_the_pages_names_this_store_and_the_loopback_address(outp
     words = shlex.split(open_store(None, output, create=False).ui_command())
     assert f"sqlite:///{output}/mlflow.db" in words
     assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[0] == "MLFLOW_DISABLE_TELEMETRY=true"
 
 
 def test_no_store_is_made_where_one_is_only_read(tmp_path, monkeypatch):

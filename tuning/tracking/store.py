@@ -24,6 +24,7 @@ DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
 ARTIFACT_ROOT_TAG = "curriculum_ray.artifact_root"
 
+_UI_HOST, _UI_PORT = "127.0.0.1", 5000
 _REACH_SECONDS = 5
 _MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -76,13 +77,23 @@ class Store:
 
     def ui_command(self) -> str:
         """Return the command that opens MLflow's pages on this store (loopback), or a server's address."""
-        if self.artifact_root is None and urlsplit(self.uri).scheme in ("http", "https"):
+        if self._is_server:
             return self.shown
         python = Path(sys.executable)
         if python.is_relative_to(Path.cwd()):
             python = python.relative_to(Path.cwd())
-        parts = [str(python), "-m", "mlflow", "ui", "--backend-store-uri", self.shown]
-        return shlex.join([*parts, "--host", "127.0.0.1", "--port", "5000"])
+        command = [str(python), "-m", "mlflow", "ui", "--backend-store-uri", self.shown]
+        command += ["--host", _UI_HOST, "--port", str(_UI_PORT)]
+        # Without it the pages send usage data to MLflow's makers.
+        return f"MLFLOW_DISABLE_TELEMETRY=true {shlex.join(command)}"
+
+    def ui_address(self) -> str:
+        """Return where the pages stand once `ui_command` runs."""
+        return self.shown.rstrip("/") if self._is_server else f"http://{_UI_HOST}:{_UI_PORT}"
+
+    @property
+    def _is_server(self) -> bool:
+        return urlsplit(self.uri).scheme in ("http", "https")
 
 
 def open_store(uri: str | None, output: Path, *, create: bool) -> Store:

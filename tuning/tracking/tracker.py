@@ -104,7 +104,7 @@ class Tracker:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
         from mlflow.entities import Metric
 
-        now = time.time_ns() // 1_000_000
+        now = _now()
         self._images[run] = max(images, self._images.get(run, 0))
         points = []
         for key, value in metrics.items():
@@ -127,12 +127,9 @@ class Tracker:
     def finish(self, run: str, status: str, reason: str | None = None) -> None:
         """End the run as FINISHED, FAILED or KILLED, with the reason where there is one."""
         assert status in STATUSES, status
-        if reason:
-            self.tags(run, {"reason": reason})
-        if run in self._images:
-            self.tags(run, {"images": self._images[run]})
-            self.log(run, {"images": self._images[run]}, self._images[run])
-        self._writer.put(Write("end", run, (status, time.time_ns() // 1_000_000)))
+        images = self._images.get(run)
+        tags = tag_values({"reason": reason, "images": images})
+        self._writer.put(Write("end", run, (status, _now(), images, tags)))
 
     def flush(self, seconds: float = 60.0) -> bool:
         """Wait until everything is stored, at most `seconds`; return whether it is."""
@@ -145,6 +142,10 @@ class Tracker:
     def ui_command(self) -> str:
         """Return the command that opens MLflow's pages on this store (loopback), or a server's address."""
         return self.store.ui_command()
+
+    def ui_address(self) -> str:
+        """Return the address of this experiment's runs in the pages that `ui_command` opens."""
+        return f"{self.store.ui_address()}/#/experiments/{self._experiment_id}/runs?workflowType=machine_learning"
 
     def run_id(self, run: str, seconds: float = 60.0) -> str | None:
         """Return MLflow's own id of a run, after it is stored; None while the store is away."""
@@ -242,13 +243,26 @@ class Tracker:
                 raise Refused(f"{file} was gone before MLflow could store it")
             self.store.client.log_artifact(self._id(handle), file, folder)
 
-    def _end(self, handle: str, data: tuple[str, int]) -> None:
-        self.store.client.set_terminated(self._id(handle), *data)
+    def _end(self, handle: str, data: tuple[str, int, int | None, dict[str, str]]) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        status, now, images, tags = data
+        # A metric beside the tag: `best` orders equal scores by it.
+        metrics = [] if images is None else [Metric("images", float(images), now, images)]
+        entities = [RunTag(key, value) for key, value in tags.items()]
+        if metrics or entities:
+            self.store.client.log_batch(self._id(handle), metrics=metrics, tags=entities)
+        self.store.client.set_terminated(self._id(handle), status, now)
 
     def _id(self, handle: str) -> str:
         if handle not in self._runs:
             raise Refused("a write to a run that MLflow refused to create was dropped")
         return self._runs[handle]
+
+
+def _now() -> int:
+    """Milliseconds, as MLflow counts time."""
+    return time.time_ns() // 1_000_000
 
 
 def _experiment_id(store: Store, name: str) -> str:
@@ -257,9 +271,8 @@ def _experiment_id(store: Store, name: str) -> str:
         if store.artifact_root is None:
             return store.client.create_experiment(name)
         folder = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
-        return store.client.create_experiment(
-            name, f"{store.artifact_root}/{folder}", tags={ARTIFACT_ROOT_TAG: store.artifact_root}
-        )
+        tags = {ARTIFACT_ROOT_TAG: store.artifact_root}
+        return store.client.create_experiment(name, f"{store.artifact_root}/{folder}", tags=tags)
     if experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"the MLflow experiment {name!r} is in the bin of {store.shown}: restore it, or purge it"

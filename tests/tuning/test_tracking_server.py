@@ -1,0 +1,84 @@
+"""A real MLflow server that is killed in mid-study and comes back: nothing is lost, no password is shown."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from curriculum_ray.config import ConfigError
+from tests.tuning.studies import record, write_trial
+from tuning.best import best
+from tuning.tracking import Tracker
+
+
+class Server:
+    """An MLflow server on the loopback address that can be killed and started again."""
+
+    def __init__(self, folder):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self.folder = folder
+        self.uri = f"http://someone:s3cret@127.0.0.1:{self.port}"
+
+    def start(self):
+        options = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
+        options += ["--artifacts-destination", str(self.folder / "artifacts")]
+        options += ["--host", "127.0.0.1", "--port", str(self.port)]
+        with open(self.folder / "log", "a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+def opened(server, output, seconds=200):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return Tracker.open(server.uri, output, "digits/ddpm")
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+@pytest.mark.slow
+def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server, tmp_path, capfd):
+    output, files = tmp_path / "output", tmp_path / "files"
+    with opened(server, output) as tracker:
+        study = tracker.study("a", {}, {"fingerprint": "f"})
+        write_trial(tracker, study, record(9.0, control="uniform", role="control", key="uniform"), files)
+        assert tracker.flush()
+        server.kill()
+        write_trial(tracker, study, record(7.0, key="best"), files)
+        assert not tracker.flush(2)
+        with pytest.raises(ConfigError, match="cannot be reached"):
+            best(output, server.uri)
+        server.start()
+        assert tracker.flush(250)
+        assert not tracker.problems
+        assert tracker.ui_command() == f"http://127.0.0.1:{server.port}"
+    found = best(output, server.uri)
+    assert (found.value, found.uniform, found.trial) == (7.0, 9.0, "best")
+    assert found.schedule["clusters"]["count"] == 20
+    assert not output.exists()
+    assert "s3cret" not in "".join(capfd.readouterr())
