@@ -28,9 +28,13 @@ __all__ = ["difficulty"]
 @click.option("--betas", type=click.Choice(["cosine", "linear"]), help="How noise grows with the timestep.")
 @click.option("--prediction", type=click.Choice(["epsilon", "x0", "v"]), help="What probe models predict.")
 @click.option("--intervals", type=click.IntRange(min=2), help="Even intervals of timesteps; 10 by default.")
-@click.option("--steps", type=click.IntRange(min=20), help="Optimiser steps of each probe model.")
+@click.option("--steps", type=click.IntRange(min=20), help="Steps of each probe model; 1000 by default.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Probe models of each kind; 2 by default.")
-@click.option("--samples", type=click.IntRange(min=16), help="Samples of relative entropy per timestep.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=16),
+    help="Samples per timestep of relative entropy; 2048 by default.",
+)
 @shared("use_gpu", "seed", "config", "set", "json")
 def difficulty(
     data: str | None,
@@ -86,7 +90,11 @@ def difficulty(
         answers = {name: vars(verdict) for name, verdict in verdicts.items()}
         files = {name: str(folder / f"{name}.json") for name in curves}
         files |= {"picture": str(picture), "page": str(page)}
-        click.echo(json.dumps({"claim": claim, "verdicts": answers, "files": files, "seconds": seconds}))
+        click.echo(
+            json.dumps(
+                {"claim": claim, "verdicts": answers, "files": files, "seconds": seconds}, ensure_ascii=False
+            )
+        )
         return 0
     click.echo("Low-noise timesteps are harder:")
     for verdict in verdicts.values():

@@ -108,11 +108,11 @@ def _closed_forms(
             f"relative entropy at {len(measured.timesteps)} of {len(signal):,} levels, {config.samples:,} samples "
             f"each: {time.perf_counter() - start:.1f} s"
         )
-    if "snr" in wanted:
-        keep("snr", snr_curve(signal, noise_std, **about))
     if "gaussian" in wanted:
         moments = principal_moments(data.images)
         keep("gaussian", gaussian_curve(gaussian_relative_entropy(*moments, signal, noise_std), **about))
+    if "snr" in wanted:
+        keep("snr", snr_curve(signal, noise_std, **about))
 
 
 def _probe_tasks(config: DifficultyConfig) -> list[ProbeTask]:

@@ -21,8 +21,8 @@ def convergence_curve(
     """Difficulty = steps until `share` of each interval's decrease remains, averaged over seeds.
 
     runs: either one shared model per seed, or each seed's K models of one interval. The error is the standard
-    error over seeds, left out for one seed. `meta` holds each seed's steps and the mean of the normalised
-    curves.
+    error over seeds, left out for one seed. Steps count from the start, the learning rate's warm-up included.
+    `meta` holds each seed's steps and the mean of the normalised curves.
     """
     curves, seeds = _by_seed(spec, runs)
     steps = runs[0].steps
