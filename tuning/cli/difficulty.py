@@ -22,7 +22,7 @@ __all__ = ["difficulty"]
     "--measure",
     help="Comma-separated: relative_entropy, gaussian, snr, convergence (one shared model), "
     "convergence-paper (one model per interval: intervals x seeds trainings), gradient; or all. "
-    "Default: relative_entropy,gaussian,convergence,gradient.",
+    "By default all but snr and convergence-paper.",
 )
 @click.option("--num-timesteps", type=click.IntRange(min=2), help="T of the process; 1000 by default.")
 @click.option("--betas", type=click.Choice(["cosine", "linear"]), help="How noise grows with the timestep.")
