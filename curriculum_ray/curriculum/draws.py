@@ -49,26 +49,30 @@ class ActiveMap:
         masses = [density * (b - a) for a, b, density in self.intervals]
         total = math.fsum(masses)
         starts = [math.fsum(masses[:i]) / total for i in range(len(masses))]
-        a, b, _ = self.intervals[0]
-        self._single = (a, b - a, math.nextafter(b, a)) if len(self.intervals) == 1 else None
+        low, high, _ = self.intervals[0]
+        # One unit in the last place less keeps low + width·u01 below `high` however it is rounded.
+        width = high - low - math.ulp(high) if (low, high) != (0.0, 1.0) else 1.0
+        self._single = (low, width) if len(masses) == 1 else None
+        self._borders = torch.tensor(starts[1:], dtype=torch.float64)
         self._starts = torch.tensor(starts, dtype=torch.float64)
         self._lows = torch.tensor([low for low, _, _ in self.intervals], dtype=torch.float64)
         self._slopes = torch.tensor(
             [total / density for _, _, density in self.intervals], dtype=torch.float64
         )
         # Rounding may reach an interval's open end: the largest number below it is the cap.
-        self._caps = torch.tensor(
-            [math.nextafter(high, 0) for _, high, _ in self.intervals], dtype=torch.float64
-        )
+        caps = [math.nextafter(high, 0) for _, high, _ in self.intervals]
+        self._caps = torch.tensor(caps, dtype=torch.float64)
 
     def __call__(self, u01: Tensor) -> Tensor:
-        """Map u01 (float64, any shape), which may be overwritten."""
+        """Map u01, float64 (B,), each in [0, 1)."""
         if self._single is not None:
-            low, width, cap = self._single
-            return u01 if width == 1.0 else u01.mul_(width).add_(low).clamp_(max=cap)
-        index = torch.searchsorted(self._starts, u01, right=True) - 1
-        u = self._lows[index] + (u01 - self._starts[index]) * self._slopes[index]
-        return torch.minimum(u, self._caps[index])
+            low, width = self._single
+            # Two operations, each rounded alike everywhere: a fused one differs between vector lengths.
+            return u01 if width == 1.0 else u01.mul(width).add_(low)
+        index = torch.searchsorted(self._borders, u01, right=True)
+        offsets = (u01 - self._starts.index_select(0, index)).mul_(self._slopes.index_select(0, index))
+        u = offsets.add_(self._lows.index_select(0, index))
+        return torch.minimum(u, self._caps.index_select(0, index))
 
 
 def _merge(edges: Sequence[float], densities: Sequence[float]) -> list[tuple[float, float, float]]:

@@ -157,16 +157,16 @@ class NormalizedPlateau(Plateau):
     per_cluster = True
 
     def update(self, state: PacingState, loss: Sequence[float], images: int) -> PacingState:
-        """Read one iteration's row: N sums of losses by cluster, then N numbers of losses."""
+        """Read one iteration's row: for each of N clusters the sum and the number of its losses, interleaved."""
         if not all(map(math.isfinite, loss)):
             return self._read(state, math.nan, images)
-        count = len(loss) // 2
-        sums = tuple(a + b for a, b in zip(state.sums or (0.0,) * count, loss[:count], strict=True))
-        counts = tuple(a + b for a, b in zip(state.counts or (0.0,) * count, loss[count:], strict=True))
-        state = replace(state, sums=sums, counts=counts)
+        now, number = loss[0::2], loss[1::2]
+        none = (0.0,) * len(now)
+        sums = tuple(a + b for a, b in zip(state.sums or none, now, strict=True))
+        counts = tuple(a + b for a, b in zip(state.counts or none, number, strict=True))
         scaled = [
-            loss[c] * counts[c] / sums[c] if sums[c] > 0 else loss[count + c]
-            for c in range(count)
-            if loss[count + c]
+            # A cluster whose losses are all 0 is at its mean.
+            part * count / total if total > 0 else drawn
+            for part, drawn, total, count in zip(now, number, sums, counts, strict=True)
         ]
-        return self._read(state, sum(scaled) / sum(loss[count:]) if scaled else math.nan, images)
+        return self._read(replace(state, sums=sums, counts=counts), sum(scaled) / sum(number), images)

@@ -87,6 +87,7 @@ class TimestepSampler:
         self._cells = _inner_cells(schedule, self.levels)
         edges = cluster_edges(schedule.clusters, schedule.base, self.levels)
         self.edges: list[float] = edges.tolist()
+        self._inner_edges = edges[1:-1].contiguous()
         self.order = join_order(schedule.order, edges, schedule.base, self.levels)
         count = 1 if isinstance(schedule.order, NoOrder) else len(self.order)
         self.num_stages = 1 if schedule.pacing is None else schedule.active.num_stages(count)
@@ -231,12 +232,13 @@ class TimestepSampler:
             raise ValueError(
                 f"pacing.normalize needs losses of shape ({len(self._u)},), but got {tuple(loss.shape)}"
             )
-        count = len(self.order)
-        inner = torch.tensor(self.edges[1:-1], dtype=torch.float64)
-        cluster = torch.searchsorted(inner, self._u, right=True).to(loss.device, non_blocking=True)
-        row = torch.zeros(2 * count, dtype=loss.dtype, device=loss.device)
-        row.index_add_(0, cluster, loss).index_add_(0, cluster + count, torch.ones_like(loss))
-        return row / (len(loss) * self.accumulation)
+        cluster = torch.searchsorted(self._inner_edges, self._u, right=True).to(
+            loss.device, non_blocking=True
+        )
+        pairs = torch.ones(len(loss), 2, dtype=loss.dtype, device=loss.device)
+        pairs[:, 0] = loss
+        row = torch.zeros(len(self.order), 2, dtype=loss.dtype, device=loss.device)
+        return row.index_add_(0, cluster, pairs, alpha=1 / (len(loss) * self.accumulation)).flatten()
 
     def _decide(self, losses: LossWindow) -> PacingState:
         """Read the window before, and send the present one on its way."""

@@ -223,10 +223,10 @@ def test_impossible_pacing_is_refused_in_one_line(settings):
 
 def test_normalised_losses_read_each_cluster_against_its_own_mean():
     rule = PlateauPacing(patience=100, normalize=True).build(2, None)
-    # Sums by cluster, then counts: the second cluster's losses are ten times as high.
-    state = rule.update(rule.init(), (2.0, 20.0, 2.0, 2.0), 4)
+    # Sum and number by cluster: the second cluster's losses are ten times as high.
+    state = rule.update(rule.init(), (2.0, 2.0, 20.0, 2.0), 4)
     assert state.smoothed == pytest.approx(1.0)
-    state = rule.update(state, (1.0, 10.0, 2.0, 2.0), 8)
+    state = rule.update(state, (1.0, 2.0, 10.0, 2.0), 8)
     # Means so far 0.75 and 7.5 a sample: both clusters are at 2/3 of theirs.
     assert state.smoothed == pytest.approx(2 / 3)
 
@@ -236,9 +236,9 @@ def test_a_harder_cluster_is_no_worsening_of_a_normalised_loss():
     scaled = PlateauPacing(patience=100, normalize=True).build(2, None)
     state = scaled.init()
     for step in range(5):
-        state = scaled.update(state, (0.0, 1.0 - 0.1 * step, 0.0, 1.0), step)
+        state = scaled.update(state, (0.0, 0.0, 1.0 - 0.1 * step, 1.0), step)
     before = state.smoothed
-    joined = scaled.update(state, (50.0, 0.3, 0.5, 0.5), 6)
+    joined = scaled.update(state, (50.0, 0.5, 0.3, 0.5), 6)
     assert joined.smoothed <= 1.0 + 1e-9
     assert before is not None
     assert joined.smoothed - before < 1.0 < plain.update(PacingState(best=before), (50.3,), 6).smoothed

@@ -136,17 +136,19 @@ def test_a_million_draws_follow_the_truncated_renormalised_density(stage):
 def test_the_union_of_all_ranks_and_micro_batches_is_the_draw_of_one_worker(world, local, parts, images):
     options = {"seed": 5, "images": images}
     alone = TimestepSampler(schedule(FIXED), flow=True, **options)
-    expected = alone.sample(world * local * parts)
-    drawn = []
+    expected, expected_u = alone.sample(world * local * parts), alone.last_u
+    drawn, drawn_u = [], []
     for rank in range(world):
         run = TimestepSampler(
             schedule(FIXED), flow=True, rank=rank, world_size=world, accumulation=parts, **options
         )
         for _ in range(parts):
             drawn.append(run.sample(local))
+            drawn_u.append(run.last_u)
             run.update(torch.zeros(local))
         assert run.images == images + world * local * parts
     assert torch.equal(torch.cat(drawn).sort().values, expected.sort().values)
+    assert torch.equal(torch.cat(drawn_u).sort().values, expected_u.sort().values)
 
 
 def test_each_place_in_the_batch_is_spread_as_the_whole():
