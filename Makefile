@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search test test-all bench-search noise-floor lint lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler noise-floor lint lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -33,6 +33,9 @@ test-all: setup lint ## every test, the slow ones too
 
 bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
 	$(BIN)/python examples/bench_search.py
+
+bench-sampler: setup ## what the sampler costs beside a training step
+	$(BIN)/python examples/bench_sampler.py
 
 noise-floor: setup ## how much the metric varies on its own
 	$(BIN)/python examples/metric_noise_floor.py
