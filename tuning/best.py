@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
 from tuning.evidence import Difference, against_uniform, answer
-from tuning.records import arms, direction, metric_name, side_by_side
+from tuning.records import DIRECTIONS, arms, direction, metric_name, side_by_side
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store, open_store
 
@@ -43,7 +43,7 @@ class BestRun:
     seeds: int
     """Number of seeds behind `value`."""
     metrics: dict[str, float]
-    """All metrics of the run `run_id`, at its end."""
+    """Metrics of the run `run_id`, at its end."""
     images: int
     seed: int
     control: str | None
@@ -199,7 +199,7 @@ def _record(run: Run) -> dict[str, Any]:
         "role": tags.get("role", "searched"),
         "seed": int(tags.get("seed", 0)),
         "images": int(metrics.pop("images", 0)),
-        "metrics": metrics,
+        "metrics": {key: value for key, value in metrics.items() if key in DIRECTIONS},
         "schedule_id": tags.get("schedule_id", run.info.run_id),
         "description": tags.get("schedule", run.info.run_name),
         **{key: tags.get(key, "") for key in ("study", "trial", "data", "process", "fingerprint")},
