@@ -145,17 +145,17 @@ def measure(rank: int, world: int, folder: str) -> None:
 
 def table(one: dict[str, Any], two: dict[str, Any]) -> str:
     """The measurements side by side."""
-    lines = [f"{'per step':<44}{'1 process':>14}{f'{RANKS} ranks':>14}"]
+    lines = [f"{'per step':<54}{'1 process':>14}{f'{RANKS} ranks':>14}"]
     for name in one:
         if not isinstance(one[name], dict):
-            lines.append(f"{name + f' (batch {BATCH} in all)':<44}{one[name]:>11.1f} µs{two[name]:>11.1f} µs")
+            lines.append(f"{name + f' (batch {BATCH} in all)':<54}{one[name]:>11.1f} µs{two[name]:>11.1f} µs")
             continue
         batch = BATCH if name == "digits U-Net" else DIT_BATCH
         a, b = one[name], two[name]
         lines += [
-            f"{name + f', bare step (batch {batch} in all)':<44}{a['step_ms']:>11.1f} ms{b['step_ms']:>11.1f} ms",
-            f"{'  sample + update in that loop':<44}{a['sampler_us']:>11.1f} µs{b['sampler_us']:>11.1f} µs",
-            f"{'  share of the step':<44}{a['share']:>12.2%}  {b['share']:>12.2%}",
+            f"{name + f', bare step (batch {batch} in all)':<54}{a['step_ms']:>11.1f} ms{b['step_ms']:>11.1f} ms",
+            f"{'  sample + update in that loop':<54}{a['sampler_us']:>11.1f} µs{b['sampler_us']:>11.1f} µs",
+            f"{'  share of the step':<54}{a['share']:>12.2%}  {b['share']:>12.2%}",
         ]
     return "\n".join(lines)
 

@@ -139,6 +139,8 @@ class TimestepSampler:
         Never waits for the device.
         """
         if self._positions_of != (batch_size, self._part) or self._positions is None:
+            if batch_size < 1:
+                raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
             part = self.rank + self.world_size * self._part
             self._positions = positions(batch_size, part, self.world_size * self.accumulation)
             self._positions_of = (batch_size, self._part)
@@ -225,7 +227,8 @@ class TimestepSampler:
     def _row(self, loss: Tensor) -> Tensor:
         """What one micro-batch adds to its step's row; its mean over ranks is the global batch's row."""
         if not self._rule.per_cluster:
-            mean = loss.mean() if loss.ndim else loss
+            # Half precision would hide small improvements in the mean.
+            mean = loss.mean(dtype=torch.promote_types(loss.dtype, torch.float32)) if loss.ndim else loss
             return mean if self.accumulation == 1 else mean / self.accumulation
         assert self._u is not None
         if loss.shape != self._u.shape:

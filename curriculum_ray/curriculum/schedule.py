@@ -28,6 +28,9 @@ from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["CurriculumSchedule"]
 
+# Groups and keys of a schedule that may name a difficulty file.
+FILES = (("clusters", "difficulty"), ("order", "by"))
+
 
 class CurriculumSchedule(Spec):
     """Which part of u-space is drawn when: base, clusters, order, pacing and active set.
@@ -78,7 +81,7 @@ class CurriculumSchedule(Spec):
         data = load_yaml(path)
         if "version" not in data:
             raise ConfigError(f"{path}: version is required but missing")
-        for group, key in (("clusters", "difficulty"), ("order", "by")):
+        for group, key in FILES:
             settings = data.get(group)
             if not isinstance(settings, dict):
                 continue
@@ -122,8 +125,12 @@ class CurriculumSchedule(Spec):
 
     @property
     def schedule_id(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal content, on every machine."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits that are equal for equal content; difficulty files count by their name."""
+        content = self.to_dict()
+        for group, key in FILES:
+            if key in content[group]:
+                content[group][key] = Path(content[group][key]).name
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def describe(self) -> str:
         """One line for people, e.g. "20 log_snr clusters, easy_to_hard, plateau patience 200, cumulative"."""

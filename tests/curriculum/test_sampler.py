@@ -251,6 +251,18 @@ def test_an_update_without_a_sample_is_refused():
         sampler().update(torch.tensor(1.0))
 
 
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at least 1, but got 0"):
+        sampler().sample(0)
+
+
+def test_the_mean_of_half_precision_losses_keeps_small_differences():
+    run = sampler()
+    run.sample(8)
+    run.update(torch.tensor([1.0] * 7 + [1.0078125], dtype=torch.bfloat16))
+    assert run.state_dict()["losses"]["rows"] == [[1.0009765625]]
+
+
 def test_normalised_pacing_refuses_a_mean_loss():
     run = sampler({**PLATEAU, "normalize": True})
     run.sample(8)

@@ -169,6 +169,13 @@ def test_a_difficulty_file_beside_the_schedule_is_found(tmp_path):
         "order: {direction: easy_to_hard, by: curve.json}\npacing: {rule: fixed, stage_images: 10}\n"
     )
     schedule = CurriculumSchedule.from_file(path)
+    # Its identity does not change with the folder.
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "curve.json").write_text((tmp_path / "curve.json").read_text())
+    (tmp_path / "moved" / "schedule.yaml").write_text(path.read_text())
+    assert (
+        CurriculumSchedule.from_file(tmp_path / "moved" / "schedule.yaml").schedule_id == schedule.schedule_id
+    )
     sampler = TimestepSampler(schedule, flow=True)
     assert sampler.edges == pytest.approx([0, 1 / 3, 1])
     assert sampler.order == (1, 0)
