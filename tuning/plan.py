@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder, SortedOrder
 from tuning.config import FRESH_SEEDS, StudyConfig
 from tuning.records import DIRECTIONS
 
@@ -35,27 +35,17 @@ class Planned:
 def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedule]:
     """The schedule with its order reversed and with a random order of `seed`, by the name of the control.
 
-    A schedule in random order has no reverse: its twins are the two directions. One without order has none.
+    A schedule in random order has no reverse: its twins are the two directions. Any other one has none.
     """
-    order = schedule.order.model_dump(mode="json")
-    direction = order["direction"]
-    rest = {"by": order["by"]} if "by" in order else {}
-    orders: dict[str, dict[str, Any]] = {
-        "easy_to_hard": {**rest, "direction": "easy_to_hard"},
-        "hard_to_easy": {**rest, "direction": "hard_to_easy"},
-        "random": {"direction": "random", "seed": seed},
-    }
-    if direction not in orders:
-        return {}
-    del orders[direction]
-    data = schedule.model_dump(mode="json")
-    opposite = {"easy_to_hard": "hard_to_easy", "hard_to_easy": "easy_to_hard"}.get(direction)
-    return {
-        "reversed" if name == opposite else name: CurriculumSchedule.from_dict(
-            {**data, "order": value}, "twin"
-        )
-        for name, value in orders.items()
-    }
+    match schedule.order:
+        case SortedOrder():
+            return {"reversed": schedule.reversed_order(), "random": schedule.random_order(seed)}
+        case RandomOrder():
+            ordered = SortedOrder(direction="easy_to_hard")
+            forwards = schedule.model_copy(update={"order": ordered})
+            return {"easy_to_hard": forwards, "hard_to_easy": forwards.reversed_order()}
+        case _:
+            return {}
 
 
 @dataclass
@@ -83,6 +73,15 @@ class StudyPlan:
         """Whether every trial of every phase has ended."""
         phases = (self._opening, self._twins, self._confirmations)
         return all(trial.key in self.records for phase in phases for trial in phase())
+
+    @property
+    def total(self) -> int:
+        """How many trials there are in all: exact for the phases that are known, the most for those to come."""
+        opening, twin, confirming = self._opening(), self._twins(), self._confirmations()
+        opened = all(trial.key in self.records for trial in opening)
+        paired = opened and all(trial.key in self.records for trial in twin)
+        most = (1 + self.config.confirm_top) * self.config.confirm_seeds * bool(self.config.confirm_top)
+        return len(opening) + (len(twin) if opened else 2) + (len(confirming) if paired else most)
 
     def ended(self, record: Mapping[str, Any]) -> None:
         """Take note of a trial that finished or failed."""

@@ -46,6 +46,7 @@ def search(config: StudyConfig, space: SearchSpace, study: Study, concurrent: in
             status = ray.get(board.status.remote()).get(planned.key, {})
             record = study.failed(planned.key, status.get("reason", "its trial ended without a result"))
         plan.ended(record)
+        study.progress.total_trials = plan.total
 
     try:
         storage = open_storage(study.folder / "optuna.journal")

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from tuning import evidence
 from tuning.config import StudyConfig
-from tuning.evidence import against_uniform, verdict
 from tuning.launch import Outcome, study_facts
 from tuning.records import arms
 from tuning.report import build_report
@@ -18,17 +18,12 @@ __all__ = ["answer", "as_object", "show"]
 
 
 def answer(config: StudyConfig, outcome: Outcome) -> str:
-    """Whether a schedule beat uniform sampling on fresh seeds, in one sentence."""
+    """Whether a schedule beat uniform sampling on fresh seeds, in one sentence; why not, where nothing finished."""
     finished = [record for record in outcome.records if record["status"] == "finished"]
     if not finished:
         reasons = {record.get("reason", "stopped") for record in outcome.records}
         return f"no trial finished: {'; '.join(sorted(reasons))}"
-    differences = against_uniform(arms(finished, config.metric), config.metric)
-    if not differences:
-        return (
-            "no schedule was confirmed on fresh seeds: the table shows single runs, whose noise is not known"
-        )
-    return verdict(differences, config.metric, finished[0]["images"])
+    return evidence.answer(arms(finished, config.metric), config.metric)
 
 
 def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:

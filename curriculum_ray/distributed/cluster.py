@@ -30,6 +30,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+# One machine's own Ray is not reclaimed by a cloud: no process need watch for that.
+_ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 def available_cpus() -> int:
@@ -80,11 +82,11 @@ def connected(runs: int, resources: ResourceSpec) -> Iterator[None]:
     Without RAY_ADDRESS a local Ray is started, and it ends with this process.
     """
     check_resources(runs, resources)
-    for name, value in _ENVIRONMENT.items():
+    address = os.environ.get("RAY_ADDRESS")
+    for name, value in (_ENVIRONMENT if address else _ENVIRONMENT | _ENVIRONMENT_ALONE).items():
         os.environ.setdefault(name, value)
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
     own: dict[str, Any] = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
     try:
         ray.init(

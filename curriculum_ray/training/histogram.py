@@ -12,7 +12,7 @@ __all__ = ["SampledHistogram"]
 class SampledHistogram:
     """Counts of sampled u (0 = cleanest, 1 = noisiest) in `u_bins` columns and `image_bins` rows of the budget."""
 
-    def __init__(self, total_images: int, image_bins: int = 64, u_bins: int = 50) -> None:
+    def __init__(self, total_images: int, image_bins: int = 64, u_bins: int = 60) -> None:
         self.total_images, self.image_bins, self.u_bins = total_images, image_bins, u_bins
         self.counts = torch.zeros(image_bins * u_bins, dtype=torch.float64)
 

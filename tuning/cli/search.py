@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
@@ -78,7 +79,7 @@ def search(
             "seed": ("--seed", seed),
         },
     )
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
     outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console)
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
