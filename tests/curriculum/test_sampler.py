@@ -321,3 +321,30 @@ def test_timesteps_without_mass_are_never_drawn():
     run = TimestepSampler(CurriculumSchedule.from_dict({"base": base}), levels=levels)
     t = run.sample(4096)
     assert 70 < int(t.min()) <= int(t.max()) < 130
+
+
+def test_no_step_reads_a_loss_before_the_end_of_the_next_window():
+    # Tensors on the meta device have no values: whoever reads one fails.
+    run = sampler(window=5)
+    for step in range(9):
+        run.sample(8)
+        run.update(torch.empty(8, device="meta"))
+        assert run.at_boundary == (step == 4)
+    run.sample(8)
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        run.update(torch.empty(8, device="meta"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("normalize", [False, True])
+def test_nothing_synchronises_with_the_gpu(normalize):
+    run = sampler({**PLATEAU, "normalize": normalize})
+    losses = torch.rand(8, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(35):
+            assert run.sample(8, device="cuda").device.type == "cuda"
+            run.update(losses)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert run.stage >= 1
