@@ -26,6 +26,7 @@ class Trained:
     model: nn.Module
     shape: tuple[int, int, int]
     num_classes: int | None
+    """Classes that the model is told, or None."""
     images: int
     path: Path
 
@@ -64,7 +65,7 @@ def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu
         process=build_process(config.process, config.weighting).to(device),
         model=model.to(device).eval(),
         shape=(channels, height, width),
-        num_classes=num_classes,
+        num_classes=model.num_classes,
         images=content.state["images"],
         path=path,
     )

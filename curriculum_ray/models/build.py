@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from curriculum_ray.models.unet import UNetSpec, build_unet
+from curriculum_ray.models.unet import UNet, UNetSpec, build_unet
 
 __all__ = ["ModelSpec", "build_model"]
 
@@ -13,7 +11,7 @@ ModelSpec = UNetSpec
 
 def build_model(
     spec: ModelSpec, data_shape: tuple[int, int, int], num_classes: int | None = None
-) -> nn.Module:
+) -> UNet:
     """Make the network of `spec` for images of `data_shape` (C, H, W).
 
     num_classes: of the data, None without labels. The module is called as model(x (B,C,H,W), noise_cond (B,)

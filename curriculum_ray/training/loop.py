@@ -70,9 +70,9 @@ class Trainer:
             )
         device = self.world.device
         torch.manual_seed(config.seed)
-        self.num_classes = data.num_classes if config.model.conditional else None
         self.process = build_process(config.process, config.weighting).to(device)
-        model = build_model(config.model, data.shape, self.num_classes).to(device)
+        model = build_model(config.model, data.shape, data.num_classes).to(device)
+        self.num_classes: int | None = model.num_classes
         self.model = model
         objective = Objective(self.process, model)
         self._parameters = dict(objective.named_parameters())
@@ -98,7 +98,7 @@ class Trainer:
         self.histogram = SampledHistogram(config.total_images)
         self.order = DataOrder(len(data.images), config.seed)
         self.images_BCHW = data.images.to(device)
-        self.labels_B = data.labels.to(device) if self.num_classes and data.labels is not None else None
+        self.labels_B = None if data.labels is None or self.num_classes is None else data.labels.to(device)
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._clock = time.perf_counter()
@@ -209,7 +209,7 @@ class Trainer:
         state = {
             "config": self.config.model_dump(mode="json"),
             "shape": list(self.data.shape),
-            "num_classes": self.num_classes,
+            "num_classes": self.data.num_classes,
             "images": self.images,
             "schedule": self.sampler.state_dict(),
             "stage_starts": self.stage_starts,

@@ -31,7 +31,12 @@ def sample(
     sampler: str | None,
     raw_weights: bool,
 ) -> int:
-    """Generate images from a checkpoint and write them as one PNG grid, `samples.png`, into --output."""
+    """Generate images from a checkpoint and write them as one PNG grid, `samples.png`, into --output.
+
+    A model that is told classes draws them in turn.
+    """
+    import torch
+
     from curriculum_ray.evaluation import EvaluationSpec, save_grid
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
@@ -50,7 +55,8 @@ def sample(
     )
     trained = load_trained(checkpoint, ema=spec.ema)
     folder = writable_folder(output)
-    samples = draw_samples(spec, trained.process, trained.model, trained.shape)
+    labels = None if trained.num_classes is None else torch.arange(spec.num_samples) % trained.num_classes
+    samples = draw_samples(spec, trained.process, trained.model, trained.shape, labels)
     path = folder / "samples.png"
     save_grid(samples, path)
     if as_json:
