@@ -140,25 +140,45 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
         return cls.model_validate(data)
     except pydantic.ValidationError as error:
         faults = error.errors(include_url=False)
-        key = ".".join(str(part) for part in faults[0]["loc"])
+        key, line = _first_fault(faults[0], data)
         if not isinstance(source, str):
             leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
             within = [name for name in source if name.startswith(f"{key}.")]
             source = source[within[0] if leads == [""] and within else max(leads, key=len)]
-        raise ConfigError(f"{source}: {_first_fault(faults)}") from None
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ConfigError(f"{source}: {line}{more}") from None
 
 
-def _first_fault(faults: list[Any]) -> str:
-    fault = faults[0]
-    key = ".".join(str(part) for part in fault["loc"]) or "the whole"
-    value = fault.get("input")
-    if fault["type"] == "extra_forbidden":
-        line = f"{key} is not a known key (its value is {value!r})"
-    elif fault["type"] == "missing":
-        line = f"{key} is required but missing"
-    elif fault["type"] == "value_error":
-        line = f"{key}: {fault['ctx']['error']}" if fault["loc"] else str(fault["ctx"]["error"])
-    else:
-        line = f"{key} {fault['msg'].replace('Input should be', 'must be')}, but got {value!r}"
-    more = len(faults) - 1
-    return line + (f" (and {more} more)" if more else "")
+def _first_fault(fault: Any, data: Any) -> tuple[str, str]:
+    """The dotted key of a fault, and a line that gives the rule, the key and the value."""
+    key, kind, value = _key(fault["loc"], data), fault["type"], fault.get("input")
+    if kind == "extra_forbidden":
+        return key, f"{key} is not a known key (its value is {value!r})"
+    if kind == "missing":
+        return key, f"{key} is required but missing"
+    if kind == "value_error":
+        return key, f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        tag = f"{key}.{fault['ctx']['discriminator']}".replace("'", "").lstrip(".")
+        if kind == "union_tag_not_found":
+            return tag, f"{tag} is required but missing"
+        choices = str(fault["ctx"]["expected_tags"]).replace("'", "")
+        return tag, f"{tag} must be one of {choices}, but got {fault['ctx']['tag']!r}"
+    return (
+        key,
+        f"{key or 'the whole'} {fault['msg'].replace('Input should be', 'must be')}, but got {value!r}",
+    )
+
+
+def _key(location: tuple[int | str, ...], data: Any) -> str:
+    """The dotted key of a fault: its location less the tags of unions, which are no keys of `data`."""
+    parts = []
+    for index, part in enumerate(location):
+        inside = (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, list) and isinstance(part, int)
+        )
+        if inside:
+            data = data[part]
+        if inside or index == len(location) - 1:
+            parts.append(str(part))
+    return ".".join(parts)
