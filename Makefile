@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 
 .DEFAULT_GOAL := help
+# Ray starts many processes, and each would compile the project's own modules again.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup search test test-all bench-search bench-sampler noise-floor lint lock clean
 
 help: ## list the commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,9 @@ def run_study(
     params = config.decisive()
     runs = concurrency(concurrent, config.resources, config.maximum_trials)
     progress = Progress(config.maximum_trials, run.total_images, console, config.metric)
-    with connected(runs, config.resources), Tracker.open(mlflow_uri, output, experiment) as tracker:
-        with progress:
+    with ThreadPoolExecutor(1) as opener:
+        opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
+        with connected(runs, config.resources), opening.result() as tracker, progress:
             study = Study(name, folder, tracker, progress, tags, params)
             if study.records:
                 progress.earlier(study.records.values())
