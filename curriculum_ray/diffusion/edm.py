@@ -62,7 +62,7 @@ class EDM(Process):
 
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_in·x, 250·ln(sigma), and (x0 - c_skip·x)/c_out = c_in·(sigma·x0/sigma_data - sigma_data·n)."""
-        sigma, data = levels.view(-1, 1, 1, 1), self.spec.sigma_data
+        sigma, data = levels.view(-1, 1, 1, 1).to(x0.dtype), self.spec.sigma_data
         c_in = self._c_in(sigma)
         return c_in * (x0 + sigma * noise), 250 * levels.log(), c_in * (sigma / data * x0 - data * noise)
 

@@ -41,7 +41,7 @@ class Flow(Process):
 
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t, 1000·t and noise - x0."""
-        return torch.lerp(x0, noise, levels.view(-1, 1, 1, 1)), 1000 * levels, noise - x0
+        return torch.lerp(x0, noise, levels.view(-1, 1, 1, 1).to(x0.dtype)), 1000 * levels, noise - x0
 
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is x_t: x0 = x_t - t·velocity."""

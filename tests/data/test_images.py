@@ -1,6 +1,8 @@
 """Pixels survive the way between float and uint8, and a fingerprint stands for the pixels."""
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curriculum_ray.data import ImageData, from_uint8, to_uint8
 
@@ -12,6 +14,13 @@ def test_every_byte_survives_the_way_through_float() -> None:
     assert floats.min() == -1
     assert floats.max() == 1
     assert torch.equal(to_uint8(floats), bytes_)
+
+
+@settings(deadline=None)
+@given(value=st.floats(-2, 2, width=32))
+def test_a_byte_is_the_nearest_to_the_value_within_the_range(value: float) -> None:
+    back = from_uint8(to_uint8(torch.tensor(value))).item()
+    assert abs(back - max(-1, min(1, value))) <= 1 / 255 + 1e-6
 
 
 def test_values_outside_the_range_are_clamped() -> None:

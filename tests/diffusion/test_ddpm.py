@@ -1,10 +1,13 @@
 """DDPM against a Gaussian data distribution, whose best predictor is known in closed form."""
 
+import itertools
 from collections.abc import Callable
 from typing import Literal
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from curriculum_ray.diffusion import DDPMSpec, Process, WeightingSpec, build_process
@@ -181,6 +184,17 @@ def test_spaced_timesteps_reach_both_ends_and_fall() -> None:
         spaced = spaced_timesteps(1000, steps)
         assert len(set(spaced)) == steps
         assert spaced == sorted(spaced, reverse=True)
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 5000), share=st.floats(0, 1))
+def test_any_number_of_steps_is_spaced_without_repetition(count: int, share: float) -> None:
+    steps = max(1, round(share * count))
+    spaced = spaced_timesteps(count, steps)
+    assert len(spaced) == steps
+    assert all(a > b for a, b in itertools.pairwise(spaced))
+    assert spaced[0] == count - 1
+    assert spaced[-1] == 0 or steps == 1
 
 
 @pytest.mark.parametrize("steps", [0, 1001])

@@ -157,6 +157,14 @@ class TestEveryProcess:
             _, worse = process.losses(lambda x, c, y, f=factor: f * exact(x, c), *arguments)
             assert worse.mean() > best.mean()
 
+    def test_levels_in_double_precision_do_not_leak_into_the_network(
+        self, spec: ProcessSpec, mixture: PlaneMixture
+    ) -> None:
+        process = build_process(spec)
+        level = process.levels.from_log_snr(torch.zeros(2, dtype=torch.float64))
+        x, _, target = process.corrupt(mixture.sample(2), level, mixture.sample(2, seed=1))
+        assert x.dtype == target.dtype == torch.float32
+
     def test_clipping_keeps_samples_in_range(self, spec: ProcessSpec, mixture: PlaneMixture) -> None:
         process = build_process(spec)
         noise = torch.randn(8, 1, 1, 2)

@@ -5,6 +5,8 @@ from typing import Literal
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.diffusion import DDPMSpec, WeightingSpec, build_process
@@ -75,6 +77,15 @@ def test_the_soft_cut_lies_below_the_hard_one_and_meets_it_far_away() -> None:
     hard, soft = (f(SNR.log(), zero, 5.0) for f in (min_snr, soft_min_snr))
     assert (soft < hard).all()
     torch.testing.assert_close(soft[[0, -1]], hard[[0, -1]], rtol=5e-3, atol=0)
+
+
+@settings(deadline=None)
+@given(log_snr=st.floats(-60, 60), gamma=st.floats(0.01, 100))
+def test_a_weight_on_epsilon_never_exceeds_one_and_falls_with_the_snr(log_snr: float, gamma: float) -> None:
+    at = torch.tensor([log_snr, log_snr + 1], dtype=torch.float64)
+    for weight in (min_snr, soft_min_snr):
+        noisier, cleaner = weight(torch.zeros_like(at), -at, gamma).tolist()
+        assert 0 < cleaner <= noisier <= 1
 
 
 def test_no_weighting_leaves_the_losses_alone() -> None:
