@@ -1,4 +1,4 @@
-"""One Ray for all tests that need it: starting it takes seconds."""
+"""One Ray for all tests that need it (starting it takes seconds), and one thread: small tensors gain nothing by two."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
