@@ -10,14 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curriculum_ray.curriculum import DifficultyCurve
+from curriculum_ray.curriculum import EDM, DifficultyCurve, Uniform
 from curriculum_ray.curriculum.difficulty import (
     RelativeEntropy,
+    level_scales,
     relative_entropy_curve,
     snr_curve,
     spearman,
     variance_preserving,
 )
+from curriculum_ray.diffusion import DiscreteTimesteps, FlowTimes, Sigmas
 
 
 def measured(timesteps: list[int], value: torch.Tensor) -> RelativeEntropy:
@@ -64,6 +66,24 @@ def test_timesteps_beyond_the_process_are_refused() -> None:
 def test_log_snr_falls_with_noise_and_is_finite_at_zero_terminal_snr() -> None:
     curve = snr_curve(*variance_preserving(torch.tensor([0.9, 0.5, 0.0])), data="x", process="y")
     assert curve.difficulty == pytest.approx((math.log(9), 0.0, -50.0))
+
+
+def test_levels_have_the_scales_of_their_process_from_clean_to_noisy() -> None:
+    alphas = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    signal, noise, base = level_scales(DiscreteTimesteps(alphas), EDM)
+    assert torch.allclose(signal**2, alphas)
+    assert torch.allclose(signal**2 + noise**2, torch.ones(3).double())
+    assert base == Uniform()
+    signal, noise, base = level_scales(FlowTimes(), Uniform(), count=4)
+    assert torch.allclose(noise, torch.tensor([0.125, 0.375, 0.625, 0.875]).double())
+    assert torch.equal(signal, 1 - noise)
+    signal, noise, base = level_scales(Sigmas(), EDM, count=5)
+    assert bool((signal == 1).all())
+    assert bool((noise.diff() > 0).all())
+    assert float(noise[2].log()) == pytest.approx(-1.2)
+    assert base == EDM
+    with pytest.raises(ValueError, match="sigma"):
+        level_scales(Sigmas(), Uniform())
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=30, unique=True))

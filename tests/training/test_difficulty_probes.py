@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -30,6 +31,16 @@ from curriculum_ray.training.difficulty import (
     steps_until,
     train_probe,
 )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other in every small operation, minutes where other programs run too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 NAMES = {"data": "blobs", "process": "ddpm-epsilon"}
 

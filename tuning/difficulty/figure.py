@@ -64,7 +64,7 @@ def render(curves: Curves, theme: Theme, *, kind: str, title: str) -> bytes:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     panels = _panels(curves)
-    columns = min(3, len(panels)) if len(panels) != 4 else 2
+    columns = {4: 2, 7: 4, 8: 4}.get(len(panels), min(3, len(panels)))
     rows = -(-len(panels) // columns)
     style: Any = {
         "figure.facecolor": theme.background,
@@ -205,7 +205,7 @@ def _remaining(name: str, axis: Axes, curves: Curves, theme: Theme) -> None:
     axis.set_xticks(ticks, [f"{step:,}" for step in ticks])
     axis.set_xlabel("optimiser steps")
     axis.set_ylabel("share of the loss decrease left")
-    axis.set_title(f"How losses come down: {curve.meta['method']}", pad=22)
+    axis.set_title(f"Losses of {curve.meta['method']}", pad=22)
     _small_print(
         axis, f"{len(curve.difficulty)} intervals of u, mean of {len(curve.meta['seeds'])} seeds", theme
     )

@@ -47,7 +47,7 @@ class ProbeSpec(Spec):
     """Noisy images per interval whose loss is followed; the same ones all along."""
     gradient_batches: int = Field(default=8, ge=2)
     """Small batches per interval from which gradients and their noise are estimated."""
-    gradient_batch_size: int = Field(default=64, ge=1)
+    gradient_batch_size: int = Field(default=32, ge=1)
     """Images in each of them."""
     gradient_points: int = Field(default=8, ge=1)
     """Evenly spaced points of training, the last one at its end, at which gradients are measured."""
