@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder, SortedOrder
+from curriculum_ray.curriculum.order import random_ranking
 from tuning.config import FRESH_SEEDS, StudyConfig
 from tuning.records import DIRECTIONS
 
@@ -39,13 +40,24 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedu
     """
     match schedule.order:
         case SortedOrder():
-            return {"reversed": schedule.reversed_order(), "random": schedule.random_order(seed)}
+            return {
+                "reversed": schedule.reversed_order(),
+                "random": schedule.random_order(_shuffling(schedule, seed)),
+            }
         case RandomOrder():
             ordered = SortedOrder(direction="easy_to_hard")
             forwards = schedule.model_copy(update={"order": ordered})
             return {"easy_to_hard": forwards, "hard_to_easy": forwards.reversed_order()}
         case _:
             return {}
+
+
+def _shuffling(schedule: CurriculumSchedule, seed: int) -> int:
+    """The first seed from `seed` on whose random order is not one of the two sorted ones, where there is such."""
+    count = schedule.clusters.count
+    ordered = tuple(range(count))
+    seeds = range(seed, seed + 100) if count > 2 else ()
+    return next((s for s in seeds if random_ranking(count, s) not in (ordered, ordered[::-1])), seed)
 
 
 @dataclass

@@ -15,7 +15,15 @@ from curriculum_ray.curriculum.cells import translate
 from curriculum_ray.curriculum.curve import DifficultyCurve
 from curriculum_ray.diffusion.levels import NoiseLevels
 
-__all__ = ["ExplicitOrder", "NoOrder", "OrderSpec", "RandomOrder", "SortedOrder", "join_order"]
+__all__ = [
+    "ExplicitOrder",
+    "NoOrder",
+    "OrderSpec",
+    "RandomOrder",
+    "SortedOrder",
+    "join_order",
+    "random_ranking",
+]
 
 
 class SortedOrder(Spec):
@@ -55,6 +63,13 @@ class NoOrder(Spec):
 OrderSpec = Annotated[SortedOrder | RandomOrder | ExplicitOrder | NoOrder, Field(discriminator="direction")]
 
 
+def random_ranking(count: int, seed: int) -> tuple[int, ...]:
+    """The permutation of clusters 0 .. count-1 that a random order of `seed` is."""
+    # `random()` is the one method whose sequence Python keeps the same between versions.
+    generator = random.Random(seed)
+    return tuple(sorted(range(count), key=lambda _: generator.random()))
+
+
 def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLevels) -> tuple[int, ...]:
     """The clusters in the order in which they join; cluster 0 is the cleanest, N-1 the noisiest.
 
@@ -64,9 +79,7 @@ def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLeve
     count = len(edges) - 1
     noisiest_first = tuple(range(count - 1, -1, -1))
     if isinstance(spec, RandomOrder):
-        # `random()` is the one method whose sequence Python keeps the same between versions.
-        generator = random.Random(spec.seed)
-        return tuple(sorted(range(count), key=lambda _: generator.random()))
+        return random_ranking(count, spec.seed)
     if isinstance(spec, ExplicitOrder):
         if sorted(spec.ranking) != list(range(count)):
             rule = f"order.ranking must hold each cluster 0..{count - 1} once"

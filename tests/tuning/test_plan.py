@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder
+from curriculum_ray.curriculum.order import random_ranking
 from tuning.config import FRESH_SEEDS, StudyConfig
 from tuning.plan import Planned, StudyPlan, twins
 
@@ -87,6 +88,13 @@ def test_twins_keep_clusters_and_pacing_and_change_the_order_alone() -> None:
     assert set(twins(schedule, 1)) == {"reversed", "random"}
     assert set(twins(_schedule("random"), 1)) == {"easy_to_hard", "hard_to_easy"}
     assert twins(CurriculumSchedule.uniform(), 1) == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_random_twin_is_really_another_order(seed: int) -> None:
+    order = twins(_schedule(count=3), seed)["random"].order
+    assert isinstance(order, RandomOrder)
+    assert random_ranking(3, order.seed) not in ((0, 1, 2), (2, 1, 0))
 
 
 def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
