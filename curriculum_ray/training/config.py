@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
@@ -82,6 +85,16 @@ class TrainConfig(Spec):
     """Images between log lines, rounded up to whole windows."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """When the whole state is saved."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kinds(cls, values: Any) -> Any:
+        """`process: {num_timesteps: 500}` means the default kind of process; the same for the weighting."""
+        if not isinstance(values, Mapping):
+            return values
+        kinds = {"process": DDPMSpec().kind, "weighting": NoWeighting().kind}
+        groups = {key: values[key] for key in kinds if isinstance(values.get(key), Mapping)}
+        return {**values, **{key: {"kind": kinds[key], **group} for key, group in groups.items()}}
 
     @property
     def total_steps(self) -> int:

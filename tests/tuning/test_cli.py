@@ -48,6 +48,8 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
         (["train", "--set", "batch_size=10", "--num-workers", "4"], "batch_size must be a multiple"),
         (["train", "--num-workers", "128"], "128 CPUs are needed"),
         (["train", "--use-gpu", "--num-workers", "64"], "are needed (64 workers x 1)"),
+        (["train", "--set", "process.num_timesteps=0"], "process.num_timesteps must be greater"),
+        (["train", "--set", "weighting.gamma=5"], "weighting.gamma is not a known key"),
         (["train", "--config", "missing.yaml"], "missing.yaml does not exist"),
         (["train", "--schedule", "missing.yaml"], "missing.yaml does not exist"),
         (["train", "--data", "missing-folder"], "missing-folder"),
