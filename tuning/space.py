@@ -164,7 +164,9 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     for key, value in above.items():
         old = result.get(key)
         if isinstance(value, Mapping):
-            alike = isinstance(old, Mapping) and all(old.get(tag) == value[tag] for tag in _KINDS & value.keys())
+            alike = isinstance(old, Mapping) and all(
+                old.get(tag) == value[tag] for tag in _KINDS & value.keys()
+            )
             result[key] = _merge(old if alike and old is not None else {}, value)
         else:
             result[key] = value

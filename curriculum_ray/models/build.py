@@ -9,9 +9,7 @@ __all__ = ["ModelSpec", "build_model"]
 ModelSpec = UNetSpec
 
 
-def build_model(
-    spec: ModelSpec, data_shape: tuple[int, int, int], num_classes: int | None = None
-) -> UNet:
+def build_model(spec: ModelSpec, data_shape: tuple[int, int, int], num_classes: int | None = None) -> UNet:
     """Make the network of `spec` for images of `data_shape` (C, H, W).
 
     num_classes: of the data, None without labels. The module is called as model(x (B,C,H,W), noise_cond (B,)
