@@ -113,7 +113,7 @@ def run_study(
             records=list(study.records.values()),
             experiment=experiment,
             ui_command=tracker.ui_command(),
-            problems=tracker.problems,
+            problems=[*study.problems, *tracker.problems],
         )
 
 

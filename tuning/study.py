@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import ConfigError, differences
+from curriculum_ray.config import ConfigError, differences, load_yaml
+from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.plan import Planned
@@ -76,7 +77,10 @@ class Study:
         self.records = load_records(folder)
         self._runs: dict[str, str] = {}
         self._open: dict[str, dict[str, Any]] = {}
+        self.problems: list[str] = []
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
+        self._published: list[Future[None]] = []
+        self._publish_what_is_missing()
 
     def slot_folders(self, count: int) -> list[Path]:
         """Where each slot keeps the checkpoints of the trial that it is running."""
@@ -99,18 +103,24 @@ class Study:
             "folder": str(folder),
         }
         self._open[planned.key] = record
-        tags = {
-            "role": planned.role,
-            "control": planned.control,
-            "schedule_id": record["schedule_id"],
-            "schedule": run.schedule.describe(),
-            "seed": run.seed,
-        }
         params = run.model_dump(mode="json")
-        self._runs[planned.key] = self.tracker.trial(self.run, planned.key, record["name"], params, tags)
+        self._open_run(record, params)
         self.progress.started(record)
         slots = [str(path) for path in sorted((self.folder / "slots").glob("slot-*"))]
         return {"key": planned.key, "config": params, "folder": str(folder), "resume_from": slots}
+
+    def _open_run(self, record: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+        """Open the trial's MLflow run, the same one at each start of the study."""
+        tags = {key: record[key] for key in ("role", "control", "schedule_id", "seed")}
+        tags["schedule"] = CurriculumSchedule.from_dict(record["schedule"], record["key"]).describe()
+        self._runs[record["key"]] = self.tracker.trial(self.run, record["key"], record["name"], params, tags)
+
+    def _publish_what_is_missing(self) -> None:
+        """Store what a kill left between a trial's record and its MLflow run; also fills an emptied store."""
+        for key, record in self.records.items():
+            if record["status"] == "finished" and not self.tracker.has_finished(self.run, key):
+                self._open_run(record, load_yaml(Path(record["folder"]) / "config.yaml"))
+                self._publish_soon(record)
 
     def progressed(self, key: str, news: Mapping[str, Any]) -> None:
         """A trial reported its loss and stage."""
@@ -132,7 +142,7 @@ class Study:
         }
         self._end(record)
         self.progress.finished(record)
-        self._publisher.submit(self._publish, record, self._runs[key])
+        self._publish_soon(record)
         return record
 
     def failed(self, key: str, reason: str) -> dict[str, Any]:
@@ -148,6 +158,9 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / _RECORD, record)
         self.records[record["key"]] = record
+
+    def _publish_soon(self, record: Mapping[str, Any]) -> None:
+        self._published.append(self._publisher.submit(self._publish, record, self._runs[record["key"]]))
 
     def _publish(self, record: Mapping[str, Any], run: str) -> None:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
@@ -175,6 +188,11 @@ class Study:
     def close(self, status: str) -> None:
         """Wait for what is being published, and end the study's MLflow run."""
         self._publisher.shutdown(wait=True)
+        self.problems = [
+            f"a trial's results were not stored: {type(error).__name__}: {error}"
+            for future in self._published
+            if (error := future.exception()) is not None
+        ]
         self.tracker.finish(self.run, status)
         self.tracker.flush()
 

@@ -109,7 +109,7 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
             images=trainer.images,
             resumed_at=resumed_at,
             checkpoint=str(final),
-            loss=last.get("loss"),
+            loss=trainer.loss,
             seconds=time.perf_counter() - start,
         )
         (folder / "result.json").write_text(json.dumps(result, indent=1))

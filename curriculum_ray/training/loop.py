@@ -100,6 +100,7 @@ class Trainer:
         self.images_BCHW = data.images.to(device)
         self.labels_B = None if data.labels is None or self.num_classes is None else data.labels.to(device)
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
+        self.loss: float | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._clock = time.perf_counter()
 
@@ -181,6 +182,7 @@ class Trainer:
             raise NonFiniteLoss(
                 f"the loss became {loss} within the {steps} steps before {self.images} images"
             )
+        self.loss = loss
         now = time.perf_counter()
         speed = steps * self.config.batch_size / max(now - self._clock, 1e-9)
         self._clock = now
@@ -211,6 +213,7 @@ class Trainer:
             "shape": list(self.data.shape),
             "num_classes": self.data.num_classes,
             "images": self.images,
+            "loss": self.loss,
             "schedule": self.sampler.state_dict(),
             "stage_starts": self.stage_starts,
         }
@@ -234,4 +237,5 @@ class Trainer:
         if self.world.rank == 0:
             self.histogram.counts.copy_(checkpoint.tensors["counts"]["sampled"])
         self.sampler.load_state_dict(checkpoint.state["schedule"])
+        self.loss = checkpoint.state["loss"]
         self.stage_starts = [list(start) for start in checkpoint.state["stage_starts"]]

@@ -75,6 +75,16 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
             assert torch.equal(value, resumed.ema.model.state_dict()[name]), name
         assert torch.equal(whole.histogram.counts, resumed.histogram.counts)
         assert whole.stage_starts == resumed.stage_starts
+        assert whole.loss == resumed.loss
+
+
+def test_a_finished_run_resumes_with_its_last_loss(data: ImageData) -> None:
+    whole = Trainer(_config(), data)
+    _train(whole)
+    resumed = Trainer(_config(), data)
+    resumed.restore(whole.checkpoint())
+    assert resumed.run() is True
+    assert resumed.loss == whole.loss is not None
 
 
 def test_equal_settings_give_equal_runs_and_another_seed_another(data: ImageData) -> None:

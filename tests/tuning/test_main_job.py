@@ -97,6 +97,7 @@ def test_the_same_command_finishes_the_study_and_runs_nothing_twice(
     assert {trial["status"] for trial in trials} == {"finished"}
     assert len({trial["key"] for trial in trials}) == len(trials)
     assert {trial["images"] for trial in trials} == {3200}
+    assert study["problems"] == []
     assert len({trial["fingerprint"] for trial in trials}) == 1
     assert len(_runs(folder)) == len(trials), "one MLflow run a trial, interrupted or not"
 

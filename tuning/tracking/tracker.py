@@ -100,6 +100,11 @@ class Tracker:
         self._writer.put(Write("begin", handle, (name, param_values(params), all_tags)))
         return handle
 
+    def has_finished(self, study: str, key: str) -> bool:
+        """Whether an earlier start of the study stored all of the trial `key` and ended its run as FINISHED."""
+        run = self._found.get(run_key("trial", self._names[study], key))
+        return run is not None and run.info.status == "FINISHED"
+
     def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
         from mlflow.entities import Metric
