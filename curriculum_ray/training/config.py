@@ -75,7 +75,7 @@ class TrainConfig(Spec):
     """How the weights are averaged; the average is what is sampled and evaluated."""
     batch_size: int = Field(default=128, ge=1)
     """Images per step over all workers; the number of workers must divide it."""
-    images: int = Field(default=51_200, ge=1)
+    images: int = Field(default=44_800, ge=1)
     """The budget: images seen in the whole run, rounded up to whole steps."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the initialisation, the data order and the noise; schedules with equal seeds are paired."""
