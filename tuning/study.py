@@ -15,6 +15,7 @@ from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.plan import Planned
 from tuning.progress import Progress
+from tuning.publish import publish
 from tuning.tracking import Tracker
 
 __all__ = ["Study", "load_records", "open_folder"]
@@ -164,20 +165,7 @@ class Study:
 
     def _publish(self, record: Mapping[str, Any], run: str) -> None:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
-        from tuning.report.plots import plot_sampled
-
-        folder = Path(record["folder"])
-        self.tracker.log(run, record["metrics"], record["images"])
-        plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
-        names = (
-            "schedule.yaml",
-            "config.yaml",
-            "samples.png",
-            "sampled_timesteps.png",
-            "sampled_timesteps.json",
-        )
-        self.tracker.artifacts(run, [folder / name for name in names if (folder / name).exists()])
-        self.tracker.finish(run, "FINISHED")
+        publish(self.tracker, run, Path(record["folder"]), record["metrics"], record["images"])
 
     def interrupted(self) -> list[str]:
         """Mark the trials that are still running as stopped in MLflow; they go on when the study does."""

@@ -15,6 +15,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from tuning.publish import publish
 from tuning.tracking import Tracker
 
 __all__ = ["Display", "check_run", "experiment_name", "train_run"]
@@ -128,7 +129,7 @@ def train_run(
         except Exception as error:
             tracker.finish(run, "FAILED", str(error))
             raise
-        _publish(tracker, run, folder, result)
+        publish(tracker, run, folder, result["metrics"], result["images"])
     return result
 
 
@@ -141,13 +142,3 @@ def _check_folder(folder: Path, config: RunConfig) -> None:
         raise ConfigError(
             f"{folder} holds a run with other settings ({changed}): choose another --name or --output"
         )
-
-
-def _publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any]) -> None:
-    from tuning.report.plots import plot_sampled
-
-    plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
-    tracker.log(run, result["metrics"], result["images"])
-    names = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
-    tracker.artifacts(run, [folder / name for name in names if (folder / name).exists()])
-    tracker.finish(run, "FINISHED")

@@ -164,6 +164,7 @@ def _results(trainer: Trainer, evaluator: Evaluator | None, folder: Path) -> dic
     """Evaluate the average of the weights, and write the sample grid and what was really sampled."""
     result: dict[str, Any] = {"stage_starts": trainer.stage_starts, "num_stages": trainer.sampler.num_stages}
     (folder / "sampled_timesteps.json").write_text(json.dumps({**trainer.histogram.as_json(), **result}))
+    result["metrics"] = {}
     if evaluator is not None:
         model = trainer.ema.model if evaluator.spec.ema else trainer.model
         metrics, samples = evaluator.evaluate(

@@ -74,7 +74,7 @@ def _summary(record: dict[str, Any]) -> str:
         f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
     )
     lines = [
-        f"{record['images']:,} images seen, {record['seconds']:.0f} s: {metrics}",
+        f"{record['images']:,} images seen, {record['seconds']:.0f} s" + (f": {metrics}" if metrics else ""),
         f"protocol {record['fingerprint']}" if record.get("fingerprint") else "not evaluated",
         f"checkpoint  {record['checkpoint']}",
         f"next        python -m tune sample --checkpoint {record['checkpoint']}",
