@@ -21,7 +21,7 @@ import statistics
 import click
 import torch
 
-from curriculum_ray.data import DataSpec, ImageData, load_data, to_uint8
+from curriculum_ray.data import Dataset, DataSpec, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, prepare
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import Trainer
@@ -40,19 +40,19 @@ def summarise(rows: list[Metrics]) -> Summary:
     }
 
 
-def real_halves(data: ImageData, splits: int) -> tuple[int, list[Metrics]]:
+def real_halves(data: Dataset, splits: int) -> tuple[int, list[Metrics]]:
     """Score one half of the images against the other; returns the size of a half and a row for each split."""
     half = len(data) // 2
     rows = []
     for split in range(splits):
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(split))
-        reference = ImageData("half of the digits", data.images[order[:half]])
+        reference = Dataset("half of the digits", data.items[order[:half]])
         evaluator = prepare(EvaluationSpec(num_samples=half), reference)
-        rows.append(evaluator.score(to_uint8(data.images[order[half : 2 * half]])))
+        rows.append(evaluator.score(to_uint8(data.items[order[half : 2 * half]])))
     return half, rows
 
 
-def train(data: ImageData, images: int, seed: int) -> Trainer:
+def train(data: Dataset, images: int, seed: int) -> Trainer:
     """Train the default model with uniform sampling."""
     trainer = Trainer(TrainConfig(images=images, seed=seed), data)
     trainer.run()
@@ -60,7 +60,7 @@ def train(data: ImageData, images: int, seed: int) -> Trainer:
 
 
 def over_sampling_seeds(
-    data: ImageData, trainer: Trainer, sizes: list[int], seeds: int
+    data: Dataset, trainer: Trainer, sizes: list[int], seeds: int
 ) -> dict[int, list[Metrics]]:
     """Score the model's first n samples, for each n of `sizes` and each sampling seed."""
     rows: dict[int, list[Metrics]] = {size: [] for size in sizes}

@@ -84,14 +84,14 @@ def accuracy(network: DigitsCNN, images: Tensor, labels: Tensor) -> float:
 def main(output: Path, seed: int) -> None:
     torch.set_num_threads(1)  # sums in another order would give other weights
     data = load_data(DataSpec())
-    assert data.labels is not None
+    assert data.condition is not None
     train_index, held_out = digits_split()
-    network = train(data.images[train_index], data.labels[train_index], seed)
-    features = network(to_uint8(data.images))
+    network = train(data.items[train_index], data.condition[train_index], seed)
+    features = network(to_uint8(data.items))
     network.feature_scale = (TOTAL_VARIANCE / features.double().var(dim=0).sum()).sqrt().float()
     results = {
-        "accuracy": round(accuracy(network, data.images[held_out], data.labels[held_out]), 4),
-        "train_accuracy": round(accuracy(network, data.images[train_index], data.labels[train_index]), 4),
+        "accuracy": round(accuracy(network, data.items[held_out], data.condition[held_out]), 4),
+        "train_accuracy": round(accuracy(network, data.items[train_index], data.condition[train_index]), 4),
         "feature_scale": round(network.feature_scale.item(), 4),
     }
     save_digits_cnn(network, output, version=VERSION, seed=seed, **results)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import ImageData
+from curriculum_ray.data import Dataset
 from curriculum_ray.distributed.cluster import concurrency, connected
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
@@ -40,7 +40,7 @@ class Outcome:
     """What MLflow did not take, one line each."""
 
 
-def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, ImageData, Evaluator]:
+def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset, Evaluator]:
     """Everything that can be wrong with a study is found here, before anything is started.
 
     The fixed settings, every start point and every corner of the whole-number ranges must give a run that can be

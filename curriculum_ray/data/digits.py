@@ -5,21 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from curriculum_ray.data.images import ImageData
+from curriculum_ray.data.dataset import Dataset
 
 __all__ = ["digits_split", "load_digits"]
 
 
-def load_digits() -> ImageData:
+def load_digits() -> Dataset:
     """All 1,797 digits, shape (1797, 1, 8, 8), ink counts 0 .. 16 mapped to [-1, 1], labels 0 .. 9."""
     from sklearn.datasets import load_digits as load
 
     images, labels = load(return_X_y=True)
     pixels = torch.from_numpy(images).to(torch.float32).reshape(-1, 1, 8, 8)
-    return ImageData(
+    return Dataset(
         name="digits",
-        images=pixels / 8 - 1,
-        labels=torch.from_numpy(labels).long(),
+        items=pixels / 8 - 1,
+        condition=torch.from_numpy(labels).long(),
         class_names=tuple(str(digit) for digit in range(10)),
     )
 
@@ -33,7 +33,7 @@ def digits_split() -> tuple[Tensor, Tensor]:
 
     # The stream of RandomState is frozen by NumPy's compatibility policy (NEP 19): the split never changes.
     order = torch.from_numpy(numpy.random.RandomState(0).permutation(1797))
-    labels = load_digits().labels
+    labels = load_digits().condition
     assert labels is not None
     held_out = torch.cat(
         [mine[: round(len(mine) / 5)] for mine in (order[labels[order] == k] for k in range(10))]

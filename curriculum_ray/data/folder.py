@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.images import ImageData, from_uint8
+from curriculum_ray.data.dataset import Dataset, from_uint8
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
 )
 
 
-def load_folder(folder: str | Path, *, size: int | None = None, channels: int | None = None) -> ImageData:
+def load_folder(folder: str | Path, *, size: int | None = None, channels: int | None = None) -> Dataset:
     """Read every image under `folder`, in the order of its sorted paths; centre-crop and resize to `size`².
 
     size: side in pixels, 32 if None. channels: 1 grey or 3 colour; None is 1 if all files are grey, else 3.
@@ -45,10 +45,10 @@ def load_folder(folder: str | Path, *, size: int | None = None, channels: int | 
     if len(names) > 1:
         index = {name: label for label, name in enumerate(names)}
         labels = torch.tensor([index[name] for name in classes])
-    return ImageData(
+    return Dataset(
         name=root.resolve().name,
-        images=from_uint8(pixels),
-        labels=labels,
+        items=from_uint8(pixels),
+        condition=labels,
         class_names=names if labels is not None else (),
     )
 

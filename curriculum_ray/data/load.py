@@ -8,9 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import load_digits
 from curriculum_ray.data.folder import load_folder
-from curriculum_ray.data.images import ImageData
 
 __all__ = ["DataSpec", "load_data"]
 
@@ -36,7 +36,7 @@ class DataSpec(Spec):
         return self
 
 
-def load_data(spec: DataSpec) -> ImageData:
+def load_data(spec: DataSpec) -> Dataset:
     """Load the images of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`."""
     if spec.name == "digits":
         return load_digits()

@@ -14,13 +14,13 @@ from curriculum_ray.diffusion.levels import NoiseLevels
 __all__ = ["Denoiser", "Objective", "Predict", "Process", "guided", "normal_like"]
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""A network with its labels fixed: (x (B,C,H,W), noise_cond (B,)) -> (B,C,H,W)."""
+"""A network with its condition fixed: (x (B,C,H,W), noise_cond (B,)) -> (B,C,H,W)."""
 
 
 class Denoiser(Protocol):
-    """A network (x (B,C,H,W), noise_cond (B,) float, labels (B,) long or None) -> (B,C,H,W)."""
+    """A network (x (B,C,H,W), noise_cond (B,) float, condition (see `Conditioning`) or None) -> (B,C,H,W)."""
 
-    def __call__(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor: ...
+    def __call__(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor: ...
 
 
 class Process(nn.Module, ABC):
@@ -84,14 +84,14 @@ class Process(nn.Module, ABC):
         sampler: str | None = None,
         steps: int = 20,
         generator: torch.Generator | None = None,
-        labels: Tensor | None = None,
+        condition: Tensor | None = None,
         guidance: float = 1.0,
         clip: bool = True,
     ) -> Tensor:
         """Turn standard normal `noise` (B,C,H,W) into samples in [-1, 1] of the same shape.
 
         sampler: one of `samplers`, the first if None. steps: at least 1. generator: draws the noise that
-        random samplers add, so that samples are a function of `noise` and its seed. labels: (B,) long or
+        random samplers add, so that samples are a function of `noise` and its seed. condition: (B,) long or
         None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each estimate of x0, and so
         the samples, within [-1, 1]. The model is called as it is: switch it to evaluation mode first.
         Settings that do not apply raise ValueError.
@@ -102,19 +102,19 @@ class Process(nn.Module, ABC):
             raise ValueError(f"sampler must be one of {known} for {self.name}, but got {name!r}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, but got {steps}")
-        return self._sample(guided(model, labels, guidance), noise, name, steps, generator, clip)
+        return self._sample(guided(model, condition, guidance), noise, name, steps, generator, clip)
 
     def losses(
-        self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, labels: Tensor | None = None
+        self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Per-sample losses of `model` on images noised to `levels`.
 
         x0: images in [-1, 1], (B,C,H,W). levels: native noise levels, (B,). noise: standard normal,
-        (B,C,H,W). labels: (B,) long or None. Returns the weighted losses (B,), to be averaged and
+        (B,C,H,W). condition: what the network is told, or None. Returns the weighted losses (B,), to be averaged and
         backpropagated, and the unweighted mean squared errors (B,), detached; both float32.
         """
         x, noise_cond, target = self.corrupt(x0, levels, noise)
-        output = model(x, noise_cond, labels)
+        output = model(x, noise_cond, condition)
         raw = (output.float() - target.float()).square().flatten(1).mean(1)
         log_snr = self.levels.log_snr(levels).float().clamp(*self.log_snr_range)
         return self.weighting(raw, log_snr), raw.detach()
@@ -132,22 +132,22 @@ class Objective(nn.Module):
         self.model = model
 
     def forward(
-        self, x0: Tensor, levels: Tensor, noise: Tensor, labels: Tensor | None = None
+        self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `Process.losses`."""
-        return self.process.losses(self.model, x0, levels, noise, labels)
+        return self.process.losses(self.model, x0, levels, noise, condition)
 
 
-def guided(model: Denoiser, labels: Tensor | None, guidance: float) -> Predict:
-    """`model` with its labels fixed and guided by them (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
+def guided(model: Denoiser, condition: Tensor | None, guidance: float) -> Predict:
+    """`model` with its condition fixed and guided by them (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
     if guidance == 1:
-        return lambda x, noise_cond: model(x, noise_cond, labels)
-    if labels is None:
-        raise ValueError(f"guidance needs labels, but got none with guidance {guidance}")
+        return lambda x, noise_cond: model(x, noise_cond, condition)
+    if condition is None:
+        raise ValueError(f"guidance needs a condition, but got none with guidance {guidance}")
 
     def predict(x: Tensor, noise_cond: Tensor) -> Tensor:
         without = model(x, noise_cond, None)
-        return without + guidance * (model(x, noise_cond, labels) - without)
+        return without + guidance * (model(x, noise_cond, condition) - without)
 
     return predict
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import DataSpec, ImageData, load_data
+from curriculum_ray.data import Dataset, DataSpec, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator, prepare, save_grid
@@ -29,11 +29,11 @@ Announce = Callable[[Path, dict[str, Any]], None]
 
 
 @functools.lru_cache(maxsize=4)
-def _data(spec: str) -> ImageData:
+def _data(spec: str) -> Dataset:
     return load_data(DataSpec.model_validate_json(spec))
 
 
-def cached_data(spec: DataSpec) -> ImageData:
+def cached_data(spec: DataSpec) -> Dataset:
     """Load a data set once a process."""
     return _data(spec.model_dump_json())
 
@@ -168,7 +168,7 @@ def _results(trainer: Trainer, evaluator: Evaluator | None, folder: Path) -> dic
     if evaluator is not None:
         model = trainer.ema.model if evaluator.spec.ema else trainer.model
         metrics, samples = evaluator.evaluate(
-            trainer.process, model, trainer.num_classes, device=trainer.world.device
+            trainer.process, model, trainer.conditioning, device=trainer.world.device
         )
         save_grid(samples[:64], folder / "samples.png")
         result.update(metrics=metrics, fingerprint=evaluator.fingerprint, protocol=evaluator.protocol)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import ImageData, to_uint8
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, to_uint8
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import fidelity, inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
-from curriculum_ray.evaluation.sampling import draw_labels, draw_samples
+from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
 
 __all__ = ["Evaluator", "prepare"]
@@ -55,7 +55,7 @@ class Evaluator:
     """
 
     spec: EvaluationSpec
-    data: ImageData
+    data: Dataset
     protocol: dict[str, Any]
     network: nn.Module = field(repr=False)
 
@@ -96,49 +96,49 @@ class Evaluator:
         self,
         process: Process,
         model: nn.Module,
-        num_classes: int | None = None,
+        told: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> Tensor:
         """Draw the images that `evaluate` scores: uint8 (num_samples, C, H, W).
 
-        With `num_classes`, the model is given labels in the proportions of the reference.
+        told: what the model takes; it is given conditions in the proportions of the reference.
         """
-        labels = None
-        if num_classes is not None:
-            if self.data.labels is None or int(self.data.labels.max()) >= num_classes:
+        condition = None
+        if told:
+            if self.data.condition is None or self.data.conditioning != told:
                 raise ConfigError(
-                    f"a model of {num_classes} classes needs images with labels below {num_classes} to be "
-                    f"compared with, but {self.data.name} has {self.data.num_classes or 'no'} classes"
+                    f"a model that is told {told} needs such a data set to be compared with, "
+                    f"but {self.data.name} has {self.data.conditioning}"
                 )
-            labels = draw_labels(self.data.labels, self.spec.num_samples, self.spec.seed)
-        return draw_samples(self.spec, process, model, self.data.shape, labels, device)
+            condition = draw_condition(self.data.condition, self.spec.num_samples, self.spec.seed)
+        return draw_samples(self.spec, process, model, self.data.shape, condition, device)
 
     def evaluate(
         self,
         process: Process,
         model: nn.Module,
-        num_classes: int | None = None,
+        told: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> tuple[dict[str, float], Tensor]:
         """`generate` from a model that is on `device`, then `score`; returns (metrics, samples).
 
         The model's modes and the global random state are afterwards what they were.
         """
-        samples = self.generate(process, model, num_classes, device)
+        samples = self.generate(process, model, told, device)
         return self.score(samples, device), samples
 
     def _reference(self, network: nn.Module, device: torch.device) -> Tensor:
         key = (self.extractor, self.data.fingerprint)
         if key not in _references:
             batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
-            images = to_uint8(self.data.images)
+            images = to_uint8(self.data.items)
             features = fidelity.extract_features(network, images, batch_size, device)
             _references.clear()
             _references[key] = features
         return _references[key]
 
 
-def prepare(spec: EvaluationSpec, data: ImageData, process: Process | None = None) -> Evaluator:
+def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None) -> Evaluator:
     """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
 
     Inception-v3's weights are hashed, then loaded; a download happens here. The sampler and its steps are
@@ -190,7 +190,7 @@ def _resolve_sampler(spec: EvaluationSpec, process: Process) -> EvaluationSpec:
     return spec
 
 
-def _load_extractor(spec: EvaluationSpec, data: ImageData) -> tuple[str, nn.Module, str]:
+def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module, str]:
     """The extractor's name, network and SHA-256 of its weights; `ConfigError` if it does not take `data`."""
     channels, height, width = data.shape
     name = spec.extractor

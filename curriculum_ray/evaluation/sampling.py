@@ -12,7 +12,7 @@ from curriculum_ray.data import to_uint8
 from curriculum_ray.diffusion import Process
 from curriculum_ray.evaluation.spec import EvaluationSpec
 
-__all__ = ["draw_labels", "draw_samples", "evaluating"]
+__all__ = ["draw_condition", "draw_samples", "evaluating"]
 
 
 @contextmanager
@@ -28,22 +28,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def draw_labels(reference: Tensor, count: int, seed: int) -> Tensor:
-    """Return `count` labels (long) in the proportions of `reference`, in an order that `seed` determines.
+def draw_condition(reference: Tensor, count: int, seed: int) -> Tensor:
+    """Return `count` conditions in the proportions of `reference`, in an order that `seed` determines.
 
-    They are quantiles of the sorted reference, so that the count of each class is right to one image.
+    reference: (N, ...), `Dataset.condition`. Labels are quantiles of the sorted reference, so that the count of each
+    class is right to one image; captions are evenly spaced entries.
     """
     quantiles = ((torch.arange(count, dtype=torch.float64) + 0.5) / count * len(reference)).long()
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return reference.sort().values[quantiles][order]
+    ordered = reference.sort().values if reference.ndim == 1 else reference
+    return ordered[quantiles][order]
 
 
 def draw_samples(
     spec: EvaluationSpec,
     process: Process,
     model: nn.Module,
-    shape: tuple[int, int, int],
-    labels: Tensor | None = None,
+    shape: tuple[int, ...],
+    condition: Tensor | None = None,
     device: str | torch.device = "cpu",
 ) -> Tensor:
     """Generate `spec.num_samples` images of `shape` (C, H, W); returns uint8 (n, C, H, W) on the CPU.
@@ -64,7 +66,7 @@ def draw_samples(
                 sampler=None if spec.sampler == "auto" else spec.sampler,
                 steps=spec.steps,
                 generator=sampler_source,
-                labels=None if labels is None else labels[start:stop].to(device),
+                condition=None if condition is None else condition[start:stop].to(device),
             )
             if not images.isfinite().all():
                 raise FloatingPointError(

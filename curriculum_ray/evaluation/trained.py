@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.data import Conditioning
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.models import build_model
 from curriculum_ray.training import checkpoint as checkpoints
@@ -19,14 +20,14 @@ __all__ = ["Trained", "load_trained", "resolve_checkpoint"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A process and its denoiser as a checkpoint holds them; `shape` is (C, H, W) of one image."""
+    """A process and its denoiser as a checkpoint holds them; `shape` is that of one item, (C, H, W) for images."""
 
     config: TrainConfig
     process: Process
     model: nn.Module
-    shape: tuple[int, int, int]
-    num_classes: int | None
-    """Classes that the model is told, or None."""
+    shape: tuple[int, ...]
+    conditioning: Conditioning
+    """What the model is told."""
     images: int
     path: Path
 
@@ -52,9 +53,8 @@ def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu
     group = "ema" if ema else "model"
     content = checkpoints.read(path, groups=(group,))
     config = parse(TrainConfig, content.state["config"], f"{path}/state.json, config")
-    channels, height, width = content.state["shape"]
-    num_classes = content.state["num_classes"]
-    model = build_model(config.model, (channels, height, width), num_classes)
+    shape = tuple(content.state["shape"])
+    model = build_model(config.model, shape, Conditioning.from_json(content.state["conditioning"]))
     try:
         model.load_state_dict(dict(content.tensors[group]))
     except (RuntimeError, KeyError) as error:
@@ -64,8 +64,8 @@ def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu
         config=config,
         process=build_process(config.process, config.weighting).to(device),
         model=model.to(device).eval(),
-        shape=(channels, height, width),
-        num_classes=model.num_classes,
+        shape=shape,
+        conditioning=model.conditioning,
         images=content.state["images"],
         path=path,
     )

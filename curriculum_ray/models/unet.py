@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_attention, silu
 
 from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models.embedding import LabelEmbedding, NoiseEmbedding
 
 __all__ = ["UNet", "UNetSpec", "build_unet"]
@@ -44,12 +45,14 @@ class UNetSpec(Spec):
     """Share of the labels that a conditional network is not told in training, for later guidance."""
 
 
-def build_unet(spec: UNetSpec, data_shape: tuple[int, int, int], num_classes: int | None) -> UNet:
-    """The U-Net of `spec` for images of `data_shape` (C, H, W) in `num_classes` classes (None: no labels).
+def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> UNet:
+    """The U-Net of `spec` for images of `data_shape` (C, H, W) that have `conditioning`.
 
     A shape that cannot be halved as often as `channel_mult` asks, and `conditional` without classes, raise
     `ConfigError`.
     """
+    if len(data_shape) != 3:
+        raise ConfigError(f"model.kind unet needs images (C, H, W), but the data have the shape {data_shape}")
     channels, height, width = data_shape
     multiples = spec.channel_mult or default_multiples(min(height, width))
     step = 2 ** (len(multiples) - 1)
@@ -58,14 +61,14 @@ def build_unet(spec: UNetSpec, data_shape: tuple[int, int, int], num_classes: in
             f"model.channel_mult of {len(multiples)} levels needs image sides that {step} divides, "
             f"but the images have {height}×{width} pixels"
         )
-    if spec.conditional and num_classes is None:
-        raise ConfigError("model.conditional needs data with classes, but the images have no labels")
+    if spec.conditional and conditioning.kind != "class":
+        raise ConfigError(f"model.conditional needs data with classes, but they have {conditioning}")
     return UNet(
         image_channels=channels,
         level_channels=[spec.base_channels * multiple for multiple in multiples],
         blocks=spec.blocks,
         attention=spec.attention,
-        num_classes=None if spec.conditional is False else num_classes,
+        conditioning=NO_CONDITIONING if spec.conditional is False else conditioning,
         label_dropout=spec.label_dropout,
     )
 
@@ -80,9 +83,9 @@ def default_multiples(side: int) -> tuple[int, ...]:
 
 
 class UNet(nn.Module):
-    """(x (B,C,H,W), noise_cond (B,) in about 0 .. 1000, high is noise, labels (B,) or None) -> (B,C,H,W).
+    """(x (B,C,H,W), noise_cond (B,) in about 0 .. 1000, high is noise, condition or None) -> (B,C,H,W).
 
-    Labels are long in 0 .. num_classes-1; -1 and None stand for "not told". The output is zero at the start.
+    condition: see `Conditioning`. The output is zero at the start.
     """
 
     def __init__(
@@ -92,15 +95,15 @@ class UNet(nn.Module):
         level_channels: list[int],
         blocks: int,
         attention: bool,
-        num_classes: int | None,
+        conditioning: Conditioning,
         label_dropout: float,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.conditioning = conditioning
         embedding = 4 * level_channels[0]
         self.noise_embedding = NoiseEmbedding(embedding)
         self.label_embedding = (
-            None if num_classes is None else LabelEmbedding(num_classes, embedding, label_dropout)
+            LabelEmbedding(conditioning.size, embedding, label_dropout) if conditioning else None
         )
         self.stem = nn.Conv2d(image_channels, level_channels[0], 3, padding=1)
         channels = level_channels[0]
@@ -126,13 +129,13 @@ class UNet(nn.Module):
             group_norm(channels), nn.SiLU(), zeroed(nn.Conv2d(channels, image_channels, 3, 1, 1))
         )
 
-    def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         """See the class."""
         emb_BE = self.noise_embedding(noise_cond)
         if self.label_embedding is not None:
-            emb_BE = emb_BE + self.label_embedding(labels, len(x))
-        elif labels is not None:
-            raise ValueError("this network was built without classes, but got labels")
+            emb_BE = emb_BE + self.label_embedding(condition, len(x))
+        elif condition is not None:
+            raise ValueError("this network was built to be told nothing, but got a condition")
         emb_BE = silu(emb_BE)
         x = self.stem(x)
         seen: list[Tensor] = []

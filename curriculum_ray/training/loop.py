@@ -17,7 +17,7 @@ from torch import nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import TimestepSampler
-from curriculum_ray.data import ImageData
+from curriculum_ray.data import Conditioning, Dataset
 from curriculum_ray.diffusion import Objective, build_process
 from curriculum_ray.models import build_model
 from curriculum_ray.training.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ class Progress:
 class Trainer:
     """A model in training. `step()` is one optimiser step; `run()` goes to the end of the budget."""
 
-    def __init__(self, config: TrainConfig, data: ImageData, world: World | None = None) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset, world: World | None = None) -> None:
         self.config, self.data, self.world = config, data, world or World()
         if config.batch_size % self.world.size:
             raise ConfigError(
@@ -71,8 +71,8 @@ class Trainer:
         device = self.world.device
         torch.manual_seed(config.seed)
         self.process = build_process(config.process, config.weighting).to(device)
-        model = build_model(config.model, data.shape, data.num_classes).to(device)
-        self.num_classes: int | None = model.num_classes
+        model = build_model(config.model, data.shape, data.conditioning).to(device)
+        self.conditioning: Conditioning = model.conditioning
         self.model = model
         objective = Objective(self.process, model)
         self._parameters = dict(objective.named_parameters())
@@ -96,9 +96,11 @@ class Trainer:
             window=config.window,
         )
         self.histogram = SampledHistogram(config.total_images)
-        self.order = DataOrder(len(data.images), config.seed)
-        self.images_BCHW = data.images.to(device)
-        self.labels_B = None if data.labels is None or self.num_classes is None else data.labels.to(device)
+        self.order = DataOrder(len(data), config.seed)
+        self.items = data.items.to(device)
+        self.condition = (
+            data.condition.to(device) if data.condition is not None and self.conditioning else None
+        )
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self.loss: float | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -120,10 +122,10 @@ class Trainer:
         seed_step(config.seed, world.rank, images)
         indices = self.order.indices(images, config.batch_size, world.rank, world.size)
         indices = indices.to(world.device, non_blocking=True)
-        x0 = self.images_BCHW[indices]
-        labels = None if self.labels_B is None else self.labels_B[indices]
+        x0 = self.items[indices]
+        condition = None if self.condition is None else self.condition[indices]
         levels = self.sampler.sample(len(indices), device=world.device)
-        losses, raw = self.objective(x0, levels, torch.randn_like(x0), labels)
+        losses, raw = self.objective(x0, levels, torch.randn_like(x0), condition)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         nn.utils.clip_grad_norm_(self._parameters.values(), config.optimizer.clip_grad_norm, foreach=True)
@@ -211,7 +213,7 @@ class Trainer:
         state = {
             "config": self.config.model_dump(mode="json"),
             "shape": list(self.data.shape),
-            "num_classes": self.data.num_classes,
+            "conditioning": self.data.conditioning.as_json(),
             "images": self.images,
             "loss": self.loss,
             "schedule": self.sampler.state_dict(),

@@ -2,17 +2,17 @@
 
 import torch
 
-from curriculum_ray.data import DataSpec, digits_split, load_data
+from curriculum_ray.data import Conditioning, DataSpec, digits_split, load_data
 
 
 def test_digits_are_all_there_and_fill_the_range() -> None:
     data = load_data(DataSpec())
-    assert data.images.shape == (1797, 1, 8, 8)
-    assert data.images.min() == -1
-    assert data.images.max() == 1
-    assert data.num_classes == 10
-    assert data.labels is not None
-    assert data.labels.bincount().sum() == 1797
+    assert data.items.shape == (1797, 1, 8, 8)
+    assert data.items.min() == -1
+    assert data.items.max() == 1
+    assert data.conditioning == Conditioning("class", 10)
+    assert data.condition is not None
+    assert data.condition.bincount().sum() == 1797
 
 
 def test_the_digits_never_change() -> None:
@@ -22,7 +22,7 @@ def test_the_digits_never_change() -> None:
 
 def test_the_split_is_stratified_disjoint_and_complete() -> None:
     train, held_out = digits_split()
-    labels = load_data(DataSpec()).labels
+    labels = load_data(DataSpec()).condition
     assert labels is not None
     assert torch.equal(torch.cat([train, held_out]).sort().values, torch.arange(1797))
     share = labels[held_out].bincount() / labels.bincount()

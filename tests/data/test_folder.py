@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import DataSpec, ImageData, load_data
+from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec, load_data
 
 
 def write(
@@ -17,7 +17,7 @@ def write(
     Image.new(mode, size, color).save(path)
 
 
-def load(folder: Path, size: int | None = 8, channels: int | None = None) -> ImageData:
+def load(folder: Path, size: int | None = 8, channels: int | None = None) -> Dataset:
     return load_data(DataSpec(name=str(folder), image_size=size, channels=channels))
 
 
@@ -26,9 +26,9 @@ def test_images_come_in_sorted_order_and_in_range(tmp_path: Path) -> None:
     write(tmp_path / "a.JPG", (0, 0, 0))
     write(tmp_path / "c.png", (255, 255, 255))
     data = load(tmp_path)
-    assert data.images.shape == (3, 3, 8, 8)
-    assert data.images.mean((2, 3)).round().tolist() == [[-1, -1, -1], [1, -1, -1], [1, 1, 1]]
-    assert data.num_classes is None
+    assert data.items.shape == (3, 3, 8, 8)
+    assert data.items.mean((2, 3)).round().tolist() == [[-1, -1, -1], [1, -1, -1], [1, 1, 1]]
+    assert data.conditioning == NO_CONDITIONING
     assert data.name == tmp_path.name
 
 
@@ -37,20 +37,20 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
         write(tmp_path / name)
     data = load(tmp_path)
     assert data.class_names == ("cat", "dog")
-    assert data.labels is not None
-    assert data.labels.tolist() == [0, 0, 1]
+    assert data.condition is not None
+    assert data.condition.tolist() == [0, 0, 1]
 
 
 def test_one_sub_folder_is_no_class(tmp_path: Path) -> None:
     write(tmp_path / "train/1.png")
-    assert load(tmp_path).labels is None
+    assert load(tmp_path).condition is None
 
 
 def test_the_centre_is_cropped(tmp_path: Path) -> None:
     image = Image.new("L", (30, 10), 0)
     image.paste(255, (10, 0, 20, 10))
     image.save(tmp_path / "wide.png")
-    assert (load(tmp_path, size=10).images == 1).all()
+    assert (load(tmp_path, size=10).items == 1).all()
 
 
 def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     image.save(tmp_path / "a.png", exif=exif)
-    assert (load(tmp_path).images[0, 0, 4:] == 1).all()
+    assert (load(tmp_path).items[0, 0, 4:] == 1).all()
 
 
 def test_grey_files_give_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
@@ -131,5 +131,5 @@ def test_transparency_and_palettes_are_read_as_colour(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9), (255, 0, 0)).convert("P", palette=Image.Palette.ADAPTIVE).save(
         tmp_path / "b.png"
     )
-    images = load(tmp_path).images
+    images = load(tmp_path).items
     torch.testing.assert_close(images[0], images[1])

@@ -29,7 +29,7 @@ def process(prediction: Prediction = "epsilon", betas: Literal["linear", "cosine
 def best_model(ddpm: DDPM) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """The predictor with the least squared error for pixels drawn from N(MEAN, STD²)."""
 
-    def predict(x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+    def predict(x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         alpha = ddpm.alpha[noise_cond.long()].view(-1, 1, 1, 1)
         sigma = ddpm.sigma[noise_cond.long()].view(-1, 1, 1, 1)
         x0 = MEAN + alpha * STD**2 / (alpha**2 * STD**2 + sigma**2) * (x - alpha * MEAN)
@@ -106,15 +106,15 @@ def test_the_target_stands_for_the_image(prediction: Prediction) -> None:
 def test_the_network_is_told_the_timestep() -> None:
     seen = []
 
-    def model(x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
-        seen.append((noise_cond, labels))
+    def model(x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        seen.append((noise_cond, condition))
         return x
 
-    labels = torch.tensor([1, 2])
-    process().losses(model, normal(2), torch.tensor([0, 999]), normal(2), labels)
+    condition = torch.tensor([1, 2])
+    process().losses(model, normal(2), torch.tensor([0, 999]), normal(2), condition)
     assert seen[0][0].dtype == torch.float32
     assert seen[0][0].tolist() == [0.0, 999.0]
-    assert torch.equal(seen[0][1], labels)
+    assert torch.equal(seen[0][1], condition)
 
 
 def test_losses_are_per_sample_and_only_the_weighted_ones_have_a_gradient() -> None:
@@ -162,17 +162,17 @@ def test_samples_stay_within_the_range_of_images() -> None:
 def test_guidance_extrapolates_from_the_unlabelled_prediction() -> None:
     ddpm = process("x0")
 
-    def model(x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
-        return torch.full_like(x, 0.1 if labels is None else 0.3)
+    def model(x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        return torch.full_like(x, 0.1 if condition is None else 0.3)
 
-    labels = torch.zeros(2, dtype=torch.long)
+    condition = torch.zeros(2, dtype=torch.long)
     for guidance, expected in ((0.0, 0.1), (1.0, 0.3), (2.0, 0.5)):
-        samples = ddpm.generate(model, normal(2), steps=1, labels=labels, guidance=guidance)
+        samples = ddpm.generate(model, normal(2), steps=1, condition=condition, guidance=guidance)
         torch.testing.assert_close(samples, torch.full_like(samples, expected))
 
 
-def test_guidance_without_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"guidance needs labels, but got none with guidance 2"):
+def test_guidance_without_a_condition_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"guidance needs a condition, but got none with guidance 2"):
         process().generate(lambda x, c, y: x, normal(1), steps=1, guidance=2.0)
 
 

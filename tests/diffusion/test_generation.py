@@ -69,7 +69,7 @@ class ExactModel:
         self.process = process
         self.mixture = mixture
 
-    def __call__(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         level = {
             "timestep": noise_cond.long(),
             "sigma": (noise_cond / 250).exp(),

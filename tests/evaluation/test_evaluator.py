@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import DataSpec, ImageData, load_data, to_uint8
+from curriculum_ray.data import Conditioning, Dataset, DataSpec, load_data, to_uint8
 from curriculum_ray.diffusion import DDPMSpec, FlowSpec, Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, evaluator, fidelity, prepare
 
@@ -17,26 +17,26 @@ COUNT = 400
 
 
 @pytest.fixture(scope="module")
-def digits() -> ImageData:
+def digits() -> Dataset:
     data = load_data(DataSpec())
-    assert data.labels is not None
-    return ImageData("some digits", data.images[:COUNT], data.labels[:COUNT], data.class_names)
+    assert data.condition is not None
+    return Dataset("some digits", data.items[:COUNT], data.condition[:COUNT], data.class_names)
 
 
 @pytest.fixture(scope="module")
-def protocol(digits: ImageData) -> Evaluator:
+def protocol(digits: Dataset) -> Evaluator:
     return prepare(EvaluationSpec(num_samples=COUNT, steps=2), digits)
 
 
-def corrupted(digits: ImageData, strength: float) -> Tensor:
-    noise = torch.randn(digits.images.shape, generator=torch.Generator().manual_seed(0))
-    return to_uint8(digits.images + strength * noise)
+def corrupted(digits: Dataset, strength: float) -> Tensor:
+    noise = torch.randn(digits.items.shape, generator=torch.Generator().manual_seed(0))
+    return to_uint8(digits.items + strength * noise)
 
 
 class Flat(nn.Module):
     """A network that sees no noise anywhere."""
 
-    def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         return torch.zeros_like(x)
 
 
@@ -45,14 +45,14 @@ def process() -> Process:
     return build_process(DDPMSpec(num_timesteps=10))
 
 
-def test_a_set_is_at_no_distance_from_itself(protocol: Evaluator, digits: ImageData) -> None:
-    metrics = protocol.score(to_uint8(digits.images))
+def test_a_set_is_at_no_distance_from_itself(protocol: Evaluator, digits: Dataset) -> None:
+    metrics = protocol.score(to_uint8(digits.items))
     assert metrics["fid"] == pytest.approx(0, abs=1e-2)
     assert metrics["kid"] <= 0  # unbiased, so that equal sets come out below what independent ones do
     assert metrics["precision"] == metrics["recall"] == 1
 
 
-def test_scores_get_worse_with_corruption(protocol: Evaluator, digits: ImageData) -> None:
+def test_scores_get_worse_with_corruption(protocol: Evaluator, digits: Dataset) -> None:
     scores = [protocol.score(corrupted(digits, strength)) for strength in (0.1, 0.3, 0.6, 1.0)]
     for name, sign in (("fid", 1), ("kid", 1), ("precision", -1)):
         values = [sign * metrics[name] for metrics in scores]
@@ -60,16 +60,16 @@ def test_scores_get_worse_with_corruption(protocol: Evaluator, digits: ImageData
         assert values[0] < values[-1]
 
 
-def test_missing_modes_cost_recall_and_not_precision(protocol: Evaluator, digits: ImageData) -> None:
-    assert digits.labels is not None
-    ones = to_uint8(digits.images)[digits.labels == 1]
+def test_missing_modes_cost_recall_and_not_precision(protocol: Evaluator, digits: Dataset) -> None:
+    assert digits.condition is not None
+    ones = to_uint8(digits.items)[digits.condition == 1]
     samples = ones.repeat(COUNT // len(ones) + 1, 1, 1, 1)[:COUNT]
     metrics = protocol.score(samples)
     assert metrics["precision"] == 1
     assert metrics["recall"] < 0.2
 
 
-def test_scores_do_not_depend_on_the_order_of_samples(protocol: Evaluator, digits: ImageData) -> None:
+def test_scores_do_not_depend_on_the_order_of_samples(protocol: Evaluator, digits: Dataset) -> None:
     samples = corrupted(digits, 0.5)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
     assert protocol.score(samples[order]) == pytest.approx(protocol.score(samples), rel=1e-3)
@@ -78,15 +78,15 @@ def test_scores_do_not_depend_on_the_order_of_samples(protocol: Evaluator, digit
 def test_halves_of_the_digits_are_as_near_as_documented() -> None:
     data = load_data(DataSpec())
     order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
-    half = prepare(EvaluationSpec(num_samples=898), ImageData("half", data.images[order[:898]]))
-    metrics = half.score(to_uint8(data.images[order[898:1796]]))
+    half = prepare(EvaluationSpec(num_samples=898), Dataset("half", data.items[order[:898]]))
+    metrics = half.score(to_uint8(data.items[order[898:1796]]))
     assert 1 < metrics["fid"] < 6
     assert -3 < metrics["kid"] < 3
     assert min(metrics["precision"], metrics["recall"]) > 0.8
 
 
 def test_torch_fidelity_calculates_and_the_reference_is_extracted_once(
-    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch_fidelity
 
@@ -107,16 +107,16 @@ def test_torch_fidelity_calculates_and_the_reference_is_extracted_once(
     assert calls[0]["cache"] is False
 
 
-def test_another_reference_is_not_mistaken_for_the_last(protocol: Evaluator, digits: ImageData) -> None:
-    samples = to_uint8(digits.images)
-    noisy = ImageData("noisy", digits.images + 0.5 * torch.randn_like(digits.images))
+def test_another_reference_is_not_mistaken_for_the_last(protocol: Evaluator, digits: Dataset) -> None:
+    samples = to_uint8(digits.items)
+    noisy = Dataset("noisy", digits.items + 0.5 * torch.randn_like(digits.items))
     assert prepare(EvaluationSpec(num_samples=COUNT), noisy).score(samples)["fid"] > 1
     assert protocol.score(samples)["fid"] < 0.1
 
 
-def test_scoring_leaves_the_global_random_state(protocol: Evaluator, digits: ImageData) -> None:
+def test_scoring_leaves_the_global_random_state(protocol: Evaluator, digits: Dataset) -> None:
     before = torch.get_rng_state()
-    protocol.score(to_uint8(digits.images))
+    protocol.score(to_uint8(digits.items))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -147,21 +147,21 @@ def test_evaluate_scores_what_it_generates(protocol: Evaluator, process: Process
 
 
 def test_a_conditional_model_is_given_the_classes_of_the_reference(
-    protocol: Evaluator, digits: ImageData, process: Process
+    protocol: Evaluator, digits: Dataset, process: Process
 ) -> None:
     seen = []
 
     class Conditional(Flat):
-        def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
-            assert labels is not None
-            seen.append(labels)
+        def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+            assert condition is not None
+            seen.append(condition)
             return super().forward(x, noise_cond)
 
-    protocol.generate(process, Conditional(), num_classes=10)
-    assert digits.labels is not None
-    assert torch.equal(torch.cat(seen).bincount(), digits.labels.bincount() * protocol.spec.steps)
-    with pytest.raises(ConfigError, match="a model of 4 classes"):
-        protocol.generate(process, Conditional(), num_classes=4)
+    protocol.generate(process, Conditional(), Conditioning("class", 10))
+    assert digits.condition is not None
+    assert torch.equal(torch.cat(seen).bincount(), digits.condition.bincount() * protocol.spec.steps)
+    with pytest.raises(ConfigError, match="a model that is told 4 classes"):
+        protocol.generate(process, Conditional(), Conditioning("class", 4))
 
 
 @pytest.mark.parametrize(
@@ -175,16 +175,16 @@ def test_a_conditional_model_is_given_the_classes_of_the_reference(
     ],
 )
 def test_fingerprint_changes_with_the_protocol(
-    protocol: Evaluator, digits: ImageData, change: dict[str, Any]
+    protocol: Evaluator, digits: Dataset, change: dict[str, Any]
 ) -> None:
     spec = protocol.spec.model_copy(update=change)
     assert prepare(spec, digits).fingerprint != protocol.fingerprint
 
 
 def test_fingerprint_changes_with_reference_weights_and_version(
-    protocol: Evaluator, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+    protocol: Evaluator, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = ImageData(digits.name, digits.images.flip(0), digits.labels, digits.class_names)
+    other = Dataset(digits.name, digits.items.flip(0), digits.condition, digits.class_names)
     assert prepare(protocol.spec, other).fingerprint != protocol.fingerprint
     with monkeypatch.context() as patch:
         patch.setattr(evaluator, "version", lambda _: "0.0.0")
@@ -194,13 +194,13 @@ def test_fingerprint_changes_with_reference_weights_and_version(
     assert prepare(protocol.spec, digits).fingerprint != protocol.fingerprint
 
 
-def test_fingerprint_ignores_what_does_not_change_the_numbers(protocol: Evaluator, digits: ImageData) -> None:
-    named = ImageData("another name", digits.images)
+def test_fingerprint_ignores_what_does_not_change_the_numbers(protocol: Evaluator, digits: Dataset) -> None:
+    named = Dataset("another name", digits.items)
     spec = protocol.spec.model_copy(update={"batch_size": 7, "extractor": "digits-cnn"})
     assert prepare(spec, named).fingerprint == protocol.fingerprint
 
 
-def test_ancestral_sampling_depends_on_the_batch_size(digits: ImageData) -> None:
+def test_ancestral_sampling_depends_on_the_batch_size(digits: Dataset) -> None:
     prints = {
         prepare(EvaluationSpec(sampler="ancestral", batch_size=size), digits).fingerprint for size in (10, 20)
     }
@@ -209,20 +209,20 @@ def test_ancestral_sampling_depends_on_the_batch_size(digits: ImageData) -> None
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 16, 16), (1, 8, 16)])
 def test_the_digits_extractor_refuses_other_images(shape: tuple[int, ...]) -> None:
-    data = ImageData("others", torch.zeros(20, *shape))
+    data = Dataset("others", torch.zeros(20, *shape))
     with pytest.raises(ConfigError, match=r"digits-cnn takes 1x8x8 images, but those of others are"):
         prepare(EvaluationSpec(extractor="digits-cnn"), data)
 
 
-def test_too_few_images_are_refused(digits: ImageData) -> None:
-    few = ImageData("few", digits.images[:15])
+def test_too_few_images_are_refused(digits: Dataset) -> None:
+    few = Dataset("few", digits.items[:15])
     with pytest.raises(ConfigError, match="at least 16 real and 16 generated images, but few has 15"):
         prepare(EvaluationSpec(), few)
     with pytest.raises(ConfigError, match="num_samples is 15"):
         prepare(EvaluationSpec(num_samples=15), digits)
 
 
-def test_a_sampler_that_the_process_does_not_have_is_refused(digits: ImageData, process: Process) -> None:
+def test_a_sampler_that_the_process_does_not_have_is_refused(digits: Dataset, process: Process) -> None:
     with pytest.raises(ConfigError, match="steps must be at most 10, the number of timesteps, but got 11"):
         prepare(EvaluationSpec(steps=11), digits, process)
     flow = build_process(FlowSpec())
@@ -230,7 +230,7 @@ def test_a_sampler_that_the_process_does_not_have_is_refused(digits: ImageData, 
         prepare(EvaluationSpec(sampler="ddim"), digits, flow)
 
 
-def test_the_protocol_names_the_sampler_that_auto_stands_for(digits: ImageData, process: Process) -> None:
+def test_the_protocol_names_the_sampler_that_auto_stands_for(digits: Dataset, process: Process) -> None:
     auto, named = EvaluationSpec(steps=5), EvaluationSpec(steps=5, sampler="ddim")
     assert prepare(auto, digits, build_process(FlowSpec())).protocol["sampler"] == "heun"
     assert prepare(auto, digits, process).fingerprint == prepare(named, digits, process).fingerprint

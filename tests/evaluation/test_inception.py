@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import ImageData, to_uint8
+from curriculum_ray.data import Dataset, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, inception, prepare
 from curriculum_ray.evaluation.evaluator import _inception
 
 
-def colour(count: int = 16, channels: int = 3) -> ImageData:
+def colour(count: int = 16, channels: int = 3) -> Dataset:
     generator = torch.Generator().manual_seed(0)
-    return ImageData("colour", torch.rand(count, channels, 12, 12, generator=generator) * 2 - 1)
+    return Dataset("colour", torch.rand(count, channels, 12, 12, generator=generator) * 2 - 1)
 
 
 def spec_of(path: Path, sha256: str | None = None, **more: Any) -> EvaluationSpec:
@@ -139,19 +139,19 @@ def test_local_weights_become_the_network_of_torch_fidelity(local: tuple[Evaluat
     protocol = prepare(spec, colour())
     assert torch.equal(torch.get_rng_state(), before)
     assert protocol.protocol["weights"] == spec.sha256
-    images = to_uint8(colour(count=2).images)
+    images = to_uint8(colour(count=2).items)
     assert torch.equal(protocol.network(images), network(images)[0])
 
 
 def test_grey_images_are_seen_as_colour(local: tuple[EvaluationSpec, nn.Module]) -> None:
     spec, network = local
     protocol = prepare(spec, colour(channels=1))
-    images = to_uint8(colour(count=2, channels=1).images)
+    images = to_uint8(colour(count=2, channels=1).items)
     assert torch.equal(protocol.network(images), network(images.repeat(1, 3, 1, 1))[0])
 
 
 @pytest.mark.slow
 def test_colour_images_are_scored(local: tuple[EvaluationSpec, nn.Module]) -> None:
-    metrics = prepare(local[0], colour()).score(to_uint8(colour().images))
+    metrics = prepare(local[0], colour()).score(to_uint8(colour().items))
     assert metrics["precision"] == metrics["recall"] == 1
     assert metrics["fid"] == pytest.approx(0, abs=1e-3)

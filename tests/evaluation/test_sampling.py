@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec
-from curriculum_ray.evaluation.sampling import draw_labels, draw_samples, evaluating
+from curriculum_ray.evaluation.sampling import draw_condition, draw_samples, evaluating
 
 SHAPE = (1, 5, 3)
 
@@ -20,11 +20,11 @@ class Denoiser(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout(0.9))
         nn.init.constant_(self.layers[0].weight, 0.5)
-        self.labels: list[Tensor | None] = []
+        self.conditions: list[Tensor | None] = []
         self.training_seen: set[bool] = set()
 
-    def forward(self, x: Tensor, noise_cond: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.labels.append(labels)
+    def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        self.conditions.append(condition)
         self.training_seen.add(self.layers[1].training)
         assert not torch.is_grad_enabled()
         return self.layers(x)
@@ -102,16 +102,16 @@ def test_a_diverged_model_is_named_as_such(process: Process) -> None:
 def test_labels_reach_the_model_batch_by_batch(process: Process) -> None:
     model = Denoiser()
     spec = EvaluationSpec(num_samples=5, steps=1, batch_size=3)
-    draw_samples(spec, process, model, SHAPE, labels=torch.arange(5))
-    assert [labels.tolist() for labels in model.labels if labels is not None] == [[0, 1, 2], [3, 4]]
+    draw_samples(spec, process, model, SHAPE, condition=torch.arange(5))
+    assert [told.tolist() for told in model.conditions if told is not None] == [[0, 1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("count", [8, 16, 100])
 def test_labels_keep_the_proportions_of_the_reference(count: int) -> None:
     reference = torch.tensor([2, 0, 1, 0, 0, 0, 1, 0])
-    labels = draw_labels(reference, count, seed=0)
+    labels = draw_condition(reference, count, seed=0)
     expected = torch.tensor([5, 2, 1]) / 8 * count
     assert len(labels) == count
     assert (labels.bincount(minlength=3) - expected).abs().max() <= 1
     assert not torch.equal(labels, labels.sort().values)
-    assert torch.equal(labels, draw_labels(reference, count, seed=0))
+    assert torch.equal(labels, draw_condition(reference, count, seed=0))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models import UNet, UNetSpec, build_model
 from curriculum_ray.models.embedding import NoiseEmbedding
 from curriculum_ray.models.unet import default_multiples
@@ -14,7 +15,8 @@ from curriculum_ray.models.unet import default_multiples
 
 def make(shape: tuple[int, int, int] = (1, 8, 8), classes: int | None = None, **settings: Any) -> UNet:
     torch.manual_seed(0)
-    model = build_model(UNetSpec(**{"base_channels": 8, **settings}), shape, classes)
+    told = NO_CONDITIONING if classes is None else Conditioning("class", classes)
+    model = build_model(UNetSpec(**{"base_channels": 8, **settings}), shape, told)
     assert isinstance(model, UNet)
     return model
 
@@ -39,7 +41,7 @@ def test_the_output_is_zero_at_the_start() -> None:
 
 
 def test_the_default_for_digits_is_small() -> None:
-    model = build_model(UNetSpec(), (1, 8, 8), 10)
+    model = build_model(UNetSpec(), (1, 8, 8), Conditioning("class", 10))
     assert sum(p.numel() for p in model.parameters()) < 100_000
 
 
@@ -104,13 +106,13 @@ def test_labels_are_hidden_in_training_only() -> None:
 
 
 def test_the_class_is_used_where_there_is_one_unless_told_otherwise() -> None:
-    assert make(classes=10).num_classes == 10
-    assert make(classes=None).num_classes is None
-    assert make(classes=10, conditional=False).num_classes is None
+    assert make(classes=10).conditioning == Conditioning("class", 10)
+    assert make(classes=None).conditioning == NO_CONDITIONING
+    assert make(classes=10, conditional=False).conditioning == NO_CONDITIONING
 
 
 def test_labels_for_a_network_without_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="without classes, but got labels"):
+    with pytest.raises(ValueError, match="told nothing, but got a condition"):
         make()(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import ImageData
+from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import DDPMSpec
 from curriculum_ray.models import ModelSpec
 from curriculum_ray.training.difficulty import (
@@ -141,12 +141,12 @@ def tiny(**changes: object) -> ProbeSpec:
 
 
 @pytest.fixture(scope="module")
-def blobs() -> ImageData:
+def blobs() -> Dataset:
     generator = torch.Generator().manual_seed(0)
-    return ImageData(name="blobs", images=torch.rand(16, 1, 4, 4, generator=generator) * 2 - 1)
+    return Dataset(name="blobs", items=torch.rand(16, 1, 4, 4, generator=generator) * 2 - 1)
 
 
-def test_a_probe_repeats_itself_and_measuring_gradients_does_not_disturb_it(blobs: ImageData) -> None:
+def test_a_probe_repeats_itself_and_measuring_gradients_does_not_disturb_it(blobs: Dataset) -> None:
     plain = train_probe(tiny(), blobs, seed=3)
     watched = train_probe(tiny(), blobs, seed=3, gradients=True)
     assert torch.equal(plain.losses, watched.losses)
@@ -157,7 +157,7 @@ def test_a_probe_repeats_itself_and_measuring_gradients_does_not_disturb_it(blob
     assert not torch.equal(plain.losses, train_probe(tiny(), blobs, seed=4).losses)
 
 
-def test_all_probes_of_a_seed_start_from_one_model_and_read_the_same_images(blobs: ImageData) -> None:
+def test_all_probes_of_a_seed_start_from_one_model_and_read_the_same_images(blobs: Dataset) -> None:
     shared = train_probe(tiny(), blobs, seed=1)
     for interval in range(4):
         alone = train_probe(tiny(), blobs, seed=1, interval=interval)
@@ -166,7 +166,7 @@ def test_all_probes_of_a_seed_start_from_one_model_and_read_the_same_images(blob
         assert not torch.equal(alone.losses[-1, 0], shared.losses[-1, interval])
 
 
-def test_a_probe_learns(blobs: ImageData) -> None:
+def test_a_probe_learns(blobs: Dataset) -> None:
     run = train_probe(tiny(steps=200, batch_size=32, watched=32), blobs, seed=0)
     assert float(run.losses[-1].mean()) < 0.8 * float(run.losses[0].mean())
 
@@ -177,7 +177,7 @@ def test_more_intervals_than_timesteps_are_refused() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line() -> None:
-    broken = ImageData(name="broken", images=torch.full((4, 1, 4, 4), torch.nan))
+    broken = Dataset(name="broken", items=torch.full((4, 1, 4, 4), torch.nan))
     with pytest.raises(ConfigError, match="the loss is not finite after 1 steps"):
         train_probe(tiny(), broken, seed=0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import ImageData, load_data
+from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer
@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def data() -> ImageData:
+def data() -> Dataset:
     return load_data(TrainConfig().data)
 
 
@@ -57,7 +57,7 @@ def _curve(log: list[Progress]) -> list[tuple[int, float, int]]:
 
 @pytest.mark.parametrize("kind", ["none", "edm2_uncertainty"])
 def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
-    tmp_path: Path, data: ImageData, kind: str
+    tmp_path: Path, data: Dataset, kind: str
 ) -> None:
     config = _config(weighting={"kind": kind})
     whole = Trainer(config, data)
@@ -78,7 +78,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
         assert whole.loss == resumed.loss
 
 
-def test_a_finished_run_resumes_with_its_last_loss(data: ImageData) -> None:
+def test_a_finished_run_resumes_with_its_last_loss(data: Dataset) -> None:
     whole = Trainer(_config(), data)
     _train(whole)
     resumed = Trainer(_config(), data)
@@ -87,13 +87,13 @@ def test_a_finished_run_resumes_with_its_last_loss(data: ImageData) -> None:
     assert resumed.loss == whole.loss is not None
 
 
-def test_equal_settings_give_equal_runs_and_another_seed_another(data: ImageData) -> None:
+def test_equal_settings_give_equal_runs_and_another_seed_another(data: Dataset) -> None:
     first, second, other = (_curve(_train(Trainer(_config(seed=seed), data))) for seed in (0, 0, 1))
     assert first == second
     assert first != other
 
 
-def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: ImageData) -> None:
+def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: Dataset) -> None:
     """Paired arms differ in the noise levels that their schedules choose, and in nothing else."""
     schedules = [SMALL["schedule"], {**SMALL["schedule"], "order": {"direction": "hard_to_easy"}}]
     seen = []
@@ -113,7 +113,7 @@ def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: Imag
     assert not torch.equal(levels_a, levels_b)
 
 
-def test_every_image_seen_is_counted_in_the_histogram(data: ImageData) -> None:
+def test_every_image_seen_is_counted_in_the_histogram(data: Dataset) -> None:
     trainer = Trainer(_config(), data)
     _train(trainer)
     counts = torch.tensor(trainer.histogram.as_json()["counts"])
@@ -122,7 +122,7 @@ def test_every_image_seen_is_counted_in_the_histogram(data: ImageData) -> None:
     assert easy_first[: 60 // 2].sum() == 0, "easy_to_hard begins with noisy levels alone"
 
 
-def test_the_budget_is_rounded_up_to_whole_steps(data: ImageData) -> None:
+def test_the_budget_is_rounded_up_to_whole_steps(data: Dataset) -> None:
     config = _config(images=33)
     assert config.total_images == 48
     trainer = Trainer(config, data)
@@ -130,7 +130,7 @@ def test_the_budget_is_rounded_up_to_whole_steps(data: ImageData) -> None:
     assert trainer.images == 48
 
 
-def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: ImageData) -> None:
+def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None:
     trainer = Trainer(_config(), data)
     seen: list[int] = []
 
@@ -143,7 +143,7 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: ImageData) -> No
     assert trainer.images == 64
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_image_count(data: ImageData) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_image_count(data: Dataset) -> None:
     trainer = Trainer(_config(), data)
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
@@ -151,13 +151,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_image_count(data:
         trainer.run()
 
 
-def test_other_settings_are_refused_on_resume(data: ImageData) -> None:
+def test_other_settings_are_refused_on_resume(data: Dataset) -> None:
     checkpoint = Trainer(_config(), data).checkpoint()
     with pytest.raises(ConfigError, match="other settings \\(seed\\)"):
         Trainer(_config(seed=3), data).restore(checkpoint)
 
 
-def test_training_lowers_the_loss(data: ImageData) -> None:
+def test_training_lowers_the_loss(data: Dataset) -> None:
     uniform = _train(
         Trainer(_config(schedule={"version": 1, "order": {"direction": "none"}}, images=16 * 60), data)
     )

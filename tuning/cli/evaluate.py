@@ -49,7 +49,7 @@ def evaluate(
     trained = load_trained(checkpoint, ema=spec.ema)
     reference = trained.config.data.model_copy(update={} if data is None else {"name": data})
     evaluator = prepare(spec, load_data(reference), trained.process)
-    metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.num_classes)
+    metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.conditioning)
     if as_json:
         result = {"images": trained.images, "metrics": metrics, "fingerprint": evaluator.fingerprint}
         click.echo(json.dumps({**result, "protocol": evaluator.protocol}))

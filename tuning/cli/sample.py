@@ -55,8 +55,9 @@ def sample(
     )
     trained = load_trained(checkpoint, ema=spec.ema)
     folder = writable_folder(output)
-    labels = None if trained.num_classes is None else torch.arange(spec.num_samples) % trained.num_classes
-    samples = draw_samples(spec, trained.process, trained.model, trained.shape, labels)
+    told = trained.conditioning
+    condition = torch.arange(spec.num_samples) % told.size if told else None
+    samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition)
     path = folder / "samples.png"
     save_grid(samples, path)
     if as_json:

@@ -23,7 +23,7 @@ from curriculum_ray.curriculum.difficulty import (
     relative_entropy_curve,
     snr_curve,
 )
-from curriculum_ray.data import ImageData, load_data
+from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
@@ -84,7 +84,7 @@ def measure(
 
 def _closed_forms(
     config: DifficultyConfig,
-    data: ImageData,
+    data: Dataset,
     process: Process,
     keep: Callable[[str, DifficultyCurve], None],
     report: Callable[[str], None],
@@ -98,7 +98,7 @@ def _closed_forms(
     if "relative_entropy" in wanted:
         start = time.perf_counter()
         measured = relative_entropy(
-            Mixture.of(data.images), signal, noise_std, num_samples=config.samples, seed=config.seed
+            Mixture.of(data.items), signal, noise_std, num_samples=config.samples, seed=config.seed
         )
         keep(
             "relative_entropy",
@@ -109,7 +109,7 @@ def _closed_forms(
             f"each: {time.perf_counter() - start:.1f} s"
         )
     if "gaussian" in wanted:
-        moments = principal_moments(data.images)
+        moments = principal_moments(data.items)
         keep("gaussian", gaussian_curve(gaussian_relative_entropy(*moments, signal, noise_std), **about))
     if "snr" in wanted:
         keep("snr", snr_curve(signal, noise_std, **about))

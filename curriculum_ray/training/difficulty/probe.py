@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.curriculum.base import EDM, BaseSpec, Uniform, level_of
-from curriculum_ray.data import DataSpec, ImageData
+from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
 from curriculum_ray.models import ModelSpec, build_model
 from curriculum_ray.training.config import OptimizerSpec
@@ -106,7 +106,7 @@ def evaluation_steps(total: int) -> list[int]:
 
 def train_probe(
     spec: ProbeSpec,
-    data: ImageData,
+    data: Dataset,
     seed: int,
     interval: int | None = None,
     *,
@@ -121,7 +121,9 @@ def train_probe(
     """
     torch.manual_seed(mix(seed, _MODEL))
     process = build_process(spec.process)
-    model = build_model(spec.model, data.shape, data.num_classes if spec.model.conditional else None)
+    model = build_model(
+        spec.model, data.shape, data.conditioning if spec.model.conditional else NO_CONDITIONING
+    )
     batches = _Batches(spec, data, process.to(device), model.to(device))
     watched_intervals = range(spec.intervals) if interval is None else [interval]
     torch.manual_seed(mix(seed, _WATCHED))
@@ -161,23 +163,23 @@ def train_probe(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images (B,C,H,W), native levels (B,), noise (B,C,H,W) and labels (B,) or None."""
+    """Images (B,C,H,W), native levels (B,), noise (B,C,H,W) and condition or None."""
 
     x0: Tensor
     levels: Tensor
     noise: Tensor
-    labels: Tensor | None
+    condition: Tensor | None
 
 
 class _Batches:
     """Draws batches of an interval of u from the default generator, and reads their losses."""
 
-    def __init__(self, spec: ProbeSpec, data: ImageData, process: Process, model: nn.Module) -> None:
+    def __init__(self, spec: ProbeSpec, data: Dataset, process: Process, model: nn.Module) -> None:
         self.spec, self.process, self.model = spec, process, model
         device = next(model.parameters()).device
-        self.images = data.images.to(device)
-        conditional = spec.model.conditional and data.labels is not None
-        self.labels = data.labels.to(device) if conditional and data.labels is not None else None
+        self.images = data.items.to(device)
+        conditional = spec.model.conditional and data.condition is not None
+        self.condition = data.condition.to(device) if conditional and data.condition is not None else None
 
     def draw(self, interval: int | None, size: int) -> _Batch:
         """`size` random images at levels stratified over the interval, or over all u for None."""
@@ -189,19 +191,19 @@ class _Batches:
         device = self.images.device
         levels = level_of(self.spec.distribution, u, self.process.levels).to(device)
         levels = levels.float() if levels.is_floating_point() else levels
-        labels = None if self.labels is None else self.labels[indices.to(device)]
-        return _Batch(self.images[indices.to(device)], levels, noise.to(device), labels)
+        condition = None if self.condition is None else self.condition[indices.to(device)]
+        return _Batch(self.images[indices.to(device)], levels, noise.to(device), condition)
 
     def loss(self, batch: _Batch) -> Tensor:
         """The mean loss of a batch, to be differentiated."""
-        return self.process.losses(self.model, batch.x0, batch.levels, batch.noise, batch.labels)[0].mean()
+        return self.process.losses(self.model, batch.x0, batch.levels, batch.noise, batch.condition)[0].mean()
 
     @torch.no_grad()
     def read(self, watched: list[_Batch]) -> Tensor:
         """The mean squared error of each watched batch, float64 on the CPU, shape (len(watched),)."""
         self.model.eval()
         losses = [
-            self.process.losses(self.model, batch.x0, batch.levels, batch.noise, batch.labels)[1].mean()
+            self.process.losses(self.model, batch.x0, batch.levels, batch.noise, batch.condition)[1].mean()
             for batch in watched
         ]
         self.model.train()

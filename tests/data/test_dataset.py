@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curriculum_ray.data import ImageData, from_uint8, to_uint8
+from curriculum_ray.data import NO_CONDITIONING, Dataset, from_uint8, to_uint8
 
 
 def test_every_byte_survives_the_way_through_float() -> None:
@@ -29,14 +29,14 @@ def test_values_outside_the_range_are_clamped() -> None:
 
 def test_the_fingerprint_follows_pixels_and_order_but_not_the_name() -> None:
     images = torch.linspace(-1, 1, 32).reshape(2, 1, 4, 4)
-    one = ImageData("a", images).fingerprint
-    assert ImageData("b", images.clone()).fingerprint == one
-    assert ImageData("a", images.flip(0)).fingerprint != one
+    one = Dataset("a", images).fingerprint
+    assert Dataset("b", images.clone()).fingerprint == one
+    assert Dataset("a", images.flip(0)).fingerprint != one
     assert len(one) == 64
 
 
 def test_without_labels_there_are_no_classes() -> None:
-    data = ImageData("a", torch.zeros(2, 3, 4, 5))
-    assert data.num_classes is None
+    data = Dataset("a", torch.zeros(2, 3, 4, 5))
+    assert data.conditioning == NO_CONDITIONING
     assert data.shape == (3, 4, 5)
     assert len(data) == 2

@@ -1,0 +1,48 @@
+"""What a network may be told beside the noisy item: nothing, its class, or its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["NO_CONDITIONING", "Conditioning"]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The kind and size of a data set's condition, the tensor that a network gets beside the noisy item.
+
+    kind: `none`; `class`: long (B,) in 0 .. size-1; `tokens`: captions as long (B, length) in 0 .. size-1, 0 is
+    padding; `embedding`: captions encoded beforehand, float (B, length, size). A condition of None, a class of -1,
+    a caption of padding alone and an embedding of zeros all mean "not told".
+    """
+
+    kind: Literal["none", "class", "tokens", "embedding"] = "none"
+    size: int = 0
+    """The number of classes, the size of the vocabulary, or the width of the embedding."""
+    length: int = 0
+    """Tokens per caption; 0 for classes."""
+
+    def __bool__(self) -> bool:
+        return self.kind != "none"
+
+    def __str__(self) -> str:
+        return {
+            "none": "no condition",
+            "class": f"{self.size} classes",
+            "tokens": f"captions of {self.length} tokens from {self.size}",
+            "embedding": f"captions as {self.length} vectors of {self.size}",
+        }[self.kind]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Conditioning:
+        """Undo `as_json`."""
+        return cls(**values)
+
+
+NO_CONDITIONING = Conditioning()
