@@ -14,7 +14,7 @@ BATCH, STEPS = 32, 60
 
 def main() -> None:
     torch.manual_seed(0)
-    images = torch.tensor(load_digits().items, dtype=torch.float32)[:, None] / 8 - 1
+    images = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
     model = UNet2DModel(
         sample_size=8,
         in_channels=1,
