@@ -17,7 +17,7 @@ from torch import nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import TimestepSampler
-from curriculum_ray.data import Conditioning, Dataset
+from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.diffusion import Objective, build_process
 from curriculum_ray.models import build_model
 from curriculum_ray.training.checkpoint import Checkpoint
@@ -25,7 +25,6 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
 from curriculum_ray.training.histogram import SampledHistogram
 from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
-from curriculum_ray.training.order import DataOrder
 from curriculum_ray.training.seeds import seed_step
 
 __all__ = ["NonFiniteLoss", "Progress", "Trainer", "World"]
@@ -61,7 +60,13 @@ class Progress:
 class Trainer:
     """A model in training. `step()` is one optimiser step; `run()` goes to the end of the budget."""
 
-    def __init__(self, config: TrainConfig, data: Dataset, world: World | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset | DataInfo,
+        world: World | None = None,
+        batches: Batches | None = None,
+    ) -> None:
         self.config, self.data, self.world = config, data, world or World()
         if config.batch_size % self.world.size:
             raise ConfigError(
@@ -96,11 +101,10 @@ class Trainer:
             window=config.window,
         )
         self.histogram = SampledHistogram(config.total_images)
-        self.order = DataOrder(len(data), config.seed)
-        self.items = data.items.to(device)
-        self.condition = (
-            data.condition.to(device) if data.condition is not None and self.conditioning else None
-        )
+        if batches is None:
+            assert isinstance(data, Dataset)
+            batches = InMemoryBatches(data, config.seed, device, bool(self.conditioning))
+        self.batches = batches
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self.loss: float | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -120,11 +124,8 @@ class Trainer:
         """Draw a batch and its noise levels, update weights, average and schedule."""
         config, world, images = self.config, self.world, self.images
         seed_step(config.seed, world.rank, images)
-        indices = self.order.indices(images, config.batch_size, world.rank, world.size)
-        indices = indices.to(world.device, non_blocking=True)
-        x0 = self.items[indices]
-        condition = None if self.condition is None else self.condition[indices]
-        levels = self.sampler.sample(len(indices), device=world.device)
+        x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
+        levels = self.sampler.sample(len(x0), device=world.device)
         losses, raw = self.objective(x0, levels, torch.randn_like(x0), condition)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
@@ -214,6 +215,7 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
             "shape": list(self.data.shape),
             "conditioning": self.data.conditioning.as_json(),
+            "vocabulary": list(self.data.vocabulary),
             "images": self.images,
             "loss": self.loss,
             "schedule": self.sampler.state_dict(),

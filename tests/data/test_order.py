@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curriculum_ray.training.order import DataOrder
+from curriculum_ray.data.order import DataOrder
 from curriculum_ray.training.seeds import mix, seed_step
 
 

@@ -1,0 +1,27 @@
+"""What is known of a data set without loading it: enough to build a network and to describe a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+
+__all__ = ["DataInfo"]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The face of a data set; the attributes mean what they mean in `Dataset`."""
+
+    name: str
+    shape: tuple[int, ...]
+    conditioning: Conditioning = NO_CONDITIONING
+    count: int = 0
+    """Items in the set."""
+    fingerprint: str = ""
+    """SHA-256 (hex) of the content, or of the shards' names and sizes where the content is streamed."""
+    class_names: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
