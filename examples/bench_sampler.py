@@ -23,7 +23,7 @@ from torch import nn
 
 from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
 from curriculum_ray.data import Conditioning
-from curriculum_ray.models import ModelSpec, build_model
+from curriculum_ray.models import UNetSpec, build_model
 
 T, WINDOW, BATCH, DIT_BATCH = 1000, 10, 128, 2
 RANKS = 2
@@ -97,7 +97,7 @@ def training_step(
 
 def digits_step(batch: int) -> Callable[..., Any]:
     """The search's default network on 8x8 digits."""
-    model = build_model(ModelSpec(), (1, 8, 8), Conditioning("class", 10))
+    model = build_model(UNetSpec(), (1, 8, 8), Conditioning("class", 10))
     return training_step(model, (batch, 1, 8, 8), lambda net, x, t, labels: net(x, t.float(), labels))
 
 

@@ -1,6 +1,24 @@
-"""Networks that predict noise, image or velocity from a noisy image."""
+"""Networks that predict noise, item or velocity from a noisy item."""
 
-from curriculum_ray.models.build import ModelSpec, build_model
+from curriculum_ray.models.build import ModelSpec, build_model, normalise_model
+from curriculum_ray.models.dit import DiT, DiTSpec
+from curriculum_ray.models.flops import training_flops
+from curriculum_ray.models.foreign import DiffusersModel, DiffusersSpec, PythonSpec
+from curriculum_ray.models.mlp import MLP, MLPSpec
 from curriculum_ray.models.unet import UNet, UNetSpec
 
-__all__ = ["ModelSpec", "UNet", "UNetSpec", "build_model"]
+__all__ = [
+    "MLP",
+    "DiT",
+    "DiTSpec",
+    "DiffusersModel",
+    "DiffusersSpec",
+    "MLPSpec",
+    "ModelSpec",
+    "PythonSpec",
+    "UNet",
+    "UNetSpec",
+    "build_model",
+    "normalise_model",
+    "training_flops",
+]

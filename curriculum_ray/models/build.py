@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import nn
+
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
-from curriculum_ray.models.unet import UNet, UNetSpec, build_unet
+from curriculum_ray.models.dit import DiTSpec, build_dit
+from curriculum_ray.models.foreign import DiffusersSpec, PythonSpec, build_diffusers, build_python
+from curriculum_ray.models.mlp import MLPSpec, build_mlp
+from curriculum_ray.models.unet import UNetSpec, build_unet
 
-__all__ = ["ModelSpec", "build_model"]
+__all__ = ["ModelSpec", "build_model", "normalise_model"]
 
-ModelSpec = UNetSpec
+ModelSpec = Annotated[
+    UNetSpec | DiTSpec | MLPSpec | DiffusersSpec | PythonSpec,
+    Field(discriminator="kind"),
+]
+
+
+def normalise_model(values: Any) -> Any:
+    """Write a network's shorthand out as the mapping that `ModelSpec` reads.
+
+    `dit-S/2`, `diffusers:UNet2DModel`, `python:package.module.Class`, `unet`, `mlp` and `dit` are short for a mapping
+    with `kind`; a mapping without `kind` is a unet. Anything else comes back as it is.
+    """
+    if isinstance(values, Mapping):
+        return {"kind": "unet", **values}
+    if not isinstance(values, str):
+        return values
+    if values.startswith("dit-"):
+        return {"kind": "dit", "size": values.removeprefix("dit-")}
+    kind, colon, name = values.partition(":")
+    if colon and kind == "diffusers":
+        return {"kind": "diffusers", "class_name": name}
+    if colon and kind == "python":
+        return {"kind": "python", "path": name}
+    return {"kind": values}
 
 
 def build_model(
     spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning = NO_CONDITIONING
-) -> UNet:
+) -> nn.Module:
     """Make the network of `spec` for items of `data_shape`, (C, H, W) for images.
 
     conditioning: what the data have to tell. The module is called as model(x (B, *data_shape), noise_cond (B,) float,
     condition or None) -> (B, *data_shape); its attribute `conditioning` says what it takes. Settings that do not
     fit the data raise `ConfigError`.
     """
-    return build_unet(spec, data_shape, conditioning)
+    match spec:
+        case UNetSpec():
+            return build_unet(spec, data_shape, conditioning)
+        case DiTSpec():
+            return build_dit(spec, data_shape, conditioning)
+        case MLPSpec():
+            return build_mlp(spec, data_shape, conditioning)
+        case DiffusersSpec():
+            return build_diffusers(spec, data_shape, conditioning)
+        case PythonSpec():
+            return build_python(spec, data_shape, conditioning)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_attention, silu
 
-from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.data import NO_CONDITIONING, Conditioning
-from curriculum_ray.models.embedding import LabelEmbedding, NoiseEmbedding
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import Conditioning
+from curriculum_ray.models.condition import (
+    ConditionalSpec,
+    CrossAttention,
+    Told,
+    condition_embedding,
+    told_of,
+)
+from curriculum_ray.models.embedding import NoiseEmbedding
 
 __all__ = ["UNet", "UNetSpec", "build_unet"]
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 # Shape suffixes: B batch, C channels, H height, W width, E embedding, K heads, N positions, D head channels.
 
 
-class UNetSpec(Spec):
+class UNetSpec(ConditionalSpec):
     """A U-Net of residual blocks, with self-attention between its two halves."""
 
     kind: Literal["unet"] = "unet"
@@ -38,21 +47,18 @@ class UNetSpec(Spec):
     attention: bool = True
     """Whether positions attend to each other at the coarsest level."""
 
-    conditional: bool | None = None
-    """Whether the network is told each image's class; by default where the data have classes."""
-
-    label_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the labels that a conditional network is not told in training, for later guidance."""
-
 
 def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> UNet:
     """The U-Net of `spec` for images of `data_shape` (C, H, W) that have `conditioning`.
 
-    A shape that cannot be halved as often as `channel_mult` asks, and `conditional` without classes, raise
+    A shape that cannot be halved as often as `channel_mult` asks, and `conditional` without classes or captions, raise
     `ConfigError`.
     """
     if len(data_shape) != 3:
-        raise ConfigError(f"model.kind unet needs images (C, H, W), but the data have the shape {data_shape}")
+        raise ConfigError(
+            f"model.kind unet needs images (C, H, W), but the data have the shape {data_shape}: "
+            f"choose model.kind {'mlp' if len(data_shape) == 1 else 'dit'}"
+        )
     channels, height, width = data_shape
     multiples = spec.channel_mult or default_multiples(min(height, width))
     step = 2 ** (len(multiples) - 1)
@@ -61,14 +67,12 @@ def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Condit
             f"model.channel_mult of {len(multiples)} levels needs image sides that {step} divides, "
             f"but the images have {height}×{width} pixels"
         )
-    if spec.conditional and conditioning.kind != "class":
-        raise ConfigError(f"model.conditional needs data with classes, but they have {conditioning}")
     return UNet(
         image_channels=channels,
         level_channels=[spec.base_channels * multiple for multiple in multiples],
         blocks=spec.blocks,
         attention=spec.attention,
-        conditioning=NO_CONDITIONING if spec.conditional is False else conditioning,
+        conditioning=told_of(spec, conditioning),
         label_dropout=spec.label_dropout,
     )
 
@@ -102,9 +106,7 @@ class UNet(nn.Module):
         self.conditioning = conditioning
         embedding = 4 * level_channels[0]
         self.noise_embedding = NoiseEmbedding(embedding)
-        self.label_embedding = (
-            LabelEmbedding(conditioning.size, embedding, label_dropout) if conditioning else None
-        )
+        self.label_embedding = condition_embedding(conditioning, embedding, label_dropout)
         self.stem = nn.Conv2d(image_channels, level_channels[0], 3, padding=1)
         channels = level_channels[0]
         self.down = nn.ModuleList()
@@ -116,6 +118,7 @@ class UNet(nn.Module):
             )
             channels = level
         self.attention = Attention(channels) if attention else nn.Identity()
+        self.reading = Reading(channels, embedding) if conditioning.length else None
         self.up = nn.ModuleList()
         for level in reversed(level_channels):
             # Each block also sees what its twin on the way down made, with as many channels as the level.
@@ -132,8 +135,10 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         """See the class."""
         emb_BE = self.noise_embedding(noise_cond)
+        told = None
         if self.label_embedding is not None:
-            emb_BE = emb_BE + self.label_embedding(condition, len(x))
+            told = self.label_embedding(condition, len(x))
+            emb_BE = emb_BE + told.vector_BE
         elif condition is not None:
             raise ValueError("this network was built to be told nothing, but got a condition")
         emb_BE = silu(emb_BE)
@@ -146,6 +151,9 @@ class UNet(nn.Module):
                 x = block(x, emb_BE)
                 seen.append(x)
         x = self.attention(x)
+        if self.reading is not None:
+            assert told is not None
+            x = self.reading(x, told)
         for height, blocks in enumerate(self.up):
             if height > 0:
                 x = interpolate(x, scale_factor=2.0, mode="nearest")
@@ -199,12 +207,28 @@ class Attention(nn.Module):
         return x + self.project(mixed_BKND.transpose(-1, -2).reshape(x.shape))
 
 
+class Reading(nn.Module):
+    """Each position of (B,C,H,W) looks at the caption's tokens (Rombach et al. 2022, §3.3), plus the input."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.attention = CrossAttention(channels, width)
+        zeroed(self.attention.project)
+
+    def forward(self, x: Tensor, told: Told) -> Tensor:
+        """See the class; it starts at zero."""
+        assert told.tokens_BSE is not None
+        assert told.visible_BS is not None
+        read = self.attention(x.flatten(2).transpose(1, 2), told.tokens_BSE, told.visible_BS)
+        return x + read.transpose(1, 2).reshape(x.shape)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Normalise in 8 groups, or 4 where 8 does not divide the channels."""
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+def zeroed(layer: Layer) -> Layer:
     """`layer` with all weights zero, so that its branch contributes nothing at the start of training."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None

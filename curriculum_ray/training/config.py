@@ -12,7 +12,7 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.weighting import NoWeighting
-from curriculum_ray.models import ModelSpec
+from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 
 __all__ = ["CheckpointSpec", "EmaSpec", "OptimizerSpec", "TrainConfig"]
 
@@ -65,7 +65,7 @@ class TrainConfig(Spec):
     """The diffusion process and what the network predicts."""
     weighting: WeightingSpec = NoWeighting()
     """The weight of each noise level in the loss."""
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = UNetSpec()
     """The network."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
     """Which noise levels are trained when."""
@@ -94,7 +94,10 @@ class TrainConfig(Spec):
             return values
         kinds = {"process": DDPMSpec().kind, "weighting": NoWeighting().kind}
         groups = {key: values[key] for key in kinds if isinstance(values.get(key), Mapping)}
-        return {**values, **{key: {"kind": kinds[key], **group} for key, group in groups.items()}}
+        groups = {key: {"kind": kinds[key], **group} for key, group in groups.items()}
+        if "model" in values:
+            groups["model"] = normalise_model(values["model"])
+        return {**values, **groups}
 
     @property
     def total_steps(self) -> int:

@@ -10,7 +10,7 @@ from curriculum_ray.diffusion import DDPMSpec
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
 from curriculum_ray.distributed.slots import ResourceSpec
-from curriculum_ray.models import ModelSpec
+from curriculum_ray.models import UNetSpec
 from curriculum_ray.training.difficulty import ProbeSpec, train_probe
 
 
@@ -18,7 +18,7 @@ from curriculum_ray.training.difficulty import ProbeSpec, train_probe
 def test_tasks_return_the_same_probes_in_order() -> None:
     spec = ProbeSpec(
         process=DDPMSpec(num_timesteps=20),
-        model=ModelSpec(base_channels=4, channel_mult=(1,), attention=False),
+        model=UNetSpec(base_channels=4, channel_mult=(1,), attention=False),
         intervals=2,
         steps=20,
         batch_size=8,

@@ -14,7 +14,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import DDPMSpec
-from curriculum_ray.models import ModelSpec
+from curriculum_ray.models import UNetSpec
 from curriculum_ray.training.difficulty import (
     GradientMoments,
     ProbeRun,
@@ -128,7 +128,7 @@ def test_a_hidden_gradient_has_infinite_noise_scale_and_no_direction() -> None:
 def tiny(**changes: object) -> ProbeSpec:
     values: dict[str, object] = {
         "process": DDPMSpec(num_timesteps=20),
-        "model": ModelSpec(base_channels=4, channel_mult=(1,), attention=False),
+        "model": UNetSpec(base_channels=4, channel_mult=(1,), attention=False),
         "intervals": 4,
         "steps": 20,
         "batch_size": 8,

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import CurriculumSchedule, DifficultyCurve
 from curriculum_ray.diffusion import DDPMSpec
-from curriculum_ray.models import ModelSpec
+from curriculum_ray.models import UNetSpec
 from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
 from tuning.cli.difficulty import difficulty
 from tuning.difficulty import DifficultyConfig, measure, write_report
@@ -79,7 +79,7 @@ def probes_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TINY = ProbeSpec(
     process=DDPMSpec(num_timesteps=12),
-    model=ModelSpec(base_channels=4, channel_mult=(1,), attention=False),
+    model=UNetSpec(base_channels=4, channel_mult=(1,), attention=False),
     intervals=3,
     steps=20,
     batch_size=4,

@@ -13,7 +13,7 @@ from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.curriculum.base import EDM, BaseSpec, Uniform, level_of
 from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
-from curriculum_ray.models import ModelSpec, build_model
+from curriculum_ray.models import ModelSpec, UNetSpec, build_model, normalise_model
 from curriculum_ray.training.config import OptimizerSpec
 from curriculum_ray.training.difficulty.gradients import GradientMoments, gradient_moments
 from curriculum_ray.training.seeds import mix
@@ -33,7 +33,7 @@ class ProbeSpec(Spec):
     """The diffusion process and what the network predicts."""
     base: BaseSpec | None = None
     """The base distribution whose u is divided into intervals; by default EDM's for sigmas, else uniform."""
-    model: ModelSpec = ModelSpec()
+    model: ModelSpec = UNetSpec()
     """The network."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """How the weights are updated."""
@@ -54,11 +54,13 @@ class ProbeSpec(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _ddpm_unless_said(cls, values: Any) -> Any:
-        process = values.get("process") if isinstance(values, dict) else None
+    def _ddpm_and_unet_unless_said(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        process = values.get("process")
         if isinstance(process, dict) and "kind" not in process:
-            return {**values, "process": {"kind": "ddpm", **process}}
-        return values
+            values = {**values, "process": {"kind": "ddpm", **process}}
+        return {**values, "model": normalise_model(values["model"])} if "model" in values else values
 
     @model_validator(mode="after")
     def _intervals_hold_timesteps(self) -> ProbeSpec:

@@ -1,0 +1,185 @@
+"""What a network is told of each item beside the noise level: its class or its caption, or nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.data import NO_CONDITIONING, Conditioning
+
+__all__ = [
+    "CaptionEmbedding",
+    "ConditionalSpec",
+    "CrossAttention",
+    "LabelEmbedding",
+    "Told",
+    "condition_embedding",
+    "told_of",
+]
+
+# Shape suffixes: B batch, T caption tokens, S tokens after a leading summary, E embedding, N positions, K heads.
+
+# Attention heads have about this many channels (Vaswani et al. 2017, Table 3).
+HEAD_CHANNELS = 64
+
+
+class ConditionalSpec(Spec):
+    """What networks of every kind may be told."""
+
+    conditional: bool | None = None
+    """Whether the network is told each item's class or caption; by default where the data have one."""
+
+    label_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the classes or captions that a conditional network is not told in training, for later guidance."""
+
+
+class Told(NamedTuple):
+    """A batch of conditions, embedded: one vector each, and the tokens of captions, the summary first."""
+
+    vector_BE: Tensor
+    tokens_BSE: Tensor | None = None
+    visible_BS: Tensor | None = None
+    """Which tokens are no padding, bool; the first always."""
+
+
+def told_of(spec: ConditionalSpec, conditioning: Conditioning) -> Conditioning:
+    """What a network of `spec` is told; `conditional` without anything to tell raises `ConfigError`."""
+    if spec.conditional and not conditioning:
+        raise ConfigError(
+            f"model.conditional needs data with classes or captions, but they have {conditioning}"
+        )
+    return NO_CONDITIONING if spec.conditional is False else conditioning
+
+
+def condition_embedding(
+    conditioning: Conditioning, width: int, dropout: float
+) -> LabelEmbedding | CaptionEmbedding | None:
+    """The layers that embed a condition of `conditioning` in `width` channels; None where there is none."""
+    match conditioning.kind:
+        case "none":
+            return None
+        case "class":
+            return LabelEmbedding(conditioning.size, width, dropout)
+        case "tokens" | "embedding":
+            return CaptionEmbedding(conditioning, width, dropout)
+
+
+class LabelEmbedding(nn.Module):
+    """labels (B,) long in 0 .. num_classes-1 -> `Told`; -1, or None for the batch, is the null class.
+
+    In training each label becomes the null class with probability `dropout` (Ho & Salimans 2022, Alg. 1),
+    drawn from the global generator.
+    """
+
+    def __init__(self, num_classes: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.dropout = dropout
+        self.table = nn.Embedding(num_classes + 1, width)
+
+    def indices(self, labels: Tensor | None, batch: int) -> Tensor:
+        """labels -> (B,) long in 0 .. num_classes, the last of which is the null class."""
+        device = self.table.weight.device
+        if labels is None:
+            labels = torch.full((batch,), -1, device=device)
+        hidden = labels < 0
+        if self.training and self.dropout > 0:
+            hidden = hidden | (torch.rand(batch, device=device) < self.dropout)
+        return labels.masked_fill(hidden, self.num_classes)
+
+    def forward(self, labels: Tensor | None, batch: int) -> Told:
+        """See the class."""
+        return Told(self.table(self.indices(labels, batch)))
+
+
+class CaptionEmbedding(nn.Module):
+    """Captions -> `Told`: token numbers (B, T) long, 0 is padding, or vectors (B, T, D) where zeros are padding.
+
+    A learned summary token leads each caption and sees all of it; its output is the pooled vector. A caption that
+    is not told (None, or padding alone) is the summary token alone. Token numbers pass through a transformer of two
+    layers that is trained with the network; vectors come from a trained encoder and are projected.
+    In training each caption is hidden with probability `dropout`, drawn from the global generator.
+    """
+
+    def __init__(self, conditioning: Conditioning, width: int, dropout: float) -> None:
+        super().__init__()
+        self.conditioning = conditioning
+        self.dropout = dropout
+        self.summary = nn.Parameter(0.02 * torch.randn(width))
+        self.read: nn.Module
+        if conditioning.kind == "tokens":
+            self.read = nn.Embedding(conditioning.size, width)
+            self.place = nn.Parameter(0.02 * torch.randn(conditioning.length, width))
+        else:
+            self.read = nn.Linear(conditioning.size, width)
+        layers = 2 if conditioning.kind == "tokens" else 1
+        self.layers = nn.ModuleList(CaptionLayer(width) for _ in range(layers))
+
+    def forward(self, captions: Tensor | None, batch: int) -> Told:
+        """See the class."""
+        length, device = self.conditioning.length, self.summary.device
+        if captions is None:
+            shape = (batch, length) if self._numbers else (batch, length, self.conditioning.size)
+            kind = torch.long if self._numbers else self.summary.dtype
+            captions = torch.zeros(shape, dtype=kind, device=device)
+        seen_BT = captions != 0 if self._numbers else (captions != 0).any(2)
+        if self.training and self.dropout > 0:
+            seen_BT = seen_BT & (torch.rand(batch, 1, device=device) >= self.dropout)
+        words_BTE = self.read(captions if self._numbers else captions.to(self.summary.dtype))
+        if self._numbers:
+            words_BTE = words_BTE + self.place
+        summary_B1E = self.summary.to(words_BTE.dtype).expand(batch, 1, -1)
+        tokens_BSE = torch.cat([summary_B1E, words_BTE], 1)
+        visible_BS = torch.cat([torch.ones_like(seen_BT[:, :1]), seen_BT], 1)
+        for layer in self.layers:
+            tokens_BSE = layer(tokens_BSE, visible_BS)
+        return Told(tokens_BSE[:, 0], tokens_BSE, visible_BS)
+
+    @property
+    def _numbers(self) -> bool:
+        return self.conditioning.kind == "tokens"
+
+
+class CaptionLayer(nn.Module):
+    """A pre-norm transformer layer that does not look at padding: (B,S,E), bool (B,S) -> (B,S,E)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = CrossAttention(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU("tanh"), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor, visible_BS: Tensor) -> Tensor:
+        """See the class."""
+        normal = self.norm1(x)
+        x = x + self.attention(normal, normal, visible_BS)
+        return x + self.mlp(self.norm2(x))
+
+
+class CrossAttention(nn.Module):
+    """Positions look at the visible tokens of a caption: (B,N,C), (B,S,E), bool (B,S) -> (B,N,C)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        heads = max(1, channels // HEAD_CHANNELS)
+        while channels % heads:
+            heads -= 1
+        self.heads = heads
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(width, 2 * channels)
+        self.project = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, tokens_BSE: Tensor, visible_BS: Tensor) -> Tensor:
+        """See the class."""
+        batch, count, channels = x.shape
+        q = self.query(layer_norm(x, (channels,))).view(batch, count, self.heads, -1).transpose(1, 2)
+        keys_values = self.key_value(tokens_BSE).view(batch, -1, 2, self.heads, channels // self.heads)
+        k, v = keys_values.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = scaled_dot_product_attention(q, k, v, attn_mask=visible_BS[:, None, None, :])
+        return self.project(mixed.transpose(1, 2).reshape(batch, count, channels))

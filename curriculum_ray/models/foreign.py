@@ -1,0 +1,217 @@
+"""Networks from elsewhere: any of diffusers' by its class name, and the user's own by import path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.data import NO_CONDITIONING, Conditioning
+from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, LabelEmbedding, told_of
+
+__all__ = ["DiffusersModel", "DiffusersSpec", "PythonSpec", "build_diffusers", "build_python"]
+
+
+class DiffusersSpec(ConditionalSpec):
+    """A network of Hugging Face's diffusers, which is imported only where one is named."""
+
+    kind: Literal["diffusers"] = "diffusers"
+    """The network: diffusers."""
+
+    class_name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
+    """UNet2DModel, DiTTransformer2DModel, UNet2DConditionModel, UNet1DModel, or another called in the same way."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the class. Channels, sizes and classes follow from the data where they are not given."""
+
+
+class PythonSpec(Spec):
+    """The user's own network. The class is called as Class(shape=…, conditioning=…, **config).
+
+    shape is that of one item without the batch, conditioning a `Conditioning`. The module it makes is called as
+    module(x (B, *shape) float, noise_cond (B,) float in about 0 .. 1000, condition or None) -> (B, *shape).
+    It hides conditions in training itself, for later guidance.
+    """
+
+    kind: Literal["python"] = "python"
+    """The network: python."""
+
+    path: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
+    """Import path of the class, package.module.Class."""
+
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the class."""
+
+    conditional: bool | None = None
+    """Off: the class is told that the data have no condition."""
+
+
+def build_python(spec: PythonSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> nn.Module:
+    """Make the user's network and try it on zeros; whatever goes wrong raises `ConfigError` of one line."""
+    if spec.conditional and not conditioning:
+        raise ConfigError(
+            f"model.conditional needs data with classes or captions, but they have {conditioning}"
+        )
+    told = NO_CONDITIONING if spec.conditional is False else conditioning
+    module_name, _, name = spec.path.rpartition(".")
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"model.path {spec.path} cannot be imported: {_line(error)}") from None
+    try:
+        model = factory(shape=data_shape, conditioning=told, **spec.config)
+    except Exception as error:
+        raise ConfigError(f"model.path {spec.path} cannot be made: {_line(error)}") from None
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model.path {spec.path} must make a torch.nn.Module, but made {type(model).__name__}"
+        )
+    model.conditioning = told  # type: ignore[assignment]
+    _try(model, data_shape, f"model.path {spec.path}")
+    return model
+
+
+def build_diffusers(
+    spec: DiffusersSpec, data_shape: tuple[int, ...], conditioning: Conditioning
+) -> DiffusersModel:
+    """Make the network of diffusers and try it on zeros; whatever goes wrong raises `ConfigError` of one line."""
+    name = f"model.class_name {spec.class_name}"
+    try:
+        import diffusers
+    except ImportError:
+        raise ConfigError(
+            f"{name} needs the package diffusers: install it with pip install diffusers"
+        ) from None
+    factory = getattr(diffusers, spec.class_name, None)
+    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
+        raise ConfigError(f"{name} is not a network of diffusers {diffusers.__version__}")
+    arguments = inspect.signature(factory.__init__).parameters
+    unknown = sorted(key for key in spec.config if key not in arguments or key == "self")
+    if unknown:
+        raise ConfigError(
+            f"model.config.{unknown[0]} is not an argument of {spec.class_name} (its value is "
+            f"{spec.config[unknown[0]]!r})"
+        )
+    told = told_of(spec, conditioning)
+    takes = inspect.signature(factory.forward).parameters
+    if told.kind == "class" and "class_labels" not in takes:
+        raise ConfigError(f"{name} takes no classes: set model.conditional to false")
+    if told.length and "encoder_hidden_states" not in takes:
+        raise ConfigError(f"{name} takes no captions: set model.conditional to false")
+    config = {**_from_data(arguments, data_shape, told, spec.config), **spec.config}
+    try:
+        network = factory(**config)
+    except Exception as error:
+        raise ConfigError(f"{name} cannot be made: {_line(error)}") from None
+    channels = getattr(network.config, "out_channels", None) or config.get("in_channels")
+    if channels == 2 * data_shape[0]:
+        raise ConfigError(
+            f"model.config.out_channels must be {data_shape[0]}, since a learned variance is not trained, "
+            f"but got {channels}"
+        )
+    model = DiffusersModel(network, told, spec.label_dropout)
+    _try(model, data_shape, name)
+    return model
+
+
+def _from_data(
+    arguments: Any, data_shape: tuple[int, ...], told: Conditioning, given: dict[str, Any]
+) -> dict[str, Any]:
+    """The arguments that the data decide."""
+    square = len(set(data_shape[1:])) == 1
+    values: dict[str, Any] = {
+        "in_channels": data_shape[0],
+        "out_channels": data_shape[0],
+        "sample_size": data_shape[1] if square and len(data_shape) > 1 else data_shape[1:],
+    }
+    # One row more for the null class, which DiT's own table (`num_embeds_ada_norm`) adds by itself.
+    if told.kind == "class":
+        values["num_class_embeds"] = told.size + 1
+    values["num_embeds_ada_norm"] = told.size if told.kind == "class" else 1
+    if "extra_in_channels" in arguments and given.get("time_embedding_type", "fourier") == "fourier":
+        # UNet1DModel's Fourier features of the noise level are further input channels, twice 8 of them.
+        values["extra_in_channels"] = 16
+    return {key: value for key, value in values.items() if key in arguments}
+
+
+class DiffusersModel(nn.Module):
+    """A network of diffusers, called as ours: (x (B,*shape), noise_cond (B,), condition or None) -> (B,*shape).
+
+    network: takes the item and the `timestep`, `class_labels` (B,) and `encoder_hidden_states` (B,S,E) where it has
+    them, and returns `sample`. Classes have one row more in its table, the null class; its own dropout of labels,
+    which DiT draws anew in each block, is switched off for ours. Captions are embedded by `CaptionEmbedding` in as
+    many channels as its cross-attention reads; a network that reads captions gets zeros where there are none.
+    """
+
+    def __init__(self, network: nn.Module, conditioning: Conditioning, label_dropout: float) -> None:
+        super().__init__()
+        self.conditioning = conditioning
+        self.network = network
+        takes = inspect.signature(network.forward).parameters
+        config: Any = network.config
+        self.reads = config.cross_attention_dim if "encoder_hidden_states" in takes else None
+        self.table_size = getattr(config, "num_embeds_ada_norm", None)
+        self.labels: LabelEmbedding | None = None
+        self.captions: CaptionEmbedding | None = None
+        self.label_dropout = label_dropout
+        if conditioning.length:
+            self.captions = CaptionEmbedding(conditioning, self.reads, label_dropout)
+        for module in network.modules():
+            if hasattr(module, "embedding_table") and hasattr(module, "dropout_prob"):
+                module.dropout_prob = 0.0
+
+    def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        """See the class."""
+        more: dict[str, Tensor] = {}
+        if condition is not None and not self.conditioning:
+            raise ValueError("this network was built to be told nothing, but got a condition")
+        if self.conditioning.kind == "class":
+            more["class_labels"] = self._class_labels(condition, len(x), x.device)
+        elif self.table_size is not None:
+            more["class_labels"] = torch.full((len(x),), self.table_size, device=x.device)
+        if self.captions is not None:
+            told = self.captions(condition, len(x))
+            assert told.tokens_BSE is not None
+            assert told.visible_BS is not None
+            more["encoder_hidden_states"] = told.tokens_BSE
+            more["encoder_attention_mask"] = told.visible_BS
+        elif self.reads is not None:
+            more["encoder_hidden_states"] = x.new_zeros(len(x), 1, self.reads)
+        return self.network(x, noise_cond, **more).sample
+
+    def _class_labels(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
+        null = self.conditioning.size
+        if labels is None:
+            return torch.full((batch,), null, device=device)
+        hidden = labels < 0
+        if self.training and self.label_dropout > 0:
+            hidden = hidden | (torch.rand(batch, device=device) < self.label_dropout)
+        return labels.masked_fill(hidden, null)
+
+
+def _try(model: nn.Module, data_shape: tuple[int, ...], name: str) -> None:
+    """One forward pass on two items of zeros, which leaves neither a mode nor random state behind."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    x = torch.zeros(2, *data_shape, device=device)
+    training = model.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            out = model.eval()(x, torch.tensor([0.0, 999.0], device=device), None)
+    except Exception as error:
+        raise ConfigError(f"{name} fails on items of shape {data_shape}: {_line(error)}") from None
+    finally:
+        model.train(training)
+    got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    if not isinstance(out, Tensor) or out.shape != x.shape or out.dtype != x.dtype:
+        raise ConfigError(
+            f"{name} must return {x.dtype} {tuple(x.shape)} for items of that shape, but got {got}"
+        )
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
