@@ -108,14 +108,14 @@ def best(
         raise ConfigError(_nothing_finished(runs, metric, store))
     finished = _one_fingerprint(finished, fingerprint)
     records = [_record(run) for run in finished]
-    curricula = [record for record in records if record["control"] != "uniform"]
+    curricula = [record for record in records if record["control"] not in ("uniform", "rival")]
     if not curricula:
         raise ConfigError(
             f"only uniform sampling has finished in {store.shown}: there is no schedule to choose yet"
         )
     top = next((record for record in curricula if record["role"] != "confirmation"), curricula[0])
     table = arms([record for record in records if record["parent"] == top["parent"]], metric)
-    winner = next(arm for arm in table if not arm.is_uniform)
+    winner = next(arm for arm in table if arm.has_curriculum)
     uniform = next((arm for arm in table if arm.is_uniform), None)
     record = winner.records[0]
     differences = against_uniform(table, metric) if winner.confirmed else []

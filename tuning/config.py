@@ -9,10 +9,12 @@ from pydantic import Field, model_validator
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
+from tuning.fidelity import FidelitySpec, FullBudget
 
-__all__ = ["FRESH_SEEDS", "Metric", "StudyConfig"]
+__all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 
 Metric = Literal["fid", "kid", "precision", "recall"]
+SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
@@ -30,6 +32,14 @@ class StudyConfig(Spec):
     """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
     confirm_seeds: int = Field(default=5, ge=2)
     """Fresh seeds for each of them; more seeds find smaller differences."""
+    rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """More one-line rivals beside the space's: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
+    sampler: SamplerName = "tpe"
+    """How Optuna chooses; nsgaii and cmaes need more trials than the others to be worth it."""
+    storage: str | None = None
+    """Where Optuna's study lives: null for a journal in the study's folder, sqlite, or an RDB URL."""
+    fidelity: FidelitySpec = FullBudget()
+    """Whether schedules are first tried at smaller budgets."""
     metric: Metric = "fid"
     """What the search improves."""
     seed: int = Field(default=0, ge=0, lt=FRESH_SEEDS)
@@ -43,12 +53,23 @@ class StudyConfig(Spec):
             raise ValueError("run.evaluation must be set in a study: trials are compared by it, but got null")
         return self
 
-    @property
-    def maximum_trials(self) -> int:
-        """The most trials that the study runs: uniform, searched, twins of the best, confirmations."""
-        return 1 + self.trials + 2 + (1 + self.confirm_top) * self.confirm_seeds * bool(self.confirm_top)
+    def phases(self, rivals: int) -> dict[str, int]:
+        """The most trials of each phase, with so many rivals: what `maximum_trials` adds up."""
+        arms = self.confirm_top + 1 + bool(rivals)
+        return {
+            "controls": 1 + rivals,
+            "smaller budgets": self.fidelity.low_trials(self.trials),
+            "searched": self.fidelity.full_trials(self.trials),
+            # Reversed, random, and, where more than the order is searched, without a curriculum.
+            "twins of the best": 2 + bool(rivals),
+            "confirmations": arms * self.confirm_seeds * bool(self.confirm_top),
+        }
+
+    def maximum_trials(self, rivals: int) -> int:
+        """The most trials that the study runs with so many rivals, at whatever budget."""
+        return sum(self.phases(rivals).values())
 
     def decisive(self) -> dict[str, Any]:
         """What determines the trials' results; how many there are, and on what resources, does not."""
-        free = {"resources", "trials", "confirm_top", "confirm_seeds"}
+        free = {"resources", "trials", "confirm_top", "confirm_seeds", "storage"}
         return self.model_dump(mode="json", exclude=free)

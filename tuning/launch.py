@@ -12,19 +12,23 @@ from typing import Any
 from rich.console import Console
 
 from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
+from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import concurrency, connected
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
+from curriculum_ray.models import build_model
 from tuning.config import StudyConfig
 from tuning.progress import Progress
+from tuning.samplers import make_sampler
 from tuning.search import search
-from tuning.space import IntRange, SearchSpace
+from tuning.space import SearchSpace, lay_over
 from tuning.study import Study, open_folder
 from tuning.tracking import Tracker
 from tuning.train import check_run, experiment_name
 
-__all__ = ["Outcome", "check_study", "run_study"]
+__all__ = ["Outcome", "check_study", "run_study", "study_facts", "study_rivals"]
 
 
 @dataclass(frozen=True)
@@ -43,28 +47,57 @@ class Outcome:
 def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset, Evaluator]:
     """Everything that can be wrong with a study is found here, before anything is started.
 
-    The fixed settings, every start point and every corner of the whole-number ranges must give a run that can be
-    trained and evaluated. ConfigError says what does not.
+    The fixed settings, every start point, every choice, both ends of every range and every rival must give a run
+    that can be trained and evaluated. ConfigError says what does not.
     """
     base = config.run.model_dump(mode="json")
     fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
     data, evaluator = check_run(fixed, config.resources.num_workers)
     assert evaluator is not None
-    corners = [
-        {key: value}
-        for key, span in space.search.items()
-        if isinstance(span, IntRange)
-        for value in (span.low, span.high)
-    ]
-    for point in itertools.chain(space.start, corners):
+    for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
-        source = f"space {space.name} with {shown}"
-        run = parse(RunConfig, space.apply(base, point), source)
-        try:
-            check_run(run, config.resources.num_workers)
-        except ConfigError as error:
-            raise ConfigError(f"{source}: {error}") from None
+        _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
+    for name, keys in study_rivals(config, space).items():
+        _check_rival(name, keys)
+        settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
+        _check_point(config, settings, data, f"rivals.{name}")
+    make_sampler(config, space)
     return fixed, data, evaluator
+
+
+def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str, Any]]:
+    """The one-line rivals of the space and of the settings, by name."""
+    return {**space.rivals, **config.rivals}
+
+
+def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
+    """A rival has no curriculum, and a name that a folder can have."""
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ConfigError(f"a rival's name must hold letters, digits, - and _ only, but got {name!r}")
+    groups = ("schedule.order", "schedule.pacing", "schedule.active", "schedule.clusters")
+    for key in keys:
+        if key.startswith(groups):
+            raise ConfigError(f"rivals.{name} must have no curriculum, but sets {key}")
+
+
+def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str) -> None:
+    """The settings give a run whose schedule, process and model can be built."""
+    run = parse(RunConfig, settings, source)
+    try:
+        process = build_process(run.process, run.weighting)
+        TimestepSampler(
+            run.schedule, levels=process.levels, total_images=run.total_images, world_size=1, rank=0
+        )
+        build_model(run.model, data.shape, data.conditioning)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    pacing = {} if run.schedule.pacing is None else run.schedule.pacing.model_dump()
+    lengths = [key for key in pacing if key == "patience" or key.endswith("_images")]
+    given = next((key for key in lengths if pacing[key] is not None), None)
+    if config.fidelity.rule == "compressed" and given is not None:
+        raise ConfigError(
+            f"{source}: schedule.pacing.{given} cannot be compressed: give a share of the budget"
+        )
 
 
 def run_study(
@@ -85,8 +118,9 @@ def run_study(
     process = experiment.partition("/")[2]
     tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
     params = config.decisive()
-    runs = concurrency(concurrent, config.resources, config.maximum_trials)
-    progress = Progress(config.maximum_trials, run.total_images, console, config.metric)
+    most = config.maximum_trials(len(study_rivals(config, space)))
+    runs = concurrency(concurrent, config.resources, most)
+    progress = Progress(most, run.total_images, console, config.metric)
     with ThreadPoolExecutor(1) as opener:
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with connected(runs, config.resources), opening.result() as tracker, progress:
@@ -94,7 +128,7 @@ def run_study(
             if study.records:
                 progress.earlier(study.records.values())
             try:
-                search(config, space, study, runs)
+                search(config, space, study, runs, study_rivals(config, space))
             except KeyboardInterrupt:
                 running = study.interrupted()
                 study.close("KILLED")

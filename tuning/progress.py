@@ -135,7 +135,7 @@ class Progress:
         self._images_ended += self.images_per_trial
         value = record["metrics"].get(self.metric)
         # Fresh seeds are not for choosing: the best so far is the search's own.
-        if record["status"] != "finished" or record["role"] == "confirmation" or value is None:
+        if record["status"] != "finished" or record["role"] in ("confirmation", "rung") or value is None:
             return
         if record["control"] == "uniform":
             self._uniform = record

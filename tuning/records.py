@@ -118,6 +118,16 @@ class Arm:
         """Whether this is the control without a curriculum."""
         return self.control == "uniform"
 
+    @property
+    def is_rival(self) -> bool:
+        """Whether this is a one-line rival: no curriculum, but e.g. another weighting of the loss."""
+        return self.control == "rival"
+
+    @property
+    def has_curriculum(self) -> bool:
+        """Whether this is a schedule rather than a control without one."""
+        return not self.is_uniform and not self.is_rival
+
 
 def arms(records: Iterable[Record], metric: str) -> list[Arm]:
     """Group finished records that hold `metric` by schedule, the best first.
@@ -127,9 +137,11 @@ def arms(records: Iterable[Record], metric: str) -> list[Arm]:
     result: dict[str, Arm] = {}
     for record in _measured(records, metric):
         control = record.get("control")
-        key = "uniform" if control == "uniform" else str(record["schedule_id"])
+        key = "uniform" if control == "uniform" else str(record.get("arm_id", record["schedule_id"]))
         if key not in result:
-            result[key] = Arm(str(record["schedule_id"]), describe(record), control)
+            result[key] = Arm(
+                key if key != "uniform" else str(record["schedule_id"]), describe(record), control
+            )
         arm = result[key]
         arm.control = arm.control or control
         (arm.confirmed if record["role"] == "confirmation" else arm.searched).append(record)
@@ -171,7 +183,10 @@ def _measured(records: Iterable[Record], metric: str) -> list[Record]:
     return [
         record
         for record in records
-        if record["status"] == "finished" and math.isfinite(record["metrics"].get(metric, math.nan))
+        # A run at a smaller budget is no match for one at the full one.
+        if record["status"] == "finished"
+        and record["role"] != "rung"
+        and math.isfinite(record["metrics"].get(metric, math.nan))
     ]
 
 

@@ -16,7 +16,8 @@ from curriculum_ray.distributed.slots import Slots
 from tuning.config import StudyConfig
 from tuning.plan import Planned, StudyPlan
 from tuning.records import DIRECTIONS
-from tuning.searcher import StudySearch, open_storage
+from tuning.samplers import open_storage
+from tuning.searcher import StudySearch
 from tuning.space import SearchSpace
 from tuning.study import Study
 from tuning.trial import BoardTrial
@@ -24,12 +25,18 @@ from tuning.trial import BoardTrial
 __all__ = ["search"]
 
 
-def search(config: StudyConfig, space: SearchSpace, study: Study, concurrent: int) -> None:
+def search(
+    config: StudyConfig,
+    space: SearchSpace,
+    study: Study,
+    concurrent: int,
+    rivals: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Run what is left of `study`, `concurrent` trials at a time, inside a connection to Ray.
 
     Raises KeyboardInterrupt on Ctrl-C after the trials were told to stop; the same call goes on later.
     """
-    plan = StudyPlan(config, dict(study.records))
+    plan = StudyPlan(config, dict(study.records), rivals=rivals)
     if plan.complete:
         return
     board_name = f"board-{study.name}-{uuid.uuid4().hex[:8]}"
@@ -49,13 +56,15 @@ def search(config: StudyConfig, space: SearchSpace, study: Study, concurrent: in
         study.progress.total_trials = plan.total
 
     try:
-        storage = open_storage(study.folder / "optuna.journal")
+        storage = open_storage(config.storage, study.folder)
+        # A database may be shared by several studies; a folder holds one.
+        study_name = "curriculum" if config.storage in (None, "sqlite") else study.name
         tune.Tuner(
             tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
             tune_config=tune.TuneConfig(
                 metric=config.metric,
                 mode=DIRECTIONS[config.metric],
-                search_alg=StudySearch(config, space, plan, storage, make_job, ended),
+                search_alg=StudySearch(config, space, plan, storage, make_job, ended, study_name),
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -19,16 +18,12 @@ from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.plan import Planned, StudyPlan
 from tuning.records import DIRECTIONS
-from tuning.space import SearchSpace, SpaceFunction
+from tuning.samplers import make_sampler
+from tuning.space import SearchSpace, SpaceFunction, lay_over
 
-__all__ = ["StudySearch", "open_storage"]
+__all__ = ["StudySearch"]
 
 _KEY = "curriculum_ray.key"
-
-
-def open_storage(path: Path) -> optuna.storages.BaseStorage:
-    """The study's persistent Optuna storage: a journal file, safe for one writer and many readers."""
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
 class StudySearch(OptunaSearch):
@@ -46,6 +41,7 @@ class StudySearch(OptunaSearch):
         storage: optuna.storages.BaseStorage,
         make_job: Callable[[Planned, RunConfig], dict[str, Any]],
         ended: Callable[[Planned, Mapping[str, Any] | None], None],
+        study_name: str = "curriculum",
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -53,15 +49,9 @@ class StudySearch(OptunaSearch):
             SpaceFunction(space),
             metric=config.metric,
             mode=DIRECTIONS[config.metric],
-            study_name="curriculum",
+            study_name=study_name,
             storage=storage,
-            sampler=optuna.samplers.TPESampler(
-                seed=config.seed,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                n_startup_trials=max(4, config.trials // 4),
-            ),
+            sampler=make_sampler(config, space),
         )
         self.config, self.space, self.plan = config, space, plan
         self._make_job, self._ended = make_job, ended
@@ -81,14 +71,37 @@ class StudySearch(OptunaSearch):
             for point in self.space.start:
                 self.study.enqueue_trial(point)
 
+    def _running(self) -> dict[str, optuna.trial.FrozenTrial]:
+        """Optuna's unfinished trials by the plan's key."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return {trial.user_attrs.get(_KEY, ""): trial for trial in trials}
+
     def _settle(self) -> None:
-        """Tell Optuna of trials whose record was written just before the study was killed."""
-        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            record = self.plan.records.get(left.user_attrs.get(_KEY, ""))
+        """Tell Optuna of trials that ended: by their record at the full budget, or out at a smaller one."""
+        out = self.plan.eliminated()
+        for key, trial in self._running().items():
+            record = self.plan.records.get(key)
             if record is not None and record["status"] == "finished":
-                self.study.tell(left.number, record["metrics"][self.config.metric])
+                self.study.tell(trial.number, record["metrics"][self.config.metric])
             elif record is not None:
-                self.study.tell(left.number, state=TrialState.FAIL)
+                self._fail(trial, record.get("reason"))
+            elif key in out:
+                reasons = [
+                    self.plan.records[rung]["reason"]
+                    for rung in self.plan.records
+                    if rung.startswith("rung")
+                    and rung[-3:] == key[-3:]
+                    and "reason" in self.plan.records[rung]
+                ]
+                if reasons:
+                    self._fail(trial, reasons[-1])
+                else:
+                    self.study.tell(trial.number, state=TrialState.PRUNED)
+
+    def _fail(self, trial: optuna.trial.FrozenTrial, reason: str | None) -> None:
+        """FAIL, with the reason beside it."""
+        optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("reason", reason or "unknown")
+        self.study.tell(trial.number, state=TrialState.FAIL)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's Tune configuration; None to wait, FINISHED when the study is complete."""
@@ -96,27 +109,33 @@ class StudySearch(OptunaSearch):
         if planned is None:
             return Searcher.FINISHED if self.plan.complete else None
         if planned.schedule is None:
-            run = self._ask(trial_id, planned)
+            settings, own = self._ask(planned)
+            planned = replace(planned, settings=own)
         else:
             fixed = self.space.apply(self.config.run.model_dump(mode="json"), {})
             fixed["schedule"] = planned.schedule.model_dump(mode="json")
-            run = parse(RunConfig, {**fixed, "seed": planned.seed}, f"trial {planned.key}")
+            settings = lay_over(fixed, planned.settings, f"trial {planned.key}")
+        settings = {**settings, "seed": planned.seed}
+        if planned.images is not None:
+            settings["images"] = planned.images
         self._planned[trial_id] = planned
-        return self._make_job(planned, run)
+        return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
 
-    def _ask(self, trial_id: str, planned: Planned) -> RunConfig:
-        """Take up the trial that an interrupted study left running under this key, or ask for a new one."""
-        for left in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if left.user_attrs.get(_KEY) == planned.key:
-                self._ot_trials[trial_id] = optuna.trial.Trial(self.study, left._trial_id)
-                break
+    def _ask(self, planned: Planned) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take up the trial that an interrupted study left running under this key, or ask for a new one.
+
+        Returns the run's settings, and the searched keys that lie beside its schedule.
+        """
+        left = self._running().get(planned.optuna or "")
+        if left is not None:
+            trial = optuna.trial.Trial(self.study, left._trial_id)
         else:
-            self._ot_trials[trial_id] = self.study.ask()
-            self._ot_trials[trial_id].set_user_attr(_KEY, planned.key)
-        trial = self._ot_trials[trial_id]
+            trial = self.study.ask()
+            trial.set_user_attr(_KEY, planned.optuna)
         self._suggest_from_define_by_run_func(SpaceFunction(self.space), trial)
         settings = self.space.apply(self.config.run.model_dump(mode="json"), trial.params)
-        return parse(RunConfig, {**settings, "seed": planned.seed}, f"{self.space.name}, trial {planned.key}")
+        own = {key: value for key, value in trial.params.items() if not key.startswith("schedule.")}
+        return settings, own
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Unfinished trials have no metric: a curriculum in its early stages has not seen low noise yet."""
@@ -126,9 +145,16 @@ class StudySearch(OptunaSearch):
     ) -> None:
         """Tell Optuna: COMPLETE only with a metric at the full budget, FAIL for a crash, PRUNED for a stop."""
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
-        self._ended(self._planned.pop(trial_id), None if final is None else json.loads(final["result"]))
-        if trial_id in self._ot_trials:
-            super().on_trial_complete(trial_id, dict(final) if final else None, error)
+        planned = self._planned.pop(trial_id)
+        left = self._running().get(planned.optuna or "")
+        self._ended(planned, None if final is None else json.loads(final["result"]))
+        if left is not None and final is not None and planned.role == "rung":
+            score = final[self.config.metric]
+            trial = optuna.trial.Trial(self.study, left._trial_id)
+            trial.report(score, step=planned.images or 0)
+        elif left is not None and final is None and not error and result is not None:
+            self.study.tell(left.number, state=TrialState.PRUNED)
+        self._settle()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune to pickle: a study resumes from Optuna's storage and its trials' records."""

@@ -11,12 +11,22 @@ from pydantic import Field, model_validator
 
 from curriculum_ray.config import ConfigError, Spec, load_yaml, parse, set_key
 
-__all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction"]
+__all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction", "lay_over"]
+
+
+Value = str | int | float | bool
 
 
 class _Range(Spec):
-    when: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Other searched keys and the values at which this one exists; it must stand below them in the file."""
+    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
+    """Other searched keys and the value, or list of values, at which this one exists; they stand above it."""
+
+    def exists(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether the key exists beside the values of the keys above it."""
+        return all(
+            other in chosen and chosen[other] in (allowed if isinstance(allowed, list) else [allowed])
+            for other, allowed in self.when.items()
+        )
 
 
 class IntRange(_Range):
@@ -73,7 +83,7 @@ class CategoricalRange(_Range):
     """One of some values."""
 
     type: Literal["categorical"]
-    choices: list[str | int | float | bool] = Field(min_length=1)
+    choices: list[Value] = Field(min_length=1)
     """The values."""
 
     def suggest(self, trial: Any, key: str) -> Any:
@@ -108,6 +118,8 @@ class SearchSpace(Spec):
     """Dotted keys into the run's settings, e.g. schedule.clusters.count, and their ranges."""
     start: list[dict[str, Any]] = Field(default_factory=list)
     """Points, by searched key, that are tried before the sampler chooses."""
+    rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What a curriculum has to beat beside uniform sampling: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:
@@ -125,6 +137,8 @@ class SearchSpace(Spec):
                     raise ValueError(f"start names {key}, which is not a searched key")
                 if not self.search[key].holds(value):
                     raise ValueError(f"start.{key} must lie in its range, but got {value!r}")
+                if not self.search[key].exists(point):
+                    raise ValueError(f"start.{key} does not exist where its condition, when, does not hold")
         return self
 
     @classmethod
@@ -144,10 +158,31 @@ class SearchSpace(Spec):
 
     def apply(self, config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
         """A run's settings with the fixed part and the searched values of `point` laid over `config`."""
-        result = _merge(config, self.fixed)
-        for key, value in point.items():
-            set_key(result, key, value, f"{self.name}: search.{key}")
+        return lay_over(_merge(config, self.fixed), point, f"{self.name}: search")
+
+    def probes(self) -> list[dict[str, Any]]:
+        """Points that together hold every choice and both ends of every range, each where it exists."""
+        points = []
+        for key, span in self.search.items():
+            ends = span.choices if isinstance(span, CategoricalRange) else [span.low, span.high]
+            points += [self._point({**self._conditions(key), key: value}) for value in ends]
+        return points
+
+    def _conditions(self, key: str) -> dict[str, Any]:
+        """Values at which `key` exists."""
+        result: dict[str, Any] = {}
+        for other, allowed in self.search[key].when.items():
+            result |= {**self._conditions(other), other: allowed[0] if isinstance(allowed, list) else allowed}
         return result
+
+    def _point(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A point with the `given` values, and the first choice or lower end of every other key that exists."""
+        point: dict[str, Any] = {}
+        for key, span in self.search.items():
+            if span.exists(point):
+                first = span.choices[0] if isinstance(span, CategoricalRange) else span.low
+                point[key] = given.get(key, first)
+        return point
 
 
 def _shipped() -> list[Any]:
@@ -156,6 +191,25 @@ def _shipped() -> list[Any]:
 
 # Keys that say which other keys a group may have.
 _KINDS = {"kind", "rule", "by", "set", "direction"}
+# Kinds with the same keys, so that a change from one to another keeps them.
+_ALIKE = (
+    {"easy_to_hard", "hard_to_easy"},
+    {"root", "linear", "quad", "exp", "log", "step"},
+    {"uniform", "log_snr"},
+)
+
+
+def _form(kind: Any) -> Any:
+    """What stands for all kinds that have the same keys as `kind`."""
+    return next((number for number, kinds in enumerate(_ALIKE) if kind in kinds), kind)
+
+
+def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Nested settings with dotted keys laid over them; keys of a kind that no longer holds are dropped."""
+    nested: dict[str, Any] = {}
+    for key, value in point.items():
+        set_key(nested, key, value, f"{source}.{key}")
+    return _merge(config, nested)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +219,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         old = result.get(key)
         if isinstance(value, Mapping):
             alike = isinstance(old, Mapping) and all(
-                old.get(tag) == value[tag] for tag in _KINDS & value.keys()
+                _form(old.get(tag)) == _form(value[tag]) for tag in _KINDS & value.keys()
             )
             result[key] = _merge(old if alike and old is not None else {}, value)
         else:
@@ -182,5 +236,5 @@ class SpaceFunction:
     def __call__(self, trial: Any) -> None:
         chosen: dict[str, Any] = {}
         for key, span in self.space.search.items():
-            if all(chosen.get(other) == value for other, value in span.when.items()):
+            if span.exists(chosen):
                 chosen[key] = span.suggest(trial, key)

@@ -74,6 +74,7 @@ class Study:
         params: Mapping[str, Any],
     ) -> None:
         self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
+        tracker.keep_in(folder)
         self.run = tracker.study(name, params, tags)
         self.records = load_records(folder)
         self._runs: dict[str, str] = {}
@@ -100,9 +101,14 @@ class Study:
             "seed": run.seed,
             "schedule": run.schedule.model_dump(mode="json"),
             "schedule_id": run.schedule.schedule_id,
+            "arm_id": planned.arm_id(run.schedule),
+            "settings": dict(planned.settings),
             "total_images": run.total_images,
             "folder": str(folder),
         }
+        description = planned.describe(run.schedule)
+        if description is not None:
+            record["description"] = description
         self._open[planned.key] = record
         params = run.model_dump(mode="json")
         self._open_run(record, params)
@@ -119,9 +125,15 @@ class Study:
     def _publish_what_is_missing(self) -> None:
         """Store what a kill left between a trial's record and its MLflow run; also fills an emptied store."""
         for key, record in self.records.items():
-            if record["status"] == "finished" and not self.tracker.has_finished(self.run, key):
-                self._open_run(record, load_yaml(Path(record["folder"]) / "config.yaml"))
+            status = "FINISHED" if record["status"] == "finished" else "FAILED"
+            if self.tracker.has_ended(self.run, key, status):
+                continue
+            settings = Path(record["folder"]) / "config.yaml"
+            self._open_run(record, load_yaml(settings) if settings.exists() else {})
+            if status == "FINISHED":
                 self._publish_soon(record)
+            else:
+                self.tracker.finish(self._runs[key], status, record.get("reason"))
 
     def progressed(self, key: str, news: Mapping[str, Any]) -> None:
         """A trial reported its loss and stage."""
@@ -140,6 +152,7 @@ class Study:
             "status": "finished",
             "metrics": {**result["metrics"], "loss": result["loss"]},
             **{name: result[name] for name in kept},
+            **{name: result[name] for name in ("history",) if name in result},
         }
         self._end(record)
         self.progress.finished(record)
@@ -186,7 +199,9 @@ class Study:
 
 
 def _name(planned: Planned, run: RunConfig) -> str:
-    what = run.schedule.describe()
+    what = planned.describe(run.schedule) or run.schedule.describe()
+    if planned.role == "rung":
+        return f"{run.total_images:,} images: {what}"
     if planned.role == "confirmation":
         return f"confirm seed {planned.seed}: {what}"
     return f"{planned.control}: {what}" if planned.control and planned.control != "uniform" else what

@@ -66,7 +66,7 @@ def test_uniform_comes_first_and_the_best_meets_its_twins_and_fresh_seeds() -> N
     assert {(trial.seed, trial.origin) for trial in confirmations} == {
         (seed, key) for seed in (FRESH_SEEDS, FRESH_SEEDS + 1) for key in ("search-001", "control-uniform")
     }
-    assert len(done) == StudyPlan(config).total == config.maximum_trials
+    assert len(done) == StudyPlan(config).total == config.maximum_trials(0)
 
 
 def test_search_and_confirmation_share_no_seed() -> None:

@@ -14,7 +14,8 @@ from ray.tune.search import Searcher
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.plan import Planned, StudyPlan
-from tuning.searcher import StudySearch, open_storage
+from tuning.samplers import open_storage
+from tuning.searcher import StudySearch
 from tuning.space import SearchSpace
 
 CONFIG = StudyConfig(trials=5, confirm_seeds=2, confirm_top=1)
@@ -27,7 +28,12 @@ class _Study:
         self.plan = StudyPlan(CONFIG, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}
         self.search = StudySearch(
-            CONFIG, SearchSpace.load("default"), self.plan, open_storage(path), self._job, self._ended
+            CONFIG,
+            SearchSpace.load("default"),
+            self.plan,
+            open_storage(None, path.parent),
+            self._job,
+            self._ended,
         )
 
     def _job(self, planned: Planned, run: RunConfig) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def test_every_searched_trial_is_complete_in_optuna_and_controls_are_not_among_t
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * CONFIG.trials
     assert len([key for key in keys if key.startswith("search-")]) == CONFIG.trials
     assert keys[0] == "control-uniform"
-    assert len(keys) <= CONFIG.maximum_trials
+    assert len(keys) <= CONFIG.maximum_trials(0)
 
 
 def test_the_start_points_of_the_space_come_first_in_their_order(path: Path) -> None:

@@ -45,7 +45,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
     """
     metric = study.get("metric", "fid")
     ranked = arms(records, metric)
-    best = next((arm for arm in ranked if not arm.is_uniform), None)
+    best = next((arm for arm in ranked if arm.has_curriculum), None)
     uniform = next((arm for arm in ranked if arm.is_uniform), None)
     shown = [arm for arm in (best, uniform) if arm is not None]
     runs = {arm.schedule_id: read_run(arm.records[0]) for arm in shown}
@@ -126,7 +126,7 @@ def _table(ranked: Sequence[Arm], metric: str) -> Html:
         "images",
         "seeds",
     ]
-    place = next((place for place, arm in enumerate(ranked) if not arm.is_uniform), None)
+    place = next((place for place, arm in enumerate(ranked) if arm.has_curriculum), None)
     note = (
         "Gain: improvement over uniform sampling on the same seeds. Schedules with fresh seeds stand first: "
         "a score in the search flatters whatever the search chose."
@@ -165,7 +165,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
 
 
 def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
-    best = next((arm for arm in ranked if not arm.is_uniform), None)
+    best = next((arm for arm in ranked if arm.has_curriculum), None)
     chosen = [arm for arm in ranked if arm is best or arm.control is not None]
     labelled = [
         (

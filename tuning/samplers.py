@@ -1,0 +1,92 @@
+"""How Optuna chooses and where it keeps its study; `optuna-dashboard` opens either kind of storage.
+
+optuna-dashboard runs/STUDY/optuna.journal        # pip install optuna-dashboard; not needed otherwise
+optuna-dashboard sqlite:///runs/STUDY/optuna.db
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from curriculum_ray.config import ConfigError
+from tuning.config import StudyConfig
+from tuning.space import CategoricalRange, FloatRange, IntRange, SearchSpace
+
+__all__ = ["make_sampler", "open_storage"]
+
+
+def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStorage:
+    """A journal in `folder` (one writer, many readers), an SQLite file there for "sqlite", or the RDB of a URL."""
+    if storage is None:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    url = f"sqlite:///{folder / 'optuna.db'}" if storage == "sqlite" else storage
+    if "://" not in url:
+        raise ConfigError(f"storage must be null, sqlite or a database URL, but got {storage!r}")
+    try:
+        return optuna.storages.RDBStorage(url)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"storage {url} cannot be opened: {type(error).__name__}: {reason}") from None
+
+
+def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.BaseSampler:
+    """The sampler that the settings name; ConfigError of one line where it cannot work on the space."""
+    seed, spans = config.seed, space.search
+    match config.sampler:
+        case "tpe":
+            # Grouped: conditional parameters are modelled among the trials in which they exist.
+            return optuna.samplers.TPESampler(
+                seed=seed,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=max(4, config.trials // 4),
+            )
+        case "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        case "nsgaii":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, config.trials // 4))
+        case "gp":
+            _no_conditions(space, "gp")
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=max(4, config.trials // 4))
+        case "cmaes":
+            _no_conditions(space, "cmaes")
+            numbers = [span for span in spans.values() if isinstance(span, IntRange | FloatRange)]
+            if len(numbers) < 2:
+                raise ConfigError(
+                    f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
+                )
+            if importlib.util.find_spec("cmaes") is None:
+                raise ConfigError("sampler cmaes needs the package cmaes, which is not installed")
+            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        case "grid":
+            return optuna.samplers.GridSampler(_grid(space), seed=seed)
+
+
+def _no_conditions(space: SearchSpace, sampler: str) -> None:
+    key = next((key for key, span in space.search.items() if span.when), None)
+    if key is not None:
+        raise ConfigError(
+            f"sampler {sampler} cannot work with conditional parameters, but search.{key} of space {space.name} "
+            "has when: choose tpe, random or nsgaii"
+        )
+
+
+def _grid(space: SearchSpace) -> dict[str, list[str | int | float | bool]]:
+    _no_conditions(space, "grid")
+    grid: dict[str, list[str | int | float | bool]] = {}
+    for key, span in space.search.items():
+        match span:
+            case CategoricalRange():
+                grid[key] = list(span.choices)
+            case IntRange():
+                grid[key] = list(range(span.low, span.high + 1))
+            case _:
+                raise ConfigError(
+                    f"sampler grid needs choices or whole numbers, but search.{key} of space {space.name} is a float"
+                )
+    return grid
