@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -12,20 +13,20 @@ from curriculum_ray.config import Spec
 __all__ = ["ActiveSpec", "CumulativeSet", "NewestWeightedSet", "WindowSet"]
 
 
-class _Active(Spec):
+class _Active(Spec, ABC):
     floor: float = Field(default=0.0, ge=0.0, le=1.0)
     """Density of inactive clusters relative to active ones: 0 is the paper, 1 is no curriculum."""
 
+    @abstractmethod
     def num_stages(self, count: int) -> int:
         """How many stages `count` clusters give; the last one is ordinary training on all of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def densities(self, order: Sequence[int], stage: int) -> list[float]:
         """Relative density of each cluster 0 (cleanest) .. N-1 (noisiest) at `stage`, 0 is the first stage.
 
         order: the clusters in the order in which they join. At least one density is 1 or more.
         """
-        raise NotImplementedError
 
 
 class CumulativeSet(_Active):

@@ -7,6 +7,7 @@ A base distribution lives in one domain: time (in [0, 1), 1 is noise), sigma (> 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -35,18 +36,18 @@ __all__ = [
 TAIL = 2.0**-53
 
 
-class _Base(Spec):
+class _Base(Spec, ABC):
     """A base distribution: `quantile` and its inverse `cdf`, in the domain that the class names."""
 
     domain: ClassVar[Literal["time", "sigma", "log_snr"]] = "time"
 
+    @abstractmethod
     def quantile(self, u: Tensor) -> Tensor:
         """Q(u): u in [0, 1) (float64, any shape; 1 is noise) to a value of the domain; rises with noise."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cdf(self, value: Tensor) -> Tensor:
         """The inverse of `quantile`: the probability of a level cleaner than `value`, in [0, 1]."""
-        raise NotImplementedError
 
 
 class Uniform(_Base):

@@ -7,6 +7,7 @@ ordinary training and never ends. `images` is the number of images seen so far, 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,20 +34,20 @@ class PacingState:
     """Number of the losses of each cluster since the start."""
 
 
-class Pacing:
+class Pacing(ABC):
     """What every rule offers. Rules that read no loss are pure functions of the images seen."""
 
     reads_losses: bool = False
     per_cluster: bool = False
     """Whether a loss is a row of per-cluster sums and counts rather than a mean."""
 
+    @abstractmethod
     def init(self) -> PacingState:
         """The state before the first step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, state: PacingState, images: int) -> PacingState:
         """Apply what the number of images alone decides; the same state where it decides nothing."""
-        raise NotImplementedError
 
     def update(self, state: PacingState, loss: Sequence[float], images: int) -> PacingState:
         """Read one step's loss, a row that holds the global batch's mean, and return the next state."""

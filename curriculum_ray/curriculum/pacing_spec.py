@@ -6,6 +6,7 @@ Lengths are in images, or a share of the run's budget of images, exactly one of 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -44,19 +45,19 @@ def _in_images(images: int | None, share: float | None, total_images: int | None
     return max(1, round(share * total_images))
 
 
-class _Pacing(Spec):
+class _Pacing(Spec, ABC):
     start_stage: int = Field(default=0, ge=0)
     """The stage to start from, 0 is the first: a warm start."""
     finish_by: Share | None = None
     """The share of the budget by which the last stage is forced, in (0, 1]; not forced by default."""
 
+    @abstractmethod
     def build(self, num_stages: int, total_images: int | None) -> Pacing:
         """The rule for `num_stages` stages; `ConfigError` where a share of the budget lacks the budget."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self) -> str:
         """A few words for people."""
-        raise NotImplementedError
 
     def _limits(self, num_stages: int, total_images: int | None) -> tuple[int, int, int | None]:
         """The last stage, the first stage and the images at which the last one is forced."""
@@ -160,9 +161,9 @@ class _FractionPacing(_Pacing):
 
         return Progress(stage_at, last, first, finish)
 
+    @abstractmethod
     def fraction(self, progress: float) -> float:
         """g, the active fraction before clipping to [0, 1], at `progress` >= 0 in the rule's lengths."""
-        raise NotImplementedError
 
 
 class FamilyPacing(_FractionPacing):

@@ -1,4 +1,4 @@
-"""Beta schedules of DDPM: the noise of each timestep (Ho et al. 2020, §4; Nichol & Dhariwal 2021, §3.2)."""
+"""Beta schedules of DDPM, the noise of each timestep: Ho et al. 2020, Nichol & Dhariwal 2021, Lin et al. 2024."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["BetaSchedule", "alphas_cumprod", "cosine_betas", "linear_betas"]
+__all__ = ["BetaSchedule", "alphas_cumprod", "cosine_betas", "linear_betas", "zero_terminal_snr"]
 
 BetaSchedule = Literal["linear", "cosine"]
 
@@ -37,7 +37,20 @@ def cosine_betas(count: int) -> Tensor:
     return (1 - alphas[1:] / alphas[:-1]).clamp(max=MAX_BETA)
 
 
-def alphas_cumprod(betas: BetaSchedule, count: int) -> Tensor:
-    """ᾱ_t = Π_{s≤t} (1 - β_s), float64, shape (T,), near 0 at the noisy end T-1 (Ho et al. 2020, Eq. 4)."""
+def alphas_cumprod(betas: BetaSchedule, count: int, zero_terminal: bool = False) -> Tensor:
+    """ᾱ_t = Π_{s≤t} (1 - β_s), float64, shape (T,), near 0 at the noisy end T-1 (Ho et al. 2020, Eq. 4).
+
+    zero_terminal: rescale it to exactly 0 there.
+    """
     table = {"linear": linear_betas, "cosine": cosine_betas}[betas](count)
-    return (1 - table).cumprod(0)
+    alphas = (1 - table).cumprod(0)
+    return zero_terminal_snr(alphas) if zero_terminal else alphas
+
+
+def zero_terminal_snr(alphas: Tensor) -> Tensor:
+    """Shift and scale √ᾱ_t, ᾱ of shape (T,), so that the first stays and the last, the noisiest, is exactly 0.
+
+    Lin et al. 2024 ("Common Diffusion Noise Schedules and Sample Steps are Flawed"), Alg. 1.
+    """
+    roots = alphas.sqrt()
+    return ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])).square()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from curriculum_ray.config import Spec
 from curriculum_ray.diffusion.betas import BetaSchedule, alphas_cumprod
 from curriculum_ray.diffusion.levels import DiscreteTimesteps
-from curriculum_ray.diffusion.process import Predict, Process, normal_like
+from curriculum_ray.diffusion.process import Predict, Process, broadcast, normal_like
 
-__all__ = ["DDPM", "DDPMSpec", "spaced_timesteps"]
+__all__ = ["DDPM", "DDPMSpec", "spaced_timesteps", "trailing_timesteps"]
 
 
 class DDPMSpec(Spec):
@@ -31,7 +31,19 @@ class DDPMSpec(Spec):
     """T: timesteps run from 0 (cleanest) to T-1 (noise)."""
 
     prediction: Literal["epsilon", "x0", "v"] = "epsilon"
-    """What the network predicts: the noise, the image, or v = alpha·noise - sigma·x0."""
+    """What the network predicts: the noise, the item, or v = alpha·noise - sigma·x0."""
+
+    zero_terminal_snr: bool = False
+    """Whether the betas are rescaled so that the last timestep is pure noise (Lin et al. 2024)."""
+
+    @model_validator(mode="after")
+    def _defined_without_signal(self) -> Self:
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ValueError(
+                "process.zero_terminal_snr needs the prediction v or x0, because the noise tells nothing of x0 "
+                "at SNR 0, but got epsilon"
+            )
+        return self
 
 
 class DDPM(Process):
@@ -48,19 +60,22 @@ class DDPM(Process):
     def __init__(self, spec: DDPMSpec) -> None:
         super().__init__(f"ddpm-{spec.prediction}")
         self.prediction = spec.prediction
-        alphas = alphas_cumprod(spec.betas, spec.num_timesteps)
+        self.trailing = spec.zero_terminal_snr
+        alphas = alphas_cumprod(spec.betas, spec.num_timesteps, spec.zero_terminal_snr)
         self.levels = DiscreteTimesteps(alphas)
-        noisiest, cleanest = self.levels.log_snr(torch.tensor([spec.num_timesteps - 1, 0])).tolist()
+        # The log-SNR of pure noise is minus infinity: its finite neighbour stands in for it.
+        last = spec.num_timesteps - (2 if spec.zero_terminal_snr else 1)
+        noisiest, cleanest = self.levels.log_snr(torch.tensor([last, 0])).tolist()
         self.log_snr_range = noisiest, cleanest
         self.register_buffer("alpha", alphas.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - alphas).sqrt().float(), persistent=False)
 
-    def _alpha_sigma(self, levels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.alpha[levels].view(-1, 1, 1, 1), self.sigma[levels].view(-1, 1, 1, 1)
+    def _alpha_sigma(self, levels: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        return broadcast(self.alpha[levels], like), broadcast(self.sigma[levels], like)
 
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t, t as float, and noise, x0 or v = alpha_t·noise - sigma_t·x0 (Salimans & Ho 2022, §4)."""
-        alpha, sigma = self._alpha_sigma(levels)
+        alpha, sigma = self._alpha_sigma(levels, x0)
         x = alpha * x0 + sigma * noise
         if self.prediction == "epsilon":
             target = noise
@@ -80,7 +95,7 @@ class DDPM(Process):
 
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is x_t."""
-        alpha, sigma = self._alpha_sigma(levels)
+        alpha, sigma = self._alpha_sigma(levels, x)
         if self.prediction == "epsilon":
             return (x - sigma * output) / alpha
         if self.prediction == "x0":
@@ -101,7 +116,8 @@ class DDPM(Process):
         "ddim" is deterministic (eta = 0), "ancestral" adds the noise of DDPM's posterior (eta = 1).
         """
         eta = {"ddim": 0.0, "ancestral": 1.0}[sampler]
-        timesteps = spaced_timesteps(len(self.alpha), steps)
+        spaced = trailing_timesteps if self.trailing else spaced_timesteps
+        timesteps = spaced(len(self.alpha), steps)
         x = noise
         for t, t_next in itertools.pairwise(timesteps):
             x0 = self._denoise(predict, x, t, clip)
@@ -115,9 +131,8 @@ class DDPM(Process):
 
     def _denoise(self, predict: Predict, x: Tensor, t: int, clip: bool) -> Tensor:
         """The network's estimate of x0 from x_t."""
-        output = predict(x, torch.full((len(x),), float(t), device=x.device)).to(x.dtype)
-        x0 = self.x0_of(output, x, torch.full((len(x),), t, device=x.device))
-        return x0.clamp(-1, 1) if clip else x0
+        level = torch.full((len(x),), t, device=x.device)
+        return self._denoised(predict, x, level.float(), level, clip)
 
 
 def spaced_timesteps(count: int, steps: int) -> list[int]:
@@ -125,6 +140,19 @@ def spaced_timesteps(count: int, steps: int) -> list[int]:
 
     Nichol & Dhariwal 2021, §4; one step alone is the noisiest timestep.
     """
+    _check_steps(count, steps)
+    return torch.linspace(count - 1, 0, steps, dtype=torch.float64).round().long().tolist()
+
+
+def trailing_timesteps(count: int, steps: int) -> list[int]:
+    """`steps` timesteps from count-1 (noise) down, count/steps apart, without repetition; the last estimates x0.
+
+    Lin et al. 2024, Table 2: the last timestep, where a sample is pure noise, is always visited.
+    """
+    _check_steps(count, steps)
+    return [round(count - i * count / steps) - 1 for i in range(steps)]
+
+
+def _check_steps(count: int, steps: int) -> None:
     if not 1 <= steps <= count:
         raise ValueError(f"steps must be between 1 and {count}, the number of timesteps, but got {steps}")
-    return torch.linspace(count - 1, 0, steps, dtype=torch.float64).round().long().tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal, Self
 
@@ -13,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from curriculum_ray.config import Spec
 from curriculum_ray.diffusion.levels import Sigmas
 from curriculum_ray.diffusion.ode import solve
-from curriculum_ray.diffusion.process import Predict, Process
+from curriculum_ray.diffusion.process import Predict, Process, broadcast, normal_like
 
 __all__ = ["EDM", "EDMSpec", "generation_sigmas"]
 
@@ -36,11 +37,27 @@ class EDMSpec(Spec):
     rho: float = Field(default=7.0, ge=1, le=100)
     """How much denser generation's noise levels lie at the clean end; 1 is evenly."""
 
+    churn: float = Field(default=40.0, ge=0)
+    """S_churn of the stochastic sampler: how much noise all steps together add and remove again; 0 is heun."""
+
+    churn_min: float = Field(default=0.05, ge=0)
+    """S_tmin: the cleanest noise level to which the stochastic sampler adds noise."""
+
+    churn_max: float = Field(default=50.0, gt=0)
+    """S_tmax: the noisiest noise level to which the stochastic sampler adds noise."""
+
+    churn_noise: float = Field(default=1.003, gt=0, le=2)
+    """S_noise: standard deviation of the noise that the stochastic sampler adds, in standard normals."""
+
     @model_validator(mode="after")
     def _sigmas_rise(self) -> Self:
         if self.sigma_min >= self.sigma_max:
             raise ValueError(
                 f"process.sigma_min must be below sigma_max = {self.sigma_max}, but got {self.sigma_min}"
+            )
+        if self.churn_min >= self.churn_max:
+            raise ValueError(
+                f"process.churn_min must be below churn_max = {self.churn_max}, but got {self.churn_min}"
             )
         return self
 
@@ -52,7 +69,7 @@ class EDM(Process):
     paper's c_noise in thousandths. Its unweighted squared error is the paper's loss with lambda = 1/c_out².
     """
 
-    samplers = ("heun", "euler")
+    samplers = ("heun", "euler", "stochastic")
 
     def __init__(self, spec: EDMSpec) -> None:
         super().__init__("edm")
@@ -62,13 +79,13 @@ class EDM(Process):
 
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """c_in·x, 250·ln(sigma), and (x0 - c_skip·x)/c_out = c_in·(sigma·x0/sigma_data - sigma_data·n)."""
-        sigma, data = levels.view(-1, 1, 1, 1).to(x0.dtype), self.spec.sigma_data
+        sigma, data = broadcast(levels, x0).to(x0.dtype), self.spec.sigma_data
         c_in = self._c_in(sigma)
         return c_in * (x0 + sigma * noise), 250 * levels.log(), c_in * (sigma / data * x0 - data * noise)
 
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is c_in times the noisy image: c_skip/c_in = sigma_data²·c_in."""
-        sigma, data = levels.view(-1, 1, 1, 1), self.spec.sigma_data
+        sigma, data = broadcast(levels, x), self.spec.sigma_data
         return self._c_in(sigma) * data * (data * x + sigma * output)
 
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,16 +106,29 @@ class EDM(Process):
         generator: torch.Generator | None,
         clip: bool,
     ) -> Tensor:
-        """dx/dsigma = (x - D(x)) / sigma from sigma_max to 0; heun calls the network twice a step."""
+        """dx/dsigma = (x - D(x)) / sigma from sigma_max to 0; heun calls the network twice a step.
+
+        "stochastic" is heun with noise added before each step (Karras et al. 2022, Alg. 2).
+        """
 
         def slope(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((len(x),), sigma, device=x.device)
-            scaled = x * self._c_in(level.view(-1, 1, 1, 1))
-            x0 = self.x0_of(predict(scaled, 250 * level.log()).to(x.dtype), scaled, level)
-            return (x - (x0.clamp(-1, 1) if clip else x0)) / sigma
+            scaled = x * self._c_in(broadcast(level, x))
+            return (x - self._denoised(predict, scaled, 250 * level.log(), level, clip)) / sigma
 
-        sigmas = generation_sigmas(self.spec, steps)
-        return solve(slope, sigmas[0] * noise, sigmas, heun=sampler == "heun")
+        spec, sigmas = self.spec, generation_sigmas(self.spec, steps)
+        x = sigmas[0] * noise
+        if sampler != "stochastic":
+            return solve(slope, x, sigmas, heun=sampler == "heun")
+        gamma = min(spec.churn / steps, math.sqrt(2) - 1)
+        for sigma, after in itertools.pairwise(sigmas):
+            raised = sigma
+            if gamma and spec.churn_min <= sigma <= spec.churn_max:
+                raised = sigma * (1 + gamma)
+                added = spec.churn_noise * math.sqrt(raised**2 - sigma**2)
+                x = x + added * normal_like(x, generator)
+            x = solve(slope, x, (raised, after), heun=True)
+        return x
 
 
 def generation_sigmas(spec: EDMSpec, steps: int) -> list[float]:

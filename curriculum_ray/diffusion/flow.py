@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from curriculum_ray.config import Spec
 from curriculum_ray.diffusion.levels import FlowTimes
 from curriculum_ray.diffusion.ode import solve
-from curriculum_ray.diffusion.process import Predict, Process
+from curriculum_ray.diffusion.process import Predict, Process, broadcast
 
 __all__ = ["Flow", "FlowSpec"]
 
@@ -20,7 +20,7 @@ MAX_LOG_SNR = 13.8
 
 
 class FlowSpec(Spec):
-    """Straight lines from image to noise, along which the network predicts the velocity."""
+    """Straight lines from item to noise, along which the network predicts the velocity."""
 
     kind: Literal["flow"] = "flow"
     """The process: flow."""
@@ -41,11 +41,11 @@ class Flow(Process):
 
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x_t, 1000·t and noise - x0."""
-        return torch.lerp(x0, noise, levels.view(-1, 1, 1, 1).to(x0.dtype)), 1000 * levels, noise - x0
+        return torch.lerp(x0, noise, broadcast(levels, x0).to(x0.dtype)), 1000 * levels, noise - x0
 
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is x_t: x0 = x_t - t·velocity."""
-        return x - levels.view(-1, 1, 1, 1) * output
+        return x - broadcast(levels, x) * output
 
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         """See `Process.error_scales`; an error e of the velocity is one of (1-t)·e in noise and t·e in x0."""
@@ -64,8 +64,9 @@ class Flow(Process):
 
         def slope(x: Tensor, t: float) -> Tensor:
             level = torch.full((len(x),), t, device=x.device)
-            velocity = predict(x, 1000 * level).to(x.dtype)
-            return (x - self.x0_of(velocity, x, level).clamp(-1, 1)) / t if clip else velocity
+            if not clip:
+                return predict(x, 1000 * level).to(x.dtype)
+            return (x - self._denoised(predict, x, 1000 * level, level, clip)) / t
 
         times = [1 - i / steps for i in range(steps)]
         return solve(slope, noise, [*times, 0.0], heun=sampler == "heun")

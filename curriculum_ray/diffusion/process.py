@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from curriculum_ray.diffusion.levels import NoiseLevels
 
-__all__ = ["Denoiser", "Objective", "Predict", "Process", "guided", "normal_like"]
+__all__ = ["Denoiser", "Objective", "Predict", "Process", "broadcast", "guided", "normal_like"]
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""A network with its condition fixed: (x (B,C,H,W), noise_cond (B,)) -> (B,C,H,W)."""
+"""A network with its condition fixed: (x (B,*shape), noise_cond (B,)) -> (B,*shape)."""
 
 
 class Denoiser(Protocol):
-    """A network (x (B,C,H,W), noise_cond (B,) float, condition (see `Conditioning`) or None) -> (B,C,H,W)."""
+    """A network (x (B,*shape), noise_cond (B,) float, condition (see `Conditioning`) or None) -> (B,*shape)."""
 
     def __call__(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor: ...
 
@@ -50,11 +50,11 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise x0 to levels: the network's input (B,C,H,W), noise_cond (B,) and target output (B,C,H,W)."""
+        """Noise x0 to levels: the network's input (B,*shape), noise_cond (B,), target output (B,*shape)."""
 
     @abstractmethod
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
-        """The image that the network's output for its input x, all (B,C,H,W), at levels (B,) stands for."""
+        """The item that the network's output for its input x, all (B,*shape), at levels (B,) stands for."""
 
     @abstractmethod
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +62,13 @@ class Process(nn.Module, ABC):
 
         Returns the logs of the factors that make it a squared error of the noise, and of x0, same shape.
         """
+
+    def _denoised(
+        self, predict: Predict, x: Tensor, noise_cond: Tensor, levels: Tensor, clip: bool
+    ) -> Tensor:
+        """The network's estimate of x0 from its input x (B,*shape), within [-1, 1] where it is clipped."""
+        x0 = self.x0_of(predict(x, noise_cond).to(x.dtype), x, levels)
+        return x0.clamp(-1, 1) if clip else x0
 
     @abstractmethod
     def _sample(
@@ -88,12 +95,13 @@ class Process(nn.Module, ABC):
         guidance: float = 1.0,
         clip: bool = True,
     ) -> Tensor:
-        """Turn standard normal `noise` (B,C,H,W) into samples in [-1, 1] of the same shape.
+        """Turn standard normal `noise` (B,*shape) into samples of the same shape.
 
         sampler: one of `samplers`, the first if None. steps: at least 1. generator: draws the noise that
-        random samplers add, so that samples are a function of `noise` and its seed. condition: (B,) long or
-        None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each estimate of x0, and so
-        the samples, within [-1, 1]. The model is called as it is: switch it to evaluation mode first.
+        random samplers add, so that samples are a function of `noise` and its seed. condition: what the network
+        is told, (B,...), or None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each
+        estimate of x0, and so the samples, within [-1, 1]; off for data without such bounds. The model is
+        called as it is: switch it to evaluation mode first.
         Settings that do not apply raise ValueError.
         """
         name = sampler or self.samplers[0]
@@ -107,10 +115,10 @@ class Process(nn.Module, ABC):
     def losses(
         self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Per-sample losses of `model` on images noised to `levels`.
+        """Per-sample losses of `model` on items noised to `levels`.
 
-        x0: images in [-1, 1], (B,C,H,W). levels: native noise levels, (B,). noise: standard normal,
-        (B,C,H,W). condition: what the network is told, or None. Returns the weighted losses (B,), to be averaged and
+        x0: items, images in [-1, 1], (B,*shape). levels: native noise levels, (B,). noise: standard normal,
+        (B,*shape). condition: what the network is told, or None. Returns the weighted losses (B,), to be averaged and
         backpropagated, and the unweighted mean squared errors (B,), detached; both float32.
         """
         x, noise_cond, target = self.corrupt(x0, levels, noise)
@@ -150,6 +158,11 @@ def guided(model: Denoiser, condition: Tensor | None, guidance: float) -> Predic
         return without + guidance * (model(x, noise_cond, condition) - without)
 
     return predict
+
+
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """`values` (B,) as (B,1,…,1), so that they apply to each of the B items of `like` (B,*shape)."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,18 +1,28 @@
 """Every process and sampler, given the exact score of a mixture in the plane, generates that mixture."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, Process, ProcessSpec, build_process
+from curriculum_ray.diffusion.ddpm import trailing_timesteps
+from curriculum_ray.diffusion.process import guided
+from curriculum_ray.diffusion.weighting import MinSNR
 
 CASES = [
     *((DDPMSpec(prediction=p), s, 200) for p in ("epsilon", "x0", "v") for s in ("ddim", "ancestral")),
     (DDPMSpec(betas="linear"), "ddim", 200),
+    *(
+        (DDPMSpec(betas=b, prediction=p, zero_terminal_snr=True), s, 200)
+        for b, p, s in (("linear", "v", "ddim"), ("cosine", "x0", "ancestral"), ("cosine", "v", "ddim"))
+    ),
     (EDMSpec(), "heun", 40),
     (EDMSpec(), "euler", 200),
+    (EDMSpec(), "stochastic", 60),
     (FlowSpec(), "heun", 100),
     (FlowSpec(), "euler", 300),
 ]
@@ -40,6 +50,13 @@ class PlaneMixture:
         log_mode = self.weights.log() - variance.log() - off.square().sum(-1) / (2 * variance)
         posterior = self.means + (alpha * self.stds**2 / variance)[..., None] * off
         return (log_mode.softmax(1)[..., None] * posterior).sum(1).view(x.shape)
+
+    def log_density(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """log p(x), up to a constant, of alpha·x0 + sigma·noise for x (B,1,1,2), alpha and sigma (B,)."""
+        points, alpha, sigma = x.reshape(-1, 1, 2), alpha.view(-1, 1), sigma.view(-1, 1)
+        variance = alpha**2 * self.stds**2 + sigma**2
+        off = points - alpha[..., None] * self.means
+        return (self.weights.log() - variance.log() - off.square().sum(-1) / (2 * variance)).logsumexp(1)
 
     def assert_like(self, samples: Tensor, tolerance: float = 0.03) -> None:
         """Each mode has its share of the samples, its mean and its spread."""
@@ -99,7 +116,13 @@ def test_the_exact_score_generates_the_mixture(
 
 
 @pytest.mark.parametrize(
-    "spec", [DDPMSpec(), DDPMSpec(prediction="x0"), DDPMSpec(prediction="v"), EDMSpec(), FlowSpec()]
+    "spec",
+    [
+        *(DDPMSpec(prediction=p, betas=b) for p in ("epsilon", "x0", "v") for b in ("linear", "cosine")),
+        *(DDPMSpec(prediction=p, zero_terminal_snr=True) for p in ("x0", "v")),
+        EDMSpec(),
+        FlowSpec(),
+    ],
 )
 class TestEveryProcess:
     """What holds for each kind of process and prediction."""
@@ -169,3 +192,82 @@ class TestEveryProcess:
         process = build_process(spec)
         noise = torch.randn(8, 1, 1, 2)
         assert process.generate(lambda x, c, y: x, noise, steps=3).abs().max() <= 1
+
+    @pytest.mark.parametrize("shape", [(1, 5), (2, 3), (4,)])
+    def test_signals_point_sets_and_vectors_are_noised_and_generated(
+        self, spec: ProcessSpec, mixture: PlaneMixture, shape: tuple[int, ...]
+    ) -> None:
+        process = build_process(spec)
+        x0, level = torch.rand(7, *shape), self.levels(process)
+        noise = torch.randn_like(x0)
+        x, noise_cond, target = process.corrupt(x0, level, noise)
+        flat = process.corrupt(x0.view(7, 1, 1, -1), level, noise.view(7, 1, 1, -1))
+        torch.testing.assert_close(x.flatten(), flat[0].flatten())
+        torch.testing.assert_close(process.x0_of(target, x, level), x0, atol=1e-4, rtol=0)
+        assert noise_cond.shape == (7,)
+        for sampler in process.samplers:
+            samples = process.generate(lambda x, c, y: 0 * x, noise, sampler=sampler, steps=3)
+            assert samples.shape == x0.shape
+
+    def test_the_best_network_follows_the_analytic_score(
+        self, spec: ProcessSpec, mixture: PlaneMixture
+    ) -> None:
+        process = build_process(spec)
+        level = self.levels(process).repeat(3)
+        one = torch.ones(21, 1, 1, 2)
+        x, noise_cond, _ = process.corrupt(mixture.sample(21), level, torch.randn(21, 1, 1, 2))
+        first = (slice(None), 0, 0, 0)
+        alpha, sigma = (process.corrupt(a * one, level, (1 - a) * one)[0][first] for a in (1, 0))
+        x0 = process.x0_of(ExactModel(process, mixture)(x, noise_cond), x, level)
+        # Tweedie's formula: x + sigma² · score = alpha · E[x0 | x].
+        points = x.double().requires_grad_()
+        log_density = mixture.log_density(points, alpha.double(), sigma.double()).sum()
+        (score,) = torch.autograd.grad(log_density, points)
+        analytic = (x + sigma.double().view(-1, 1, 1, 1) ** 2 * score) / alpha.double().view(-1, 1, 1, 1)
+        torch.testing.assert_close(x0.double(), analytic, atol=2e-3, rtol=2e-3)
+
+
+def test_zero_terminal_snr_starts_from_pure_noise_and_keeps_the_clean_end() -> None:
+    for betas in ("linear", "cosine"):
+        plain = build_process(DDPMSpec(betas=betas, prediction="v"))
+        zero = build_process(DDPMSpec(betas=betas, prediction="v", zero_terminal_snr=True), MinSNR())
+        assert zero.alpha[-1] == 0
+        assert zero.sigma[-1] == 1
+        torch.testing.assert_close(zero.alpha[0], plain.alpha[0])
+        assert all(math.isfinite(end) for end in zero.log_snr_range)
+        level = torch.tensor([0, 500, 998, 999])
+        x0 = torch.rand(4, 3, 8, 8)
+        weighted, raw = zero.losses(lambda x, c, y: 0 * x, x0, level, torch.randn_like(x0))
+        assert weighted.isfinite().all()
+        assert raw.isfinite().all()
+        assert trailing_timesteps(1000, 4) == [999, 749, 499, 249]
+
+
+def test_epsilon_prediction_is_refused_where_the_noise_tells_nothing() -> None:
+    with pytest.raises(ConfigError, match="zero_terminal_snr needs the prediction v or x0"):
+        parse(DDPMSpec, {"zero_terminal_snr": True}, "process")
+
+
+def test_the_stochastic_sampler_without_churn_is_heun() -> None:
+    process = build_process(EDMSpec(churn=0))
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    heun, stochastic = (
+        process.generate(lambda x, c, y: x, noise, sampler=name, steps=5) for name in ("heun", "stochastic")
+    )
+    assert torch.equal(heun, stochastic)
+    churned = build_process(EDMSpec()).generate(lambda x, c, y: x, noise, sampler="stochastic", steps=5)
+    assert not torch.allclose(heun, churned)
+
+
+@pytest.mark.parametrize(
+    "condition", [torch.tensor([1, 2]), torch.ones(2, 5, dtype=torch.long), torch.ones(2, 6)]
+)
+def test_guidance_moves_away_from_what_the_untold_network_says(condition: Tensor) -> None:
+    def model(x: Tensor, noise_cond: Tensor, told: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(x) if told is None else told.float().view(len(x), -1).mean(1)[:, None] + 0 * x
+
+    x = torch.zeros(2, 3)
+    told = model(x, torch.zeros(2), condition)
+    torch.testing.assert_close(guided(model, condition, 3.0)(x, torch.zeros(2)), 3 * told)
+    with pytest.raises(ValueError, match="guidance needs a condition"):
+        guided(model, None, 3.0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,20 +30,17 @@ def convergence_curve(
     remaining = torch.stack([normalised(steps, losses) for losses in curves])
     until = torch.stack([steps_until(steps, one, share) for one in remaining])
     flat = (remaining[:, -1] == 1).any(0)
-    return DifficultyCurve(
-        kind="convergence",
-        base=spec.distribution,
-        data=data,
-        process=process,
-        u=_edges(spec),
-        difficulty=tuple(until.mean(0).tolist()),
-        stderr=_stderr(until),
+    return _curve(
+        "convergence",
+        spec,
+        until,
+        seeds,
+        data,
+        process,
         meta={
             "unit": f"optimiser steps of {spec.batch_size} images until {share:.0%} of the decrease remains",
             "method": "one model per interval" if runs[0].interval is not None else "one shared model",
             "batch_size": spec.batch_size,
-            "seeds": seeds,
-            "by_seed": [_rounded(row) for row in until],
             "did_not_fall": flat.nonzero().flatten().tolist(),
             "steps": list(steps),
             "remaining": [_rounded(row) for row in remaining.mean(0)],
@@ -56,20 +54,8 @@ def loss_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process:
     """Difficulty = unweighted mean squared error at the end of training, averaged over seeds."""
     curves, seeds = _by_seed(spec, runs)
     ends = torch.stack([final_loss(runs[0].steps, losses) for losses in curves])
-    return DifficultyCurve(
-        kind="loss",
-        base=spec.distribution,
-        data=data,
-        process=process,
-        u=_edges(spec),
-        difficulty=tuple(ends.mean(0).tolist()),
-        stderr=_stderr(ends),
-        meta={
-            "unit": f"mean squared error after {spec.steps:,} steps of {spec.batch_size} images",
-            "seeds": seeds,
-            "by_seed": [_rounded(row) for row in ends],
-        },
-    )
+    unit = f"mean squared error after {spec.steps:,} steps of {spec.batch_size} images"
+    return _curve("loss", spec, ends, seeds, data, process, meta={"unit": unit})
 
 
 def gradient_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process: str) -> DifficultyCurve:
@@ -85,22 +71,44 @@ def gradient_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, proc
     unresolved = (scales >= limit).any(0)
     scales = scales.clamp_max(limit)
     similarity = torch.stack([cosines(run.gradients) for run in runs])
-    return DifficultyCurve(
-        kind="gradient",
-        base=spec.distribution,
-        data=data,
-        process=process,
-        u=_edges(spec),
-        difficulty=tuple(scales.mean(0).tolist()),
-        stderr=_stderr(scales),
+    return _curve(
+        "gradient",
+        spec,
+        scales,
+        seeds,
+        data,
+        process,
         similarity=tuple(tuple(_rounded(row)) for row in similarity.mean(0)),
         meta={
             "unit": "images",
             "points": [moment.step for moment in runs[0].gradients],
             "at_least": unresolved.nonzero().flatten().tolist(),
-            "seeds": seeds,
-            "by_seed": [_rounded(row) for row in scales],
         },
+    )
+
+
+def _curve(
+    kind: Literal["convergence", "loss", "gradient"],
+    spec: ProbeSpec,
+    by_seed: Tensor,
+    seeds: Sequence[int],
+    data: str,
+    process: str,
+    *,
+    meta: Mapping[str, Any],
+    similarity: tuple[tuple[float, ...], ...] | None = None,
+) -> DifficultyCurve:
+    """The mean and standard error over seeds of difficulties (seeds, K), with each seed's own in `meta`."""
+    return DifficultyCurve(
+        kind=kind,
+        base=spec.distribution,
+        data=data,
+        process=process,
+        u=tuple(k / spec.intervals for k in range(spec.intervals + 1)),
+        difficulty=tuple(by_seed.mean(0).tolist()),
+        stderr=_stderr(by_seed),
+        similarity=similarity,
+        meta={**meta, "seeds": list(seeds), "by_seed": [_rounded(row) for row in by_seed]},
     )
 
 
@@ -116,10 +124,6 @@ def _by_seed(spec: ProbeSpec, runs: Sequence[ProbeRun]) -> tuple[list[Tensor], l
         curves.append(torch.cat([run.losses for run in mine], dim=1))
         assert curves[-1].shape[1] == spec.intervals
     return curves, seeds
-
-
-def _edges(spec: ProbeSpec) -> tuple[float, ...]:
-    return tuple(k / spec.intervals for k in range(spec.intervals + 1))
 
 
 def _stderr(by_seed: Tensor) -> tuple[float, ...] | None:
