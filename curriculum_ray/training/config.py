@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,11 +14,19 @@ from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 
-__all__ = ["CheckpointSpec", "EmaSpec", "OptimizerSpec", "TrainConfig"]
+__all__ = [
+    "CheckpointSpec",
+    "EmaSpec",
+    "OptimizerSpec",
+    "PowerEmaSpec",
+    "PreviewSpec",
+    "StabilitySpec",
+    "TrainConfig",
+]
 
 
 class OptimizerSpec(Spec):
-    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up."""
+    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a decay."""
 
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     """Peak learning rate of AdamW."""
@@ -28,6 +36,12 @@ class OptimizerSpec(Spec):
     """Decay rates of the first and second moment, each in [0, 1)."""
     warmup_images: int = Field(default=2560, ge=0)
     """Images over which the learning rate rises linearly from 0."""
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
+    """How the rate goes on after the warm-up; cosine and linear end with the budget."""
+    final_share: float = Field(default=0.0, ge=0, le=1)
+    """The share of the peak at which cosine and linear end."""
+    reference_images: int | None = Field(default=None, ge=1)
+    """Images after which inverse_sqrt begins to fall (EDM2's t_ref, Karras et al. 2024, Eq. 67)."""
     clip_grad_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; larger ones are scaled down to it."""
 
@@ -35,6 +49,41 @@ class OptimizerSpec(Spec):
     def _betas_in_range(self) -> OptimizerSpec:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optimizer.betas must lie in [0, 1), but got {list(self.betas)}")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_applies(self) -> OptimizerSpec:
+        falls = self.schedule == "inverse_sqrt"
+        if falls != (self.reference_images is not None):
+            raise ValueError(
+                f"optimizer.reference_images belongs to the schedule inverse_sqrt and is needed there, "
+                f"but it is {self.reference_images} with {self.schedule}"
+            )
+        if self.final_share and self.schedule not in ("cosine", "linear"):
+            raise ValueError(
+                f"optimizer.final_share belongs to the schedules cosine and linear, "
+                f"but it is {self.final_share} with {self.schedule}"
+            )
+        return self
+
+
+class PowerEmaSpec(Spec):
+    """Averages with power-function profiles, kept as snapshots to rebuild others from (Karras et al. 2024, §3)."""
+
+    sigma_rels: tuple[float, ...] = (0.05, 0.10)
+    """Relative widths of the profiles that are tracked, each in (0, 0.28)."""
+    every_images: int = Field(default=25_600, ge=1)
+    """Images between snapshots, rounded up to whole steps; the end of the run is one too."""
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    """Precision in which snapshots are stored."""
+
+    @model_validator(mode="after")
+    def _widths_in_range(self) -> PowerEmaSpec:
+        # The flattest profile, gamma = 0, has the width 1/sqrt(12) = 0.2887.
+        if not self.sigma_rels or not all(0 < width < 0.28 for width in self.sigma_rels):
+            raise ValueError(
+                f"ema.power.sigma_rels must be one or more numbers in (0, 0.28), but got {list(self.sigma_rels)}"
+            )
         return self
 
 
@@ -45,6 +94,8 @@ class EmaSpec(Spec):
     """Images after which a weight's share in the average has halved."""
     ramp_up: float = Field(default=0.05, gt=0, le=1)
     """The half-life is at most this share of the images seen, so that early averages forget the start."""
+    power: PowerEmaSpec | None = None
+    """Power-function averages beside this one, or null for none."""
 
 
 class CheckpointSpec(Spec):
@@ -54,6 +105,28 @@ class CheckpointSpec(Spec):
     """Images between checkpoints, rounded up to a multiple of the logging interval."""
     keep: int = Field(default=2, ge=1)
     """How many of the newest checkpoints stay on disk."""
+    best: bool = False
+    """Whether the one with the lowest preview FID is kept too, in the folder `best` of the run."""
+
+
+class PreviewSpec(Spec):
+    """Samples, and a metric, on the way; training goes on as it would without them."""
+
+    every_images: int = Field(default=25_600, ge=1)
+    """Images between previews, rounded up to whole steps."""
+    num_samples: int = Field(default=500, ge=16)
+    """Images to generate for each preview; FID falls with it, so that only equal numbers compare."""
+    metric: bool = True
+    """Whether they are scored by the evaluation's metrics too, or only drawn as a grid."""
+
+
+class StabilitySpec(Spec):
+    """What is done about single bad updates."""
+
+    spike_factor: float | None = Field(default=None, gt=1)
+    """Skip an update whose gradient norm or loss exceeds this multiple of its running median; null never skips."""
+    spike_window: int = Field(default=64, ge=8)
+    """Updates over which the medians run; none is skipped before the window is full."""
 
 
 class TrainConfig(Spec):
@@ -85,6 +158,26 @@ class TrainConfig(Spec):
     """Images between log lines, rounded up to whole windows."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """When the whole state is saved."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the network by autocast; weights stay fp32. fp16 scales its gradients, and needs a GPU."""
+    tf32: bool = True
+    """Whether fp32 products on a GPU are rounded to TF32; no effect on a CPU."""
+    compile: bool = False
+    """Whether the network is compiled by torch.compile, with static shapes."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts into which each worker splits its share of the batch to save memory; it must divide the share."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Several workers hold whole replicas, or shards of weights and optimiser (fully_shard)."""
+    preview: PreviewSpec | None = None
+    """Samples and a metric on the way, or null for none."""
+    stability: StabilitySpec = StabilitySpec()
+    """What is done about single bad updates."""
+
+    @model_validator(mode="after")
+    def _best_has_a_metric(self) -> TrainConfig:
+        if self.checkpoint.best and not (self.preview and self.preview.metric):
+            raise ValueError("checkpoint.best goes by the preview's metric, but preview.metric is not on")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -118,3 +211,13 @@ class TrainConfig(Spec):
     def checkpoint_steps(self) -> int:
         """Steps between checkpoints: whole logging intervals, so that a resumed run repeats its log."""
         return -(-self.checkpoint.every_images // (self.batch_size * self.log_steps)) * self.log_steps
+
+    @property
+    def preview_steps(self) -> int | None:
+        """Steps between previews, or None."""
+        return -(-self.preview.every_images // self.batch_size) if self.preview else None
+
+    @property
+    def snapshot_steps(self) -> int | None:
+        """Steps between snapshots of the power-function averages, or None."""
+        return -(-self.ema.power.every_images // self.batch_size) if self.ema.power else None

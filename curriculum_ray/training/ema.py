@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from curriculum_ray.training.config import EmaSpec
+from curriculum_ray.training.parallel import local
 
 __all__ = ["Ema"]
 
@@ -18,8 +19,12 @@ class Ema:
     def __init__(self, model: nn.Module, spec: EmaSpec) -> None:
         self.spec = spec
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._averages: list[torch.Tensor] = list(self.model.parameters())
-        self._sources: list[torch.Tensor] = list(model.parameters())
+        self.follow(model)
+
+    def follow(self, model: nn.Module) -> None:
+        """Take the weights from `model` from now on; called again when either side has been sharded."""
+        self._averages: list[torch.Tensor] = [local(value) for value in self.model.parameters()]
+        self._sources: list[torch.Tensor] = [local(value.detach()) for value in model.parameters()]
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import TimestepSampler
@@ -23,15 +23,20 @@ from curriculum_ray.models import build_model
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
+from curriculum_ray.training.ema_posthoc import PowerEma
 from curriculum_ray.training.histogram import SampledHistogram
-from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
+from curriculum_ray.training.parallel import full, quiet, shard
+from curriculum_ray.training.precision import Precision
+from curriculum_ray.training.rates import learning_rate
 from curriculum_ray.training.seeds import seed_step
+from curriculum_ray.training.spikes import SpikeGuard
+from curriculum_ray.training.state import capture, finite, restore
 
 __all__ = ["NonFiniteLoss", "Progress", "Trainer", "World"]
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss became infinite or not a number; the message names the image count."""
+    """The loss, or a weight, became infinite or not a number; the message names the image count."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Progress:
     images_per_second: float
     snapshot: Mapping[str, Any]
     """The schedule's state for display."""
+    skipped_updates: int = 0
+    """Updates that the spike guard has skipped so far."""
 
 
 class Trainer:
@@ -73,19 +80,36 @@ class Trainer:
                 f"batch_size must be a multiple of the number of workers, {self.world.size}, "
                 f"but got {config.batch_size}"
             )
+        share = config.batch_size // self.world.size
+        if share % config.accumulate:
+            raise ConfigError(
+                f"accumulate must divide each worker's share of the batch, {share}, but got {config.accumulate}"
+            )
         device = self.world.device
+        self.precision = Precision(config.precision, device, config.tf32)
         torch.manual_seed(config.seed)
         self.process = build_process(config.process, config.weighting).to(device)
         model = build_model(config.model, data.shape, data.conditioning).to(device)
-        self.conditioning: Conditioning = model.conditioning
+        told: Any = model.conditioning
+        self.conditioning: Conditioning = told
         self.model = model
         objective = Objective(self.process, model)
-        self._parameters = dict(objective.named_parameters())
-        self.objective = self.world.wrap(objective)
         self.ema = Ema(model, config.ema)
+        self.sharded = config.parallel == "fsdp" and self.world.size > 1
+        if self.sharded:
+            self.objective: nn.Module = shard(objective, device)
+            shard(self.ema.model, device)
+            self.ema.follow(model)
+        if config.compile:
+            model.compile(dynamic=False)
+        if not self.sharded:
+            self.objective = self.world.wrap(objective)
+        self.power = PowerEma(model, config.ema.power) if config.ema.power else None
+        self.parameters: dict[str, nn.Parameter] = dict(objective.named_parameters())
+        self.guard = SpikeGuard(config.stability) if config.stability.spike_factor else None
         spec = config.optimizer
         self.optimizer = torch.optim.AdamW(
-            self._parameters.values(),
+            self.parameters.values(),
             lr=spec.learning_rate,
             betas=spec.betas,
             weight_decay=spec.weight_decay,
@@ -126,34 +150,54 @@ class Trainer:
         seed_step(config.seed, world.rank, images)
         x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
         levels = self.sampler.sample(len(x0), device=world.device)
-        losses, raw = self.objective(x0, levels, torch.randn_like(x0), condition)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        nn.utils.clip_grad_norm_(self._parameters.values(), config.optimizer.clip_grad_norm, foreach=True)
-        warmup = config.optimizer.warmup_images
-        rate = config.optimizer.learning_rate * (
-            min(1.0, (images + config.batch_size) / warmup) if warmup else 1.0
+        raw = self._backward(x0, levels, torch.randn_like(x0), condition)
+        self.precision.unscale(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(
+            self.parameters.values(), config.optimizer.clip_grad_norm, foreach=True
         )
+        rate = learning_rate(config.optimizer, images + config.batch_size, config.total_images)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        skip = self.guard is not None and self.guard.spiked(full({"": norm})[""], raw.mean(), self.world.size)
+        self.precision.step(self.optimizer, skip)
         self.histogram.add(images, self.sampler.last_u)
         self._loss_sum += raw.mean()
         self.sampler.update(raw)
         self.ema.update(self.images, config.batch_size)
+        if self.power is not None:
+            self.power.update(self.images, config.batch_size)
         if self.sampler.stage != self.stage_starts[-1][1]:
             self.stage_starts.append([self.images, self.sampler.stage])
+
+    def _backward(self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None) -> Tensor:
+        """Gradients of the mean loss of this rank's share, in `accumulate` parts; returns the raw losses (B,)."""
+        parts, size = self.config.accumulate, len(x0) // self.config.accumulate
+        self.optimizer.zero_grad(set_to_none=True)
+        raws = []
+        for part in range(parts):
+            piece = slice(part * size, (part + 1) * size)
+            told = None if condition is None else condition[piece]
+            with quiet(self.objective, part < parts - 1):
+                with self.precision.autocast():
+                    losses, raw = self.objective(x0[piece], levels[piece], noise[piece], told)
+                self.precision.backward(losses.mean() / parts)
+            raws.append(raw)
+        return raws[0] if parts == 1 else torch.cat(raws)
 
     def run(
         self,
         on_log: Callable[[Progress], bool] | None = None,
         on_checkpoint: Callable[[Trainer], None] | None = None,
+        on_preview: Callable[[Trainer], None] | None = None,
+        on_snapshot: Callable[[Trainer], None] | None = None,
     ) -> bool:
         """Train to the end of the budget.
 
         `on_log` is called on every rank at each logging interval; when rank 0's returns True, all ranks stop at the
-        next one. `on_checkpoint` is called on every rank when the state should be saved. Returns whether the budget
-        was spent. Raises NonFiniteLoss.
+        next one. `on_checkpoint` is called on every rank when the state should be saved, `on_preview` when samples are
+        due and `on_snapshot` when the power-function averages are; their time does not count in the speed, and
+        what they draw from the random generators does not matter. Returns whether the budget was spent. Raises
+        NonFiniteLoss.
         """
         config, stop = self.config, False
         logged = self.steps
@@ -167,6 +211,11 @@ class Trainer:
                 if stopped and not ended:
                     return False
                 stop = bool(on_log(progress)) if on_log else False
+            before = time.perf_counter()
+            for call, every in ((on_preview, config.preview_steps), (on_snapshot, config.snapshot_steps)):
+                if call and every and (ended or self.steps % every == 0):
+                    call(self)
+            self._clock += time.perf_counter() - before
             if on_checkpoint and not ended and self.steps % config.checkpoint_steps == 0:
                 on_checkpoint(self)
         return True
@@ -196,50 +245,28 @@ class Trainer:
             num_stages=self.sampler.num_stages,
             images_per_second=speed,
             snapshot=self.sampler.snapshot(),
+            skipped_updates=self.guard.skipped if self.guard else 0,
         )
         return progress, stopped
 
+    def whole_model(self, ema: bool) -> nn.Module:
+        """The average of the weights, or with `ema` off the weights, as a plain module; every rank must call it."""
+        model = self.ema.model if ema else self.model
+        if not self.sharded:
+            return model
+        plain = build_model(self.config.model, self.data.shape, self.data.conditioning)
+        plain.load_state_dict(full(model.state_dict()))
+        return plain.to(self.world.device)
+
     def checkpoint(self) -> Checkpoint:
-        """The whole state; every rank must call it. Exact when taken at a logging interval, as `run` does."""
-        self.histogram.gather(self.world.rank, self.world.size, self.world.device)
-        tensors = {
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer, self._parameters),
-            "counts": {"sampled": self.histogram.counts},
-        }
-        weighting = {k: v for k, v in self._parameters.items() if not k.startswith("model.")}
-        if weighting:
-            tensors["weighting"] = weighting
-        state = {
-            "config": self.config.model_dump(mode="json"),
-            "shape": list(self.data.shape),
-            "conditioning": self.data.conditioning.as_json(),
-            "vocabulary": list(self.data.vocabulary),
-            "images": self.images,
-            "loss": self.loss,
-            "schedule": self.sampler.state_dict(),
-            "stage_starts": self.stage_starts,
-        }
-        return Checkpoint(tensors=tensors, state=state)
+        """The whole state; every rank must call it. Exact when taken at a logging interval, as `run` does.
+
+        Raises NonFiniteLoss where a weight is not finite, so that no such state is ever kept.
+        """
+        if not finite(self):
+            raise NonFiniteLoss(f"a weight became infinite or not a number before {self.images} images")
+        return capture(self)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint`, which must come from the same settings."""
-        theirs, ours = checkpoint.state["config"], self.config.model_dump(mode="json")
-        if theirs != ours:
-            keys = sorted(key for key in ours if theirs.get(key) != ours[key])
-            raise ConfigError(
-                f"the checkpoint was trained with other settings ({', '.join(keys)}): "
-                "resume with the same ones or choose another --output"
-            )
-        self.model.load_state_dict(checkpoint.tensors["model"])
-        self.ema.model.load_state_dict(checkpoint.tensors["ema"])
-        restore_optimizer(self.optimizer, self._parameters, checkpoint.tensors["optimizer"])
-        with torch.no_grad():
-            for name, value in checkpoint.tensors.get("weighting", {}).items():
-                self._parameters[name].copy_(value)
-        if self.world.rank == 0:
-            self.histogram.counts.copy_(checkpoint.tensors["counts"]["sampled"])
-        self.sampler.load_state_dict(checkpoint.state["schedule"])
-        self.loss = checkpoint.state["loss"]
-        self.stage_starts = [list(start) for start in checkpoint.state["stage_starts"]]
+        """Continue from `checkpoint`, which must come from the same settings; see `training.state`."""
+        restore(self, checkpoint)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from curriculum_ray.training.parallel import spread_like
+
 __all__ = ["optimizer_tensors", "restore_optimizer"]
 
 
@@ -31,4 +33,7 @@ def restore_optimizer(
         name, _, key = path.rpartition("/")
         parameter = parameters[name]
         device = parameter.device if key != "step" or optimizer.defaults.get("fused") else value.device
-        optimizer.state[parameter][key] = value.clone().to(device)
+        value = value.clone().to(device)
+        if key != "step":
+            value = spread_like(parameter, value)
+        optimizer.state[parameter][key] = value

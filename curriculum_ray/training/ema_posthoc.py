@@ -1,0 +1,162 @@
+"""Power-function EMA, and any of its widths rebuilt after training from snapshots (Karras et al. 2024, §3)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_bytes
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.training.config import PowerEmaSpec
+from curriculum_ray.training.parallel import local
+
+__all__ = [
+    "PowerEma",
+    "combination",
+    "find_snapshots",
+    "gamma_of",
+    "rebuild",
+    "sigma_rel_of",
+    "write_snapshot",
+]
+
+_DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
+_PREFIX = "ema-"
+
+
+def gamma_of(sigma_rel: float) -> float:
+    """The exponent of the profile of relative width `sigma_rel` in (0, 0.2887).
+
+    The positive root of gamma^3 + 7 gamma^2 + (16 - s) gamma + (12 - s) = 0 with s = sigma_rel^-2, which is the
+    variance of the profile, sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)), multiplied out.
+    """
+    s = sigma_rel**-2
+    return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
+
+
+def sigma_rel_of(gamma: float) -> float:
+    """The relative width of the profile with exponent `gamma`; inverse of `gamma_of`."""
+    return ((gamma + 1) / (gamma + 3)) ** 0.5 / (gamma + 2)
+
+
+class PowerEma:
+    """Averages of a model's parameters, weighted by (images at which they stood)^gamma."""
+
+    def __init__(self, model: nn.Module, spec: PowerEmaSpec) -> None:
+        self.spec = spec
+        self.gammas = [gamma_of(width) for width in spec.sigma_rels]
+        self._names = [name for name, _ in model.named_parameters()]
+        self._sources = list(model.parameters())
+        self.averages = [[parameter.detach().clone() for parameter in self._sources] for _ in spec.sigma_rels]
+
+    @torch.no_grad()
+    def update(self, images: int, batch_size: int) -> None:
+        """Move the averages by the step that brought the count to `images`.
+
+        average = lerp(weight, average, beta), beta = (1 - batch / images)^(gamma + 1) (§3.1, in images).
+        """
+        sources = [local(source) for source in self._sources]
+        for gamma, averages in zip(self.gammas, self.averages, strict=True):
+            beta = max(1.0 - batch_size / images, 0.0) ** (gamma + 1)
+            torch._foreach_lerp_([local(average) for average in averages], sources, 1.0 - beta)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The averages under "<index of sigma_rel>/<parameter>"."""
+        return {
+            f"{index}/{name}": average
+            for index, averages in enumerate(self.averages)
+            for name, average in zip(self._names, averages, strict=True)
+        }
+
+
+def write_snapshot(folder: Path, spec: PowerEmaSpec, tensors: dict[str, Tensor], images: int) -> Path:
+    """Write `PowerEma.tensors` after `images` images into `folder`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_PREFIX}{images:012d}.safetensors"
+    stored = {name: value.to("cpu", _DTYPES[spec.dtype]).contiguous() for name, value in tensors.items()}
+    about = {"sigma_rels": json.dumps(list(spec.sigma_rels)), "images": str(images)}
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        file.write(save_bytes(stored, metadata=about))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def find_snapshots(folder: Path) -> list[Path]:
+    """All snapshots in `folder`, the oldest first."""
+    return sorted(folder.glob(f"{_PREFIX}{'[0-9]' * 12}.safetensors"))
+
+
+def combination(times: Sequence[float], gammas: Sequence[float], time: float, gamma: float) -> np.ndarray:
+    """The weights, shape (n,), with which n snapshots come closest to the profile of `gamma` at `time`.
+
+    times: the image counts of the snapshots, > 0; gammas: their exponents. Least squares over profiles
+    p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t]: the Gram system of the paper's Algorithm 3.
+    """
+    t, g = np.asarray(times, dtype=np.float64), np.asarray(gammas, dtype=np.float64)
+    gram = _inner(t[:, None], g[:, None], t[None], g[None]) * time
+    wanted = _inner(t, g, np.full(1, time), np.full(1, gamma)) * time
+    solution: Any = np.linalg.lstsq(gram, wanted, rcond=None)[0]
+    return solution
+
+
+def _inner(t_a: Any, g_a: Any, t_b: Any, g_b: Any) -> Any:
+    """Inner products of profiles, arrays that broadcast: the integral of p_a p_b over [0, min(t_a, t_b)]."""
+    least = np.minimum(t_a, t_b)
+    decay = (least / t_a) ** (g_a + 1) * (least / t_b) ** (g_b + 1) / least
+    return (g_a + 1) * (g_b + 1) / (g_a + g_b + 1) * decay
+
+
+def rebuild(
+    paths: Sequence[Path], sigma_rel: float, images: int | None = None
+) -> tuple[dict[str, Tensor], int]:
+    """The average of relative width `sigma_rel` at `images` (the last snapshot's if None), and that count.
+
+    paths: snapshots of one run. Returns fp32 parameters by name. Raises ConfigError, one line, where there is
+    no snapshot or one is damaged, and for a width outside of (0, 0.28).
+    """
+    if not 0 < sigma_rel < 0.28:
+        raise ConfigError(f"--sigma-rel must be in (0, 0.28), but got {sigma_rel}")
+    if not paths:
+        raise ConfigError("there are no snapshots to rebuild an average from: train with ema.power")
+    heads = [_head(path) for path in paths]
+    end = images or heads[-1][0]
+    entries = [
+        (path, index, count, gamma_of(width))
+        for path, (count, widths) in zip(paths, heads, strict=True)
+        for index, width in enumerate(widths)
+        if count <= end
+    ]
+    if not entries:
+        raise ConfigError(f"there is no snapshot at or before {end} images")
+    weights = combination([e[2] for e in entries], [e[3] for e in entries], end, gamma_of(sigma_rel))
+    total: dict[str, Tensor] = {}
+    for (path, index, _, _), weight in zip(entries, weights, strict=True):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                prefix, _, parameter = name.partition("/")
+                if int(prefix) != index:
+                    continue
+                value = file.get_tensor(name).double() * float(weight)
+                total[parameter] = total[parameter] + value if parameter in total else value
+    return {name: value.float() for name, value in total.items()}, end
+
+
+def _head(path: Path) -> tuple[int, list[float]]:
+    """The image count and the widths of a snapshot."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata()
+        return int(about["images"]), json.loads(about["sigma_rels"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"snapshot {path} is damaged: {' '.join(str(error).split())}") from None
