@@ -15,6 +15,7 @@ from typing import Any
 __all__ = ["NAMESPACE", "Board", "create_board"]
 
 NAMESPACE = "curriculum-ray"
+_UNREAD = 1000
 _ENDED = ("finished", "failed", "stopped")
 
 
@@ -26,7 +27,15 @@ class _Entry:
     cancelled: bool = False
     reason: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
+    events: deque[dict[str, Any]] = field(default_factory=deque)
+    """What nobody has read yet; what was read is dropped."""
+    dropped: int = 0
+    """How many events came before the first of `events`."""
+
+    @property
+    def count(self) -> int:
+        """How many events there have been."""
+        return self.dropped + len(self.events)
 
 
 @dataclass
@@ -129,18 +138,31 @@ class Board:
         self._event(key, event)
 
     def _event(self, key: str, event: dict[str, Any]) -> None:
-        self._entries[key].events.append(event)
+        entry = self._entries[key]
+        entry.events.append(event)
+        if len(entry.events) > _UNREAD:
+            # Nobody listens; the newest progress is what a late listener needs.
+            entry.events.popleft()
+            entry.dropped += 1
         self._changed.notify_all()
 
     async def events(self, key: str, after: int, timeout_s: float) -> list[dict[str, Any]]:
-        """Events of a job beyond the first `after`; waits up to `timeout_s` seconds for one."""
+        """Events of a job beyond the first `after`, which are then forgotten; waits up to `timeout_s` seconds for one.
+
+        One listener a job: it counts what it has read. Of more than 1,000 unread ones the oldest are dropped, and
+        counted as read: they come back as {"kind": "dropped"}.
+        """
         async with self._changed:
             entry = self._entries[key]
             try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: len(entry.events) > after), timeout_s)
+                await asyncio.wait_for(self._changed.wait_for(lambda: entry.count > after), timeout_s)
             except TimeoutError:
                 return []
-            return entry.events[after:]
+            while entry.events and entry.dropped < after:
+                entry.events.popleft()
+                entry.dropped += 1
+            missed = max(0, entry.dropped - after)
+            return [{"kind": "dropped"}] * missed + list(entry.events)
 
     async def cancel(self, key: str) -> None:
         """Ask a run to stop at its next log line; a queued one never starts."""

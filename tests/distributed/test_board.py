@@ -140,3 +140,37 @@ def test_stopping_all_waits_for_the_running_and_leaves_the_queued_unstarted() ->
         assert await waiting is True
 
     _run(work())
+
+
+def test_events_that_were_read_are_forgotten_and_the_count_goes_on() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.take(0, 1, 0)
+        seen = 0
+        for images in range(5000):
+            await board.report("a", {"images": images})
+            events = await board.events("a", seen, 5.0)
+            seen += len(events)
+            assert events[-1]["images"] == images
+        assert len(board._entries["a"].events) <= 2
+        await board.end("a", "finished", result={})
+        assert [event["kind"] for event in await board.events("a", seen, 5.0)] == ["finished"]
+
+    _run(work())
+
+
+def test_events_that_nobody_reads_are_bounded_and_counted() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await board.take(0, 1, 0)
+        for images in range(3000):
+            await board.report("a", {"images": images})
+        assert len(board._entries["a"].events) == 1000
+        events = await board.events("a", 0, 5.0)
+        assert len(events) == 3001
+        assert events[-1]["images"] == 2999
+        assert await board.events("a", len(events), 0.01) == []
+
+    _run(work())
