@@ -113,6 +113,7 @@ def train_run(
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
     with connected(1, resources), Tracker.open(mlflow_uri, output, experiment) as tracker:
+        tracker.keep_in(folder)
         run = tracker.train(name, config.model_dump(mode="json"), tags)
 
         def on_event(event: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError
 from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
+from tuning.tracking.spool import SPOOL_FILE
 from tuning.tracking.store import ARTIFACT_ROOT_TAG, Store, open_store
 from tuning.tracking.writer import Away, Refused, Write, Writer
 
@@ -48,6 +49,7 @@ class Tracker:
         self._images: dict[str, int] = {}
         self._stored: dict[str, set[tuple[str, int, float]]] = {}  # points that an earlier start stored
         self._odd: set[str] = set()
+        self._replaying = False
         self._writer = Writer(self._apply)
 
     @classmethod
@@ -69,6 +71,26 @@ class Tracker:
     def problems(self) -> list[str]:
         """What could not be stored, one line each; empty when all is well."""
         return self._writer.problems
+
+    def keep_in(self, folder: Path, seconds: float = 60.0) -> None:
+        """Keep what the store does not take yet in a file of `folder`, before anything is written.
+
+        What an earlier process left there is stored first; ConfigError when that takes longer than `seconds`.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer.close(seconds)
+        self._replaying = True
+        self._writer = Writer(self._apply, folder / SPOOL_FILE)
+        if not self._writer.flush(seconds):
+            left = len(self._writer)
+            self._writer.close(0)
+            raise ConfigError(
+                f"{self.store.shown} does not take the {left} writes that an earlier start left in {folder}"
+            )
+        self._replaying = False
+        # Runs are looked up anew, with the points that they hold by now.
+        for known in (self._runs, self._found, self._stored):
+            known.clear()
 
     def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         """Open the run of the study `name`, the same at each restart, and return its handle.
@@ -100,21 +122,19 @@ class Tracker:
         self._writer.put(Write("begin", handle, (name, param_values(params), all_tags)))
         return handle
 
-    def has_finished(self, study: str, key: str) -> bool:
-        """Whether an earlier start of the study stored all of the trial `key` and ended its run as FINISHED."""
+    def has_ended(self, study: str, key: str, status: str) -> bool:
+        """Whether an earlier start of the study stored all of the trial `key` and ended its run as `status`."""
         run = self._found.get(run_key("trial", self._names[study], key))
-        return run is not None and run.info.status == "FINISHED"
+        return run is not None and run.info.status == status
 
     def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
-        from mlflow.entities import Metric
-
         now = _now()
         self._images[run] = max(images, self._images.get(run, 0))
         points = []
         for key, value in metrics.items():
             if math.isfinite(value):
-                points.append(Metric(metric_key(key), float(value), now, images))
+                points.append([metric_key(key), float(value), now, images])
             elif run not in self._odd:
                 self._odd.add(run)
                 self.tags(run, {"non_finite": f"{key} = {value} after {images} images"})
@@ -206,19 +226,31 @@ class Tracker:
         name, params, tags = data
         client = self.store.client
         run = self._found.get(handle)
+        if run is None and self._replaying:
+            run = self._stored_run(handle)
         if run is None:
             run = client.create_run(self._experiment_id, run_name=name, tags=tags)
             self._found[handle] = run
         elif handle not in self._runs:
-            history = (
-                point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)
-            )
-            self._stored[handle] = {(point.key, point.step, point.value) for point in history}
+            self._remember_points(handle, run)
             if run.info.status in ("FAILED", "KILLED"):
                 client.update_run(run.info.run_id, status="RUNNING")
         self._runs[handle] = run.info.run_id
         self._set_tags(handle, {key: value for key, value in tags.items() if run.data.tags.get(key) != value})
         self._set_params(handle, {key: value for key, value in params.items() if key not in run.data.params})
+
+    def _stored_run(self, handle: str) -> Run | None:
+        """The run that an earlier process opened under this handle, and what it holds."""
+        query = f"tags.`{tag('key')}` = {quoted(handle)}"
+        found = self.store.search_runs([self._experiment_id], query, limit=1)
+        return found[0] if found else None
+
+    def _remember_points(self, handle: str, run: Run) -> None:
+        client = self.store.client
+        history = (
+            point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)
+        )
+        self._stored[handle] = {(point.key, point.step, point.value) for point in history}
 
     def _set_params(self, handle: str, params: dict[str, str]) -> None:
         from mlflow.entities import Param
@@ -236,10 +268,13 @@ class Tracker:
             )
 
     def _log(self, handle: str, points: list[Any]) -> None:
+        from mlflow.entities import Metric
+
+        run = self._id(handle)
         stored = self._stored.get(handle, set())
-        fresh = [point for point in points if (point.key, point.step, point.value) not in stored]
+        fresh = [Metric(*point) for point in points if (point[0], point[3], point[1]) not in stored]
         for start in range(0, len(fresh), _METRICS_PER_BATCH):
-            self.store.client.log_batch(self._id(handle), metrics=fresh[start : start + _METRICS_PER_BATCH])
+            self.store.client.log_batch(run, metrics=fresh[start : start + _METRICS_PER_BATCH])
 
     def _store_files(self, handle: str, data: tuple[list[str], str | None]) -> None:
         files, folder = data
@@ -260,6 +295,11 @@ class Tracker:
         self.store.client.set_terminated(self._id(handle), status, now)
 
     def _id(self, handle: str) -> str:
+        if handle not in self._runs and self._replaying:
+            run = self._stored_run(handle)
+            if run is not None:
+                self._runs[handle] = run.info.run_id
+                self._remember_points(handle, run)
         if handle not in self._runs:
             raise Refused("a write to a run that MLflow refused to create was dropped")
         return self._runs[handle]

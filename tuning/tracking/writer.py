@@ -1,30 +1,21 @@
-"""A queue of writes and one thread that carries them out in order: training never waits for the store."""
+"""One thread that carries out queued writes in order: training never waits for the store."""
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+
+from tuning.tracking.spool import Spool, Write
+
+__all__ = ["Away", "Refused", "Write", "Writer", "merged"]
 
 # Writes that arrive within this time of one another travel together.
 _GATHER_SECONDS = 0.1
 _TRIES = 3
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Write:
-    """One thing to store: all plain data."""
-
-    kind: str
-    """Name of the method that carries it out."""
-    run: str
-    """Handle of the run."""
-    data: Any
 
 
 class Refused(Exception):
@@ -38,57 +29,77 @@ class Away(Exception):
 class Writer:
     """Carries out writes in the order they came, and keeps those that the store cannot take now."""
 
-    def __init__(self, apply: Callable[[Write], None]) -> None:
-        """`apply` stores one write.
+    def __init__(self, apply: Callable[[Write], None], path: Path | None = None) -> None:
+        """`apply` stores one write; `path` is the file that keeps what is not stored yet.
 
         It raises `Refused` for one to be dropped and `Away` for one to be tried as long as it takes; any
-        other error counts as a failure, and a write that failed three times is dropped.
+        other error counts as a failure, and a write that failed three times is dropped. What an earlier process
+        left in the file comes first. Every write may be applied twice.
         """
         self.problems: list[str] = []
         self._apply = apply
-        self._queue: queue.Queue[Write | None] = queue.Queue()
+        self._spool = Spool(path)
+        self._changed = threading.Condition()
         self._hurry = threading.Event()
         self._abandon = threading.Event()
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="mlflow-writer", daemon=True)
         self._thread.start()
 
+    def __len__(self) -> int:
+        """Writes that are not stored yet."""
+        return len(self._spool)
+
     def put(self, write: Write) -> None:
-        self._queue.put(write)
+        """Queue a write; when even the disk does not take it, it becomes a problem and no error."""
+        try:
+            self._spool.put(write)
+        except OSError as error:
+            self.problems.append(f"a write to MLflow ({write.kind}) was lost: {error.strerror}")
+        with self._changed:
+            self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything put so far is stored, at most `seconds`; return whether it is."""
-        deadline = time.monotonic() + seconds
         self._hurry.set()
         try:
-            with self._queue.all_tasks_done:
-                while self._queue.unfinished_tasks:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        return False
-                    self._queue.all_tasks_done.wait(left)
-            return True
+            with self._changed:
+                return self._changed.wait_for(lambda: not len(self._spool), seconds)
         finally:
             self._hurry.clear()
 
     def close(self, seconds: float) -> None:
-        """Flush, then give up what is still not stored; `problems` then says how much."""
+        """Flush; `problems` then says how much is not stored, and whether it waits on disk."""
         if not self.flush(seconds):
-            self.problems.append(f"{self._queue.unfinished_tasks} writes to MLflow were not stored")
+            kept = self._spool.path
+            left = f"{len(self._spool)} writes to MLflow"
+            self.problems.append(
+                f"{left} were not stored"
+                if kept is None
+                else f"{left} wait in {kept}; the same command stores them when the server is back"
+            )
             self._abandon.set()
-        self._queue.put(None)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(seconds if self._abandon.is_set() else None)
+        if not self._thread.is_alive():
+            self._spool.close()
 
     def _run(self) -> None:
         while not self._abandon.is_set():
-            taken = [self._queue.get()]
-            self._hurry.wait(_GATHER_SECONDS)
-            while not self._queue.empty():
-                taken.append(self._queue.get_nowait())
-            for write in merged(write for write in taken if write is not None):
-                self._store(write)
-            for _ in taken:
-                self._queue.task_done()
-            if None in taken:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._spool) or self._closing)
+            if not len(self._spool):
                 return
+            self._hurry.wait(_GATHER_SECONDS)
+            writes, count = self._spool.take()
+            for write in merged(writes):
+                self._store(write)
+            if not self._abandon.is_set():
+                self._spool.done(count)
+            with self._changed:
+                self._changed.notify_all()
 
     def _store(self, write: Write) -> None:
         pause = _FIRST_PAUSE_SECONDS
@@ -100,7 +111,7 @@ class Writer:
                 self.problems.append(str(refusal))
                 return
             except Away:
-                pass
+                self._spool.sync()
             except Exception as error:
                 failures += 1
                 if failures == _TRIES:
