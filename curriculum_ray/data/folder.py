@@ -2,55 +2,96 @@
 
 from __future__ import annotations
 
+import json
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.captions import build_vocabulary, tokenise
 from curriculum_ray.data.dataset import Dataset, from_uint8
+from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DEFAULT_SIZE", "load_folder"]
+__all__ = ["load_folder"]
 
-DEFAULT_SIZE = 32
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
 
 
-def load_folder(folder: str | Path, *, size: int | None = None, channels: int | None = None) -> Dataset:
+def load_folder(
+    folder: str | Path,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    conditioning: Literal["class", "text", "none"] | None = None,
+    corrupt: Literal["refuse", "skip"] = "refuse",
+) -> Dataset:
     """Read every image under `folder`, in the order of its sorted paths; centre-crop and resize to `size`².
 
     size: side in pixels, 32 if None. channels: 1 grey or 3 colour; None is 1 if all files are grey, else 3.
-    Files with other suffixes than an image's and hidden files are passed over. Images that cannot be
-    read, none at all, and images beside class folders raise `ConfigError`.
+    conditioning: None takes the sub folders as classes, or else the captions of metadata.jsonl or captions.json.
+    Files with other suffixes than an image's and hidden files are passed over. Images that cannot be read raise
+    `ConfigError`, or are left out with one warning where `corrupt` is skip; none at all, and images beside class
+    folders, raise `ConfigError`.
     """
     root = Path(folder)
     paths = _image_paths(root)
     if not paths:
         raise ConfigError(f"{root} must hold images ({', '.join(sorted(SUFFIXES))}), but has none")
-    classes = _classes(root, paths)
-    squares = _read_all(root, paths, size or DEFAULT_SIZE)
+    paths, squares = _read_all(root, paths, size or DEFAULT_SIZE, corrupt)
     if channels is None:
         channels = 1 if all(square.mode == "L" for square in squares) else 3
-    pixels = torch.stack([_pixels(square, channels) for square in squares])
-    labels = None
-    names = tuple(sorted(set(classes)))
-    if len(names) > 1:
-        index = {name: label for label, name in enumerate(names)}
-        labels = torch.tensor([index[name] for name in classes])
-    return Dataset(
-        name=root.resolve().name,
-        items=from_uint8(pixels),
-        condition=labels,
-        class_names=names if labels is not None else (),
-    )
+    items = from_uint8(torch.stack([to_pixels(square, channels) for square in squares]))
+    name = root.resolve().name
+    captions = _captions(root) if conditioning in (None, "text") else {}
+    if conditioning == "text" and not captions:
+        raise ConfigError(f"{root} must hold captions in metadata.jsonl or captions.json, but has none")
+    if conditioning in (None, "class") and not (captions and _in_itself(root, paths)):
+        classes = _classes(root, paths)
+        names = tuple(sorted(set(classes)))
+        if len(names) > 1:
+            index = {name: label for label, name in enumerate(names)}
+            return Dataset(name, items, torch.tensor([index[name] for name in classes]), names)
+        if conditioning == "class":
+            raise ConfigError(f"{root} must hold two or more class folders, but has {len(names)}")
+    if captions:
+        texts = [captions.get(path.relative_to(root).as_posix(), "") for path in paths]
+        vocabulary = build_vocabulary(texts)
+        return Dataset(name, items, tokenise(texts, vocabulary), vocabulary=vocabulary)
+    return Dataset(name, items)
+
+
+def _in_itself(root: Path, paths: list[Path]) -> bool:
+    return any(path.parent == root for path in paths)
+
+
+def _captions(root: Path) -> dict[str, str]:
+    """Captions by file name from `metadata.jsonl` (keys file_name, text or caption) or `captions.json`, if present."""
+    lines, whole = root / "metadata.jsonl", root / "captions.json"
+    path = lines if lines.exists() else whole
+    if not path.exists():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path == lines:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            pairs = {row["file_name"]: row["text"] if "text" in row else row["caption"] for row in rows}
+        else:
+            pairs = dict(json.loads(text))
+        return {str(key): str(value) for key, value in pairs.items()}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{path} must map file names to captions, but: {type(error).__name__} {reason}"
+        ) from None
 
 
 def _image_paths(root: Path) -> list[Path]:
@@ -77,48 +118,30 @@ def _classes(root: Path, paths: list[Path]) -> list[str]:
     return nested
 
 
-def _read_all(root: Path, paths: list[Path], size: int) -> list[Image.Image]:
-    """Read each image as a square of mode L or RGB; name those that cannot be read in one `ConfigError`."""
+def _read_all(
+    root: Path, paths: list[Path], size: int, corrupt: Literal["refuse", "skip"]
+) -> tuple[list[Path], list[Image.Image]]:
+    """Each readable image as a square of mode L or RGB, and its path; the others are named, all in one line."""
 
     def read(path: Path) -> Image.Image | Exception:
         try:
-            return _read(path, size)
+            return read_square(path, size)
         # Pillow's decoders raise almost anything on a broken file.
         except Exception as error:
             return error
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         squares = list(pool.map(read, paths))
-    readable = [square for square in squares if not isinstance(square, Exception)]
-    if len(readable) < len(paths):
-        failed = [
-            f"{path.relative_to(root)} ({type(square).__name__})"
-            for path, square in zip(paths, squares, strict=True)
-            if isinstance(square, Exception)
-        ]
-        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-        raise ConfigError(
-            f"{root} must hold readable images of 8 bits per channel, but {len(failed)} of {len(paths)} "
-            f"cannot be read: {', '.join(failed[:3])}{more}"
-        )
-    return readable
-
-
-def _read(path: Path, size: int) -> Image.Image:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as image:
-        # Pillow clips 16- and 32-bit grey to 255 when it converts them.
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"mode {image.mode}")
-        upright = ImageOps.exif_transpose(image)
-        grey = upright.mode in ("1", "L", "LA")
-        return ImageOps.fit(upright.convert("L" if grey else "RGB"), (size, size), Image.Resampling.LANCZOS)
-
-
-def _pixels(image: Image.Image, channels: int) -> Tensor:
-    """uint8, shape (channels, H, W)."""
-    import numpy
-
-    pixels = numpy.array(image.convert("L" if channels == 1 else "RGB"))
-    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1)
+    kept, readable, failed = [], [], []
+    for path, square in zip(paths, squares, strict=True):
+        if isinstance(square, Exception):
+            failed.append(f"{path.relative_to(root)} ({type(square).__name__})")
+        else:
+            kept.append(path)
+            readable.append(square)
+    if failed:
+        what = f"{len(failed)} of {len(paths)} cannot be read: {list_failures(failed)}"
+        if corrupt == "refuse" or not readable:
+            raise ConfigError(f"{root} must hold readable images of 8 bits per channel, but {what}")
+        warnings.warn(f"images of {root} were skipped: {what}", stacklevel=3)
+    return kept, readable

@@ -1,45 +1,67 @@
-"""Which data set to train on, and loading it."""
+"""Loading a data set into memory, or learning what it is without that."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
 
-from pydantic import Field, model_validator
-
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import load_digits
 from curriculum_ray.data.folder import load_folder
+from curriculum_ray.data.info import DataInfo
+from curriculum_ray.data.latents import load_latents
+from curriculum_ray.data.mixture import load_mixture2d
+from curriculum_ray.data.photos import load_photos
+from curriculum_ray.data.shapes import load_shapes
+from curriculum_ray.data.shards import scan
+from curriculum_ray.data.spec import EMBEDDED, DataSpec
+from curriculum_ray.data.tones import load_tones
 
-__all__ = ["DataSpec", "load_data"]
-
-
-class DataSpec(Spec):
-    """A data set of images."""
-
-    name: str = Field(default="digits", min_length=1)
-    """`digits` (1,797 real 8×8 grey images, no download) or the path of a folder of images."""
-
-    image_size: int | None = Field(default=None, ge=4, le=1024)
-    """Side in pixels that the images of a folder are cropped and resized to (32 if not given)."""
-
-    channels: Literal[1, 3] | None = None
-    """1 (grey) or 3 (colour) for the images of a folder; if not given, 1 when all files are grey, else 3."""
-
-    @model_validator(mode="after")
-    def _digits_come_in_one_size(self) -> Self:
-        for key, only in (("image_size", 8), ("channels", 1)):
-            value = getattr(self, key)
-            if self.name == "digits" and value not in (None, only):
-                raise ValueError(f"data.{key} must be {only} or left out for the digits, but got {value}")
-        return self
+__all__ = ["data_info", "load_data"]
 
 
 def load_data(spec: DataSpec) -> Dataset:
-    """Load the images of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`."""
+    """Load the items of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`."""
+    if spec.streamed:
+        raise ConfigError(
+            f"data.format {spec.format} is streamed and never loaded whole: use `tune train`, without an evaluation"
+        )
+    told = spec.conditioning
+    classes = told in (None, "class")
     if spec.name == "digits":
-        return load_digits()
+        digits = load_digits()
+        return digits if classes else Dataset("digits", digits.items)
+    if spec.name == "photos":
+        return load_photos(spec.image_size or 16)
+    if spec.name == "shapes":
+        return load_shapes(spec.image_size or 16, told or "class")
+    if spec.name == "mixture2d":
+        return load_mixture2d(spec.set_size, classes)
+    if spec.name == "tones":
+        return load_tones(classes)
     if not Path(spec.name).is_dir():
-        raise ConfigError(f"data.name must be 'digits' or a folder of images, but {spec.name!r} is neither")
-    return load_folder(spec.name, size=spec.image_size, channels=spec.channels)
+        raise ConfigError(
+            f"data.name must be {', '.join(repr(name) for name in reversed(EMBEDDED))} or a folder of images, "
+            f"but {spec.name!r} is neither"
+        )
+    if spec.format == "latents":
+        return load_latents(Path(spec.name), classes)
+    return load_folder(
+        spec.name, size=spec.image_size, channels=spec.channels, conditioning=told, corrupt=spec.corrupt
+    )
+
+
+def data_info(spec: DataSpec) -> DataInfo:
+    """What is known of the data set of `spec`; a stream is looked through by its headers alone."""
+    if spec.streamed:
+        return scan(spec).info
+    data = load_data(spec)
+    return DataInfo(
+        name=data.name,
+        shape=data.shape,
+        conditioning=data.conditioning,
+        count=len(data),
+        fingerprint=data.fingerprint,
+        class_names=data.class_names,
+        vocabulary=data.vocabulary,
+    )

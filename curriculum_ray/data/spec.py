@@ -1,0 +1,102 @@
+"""Which data set to train on: settings that a set does not have are refused, never ignored."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from curriculum_ray.config import Spec
+
+__all__ = ["EMBEDDED", "DataSpec"]
+
+EMBEDDED = ("digits", "photos", "shapes", "mixture2d", "tones")
+
+# What each embedded set offers: sides in pixels, channels, and what can be told of an item.
+_SIDES: dict[str, tuple[int, ...]] = {"digits": (8,), "photos": (16, 32), "shapes": (16, 32)}
+_CHANNELS = {"digits": 1, "photos": 3, "shapes": 3}
+_TOLD: dict[str, tuple[str, ...]] = {
+    "digits": ("class", "none"),
+    "photos": ("none",),
+    "shapes": ("class", "text", "none"),
+    "mixture2d": ("class", "none"),
+    "tones": ("class", "none"),
+}
+
+
+class DataSpec(Spec):
+    """A data set: images, signals, point sets or vectors."""
+
+    name: str = Field(default="digits", min_length=1)
+    """`digits`, `photos`, `shapes`, `mixture2d` or `tones` (no download), or the path of a folder or of shards."""
+
+    format: Literal["folder", "parquet", "webdataset", "latents"] | None = None
+    """What the path holds: image files (the default), Parquet or WebDataset shards of images, or cached latents."""
+
+    image_size: int | None = Field(default=None, ge=4, le=1024)
+    """Side in pixels: of images on disk (32 if not given), 16 (if not given) or 32 for photos and shapes."""
+
+    channels: Literal[1, 3] | None = None
+    """1 (grey) or 3 (colour) for images on disk; if not given, 1 when all files of a folder are grey, else 3."""
+
+    conditioning: Literal["class", "text", "none"] | None = None
+    """What the network is told; if not given, the classes where a set has them, else its captions, else nothing."""
+
+    set_size: int | None = Field(default=None, ge=2, le=4096)
+    """Points per item of mixture2d, which has no classes then; without it, each item is one point."""
+
+    corrupt: Literal["refuse", "skip"] = "refuse"
+    """What is done about images on disk that cannot be read: an error that names them, or a warning."""
+
+    stream: bool | None = None
+    """Whether data is read while training instead of before; if not given, Parquet and WebDataset are."""
+
+    vae: str | None = Field(default=None, min_length=1)
+    """Local path of the autoencoder of cached latents, by which sample grids are decoded to images."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the data is read through Ray Data while training."""
+        return self.format in ("parquet", "webdataset") or bool(self.stream)
+
+    @model_validator(mode="after")
+    def _settings_apply(self) -> Self:
+        # How a one-line error names the set.
+        what = self.name if self.name != "digits" else "the digits"
+        if self.name in EMBEDDED:
+            for key in ("format", "stream", "vae"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"data.{key} is for data on disk, not for {what}: leave it out")
+            if self.corrupt != "refuse":
+                raise ValueError(f"data.corrupt is for data on disk, not for {what}: leave it out")
+            self._one_of("image_size", _SIDES.get(self.name, ()), what)
+            self._one_of("channels", (_CHANNELS[self.name],) if self.name in _CHANNELS else (), what)
+            self._one_of("conditioning", _TOLD[self.name], what)
+        if self.set_size is not None:
+            if self.name != "mixture2d":
+                raise ValueError(f"data.set_size is for mixture2d, but data.name is {self.name}")
+            if self.conditioning == "class":
+                raise ValueError("data.conditioning must be none or left out where data.set_size is given")
+        if self.format == "latents":
+            for key in ("image_size", "channels"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"data.{key} is for images, not for latents: leave it out")
+            if self.conditioning == "text" or self.corrupt == "skip":
+                raise ValueError(
+                    "data.conditioning text and data.corrupt skip are for images, not for latents"
+                )
+        elif self.vae is not None:
+            raise ValueError(f"data.vae is for data.format latents, but that is {self.format or 'folder'}")
+        if self.stream and self.format in (None, "folder"):
+            raise ValueError(
+                "data.stream is for parquet, webdataset and latents: image folders are loaded whole"
+            )
+        if self.stream is False and self.format in ("parquet", "webdataset"):
+            raise ValueError(f"data.stream must be true or left out for {self.format}, but got False")
+        return self
+
+    def _one_of(self, key: str, allowed: tuple[object, ...], what: str) -> None:
+        value = getattr(self, key)
+        if value is not None and value not in allowed:
+            choices = f"be {' or '.join(str(choice) for choice in allowed)} or left out" if allowed else ""
+            raise ValueError(f"data.{key} must {choices or 'be left out'} for {what}, but got {value}")
