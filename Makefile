@@ -8,7 +8,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler noise-floor lint lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler noise-floor check-evidence lint lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -41,6 +41,9 @@ bench-sampler: setup ## what the sampler costs beside a training step
 
 noise-floor: setup ## how much the metric varies on its own
 	$(BIN)/python examples/metric_noise_floor.py
+
+check-evidence: setup ## how often a study names a false winner, or misses a true one
+	$(BIN)/python examples/check_evidence.py
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(PACKAGES)
