@@ -1,13 +1,13 @@
 """What to train on: embedded sets of images, signals and points, and images or latents on disk."""
 
 from curriculum_ray.data.batches import Batches, InMemoryBatches
-from curriculum_ray.data.captions import tokenise
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
-from curriculum_ray.data.dataset import Dataset, from_uint8, to_uint8
+from curriculum_ray.data.dataset import Dataset, from_uint8, is_image, to_uint8
 from curriculum_ray.data.digits import digits_split
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.vocabulary import tokenise
 
 __all__ = [
     "NO_CONDITIONING",
@@ -20,6 +20,7 @@ __all__ = [
     "data_info",
     "digits_split",
     "from_uint8",
+    "is_image",
     "load_data",
     "to_uint8",
     "tokenise",

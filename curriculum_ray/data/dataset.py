@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 
-__all__ = ["Dataset", "from_uint8", "to_uint8"]
+__all__ = ["Dataset", "from_uint8", "is_image", "to_uint8"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,11 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the items' bytes: the same values in the same order, whatever their source."""
         return hashlib.sha256(self.items.contiguous().numpy().data).hexdigest()
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Whether items of `shape` are images to look at: grey or colour, (1 or 3, H, W); latents have more channels."""
+    return len(shape) == 3 and shape[0] in (1, 3)
 
 
 def to_uint8(images: Tensor) -> Tensor:

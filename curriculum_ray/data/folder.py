@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.captions import build_vocabulary, tokenise
 from curriculum_ray.data.dataset import Dataset, from_uint8
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
+from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
 
 if TYPE_CHECKING:
     from PIL import Image

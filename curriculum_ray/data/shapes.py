@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from curriculum_ray.data.captions import build_vocabulary, tokenise
 from curriculum_ray.data.dataset import Dataset, from_uint8
+from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
 
 __all__ = ["SHAPE_COUNT", "SHAPE_KINDS", "load_shapes"]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.captions import build_vocabulary, tokenise, words
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.images import DEFAULT_SIZE, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import read_latents_info, read_shard
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.vocabulary import build_vocabulary, tokenise, words
 
 __all__ = ["Scan", "Unit", "read_rows", "scan"]
 
