@@ -1,66 +1,45 @@
-"""Captions encoded beforehand by a pretrained text encoder that lies in a local folder."""
+"""Captions as numbers of words, for the text encoder that is trained with the network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["encode_captions"]
+__all__ = ["build_vocabulary", "tokenise", "words"]
 
-# Models of text and more, of which only the part that reads text is loaded.
-TEXT_PARTS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
+PADDING = "<pad>"
 
 
-def encode_captions(
-    path: str | Path,
-    captions: Sequence[str],
-    length: int = 77,
-    batch_size: int = 64,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Encode `captions` with the encoder in the folder `path`: float32 (N, length, D) on the CPU, zeros where padded.
+def words(text: str) -> list[str]:
+    """The words of a caption in lower case: runs of letters, digits and apostrophes."""
+    return re.findall(r"[\w']+", text.lower())
 
-    path: as transformers' `save_pretrained` writes it, tokenizer included; nothing is fetched, and only safetensors
-    are read. Longer captions are cut at `length` tokens. An empty caption becomes zeros, i.e. "not told".
-    Raises `ConfigError` without the package transformers, and for a folder that does not hold an encoder.
+
+def build_vocabulary(texts: Iterable[str]) -> tuple[str, ...]:
+    """All words of `texts` in alphabetical order, after the padding, which is entry 0."""
+    return (PADDING, *sorted({word for text in texts for word in words(text)}))
+
+
+def tokenise(texts: Sequence[str], vocabulary: Sequence[str], length: int | None = None) -> Tensor:
+    """Captions as long (N, length) in 0 .. len(vocabulary)-1; 0 fills up what is short, and an empty caption.
+
+    length: longer captions are cut there; by default that of the longest. Words that `vocabulary` lacks raise
+    `ConfigError`.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ConfigError(f"the text encoder {path} is not a folder")
-    try:
-        import transformers
-    except ImportError:
-        raise ConfigError(
-            f"the text encoder {path} needs the package transformers: install it with pip install transformers"
-        ) from None
-    try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        loader = getattr(transformers, TEXT_PARTS.get(config.model_type, "AutoModel"))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ConfigError(
-            f"the text encoder {path} cannot be read: {' '.join(str(error).split())[:300]}"
-        ) from None
-    model = model.to(device).eval()
-    encoded = []
-    with torch.no_grad():
-        for start in range(0, len(captions), batch_size):
-            batch = list(captions[start : start + batch_size])
-            tokens = tokenizer(
-                batch, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-            ).to(device)
-            hidden = model(
-                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-            ).last_hidden_state
-            told = torch.tensor([bool(caption.strip()) for caption in batch], device=device)
-            seen = tokens["attention_mask"].bool() & told[:, None]
-            encoded.append(hidden.float().masked_fill(~seen[:, :, None], 0).cpu())
-    if not encoded:
-        raise ConfigError("there are no captions to encode")
-    return torch.cat(encoded)
+    index = {word: number for number, word in enumerate(vocabulary)}
+    split = [words(text) for text in texts]
+    unknown = sorted({word for caption in split for word in caption} - set(index))
+    if unknown:
+        raise ConfigError(f"captions must use words of the vocabulary, but {unknown[0]!r} is none of them")
+    if length is None:
+        length = max(1, *(len(caption) for caption in split), 0)
+    tokens = torch.zeros(len(split), length, dtype=torch.long)
+    for row, caption in enumerate(split):
+        numbers = [index[word] for word in caption[:length]]
+        tokens[row, : len(numbers)] = torch.tensor(numbers, dtype=torch.long)
+    return tokens

@@ -1,0 +1,66 @@
+"""Captions encoded beforehand by a pretrained text encoder that lies in a local folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+
+__all__ = ["encode_captions"]
+
+# Models of text and more, of which only the part that reads text is loaded.
+TEXT_PARTS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
+
+
+def encode_captions(
+    path: str | Path,
+    captions: Sequence[str],
+    length: int = 77,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Encode `captions` with the encoder in the folder `path`: float32 (N, length, D) on the CPU, zeros where padded.
+
+    path: as transformers' `save_pretrained` writes it, tokenizer included; nothing is fetched, and only safetensors
+    are read. Longer captions are cut at `length` tokens. An empty caption becomes zeros, i.e. "not told".
+    Raises `ConfigError` without the package transformers, and for a folder that does not hold an encoder.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ConfigError(f"the text encoder {path} is not a folder")
+    try:
+        import transformers
+    except ImportError:
+        raise ConfigError(
+            f"the text encoder {path} needs the package transformers: install it with pip install transformers"
+        ) from None
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        loader = getattr(transformers, TEXT_PARTS.get(config.model_type, "AutoModel"))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ConfigError(
+            f"the text encoder {path} cannot be read: {' '.join(str(error).split())[:300]}"
+        ) from None
+    model = model.to(device).eval()
+    encoded = []
+    with torch.no_grad():
+        for start in range(0, len(captions), batch_size):
+            batch = list(captions[start : start + batch_size])
+            tokens = tokenizer(
+                batch, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            ).to(device)
+            hidden = model(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            ).last_hidden_state
+            told = torch.tensor([bool(caption.strip()) for caption in batch], device=device)
+            seen = tokens["attention_mask"].bool() & told[:, None]
+            encoded.append(hidden.float().masked_fill(~seen[:, :, None], 0).cpu())
+    if not encoded:
+        raise ConfigError("there are no captions to encode")
+    return torch.cat(encoded)
