@@ -10,7 +10,7 @@ import time
 import pytest
 
 from curriculum_ray.config import ConfigError
-from tests.tuning.studies import record, write_trial
+from tests.tuning.studies import record, schedule, write_trial
 from tuning.best import best
 from tuning.tracking import Tracker
 
@@ -65,6 +65,7 @@ def opened(server, output, seconds=200):
 def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server, tmp_path, capfd):
     output, files = tmp_path / "output", tmp_path / "files"
     with opened(server, output) as tracker:
+        tracker.keep_in(tmp_path / "study")
         study = tracker.study("a", {}, {"fingerprint": "f"})
         write_trial(tracker, study, record(9.0, control="uniform", role="control", key="uniform"), files)
         assert tracker.flush()
@@ -77,8 +78,18 @@ def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server
         assert tracker.flush(250)
         assert not tracker.problems
         assert tracker.ui_command() == f"http://127.0.0.1:{server.port}"
-    found = best(output, server.uri)
-    assert (found.value, found.uniform, found.trial) == (7.0, 9.0, "best")
-    assert found.schedule["clusters"]["count"] == 20
+        server.kill()
+        write_trial(tracker, study, record(6.0, key="later", schedule=schedule(6)), files)
+        assert not tracker.flush(2)
+        # As kill -9 of the driver leaves it.
+        tracker._writer._abandon.set()
+    server.start()
+    with opened(server, output) as tracker:
+        tracker.keep_in(tmp_path / "study")
+        assert not tracker.problems
+    assert best(output, server.uri).trial == "later"
+    found = best(output, server.uri, study="a", fingerprint="f")
+    assert (found.value, found.uniform, found.trial) == (6.0, 9.0, "later")
+    assert found.schedule["clusters"]["count"] == 6
     assert not output.exists()
     assert "s3cret" not in "".join(capfd.readouterr())
