@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, to_uint8
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image, to_uint8
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import fidelity, inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
+from curriculum_ray.evaluation.simple_features import RandomCNN, RawFeatures, weights_hash
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
 
 __all__ = ["Evaluator", "prepare"]
@@ -38,6 +39,8 @@ _EXTRACTORS = {
     "digits-cnn": _Extractor("none", 500, kid_subsets=1, kid_subset_size=1_797),
     # Bińkowski et al. 2018, §4, as torch-fidelity has it by default.
     "inception-v3": _Extractor("299x299 bilinear", 64, kid_subsets=100, kid_subset_size=1_000),
+    "random-cnn": _Extractor("none", 500, kid_subsets=10, kid_subset_size=1_000),
+    "raw": _Extractor("none", 2_000, kid_subsets=10, kid_subset_size=1_000),
 }
 _DIGITS_SHAPE = (1, 8, 8)
 _MIN_IMAGES = 16
@@ -70,23 +73,27 @@ class Evaluator:
         return f"{self.protocol['extractor']}-{self.protocol['weights'][:16]}"
 
     def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
-        """Return fid, kid, precision and recall of `samples`, uint8 in [0, 255], (num_samples, C, H, W).
+        """Return fid, kid, precision and recall of `samples`: uint8 images or other items as float32, (n, *shape).
 
         FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best.
         """
         expected = (self.spec.num_samples, *self.data.shape)
-        if samples.dtype != torch.uint8 or tuple(samples.shape) != expected:
+        kind = torch.uint8 if is_image(self.data.shape) else torch.float32
+        if samples.dtype != kind or tuple(samples.shape) != expected:
             raise ValueError(
-                f"samples must be torch.uint8 of shape {expected}, "
+                f"samples must be {kind} of shape {expected}, "
                 f"but are {samples.dtype} of {tuple(samples.shape)}"
             )
         device = torch.device(device)
         network = fidelity.register_extractor(self.extractor, self.network).to(device)
+        batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
+        if kind != torch.uint8:
+            samples = fidelity.extract_features(network, samples, batch_size, device)
         return fidelity.calculate(
             self.extractor,
             samples.cpu(),
             self._reference(network, device),
-            batch_size=_EXTRACTORS[self.protocol["extractor"]].batch_size,
+            batch_size=batch_size,
             kid_subsets=self.protocol["kid_subsets"],
             kid_subset_size=self.protocol["kid_subset_size"],
             device=device,
@@ -99,7 +106,7 @@ class Evaluator:
         told: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Draw the images that `evaluate` scores: uint8 (num_samples, C, H, W).
+        """Draw the items that `evaluate` scores: uint8 images or other items as float32, (num_samples, *shape).
 
         told: what the model takes; it is given conditions in the proportions of the reference.
         """
@@ -131,7 +138,7 @@ class Evaluator:
         key = (self.extractor, self.data.fingerprint)
         if key not in _references:
             batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
-            images = to_uint8(self.data.items)
+            images = to_uint8(self.data.items) if is_image(self.data.shape) else self.data.items
             features = fidelity.extract_features(network, images, batch_size, device)
             _references.clear()
             _references[key] = features
@@ -192,19 +199,40 @@ def _resolve_sampler(spec: EvaluationSpec, process: Process) -> EvaluationSpec:
 
 def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module, str]:
     """The extractor's name, network and SHA-256 of its weights; `ConfigError` if it does not take `data`."""
-    channels, height, width = data.shape
-    name = spec.extractor
+    name: str = spec.extractor
     if name == "auto":
-        name = "digits-cnn" if data.shape == _DIGITS_SHAPE else "inception-v3"
+        name = _automatic(data)
+    size = "x".join(str(side) for side in data.shape)
+    if name == "raw":
+        raw = RawFeatures(spectrum=len(data.shape) == 2 and data.shape[0] == 1)
+        return name, raw, weights_hash(raw)
+    if not is_image(data.shape):
+        raise ConfigError(
+            f"evaluation.extractor {name} takes images, but the items of {data.name} are {size}: use raw"
+        )
+    if name == "random-cnn":
+        if min(data.shape[1:]) < 8:
+            raise ConfigError(f"evaluation.extractor random-cnn takes images from 8x8 on, but got {size}")
+        network = RandomCNN(data.shape[0], min(data.shape[1:])).eval()
+        return name, network, weights_hash(network)
     if name == "digits-cnn":
         if data.shape != _DIGITS_SHAPE:
             raise ConfigError(
                 f"evaluation.extractor digits-cnn takes 1x8x8 images, but those of {data.name} are "
-                f"{channels}x{height}x{width}: use inception-v3"
+                f"{size}: use inception-v3"
             )
         return name, *_digits_cnn()
     path = inception.find_weights(spec.weights)
     return name, *_inception(path, spec.sha256 or inception.INCEPTION_SHA256)
+
+
+def _automatic(data: Dataset) -> str:
+    """The extractor that `auto` stands for; the embedded sets need no download."""
+    if not is_image(data.shape):
+        return "raw"
+    if data.shape == _DIGITS_SHAPE:
+        return "digits-cnn"
+    return "random-cnn" if data.name in ("photos", "shapes") else "inception-v3"
 
 
 @lru_cache(maxsize=1)

@@ -58,7 +58,7 @@ def register_extractor(name: str, network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def extract_features(network: nn.Module, images: Tensor, batch_size: int, device: torch.device) -> Tensor:
-    """Return on the CPU the features (n, D) of `images`, uint8 (n, C, H, W); `network` is on `device`."""
+    """Return on the CPU the features (n, D) of `images`, (n, *shape); `network` is on `device`."""
     return torch.cat([network(batch.to(device)).cpu() for batch in images.split(batch_size)])
 
 
@@ -85,10 +85,10 @@ def calculate(
     kid_subset_size: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """Return fid, kid, precision and recall of `samples`, uint8 (n, C, H, W), against features (m, D).
+    """Return fid, kid, precision and recall of `samples` against features (m, D).
 
     Leaves torch's random state as it is. Precision is the share of samples among the reference, recall the
-    share of the reference among samples.
+    share of the reference among samples. samples: uint8 images (n, C, H, W), or features (n, D) already.
     """
     import torch_fidelity
 

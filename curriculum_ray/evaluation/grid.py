@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from curriculum_ray.evaluation.draw import picture
+
 __all__ = ["make_grid", "save_grid"]
 
 _CELL = 48
@@ -30,15 +32,19 @@ def make_grid(samples: Tensor, columns: int | None = None, cell: int = _CELL) ->
     rows = math.ceil(count / columns)
     blank = torch.full((rows * columns - count, *cells.shape[1:]), _BACKGROUND, dtype=torch.uint8)
     cells = torch.cat([cells, blank]).unflatten(0, (rows, columns))
-    picture = cells.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-    return pad(picture, (gap, 0, gap, 0), value=_BACKGROUND)
+    grid = cells.permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    return pad(grid, (gap, 0, gap, 0), value=_BACKGROUND)
 
 
 def save_grid(samples: Tensor, path: str | Path, count: int = 64, columns: int | None = None) -> None:
-    """Write the first `count` of `samples` (n, 1 or 3, H, W), uint8 in [0, 255], as a PNG picture."""
+    """Write the first `count` of `samples` as a PNG picture: uint8 images (n, 1 or 3, H, W), or floats of any shape.
+
+    See `draw.picture` for how signals, points and latents look; single vectors are all drawn into one plot.
+    """
     from PIL import Image
 
-    picture = make_grid(samples[:count].cpu(), columns)
-    image = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
+    shown = samples if samples.ndim == 2 else samples[:count]
+    grid = make_grid(picture(shown), columns)
+    image = grid[0] if len(grid) == 1 else grid.permute(1, 2, 0)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.contiguous().numpy()).save(path, format="PNG")

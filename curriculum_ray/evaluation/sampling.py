@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from curriculum_ray.data import to_uint8
+from curriculum_ray.data import is_image, to_uint8
 from curriculum_ray.diffusion import Process
 from curriculum_ray.evaluation.spec import EvaluationSpec
 
@@ -48,7 +48,7 @@ def draw_samples(
     condition: Tensor | None = None,
     device: str | torch.device = "cpu",
 ) -> Tensor:
-    """Generate `spec.num_samples` images of `shape` (C, H, W); returns uint8 (n, C, H, W) on the CPU.
+    """Generate `spec.num_samples` items of `shape`; returns uint8 images (n, C, H, W), else float32, on the CPU.
 
     Noise is drawn image by image from `spec.seed`, so that image i starts from the same noise for each model,
     batch size and device. Raises `FloatingPointError` when the model gives values that are not finite.
@@ -73,5 +73,5 @@ def draw_samples(
                     f"training diverged: the model generates values that are not finite "
                     f"(images {start} to {stop - 1})"
                 )
-            batches.append(to_uint8(images).cpu())
+            batches.append((to_uint8(images) if is_image(shape) else images.float()).cpu())
     return torch.cat(batches)

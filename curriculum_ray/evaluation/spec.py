@@ -17,8 +17,9 @@ __all__ = ["EvaluationSpec", "fingerprint", "require_same_fingerprint"]
 class EvaluationSpec(Spec):
     """How samples are drawn from a model and what they are compared by."""
 
-    extractor: Literal["auto", "digits-cnn", "inception-v3"] = "auto"
-    """Network whose features are compared; `auto` takes digits-cnn for grey 8x8 images, else inception-v3."""
+    extractor: Literal["auto", "digits-cnn", "inception-v3", "random-cnn", "raw"] = "auto"
+    """Network whose features are compared; `auto` takes digits-cnn for grey 8x8 images, random-cnn
+    for photos and shapes, inception-v3 for other images, and raw for signals, points and latents."""
     weights: str | None = None
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; without it, a download."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

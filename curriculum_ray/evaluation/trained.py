@@ -30,6 +30,8 @@ class Trained:
     """What the model is told."""
     images: int
     path: Path
+    vocabulary: tuple[str, ...] = ()
+    """Of the captions that it is told, or nothing."""
 
 
 def resolve_checkpoint(path: Path) -> Path:
@@ -60,12 +62,15 @@ def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"checkpoint {path} does not fit its own settings: {reason}") from None
+    told = model.conditioning
+    assert isinstance(told, Conditioning)
     return Trained(
         config=config,
         process=build_process(config.process, config.weighting).to(device),
         model=model.to(device).eval(),
         shape=shape,
-        conditioning=model.conditioning,
+        conditioning=told,
         images=content.state["images"],
         path=path,
+        vocabulary=tuple(content.state.get("vocabulary", ())),
     )

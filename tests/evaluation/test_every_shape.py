@@ -1,0 +1,64 @@
+"""Every embedded data set is scored offline, the right way round, and can be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import Dataset, DataSpec, is_image, load_data, to_uint8
+from curriculum_ray.evaluation import EvaluationSpec, prepare, save_grid
+
+COUNT = 500
+SETS: list[tuple[dict[str, Any], str]] = [
+    ({"name": "shapes"}, "random-cnn"),
+    ({"name": "photos"}, "random-cnn"),
+    ({"name": "mixture2d"}, "raw"),
+    ({"name": "mixture2d", "set_size": 8}, "raw"),
+    ({"name": "tones"}, "raw"),
+]
+
+
+@pytest.mark.parametrize(("spec", "extractor"), SETS)
+def test_scores_get_worse_with_corruption(spec: dict[str, Any], extractor: str) -> None:
+    whole = load_data(DataSpec(**spec))
+    data = Dataset(whole.name, whole.items[:COUNT].clone())
+    other = whole.items[COUNT : 2 * COUNT]
+    evaluator = prepare(EvaluationSpec(num_samples=COUNT), data)
+    assert evaluator.protocol["extractor"] == extractor
+    noise = torch.randn(other.shape, generator=torch.Generator().manual_seed(0))
+    scores = []
+    for strength in (0.0, 0.2, 0.8):
+        items = other + strength * noise
+        scores.append(evaluator.score(to_uint8(items) if is_image(data.shape) else items))
+    for name, sign in (("fid", 1), ("kid", 1), ("precision", -1)):
+        values = [sign * metrics[name] for metrics in scores]
+        assert values == sorted(values), name
+        assert values[0] < values[-1], name
+
+
+def test_the_filters_are_frozen() -> None:
+    data = load_data(DataSpec(name="shapes"))
+    first, second = (prepare(EvaluationSpec(num_samples=16), data) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    assert first.protocol["weights"] == second.protocol["weights"]
+
+
+def test_networks_for_images_refuse_other_items() -> None:
+    data = load_data(DataSpec(name="tones"))
+    with pytest.raises(ConfigError, match=r"takes images, but the items of tones are 1x64: use raw"):
+        prepare(EvaluationSpec(extractor="random-cnn"), data)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 16), (1, 64), (4, 8, 8)])
+def test_every_shape_is_drawn(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    samples = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0)) / 2
+    save_grid(samples, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        low, high = image.getextrema()
+    assert low < 100 < 200 <= high or shape == (4, 8, 8)
+    assert low < high
