@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from threading import RLock
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tuning.records import count, direction, metric_name, number
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "clock_text"]
 
 # A rate over less than this says nothing about the rest.
 _LEAST_SECONDS = 5.0
@@ -130,6 +130,30 @@ class Progress:
                 return None
             return (self._images_total() - self._images_seen()) * elapsed / self._images_here
 
+    def snapshot(self) -> dict[str, Any]:
+        """All that is shown, as plain data."""
+        with self._lock:
+            return {
+                "metric": self.metric,
+                "total": self.total_trials,
+                "ended": dict(self._ended),
+                "images": self._images_seen(),
+                "total_images": self._images_total(),
+                "seconds_left": self.seconds_left,
+                "best": self._brief(self._best),
+                "uniform": self._brief(self._uniform),
+                "running": [
+                    {"trial": trial, **asdict(running)} for trial, running in sorted(self._running.items())
+                ],
+            }
+
+    def _brief(self, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if record is None:
+            return None
+        keys = ("trial", "key", "name", "seed", "images")
+        brief = {key: record[key] for key in keys if key in record}
+        return {**brief, "value": record["metrics"][self.metric]}
+
     def _count(self, record: Mapping[str, Any]) -> None:
         self._ended[record["status"]] += 1
         self._images_ended += self.images_per_trial
@@ -175,7 +199,7 @@ class Progress:
 
     def _head(self) -> RenderableType:
         seconds = self.seconds_left
-        left = "estimating" if seconds is None else f"{_clock_text(seconds)} left"
+        left = "estimating" if seconds is None else f"{clock_text(seconds)} left"
         states = [f"{len(self._running)} running"]
         states += [
             f"{number} {state}" for state, number in self._ended.items() if number and state != "finished"
@@ -223,7 +247,8 @@ class Progress:
         return table
 
 
-def _clock_text(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Write a time: 4:05, or 1:02:03."""
     hours, rest = divmod(round(seconds), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -16,6 +16,7 @@ from tuning.config import StudyConfig
 from tuning.plan import Planned
 from tuning.progress import Progress
 from tuning.publish import publish
+from tuning.status import StatusFile
 from tuning.tracking import Tracker
 
 __all__ = ["Study", "load_records", "open_folder"]
@@ -83,6 +84,7 @@ class Study:
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._published: list[Future[None]] = []
         self._publish_what_is_missing()
+        self._status = StatusFile(folder, name, progress.snapshot)
 
     def slot_folders(self, count: int) -> list[Path]:
         """Where each slot keeps the checkpoints of the trial that it is running."""
@@ -178,6 +180,8 @@ class Study:
 
     def _publish(self, record: Mapping[str, Any], run: str) -> None:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
+        for images, value in record.get("history", ()):
+            self.tracker.log(run, {"preview_fid": value}, images)
         publish(self.tracker, run, Path(record["folder"]), record["metrics"], record["images"])
 
     def interrupted(self) -> list[str]:
@@ -188,6 +192,7 @@ class Study:
 
     def close(self, status: str) -> None:
         """Wait for what is being published, and end the study's MLflow run."""
+        self._status.close(status.lower())
         self._publisher.shutdown(wait=True)
         self.problems = [
             f"a trial's results were not stored: {type(error).__name__}: {error}"

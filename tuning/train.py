@@ -130,6 +130,8 @@ def train_run(
         except Exception as error:
             tracker.finish(run, "FAILED", str(error))
             raise
+        for images, value in result.get("history", ()):
+            tracker.log(run, {"preview_fid": value}, images)
         publish(tracker, run, folder, result["metrics"], result["images"])
     return result
 

@@ -14,11 +14,16 @@ __all__ = ["cli", "main"]
 # Commands by name, with the module that holds each: a command's imports are paid for only when it is used.
 _COMMANDS = {
     "search": "tuning.cli.search",
+    "plan": "tuning.cli.plan",
     "best": "tuning.cli.best",
+    "status": "tuning.cli.status",
+    "compare": "tuning.cli.compare",
     "train": "tuning.cli.train",
     "sample": "tuning.cli.sample",
     "evaluate": "tuning.cli.evaluate",
     "difficulty": "tuning.cli.difficulty",
+    "export": "tuning.cli.export",
+    "doctor": "clusters.cli",
 }
 
 

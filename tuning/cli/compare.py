@@ -1,0 +1,68 @@
+"""`python -m tune compare`: two runs side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuning.cli.options import example, shared
+
+if TYPE_CHECKING:
+    from tuning.compare import Comparison
+
+__all__ = ["compare"]
+
+
+@click.command(epilog=example("python -m tune compare runs/study/trials/search-000 control-uniform"))
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@shared("output", "mlflow_uri", "json")
+def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_json: bool) -> int:
+    """Show two runs side by side: the settings that differ, metrics, stages, and the metric on the way.
+
+    A and B are each a run's folder, the key of a trial in --output, or an MLflow run id. Metrics that different
+    protocols measured are not compared.
+    """
+    from tuning.compare import compare as lay_beside
+    from tuning.compare import find_run
+
+    found = lay_beside(find_run(first, output, mlflow_uri), find_run(second, output, mlflow_uri))
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(_lines(found)))
+    return 0
+
+
+def _lines(found: Comparison) -> list[str]:
+    from tuning.records import count, metric_name, number
+
+    a, b = found.a, found.b
+    lines = [f"A  {a.name}  ({a.source})", f"B  {b.name}  ({b.source})", ""]
+    lines += [
+        f"{key:32} {_shown(left):>20} {_shown(right):>20}" for key, (left, right) in found.settings.items()
+    ] or ["no setting differs"]
+    lines.append("")
+    if found.refusal is not None:
+        lines.append(found.refusal)
+    for key, values in found.metrics.items():
+        gained = f"{values['gain']:+.1f}%"
+        lines.append(
+            f"{metric_name(key):32} {number(values['a']):>20} {number(values['b']):>20}  B better by {gained}"
+        )
+    for title, left, right in (
+        ("images", a.images, b.images),
+        ("stage starts", a.stage_starts, b.stage_starts),
+    ):
+        lines.append(f"{title:32} {_shown(left):>20} {_shown(right):>20}")
+    if found.refusal is None and (a.history or b.history):
+        values_a, values_b = ({int(x): y for x, y in side.history} for side in (a, b))
+        for images in sorted({*values_a, *values_b}):
+            left, right = number(values_a.get(images)), number(values_b.get(images))
+            lines.append(f"{'preview after ' + count(images):32} {left:>20} {right:>20}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return "–" if value is None or value == [] else value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,70 @@
+"""`python -m tune status`: a study from another terminal, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuning.cli.options import example, shared
+
+__all__ = ["status"]
+
+
+@click.command(epilog=example("python -m tune status\npython -m tune status --name my-study --watch"))
+@shared("output")
+@click.option("--name", help="The study; by default the one that wrote last.")
+@click.option("--watch", is_flag=True, help="Show it again every second until the study ends.")
+@shared("json")
+def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
+    """Show how far a study is: trials by state, the running ones' stages, the best so far, and the time left.
+
+    Reads the file that the study's driver replaces every second; says so when that driver is dead.
+    """
+    from tuning.status import find_status, read_status
+
+    folder = find_status(output, name)
+    while True:
+        found = read_status(folder)
+        if as_json:
+            click.echo(json.dumps(found, indent=None if watch else 1))
+        else:
+            if watch:
+                click.clear()
+            click.echo("\n".join(_lines(found)))
+        if not watch or found["state"] != "running":
+            return 0
+        time.sleep(1.0)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    from tuning.progress import clock_text
+    from tuning.records import count, metric_name, number
+
+    states = {
+        "running": f"running (process {found['pid']} on {found['host']})",
+        "dead": f"its driver (process {found['pid']} on {found['host']}) died {clock_text(found['silent_s'])} ago; "
+        f"the same search command goes on with it",
+    }
+    lines = [f"{found['study']}: {states.get(found['state'], found['state'])}"]
+    ended = found["ended"]
+    parts = [f"{ended['finished']} of {found['total']} trials done", f"{len(found['running'])} running"]
+    parts += [f"{ended[state]} {state}" for state in ("stopped", "failed") if ended[state]]
+    if found["state"] == "running":
+        left = found["seconds_left"]
+        parts.append("time left unknown yet" if left is None else f"{clock_text(left)} left")
+    lines.append(", ".join(parts))
+    name = metric_name(found["metric"])
+    for title, best in (("best so far", found["best"]), ("uniform", found["uniform"])):
+        if best is not None:
+            lines.append(f"{title:12} {name} {number(best['value'])}  {best['name']}")
+    for trial in found["running"]:
+        stage = "starting" if trial["images"] is None else f"stage {trial['stage'] + 1}/{trial['num_stages']}"
+        seen = f"{count(trial['images'] or 0)}/{count(trial['total'])} images"
+        lines.append(
+            f"trial {trial['trial']:<6} {stage:12} {seen}  loss {number(trial['loss'])}  {trial['name']}"
+        )
+    return lines
