@@ -18,15 +18,21 @@ ROOMS = [
     "curriculum_ray.models",
     "curriculum_ray.training",
     "curriculum_ray.evaluation",
+    "curriculum_ray.export",
     "curriculum_ray.distributed",
     "tuning",
+    "clusters",
 ]
 # Usable alone in anybody's training loop: torch, the settings, and how noise levels are numbered.
 ALONE = {"curriculum_ray.curriculum": {"curriculum_ray.config", "curriculum_ray.diffusion.levels"}}
 
 
 def _files() -> list[Path]:
-    return sorted(path for package in ("curriculum_ray", "tuning") for path in (ROOT / package).rglob("*.py"))
+    return sorted(
+        path
+        for package in ("curriculum_ray", "tuning", "clusters")
+        for path in (ROOT / package).rglob("*.py")
+    )
 
 
 def _module(path: Path) -> str:

@@ -1,0 +1,71 @@
+"""The README of an exported model: what it is, how it was trained and how it is loaded."""
+
+from __future__ import annotations
+
+import json
+
+import yaml
+
+from curriculum_ray.evaluation.trained import Trained
+
+__all__ = ["model_card"]
+
+_CARD = """---
+library_name: diffusers
+tags: [diffusion, curriculum-ray]
+---
+
+# {name} on {data}
+
+{network} for items of shape {shape}, trained on {images:,} images with curriculum-ray.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)
+samples = pipeline(batch_size=4, num_inference_steps=20)  # a tensor within [-1, 1]; output_type="pil" for images
+```
+
+`trust_remote_code` is needed because `pipeline.py` lies in this folder.{needs} {sampling}
+
+## Timestep schedule
+
+```yaml
+{schedule}```
+
+## Made by
+
+```
+python -m tune export --checkpoint {checkpoint} --to diffusers --output FOLDER{flags}
+```
+
+from a run with the settings
+
+```json
+{config}
+```
+"""
+
+_SAMPLING = {
+    "ddpm": "Samples equal curriculum-ray's sampler `ddim` for the same noise.",
+    "edm": "Samples equal curriculum-ray's sampler `euler`, without clipping on the way, for the same noise.",
+    "flow": "Samples equal curriculum-ray's sampler `euler`, without clipping on the way, for the same noise.",
+}
+
+
+def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False) -> str:
+    """Markdown with front matter. needs_package: whether loading needs the package curriculum-ray."""
+    config = trained.config
+    return _CARD.format(
+        name=trained.process.name,
+        data=config.data.name,
+        network=config.model.kind,
+        shape=tuple(trained.shape),
+        images=trained.images,
+        needs=" The package curriculum-ray must be installed." if needs_package else "",
+        sampling=_SAMPLING[config.process.kind],
+        schedule=yaml.safe_dump(config.schedule.model_dump(mode="json"), sort_keys=False),
+        checkpoint=trained.path.name,
+        flags=" --raw-weights" if raw_weights else "",
+        config=json.dumps(config.model_dump(mode="json"), indent=2),
+    )

@@ -1,0 +1,113 @@
+"""A diffusers pipeline that samples as curriculum-ray does: DDIM for DDPM, Euler for EDM and flow matching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, EDMEulerScheduler
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+
+class CurriculumRayPipeline(DiffusionPipeline):
+    """A network and a scheduler of diffusers, for items of any shape.
+
+    shape: that of one item, numbers with commas. num_classes: 0 where the network is told none. null_label: the
+    class of an item whose class is not told, None where the network takes no classes.
+    """
+
+    def __init__(
+        self,
+        denoiser: Any,
+        scheduler: Any,
+        shape: str = "",
+        num_classes: int = 0,
+        null_label: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(denoiser=denoiser, scheduler=scheduler)
+        self.register_to_config(shape=shape, num_classes=num_classes, null_label=null_label)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        generator: torch.Generator | None = None,
+        num_inference_steps: int = 20,
+        class_labels: list[int] | None = None,
+        guidance_scale: float = 1.0,
+        noise: Tensor | None = None,
+        output_type: str = "pt",
+    ) -> Tensor | list[Any]:
+        """Samples (batch_size, *shape) within [-1, 1] for output_type "pt", or PIL images for "pil".
+
+        class_labels: one for each sample; without them, none is told. guidance_scale: of classifier-free guidance,
+        1 is none; it needs class_labels. noise: standard normal, (batch_size, *shape), drawn where it is None.
+        """
+        if class_labels is not None and not self.config.num_classes:
+            raise ValueError("this model is not told classes, but got class_labels")
+        if guidance_scale != 1 and class_labels is None:
+            raise ValueError("guidance_scale needs class_labels")
+        device = self._execution_device
+        shape = tuple(int(length) for length in self.config.shape.split(","))
+        count = batch_size if class_labels is None else len(class_labels)
+        if noise is None:
+            noise = randn_tensor((count, *shape), generator=generator, device=device)
+        x = noise.to(device)
+        labels = None if class_labels is None else torch.tensor(class_labels, device=device)
+
+        def predict(x: Tensor, level: float) -> Tensor:
+            output = self._network(x, level, labels)
+            if guidance_scale == 1:
+                return output
+            without = self._network(x, level, None)
+            return without + guidance_scale * (output - without)
+
+        x = x * self._start(num_inference_steps, device)
+        for t, level, options in self._steps():
+            scaled = x
+            if isinstance(self.scheduler, EDMEulerScheduler):
+                scaled = self.scheduler.scale_model_input(x, t)
+            x = self.scheduler.step(predict(scaled, level), t, x, **options).prev_sample
+        x = x.clamp(-1, 1)
+        if output_type == "pt":
+            return x
+        images = (x / 2 + 0.5).cpu().permute(0, 2, 3, 1).numpy()
+        return self.numpy_to_pil(images)
+
+    def _start(self, steps: int, device: torch.device) -> float:
+        """Set the scheduler to `steps` steps; the standard deviation of the noise at the first."""
+        if isinstance(self.scheduler, DDIMScheduler):
+            self.scheduler.set_timesteps(steps, device=device)
+            return 1.0
+        if isinstance(self.scheduler, EDMEulerScheduler):
+            self.scheduler.set_timesteps(steps, device=device)
+            return float(self.scheduler.sigmas[0])
+        self.scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
+        return 1.0
+
+    def _steps(self) -> Iterator[tuple[Any, float, dict[str, Any]]]:
+        """Each step's number for the scheduler, the noise level that the network is told, and the step's options."""
+        if not isinstance(self.scheduler, DDIMScheduler):
+            # The network is told EDM's c_noise = ln(sigma)/4 in thousandths, and flow's time already is.
+            unit = 1000.0 if isinstance(self.scheduler, EDMEulerScheduler) else 1.0
+            for t in self.scheduler.timesteps:
+                yield t, unit * float(t), {}
+            return
+        timesteps = self.scheduler.timesteps.tolist()
+        for t, after in zip(timesteps, [*timesteps[1:], -1], strict=True):
+            # The scheduler steps by T // num_inference_steps, but rounded timesteps are not all equally far apart.
+            self.scheduler.num_inference_steps = Fraction(
+                self.scheduler.config.num_train_timesteps, t - after
+            )
+            yield t, float(t), {"use_clipped_model_output": True}
+
+    def _network(self, x: Tensor, level: float, labels: Tensor | None) -> Tensor:
+        told: dict[str, Tensor] = {}
+        if self.config.null_label is not None:
+            null = torch.full((len(x),), self.config.null_label, device=x.device)
+            told["class_labels"] = null if labels is None else labels
+        return self.denoiser(x, torch.full((len(x),), level, device=x.device), **told).sample

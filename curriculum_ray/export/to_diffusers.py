@@ -1,0 +1,100 @@
+"""A trained model as a folder that diffusers loads, with its own schedulers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, ProcessSpec
+from curriculum_ray.diffusion.betas import cosine_betas, linear_betas
+from curriculum_ray.evaluation.trained import Trained
+from curriculum_ray.export.card import model_card
+from curriculum_ray.models import DiffusersModel, PythonSpec
+
+__all__ = ["export_diffusers"]
+
+
+def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = False) -> None:
+    """Write `trained` into the new or empty `folder`. raw_weights: for the README, that they are not averaged.
+
+    `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` loads it: the pipeline's code lies in the
+    folder. Networks of diffusers stand there as such; ours need the package curriculum-ray where they are loaded.
+    What diffusers cannot express raises `ConfigError`.
+    """
+    told = trained.conditioning
+    if isinstance(trained.config.model, PythonSpec):
+        raise ConfigError(
+            f"export to diffusers knows no networks of your own, but got {trained.config.model.path}"
+        )
+    if told.length:
+        raise ConfigError(f"export to diffusers knows no captions, but the model is told {told}")
+    try:
+        import diffusers
+    except ImportError:
+        raise ConfigError("export to diffusers needs the package diffusers: pip install diffusers") from None
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--output must be a new or empty folder, but {folder} holds something")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    own = Path(__file__).parent
+    if isinstance(trained.model, DiffusersModel):
+        network: Any = trained.model.network
+        library, name = "diffusers", type(network).__name__
+        table = trained.model.table_size
+        null_label = told.size if told.kind == "class" else table
+    else:
+        from curriculum_ray.export.network import CurriculumRayNetwork
+
+        network = CurriculumRayNetwork(
+            spec=trained.config.model.model_dump(mode="json"),
+            shape=list(trained.shape),
+            conditioning=told.as_json(),
+        )
+        network.network.load_state_dict(trained.model.state_dict())
+        library, name = "curriculum_ray_network", "CurriculumRayNetwork"
+        null_label = -1 if told.kind == "class" else None
+    network.save_pretrained(folder / "denoiser")
+    if library != "diffusers":
+        shutil.copyfile(own / "network.py", folder / "denoiser" / f"{library}.py")
+
+    scheduler = _scheduler(trained.config.process)
+    scheduler.save_pretrained(folder / "scheduler")
+    shutil.copyfile(own / "pipeline.py", folder / "pipeline.py")
+    index = {
+        "_class_name": ["pipeline", "CurriculumRayPipeline"],
+        "_diffusers_version": diffusers.__version__,
+        "denoiser": [library, name],
+        "scheduler": ["diffusers", type(scheduler).__name__],
+        "shape": ",".join(map(str, trained.shape)),
+        "num_classes": told.size if told.kind == "class" else 0,
+        "null_label": null_label,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights))
+
+
+def _scheduler(spec: ProcessSpec) -> Any:
+    """The scheduler of diffusers that solves the process as ours does."""
+    import diffusers
+
+    match spec:
+        case DDPMSpec():
+            betas = {"linear": linear_betas, "cosine": cosine_betas}[spec.betas](spec.num_timesteps)
+            return diffusers.DDIMScheduler(
+                num_train_timesteps=spec.num_timesteps,
+                trained_betas=betas.tolist(),
+                prediction_type={"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}[spec.prediction],
+                timestep_spacing="trailing" if spec.zero_terminal_snr else "linspace",
+                rescale_betas_zero_snr=spec.zero_terminal_snr,
+                clip_sample=True,
+                set_alpha_to_one=True,
+            )
+        case EDMSpec():
+            return diffusers.EDMEulerScheduler(
+                sigma_min=spec.sigma_min, sigma_max=spec.sigma_max, sigma_data=spec.sigma_data, rho=spec.rho
+            )
+        case FlowSpec():
+            return diffusers.FlowMatchEulerDiscreteScheduler()

@@ -1,0 +1,190 @@
+"""An exported folder loads in diffusers, and gives the samples that we give for the same noise."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.data import NO_CONDITIONING, Conditioning
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.evaluation.trained import Trained
+from curriculum_ray.export import export_diffusers
+from curriculum_ray.models import PythonSpec, build_model
+from curriculum_ray.training.config import TrainConfig
+from tuning.cli import main
+
+diffusers = pytest.importorskip("diffusers")
+
+CLASSES = Conditioning("class", 3)
+UNET2D = {
+    "kind": "diffusers",
+    "class_name": "UNet2DModel",
+    "config": {
+        "block_out_channels": [8, 8],
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+        "down_block_types": ["DownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    },
+}
+DIT = {"kind": "dit", "size": "S/2", "depth": 1, "width": 16, "heads": 2}
+DIT2D = {
+    "kind": "diffusers",
+    "class_name": "DiTTransformer2DModel",
+    "config": {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1},
+}
+MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...], Conditioning]] = {
+    "unet": ({"kind": "unet", "base_channels": 8}, (1, 8, 8), CLASSES),
+    "dit": (DIT, (1, 8, 8), NO_CONDITIONING),
+    "dit-signal": (DIT, (1, 8), CLASSES),
+    "mlp": ({"kind": "mlp", "width": 16, "depth": 1}, (2,), NO_CONDITIONING),
+    "diffusers-unet": (UNET2D, (1, 8, 8), NO_CONDITIONING),
+    "diffusers-unet-told": (UNET2D, (1, 8, 8), CLASSES),
+    "diffusers-dit": (DIT2D, (1, 8, 8), NO_CONDITIONING),
+}
+PROCESSES = {
+    "ddpm": {"kind": "ddpm"},
+    "ddpm-linear-x0": {"kind": "ddpm", "betas": "linear", "prediction": "x0"},
+    "ddpm-zero": {"kind": "ddpm", "prediction": "v", "zero_terminal_snr": True},
+    "edm": {"kind": "edm"},
+    "flow": {"kind": "flow"},
+}
+
+
+def trained(model: str, process: str) -> Trained:
+    """A network with random weights in every layer, as a checkpoint would give it."""
+    spec, shape, conditioning = MODELS[model]
+    config = parse(TrainConfig, {"model": spec, "process": PROCESSES[process]}, "settings")
+    torch.manual_seed(0)
+    network = build_model(config.model, shape, conditioning).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return Trained(
+        config=config,
+        process=build_process(config.process),
+        model=network,
+        shape=shape,
+        conditioning=network.conditioning,
+        images=1280,
+        path=Path("checkpoint-1280"),
+    )
+
+
+def load(folder: Path) -> Any:
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(str(folder), trust_remote_code=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder's code is copied where diffusers keeps modules: not into the user's home."""
+    from diffusers.utils import dynamic_modules_utils
+
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+CASES = [
+    *((model, process) for model in ("unet", "dit", "diffusers-unet") for process in PROCESSES),
+    ("dit-signal", "flow"),
+    ("mlp", "ddpm"),
+    ("diffusers-unet-told", "edm"),
+    ("diffusers-dit", "ddpm-zero"),
+]
+
+
+@pytest.mark.parametrize(("model", "process"), CASES)
+def test_samples_equal_ours(model: str, process: str, tmp_path: Path) -> None:
+    ours = trained(model, process)
+    export_diffusers(ours, tmp_path / "out")
+    noise = torch.randn(3, *ours.shape, generator=torch.Generator().manual_seed(1))
+    labels = [0, 2, 1] if ours.conditioning else None
+    guidance = 1.5 if labels else 1.0
+    ddpm = process.startswith("ddpm")
+    steps = 5
+    expected = ours.process.generate(
+        ours.model,
+        noise,
+        sampler="ddim" if ddpm else "euler",
+        steps=steps,
+        condition=None if labels is None else torch.tensor(labels),
+        guidance=guidance,
+        clip=ddpm,
+    ).clamp(-1, 1)
+    got = load(tmp_path / "out")(
+        batch_size=3, noise=noise, class_labels=labels, guidance_scale=guidance, num_inference_steps=steps
+    )
+    assert expected.std() > 0.05
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_steps_that_do_not_divide_the_timesteps_and_a_generator(tmp_path: Path) -> None:
+    ours = trained("unet", "ddpm")
+    export_diffusers(ours, tmp_path / "out")
+    got = load(tmp_path / "out")(
+        batch_size=2, generator=torch.Generator().manual_seed(4), num_inference_steps=7
+    )
+    noise = torch.randn(2, *ours.shape, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(got, ours.process.generate(ours.model, noise, steps=7), atol=1e-4, rtol=0)
+
+
+def test_the_card_says_how_it_was_trained_and_is_loaded(tmp_path: Path) -> None:
+    export_diffusers(trained("unet", "ddpm"), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    for expected in (
+        "1,280 images",
+        "from_pretrained",
+        "clusters:",
+        "tune export --checkpoint checkpoint-1280",
+    ):
+        assert expected in card
+    index = json.loads((tmp_path / "out" / "model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "DDIMScheduler"]
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    with pytest.raises(ConfigError, match="new or empty"):
+        export_diffusers(trained("unet", "ddpm"), tmp_path)
+
+
+def test_what_diffusers_cannot_express_is_refused_with_one_line(tmp_path: Path) -> None:
+    ours = trained("unet", "ddpm")
+    captioned = dataclasses.replace(ours, conditioning=Conditioning("tokens", 9, 4))
+    own = ours.config.model_copy(update={"model": PythonSpec(path="my.networks.Net")})
+    for model, reason in (
+        (captioned, "captions"),
+        (dataclasses.replace(ours, config=own), "my.networks.Net"),
+    ):
+        with pytest.raises(ConfigError, match=reason) as error:
+            export_diffusers(model, tmp_path / "out")
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_exports_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = trained("unet", "flow")
+    monkeypatch.setattr("curriculum_ray.evaluation.trained.load_trained", lambda path, ema: ours)
+    with pytest.raises(SystemExit) as exit_:
+        main(
+            [
+                "export",
+                "--checkpoint",
+                "runs/x",
+                "--to",
+                "diffusers",
+                "--output",
+                str(tmp_path / "out"),
+                "--json",
+            ]
+        )
+    assert exit_.value.code == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 1280
+    assert (tmp_path / "out" / "pipeline.py").exists()
