@@ -19,6 +19,7 @@ __all__ = [
     "LabelEmbedding",
     "Told",
     "condition_embedding",
+    "hidden_labels",
     "told_of",
 ]
 
@@ -69,6 +70,18 @@ def condition_embedding(
             return CaptionEmbedding(conditioning, width, dropout)
 
 
+def hidden_labels(
+    labels: Tensor | None, batch: int, null: int, dropout: float, device: torch.device
+) -> Tensor:
+    """labels (B,) long -> (B,) with `null` for what is -1 or None, and for a share `dropout` of the others."""
+    if labels is None:
+        labels = torch.full((batch,), -1, device=device)
+    hidden = labels < 0
+    if dropout > 0:
+        hidden = hidden | (torch.rand(batch, device=device) < dropout)
+    return labels.masked_fill(hidden, null)
+
+
 class LabelEmbedding(nn.Module):
     """labels (B,) long in 0 .. num_classes-1 -> `Told`; -1, or None for the batch, is the null class.
 
@@ -82,19 +95,11 @@ class LabelEmbedding(nn.Module):
         self.dropout = dropout
         self.table = nn.Embedding(num_classes + 1, width)
 
-    def indices(self, labels: Tensor | None, batch: int) -> Tensor:
-        """labels -> (B,) long in 0 .. num_classes, the last of which is the null class."""
-        device = self.table.weight.device
-        if labels is None:
-            labels = torch.full((batch,), -1, device=device)
-        hidden = labels < 0
-        if self.training and self.dropout > 0:
-            hidden = hidden | (torch.rand(batch, device=device) < self.dropout)
-        return labels.masked_fill(hidden, self.num_classes)
-
     def forward(self, labels: Tensor | None, batch: int) -> Told:
         """See the class."""
-        return Told(self.table(self.indices(labels, batch)))
+        dropout = self.dropout if self.training else 0.0
+        device = self.table.weight.device
+        return Told(self.table(hidden_labels(labels, batch, self.num_classes, dropout, device)))
 
 
 class CaptionEmbedding(nn.Module):

@@ -100,6 +100,8 @@ class DiT(nn.Module):
     to their tokens (Chen et al. 2023, §2.3). The output is zero at the start.
     """
 
+    place_NW: Tensor | None
+
     def __init__(
         self,
         *,
@@ -130,8 +132,8 @@ class DiT(nn.Module):
 
     def _initialise(self) -> None:
         """As the official code: Xavier, N(0, 0.02²) for what embeds conditions, zero for what ends a branch."""
-        own = [self.stem] + [layer for block in self.blocks for layer in block.body()]
-        for layer in own:
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        for layer in [self.stem, *(layer for block in blocks for layer in block.body())]:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         for layer in (self.noise_embedding.layer1, self.noise_embedding.layer2):
@@ -139,7 +141,7 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.bias)
         if isinstance(self.label_embedding, LabelEmbedding):
             nn.init.normal_(self.label_embedding.table.weight, std=0.02)
-        for layer in [self.modulation, self.head, *(block.modulation for block in self.blocks)]:
+        for layer in (self.modulation, self.head, *(block.modulation for block in blocks)):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 

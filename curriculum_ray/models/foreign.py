@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
-from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, LabelEmbedding, told_of
+from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, hidden_labels, told_of
 
 __all__ = ["DiffusersModel", "DiffusersSpec", "PythonSpec", "build_diffusers", "build_python"]
 
@@ -133,9 +133,14 @@ def _from_data(
     if told.kind == "class":
         values["num_class_embeds"] = told.size + 1
     values["num_embeds_ada_norm"] = told.size if told.kind == "class" else 1
-    if "extra_in_channels" in arguments and given.get("time_embedding_type", "fourier") == "fourier":
-        # UNet1DModel's Fourier features of the noise level are further input channels, twice 8 of them.
-        values["extra_in_channels"] = 16
+    if "extra_in_channels" in arguments:
+        # UNet1DModel: its Fourier features are meant for times in [0, 1], its positional ones for steps like ours;
+        # a first block without skip takes them as further channels.
+        values["time_embedding_type"] = "positional"
+        settings = {key: argument.default for key, argument in arguments.items()} | values | given
+        if settings["down_block_types"][0] == "DownBlock1DNoSkip":
+            positional = settings["time_embedding_type"] == "positional"
+            values["extra_in_channels"] = settings["block_out_channels"][0] if positional else 16
     return {key: value for key, value in values.items() if key in arguments}
 
 
@@ -156,14 +161,13 @@ class DiffusersModel(nn.Module):
         config: Any = network.config
         self.reads = config.cross_attention_dim if "encoder_hidden_states" in takes else None
         self.table_size = getattr(config, "num_embeds_ada_norm", None)
-        self.labels: LabelEmbedding | None = None
         self.captions: CaptionEmbedding | None = None
         self.label_dropout = label_dropout
-        if conditioning.length:
+        if conditioning.length and self.reads is not None:
             self.captions = CaptionEmbedding(conditioning, self.reads, label_dropout)
         for module in network.modules():
             if hasattr(module, "embedding_table") and hasattr(module, "dropout_prob"):
-                module.dropout_prob = 0.0
+                module.dropout_prob = 0.0  # type: ignore[assignment]
 
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         """See the class."""
@@ -171,7 +175,9 @@ class DiffusersModel(nn.Module):
         if condition is not None and not self.conditioning:
             raise ValueError("this network was built to be told nothing, but got a condition")
         if self.conditioning.kind == "class":
-            more["class_labels"] = self._class_labels(condition, len(x), x.device)
+            more["class_labels"] = hidden_labels(
+                condition, len(x), self.conditioning.size, self.label_dropout * self.training, x.device
+            )
         elif self.table_size is not None:
             more["class_labels"] = torch.full((len(x),), self.table_size, device=x.device)
         if self.captions is not None:
@@ -183,15 +189,6 @@ class DiffusersModel(nn.Module):
         elif self.reads is not None:
             more["encoder_hidden_states"] = x.new_zeros(len(x), 1, self.reads)
         return self.network(x, noise_cond, **more).sample
-
-    def _class_labels(self, labels: Tensor | None, batch: int, device: torch.device) -> Tensor:
-        null = self.conditioning.size
-        if labels is None:
-            return torch.full((batch,), null, device=device)
-        hidden = labels < 0
-        if self.training and self.label_dropout > 0:
-            hidden = hidden | (torch.rand(batch, device=device) < self.label_dropout)
-        return labels.masked_fill(hidden, null)
 
 
 def _try(model: nn.Module, data_shape: tuple[int, ...], name: str) -> None:
