@@ -6,11 +6,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.storage import check_shared
 
 __all__ = ["available_cpus", "check_resources", "concurrency", "connected"]
 
@@ -76,8 +78,10 @@ def concurrency(asked: int | None, resources: ResourceSpec, runs: int) -> int:
 
 
 @contextmanager
-def connected(runs: int, resources: ResourceSpec) -> Iterator[None]:
+def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[None]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end.
+
+    `output` is the folder of the results: ConfigError where the cluster's nodes do not share it.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process.
     """
@@ -101,6 +105,8 @@ def connected(runs: int, resources: ResourceSpec) -> Iterator[None]:
         raise ConfigError(f"cannot reach or start {where}: {str(error).splitlines()[0]}") from None
     try:
         check_resources(runs, resources, ray.cluster_resources())
+        if output is not None:
+            check_shared(output)
         yield
     finally:
         ray.shutdown()

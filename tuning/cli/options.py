@@ -100,6 +100,11 @@ def read_settings(
 
 def writable_folder(folder: Path) -> Path:
     """Make `folder` and check that files can be written there; ConfigError otherwise."""
+    scheme = folder.parts[0] if folder.parts else ""
+    if scheme.endswith(":") and len(scheme) > 2:
+        raise ConfigError(
+            f"--output must be a folder that all nodes see (mount a bucket as one), but got an address: {folder}"
+        )
     probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)

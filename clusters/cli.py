@@ -1,0 +1,93 @@
+"""The commands of `python -m clusters`; `doctor` is also `python -m tune doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from curriculum_ray.config import ConfigError
+from tuning.cli.options import example, shared
+
+__all__ = ["cli", "doctor", "local", "main", "wait"]
+
+_MARKS = {"ok": "ok  ", "failed": "FAIL", "skipped": "-   "}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Check a Ray cluster, wait for its nodes, or try several nodes on this machine."""
+
+
+@cli.command(
+    epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu")
+)
+@shared("output", "use_gpu", "mlflow_uri")
+@click.option(
+    "--timeout", type=click.FloatRange(min=5), default=120.0, show_default=True, help="Seconds for all."
+)
+@shared("json")
+def doctor(output: Path, use_gpu: bool | None, mlflow_uri: str | None, timeout: float, as_json: bool) -> int:
+    """Check everything that a study needs of every node of the cluster that RAY_ADDRESS names (or of this machine).
+
+    Each failed check is one line with its mend, and the exit code is then 1. It ends within --timeout.
+    """
+    from clusters.doctor import examine
+
+    checks = examine(output, bool(use_gpu), mlflow_uri, timeout)
+    failed = [check for check in checks if check.state == "failed"]
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "checks": [vars(check) for check in checks]}, indent=1))
+    else:
+        for check in checks:
+            mend = f" -> {check.mend}" if check.state == "failed" else ""
+            click.echo(f"{_MARKS[check.state]} {check.name:13} {check.found}{mend}")
+        click.echo(f"{len(failed)} of {len(checks)} checks failed" if failed else "all is well")
+    return 1 if failed else 0
+
+
+@cli.command(epilog=example("python -m clusters wait --nodes 4 --timeout 300"))
+@click.option("--nodes", type=click.IntRange(min=1), required=True, help="How many must be there.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds.")
+def wait(nodes: int, timeout: float) -> int:
+    """Wait until the cluster that RAY_ADDRESS names has so many nodes; exit code 1 when it has not in time."""
+    from clusters.nodes import wait_for_nodes
+
+    there = wait_for_nodes(nodes, timeout)
+    click.echo(f"{there} of {nodes} nodes are there", err=True)
+    return 0 if there >= nodes else 1
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog=example("python -m clusters local --nodes 2 -- python -m clusters doctor"),
+)
+@click.option("--nodes", type=click.IntRange(min=1, max=16), default=2, show_default=True, help="How many.")
+@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPUs that each has.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def local(nodes: int, cpus: int, command: tuple[str, ...]) -> int:
+    """Run COMMAND on several Ray nodes of this one machine; none of them outlives it."""
+    from clusters.nodes import run_on_local_nodes
+
+    return run_on_local_nodes(nodes, cpus, list(command))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    code: object = 0
+    try:
+        code = cli.main(args=arguments, prog_name="python -m clusters", standalone_mode=False)
+    except click.ClickException as error:
+        code = _fail(error.format_message(), 2)
+    except ConfigError as error:
+        code = _fail(str(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

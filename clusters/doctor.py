@@ -1,0 +1,269 @@
+"""The doctor: is this cluster fit for a study? Every check has a time limit and, where it fails, a mend."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clusters.probe import Probe
+from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.storage import live_nodes, on_node, unseen_by
+
+__all__ = ["Check", "examine", "versions_agree"]
+
+_SKEW_SECONDS = 1.0
+_FREE_BYTES = 5 * 2**30
+_VERSIONS = ("python", "ray", "torch", "cuda", "driver")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    state: str
+    """ok, failed or skipped."""
+    found: str
+    mend: str = ""
+    """What to do where it failed."""
+
+
+def examine(output: Path, use_gpu: bool, mlflow_uri: str | None, timeout_s: float) -> list[Check]:
+    """Look at everything within `timeout_s` seconds; what did not answer in time is a failed check.
+
+    Raises ConfigError when there is no cluster to look at.
+    """
+    checks: list[Check] = []
+    trouble: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _examine(checks, output, use_gpu, mlflow_uri, time.monotonic() + timeout_s)
+        except BaseException as error:
+            trouble.append(error)
+
+    _reachable(os.environ.get("RAY_ADDRESS"))
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if trouble:
+        raise trouble[0]
+    if thread.is_alive():
+        after = f"after {checks[-1].name}" if checks else "while connecting"
+        mend = "look at `ray status`; a node that does not answer must go, or raise --timeout"
+        return [*checks, Check("time", "failed", f"{timeout_s:g} s were not enough; it hung {after}", mend)]
+    return checks
+
+
+def _reachable(address: str | None) -> None:
+    """Refuse an address where nobody listens, which Ray itself would wait for."""
+    host, _, port = (address or "").rpartition(":")
+    if address in (None, "", "auto", "local") or not port.isdigit() or "://" in str(address):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ConfigError(
+            f"RAY_ADDRESS must name a running cluster, but {address} does not answer: {error}"
+        ) from None
+
+
+def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str | None, until: float) -> None:
+    from curriculum_ray.distributed.cluster import connected
+    from curriculum_ray.distributed.slots import ResourceSpec
+
+    def left(most: float) -> float:
+        return max(1.0, min(most, until - time.monotonic() - 1.0))
+
+    # Looking needs no CPU: busy clusters are looked at, too.
+    with connected(1, ResourceSpec(cpus_per_worker=0.001)):
+        import ray
+
+        nodes = live_nodes()
+        checks.append(_dead(len(ray.nodes()), len(nodes)))
+        checks.append(_authentication())
+        checks.append(_ports(nodes))
+        remote: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
+        probes = {
+            node["NodeManagerAddress"] + "/" + node["NodeID"][:6]: remote.options(
+                scheduling_strategy=on_node(node),
+                num_gpus=node["Resources"].get("GPU", 0) if use_gpu else 0,
+            ).remote()
+            for node in nodes
+        }
+        facts, silent = _ask(probes, lambda probe: probe.facts.remote(), left(60))
+        mend = "install the project on every node (`make setup`), at the same version, and free its GPUs"
+        checks.append(_all_well("code", "importable on every node", silent, mend))
+        answering = {name: probe for name, probe in probes.items() if name in facts}
+        checks.append(versions_agree(facts))
+        checks.append(_disk(facts))
+        checks.append(_clocks(answering, left(20)))
+        checks.append(_gpus(answering, facts, use_gpu, left(60)))
+        checks.append(_all_reduce(answering, "nccl" if use_gpu else "gloo", left(60)))
+        checks.append(_storage(output, nodes, left(60)))
+        checks.append(_mlflow(mlflow_uri, output))
+        for probe in probes.values():
+            ray.kill(probe)
+
+
+def _ask(
+    probes: dict[str, Any], call: Callable[[Any], Any], timeout_s: float
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Ask all probes at once; returns the answers and, for the others, the reasons."""
+    import ray
+
+    asked = {call(probe): name for name, probe in probes.items()}
+    ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s) if asked else ([], [])
+    answers, silent = {}, {asked[reference]: f"no answer within {timeout_s:.0f} s" for reference in late}
+    for reference in ready:
+        try:
+            answers[asked[reference]] = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            silent[asked[reference]] = lines[-1] if lines else type(error).__name__
+    return answers, silent
+
+
+def _all_well(name: str, well: str, problems: dict[str, str], mend: str) -> Check:
+    """Ok, or failed with the first problem and how many there are."""
+    if not problems:
+        return Check(name, "ok", well)
+    node, reason = next(iter(problems.items()))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Check(name, "failed", f"{node}: {reason}{more}", mend)
+
+
+def _dead(known: int, alive: int) -> Check:
+    lost = f"; {known - alive} that were there before are gone" if known > alive else ""
+    return Check("nodes", "ok", f"{alive} alive{lost}")
+
+
+def versions_agree(facts: dict[str, dict[str, Any]]) -> Check:
+    """Whether all nodes have the same versions of what must agree; `facts` by node, as `Probe.facts` gives them."""
+    problems = {}
+    for key in _VERSIONS:
+        found = {str(fact[key]) for fact in facts.values()}
+        if len(found) > 1:
+            problems[key] = " and ".join(sorted(found))
+    first = next(iter(facts.values()), {})
+    well = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
+    return _all_well("versions", well, problems, "install from constraints.txt on every node; one driver")
+
+
+def _authentication() -> Check:
+    import ray._raylet
+
+    raylet: Any = ray._raylet
+    if raylet.get_authentication_mode() == raylet.AuthenticationMode.DISABLED:
+        mend = "set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH on every node, and start Ray anew"
+        return Check("token", "failed", "anybody who reaches the cluster can run code on it", mend)
+    return Check("token", "ok", "Ray asks for its token")
+
+
+def _ports(nodes: list[dict[str, Any]]) -> Check:
+    problems = {}
+    for node in nodes:
+        place = (node["NodeManagerAddress"], node["NodeManagerPort"])
+        try:
+            socket.create_connection(place, timeout=5).close()
+        except OSError as error:
+            problems[f"{place[0]}:{place[1]}"] = f"not reached from the driver: {error}"
+    mend = "open all ports between the cluster's own nodes, and none to the outside"
+    return _all_well("ports", "every node is reached from the driver", problems, mend)
+
+
+def _disk(facts: dict[str, dict[str, Any]]) -> Check:
+    low = {
+        node: f"{fact['free_bytes'] / 2**30:.1f} GiB free"
+        for node, fact in facts.items()
+        if fact["free_bytes"] < _FREE_BYTES
+    }
+    least = min((fact["free_bytes"] for fact in facts.values()), default=0) / 2**30
+    return _all_well(
+        "disk", f"at least {least:.0f} GiB free", low, "free 5 GiB of /tmp, or give Ray --temp-dir"
+    )
+
+
+def _clocks(probes: dict[str, Any], timeout_s: float) -> Check:
+    import ray
+
+    problems, most = {}, 0.0
+    for name, probe in probes.items():
+        before = time.time()
+        try:
+            there = ray.get(probe.now.remote(), timeout=timeout_s)
+        except ray.exceptions.RayError as error:
+            problems[name] = type(error).__name__
+            continue
+        after = time.time()
+        # Half the journey is the error of this measurement.
+        skew = max(0.0, abs(there - (before + after) / 2) - (after - before) / 2)
+        most = max(most, skew)
+        if skew > _SKEW_SECONDS:
+            problems[name] = f"its clock is off by {skew:.1f} s"
+    return _all_well(
+        "clocks", f"within {most:.3f} s of the driver's", problems, "run chrony or ntpd on every node"
+    )
+
+
+def _gpus(probes: dict[str, Any], facts: dict[str, dict[str, Any]], use_gpu: bool, timeout_s: float) -> Check:
+    if not use_gpu:
+        return Check("gpus", "skipped", "not asked for (--use-gpu)")
+    count = sum(fact["gpus"] for fact in facts.values())
+    if not count:
+        mend = "check nvidia-smi and torch.cuda.is_available() there; start Ray with --num-gpus"
+        return Check("gpus", "failed", "no node has a GPU that torch sees", mend)
+    answers, problems = _ask(probes, lambda probe: probe.matmul.remote(), timeout_s)
+    problems |= {node: found[0] for node, found in answers.items() if found}
+    mend = "check nvidia-smi there, reset or replace the GPU, or leave the node out"
+    return _all_well("gpus", f"{count} multiply rightly", problems, mend)
+
+
+def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check:
+    import ray
+
+    if len(probes) < 2:
+        return Check("all_reduce", "skipped", "one node")
+    names = list(probes)
+    address = ray.get(probes[names[0]].address.remote(), timeout=timeout_s)
+    ranks = {name: rank for rank, name in enumerate(names)}
+    by_probe = {id(probe): ranks[name] for name, probe in probes.items()}
+    limit = max(1.0, timeout_s - 2)
+    answers, problems = _ask(
+        probes,
+        lambda probe: probe.all_reduce.remote(address, by_probe[id(probe)], len(names), backend, limit),
+        timeout_s,
+    )
+    speed = min(answers.values(), default=0.0)
+    mend = "set GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to the network between the nodes; open its ports"
+    return _all_well("all_reduce", f"{backend} over {len(names)} nodes, {speed:,.0f} MB/s", problems, mend)
+
+
+def _storage(output: Path, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
+    mend = "mount one folder (NFS or the like) at the same path on every node, and pass it as --output"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        problems = unseen_by(output.resolve(), nodes, timeout_s)
+    except OSError as error:
+        return Check("storage", "failed", f"{output} is not writable here: {error.strerror}", mend)
+    return _all_well("storage", f"{output} is written and seen by {len(nodes)} nodes", problems, mend)
+
+
+def _mlflow(uri: str | None, output: Path) -> Check:
+    from tuning.tracking.store import open_store
+
+    if not (uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        return Check("mlflow", "ok", f"the embedded store of {output}")
+    try:
+        store = open_store(uri, output, create=False)
+    except ConfigError as error:
+        return Check(
+            "mlflow", "failed", str(error), "start the server, or check --mlflow-uri and its password"
+        )
+    return Check("mlflow", "ok", store.shown)

@@ -1,0 +1,69 @@
+"""Nodes of a Ray cluster: waiting for them, and several of them on one machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import time
+from typing import Any
+
+from curriculum_ray.config import ConfigError
+
+__all__ = ["run_on_local_nodes", "wait_for_nodes"]
+
+
+def wait_for_nodes(nodes: int, timeout_s: float) -> int:
+    """Wait up to `timeout_s` seconds for `nodes` live nodes at RAY_ADDRESS; returns how many there are.
+
+    Raises ConfigError when RAY_ADDRESS is not set.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise ConfigError("RAY_ADDRESS must name the cluster to wait for, but it is not set")
+    import ray
+
+    until = time.monotonic() + timeout_s
+    connected, there = False, 0
+    while there < nodes:
+        try:
+            if not connected:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+                connected = True
+            there = sum(node["Alive"] for node in ray.nodes())
+        except (ConnectionError, RuntimeError, ValueError):
+            # The head may still be on its way up.
+            there = 0
+        if time.monotonic() > until:
+            break
+        if there < nodes:
+            time.sleep(1.0)
+    if connected:
+        ray.shutdown()
+    return there
+
+
+def run_on_local_nodes(nodes: int, cpus: int, command: list[str]) -> int:
+    """Start `nodes` Ray nodes of `cpus` CPUs each on this machine, run `command` on them; returns its exit code.
+
+    The nodes end with the command. Ray's token authentication is on, by a token made for this cluster alone.
+    """
+    import secrets
+
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    settings: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=settings)
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=cpus)
+        environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+        return subprocess.run(command, env=environment, check=False).returncode
+    except FileNotFoundError:
+        raise ConfigError(f"the command to run does not exist: {command[0]!r}") from None
+    finally:
+        cluster.shutdown()

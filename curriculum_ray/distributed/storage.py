@@ -1,0 +1,93 @@
+"""Is a folder one and the same on all nodes? Checkpoints and results are of use only where every node sees them."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError
+
+__all__ = ["check_shared", "live_nodes", "on_node", "unseen_by"]
+
+
+def live_nodes() -> list[dict[str, Any]]:
+    """The nodes of the connected cluster that are alive and run work, as Ray describes them."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def on_node(node: dict[str, Any]) -> Any:
+    """Ray's scheduling strategy that places a task or an actor on this node and no other."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+
+
+def unseen_by(folder: Path, nodes: list[dict[str, Any]], timeout_s: float = 60.0) -> dict[str, str]:
+    """For each of `nodes` that does not share `folder` with this process: its address and the reason.
+
+    This process writes a file and each node must read it there and answer by a file that this process must see.
+    Takes up to `timeout_s` seconds; a node that has not answered by then counts as one that does not.
+    """
+    import ray
+
+    token = secrets.token_hex(8)
+    question = folder / f".shared-{token}"
+    question.write_text(token)
+    probe = ray.remote(num_cpus=0, max_retries=0)(_answer)
+    asked = {
+        probe.options(scheduling_strategy=on_node(node)).remote(str(folder), token, node["NodeID"]): node
+        for node in nodes
+    }
+    reasons: dict[str, str] = {}
+    try:
+        ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
+        for reference in late:
+            reasons[asked[reference]["NodeManagerAddress"]] = f"it did not answer within {timeout_s:g} s"
+            ray.cancel(reference, force=True)
+        for reference in ready:
+            node = asked[reference]
+            try:
+                reason = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            answer = folder / f".shared-{token}-{node['NodeID']}"
+            if reason is None and not answer.exists():
+                reason = "what it writes there is not seen here"
+            if reason is not None:
+                reasons[node["NodeManagerAddress"]] = reason
+    finally:
+        for path in folder.glob(f".shared-{token}*"):
+            path.unlink(missing_ok=True)
+    return reasons
+
+
+def _answer(folder: str, token: str, node: str) -> str | None:
+    """What is wrong with the folder here; None when nothing is."""
+    question = Path(folder) / f".shared-{token}"
+    try:
+        if question.read_text() != token:
+            return "it holds something else there"
+        question.with_name(f"{question.name}-{node}").write_text(token)
+    except FileNotFoundError:
+        return "it does not see what is written there from here"
+    except OSError as error:
+        return f"{type(error).__name__}: {error.strerror}"
+    return None
+
+
+def check_shared(folder: Path) -> None:
+    """Refuse, in one line, a folder that not all nodes of a cluster share; nothing to check on a single node."""
+    nodes = live_nodes()
+    if len(nodes) < 2:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    unseen = unseen_by(folder, nodes)
+    if unseen:
+        address, reason = next(iter(unseen.items()))
+        raise ConfigError(
+            f"--output must be a folder that all nodes share (NFS or the like, at one path), but {folder} is not "
+            f"on {len(unseen)} of {len(nodes)} nodes: {address}: {reason}"
+        )

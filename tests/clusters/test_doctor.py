@@ -1,0 +1,74 @@
+"""The doctor finds what is wrong, says how to mend it, and never hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clusters.doctor import versions_agree
+from curriculum_ray.config import ConfigError
+from tuning.cli.options import writable_folder
+
+ROOT = Path(__file__).parents[2]
+FACTS = {"python": "3.11.2", "ray": "2.60.0", "torch": "2.15.0", "cuda": None, "driver": None}
+
+
+def _clusters(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "clusters", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        timeout=200,
+        check=False,
+    )
+
+
+def test_versions_that_differ_are_a_failed_check_with_its_mend() -> None:
+    assert versions_agree({"a": FACTS, "b": FACTS}).state == "ok"
+    check = versions_agree({"a": FACTS, "b": {**FACTS, "torch": "2.14.0"}})
+    assert check.state == "failed"
+    assert "2.14.0 and 2.15.0" in check.found
+    assert check.mend
+
+
+def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    start = time.monotonic()
+    done = _clusters("doctor", RAY_ADDRESS=address)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "RAY_ADDRESS" in done.stderr
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket"])
+def test_an_address_is_refused_as_a_folder_for_results(address: str) -> None:
+    with pytest.raises(ConfigError, match="must be a folder"):
+        writable_folder(Path(address))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_two_nodes_of_one_machine_are_found_well(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "clusters", "doctor", "--json", "--output", str(tmp_path / "runs")]
+    done = _clusters("local", "--nodes", "2", "--", *command)
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    states = {check["name"]: check["state"] for check in report["checks"]}
+    assert states == {
+        **dict.fromkeys(["nodes", "token", "ports", "code", "versions", "disk", "clocks"], "ok"),
+        "gpus": "skipped",
+        **dict.fromkeys(["all_reduce", "storage", "mlflow"], "ok"),
+    }, done.stdout + done.stderr
+    assert done.returncode == 0
+    assert not list((tmp_path / "runs").glob(".shared-*"))

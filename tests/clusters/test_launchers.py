@@ -1,0 +1,100 @@
+"""The launcher files are what Ray, Kubernetes and the shell take, and each carries the token."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+CLUSTERS = Path(__file__).parents[2] / "clusters"
+LAUNCHERS = ["aws", "gcp", "ssh"]
+MANIFESTS = ["raycluster", "rayjob", "storage"]
+
+
+def _load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_ray_takes_the_launcher_file(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = _load(CLUSTERS / f"{name}.yaml")
+    validate_config(prepare_config(config))
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_rays_own_schema_refuses_an_unknown_key(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config({**_load(CLUSTERS / f"{name}.yaml"), "max_wrokers": 3})
+    with pytest.raises(jsonschema.ValidationError, match="max_wrokers"):
+        validate_config(config)
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_every_start_carries_the_token_and_the_dashboard_stays_at_home(name: str) -> None:
+    config = _load(CLUSTERS / f"{name}.yaml")
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    head, worker = config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]
+    assert "RAY_AUTH_MODE=token" in head
+    assert "RAY_AUTH_MODE=token" in worker
+    assert "--dashboard-host=127.0.0.1" in head
+
+
+def test_cloud_workers_are_spot_machines_and_bounded() -> None:
+    aws, gcp = _load(CLUSTERS / "aws.yaml"), _load(CLUSTERS / "gcp.yaml")
+    assert aws["available_node_types"]["gpu"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
+    assert {"provisioningModel": "SPOT"} in gcp["available_node_types"]["gpu"]["node_config"]["scheduling"]
+    for config in (aws, gcp):
+        assert config["available_node_types"]["gpu"]["max_workers"] <= config["max_workers"]
+        assert config["idle_timeout_minutes"] <= 30
+        # The head trains nothing, and is not taken away.
+        assert "InstanceMarketOptions" not in str(config["available_node_types"]["head"])
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_kubernetes_manifests_hold_what_the_schemas_allow(name: str) -> None:
+    schema = _load(Path(__file__).parent / "kubernetes_schema.yaml")
+    manifest = _load(CLUSTERS / "kuberay" / f"{name}.yaml")
+    jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{manifest['kind']}"}).validate(manifest)
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_a_misspelt_key_of_a_manifest_is_refused(name: str) -> None:
+    schema = _load(Path(__file__).parent / "kubernetes_schema.yaml")
+    manifest = _load(CLUSTERS / "kuberay" / f"{name}.yaml")
+    cluster = manifest["spec"].get("rayClusterSpec", manifest["spec"])
+    cluster["workerGroupSpecs"][0]["maxReplica"] = 3
+    validator = jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{manifest['kind']}"})
+    assert any("maxReplica" in error.message for error in validator.iter_errors(manifest))
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_kubernetes_clusters_ask_for_their_token_and_stay_inside(name: str) -> None:
+    spec = _load(CLUSTERS / "kuberay" / f"{name}.yaml")["spec"]
+    cluster = spec.get("rayClusterSpec", spec)
+    assert cluster["authOptions"] == {"mode": "token", "secretName": "curriculum-ray-token"}
+    assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_the_slurm_script_is_clean() -> None:
+    done = subprocess.run(["shellcheck", CLUSTERS / "slurm.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_launcher_has_a_page_that_says_everything() -> None:
+    index = (CLUSTERS / "README.md").read_text()
+    pages = set(re.findall(r"\]\((\w+\.md)\)", index))
+    assert {"aws.md", "gcp.md", "kubernetes.md", "slurm.md", "ssh.md", "local.md"} <= pages
+    for page in pages - {"scaling.md"}:
+        text = (CLUSTERS / page).read_text()
+        for heading in ("## Fill in", "## Start", "## Check", "## Stop", "## What it costs to leave running"):
+            assert heading in text, f"{page} lacks {heading}"
