@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from curriculum_ray.evaluation import EvaluationSpec
 from curriculum_ray.training.config import TrainConfig
 
@@ -13,6 +15,12 @@ class RunConfig(TrainConfig):
 
     evaluation: EvaluationSpec | None = EvaluationSpec()
     """The evaluation at the end, or null for none."""
+
+    @model_validator(mode="after")
+    def _previews_can_be_scored(self) -> RunConfig:
+        if self.preview and self.preview.metric and self.evaluation is None:
+            raise ValueError("preview.metric is on, but evaluation is null: there is nothing to score by")
+        return self
 
     @property
     def train(self) -> TrainConfig:

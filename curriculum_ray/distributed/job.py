@@ -16,16 +16,19 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Dataset, DataSpec, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.preview import Previews
 from curriculum_ray.evaluation import Evaluator, prepare, save_grid
 from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.loop import Progress, Trainer, World
+from curriculum_ray.training.parallel import full
 
 __all__ = ["cached_data", "cached_evaluator", "run_job", "write_files"]
 
 Report = Callable[[dict[str, Any]], bool]
 """Tells the board about progress; returns whether the run should stop."""
-Announce = Callable[[Path, dict[str, Any]], None]
-"""Tells Ray Train, on every rank, that a checkpoint stands at a path."""
+Announce = Callable[[Path | None, dict[str, Any]], None]
+"""Tells Ray Train, on every rank, that a checkpoint stands at a path, or that none could be written."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -52,6 +55,15 @@ def cached_evaluator(config: RunConfig) -> Evaluator | None:
     return _evaluator(alike.model_dump_json())
 
 
+def cached_preview_evaluator(config: RunConfig) -> Evaluator | None:
+    """The evaluation of a run with as many samples as a preview has; None where previews are not scored."""
+    preview = config.preview
+    if preview is None or not preview.metric or config.evaluation is None:
+        return None
+    spec = config.evaluation.model_copy(update={"num_samples": preview.num_samples})
+    return cached_evaluator(config.model_copy(update={"evaluation": spec}))
+
+
 def run_job(job: dict[str, Any], world: World, report: Report, announce: Announce) -> dict[str, Any] | None:
     """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped.
 
@@ -72,6 +84,8 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
         _cut_log(log, resumed_at)
         write_files(folder, config)
     last: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    previews = Previews(config, data, cached_preview_evaluator(config), folder, job["key"], lead)
 
     def on_log(progress: Progress) -> bool:
         last.update(
@@ -81,30 +95,53 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
             num_stages=progress.num_stages,
             images_per_second=progress.images_per_second,
         )
+        if progress.skipped_updates:
+            last["skipped_updates"] = progress.skipped_updates
         if not lead:
             return False
-        with open(log, "a") as file:
-            file.write(json.dumps(last) + "\n")
-        return report({**last, "total_images": config.total_images, "snapshot": dict(progress.snapshot)})
+        _append(log, last)
+        shown.update(last, total_images=config.total_images, snapshot=dict(progress.snapshot))
+        return report(dict(shown))
+
+    def on_preview(trainer: Trainer) -> None:
+        metrics = previews.make(trainer)
+        if lead and metrics:
+            _append(log, {**last, "preview": metrics})
+            report({**shown, "preview": metrics})
+
+    def on_snapshot(trainer: Trainer) -> None:
+        assert trainer.power is not None
+        tensors = full(trainer.power.tensors())
+        if lead:
+            write_snapshot(folder / SNAPSHOTS, trainer.power.spec, tensors, trainer.images)
 
     def on_checkpoint(trainer: Trainer) -> None:
         path = Path(job["checkpoints"]) / checkpoints.checkpoint_name(job["key"], trainer.images)
         state = trainer.checkpoint()
+        written: Path | None = path
         if lead:
-            checkpoints.write(path, state)
-        announce(path, dict(last))
-        if lead:
+            try:
+                checkpoints.write(path, state)
+            except checkpoints.CheckpointNotWritten as error:
+                # The next interval tries again: a full disk may have room by then.
+                print(error, flush=True)
+                written = None
+        announce(written, dict(last))
+        if lead and written:
             checkpoints.prune(job["checkpoints"], job["key"], config.checkpoint.keep)
 
-    if not trainer.run(on_log=on_log, on_checkpoint=on_checkpoint):
+    if not trainer.run(on_log, on_checkpoint, on_preview, on_snapshot):
         on_checkpoint(trainer)
         return None
     final = folder / checkpoints.checkpoint_name(job["key"], trainer.images)
     state = trainer.checkpoint()
     result = None
+    model = trainer.whole_model(evaluator is None or evaluator.spec.ema)
     if lead:
         checkpoints.write(final, state)
-        result = _results(trainer, evaluator, folder)
+        result = _results(trainer, model, evaluator, folder)
+        if config.preview is not None:
+            result["history"] = previews.history
         result.update(
             images=trainer.images,
             resumed_at=resumed_at,
@@ -160,13 +197,19 @@ def write_files(folder: Path, config: RunConfig) -> None:
     config.schedule.to_file(folder / "schedule.yaml")
 
 
-def _results(trainer: Trainer, evaluator: Evaluator | None, folder: Path) -> dict[str, Any]:
-    """Evaluate the average of the weights, and write the sample grid and what was really sampled."""
+def _append(log: Path, line: dict[str, Any]) -> None:
+    with open(log, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _results(
+    trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator | None, folder: Path
+) -> dict[str, Any]:
+    """Evaluate `model`, the average of the weights, and write the sample grid and what was really sampled."""
     result: dict[str, Any] = {"stage_starts": trainer.stage_starts, "num_stages": trainer.sampler.num_stages}
     (folder / "sampled_timesteps.json").write_text(json.dumps({**trainer.histogram.as_json(), **result}))
     result["metrics"] = {}
     if evaluator is not None:
-        model = trainer.ema.model if evaluator.spec.ema else trainer.model
         metrics, samples = evaluator.evaluate(
             trainer.process, model, trainer.conditioning, device=trainer.world.device
         )

@@ -105,8 +105,8 @@ class _Reporter:
         return stop
 
 
-def _announce(path: Path, metrics: dict[str, Any]) -> None:
-    """Tell Ray Train of the checkpoint at `path`, already in its final place; a barrier over all ranks."""
+def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
+    """Tell Ray Train of the checkpoint at `path`, already in its final place, if any; a barrier over all ranks."""
     import ray.train
     from ray.train import Checkpoint
     from ray.train.v2.api.report_config import CheckpointUploadMode
@@ -114,7 +114,7 @@ def _announce(path: Path, metrics: dict[str, Any]) -> None:
     lead = ray.train.get_context().get_world_rank() == 0
     ray.train.report(
         metrics,
-        checkpoint=Checkpoint(str(path)) if lead else None,
+        checkpoint=Checkpoint(str(path)) if lead and path else None,
         checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
     )
 

@@ -21,6 +21,7 @@ from curriculum_ray.config import ConfigError
 __all__ = [
     "FORMAT_VERSION",
     "Checkpoint",
+    "CheckpointNotWritten",
     "checkpoint_name",
     "find_checkpoints",
     "is_checkpoint",
@@ -32,6 +33,10 @@ __all__ = [
 FORMAT_VERSION = 1
 _STATE = "state.json"
 _PREFIX = "checkpoint-"
+
+
+class CheckpointNotWritten(OSError):
+    """The disk did not take a checkpoint (it is full, say); the message is one line, and earlier ones still stand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +56,28 @@ def checkpoint_name(key: str, images: int) -> str:
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write to a temporary folder, flush it to the disk, and rename: a reader sees all of it or nothing."""
+    """Write to a temporary folder, flush it to the disk, and rename: a reader sees all of it or nothing.
+
+    Raises CheckpointNotWritten, and leaves nothing half written, when the disk does not take it.
+    """
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        _fill(temporary, checkpoint)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(temporary, folder)
+        _flush_directory(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointNotWritten(
+            f"checkpoint {folder} was not written: {error.strerror or error}; earlier ones still stand"
+        ) from None
+    return folder
+
+
+def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
     temporary.mkdir(parents=True)
     digests = {}
     for group, tensors in checkpoint.tensors.items():
@@ -63,11 +86,6 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         _write_flushed(temporary / f"{group}.safetensors", payload)
     state = {"version": FORMAT_VERSION, "sha256": digests, **checkpoint.state}
     _write_flushed(temporary / _STATE, json.dumps(state, indent=1).encode())
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.rename(temporary, folder)
-    _flush_directory(folder.parent)
-    return folder
 
 
 def _write_flushed(path: Path, payload: bytes) -> None:

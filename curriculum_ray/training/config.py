@@ -113,7 +113,7 @@ class PreviewSpec(Spec):
     """Samples, and a metric, on the way; training goes on as it would without them."""
 
     every_images: int = Field(default=25_600, ge=1)
-    """Images between previews, rounded up to whole steps."""
+    """Images between previews, rounded up to a multiple of the logging interval; the end of the run is one too."""
     num_samples: int = Field(default=500, ge=16)
     """Images to generate for each preview; FID falls with it, so that only equal numbers compare."""
     metric: bool = True
@@ -214,8 +214,10 @@ class TrainConfig(Spec):
 
     @property
     def preview_steps(self) -> int | None:
-        """Steps between previews, or None."""
-        return -(-self.preview.every_images // self.batch_size) if self.preview else None
+        """Steps between previews, or None: whole logging intervals, as for checkpoints."""
+        if self.preview is None:
+            return None
+        return -(-self.preview.every_images // (self.batch_size * self.log_steps)) * self.log_steps
 
     @property
     def snapshot_steps(self) -> int | None:

@@ -19,6 +19,7 @@ from curriculum_ray.training.config import PowerEmaSpec
 from curriculum_ray.training.parallel import local
 
 __all__ = [
+    "SNAPSHOTS",
     "PowerEma",
     "combination",
     "find_snapshots",
@@ -30,6 +31,8 @@ __all__ = [
 
 _DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 _PREFIX = "ema-"
+SNAPSHOTS = "snapshots"
+"""The folder within a run's that holds them."""
 
 
 def gamma_of(sigma_rel: float) -> float:

@@ -1,0 +1,165 @@
+"""One run in a worker: what it leaves, what it survives, and what it resumes from; without Ray."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.job import run_job
+from curriculum_ray.evaluation.trained import load_trained
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.loop import World
+from tuning.cli.ema import ema
+
+SETTINGS: dict[str, Any] = {
+    "evaluation": None,
+    "batch_size": 16,
+    "images": 16 * 12,
+    "window": 2,
+    "log_every_images": 32,
+    "checkpoint": {"every_images": 64, "keep": 3},
+    "model": {"base_channels": 8},
+    "schedule": {"version": 1, "clusters": {"by": "uniform", "count": 3}},
+}
+SCORED: dict[str, Any] = {
+    "evaluation": {"num_samples": 64, "steps": 2},
+    "preview": {"every_images": 64, "num_samples": 32},
+    "checkpoint": {"every_images": 64, "keep": 3, "best": True},
+}
+
+
+class _Stop(Exception):
+    """Ends a run as a crash would."""
+
+
+def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """Run a job in `place`, up to a crash after the checkpoint at `stop_at` images; returns result and reports."""
+    reports: list[dict[str, Any]] = []
+
+    def announce(path: Path | None, _: dict[str, Any]) -> None:
+        if stop_at is not None and path is not None and path.name.endswith(f"{stop_at:012d}"):
+            raise _Stop
+
+    config = RunConfig.model_validate({**SETTINGS, **changes})
+    job = {
+        "key": "run",
+        "config": config.model_dump(mode="json"),
+        "folder": str(place / "run"),
+        "checkpoints": str(place / "slot"),
+        "resume_from": [],
+    }
+    try:
+        result = run_job(job, World(), lambda progress: bool(reports.append(progress)), announce)
+    except _Stop:
+        result = None
+    return result, reports
+
+
+def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return dict(checkpoints.read(result["checkpoint"]).tensors["model"])
+
+
+@pytest.mark.parametrize("fault", ["flip", "truncate"])
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    whole, _ = _run(tmp_path / "whole")
+    _run(tmp_path, stop_at=128)
+    newest = checkpoints.find_checkpoints(tmp_path / "slot", "run")[0]
+    file = newest / "optimizer.safetensors"
+    payload = file.read_bytes()
+    flipped = payload[:-9] + bytes([payload[-9] ^ 4]) + payload[-8:]
+    file.write_bytes(flipped if fault == "flip" else payload[: len(payload) // 2])
+    capsys.readouterr()
+    result, _ = _run(tmp_path)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped")]
+    assert len(said) == 1
+    assert str(newest) in said[0]
+    assert result["resumed_at"] == 64
+    ours, theirs = _weights(result), _weights(whole)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def _full_disk(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = checkpoints._write_flushed
+
+    def write(path: Path, payload: bytes) -> None:
+        _full_disk() if "000000000128" in str(path) else flushed(path, payload)
+
+    monkeypatch.setattr(checkpoints, "_write_flushed", write)
+    result, _ = _run(tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "No space left on device" in line and "000000000128" in line] == said
+    assert len(said) == 1
+    assert result["images"] == 192
+
+
+def test_a_full_disk_at_the_end_keeps_the_checkpoints_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(tmp_path, stop_at=128)
+    before = checkpoints.find_checkpoints(tmp_path / "slot", "run")
+    monkeypatch.setattr(checkpoints, "_write_flushed", _full_disk)
+    with pytest.raises(checkpoints.CheckpointNotWritten, match="No space left on device; earlier ones"):
+        _run(tmp_path)
+    assert checkpoints.find_checkpoints(tmp_path / "slot", "run") == before
+    assert all(checkpoints.read(path) for path in before)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_previews_change_nothing_are_kept_on_resume_and_choose_the_best(tmp_path: Path) -> None:
+    plain, _ = _run(tmp_path / "plain", evaluation=SCORED["evaluation"])
+    whole, reports = _run(tmp_path / "whole", **SCORED)
+    ours, theirs = _weights(whole), _weights(plain)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert whole["metrics"] == plain["metrics"]
+    assert [images for images, _ in whole["history"]] == [64, 128, 192]
+    assert [report["images"] for report in reports if "preview" in report] == [64, 128, 192]
+    assert all((tmp_path / f"whole/run/previews/{images:012d}.png").exists() for images in (64, 128, 192))
+    _run(tmp_path, stop_at=128, **SCORED)
+    resumed, _ = _run(tmp_path, **SCORED)
+    assert resumed["resumed_at"] == 128
+    assert [list(point) for point in resumed["history"]] == [list(point) for point in whole["history"]]
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines if "preview" in line] == [64, 128, 192]
+    lowest = min(whole["history"], key=lambda point: point[1])[0]
+    assert load_trained(tmp_path / "run/best").images == lowest
+
+
+def test_a_metric_without_an_evaluation_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"preview\.metric is on, but evaluation is null"):
+        RunConfig.model_validate({**SETTINGS, "preview": {}})
+    with pytest.raises(ValueError, match=r"checkpoint\.best goes by the preview's metric"):
+        RunConfig.model_validate({**SETTINGS, "checkpoint": {"best": True}})
+
+
+def test_an_average_of_another_width_is_rebuilt_into_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    _run(tmp_path, ema={"power": {"sigma_rels": [0.05, 0.2], "every_images": 32, "dtype": "fp32"}})
+    output = tmp_path / "average"
+    arguments = ["--run", str(tmp_path / "run"), "--sigma-rel", "0.2", "--output", str(output)]
+    done = CliRunner().invoke(ema, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    last = checkpoints.find_checkpoints(tmp_path / "run", "run")[0]
+    kept = checkpoints.read(last).tensors["power"]
+    loaded = load_trained(output)
+    for name, value in loaded.model.named_parameters():
+        torch.testing.assert_close(value.detach(), kept[f"1/{name}"], rtol=1e-4, atol=1e-5)
+    _run(tmp_path / "without")
+    arguments[1] = str(tmp_path / "without" / "run")
+    with pytest.raises(ConfigError, match="no snapshots"):
+        CliRunner().invoke(ema, arguments, catch_exceptions=False)

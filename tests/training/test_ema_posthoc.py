@@ -1,0 +1,109 @@
+"""Averages rebuilt from snapshots equal those that would have been kept during the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.training.config import PowerEmaSpec
+from curriculum_ray.training.ema_posthoc import (
+    PowerEma,
+    combination,
+    find_snapshots,
+    gamma_of,
+    rebuild,
+    sigma_rel_of,
+    write_snapshot,
+)
+
+STEPS, BATCH = 2000, 8
+
+
+@pytest.mark.parametrize("width", [0.01, 0.05, 0.1, 0.2, 0.27])
+def test_widths_and_exponents_are_inverse(width: float) -> None:
+    assert sigma_rel_of(gamma_of(width)) == pytest.approx(width, rel=1e-9)
+
+
+def test_the_published_exponents_come_out() -> None:
+    # Karras et al. 2024, §3.1: sigma_rel 0.05 and 0.10 are gamma 16.97 and 6.94.
+    assert [gamma_of(0.05), gamma_of(0.10)] == pytest.approx([16.97, 6.94], abs=0.005)
+
+
+def test_a_tracked_average_weighs_the_past_by_its_power() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    ema = PowerEma(model, PowerEmaSpec(sigma_rels=(0.1,)))
+    total = 0.0
+    gamma = gamma_of(0.1)
+    weights = [(step / STEPS) ** gamma for step in range(1, STEPS + 1)]
+    for step in range(1, STEPS + 1):
+        value = float(step % 700)
+        with torch.no_grad():
+            model.weight.fill_(value)
+        total += weights[step - 1] * value
+        ema.update(step * BATCH, BATCH)
+    assert ema.averages[0][0].item() == pytest.approx(total / sum(weights), rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[float, torch.Tensor]]:
+    """Snapshots of a random walk of weights, and averages of other widths kept all along."""
+    folder = tmp_path_factory.mktemp("snapshots")
+    torch.manual_seed(0)
+    model = nn.Linear(40, 1, bias=False)
+    spec = PowerEmaSpec(sigma_rels=(0.05, 0.10), dtype="fp32")
+    kept = PowerEma(model, spec)
+    wanted = PowerEma(model, PowerEmaSpec(sigma_rels=(0.07, 0.10, 0.15)))
+    for step in range(1, STEPS + 1):
+        with torch.no_grad():
+            model.weight.add_(torch.randn(1, 40) * 0.05)
+        for ema in (kept, wanted):
+            ema.update(step * BATCH, BATCH)
+        if step % (STEPS // 20) == 0:
+            write_snapshot(folder, spec, kept.tensors(), step * BATCH)
+    return folder, {width: wanted.averages[i][0] for i, width in enumerate(wanted.spec.sigma_rels)}
+
+
+@pytest.mark.parametrize("width", [0.07, 0.10, 0.15])
+def test_a_rebuilt_average_equals_the_one_kept_all_along(
+    run: tuple[Path, dict[float, torch.Tensor]], width: float
+) -> None:
+    folder, wanted = run
+    tensors, images = rebuild(find_snapshots(folder), width)
+    assert images == STEPS * BATCH
+    error = (tensors["weight"] - wanted[width]).norm() / wanted[width].norm()
+    assert error < 0.01
+    others = [value for other, value in wanted.items() if other != width]
+    assert all(
+        (tensors["weight"] - value).norm() > 3 * (tensors["weight"] - wanted[width]).norm()
+        for value in others
+    )
+
+
+def test_a_width_that_was_kept_takes_its_own_snapshot_alone() -> None:
+    weights = combination([100, 200, 200], [6.94, 6.94, 16.97], 200, 6.94)
+    assert weights.tolist() == pytest.approx([0, 1, 0], abs=1e-8)
+
+
+def test_half_precision_and_an_earlier_time_are_possible(run: tuple[Path, dict[float, torch.Tensor]]) -> None:
+    folder, _ = run
+    tensors, images = rebuild(find_snapshots(folder), 0.1, images=STEPS * BATCH // 2)
+    assert images == STEPS * BATCH // 2
+    assert tensors["weight"].dtype == torch.float32
+    spec = PowerEmaSpec(sigma_rels=(0.1,), dtype="fp16")
+    path = write_snapshot(folder / "half", spec, {"0/weight": tensors["weight"]}, images)
+    assert torch.allclose(rebuild([path], 0.1)[0]["weight"], tensors["weight"], rtol=2e-3, atol=1e-3)
+
+
+def test_bad_input_ends_in_one_line(tmp_path: Path, run: tuple[Path, dict[float, torch.Tensor]]) -> None:
+    with pytest.raises(ConfigError, match="no snapshots"):
+        rebuild([], 0.1)
+    with pytest.raises(ConfigError, match=r"in \(0, 0.28\), but got 0.4"):
+        rebuild(find_snapshots(run[0]), 0.4)
+    torn = tmp_path / "ema-000000000008.safetensors"
+    torn.write_bytes(find_snapshots(run[0])[0].read_bytes()[:50])
+    with pytest.raises(ConfigError, match="is damaged"):
+        rebuild([torn], 0.1)

@@ -1,0 +1,60 @@
+"""`python -m tune ema`: a checkpoint whose averaged weights have another width, rebuilt from a run's snapshots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from curriculum_ray.config import ConfigError
+from tuning.cli.options import example
+
+__all__ = ["ema"]
+
+
+@click.command(
+    epilog=example("python -m tune ema --run runs/train-digits-1f2e3d/ --sigma-rel 0.1 --output runs/ema-0.1")
+)
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of a run that was trained with ema.power.",
+)
+@click.option("--sigma-rel", type=float, required=True, help="Relative width of the average, in (0, 0.28).")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="The checkpoint folder to write."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
+    """Rebuild the power-function average of any width after training (Karras et al. 2024, §3.2).
+
+    The result is a checkpoint that `sample` and `evaluate` load; its raw weights are the run's last ones.
+    """
+    from curriculum_ray.evaluation.trained import resolve_checkpoint
+    from curriculum_ray.training import checkpoint as checkpoints
+    from curriculum_ray.training.ema_posthoc import SNAPSHOTS, find_snapshots, rebuild
+
+    path = resolve_checkpoint(folder)
+    if path == folder:
+        raise ConfigError(f"--run takes the folder of a run, but {folder} is a checkpoint")
+    if output.exists() and not checkpoints.is_checkpoint(output):
+        raise ConfigError(f"--output {output} exists and is no checkpoint: choose another")
+    content = checkpoints.read(path, groups=("model", "ema"))
+    snapshots = find_snapshots(folder / SNAPSHOTS)
+    averages, images = rebuild(snapshots, sigma_rel)
+    merged = {**content.tensors["ema"], **averages}
+    if set(merged) != set(content.tensors["ema"]):
+        raise ConfigError(f"the snapshots in {folder / SNAPSHOTS} are not of the model in {path}")
+    state = {**content.state, "images": images, "ema_sigma_rel": sigma_rel}
+    tensors = {"model": content.tensors["model"], "ema": merged}
+    checkpoints.write(output, checkpoints.Checkpoint(tensors=tensors, state=state))
+    if as_json:
+        click.echo(json.dumps({"path": str(output), "sigma_rel": sigma_rel, "images": images}))
+    else:
+        click.echo(
+            f"average of width {sigma_rel} from {len(snapshots)} snapshots up to {images:,} images: {output}"
+        )
+    return 0
