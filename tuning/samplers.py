@@ -7,7 +7,10 @@ optuna-dashboard sqlite:///runs/STUDY/optuna.db
 from __future__ import annotations
 
 import importlib.util
+import math
+import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
@@ -33,8 +36,16 @@ def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStora
         raise ConfigError(f"storage {url} cannot be opened: {type(error).__name__}: {reason}") from None
 
 
+class _Grid(optuna.samplers.GridSampler):
+    """Optuna's grid for a study that asks and tells; the plan, and not the sampler, ends the study."""
+
+    def after_trial(self, *_: Any) -> None:
+        """Optuna's own stops the optimisation after the last point, which fails outside of `optimize`."""
+
+
 def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.BaseSampler:
     """The sampler that the settings name; ConfigError of one line where it cannot work on the space."""
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     seed, spans = config.seed, space.search
     match config.sampler:
         case "tpe":
@@ -64,7 +75,14 @@ def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.Bas
                 raise ConfigError("sampler cmaes needs the package cmaes, which is not installed")
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         case "grid":
-            return optuna.samplers.GridSampler(_grid(space), seed=seed)
+            grid = _grid(space)
+            points = math.prod(map(len, grid.values()))
+            if config.trials > points:
+                raise ConfigError(
+                    f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
+                    f"but got {config.trials}"
+                )
+            return _Grid(grid, seed=seed)
 
 
 def _no_conditions(space: SearchSpace, sampler: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -44,7 +43,6 @@ class StudySearch(OptunaSearch):
         study_name: str = "curriculum",
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         super().__init__(
             SpaceFunction(space),
             metric=config.metric,

@@ -21,6 +21,15 @@ class _Range(Spec):
     when: dict[str, Value | list[Value]] = Field(default_factory=dict)
     """Other searched keys and the value, or list of values, at which this one exists; they stand above it."""
 
+    def values(self) -> str:
+        """What it may be, in words."""
+        raise NotImplementedError
+
+    def in_words(self) -> str:
+        """What it may be and when it exists."""
+        words = [f"{key} is {_either(allowed)}" for key, allowed in self.when.items()]
+        return self.values() + (f", where {' and '.join(words)}" if words else "")
+
     def exists(self, chosen: Mapping[str, Any]) -> bool:
         """Whether the key exists beside the values of the keys above it."""
         return all(
@@ -44,6 +53,10 @@ class IntRange(_Range):
     def _ordered(self) -> IntRange:
         _check_order(self.low, self.high, self.log)
         return self
+
+    def values(self) -> str:
+        """What it may be, in words."""
+        return f"{self.low:g} to {self.high:g}" + (", by ratios" if self.log else "")
 
     def suggest(self, trial: Any, key: str) -> int:
         """Ask an Optuna trial for a value."""
@@ -70,6 +83,10 @@ class FloatRange(_Range):
         _check_order(self.low, self.high, self.log)
         return self
 
+    def values(self) -> str:
+        """What it may be, in words."""
+        return f"{self.low:g} to {self.high:g}" + (", by ratios" if self.log else "")
+
     def suggest(self, trial: Any, key: str) -> float:
         """Ask an Optuna trial for a value."""
         return trial.suggest_float(key, self.low, self.high, log=self.log)
@@ -86,6 +103,10 @@ class CategoricalRange(_Range):
     choices: list[Value] = Field(min_length=1)
     """The values."""
 
+    def values(self) -> str:
+        """What it may be, in words."""
+        return _either(self.choices)
+
     def suggest(self, trial: Any, key: str) -> Any:
         """Ask an Optuna trial for a value."""
         return trial.suggest_categorical(key, self.choices)
@@ -93,6 +114,10 @@ class CategoricalRange(_Range):
     def holds(self, value: Any) -> bool:
         """Whether `value` is one of the choices."""
         return value in self.choices
+
+
+def _either(values: Value | list[Value]) -> str:
+    return " or ".join(map(str, values)) if isinstance(values, list) else str(values)
 
 
 def _check_order(low: float, high: float, log: bool) -> None:

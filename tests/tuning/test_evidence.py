@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuning.studies import record, schedule
-from tuning.evidence import Difference, against_uniform, paired_differences, verdict
+from tuning.evidence import (
+    Difference,
+    against_rival,
+    against_uniform,
+    paired_differences,
+    rival_verdict,
+    verdict,
+)
 from tuning.records import arms
 
 
@@ -141,3 +148,62 @@ def test_a_confirmation_is_paired_by_seed_and_named():
     assert found.beats
     assert found.percent(found.mean) == pytest.approx(100 / 12, rel=0.01)
     assert found.to_json()["beats_uniform"] is True
+
+
+def compared(table):
+    """The verdicts on a table of FID: uniform sampling, the rival, then schedules; columns are seeds."""
+    names = ["uniform", "rival", *[None] * (len(table) - 2)]
+    records = [
+        record(
+            value,
+            role="confirmation",
+            seed=1000 + seed,
+            control=control,
+            schedule=schedule(6 + place),
+            arm_id=f"arm {place}",
+            description="min_snr, no curriculum" if control == "rival" else f"schedule {place}",
+        )
+        for place, (control, row) in enumerate(zip(names, table, strict=True))
+        for seed, value in enumerate(row)
+    ]
+    ranked = arms(records, "fid")
+    first, second = against_uniform(ranked, "fid"), against_rival(ranked, "fid")
+    return first, second, rival_verdict(first, second, "fid")
+
+
+NOISE = np.array([[0.1, -0.1, 0.05, 0.0, -0.05], [-0.1, 0.0, 0.1, 0.05, 0.0], [0.0, 0.1, -0.05, 0.0, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("means", "says"),
+    [
+        ((10, 8, 6), "schedule 2 beats the best rival, min_snr, no curriculum, by "),
+        ((10, 6, 8), "the best rival, min_snr, no curriculum, beats every confirmed schedule"),
+        ((10, 8, 8), "no schedule beat the best rival, min_snr, no curriculum, beyond noise"),
+        # Better than a poor rival, but not than uniform sampling: no claim in a fixed sequence.
+        ((10, 14, 10), "no schedule beat the best rival"),
+    ],
+)
+def test_the_second_question_is_whether_a_schedule_beats_the_best_rival(means, says):
+    _, _, sentence = compared(NOISE + np.array(means, dtype=float)[:, None])
+    assert sentence.startswith(says)
+
+
+def test_a_rival_is_compared_with_uniform_sampling_but_is_no_schedule():
+    table = NOISE + np.array([10.0, 6.0, 10.0])[:, None]
+    first, second, _ = compared(table)
+    assert [found.rival for found in first] == [True, False]
+    assert verdict(first, "fid", 1000).startswith("no schedule beat uniform sampling")
+    (against,) = second
+    assert against.mean == pytest.approx((table[1] - table[2]).mean())
+    assert against.control == pytest.approx(table[1].mean())
+
+
+def test_without_a_rival_there_is_no_second_question():
+    records = [
+        record(value, role="confirmation", seed=seed, control=control, schedule=schedule(6))
+        for seed in (1000, 1001)
+        for control, value in ((None, 9.0 + seed % 2), ("uniform", 10.0))
+    ]
+    assert against_rival(arms(records, "fid"), "fid") == []
+    assert rival_verdict([], [], "fid") == ""

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.config import RunConfig
+from tuning.config import StudyConfig
 from tuning.space import SearchSpace, SpaceFunction
 
 CONDITIONAL = {
@@ -112,3 +114,33 @@ def test_the_default_space_opens_with_the_paper_and_its_controls() -> None:
     pacing = {(p["schedule.clusters.count"], p["schedule.pacing.patience_share"]) for p in space.start}
     assert orders == {"easy_to_hard", "hard_to_easy", "random"}
     assert len(pacing) == 1
+
+
+@pytest.mark.parametrize("name", ["default", "paper", "wide"])
+def test_every_end_of_a_shipped_space_gives_a_schedule(name: str) -> None:
+    space = SearchSpace.load(name)
+    base = StudyConfig().run.model_dump(mode="json")
+    probes = space.probes()
+    for point in probes:
+        RunConfig.model_validate(space.apply(base, point))
+    assert {key for point in probes for key in point} == set(space.search)
+
+
+def test_a_linear_pacing_has_no_patience_in_the_wide_space() -> None:
+    space = SearchSpace.load("wide")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    base, rules = StudyConfig().run.model_dump(mode="json"), set()
+    for _ in range(60):
+        trial = study.ask()
+        SpaceFunction(space)(trial)
+        pacing = RunConfig.model_validate(space.apply(base, trial.params)).schedule.to_dict()["pacing"]
+        assert ("patience_share" in pacing) == (pacing["rule"] == "plateau")
+        assert ("full_share" in pacing) == (pacing["rule"] in ("linear", "root", "exp"))
+        rules.add(pacing["rule"])
+    assert rules == {"plateau", "fixed", "linear", "root", "exp"}
+
+
+def test_a_start_point_beside_its_condition_is_refused() -> None:
+    point = {"schedule.pacing.rule": "linear", "schedule.pacing.patience": 3}
+    with pytest.raises(ValueError, match="does not exist where its condition"):
+        SearchSpace.model_validate({**CONDITIONAL, "start": [point]})

@@ -22,7 +22,12 @@ __all__ = ["search"]
 @click.option(
     "--name", help="Name of the study and its folder; by default from data, process, space and seed."
 )
-@click.option("--space", help="A shipped search space (default), or a YAML file.")
+@click.option("--space", help="A shipped search space (default, paper, wide), or a YAML file.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]),
+    help="How Optuna chooses; default tpe.",
+)
 @click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
 @click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
 @click.option("--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), help="What to improve.")
@@ -36,6 +41,7 @@ def search(
     output: Path,
     name: str | None,
     space: str | None,
+    sampler: str | None,
     trials: int | None,
     images: int | None,
     metric: str | None,
@@ -69,6 +75,7 @@ def search(
         {
             "run.data.name": ("--data", data),
             "space": ("--space", space),
+            "sampler": ("--sampler", sampler),
             "trials": ("--trials", trials),
             "run.images": ("--images", images),
             "metric": ("--metric", metric),

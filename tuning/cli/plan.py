@@ -1,0 +1,120 @@
+"""`python -m tune plan`: what a search would try, how long it would take, and what its schedules look like."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import example, read_settings, shared, writable_folder
+
+__all__ = ["plan"]
+
+
+@click.command(epilog=example("python -m tune plan --space wide --trials 40 --gpus 8"))
+@shared("data", "output")
+@click.option("--space", help="A shipped search space (default, paper, wide), or a YAML file.")
+@click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
+@click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
+@click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default one a CPU.")
+@click.option("--gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
+@click.option(
+    "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
+)
+@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "json")
+def plan(
+    data: str | None,
+    output: Path,
+    space: str | None,
+    trials: int | None,
+    images: int | None,
+    concurrent: int | None,
+    gpus: float | None,
+    pictures: int,
+    num_samples: int | None,
+    num_workers: int | None,
+    use_gpu: bool | None,
+    seed: int | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Print a search's space, controls, trials and expected time before anything is spent.
+
+    A few training steps and a part of an evaluation are timed in this process, without Ray. The picture,
+    schedules.png in --output, shows a few sampled schedules: what is drawn over images seen.
+    """
+    from tuning.config import StudyConfig
+    from tuning.launch import check_study, study_rivals
+    from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
+    from tuning.report.theme import LIGHT, to_png
+    from tuning.space import SearchSpace
+
+    config = read_settings(
+        StudyConfig,
+        config_file,
+        overrides,
+        {
+            "run.data.name": ("--data", data),
+            "space": ("--space", space),
+            "trials": ("--trials", trials),
+            "run.images": ("--images", images),
+            "run.evaluation.num_samples": ("--num-samples", num_samples),
+            "resources.num_workers": ("--num-workers", num_workers),
+            "resources.use_gpu": ("--use-gpu", use_gpu),
+            "seed": ("--seed", seed),
+        },
+    )
+    searched = SearchSpace.load(config.space)
+    run, dataset, _ = check_study(config, searched)
+    rivals = study_rivals(config, searched)
+    found = calibrate(run, dataset)
+    slots = concurrent or max(1, (os.cpu_count() or 1) // config.resources.num_workers)
+    cost = estimate(config, len(rivals), found, slots, gpus)
+    schedules = sampled(config, searched, pictures)
+    densities = [density(schedule, run) for schedule in schedules]
+    path = writable_folder(output) / "schedules.png"
+    path.write_bytes(to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)))
+    controls = ["uniform", *rivals]
+    if as_json:
+        result = {
+            "space": searched.model_dump(mode="json"),
+            "controls": controls,
+            "calibration": asdict(found),
+            **asdict(cost),
+            "schedules": [schedule.to_dict() for schedule in schedules],
+            "picture": str(path),
+        }
+        click.echo(json.dumps(result, indent=1))
+        return 0
+    click.echo(f"space {searched.name}, chosen by {config.sampler}")
+    for key, span in searched.search.items():
+        click.echo(f"  {key:34} {span.in_words()}")
+    click.echo(f"controls and rivals: {', '.join(controls)}; twins of the best: reversed, random order")
+    click.echo(f"trials, at most: {', '.join(f'{count} {phase}' for phase, count in cost.trials.items())}")
+    click.echo(
+        f"measured on {found.device}: {1000 * found.seconds_per_step:.0f} ms a step, "
+        f"{found.seconds_per_evaluation:.1f} s an evaluation; {cost.trial_seconds:.0f} s a trial of "
+        f"{run.total_images:,} images"
+    )
+    click.echo(
+        f"expected: {_clock(cost.wall_seconds)} with {cost.concurrent} at a time, {sum(cost.trials.values())} trials"
+    )
+    if cost.gpu_hours is not None:
+        caution = "" if found.device != "CPU" else ", if a GPU were as fast as this CPU"
+        click.echo(f"GPU-hours on {gpus:g} GPUs: {cost.gpu_hours:.2f}{caution}")
+    for schedule, values in zip(schedules, densities, strict=True):
+        click.echo(f"\n{schedule.describe()}")
+        for line in sketch(values):
+            click.echo(f"  |{line}|")
+    click.echo(f"\nup is noise, right is later; the picture: {path}")
+    return 0
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

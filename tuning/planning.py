@@ -1,0 +1,199 @@
+"""What a study would cost and try, before anything is spent: calibration, estimate, and pictures of its schedules."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
+from curriculum_ray.data import Dataset
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.distributed.config import RunConfig
+from tuning.config import StudyConfig
+from tuning.space import SearchSpace, SpaceFunction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tuning.report.theme import Theme
+
+__all__ = [
+    "Calibration",
+    "Estimate",
+    "calibrate",
+    "density",
+    "draw_schedules",
+    "estimate",
+    "sampled",
+    "sketch",
+]
+
+_SHADES = " ░▒▓█"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a short run of the study's model took on this machine."""
+
+    device: str
+    seconds_per_step: float
+    """One optimiser step of the whole batch by one worker."""
+    seconds_per_evaluation: float
+    """Generating and scoring all samples, scaled up from a part of them."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the study would take."""
+
+    trials: dict[str, int]
+    """The most trials of each phase."""
+    trial_seconds: float
+    """One trial at the full budget."""
+    work_seconds: float
+    """All trials one after another."""
+    wall_seconds: float
+    """All trials, as many at a time as fit; start-up, about half a minute, comes on top."""
+    concurrent: int
+    """Trials at a time."""
+    gpu_hours: float | None
+    """GPUs held times hours, where GPUs are asked for."""
+
+
+def calibrate(run: RunConfig, data: Dataset, steps: int = 30, share: int = 8) -> Calibration:
+    """Train `steps` steps in this process, without Ray, and evaluate 1/`share` of the samples."""
+    from curriculum_ray.evaluation import prepare
+    from curriculum_ray.training.loop import Trainer, World
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plain = run.model_copy(update={"schedule": CurriculumSchedule.uniform()})
+    trainer = Trainer(plain.train, data, World(device=device))
+    # The first steps pay for allocations that later ones reuse.
+    for _ in range(3):
+        trainer.step()
+
+    def train() -> None:
+        for _ in range(steps):
+            trainer.step()
+
+    seconds = _timed(train, device) / steps
+    assert run.evaluation is not None
+    few = max(64, run.evaluation.num_samples // share)
+    evaluator = prepare(run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process)
+
+    def evaluate() -> None:
+        evaluator.evaluate(trainer.process, trainer.ema.model, trainer.conditioning, device=device)
+
+    evaluate()  # The features of the data are extracted once a process.
+    evaluation = _timed(evaluate, device) * run.evaluation.num_samples / few
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    return Calibration(name, seconds, evaluation)
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def estimate(
+    config: StudyConfig, rivals: int, found: Calibration, concurrent: int, gpus: float | None
+) -> Estimate:
+    """Scale a calibration up to the study; workers of a trial are taken to share its steps without loss."""
+    workers = config.resources.num_workers
+    trials = config.phases(rivals)
+    steps = config.run.total_steps
+    full = steps * found.seconds_per_step / workers + found.seconds_per_evaluation
+    *lower, _ = config.fidelity.budgets(config.run.total_images)
+    low = sum(
+        trial_steps * found.seconds_per_step / workers + found.seconds_per_evaluation
+        for trial_steps in (budget // config.run.batch_size for budget in lower)
+    ) / max(1, len(lower))
+    work = full * (sum(trials.values()) - trials["smaller budgets"]) + low * trials["smaller budgets"]
+    per_trial = workers * config.resources.gpus_per_worker
+    if gpus is not None:
+        concurrent = max(1, int(gpus / per_trial))
+    concurrent = min(concurrent, max(trials.values()))
+    hours = work * per_trial / 3600 if gpus is not None else None
+    return Estimate(trials, full, work, work / concurrent, concurrent, hours)
+
+
+def sampled(config: StudyConfig, space: SearchSpace, count: int) -> list[CurriculumSchedule]:
+    """The first start points of the space, then random points, as schedules."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
+    for point in space.start[: count // 2]:
+        study.enqueue_trial(point)
+    base, result = config.run.model_dump(mode="json"), []
+    for _ in range(count):
+        trial = study.ask()
+        SpaceFunction(space)(trial)
+        settings = space.apply(base, trial.params)
+        result.append(CurriculumSchedule.from_dict(settings["schedule"], f"space {space.name}"))
+    return result
+
+
+def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, columns: int = 64) -> torch.Tensor:
+    """Relative density of u (row 0 is the noisiest) over the budget, (rows, columns), 1 where all is drawn alike.
+
+    A plateau's stages depend on losses that nobody has seen: here a loss that is noise around a constant, on which a
+    stage lasts about twice its patience.
+    """
+    process = build_process(run.process, run.weighting)
+    sampler = TimestepSampler(
+        schedule,
+        levels=process.levels,
+        total_images=run.total_images,
+        rank=0,
+        world_size=1,
+        window=run.window,
+    )
+    noise = torch.Generator().manual_seed(0)
+    middle = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows
+    result = torch.zeros(rows, columns)
+    edges = torch.as_tensor(sampler.edges, dtype=torch.float64)
+    cluster = (torch.bucketize(middle, edges, right=True) - 1).clamp(0, len(edges) - 2)
+    for step in range(run.total_steps):
+        column = step * columns // run.total_steps
+        if not result[:, column].any():
+            weights = torch.tensor(
+                schedule.active.densities(sampler.order, sampler.stage), dtype=torch.float64
+            )
+            mean = (weights * edges.diff()).sum()
+            result[:, column] = (weights[cluster] / mean).flip(0).float()
+        sampler.sample(run.batch_size)
+        sampler.update(1 + 0.05 * torch.randn(run.batch_size, generator=noise))
+    return result
+
+
+def sketch(values: torch.Tensor, rows: int = 6, columns: int = 48) -> list[str]:
+    """A density as lines of text, darker where more is drawn; the top is noise, training goes to the right."""
+    small = torch.nn.functional.adaptive_avg_pool2d(values[None], (rows, columns))[0]
+    steps = (small / small.max() * (len(_SHADES) - 1)).round().long()
+    return ["".join(_SHADES[shade] for shade in row) for row in steps.tolist()]
+
+
+def draw_schedules(
+    schedules: list[CurriculumSchedule], densities: list[torch.Tensor], images: int, theme: Theme
+) -> Figure:
+    """Active-set heat maps, one below the other: u over images seen, darker where more is drawn."""
+    from tuning.report.theme import colormap, dress, new_figure
+
+    figure, first = new_figure(7.5, 1.9 * len(schedules), theme)
+    first.remove()
+    for place, (schedule, values) in enumerate(zip(schedules, densities, strict=True), 1):
+        axes = figure.add_subplot(len(schedules), 1, place)
+        axes.imshow(values, aspect="auto", cmap=colormap(theme), vmin=0, extent=(0, images, 0, 1))
+        dress(axes, theme, textwrap.fill(schedule.describe(), 90))
+        axes.set_ylabel("u (1 is noise)")
+    axes.set_xlabel("images seen")
+    return figure
