@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BestRun", "best"]
 
 SCHEDULE_FILE = "schedule.yaml"
+SETTINGS_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class BestRun:
     schedule: dict[str, Any]
     schedule_text: str
     """The run's artifact schedule.yaml."""
+    settings_text: str | None
+    """The run's artifact config.yaml, with which `train --config` repeats it; None where it is gone."""
     confirmation: list[Difference]
     """Differences from uniform sampling on fresh seeds, the largest gain first; or empty."""
     uniform_is_best: bool
@@ -61,19 +64,33 @@ class BestRun:
 
     def write(self, path: Path) -> None:
         """Write the schedule file, headed by where it comes from."""
+        self._write(path, self._head() + self.schedule_text)
+
+    def write_settings(self, path: Path) -> bool:
+        """Write the settings that repeat the run, with the same heading; returns whether the run has any."""
+        if self.settings_text is None:
+            return False
+        self._write(path, self._head() + self.settings_text)
+        return True
+
+    def _head(self) -> str:
         source = (
             f"best curriculum of the study {self.study} by {metric_name(self.metric)} ({self.experiment})"
         )
         lines = [f"# {' '.join(text.split())}\n" for text in (source, self.sentence)]
+        return "".join(lines)
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
         try:
-            path.write_text("".join(lines) + self.schedule_text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"the schedule cannot be written to {path}: {error.strerror}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields, ready for `json.dumps`."""
         fields = asdict(self)
-        del fields["schedule_text"]
+        del fields["schedule_text"], fields["settings_text"]
         return {**fields, "confirmation": [difference.to_json() for difference in self.confirmation]}
 
 
@@ -87,13 +104,15 @@ def best(
     process: str | None = None,
     study: str | None = None,
     fingerprint: str | None = None,
+    confirmed: bool = False,
 ) -> BestRun:
     """Return the best schedule among the finished trials that the filters leave.
 
     The store is found as `Tracker.open` finds it, but never made. The best trial by `metric` (equal ones by
     images seen) names the study; if that study has confirmation runs, its best schedule on fresh seeds is
-    returned. Raises `ConfigError` when there is no store or no finished trial, and when the trials were
-    measured by more than one protocol (`fingerprint`, or its start, picks one).
+    returned; with `confirmed` only studies with such runs count. Raises `ConfigError` when there is no store or
+    no finished trial, and when the trials were measured by more than one protocol (`fingerprint`, or its start,
+    picks one).
     """
     upward = direction(metric) == "max"
     store = open_store(uri, output, create=False)
@@ -108,7 +127,16 @@ def best(
         raise ConfigError(_nothing_finished(runs, metric, store))
     finished = _one_fingerprint(finished, fingerprint)
     records = [_record(run) for run in finished]
-    curricula = [record for record in records if record["control"] not in ("uniform", "rival")]
+    curricula = [
+        record
+        for record in records
+        if record["control"] not in ("uniform", "rival") and record["role"] != "rung"
+    ]
+    if confirmed:
+        tested = {record["parent"] for record in curricula if record["role"] == "confirmation"}
+        curricula = [record for record in curricula if record["parent"] in tested]
+        if not curricula:
+            raise ConfigError(f"no schedule in {store.shown} that fits was confirmed on fresh seeds")
     if not curricula:
         raise ConfigError(
             f"only uniform sampling has finished in {store.shown}: there is no schedule to choose yet"
@@ -122,6 +150,7 @@ def best(
     value, beside, seeds = side_by_side(winner, uniform, metric)
     is_best = beside is not None and (beside > value if upward else beside < value)
     text, schedule = _schedule(store, record["run_id"])
+    settings = _artifact(store, record["run_id"], SETTINGS_FILE)
     return BestRun(
         experiment=names[record["experiment"]],
         metric=metric,
@@ -132,6 +161,7 @@ def best(
         description=winner.name,
         schedule=schedule,
         schedule_text=text,
+        settings_text=settings,
         confirmation=differences,
         uniform_is_best=is_best,
         sentence=answer(table, metric),
@@ -201,6 +231,7 @@ def _record(run: Run) -> dict[str, Any]:
         "images": int(metrics.pop("images", 0)),
         "metrics": {key: value for key, value in metrics.items() if key in DIRECTIONS},
         "schedule_id": tags.get("schedule_id", run.info.run_id),
+        **({"arm_id": tags["arm_id"]} if "arm_id" in tags else {}),
         "description": tags.get("schedule", run.info.run_name),
         **{key: tags.get(key, "") for key in ("study", "trial", "data", "process", "fingerprint")},
     }
@@ -215,3 +246,12 @@ def _schedule(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:
             reason = f"the run {run_id} in {store.shown} has no readable artifact {SCHEDULE_FILE}"
             raise ConfigError(reason) from None
         return path.read_text(encoding="utf-8"), load_yaml(path)
+
+
+def _artifact(store: Store, run_id: str, name: str) -> str | None:
+    """The text of the run's artifact, None where it has none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(store.client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
+        except Exception:  # each artifact store fails in its own way
+            return None

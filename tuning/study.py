@@ -18,6 +18,9 @@ from tuning.progress import Progress
 from tuning.publish import publish
 from tuning.status import StatusFile
 from tuning.tracking import Tracker
+from tuning.tracking.fields import run_key
+from tuning.tracking.registry import model_name, register
+from tuning.winner import registered
 
 __all__ = ["Study", "load_records", "open_folder"]
 
@@ -120,8 +123,9 @@ class Study:
 
     def _open_run(self, record: Mapping[str, Any], params: Mapping[str, Any]) -> None:
         """Open the trial's MLflow run, the same one at each start of the study."""
-        tags = {key: record[key] for key in ("role", "control", "schedule_id", "seed")}
-        tags["schedule"] = CurriculumSchedule.from_dict(record["schedule"], record["key"]).describe()
+        tags = {key: record.get(key) for key in ("role", "control", "schedule_id", "arm_id", "seed")}
+        schedule = CurriculumSchedule.from_dict(record["schedule"], record["key"])
+        tags["schedule"] = record.get("description", schedule.describe())
         self._runs[record["key"]] = self.tracker.trial(self.run, record["key"], record["name"], params, tags)
 
     def _publish_what_is_missing(self) -> None:
@@ -200,7 +204,22 @@ class Study:
             if (error := future.exception()) is not None
         ]
         self.tracker.finish(self.run, status)
-        self.tracker.flush()
+        if self.tracker.flush() and status == "FINISHED":
+            self._register()
+
+    def _register(self) -> None:
+        """Let the study's name in MLflow's registry mean its answer; a store without a registry is a problem."""
+        for found in registered(self.records.values(), self.progress.metric):
+            run = self.tracker.run_id(run_key("trial", self.name, found.key))
+            if run is None:
+                continue
+            tags = {"verdict": found.verdict, "metric": self.progress.metric, "trial": found.key}
+            try:
+                store, name = self.tracker.store, model_name(self.name)
+                register(store, name, run, found.alias, found.description, tags)
+            except Exception as error:  # every kind of store fails in its own way
+                reason = self.tracker.store.redacted(str(error))
+                self.problems.append(f"the alias {found.alias} was not registered: {reason}")
 
 
 def _name(planned: Planned, run: RunConfig) -> str:

@@ -182,3 +182,21 @@ def test_everything_goes_into_json(write, output):
     assert values["schedule"]["clusters"]["count"] == 7
     assert values["metrics"] == {"fid": 7.0, "kid": 0.7, "precision": 0.5, "recall": 0.25, "loss": 0.1}
     assert (values["uniform"], values["fingerprint"], values["images"]) == (8.4, FINGERPRINT, 76800)
+
+
+def test_only_confirmed_studies_count_when_asked_for(write, output):
+    write(*trials(5.0), study="lucky")
+    with pytest.raises(ConfigError, match=r"no schedule .* was confirmed on fresh seeds"):
+        best(output, confirmed=True)
+    fresh = [
+        record(8.0 + seed, key=f"fresh-{seed}", role="confirmation", seed=1000 + seed, schedule=schedule(7))
+        for seed in range(2)
+    ]
+    write(*trials(7.0), *fresh, study="sound")
+    assert best(output).study == "lucky"
+    assert best(output, confirmed=True).study == "sound"
+
+
+def test_a_trial_at_a_smaller_budget_is_never_the_best(write, output):
+    write(*trials(7.0), record(5.0, key="rung", role="rung", schedule=schedule(5), images=100))
+    assert best(output).trial == "search-7.0"

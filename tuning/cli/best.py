@@ -21,6 +21,7 @@ __all__ = ["best"]
     "--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), default="fid", show_default=True
 )
 @click.option("--fingerprint", help="Only trials measured by this evaluation protocol (or its first digits).")
+@click.option("--confirmed", is_flag=True, help="Only studies whose best was run again on fresh seeds.")
 @click.option(
     "--write",
     "target",
@@ -38,6 +39,7 @@ def best(
     study: str | None,
     metric: str,
     fingerprint: str | None,
+    confirmed: bool,
     target: Path,
     mlflow_uri: str | None,
     as_json: bool,
@@ -58,10 +60,13 @@ def best(
         process=process,
         study=study,
         fingerprint=fingerprint,
+        confirmed=confirmed,
     )
     found.write(target)
+    settings = target.with_suffix(".run.yaml")
+    again = f"python -m tune train --config {settings}" if found.write_settings(settings) else None
     if as_json:
-        click.echo(json.dumps({**found.to_json(), "written": str(target)}, indent=1))
+        click.echo(json.dumps({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
         return 0
     rows = {
         "schedule": found.description,
@@ -71,6 +76,7 @@ def best(
         "protocol": found.fingerprint,
         "run": f"{found.run_id}  trial {found.trial} of {found.study} ({found.experiment})",
         "written": str(target),
+        "again": again or "not possible: its config.yaml is not in MLflow any more",
         "next": f"python -m tune train --schedule {target}",
     }
     for name, value in rows.items():

@@ -51,11 +51,11 @@ def _lines(found: Comparison) -> list[str]:
         lines.append(
             f"{metric_name(key):32} {number(values['a']):>20} {number(values['b']):>20}  B better by {gained}"
         )
-    for title, left, right in (
+    for title, of_a, of_b in (
         ("images", a.images, b.images),
         ("stage starts", a.stage_starts, b.stage_starts),
     ):
-        lines.append(f"{title:32} {_shown(left):>20} {_shown(right):>20}")
+        lines.append(f"{title:32} {_shown(of_a):>20} {_shown(of_b):>20}")
     if found.refusal is None and (a.history or b.history):
         values_a, values_b = ({int(x): y for x, y in side.history} for side in (a, b))
         for images in sorted({*values_a, *values_b}):

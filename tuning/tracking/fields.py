@@ -28,6 +28,7 @@ TAGS = {
     "process": "name of the diffusion process",
     "fingerprint": "evaluation protocol; numbers are comparable only where it is equal",
     "schedule_id": "hash of the schedule: runs of one schedule under several seeds share it",
+    "arm_id": "hash of all that sets the arm apart; runs of one arm under several seeds share it",
     "schedule": "the schedule in words",
     "seed": "training seed",
     "images": "images seen",

@@ -176,7 +176,8 @@ class Tracker:
         """Return MLflow's own id of a run, after it is stored; None while the store is away."""
         if run not in self._runs:
             self.flush(seconds)
-        return self._runs.get(run)
+        earlier = self._found.get(run)
+        return self._runs.get(run) or (earlier.info.run_id if earlier else None)
 
     def _top(self, kind: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
         handle = run_key(kind, name)

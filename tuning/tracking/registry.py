@@ -1,0 +1,46 @@
+"""A study's answer under a name: MLflow's model registry holds the winning schedule, as files and without pickles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tuning.tracking.fields import TAG_PREFIX
+from tuning.tracking.store import Store
+
+__all__ = ["model_name", "register"]
+
+
+def model_name(study: str) -> str:
+    """The study's name as the registry allows it: it refuses slashes, colons and the like."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in study)
+
+
+def register(
+    store: Store, name: str, run_id: str, alias: str, description: str, tags: Mapping[str, str]
+) -> str:
+    """Let `models:/name@alias` mean the artifacts of a run (schedule.yaml, config.yaml, samples); returns that address.
+
+    A version that says the same already is kept. MLflow's own errors pass through.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = store.client
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    wanted = {TAG_PREFIX + key: value for key, value in tags.items()}
+    versions = client.search_model_versions(f"name = '{name}'")
+    alike = (
+        found
+        for found in versions
+        if found.run_id == run_id
+        and found.description == description
+        and wanted.items() <= found.tags.items()
+    )
+    version = next(alike, None) or client.create_model_version(
+        name, source=f"runs:/{run_id}", run_id=run_id, tags=wanted, description=description
+    )
+    client.set_registered_model_alias(name, alias, version.version)
+    return f"models:/{name}@{alias}"
