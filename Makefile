@@ -8,7 +8,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler noise-floor check-evidence lint lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule noise-floor check-evidence lint lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -38,6 +38,12 @@ bench-search: setup ## fixed cost of a further trial, beside the plain Ray patte
 
 bench-sampler: setup ## what the sampler costs beside a training step
 	$(BIN)/python examples/bench_sampler.py
+
+bench-train: setup ## speed of the training loop beside a bare step and beside diffusers
+	$(BIN)/python examples/bench_train.py
+
+bench-schedule: setup ## the shared schedule under 8 to 10,000 simulated ranks
+	$(BIN)/python examples/bench_schedule.py
 
 noise-floor: setup ## how much the metric varies on its own
 	$(BIN)/python examples/metric_noise_floor.py

@@ -1,0 +1,264 @@
+"""How fast training is beside what it cannot beat, without a curriculum, and beside diffusers' networks.
+
+`make bench-train`. Rows: the digits' U-Net and DiT-S/2 on 32x32x4 latents, with a GPU also DiT-B/2 and DiT-XL/2 in
+bfloat16, compiled. Arms, in turn within each round and in another order in each:
+
+  on         the whole loop, `Trainer.run`, with a plateau over 20 clusters (too patient to end)
+  off        the same with uniform sampling
+  bare       forward, squared error, backward and fused AdamW of the same network on one constant batch
+  diffusers  as bare, with diffusers' network of equal size: DiTTransformer2DModel of the same depth, width and heads;
+             UNet2DModel of the channels whose operations are nearest to our U-Net's, also printed
+
+A ratio is that of images per second within one round; its median over rounds counts, with quartiles beside it.
+loop_over_bare = off / bare. curriculum_on_over_off = on / off. ours_over_diffusers = off / diffusers: our whole loop
+beside diffusers' bare step. The last line is JSON: the worst of all rows for each, and all rows under "rows".
+`mfu` is the network's operations (FlopCounterMode) in the loop over the device's dense bfloat16 peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.config import parse
+from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.models import build_model, training_flops
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.loop import Trainer, World
+
+# Dense bfloat16 operations per second (data sheets of NVIDIA), by a part of the device's name.
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+}
+PLATEAU = {
+    "clusters": {"by": "uniform", "count": 20},
+    "order": {"direction": "easy_to_hard"},
+    "pacing": {"rule": "plateau", "patience": 10**9},
+}
+RATIOS = {
+    "loop_over_bare": ("off", "bare"),
+    "curriculum_on_over_off": ("on", "off"),
+    "ours_over_diffusers": ("off", "diffusers"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured: our network, diffusers' of equal size, the data and the batch; a multiple of two steps."""
+
+    model: dict[str, Any]
+    rival: dict[str, Any]
+    data: Dataset
+    batch: int
+    steps: int
+
+
+def latents(count: int = 512) -> Dataset:
+    """Noise in the shape of an autoencoder's latents of 256x256 images, with 1000 classes."""
+    generator = torch.Generator().manual_seed(0)
+    return Dataset(
+        name="latents",
+        items=torch.randn(count, 4, 32, 32, generator=generator),
+        condition=torch.randint(1000, (count,), generator=generator),
+        class_names=tuple(str(number) for number in range(1000)),
+    )
+
+
+def dit_row(size: str, layers: int, heads: int, width: int, batch: int, steps: int) -> Row:
+    """DiT of a published size on latents."""
+    config = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": width // heads}
+    rival = {"kind": "diffusers", "class_name": "DiTTransformer2DModel", "config": config}
+    return Row({"kind": "dit", "size": size}, rival, latents(), batch, steps)
+
+
+def unet_row() -> Row:
+    """The digits' U-Net, and the UNet2DModel whose operations come nearest to it."""
+    data = load_data(TrainConfig().data)
+    ours: dict[str, Any] = {"kind": "unet"}
+    aim = operations(ours, data)
+
+    def rival(channels: int) -> dict[str, Any]:
+        config = {
+            "block_out_channels": [channels, 2 * channels],
+            "down_block_types": ["DownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "UpBlock2D"],
+            "layers_per_block": 1,
+            "norm_num_groups": 2,
+            "attention_head_dim": 2 * channels,
+        }
+        return {"kind": "diffusers", "class_name": "UNet2DModel", "config": config}
+
+    nearest = min((rival(c) for c in range(8, 33, 2)), key=lambda spec: abs(operations(spec, data) - aim))
+    return Row(ours, nearest, data, 128, 20)
+
+
+def network(model: dict[str, Any], data: Dataset) -> nn.Module:
+    """The network as a training run would build it."""
+    return build_model(parse(TrainConfig, {"model": model}, "model").model, data.shape, data.conditioning)
+
+
+def operations(model: dict[str, Any], data: Dataset) -> int:
+    """Operations of a training step per item."""
+    told = None if data.condition is None else data.condition[:1]
+    return training_flops(network(model, data), data.shape, 1, told)
+
+
+def loop_arm(
+    row: Row, steps: int, device: torch.device, schedule: dict[str, Any] | None
+) -> Callable[[], None]:
+    """`steps` steps of the whole loop, which logs twice."""
+    cuda = device.type == "cuda"
+    settings: dict[str, Any] = {
+        "model": row.model,
+        "batch_size": row.batch,
+        "images": 10**7 * row.batch,
+        "window": min(10, steps // 2),
+        "log_every_images": steps // 2 * row.batch,
+        "precision": "bf16" if cuda else "fp32",
+        "compile": cuda,
+    }
+    if schedule:
+        settings["schedule"] = schedule
+    trainer = Trainer(parse(TrainConfig, settings, "bench"), row.data, World(device=device))
+
+    def run() -> None:
+        # Told to stop at its first log line, a run ends at its second.
+        trainer.run(on_log=lambda progress: True)
+
+    return run
+
+
+def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) -> Callable[[], None]:
+    """`steps` times forward, squared error, backward and optimizer on one batch."""
+    cuda = device.type == "cuda"
+    net = network(model, row.data).to(device)
+    if cuda:
+        net.compile(dynamic=False)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    x, target = (torch.randn(row.batch, *row.data.shape, device=device) for _ in range(2))
+    level = 1000 * torch.rand(row.batch, device=device)
+    told: Tensor | None = None if row.data.condition is None else row.data.condition[: row.batch].to(device)
+
+    def run() -> None:
+        for _ in range(steps):
+            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                output = net(x, level, told)
+            loss = (output.float() - target).square().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return run
+
+
+def timed(arm: Callable[[], None], device: torch.device) -> float:
+    """Seconds of one call, the device's work included."""
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronise()
+    start = time.perf_counter()
+    arm()
+    synchronise()
+    return time.perf_counter() - start
+
+
+def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) -> dict[str, Any]:
+    """All arms of one row in `rounds` rounds; prints a table and returns the medians."""
+    arms = {
+        "on": loop_arm(row, steps, device, PLATEAU),
+        "off": loop_arm(row, steps, device, None),
+        "bare": bare_arm(row.model, row, steps, device),
+        "diffusers": bare_arm(row.rival, row, steps, device),
+    }
+    names = list(arms)
+    for arm in arms.values():
+        timed(arm, device)
+    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+    for turn in range(rounds):
+        shift = turn % len(names)
+        for arm in names[shift:] + names[:shift]:
+            seconds[arm].append(timed(arms[arm], device))
+    images = steps * row.batch
+    ours, theirs = operations(row.model, row.data), operations(row.rival, row.data)
+    print(f"{name}: {rounds} rounds of {steps} steps of {row.batch}")
+    for who, spec, flops in (("ours", row.model, ours), ("diffusers", row.rival, theirs)):
+        weights = sum(parameter.numel() for parameter in network(spec, row.data).parameters())
+        print(f"  {who:10} {weights:,} weights, {flops:.3g} operations per image")
+    for arm, times in seconds.items():
+        speeds = [images / one for one in times]
+        print(f"  {arm:10} {median(speeds):10.1f} images/s  {spread(speeds)}")
+    result: dict[str, Any] = {}
+    for key, (above, below) in RATIOS.items():
+        ratios = [b / a for a, b in zip(seconds[above], seconds[below], strict=True)]
+        result[key] = round(median(ratios), 4)
+        print(f"  {key:24} {median(ratios):.3f}  {spread(ratios)}")
+    peak = next((p for part, p in PEAKS.items() if cuda_name(device) and part in cuda_name(device)), None)
+    if peak:
+        result["mfu"] = round(ours * images / median(seconds["on"]) / peak, 4)
+        print(f"  model FLOP utilisation    {result['mfu']:.1%}")
+    return result
+
+
+def cuda_name(device: torch.device) -> str:
+    """The device's name, "" for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def spread(values: list[float]) -> str:
+    """The quartiles, or nothing where there are too few values."""
+    if len(values) < 2:
+        return ""
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return f"[{low:.4g}, {high:.4g}]"
+
+
+def main() -> None:
+    """Measure the rows that were asked for."""
+    parser = argparse.ArgumentParser(description="Training speed, see the head of the file.")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of all arms")
+    parser.add_argument(
+        "--steps", type=int, help="steps of an arm in a round, even; by default the row's own"
+    )
+    parser.add_argument("--only", help="rows by name, with commas: unet,dit-s,dit-b,dit-xl")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    cuda = device.type == "cuda"
+    rows: dict[str, Callable[[], Row]] = {
+        "unet": unet_row,
+        "dit-s": lambda: dit_row("S/2", 12, 6, 384, 256 if cuda else 4, 20 if cuda else 2),
+    }
+    if cuda:
+        rows["dit-b"] = lambda: dit_row("B/2", 12, 12, 768, 128, 20)
+        rows["dit-xl"] = lambda: dit_row("XL/2", 28, 16, 1152, 64, 20)
+    only = options.only.split(",") if options.only else list(rows)
+    if not set(only) <= set(rows):
+        parser.error(f"--only must name rows of {', '.join(rows)}, but got {options.only}")
+    if options.steps is not None and (options.steps < 2 or options.steps % 2):
+        parser.error(f"--steps must be even and at least 2, but got {options.steps}")
+    print(f"{cuda_name(device) or 'CPU'}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    results: dict[str, Any] = {}
+    for name in only:
+        row = rows[name]()
+        results[name] = measure(name, row, options.rounds, options.steps or row.steps, device)
+    worst = {key: min(result[key] for result in results.values()) for key in RATIOS}
+    print(json.dumps({**worst, "rows": results}))
+
+
+if __name__ == "__main__":
+    main()
