@@ -1,0 +1,62 @@
+"""Secrets of the environment and of addresses reach no log, no MLflow store and no file of a run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECRET = "s3cr3t-planted-0123456789"
+PLANTED = {
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_SESSION_TOKEN": SECRET,
+    "MLFLOW_TRACKING_PASSWORD": SECRET,
+    "MLFLOW_TRACKING_TOKEN": SECRET,
+    "HF_TOKEN": SECRET,
+    "RAY_AUTH_TOKEN": SECRET,
+}
+
+
+def _tune(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **PLANTED, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.run(
+        [sys.executable, "-m", "tune", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_an_address_that_does_not_answer_is_named_without_its_password(scheme: str, tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+    uri = f"{scheme}://me:{SECRET}@127.0.0.1:{port}/mlflow?token={SECRET}"
+    done = _tune("best", "--mlflow-uri", uri, "--output", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert SECRET not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_a_run_leaves_no_secret_behind(tmp_path: Path) -> None:
+    tiny = {"images": "256", "batch_size": "32", "evaluation": "null"}
+    settings = [part for key, value in tiny.items() for part in ("--set", f"{key}={value}")]
+    done = _tune("train", "--output", "runs", *settings, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "mlflow.db" for path in files)
+    leaks = [str(path) for path in files if SECRET.encode() in path.read_bytes()]
+    assert not leaks
