@@ -13,6 +13,7 @@ from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
+from tuning.journal import mend_journal
 from tuning.plan import Planned
 from tuning.progress import Progress
 from tuning.publish import publish
@@ -34,6 +35,7 @@ def open_folder(folder: Path, config: StudyConfig) -> None:
     try:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         before = json.loads(path.read_text()) if path.exists() else settings
+        mend_journal(folder / "optuna.journal")
         changed = differences(before, settings)
         if not changed:
             _write(path, settings)
