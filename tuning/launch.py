@@ -123,7 +123,7 @@ def run_study(
     progress = Progress(most, run.total_images, console, config.metric)
     with ThreadPoolExecutor(1) as opener:
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with connected(runs, config.resources), opening.result() as tracker, progress:
+        with connected(runs, config.resources, output), opening.result() as tracker, progress:
             study = Study(name, folder, tracker, progress, tags, params)
             if study.records:
                 progress.earlier(study.records.values())

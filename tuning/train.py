@@ -112,7 +112,7 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    with connected(1, resources), Tracker.open(mlflow_uri, output, experiment) as tracker:
+    with connected(1, resources, output), Tracker.open(mlflow_uri, output, experiment) as tracker:
         tracker.keep_in(folder)
         run = tracker.train(name, config.model_dump(mode="json"), tags)
 
