@@ -35,18 +35,18 @@ class Trained:
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The checkpoint that `path` names: itself, or the newest one of the run whose folder it is."""
+    """The checkpoint that `path` names: itself, or the newest sound one of the run whose folder it is."""
     if not path.exists():
         raise ConfigError(f"--checkpoint {path} does not exist")
     if checkpoints.is_checkpoint(path):
         return path
-    found = sorted(
-        (child for child in path.glob("checkpoint-*") if checkpoints.is_checkpoint(child)),
-        key=lambda child: child.name.rpartition("-")[2],
-    )
+    found = [child for child in path.glob("checkpoint-*") if checkpoints.is_checkpoint(child)]
     if not found:
         raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor the folder of a run that has one")
-    return found[-1]
+    sound = checkpoints.newest_sound(found)
+    if sound is None:
+        raise ConfigError(f"--checkpoint {path} holds no checkpoint that can be read")
+    return sound
 
 
 def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu") -> Trained:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "checkpoint_name",
     "find_checkpoints",
     "is_checkpoint",
+    "newest_sound",
     "prune",
     "read",
     "write",
@@ -146,6 +148,18 @@ def is_checkpoint(folder: Path) -> bool:
 def find_checkpoints(folder: str | Path, key: str) -> list[Path]:
     """All checkpoints of the run `key` directly under `folder`, the newest (most images) first."""
     return sorted(Path(folder).glob(f"{_PREFIX}{key}-{'[0-9]' * 12}"), reverse=True)
+
+
+def newest_sound(paths: Iterable[Path]) -> Path | None:
+    """The newest of these checkpoints that can be read, None where none can; each damaged one is named on stderr."""
+    for path in sorted(paths, key=lambda path: path.name.rpartition("-")[2], reverse=True):
+        try:
+            read(path)
+        except ConfigError as error:
+            print(f"skipped: {error}", file=sys.stderr, flush=True)
+        else:
+            return path
+    return None
 
 
 def prune(folder: str | Path, key: str, keep: int) -> None:

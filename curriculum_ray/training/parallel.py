@@ -53,7 +53,9 @@ def spread_like(target: Tensor, value: Tensor) -> Tensor:
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(value, target.device_mesh, target.placements)  # type: ignore[attr-defined]
+    # Without a source rank each takes its part from its own copy: nothing is sent, so the order does not matter.
+    mesh, placements = target.device_mesh, target.placements  # type: ignore[attr-defined]
+    return distribute_tensor(value, mesh, placements, src_data_rank=None)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.job import run_job
-from curriculum_ray.evaluation.trained import load_trained
+from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import World
 from tuning.cli.ema import ema
@@ -87,6 +87,23 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     assert result["resumed_at"] == 64
     ours, theirs = _weights(result), _weights(whole)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_command_takes_the_newest_sound_checkpoint_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, _ = _run(tmp_path)
+    newest = Path(result["checkpoint"])
+    older = newest.with_name(checkpoints.checkpoint_name("run", 64))
+    checkpoints.write(older, checkpoints.read(newest))
+    assert resolve_checkpoint(newest.parent) == newest
+    file = newest / "ema.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert resolve_checkpoint(newest.parent) == older
+    assert f"skipped: checkpoint {newest} is corrupt" in capsys.readouterr().err
+    (older / "ema.safetensors").unlink()
+    with pytest.raises(ConfigError, match="holds no checkpoint that can be read"):
+        resolve_checkpoint(newest.parent)
 
 
 def _full_disk(*_: Any) -> None:
