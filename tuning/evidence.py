@@ -95,7 +95,7 @@ class Difference:
             "percent": self.percent(self.mean),
             "percent_low": low,
             "percent_high": high,
-            "beats_uniform": self.beats,
+            f"beats_{'uniform' if self.against == 'uniform sampling' else 'rival'}": self.beats,
         }
 
 

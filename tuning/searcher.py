@@ -116,6 +116,9 @@ class StudySearch(OptunaSearch):
         settings = {**settings, "seed": planned.seed}
         if planned.images is not None:
             settings["images"] = planned.images
+        if planned.role == "confirmation" and self.config.previews:
+            every = self.config.run.total_images // self.config.previews
+            settings["preview"] = {**(settings.get("preview") or {}), "every_images": max(1, every)}
         self._planned[trial_id] = planned
         return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tuning.config import StudyConfig
 from tuning.launch import Outcome, study_facts
 from tuning.records import arms
 from tuning.report import build_report
+from tuning.speed import speed_up
 from tuning.tables import final_table
 
 __all__ = ["answer", "as_object", "show"]
@@ -23,7 +25,16 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
     if not finished:
         reasons = {record.get("reason", "stopped") for record in outcome.records}
         return f"no trial finished: {'; '.join(sorted(reasons))}"
-    return evidence.answer(arms(finished, config.metric), config.metric)
+    ranked = arms(finished, config.metric)
+    fastest = next((found for found in speed_up(ranked) if found.key == _best(config, outcome)), None)
+    words = "" if fastest is None else f"; the best schedule is {fastest.in_words()}"
+    return evidence.answer(ranked, config.metric) + words
+
+
+def _best(config: StudyConfig, outcome: Outcome) -> str | None:
+    """The id of the best arm with a curriculum."""
+    ranked = arms(outcome.records, config.metric)
+    return next((arm.schedule_id for arm in ranked if arm.has_curriculum), None)
 
 
 def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:
@@ -47,6 +58,7 @@ def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) 
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
     """The study as one JSON object."""
+    ranked = arms(outcome.records, config.metric)
     report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     return {
         "study": outcome.name,
@@ -55,6 +67,9 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "report": str(report),
         "metric": config.metric,
         "answer": answer(config, outcome),
+        "against_uniform": [found.to_json() for found in evidence.against_uniform(ranked, config.metric)],
+        "against_rival": [found.to_json() for found in evidence.against_rival(ranked, config.metric)],
+        "speed_up": [asdict(found) for found in speed_up(ranked)],
         "trials": outcome.records,
         "problems": outcome.problems,
     }
