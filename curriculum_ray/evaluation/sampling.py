@@ -47,11 +47,13 @@ def draw_samples(
     shape: tuple[int, ...],
     condition: Tensor | None = None,
     device: str | torch.device = "cpu",
+    guidance: float = 1.0,
 ) -> Tensor:
     """Generate `spec.num_samples` items of `shape`; returns uint8 images (n, C, H, W), else float32, on the CPU.
 
     Noise is drawn image by image from `spec.seed`, so that image i starts from the same noise for each model,
-    batch size and device. Raises `FloatingPointError` when the model gives values that are not finite.
+    batch size and device. guidance: scale of classifier-free guidance, 1 is none. Raises `FloatingPointError` when
+    the model gives values that are not finite.
     """
     noise_source = torch.Generator().manual_seed(spec.seed)
     sampler_source = torch.Generator(device).manual_seed(spec.seed + 1)
@@ -67,6 +69,8 @@ def draw_samples(
                 steps=spec.steps,
                 generator=sampler_source,
                 condition=None if condition is None else condition[start:stop].to(device),
+                guidance=guidance,
+                clip=is_image(shape),
             )
             if not images.isfinite().all():
                 raise FloatingPointError(

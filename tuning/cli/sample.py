@@ -1,4 +1,4 @@
-"""`python -m tune sample`: images from a checkpoint, as a PNG grid."""
+"""`python -m tune sample`: images, signals or points from a checkpoint, as a PNG grid."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from curriculum_ray.config import ConfigError
 from tuning.cli.options import example, read_settings, shared, writable_folder
 
 __all__ = ["sample"]
@@ -20,6 +21,16 @@ __all__ = ["sample"]
 @shared("checkpoint", "output", "num_samples", "seed", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
 @click.option("--sampler", help="How the process is run backwards: ddim or ancestral, euler or heun.")
+@click.option(
+    "--caption", help="What a model that is told captions should draw; by default, nothing is told."
+)
+@click.option(
+    "--guidance",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Scale of classifier-free guidance, for a model that is told something; 1 is none.",
+)
 @click.option("--raw-weights", is_flag=True, help="Sample from the last weights instead of their average.")
 def sample(
     checkpoint: Path,
@@ -29,14 +40,19 @@ def sample(
     as_json: bool,
     steps: int | None,
     sampler: str | None,
+    caption: str | None,
+    guidance: float,
     raw_weights: bool,
 ) -> int:
-    """Generate images from a checkpoint and write them as one PNG grid, `samples.png`, into --output.
+    """Generate items from a checkpoint and write them as one PNG grid, `samples.png`, into --output.
 
-    A model that is told classes draws them in turn.
+    A model that is told classes draws them in turn; signals become line plots, points scatter plots, and cached
+    latents the images that their autoencoder (data.vae) decodes.
     """
     import torch
 
+    from curriculum_ray.data import tokenise
+    from curriculum_ray.data.autoencoder import decode_latents
     from curriculum_ray.evaluation import EvaluationSpec, save_grid
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
@@ -56,12 +72,28 @@ def sample(
     trained = load_trained(checkpoint, ema=spec.ema)
     folder = writable_folder(output)
     told = trained.conditioning
-    condition = torch.arange(spec.num_samples) % told.size if told else None
-    samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition)
+    if guidance != 1 and not told:
+        raise ConfigError(
+            f"--guidance is for a model that is told something, but {trained.path} is told nothing"
+        )
+    if guidance != 1 and told.kind == "tokens" and caption is None:
+        raise ConfigError("--guidance needs --caption for a model that is told captions")
+    condition = None
+    if caption is not None:
+        if told.kind != "tokens":
+            raise ConfigError(
+                f"--caption is for a model that is told captions, but {trained.path} has {told}"
+            )
+        condition = tokenise([caption], trained.vocabulary, told.length).expand(spec.num_samples, -1)
+    elif told.kind == "class":
+        condition = torch.arange(spec.num_samples) % told.size
+    samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, guidance=guidance)
+    if trained.config.data.vae is not None:
+        samples = decode_latents(trained.config.data, samples)
     path = folder / "samples.png"
     save_grid(samples, path)
     if as_json:
         click.echo(json.dumps({"path": str(path), "num_samples": len(samples), "images": trained.images}))
     else:
-        click.echo(f"{len(samples)} images from {trained.path} ({trained.images:,} images seen): {path}")
+        click.echo(f"{len(samples)} samples from {trained.path} ({trained.images:,} images seen): {path}")
     return 0

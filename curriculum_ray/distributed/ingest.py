@@ -1,0 +1,169 @@
+"""Batches streamed through Ray Data from shards, in an order that a seed fixes and a resumed run repeats.
+
+The order: epoch e takes the units (row groups, tar files, latent shards) in the permutation that (seed, e) draws, the
+rows of unit i in the permutation that (seed, e, i) draws. That is one global sequence of rows, whatever the number of
+workers; rank r of w reads the positions p with p mod w = r, and no other image is decoded. After a resume, the units
+before the position are passed over without being opened, and the rows before it without being decoded.
+
+What lies in memory: at most one unit's encoded images in each of two reading tasks, and a few hundred decoded rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.data import DataInfo, DataSpec, data_info, from_uint8
+from curriculum_ray.data.order import mix
+from curriculum_ray.data.shards import Unit, read_rows, scan
+
+__all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
+
+_CHUNK = 256
+_READERS = 2
+_OBJECT_STORE = 1 << 30
+"""Bytes of Ray's object store that one worker's stream may fill."""
+_DATASET = "units"
+
+
+def train_datasets(spec: DataSpec) -> dict[str, Any]:
+    """The `datasets` of a TorchTrainer: for a stream the table of its units, which every worker gets whole."""
+    if not spec.streamed:
+        return {}
+    import ray.data
+
+    rows = [
+        {"index": index, "path": unit.path, "group": unit.group, "rows": unit.rows}
+        for index, unit in enumerate(scan(spec).units)
+    ]
+    return {_DATASET: ray.data.from_items(rows)}
+
+
+def open_batches(spec: DataSpec, seed: int, keep_condition: bool = True) -> tuple[DataInfo, StreamedBatches]:
+    """In a Ray Train worker: what the stream of `spec` is, and its batches, from `get_dataset_shard`."""
+    import ray.train
+
+    table = ray.train.get_dataset_shard(_DATASET)
+    assert table is not None
+    rows = sorted(table.iter_rows(), key=lambda row: row["index"])
+    units = [Unit(str(row["path"]), int(row["group"]), int(row["rows"])) for row in rows]
+    info = data_info(spec)
+    return info, StreamedBatches(spec, info, units, seed, keep_condition)
+
+
+def stream_order(units: list[Unit], seed: int, epoch: int) -> Iterator[tuple[int, Tensor]]:
+    """The units of an epoch, and the order of the rows within each, long (rows,)."""
+    order = torch.randperm(len(units), generator=torch.Generator().manual_seed(mix(seed, epoch)))
+    for index in order.tolist():
+        source = torch.Generator().manual_seed(mix(seed, epoch, index))
+        yield index, torch.randperm(units[index].rows, generator=source)
+
+
+class StreamedBatches:
+    """Batches read while training; see `Batches`. A jump to another position starts the stream anew there."""
+
+    def __init__(
+        self, spec: DataSpec, info: DataInfo, units: list[Unit], seed: int, keep_condition: bool = True
+    ) -> None:
+        self.spec, self.info, self.units, self.seed = spec, info, units, seed
+        self.keep_condition = keep_condition and bool(info.conditioning)
+        self.count = sum(unit.rows for unit in units)
+        self._position: int | None = None
+        self._chunks: Iterator[tuple[Tensor, Tensor | None]] = iter(())
+        self._rest: tuple[Tensor, Tensor | None] | None = None
+
+    def next(
+        self, images: int, batch_size: int, rank: int, world_size: int, device: torch.device
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Batches`."""
+        if images != self._position:
+            self._chunks = self._read(images, rank, world_size)
+            self._rest = None
+        wanted = batch_size // world_size
+        items: list[Tensor] = []
+        told: list[Tensor] = []
+        while wanted:
+            if self._rest is None:
+                self._rest = next(self._chunks)
+            chunk, condition = self._rest
+            items.append(chunk[:wanted])
+            if condition is not None:
+                told.append(condition[:wanted])
+            taken = len(items[-1])
+            wanted -= taken
+            left = None if condition is None else condition[taken:]
+            self._rest = (chunk[taken:], left) if taken < len(chunk) else None
+        self._position = images + batch_size
+        batch = torch.cat(items).to(device)
+        batch = from_uint8(batch) if batch.dtype == torch.uint8 else batch
+        return batch, torch.cat(told).to(device) if told else None
+
+    def _read(self, images: int, rank: int, world_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Chunks of the rank's rows from global position `images` on, for ever."""
+        epoch, start = divmod(images, self.count)
+        skipped: set[str] = set()
+        while True:
+            tasks = list(self._tasks(epoch, start, rank, world_size))
+            for block in self._pipeline(tasks):
+                names = {name for name in block["failed"][0].split("\n") if name} - skipped
+                if names:
+                    skipped |= names
+                    print(
+                        f"{len(skipped)} corrupt images skipped so far: {', '.join(sorted(names))}",
+                        flush=True,
+                    )
+                told = torch.from_numpy(block["told"].copy()) if self.keep_condition else None
+                yield torch.from_numpy(block["items"].copy()), told
+            epoch, start = epoch + 1, 0
+
+    def _tasks(self, epoch: int, start: int, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
+        """What is to be read in an epoch from its row `start` on, in chunks of one unit's rows."""
+        first = 0
+        for index, order in stream_order(self.units, self.seed, epoch):
+            end = first + len(order)
+            if end > start:
+                position = torch.arange(max(first, start), end)
+                mine = order[position - first][(epoch * self.count + position) % world_size == rank]
+                if len(mine):
+                    yield {"unit": index, "rows": mine.tolist()}
+            first = end
+
+    def _pipeline(self, tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Read `tasks` through Ray Data, in their order; blocks of arrays."""
+        import ray.data
+
+        if not tasks:
+            return
+        reader = _Reader(self.spec, self.info, self.units)
+        read = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            # Reading waits for the disk and the workers hold the CPUs: it must not queue behind them.
+            reader,
+            batch_size=1,
+            num_cpus=0.01,
+            concurrency=_READERS,
+        )
+        options = read.context.execution_options
+        options.preserve_order = True
+        options.resource_limits = options.resource_limits.copy(object_store_memory=_OBJECT_STORE)
+        read.context.enable_progress_bars = False
+        yield from read.iter_batches(batch_size=None, prefetch_batches=1)
+
+
+class _Reader:
+    """Reads the rows of one task at a time; rows stand for tensors of any shape."""
+
+    def __init__(self, spec: DataSpec, info: DataInfo, units: list[Unit]) -> None:
+        self.spec, self.info, self.units = spec, info, units
+
+    def __call__(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        import numpy
+
+        unit, rows = self.units[int(task["unit"][0])], [int(row) for row in task["rows"][0]]
+        for at in range(0, len(rows), _CHUNK):
+            items, told, failed = read_rows(self.spec, self.info, unit, rows[at : at + _CHUNK])
+            condition = told.numpy() if told is not None else numpy.zeros(len(items), dtype=numpy.int64)
+            names = numpy.array(["\n".join(failed)] * len(items))
+            yield {"items": items.numpy(), "told": condition, "failed": names}
