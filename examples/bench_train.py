@@ -241,7 +241,7 @@ def main() -> None:
     cuda = device.type == "cuda"
     rows: dict[str, Callable[[], Row]] = {
         "unet": unet_row,
-        "dit-s": lambda: dit_row("S/2", 12, 6, 384, 256 if cuda else 4, 20 if cuda else 2),
+        "dit-s": lambda: dit_row("S/2", 12, 6, 384, 256 if cuda else 2, 20 if cuda else 2),
     }
     if cuda:
         rows["dit-b"] = lambda: dit_row("B/2", 12, 12, 768, 128, 20)
