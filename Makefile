@@ -8,7 +8,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule noise-floor check-evidence lint lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-driver noise-floor check-evidence lint lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -41,6 +41,9 @@ bench-sampler: setup ## what the sampler costs beside a training step
 
 bench-train: setup ## speed of the training loop beside a bare step and beside diffusers
 	$(BIN)/python examples/bench_train.py
+
+bench-driver: setup ## what a trial costs the driver of a long study
+	$(BIN)/python examples/bench_driver.py
 
 bench-schedule: setup ## the shared schedule under 8 to 10,000 simulated ranks
 	$(BIN)/python examples/bench_schedule.py
