@@ -24,11 +24,13 @@ CONFIG = StudyConfig(trials=5, confirm_seeds=2, confirm_top=1)
 class _Study:
     """A study without training: records are made up as trials end."""
 
-    def __init__(self, path: Path, records: dict[str, Any] | None = None) -> None:
-        self.plan = StudyPlan(CONFIG, dict(records or {}))
+    def __init__(
+        self, path: Path, records: dict[str, Any] | None = None, config: StudyConfig = CONFIG
+    ) -> None:
+        self.plan = StudyPlan(config, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}
         self.search = StudySearch(
-            CONFIG,
+            config,
             SearchSpace.load("default"),
             self.plan,
             open_storage(None, path.parent),
@@ -143,3 +145,22 @@ def test_every_trial_has_the_same_budget_and_protocol(path: Path) -> None:
         for run in study.runs.values()
     }
     assert len(alike) == 1
+
+
+COMPRESSED = StudyConfig.model_validate(
+    {"trials": 4, "confirm_seeds": 2, "fidelity": {"rule": "compressed", "reduction": 2, "rungs": 1}}
+)
+
+
+def test_a_score_at_a_smaller_budget_is_never_a_complete_one(path: Path) -> None:
+    study = _Study(path, config=COMPRESSED)
+    study.play()
+    trials = study.search.study.trials
+    states = [trial.state for trial in trials]
+    assert states.count(TrialState.COMPLETE) == 2
+    assert states.count(TrialState.PRUNED) == 2
+    half = COMPRESSED.run.total_images // 2
+    assert all(set(trial.intermediate_values) == {half} for trial in trials)
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value not in trial.intermediate_values.values()
