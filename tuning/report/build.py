@@ -11,11 +11,12 @@ from typing import Any
 
 import yaml
 
-from tuning.evidence import against_uniform, answer
+from tuning.evidence import against_rival, against_uniform, answer
 from tuning.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
 from tuning.report import plots
 from tuning.report.confirmed import confirmation
 from tuning.report.draw import drawn
+from tuning.report.explored import Explored, explored, read_explored
 from tuning.report.page import (
     Html,
     details,
@@ -54,10 +55,12 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
         tag("p", _sentence(answer(ranked, metric)), class_="answer"),
         tiles(_numbers(records, best, uniform, metric)),
-        confirmation(ranked, differences, metric),
+        confirmation(ranked, differences, metric, against_rival(ranked, metric)),
         _table(ranked, metric),
         _trials(ranked, metric),
+        explored(_searched(study, output), metric),
         _schedule(best, runs),
+        _history(ranked, best, metric),
         _losses(ranked, runs),
         _samples(shown, runs, metric),
         failures(records),
@@ -69,6 +72,28 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
     temporary.write_text(page(f"{study.get('name', 'study')}: report", join(parts)), encoding="utf-8")
     os.replace(temporary, path)
     return path
+
+
+def _searched(study: Mapping[str, Any], output: Path) -> Explored | None:
+    settings = study.get("settings") or {}
+    return read_explored(output, settings.get("storage"), str(study.get("name", "")))
+
+
+def _history(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
+    lines = [
+        ("best schedule" if arm is best else f"{arm.control} control", plots.kind_of(arm), record)
+        for arm in ranked
+        if arm is best or arm.control is not None
+        for record in _with_history(arm.confirmed) or _with_history(arm.searched)
+    ]
+    if not lines:
+        return Html()
+    alt = f"{metric_name(metric)} over images seen"
+    return section("On the way", drawn(lambda theme: plots.history(lines, metric, theme), alt))
+
+
+def _with_history(runs: Sequence[Record]) -> list[Record]:
+    return [run for run in runs if run.get("history")]
 
 
 def _sentence(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tuning.evidence import Difference
 from tuning.records import Arm, metric_name, number
@@ -20,8 +20,13 @@ _NOTE = (
 )
 
 
-def confirmation(ranked: Sequence[Arm], differences: Sequence[Difference], metric: str) -> Html:
-    """Return the section; empty without differences."""
+def confirmation(
+    ranked: Sequence[Arm],
+    differences: Sequence[Difference],
+    metric: str,
+    second: Sequence[Difference] = (),
+) -> Html:
+    """Return the section; empty without differences. `second`: the schedules against the best one-line rival."""
     if not differences:
         return Html()
     name = metric_name(metric)
@@ -39,8 +44,28 @@ def confirmation(ranked: Sequence[Arm], differences: Sequence[Difference], metri
         paragraph(_NOTE, faint=True),
         drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
         table(headings, rows),
+        *_rival(second, values, metric),
         details(f"{name} of each seed", each),
     )
+
+
+def _rival(
+    second: Sequence[Difference], values: Mapping[str, Mapping[int, float]], metric: str
+) -> list[Html | None]:
+    if not second:
+        return []
+    rival = second[0].against
+    note = (
+        f"The second question: does a schedule beat the best one-line rival, {rival}? It is asked only of "
+        "schedules that beat uniform sampling; for the others the difference is shown and decides nothing."
+    )
+    headings = ["schedule", metric_name(metric), "rival", "gain", "gain in percent", "seeds", ""]
+    rows = [_row(found, statistics.fmean(values[found.key].values())) for found in second]
+    return [
+        paragraph(note),
+        drawn(lambda theme: plots.confirmation(second, metric, theme, rival), "gains over the best rival"),
+        table(headings, rows),
+    ]
 
 
 def _row(found: Difference, value: float) -> list[object]:

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from tuning.evidence import Difference
-from tuning.records import Arm, count, metric_name, number
+from tuning.records import Arm, Record, count, metric_name, number
 from tuning.report.runs import ActiveSet, Run
 from tuning.report.theme import LIGHT, Theme, color_of, colormap, dress, new_figure, to_png
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confirmation", "kind_of", "losses", "plot_sampled", "schedule", "trials"]
+__all__ = ["confirmation", "history", "kind_of", "losses", "plot_sampled", "schedule", "trials"]
 
 
 def plot_sampled(source: Path, target: Path) -> None:
@@ -152,8 +152,10 @@ def _jitter(index: int) -> float:
     return ((index * 0.618) % 1 - 0.5) * 0.16
 
 
-def confirmation(differences: Sequence[Difference], metric: str, theme: Theme) -> Figure:
-    """Draw the gains over uniform sampling with their simultaneous intervals."""
+def confirmation(
+    differences: Sequence[Difference], metric: str, theme: Theme, against: str = "uniform sampling"
+) -> Figure:
+    """Draw the gains over uniform sampling, or over a rival, with their simultaneous intervals."""
     figure, axes = new_figure(9.6, 1.25 + 0.5 * len(differences), theme)
     axes.axvline(0, color=theme.faint, linewidth=1)
     for place, found in enumerate(differences):
@@ -171,11 +173,31 @@ def confirmation(differences: Sequence[Difference], metric: str, theme: Theme) -
             axes.plot(ends, [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         face = color if decided else theme.ground
         axes.plot([found.percent(found.mean)], [place], "o", color=color, markersize=8, markerfacecolor=face)
-    dress(axes, theme, "Gain over uniform sampling on fresh seeds, with 95% intervals", grid="x")
+    dress(axes, theme, fill(f"Gain over {against} on fresh seeds, with 95% intervals", 90), grid="x")
     axes.set_yticks(range(len(differences)), [fill(found.name, 40) for found in differences])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(differences) - 0.5, -0.5)
-    axes.set_xlabel(f"better {metric_name(metric)} than uniform sampling, percent")
+    axes.set_xlabel(f"better {metric_name(metric)}, percent")
+    return figure
+
+
+def history(lines: Sequence[tuple[str, str, Record]], metric: str, theme: Theme) -> Figure:
+    """Draw the metric of previews over images seen: label, kind of schedule and record (with "history") of each run."""
+    figure, axes = new_figure(9.6, 3.4, theme)
+    named: set[str] = set()
+    for label, kind, record in lines:
+        images, values = zip(*record["history"], strict=True)
+        once = "_" if label in named else label
+        named.add(label)
+        axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
+    dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
+    _images(axes)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: number(value))
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
+    axes.set_ylabel(metric_name(metric))
+    for text in axes.legend(frameon=False, fontsize=9).get_texts():
+        text.set_color(theme.ink)
     return figure
 
 

@@ -1,0 +1,51 @@
+"""The report's view of the search: read from Optuna's storage, and absent where there is none."""
+
+import optuna
+
+from tests.tuning.studies import record, schedule
+from tuning.report import build_report
+from tuning.report.explored import read_explored
+from tuning.samplers import open_storage
+
+
+def write_study(folder, trials=12):
+    study = optuna.create_study(study_name="curriculum", storage=open_storage(None, folder))
+    spans = {
+        "clusters.<count>": optuna.distributions.IntDistribution(2, 20),
+        "order": optuna.distributions.CategoricalDistribution(["easy_to_hard", "random"]),
+    }
+    for place in range(trials):
+        values = {"clusters.<count>": 2 + place, "order": ["easy_to_hard", "random"][place % 2]}
+        study.add_trial(
+            optuna.trial.create_trial(params=values, distributions=spans, value=8.0 + (place - 3) ** 2)
+        )
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+
+
+def test_complete_trials_alone_count_and_the_parameter_that_matters_leads(tmp_path):
+    write_study(tmp_path)
+    found = read_explored(tmp_path)
+    assert found.trials == 12
+    assert next(iter(found.importance)) == "clusters.<count>"
+    assert found.values["clusters.<count>"][3] == (5, 8.0)
+
+
+def test_without_a_study_or_with_a_damaged_one_there_is_nothing(tmp_path):
+    assert read_explored(tmp_path) is None
+    (tmp_path / "optuna.journal").write_text("no journal\n")
+    assert read_explored(tmp_path) is None
+
+
+def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
+    write_study(tmp_path)
+    way = [[1000, 20.0], [76800, 9.0]]
+    uniform = {"control": "uniform", "schedule": schedule(1, "none")}
+    rival = {"control": "rival", "schedule": schedule(1, "none"), "description": "<i>min-SNR</i>"}
+    records = [record(9.0, history=way), record(10.0, history=way, **uniform), record(9.5, **rival)]
+    for seed in (7, 8, 9):
+        for fid, changes in ((9.0, {}), (10.0, uniform), (9.5, rival)):
+            records.append(record(fid + seed % 2 / 10, **{**changes, "role": "confirmation", "seed": seed}))
+    text = build_report(records, {"name": "s"}, tmp_path).read_text(encoding="utf-8")
+    for words in ("What the search explored", "12 trials are few", "On the way", "best one-line rival"):
+        assert words in text
+    assert "<i>" not in text

@@ -1,0 +1,139 @@
+"""What the search explored: importance of each searched parameter, and the metric against its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuning.records import metric_name, number
+from tuning.report.draw import drawn
+from tuning.report.page import Html, paragraph, section
+from tuning.report.theme import Theme, color_of, dress, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from optuna.trial import FrozenTrial
+
+__all__ = ["Explored", "explored", "read_explored"]
+
+_FEW = 30
+
+
+@dataclass(frozen=True)
+class Explored:
+    """The complete trials of an Optuna study."""
+
+    values: Mapping[str, Sequence[tuple[Any, float]]]
+    """For each parameter, its value and the metric of each complete trial that has it."""
+    importance: Mapping[str, float]
+    """Share of each parameter that all trials have, the largest first; empty where it cannot be told."""
+    trials: int
+    """Number of complete trials."""
+
+
+def read_explored(folder: Path, storage: str | None = None, name: str = "") -> Explored | None:
+    """Read the study that lies in `folder`, or in the database of the URL `storage` under `name`.
+
+    None where there is none or it cannot be read, or no trial of it is complete.
+    """
+    url = storage if storage and "://" in storage else None
+    if not url and not any((folder / file).is_file() for file in ("optuna.journal", "optuna.db")):
+        return None
+    import optuna
+
+    from tuning.samplers import open_storage
+
+    try:
+        kind = url or (None if (folder / "optuna.journal").is_file() else "sqlite")
+        study = optuna.load_study(
+            study_name=name if url else "curriculum", storage=open_storage(kind, folder)
+        )
+        trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    except Exception:  # a report is written even where the database is gone or of another version
+        return None
+    if not trials:
+        return None
+    values: dict[str, list[tuple[Any, float]]] = {}
+    for trial in trials:
+        for key, value in trial.params.items():
+            values.setdefault(key, []).append((value, trial.values[0]))
+    return Explored(values, _importance(study, len(trials)), len(trials))
+
+
+def _importance(study: Any, trials: int) -> dict[str, float]:
+    """PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) of the first objective."""
+    import warnings
+
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    def first(trial: FrozenTrial) -> float:
+        return float(trial.values[0])
+
+    if trials < 4:
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=first))
+    except (ValueError, RuntimeError):  # e.g. every trial has the same value
+        return {}
+
+
+def explored(found: Explored | None, metric: str) -> Html:
+    """Return the section; empty without complete trials or searched parameters."""
+    if found is None or not found.values:
+        return Html()
+    few = f" {found.trials} trials are few: read the shares as hints." if found.trials < _FEW else ""
+    note = (
+        "Importance is PED-ANOVA's, over the parameters that every trial has: how far the better trials' values "
+        f"differ from all trials' values, not how large the effect is.{few}"
+    )
+    return section(
+        "What the search explored",
+        paragraph(note, faint=True),
+        drawn(lambda theme: _bars(found, theme), "importance of the searched parameters"),
+        drawn(lambda theme: _slices(found, metric, theme), f"{metric_name(metric)} against each parameter"),
+    )
+
+
+def _bars(found: Explored, theme: Theme) -> Figure | None:
+    if not found.importance:
+        return None
+    names = list(found.importance)
+    figure, axes = new_figure(9.6, 0.9 + 0.34 * len(names), theme)
+    axes.barh(range(len(names)), list(found.importance.values()), 0.6, color=color_of("easy_to_hard", theme))
+    dress(axes, theme, "Importance of each parameter", grid="x")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share")
+    return figure
+
+
+def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
+    names = list(found.values)
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure, grid = new_figure(9.6, 2.5 * rows, theme)
+    grid.remove()
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        settings = [value for value, _ in found.values[name]]
+        scores = [score for _, score in found.values[name]]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in settings):
+            axes.scatter(settings, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
+            if min(settings) > 0 and max(settings) > 20 * min(settings):
+                axes.set_xscale("log")
+        else:
+            kinds = sorted({str(value) for value in settings})
+            places = [kinds.index(str(value)) for value in settings]
+            axes.scatter(places, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
+            axes.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds])
+            axes.set_xlim(-0.5, len(kinds) - 0.5)
+        dress(axes, theme, name, grid="y")
+        axes.yaxis.set_major_formatter(lambda value, _: number(value))
+        if place % columns == 0:
+            axes.set_ylabel(metric_name(metric))
+    return figure
