@@ -17,6 +17,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
 
     shape: that of one item, numbers with commas. num_classes: 0 where the network is told none. null_label: the
     class of an item whose class is not told, None where the network takes no classes.
+    bounded: whether the data lie within [-1, 1].
     """
 
     def __init__(
@@ -26,10 +27,11 @@ class CurriculumRayPipeline(DiffusionPipeline):
         shape: str = "",
         num_classes: int = 0,
         null_label: int | None = None,
+        bounded: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler)
-        self.register_to_config(shape=shape, num_classes=num_classes, null_label=null_label)
+        self.register_to_config(shape=shape, num_classes=num_classes, null_label=null_label, bounded=bounded)
 
     @torch.no_grad()
     def __call__(
@@ -42,7 +44,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
         noise: Tensor | None = None,
         output_type: str = "pt",
     ) -> Tensor | list[Any]:
-        """Samples (batch_size, *shape) within [-1, 1] for output_type "pt", or PIL images for "pil".
+        """Samples (batch_size, *shape), within [-1, 1] where `bounded`, for output_type "pt", or PIL images for "pil".
 
         class_labels: one for each sample; without them, none is told. guidance_scale: of classifier-free guidance,
         1 is none; it needs class_labels. noise: standard normal, (batch_size, *shape), drawn where it is None.
@@ -72,7 +74,8 @@ class CurriculumRayPipeline(DiffusionPipeline):
             if isinstance(self.scheduler, EDMEulerScheduler):
                 scaled = self.scheduler.scale_model_input(x, t)
             x = self.scheduler.step(predict(scaled, level), t, x, **options).prev_sample
-        x = x.clamp(-1, 1)
+        if self.config.bounded:
+            x = x.clamp(-1, 1)
         if output_type == "pt":
             return x
         images = (x / 2 + 0.5).cpu().permute(0, 2, 3, 1).numpy()

@@ -56,11 +56,13 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         network.network.load_state_dict(trained.model.state_dict())
         library, name = "curriculum_ray_network", "CurriculumRayNetwork"
         null_label = -1 if told.kind == "class" else None
+    # Only images lie within [-1, 1].
+    bounded = len(trained.shape) == 3
     network.save_pretrained(folder / "denoiser")
     if library != "diffusers":
         shutil.copyfile(own / "network.py", folder / "denoiser" / f"{library}.py")
 
-    scheduler = _scheduler(trained.config.process)
+    scheduler = _scheduler(trained.config.process, bounded)
     scheduler.save_pretrained(folder / "scheduler")
     shutil.copyfile(own / "pipeline.py", folder / "pipeline.py")
     index = {
@@ -71,13 +73,14 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         "shape": ",".join(map(str, trained.shape)),
         "num_classes": told.size if told.kind == "class" else 0,
         "null_label": null_label,
+        "bounded": bounded,
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights))
 
 
-def _scheduler(spec: ProcessSpec) -> Any:
-    """The scheduler of diffusers that solves the process as ours does."""
+def _scheduler(spec: ProcessSpec, bounded: bool) -> Any:
+    """The scheduler of diffusers that solves the process as ours does; bounded: for data within [-1, 1]."""
     import diffusers
 
     match spec:
@@ -89,7 +92,7 @@ def _scheduler(spec: ProcessSpec) -> Any:
                 prediction_type={"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}[spec.prediction],
                 timestep_spacing="trailing" if spec.zero_terminal_snr else "linspace",
                 rescale_betas_zero_snr=spec.zero_terminal_snr,
-                clip_sample=True,
+                clip_sample=bounded,
                 set_alpha_to_one=True,
             )
         case EDMSpec():
