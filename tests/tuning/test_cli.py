@@ -154,7 +154,9 @@ def test_a_corrupt_checkpoint_is_refused(capsys: pytest.CaptureFixture[str], tmp
     assert "does not match its SHA-256" in err
 
 
-@pytest.mark.parametrize("command", ["search", "best", "status", "compare", "train", "sample", "evaluate", "difficulty"])
+@pytest.mark.parametrize(
+    "command", ["search", "best", "status", "compare", "train", "sample", "evaluate", "difficulty"]
+)
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = _exit(capsys, command, "--help")
     assert code == 0
