@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.data import DataInfo, Dataset, data_info, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.config import RunConfig
@@ -21,12 +21,12 @@ from tuning.tracking import Tracker
 __all__ = ["Display", "check_run", "experiment_name", "train_run"]
 
 
-def experiment_name(data: Dataset, config: RunConfig) -> str:
+def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
     """The MLflow experiment of a data set and process, e.g. "digits/ddpm-epsilon"."""
     return f"{data.name}/{build_process(config.process).name}"
 
 
-def check_run(config: RunConfig, num_workers: int) -> tuple[Dataset, Evaluator | None]:
+def check_run(config: RunConfig, num_workers: int) -> tuple[Dataset | DataInfo, Evaluator | None]:
     """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what."""
     from curriculum_ray.curriculum import TimestepSampler
     from curriculum_ray.models import build_model
@@ -35,9 +35,14 @@ def check_run(config: RunConfig, num_workers: int) -> tuple[Dataset, Evaluator |
         raise ConfigError(
             f"batch_size must be a multiple of --num-workers {num_workers}, but got {config.batch_size}"
         )
-    data = load_data(config.data)
+    data: Dataset | DataInfo
+    if config.data.streamed and config.evaluation is None and config.preview is None:
+        data, evaluator = data_info(config.data), None
+    else:
+        data = load_data(config.data)
     process = build_process(config.process, config.weighting)
-    evaluator = None if config.evaluation is None else prepare(config.evaluation, data, process)
+    if isinstance(data, Dataset):
+        evaluator = None if config.evaluation is None else prepare(config.evaluation, data, process)
     TimestepSampler(
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )

@@ -24,7 +24,8 @@ def load_data(spec: DataSpec) -> Dataset:
     """Load the items of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`."""
     if spec.streamed:
         raise ConfigError(
-            f"data.format {spec.format} is streamed and never loaded whole: use `tune train`, without an evaluation"
+            f"data.format {spec.format} is streamed, never loaded whole as searches, evaluations and previews need it: "
+            "use `tune train` with --set evaluation=null"
         )
     told = spec.conditioning
     classes = told in (None, "class")

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import Dataset, DataSpec, load_data
+from curriculum_ray.data import DataInfo, Dataset, DataSpec, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.ingest import StreamedBatches, open_batches
 from curriculum_ray.distributed.preview import Previews
 from curriculum_ray.evaluation import Evaluator, prepare, save_grid
 from curriculum_ray.training import checkpoint as checkpoints
@@ -72,9 +73,16 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
     """
     start = time.perf_counter()
     config = parse(RunConfig, job["config"], f"run {job['key']}")
-    data = cached_data(config.data)
+    data: Dataset | DataInfo
+    stream: StreamedBatches | None = None
+    if config.data.streamed:
+        data, stream = open_batches(config.data, config.seed)
+    else:
+        data = cached_data(config.data)
     evaluator = cached_evaluator(config)
-    trainer = Trainer(config.train, data, world)
+    trainer = Trainer(config.train, data, world, stream)
+    if stream is not None:
+        stream.keep_condition = bool(trainer.conditioning)
     resumed_at = _resume(trainer, job)
     folder = Path(job["folder"])
     lead = world.rank == 0

@@ -36,13 +36,21 @@ class ResourceSpec(Spec):
 
 
 def torch_trainer(
-    board: Any, slot: int, folder: Path, resources: ResourceSpec, max_failures: int = _MAX_RESTARTS
+    board: Any,
+    slot: int,
+    folder: Path,
+    resources: ResourceSpec,
+    max_failures: int = _MAX_RESTARTS,
+    datasets: dict[str, Any] | None = None,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs; `folder` holds their checkpoints.
+
+    datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`.
 
     A worker that dies restarts the group, which takes its interrupted job up again from the job's own checkpoints;
     Ray's record of an earlier session's checkpoints is not needed for that, and is dropped.
     """
+    from ray.train import DataConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import (
         CheckpointConfig,
@@ -71,6 +79,8 @@ def torch_trainer(
             resources_per_worker=resources.per_worker,
         ),
         run_config=run_config,
+        datasets=datasets or None,
+        dataset_config=DataConfig(datasets_to_split=[]) if datasets else None,
     )
 
 
@@ -80,8 +90,14 @@ class Slots:
     When the last slot has died, every unfinished job fails with the reason.
     """
 
-    def __init__(self, board: Any, folders: list[Path], resources: ResourceSpec) -> None:
-        self.board = board
+    def __init__(
+        self,
+        board: Any,
+        folders: list[Path],
+        resources: ResourceSpec,
+        datasets: dict[str, Any] | None = None,
+    ) -> None:
+        self.board, self._datasets = board, datasets
         self._lock = threading.Lock()
         self._alive = len(folders)
         self._threads = [
@@ -98,7 +114,7 @@ class Slots:
 
         reason = "its slot ended"
         try:
-            torch_trainer(self.board, slot, folder, resources).fit()
+            torch_trainer(self.board, slot, folder, resources, datasets=self._datasets).fit()
         except Exception as error:
             reason = f"its slot could not go on: {type(error).__name__}: {str(error).splitlines()[0]}"
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any
 
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.ingest import train_datasets
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 
 __all__ = ["TrainingFailed", "fit"]
@@ -34,7 +35,7 @@ def fit(
     board = create_board()
     job = {"key": key, "config": config.model_dump(mode="json"), "folder": str(folder), "resume_from": []}
     ray.get(board.submit.remote(job))
-    slots = Slots(board, [folder], resources)
+    slots = Slots(board, [folder], resources, train_datasets(config.data))
     seen = 0
     try:
         while True:
