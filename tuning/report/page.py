@@ -30,7 +30,8 @@ body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.5
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
 main { max-width: 1060px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 15px; font-weight: 600; color: var(--faint); margin: 0 0 8px; letter-spacing: .01em; }
-.answer { font-size: 27px; line-height: 1.3; font-weight: 650; margin: 0 0 28px; text-wrap: balance; }
+.answer { font-size: clamp(19px, 2.2vw, 27px); line-height: 1.3; font-weight: 650; margin: 0 0 28px;
+  text-wrap: balance; }
 h2 { font-size: 19px; margin: 48px 0 12px; }
 p { max-width: 75ch; margin: 8px 0; } .faint, figcaption, caption { color: var(--faint); font-size: 14px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
