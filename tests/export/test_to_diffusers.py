@@ -92,7 +92,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 CASES = [
     *((model, process) for model in ("unet", "dit", "diffusers-unet") for process in PROCESSES),
     ("dit-signal", "flow"),
-    ("mlp", "ddpm-linear-x0"),
+    ("mlp", "flow"),
     ("diffusers-unet-told", "edm"),
     ("diffusers-dit", "ddpm-zero"),
 ]
