@@ -93,6 +93,12 @@ class Board:
                 "attempt": self._entries[place.served[index]].attempts,
             }
 
+    async def more(self) -> bool:
+        """Wait until a job is queued or the board is closed; returns whether it is still open."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._queue or self._closed)
+            return not self._closed
+
     def _serve(self, place: _Slot, key: str) -> None:
         entry = self._entries[key]
         if entry.cancelled:
@@ -210,10 +216,15 @@ class Board:
 
 
 def create_board(name: str | None = None) -> Any:
-    """Start a board as an actor that needs no CPU; `name` makes it findable in the namespace `NAMESPACE`."""
-    import ray
+    """Start a board as an actor that needs no CPU; `name` makes it findable in the namespace `NAMESPACE`.
 
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}
+    It lives on the driver's node: the loss of any other node leaves it standing.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
     if name is not None:
         options.update(name=name, namespace=NAMESPACE)
     return ray.remote(Board).options(**options).remote()

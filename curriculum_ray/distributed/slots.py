@@ -1,4 +1,7 @@
-"""Slots: long-lived Ray Train runs that serve one job after another, so that a job costs no process start."""
+"""Slots: long-lived Ray Train runs that serve one job after another, so that a job costs no process start.
+
+Where runs are isolated, each of these Ray Train runs serves one job, and the slot starts another for the next.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,8 @@ class ResourceSpec(Spec):
     """CPUs that Ray sets aside for each worker."""
     gpus_per_worker: float = Field(default=1.0, gt=0)
     """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
+    isolate: bool = False
+    """Whether every run gets fresh worker processes, which cost seconds, instead of those of the run before."""
 
     @property
     def per_worker(self) -> dict[str, float]:
@@ -43,7 +48,7 @@ def torch_trainer(
     max_failures: int = _MAX_RESTARTS,
     datasets: dict[str, Any] | None = None,
 ) -> Any:
-    """A TorchTrainer whose workers serve the board's jobs; `folder` holds their checkpoints.
+    """A TorchTrainer whose workers serve the board's jobs, one where isolated; `folder` holds their checkpoints.
 
     datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`.
 
@@ -72,7 +77,12 @@ def torch_trainer(
     (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
     return TorchTrainer(
         serve,
-        train_loop_config={"board": board, "slot": slot, "folder": str(folder)},
+        train_loop_config={
+            "board": board,
+            "slot": slot,
+            "folder": str(folder),
+            "jobs": 1 if resources.isolate else None,
+        },
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.use_gpu,
@@ -87,7 +97,7 @@ def torch_trainer(
 class Slots:
     """Slots that serve `board` from background threads of the driver, one for each folder.
 
-    When the last slot has died, every unfinished job fails with the reason.
+    A slot lives until the board closes. When the last slot has died, every unfinished job fails with the reason.
     """
 
     def __init__(
@@ -114,7 +124,10 @@ class Slots:
 
         reason = "its slot ended"
         try:
-            torch_trainer(self.board, slot, folder, resources, datasets=self._datasets).fit()
+            more = True
+            while more:
+                torch_trainer(self.board, slot, folder, resources, datasets=self._datasets).fit()
+                more = ray.get(self.board.more.remote())
         except Exception as error:
             reason = f"its slot could not go on: {type(error).__name__}: {str(error).splitlines()[0]}"
         with self._lock:

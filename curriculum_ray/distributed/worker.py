@@ -1,4 +1,4 @@
-"""What runs on each Ray Train worker: take jobs from the board, one after another, until it closes."""
+"""What runs on each Ray Train worker: take jobs from the board, one after another, until it closes, or just one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The train loop of a slot: `settings` holds "board" (an actor handle), "slot" (its number) and "folder".
+    """The train loop of a slot: `settings` holds "board" (an actor handle), "slot" (its number), "folder" and "jobs".
 
-    One process group and one set of imports serve every job. When the workers are restarted after a failure, the
-    board serves the interrupted job again, and it resumes from its checkpoint.
+    "jobs" is how many to serve, None for all until the board closes. One process group and one set of imports serve
+    them. When the workers are restarted after a failure, the board serves the interrupted job again, and it resumes
+    from its checkpoint.
     """
     import ray
     import ray.train
@@ -32,7 +33,9 @@ def serve(settings: dict[str, Any]) -> None:
     gc.collect()
     gc.freeze()
     index = 0
-    while (job := ray.get(board.take.remote(slot, generation, index))) is not None:
+    while (
+        index != settings["jobs"] and (job := ray.get(board.take.remote(slot, generation, index))) is not None
+    ):
         index += 1
         job["checkpoints"] = settings["folder"]
         try:

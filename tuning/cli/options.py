@@ -41,6 +41,12 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         help="Ray Train workers of a run; they must divide the batch.",
     ),
     "use_gpu": click.option("--use-gpu", is_flag=True, default=None, help="Give each worker a GPU."),
+    "isolate": click.option(
+        "--isolate",
+        is_flag=True,
+        default=None,
+        help="Fresh worker processes for every run: slower, nothing shared.",
+    ),
     "seed": click.option("--seed", type=click.IntRange(min=0), help="Seed of everything random."),
     "mlflow_uri": click.option(
         "--mlflow-uri", help="MLflow server; default MLFLOW_TRACKING_URI, else a store in --output."

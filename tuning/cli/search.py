@@ -35,7 +35,7 @@ __all__ = ["search"]
 @click.option(
     "--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed."
 )
-@shared("num_samples", "num_workers", "use_gpu", "seed", "mlflow_uri", "config", "set", "json")
+@shared("num_samples", "num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
 def search(
     data: str | None,
     output: Path,
@@ -50,6 +50,7 @@ def search(
     num_samples: int | None,
     num_workers: int | None,
     use_gpu: bool | None,
+    isolate: bool | None,
     seed: int | None,
     mlflow_uri: str | None,
     config_file: Path | None,
@@ -83,6 +84,7 @@ def search(
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),
             "resources.use_gpu": ("--use-gpu", use_gpu),
+            "resources.isolate": ("--isolate", isolate),
             "seed": ("--seed", seed),
         },
     )

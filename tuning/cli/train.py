@@ -19,7 +19,7 @@ __all__ = ["train"]
     "--name", help="Name of the run and its folder; by default from data, process, schedule and seed."
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
-@shared("num_workers", "use_gpu", "seed", "mlflow_uri", "config", "set", "json")
+@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
 def train(
     schedule: Path | None,
     data: str | None,
@@ -28,6 +28,7 @@ def train(
     images: int | None,
     num_workers: int | None,
     use_gpu: bool | None,
+    isolate: bool | None,
     seed: int | None,
     mlflow_uri: str | None,
     config_file: Path | None,
@@ -60,7 +61,11 @@ def train(
         ResourceSpec,
         None,
         (),
-        {"num_workers": ("--num-workers", num_workers), "use_gpu": ("--use-gpu", use_gpu)},
+        {
+            "num_workers": ("--num-workers", num_workers),
+            "use_gpu": ("--use-gpu", use_gpu),
+            "isolate": ("--isolate", isolate),
+        },
     )
     folder = writable_folder(output)
     with Display(config, quiet=as_json) as display:
