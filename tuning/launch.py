@@ -120,11 +120,15 @@ def run_study(
     tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
     params = config.decisive()
     most = config.maximum_trials(len(study_rivals(config, space)))
-    runs = concurrency(concurrent, config.resources, most)
     progress = Progress(most, run.total_images, console, config.metric)
     with ThreadPoolExecutor(1) as opener:
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with connected(runs, config.resources, output), opening.result() as tracker, progress:
+        with (
+            connected(concurrent or 1, config.resources, output) as cluster,
+            opening.result() as tracker,
+            progress,
+        ):
+            runs = concurrency(concurrent, config.resources, most, cluster)
             study = Study(name, folder, tracker, progress, tags, params)
             if study.records:
                 progress.earlier(study.records.values())

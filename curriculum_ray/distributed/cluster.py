@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_resources(runs: int, resources: ResourceSpec, cluster: dict[str, float] | None = None) -> None:
+def check_resources(runs: int, resources: ResourceSpec, cluster: Mapping[str, float] | None = None) -> None:
     """Refuse, in one line, `runs` runs at a time that do not fit into `cluster` (default: this machine)."""
     import torch
 
@@ -50,38 +50,42 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: dict[str, float
             return
         gpus = torch.cuda.device_count() if resources.use_gpu else 0
         cluster = {"CPU": float(available_cpus()), "GPU": float(gpus)}
+    needed = runs * resources.num_workers
     for kind, each in resources.per_worker.items():
-        needed, there = runs * resources.num_workers * each, cluster.get(kind, 0.0)
-        if needed > there + 1e-6:
+        if needed > _workers(kind, each, cluster):
             share = f"{runs} at a time x " if runs > 1 else ""
             raise ConfigError(
-                f"{needed:g} {kind}s are needed ({share}{resources.num_workers} workers x {each:g}), "
-                f"but {there:g} are there: lower --num-workers{' or --concurrent' if runs > 1 else ''}"
+                f"{needed * each:g} {kind}s are needed ({share}{resources.num_workers} workers x {each:g}), "
+                f"but {cluster.get(kind, 0.0):g} are there: "
+                f"lower --num-workers{' or --concurrent' if runs > 1 else ''}"
             )
 
 
-def concurrency(asked: int | None, resources: ResourceSpec, runs: int) -> int:
-    """How many runs go on at a time: as asked, else as many as fit this machine, and at most half of `runs`.
+def concurrency(asked: int | None, resources: ResourceSpec, runs: int, cluster: Mapping[str, float]) -> int:
+    """How many runs go on at a time: as asked, else as many as fit into `cluster`, and at most half of `runs`.
 
-    With RAY_ADDRESS and nothing asked, two; the cluster's size is not known before connecting to it.
+    cluster: totals of Ray's resources, e.g. {"CPU": 8.0, "GPU": 2.0}.
     """
     if asked is not None:
         return asked
-    if os.environ.get("RAY_ADDRESS"):
-        return 2
-    fit = int(available_cpus() / (resources.num_workers * resources.cpus_per_worker))
-    if resources.use_gpu:
-        import torch
+    workers = min(_workers(kind, each, cluster) for kind, each in resources.per_worker.items())
+    return max(1, min(workers // resources.num_workers, runs // 2))
 
-        fit = min(fit, int(torch.cuda.device_count() / (resources.num_workers * resources.gpus_per_worker)))
-    return max(1, min(fit, runs // 2))
+
+def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:
+    """How many workers find `each` of a resource; a share of a GPU lies on one: of 0.4 two fit on each."""
+    there = cluster.get(kind, 0.0)
+    if kind == "GPU" and each < 1:
+        return int(there + 1e-6) * int(1 / each + 1e-6)
+    return int(there / each + 1e-6)
 
 
 @contextmanager
-def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[None]:
+def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[dict[str, float]]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end.
 
-    `output` is the folder of the results: ConfigError where the cluster's nodes do not share it.
+    Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
+    nodes do not share it.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process.
     """
@@ -104,9 +108,10 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
         where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
         raise ConfigError(f"cannot reach or start {where}: {str(error).splitlines()[0]}") from None
     try:
-        check_resources(runs, resources, ray.cluster_resources())
+        cluster = ray.cluster_resources()
+        check_resources(runs, resources, cluster)
         if output is not None:
             check_shared(output)
-        yield
+        yield cluster
     finally:
         ray.shutdown()

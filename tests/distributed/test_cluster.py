@@ -1,0 +1,44 @@
+"""How many runs a cluster has room for, and what is refused before anything is started."""
+
+import pytest
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.cluster import check_resources, concurrency
+from curriculum_ray.distributed.slots import ResourceSpec
+
+GPU_RUN = {"use_gpu": True, "cpus_per_worker": 1}
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "runs"),
+    [
+        ({}, {"CPU": 2.0}, 2),
+        ({"num_workers": 2, "cpus_per_worker": 0.5}, {"CPU": 3.0}, 3),
+        ({"num_workers": 4}, {"CPU": 3.0}, 1),
+        (GPU_RUN, {"CPU": 64.0, "GPU": 8.0}, 8),
+        (GPU_RUN, {"CPU": 4.0, "GPU": 8.0}, 4),
+        ({**GPU_RUN, "num_workers": 2}, {"CPU": 64.0, "GPU": 7.0}, 3),
+        ({**GPU_RUN, "gpus_per_worker": 0.25}, {"CPU": 64.0, "GPU": 2.0}, 8),
+        ({**GPU_RUN, "gpus_per_worker": 0.1}, {"CPU": 64.0, "GPU": 1.0}, 10),
+        # Two shares of 0.4 fit on a GPU, and a fifth has none of two GPUs to itself.
+        ({**GPU_RUN, "gpus_per_worker": 0.4}, {"CPU": 64.0, "GPU": 2.0}, 4),
+    ],
+)
+def test_as_many_runs_as_the_cluster_has_room_for(resources, cluster, runs):
+    spec = ResourceSpec(**resources)
+    assert concurrency(None, spec, 100, cluster) == runs
+    if runs > 1:
+        check_resources(runs, spec, cluster)
+    with pytest.raises(ConfigError, match="are needed"):
+        check_resources(runs + 1, spec, cluster)
+
+
+def test_what_was_asked_for_goes_and_few_runs_leave_room_for_learning():
+    assert concurrency(5, ResourceSpec(), 100, {"CPU": 2.0}) == 5
+    assert concurrency(None, ResourceSpec(), 6, {"CPU": 64.0}) == 3
+    assert concurrency(None, ResourceSpec(), 1, {"CPU": 64.0}) == 1
+
+
+def test_a_cluster_without_gpus_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"1 GPUs are needed \(1 workers x 1\), but 0 are there"):
+        check_resources(1, ResourceSpec(use_gpu=True), {"CPU": 8.0})
