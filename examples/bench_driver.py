@@ -20,7 +20,8 @@ from rich.console import Console
 
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
-from tuning.plan import Planned, StudyPlan
+from tuning.plan import StudyPlan
+from tuning.planned import Planned
 from tuning.progress import Progress
 from tuning.samplers import open_storage
 from tuning.searcher import Searcher, StudySearch

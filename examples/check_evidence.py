@@ -40,7 +40,8 @@ import numpy as np
 from curriculum_ray.curriculum import CurriculumSchedule
 from tuning.config import StudyConfig
 from tuning.evidence import against_rival, against_uniform, rival_verdict, verdict
-from tuning.plan import Planned, StudyPlan
+from tuning.plan import StudyPlan
+from tuning.planned import Planned
 from tuning.records import arms
 
 IMAGES = 44_800

@@ -14,7 +14,8 @@ from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import Slots
 from tuning.config import StudyConfig
-from tuning.plan import Planned, StudyPlan
+from tuning.plan import StudyPlan
+from tuning.planned import Planned
 from tuning.records import DIRECTIONS
 from tuning.samplers import open_storage
 from tuning.searcher import StudySearch

@@ -15,7 +15,8 @@ from ray.tune.search.optuna import OptunaSearch
 from curriculum_ray.config import parse
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
-from tuning.plan import Planned, StudyPlan
+from tuning.plan import StudyPlan
+from tuning.planned import Planned, index_of
 from tuning.records import DIRECTIONS
 from tuning.samplers import make_sampler
 from tuning.space import SearchSpace, SpaceFunction, lay_over
@@ -65,36 +66,46 @@ class StudySearch(OptunaSearch):
         return study
 
     def _enqueue_start(self) -> None:
-        if not self.study.get_trials(deepcopy=False):
+        """Queue the space's start points; those that a kill left out are queued by the next start."""
+        if len(self.study.get_trials(deepcopy=False)) <= len(self.space.start):
             for point in self.space.start:
-                self.study.enqueue_trial(point)
+                self.study.enqueue_trial(point, skip_if_exists=True)
 
     def _running(self) -> dict[str, optuna.trial.FrozenTrial]:
-        """Optuna's unfinished trials by the plan's key."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return {trial.user_attrs.get(_KEY, ""): trial for trial in trials}
+        """Optuna's unfinished trials by the plan's key; "" is one that a kill left before it had a key."""
+        return {trial.user_attrs.get(_KEY, ""): trial for trial in self._unfinished()}
+
+    def _unfinished(self) -> list[optuna.trial.FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def _settle(self) -> None:
         """Tell Optuna of trials that ended: by their record at the full budget, or out at a smaller one."""
-        out = self.plan.eliminated()
         for key, trial in self._running().items():
             record = self.plan.records.get(key)
+            rungs = self._report_rungs(key, trial)
             if record is not None and record["status"] == "finished":
                 self.study.tell(trial.number, record["metrics"][self.config.metric])
             elif record is not None:
                 self._fail(trial, record.get("reason"))
-            elif key in out:
-                reasons = [
-                    self.plan.records[rung]["reason"]
-                    for rung in self.plan.records
-                    if rung.startswith("rung")
-                    and rung[-3:] == key[-3:]
-                    and "reason" in self.plan.records[rung]
-                ]
-                if reasons:
-                    self._fail(trial, reasons[-1])
-                else:
+            elif key in self.plan.eliminated:
+                if rungs[-1]["status"] == "finished":
                     self.study.tell(trial.number, state=TrialState.PRUNED)
+                else:
+                    self._fail(trial, rungs[-1].get("reason"))
+
+    def _report_rungs(self, key: str, trial: optuna.trial.FrozenTrial) -> list[Mapping[str, Any]]:
+        """Tell Optuna the scores at smaller budgets that it has not heard; returns the records of those runs."""
+        budgets = self.config.fidelity.budgets(self.config.run.total_images)[:-1] if key else []
+        found = []
+        for rung, images in enumerate(budgets):
+            record = self.plan.records.get(f"rung{rung}-{index_of(key):03d}")
+            if record is None:
+                break
+            found.append(record)
+            if record["status"] == "finished" and images not in trial.intermediate_values:
+                score = record["metrics"][self.config.metric]
+                optuna.trial.Trial(self.study, trial._trial_id).report(score, step=images)
+        return found
 
     def _fail(self, trial: optuna.trial.FrozenTrial, reason: str | None) -> None:
         """FAIL, with the reason beside it."""
@@ -127,12 +138,10 @@ class StudySearch(OptunaSearch):
 
         Returns the run's settings, and the searched keys that lie beside its schedule.
         """
-        left = self._running().get(planned.optuna or "")
-        if left is not None:
-            trial = optuna.trial.Trial(self.study, left._trial_id)
-        else:
-            trial = self.study.ask()
-            trial.set_user_attr(_KEY, planned.optuna)
+        running = self._running()
+        left = running.get(planned.optuna or "", running.get(""))
+        trial = self.study.ask() if left is None else optuna.trial.Trial(self.study, left._trial_id)
+        trial.set_user_attr(_KEY, planned.optuna)
         self._suggest_from_define_by_run_func(SpaceFunction(self.space), trial)
         settings = self.space.apply(self.config.run.model_dump(mode="json"), trial.params)
         own = {key: value for key, value in trial.params.items() if not key.startswith("schedule.")}
@@ -147,14 +156,11 @@ class StudySearch(OptunaSearch):
         """Tell Optuna: COMPLETE only with a metric at the full budget, FAIL for a crash, PRUNED for a stop."""
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
         planned = self._planned.pop(trial_id)
-        left = self._running().get(planned.optuna or "")
         self._ended(planned, None if final is None else json.loads(final["result"]))
-        if left is not None and final is not None and planned.role == "rung":
-            score = final[self.config.metric]
-            trial = optuna.trial.Trial(self.study, left._trial_id)
-            trial.report(score, step=planned.images or 0)
-        elif left is not None and final is None and not error and result is not None:
-            self.study.tell(left.number, state=TrialState.PRUNED)
+        if final is None and not error and result is not None:
+            left = self._running().get(planned.optuna or "")
+            if left is not None:
+                self.study.tell(left.number, state=TrialState.PRUNED)
         self._settle()
 
     def __getstate__(self) -> dict[str, Any]:

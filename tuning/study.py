@@ -14,7 +14,7 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.journal import mend_journal
-from tuning.plan import Planned
+from tuning.planned import Planned
 from tuning.progress import Progress
 from tuning.publish import publish
 from tuning.status import StatusFile

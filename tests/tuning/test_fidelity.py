@@ -7,7 +7,8 @@ import pytest
 from tests.tuning.test_plan import _record, _schedule
 from tuning.config import StudyConfig
 from tuning.fidelity import Compressed, FullBudget, promoted
-from tuning.plan import Planned, StudyPlan
+from tuning.plan import StudyPlan
+from tuning.planned import Planned
 
 BUDGET = 44_800
 SLOW = 5
@@ -78,7 +79,7 @@ def test_a_higher_rung_repeats_the_schedule_of_the_one_below() -> None:
 def test_a_small_budget_is_never_ranked_and_the_others_are_known_as_eliminated() -> None:
     plan, _ = play(CONFIG)
     assert {record["role"] for record in plan.ranking()} <= {"searched", "control"}
-    assert plan.eliminated() == {f"search-{index:03d}" for index in range(8) if index != SLOW}
+    assert plan.eliminated == {f"search-{index:03d}" for index in range(8) if index != SLOW}
 
 
 @pytest.mark.parametrize("trials", [1, 3, 8, 11])

@@ -9,7 +9,9 @@ import pytest
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder
 from curriculum_ray.curriculum.order import random_ranking
 from tuning.config import FRESH_SEEDS, StudyConfig
-from tuning.plan import Planned, StudyPlan, twins
+from tuning.plan import StudyPlan
+from tuning.planned import Planned
+from tuning.twins import twins
 
 PACED = {
     "version": 1,

@@ -13,7 +13,8 @@ from ray.tune.search import Searcher
 
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
-from tuning.plan import Planned, StudyPlan
+from tuning.plan import StudyPlan
+from tuning.planned import Planned
 from tuning.samplers import open_storage
 from tuning.searcher import StudySearch
 from tuning.space import SearchSpace

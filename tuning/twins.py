@@ -1,0 +1,77 @@
+"""The best schedule's twins: its own clusters and pacing with another order, and what it brings beside its order.
+
+Random order often does as well as a clever one (Wu et al. 2021, "When Do Curricula Work?"); then the gain comes from
+the growing set and not from the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder, SortedOrder
+from curriculum_ray.curriculum.order import random_ranking
+from tuning.planned import Planned
+
+__all__ = ["planned_twins", "twins"]
+
+
+def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedule]:
+    """The schedule with its order reversed and with a random order of `seed`, by the name of the control.
+
+    A schedule in random order has no reverse: its twins are the two directions. Any other one has none.
+    """
+    match schedule.order:
+        case SortedOrder():
+            return {
+                "reversed": schedule.reversed_order(),
+                "random": schedule.random_order(_shuffling(schedule, seed)),
+            }
+        case RandomOrder():
+            ordered = SortedOrder(direction="easy_to_hard")
+            forwards = schedule.model_copy(update={"order": ordered})
+            return {"easy_to_hard": forwards, "hard_to_easy": forwards.reversed_order()}
+        case _:
+            return {}
+
+
+def _shuffling(schedule: CurriculumSchedule, seed: int) -> int:
+    """The first seed from `seed` on whose random order is not one of the two sorted ones, where there is such."""
+    count = schedule.clusters.count
+    ordered = tuple(range(count))
+    seeds = range(seed, seed + 100) if count > 2 else ()
+    return next((s for s in seeds if random_ranking(count, s) not in (ordered, ordered[::-1])), seed)
+
+
+def planned_twins(best: Mapping[str, Any], known: Collection[str], seed: int) -> list[Planned]:
+    """The trials of the twins of the record `best`, but for those whose arm is `known` to have been tried."""
+    schedule = CurriculumSchedule.from_dict(best["schedule"], best["key"])
+    settings = best.get("settings", {})
+    planned = [
+        Planned(
+            key=f"twin-{best['key']}-{name}",
+            role="control",
+            control=name,
+            seed=seed,
+            schedule=twin,
+            settings=settings,
+            origin=best["key"],
+        )
+        for name, twin in twins(schedule, seed).items()
+    ]
+    plain = CurriculumSchedule(base=schedule.base)
+    if settings or plain != CurriculumSchedule.uniform():
+        # What the schedule brings beside its order must not be credited to the order.
+        planned.append(
+            Planned(
+                key=f"twin-{best['key']}-plain",
+                role="control",
+                control="rival",
+                rival="the best schedule's own settings",
+                seed=seed,
+                schedule=plain,
+                settings=settings,
+                origin=best["key"],
+            )
+        )
+    return [twin for twin in planned if twin.schedule and twin.arm_id(twin.schedule) not in known]
