@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import yaml
 
 __all__ = [
     "ConfigError",
+    "LocalPath",
     "Spec",
+    "absolute",
     "apply_overrides",
     "differences",
     "flatten",
@@ -36,6 +38,13 @@ class Spec(pydantic.BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
     )
 
+
+def absolute(path: str) -> str:
+    """`path` from the root, links kept: workers of a run have other working folders than its user."""
+    return str(Path(path).expanduser().absolute())
+
+
+LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
 
 SpecT = TypeVar("SpecT", bound=Spec)
 

@@ -14,7 +14,7 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset, from_uint8
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
-from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
+from curriculum_ray.data.text_encoder import told_by_captions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,11 +33,13 @@ def load_folder(
     channels: int | None = None,
     conditioning: Literal["class", "text", "none"] | None = None,
     corrupt: Literal["refuse", "skip"] = "refuse",
+    text_encoder: str | None = None,
 ) -> Dataset:
     """Read every image under `folder`, in the order of its sorted paths; centre-crop and resize to `size`².
 
     size: side in pixels, 32 if None. channels: 1 grey or 3 colour; None is 1 if all files are grey, else 3.
     conditioning: None takes the sub folders as classes, or else the captions of metadata.jsonl or captions.json.
+    text_encoder: the path of one that reads the captions.
     Files with other suffixes than an image's and hidden files are passed over. Images that cannot be read raise
     `ConfigError`, or are left out with one warning where `corrupt` is skip; none at all, and images beside class
     folders, raise `ConfigError`.
@@ -64,8 +66,8 @@ def load_folder(
             raise ConfigError(f"{root} must hold two or more class folders, but has {len(names)}")
     if captions:
         texts = [captions.get(path.relative_to(root).as_posix(), "") for path in paths]
-        vocabulary = build_vocabulary(texts)
-        return Dataset(name, items, tokenise(texts, vocabulary), vocabulary=vocabulary)
+        condition, vocabulary = told_by_captions(texts, text_encoder)
+        return Dataset(name, items, condition, vocabulary=vocabulary)
     return Dataset(name, items)
 
 

@@ -35,7 +35,7 @@ def load_data(spec: DataSpec) -> Dataset:
     if spec.name == "photos":
         return load_photos(spec.image_size or 16)
     if spec.name == "shapes":
-        return load_shapes(spec.image_size or 16, told or "class")
+        return load_shapes(spec.image_size or 16, told or "class", spec.text_encoder)
     if spec.name == "mixture2d":
         return load_mixture2d(spec.set_size, classes)
     if spec.name == "tones":
@@ -48,7 +48,12 @@ def load_data(spec: DataSpec) -> Dataset:
     if spec.format == "latents":
         return load_latents(Path(spec.name), classes)
     return load_folder(
-        spec.name, size=spec.image_size, channels=spec.channels, conditioning=told, corrupt=spec.corrupt
+        spec.name,
+        size=spec.image_size,
+        channels=spec.channels,
+        conditioning=told,
+        corrupt=spec.corrupt,
+        text_encoder=spec.text_encoder,
     )
 
 

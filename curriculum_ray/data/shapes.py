@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.data.dataset import Dataset, from_uint8
-from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
+from curriculum_ray.data.text_encoder import told_by_captions
 
 __all__ = ["SHAPE_COUNT", "SHAPE_KINDS", "load_shapes"]
 
@@ -43,10 +43,15 @@ def _distance(x: Tensor, y: Tensor, kind: Tensor) -> Tensor:
     return every.gather(0, kind[None, :, None, None].expand(1, *x.shape))[0]
 
 
-def load_shapes(size: int = 16, conditioning: Literal["class", "text", "none"] = "class") -> Dataset:
+def load_shapes(
+    size: int = 16,
+    conditioning: Literal["class", "text", "none"] = "class",
+    text_encoder: str | None = None,
+) -> Dataset:
     """8,192 anti-aliased shapes in colour, shape (8192, 3, size, size): kind, size, place, tilt and colours vary.
 
-    The condition is the kind, or a caption such as "a small red circle on blue", or nothing.
+    The condition is the kind, or a caption such as "a small red circle on blue", or nothing. text_encoder: the path
+    of one that reads the captions.
     """
     import numpy
 
@@ -80,5 +85,5 @@ def load_shapes(size: int = 16, conditioning: Literal["class", "text", "none"] =
         f"a {sizes[e]} {colours[f]} {SHAPE_KINDS[k]} on {colours[b]}"
         for e, f, k, b in zip(extent, front, kind, back, strict=True)
     ]
-    vocabulary = build_vocabulary(captions)
-    return Dataset("shapes", items, tokenise(captions, vocabulary), vocabulary=vocabulary)
+    condition, vocabulary = told_by_captions(captions, text_encoder)
+    return Dataset("shapes", items, condition, vocabulary=vocabulary)

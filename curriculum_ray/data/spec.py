@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from curriculum_ray.config import Spec
+from curriculum_ray.config import LocalPath, Spec, absolute
 
 __all__ = ["EMBEDDED", "DataSpec"]
 
@@ -42,6 +42,9 @@ class DataSpec(Spec):
     conditioning: Literal["class", "text", "none"] | None = None
     """What the network is told; if not given, the classes where a set has them, else its captions, else nothing."""
 
+    text_encoder: LocalPath | None = None
+    """Local path of a pretrained text encoder that reads the captions; if not given, words are learnt in training."""
+
     set_size: int | None = Field(default=None, ge=2, le=4096)
     """Points per item of mixture2d, which has no classes then; without it, each item is one point."""
 
@@ -51,13 +54,18 @@ class DataSpec(Spec):
     stream: bool | None = None
     """Whether data is read while training instead of before; if not given, Parquet and WebDataset are."""
 
-    vae: str | None = Field(default=None, min_length=1)
+    vae: LocalPath | None = None
     """Local path of the autoencoder of cached latents, by which sample grids are decoded to images."""
 
     @property
     def streamed(self) -> bool:
         """Whether the data is read through Ray Data while training."""
         return self.format in ("parquet", "webdataset") or bool(self.stream)
+
+    @field_validator("name")
+    @classmethod
+    def _from_the_root(cls, name: str) -> str:
+        return name if name in EMBEDDED else absolute(name)
 
     @model_validator(mode="after")
     def _settings_apply(self) -> Self:
@@ -72,6 +80,12 @@ class DataSpec(Spec):
             self._one_of("image_size", _SIDES.get(self.name, ()), what)
             self._one_of("channels", (_CHANNELS[self.name],) if self.name in _CHANNELS else (), what)
             self._one_of("conditioning", _TOLD[self.name], what)
+        if self.text_encoder is not None and (
+            self.conditioning != "text" or self.format not in (None, "folder")
+        ):
+            raise ValueError(
+                "data.text_encoder is for captions in memory: it needs data.conditioning text, and no shards"
+            )
         if self.set_size is not None:
             if self.name != "mixture2d":
                 raise ValueError(f"data.set_size is for mixture2d, but data.name is {self.name}")

@@ -9,24 +9,38 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
 
-__all__ = ["encode_captions"]
+__all__ = ["encode_captions", "told_by_captions"]
 
 # Models of text and more, of which only the part that reads text is loaded.
 TEXT_PARTS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
+# Tokens that CLIP's text encoder reads.
+LONGEST = 77
+
+
+def told_by_captions(captions: Sequence[str], text_encoder: str | None) -> tuple[Tensor, tuple[str, ...]]:
+    """Condition and vocabulary: numbered words, or vectors of `text_encoder`, which has its own vocabulary."""
+    if text_encoder is not None:
+        return encode_captions(text_encoder, captions), ()
+    vocabulary = build_vocabulary(captions)
+    return tokenise(captions, vocabulary), vocabulary
+
+
 def encode_captions(
     path: str | Path,
     captions: Sequence[str],
-    length: int = 77,
+    length: int | None = None,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Encode `captions` with the encoder in the folder `path`: float32 (N, length, D) on the CPU, zeros where padded.
 
     path: as transformers' `save_pretrained` writes it, tokenizer included; nothing is fetched, and only safetensors
-    are read. Longer captions are cut at `length` tokens. An empty caption becomes zeros, i.e. "not told".
+    are read. length: tokens, at which longer captions are cut; the longest caption's, at most 77, if None. An empty
+    caption becomes zeros, i.e. "not told". Each different caption is encoded once.
     Raises `ConfigError` without the package transformers, and for a folder that does not hold an encoder.
     """
     folder = Path(path)
@@ -48,19 +62,27 @@ def encode_captions(
             f"the text encoder {path} cannot be read: {' '.join(str(error).split())[:300]}"
         ) from None
     model = model.to(device).eval()
-    encoded = []
+    different = list(dict.fromkeys(captions))
+    encoded, longest = [], 1
     with torch.no_grad():
-        for start in range(0, len(captions), batch_size):
-            batch = list(captions[start : start + batch_size])
+        for start in range(0, len(different), batch_size):
+            batch = different[start : start + batch_size]
             tokens = tokenizer(
-                batch, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+                batch,
+                padding="max_length",
+                truncation=True,
+                max_length=length or LONGEST,
+                return_tensors="pt",
             ).to(device)
             hidden = model(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             ).last_hidden_state
             told = torch.tensor([bool(caption.strip()) for caption in batch], device=device)
             seen = tokens["attention_mask"].bool() & told[:, None]
+            longest = max(longest, int(seen.sum(1).max()))
             encoded.append(hidden.float().masked_fill(~seen[:, :, None], 0).cpu())
     if not encoded:
         raise ConfigError("there are no captions to encode")
-    return torch.cat(encoded)
+    place = {caption: row for row, caption in enumerate(different)}
+    rows = torch.tensor([place[caption] for caption in captions])
+    return torch.cat(encoded)[:, : length or longest][rows]

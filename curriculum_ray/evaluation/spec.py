@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError, LocalPath, Spec
 
 __all__ = ["EvaluationSpec", "fingerprint", "require_same_fingerprint"]
 
@@ -20,7 +20,7 @@ class EvaluationSpec(Spec):
     extractor: Literal["auto", "digits-cnn", "inception-v3", "random-cnn", "raw"] = "auto"
     """Network whose features are compared; `auto` takes digits-cnn for grey 8x8 images, random-cnn
     for photos and shapes, inception-v3 for other images, and raw for signals, points and latents."""
-    weights: str | None = None
+    weights: LocalPath | None = None
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; without it, a download."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 that the file in `weights` must have; without it, that of the published file."""

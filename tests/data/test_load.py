@@ -33,3 +33,13 @@ def test_the_digits_own_size_may_be_said() -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'digits' or a folder of images, but '.*nowhere' is neither"):
         load_data(DataSpec(name=str(tmp_path / "nowhere")))
+
+
+def test_paths_are_from_the_root_since_workers_have_other_working_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = DataSpec(name="photos/", format="latents", vae="vae")
+    assert (spec.name, spec.vae) == (str(tmp_path / "photos"), str(tmp_path / "vae"))
+    assert DataSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert DataSpec(name="photos").name == "photos"

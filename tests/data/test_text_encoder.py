@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.text_encoder import encode_captions
 
 
@@ -69,3 +71,25 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match="needs the package transformers"):
         encode_captions(tmp_path, ["a"])
+
+
+@pytest.mark.usefixtures("asked")
+def test_shapes_and_folders_are_told_what_the_encoder_makes_of_their_captions(tmp_path: Path) -> None:
+    spec = {"conditioning": "text", "text_encoder": str(tmp_path)}
+    shapes = load_data(DataSpec(name="shapes", **spec))
+    # A start token and "a small red circle on blue", and no more than that: a stand-in's vector is 3 wide.
+    assert (str(shapes.conditioning), shapes.vocabulary) == ("captions as 7 vectors of 3", ())
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "captions.json").write_text('{"a.png": "one dog", "b.png": ""}')
+    folder = load_data(DataSpec(name=str(tmp_path), **spec))
+    assert folder.condition is not None
+    assert folder.condition[..., 0].tolist() == [[2, 4, 4], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"name": "digits"}, {"name": "x", "format": "parquet", "conditioning": "text"}]
+)
+def test_an_encoder_without_captions_in_memory_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"data\.text_encoder is for captions in memory"):
+        DataSpec(**{"name": "shapes", **settings}, text_encoder="encoder")

@@ -53,6 +53,7 @@ def sample(
 
     from curriculum_ray.data import tokenise
     from curriculum_ray.data.autoencoder import decode_latents
+    from curriculum_ray.data.text_encoder import encode_captions
     from curriculum_ray.evaluation import EvaluationSpec, save_grid
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
@@ -80,11 +81,15 @@ def sample(
         raise ConfigError("--guidance needs --caption for a model that is told captions")
     condition = None
     if caption is not None:
-        if told.kind != "tokens":
+        encoder = trained.config.data.text_encoder
+        if not told.length:
             raise ConfigError(
                 f"--caption is for a model that is told captions, but {trained.path} has {told}"
             )
-        condition = tokenise([caption], trained.vocabulary, told.length).expand(spec.num_samples, -1)
+        if encoder is not None:
+            condition = encode_captions(encoder, [caption], told.length).expand(spec.num_samples, -1, -1)
+        else:
+            condition = tokenise([caption], trained.vocabulary, told.length).expand(spec.num_samples, -1)
     elif told.kind == "class":
         condition = torch.arange(spec.num_samples) % told.size
     samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, guidance=guidance)
