@@ -36,7 +36,7 @@ def check_run(config: RunConfig, num_workers: int) -> tuple[Dataset | DataInfo, 
             f"batch_size must be a multiple of --num-workers {num_workers}, but got {config.batch_size}"
         )
     data: Dataset | DataInfo
-    if config.data.streamed and config.evaluation is None and config.preview is None:
+    if config.data.streamed and config.evaluation is None:
         data, evaluator = data_info(config.data), None
     else:
         data = load_data(config.data)
