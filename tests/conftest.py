@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 def ray_of_two() -> Iterator[None]:
     """A local Ray with room for two workers."""
     os.environ.pop("RAY_ADDRESS", None)
+    # Workers import `witness` from here: what they know as `tests` may be another project's.
+    here = str(Path(__file__).parent / "distributed")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     from curriculum_ray.distributed.cluster import connected
     from curriculum_ray.distributed.slots import ResourceSpec
 

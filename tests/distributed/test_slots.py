@@ -167,3 +167,18 @@ def test_a_stopped_run_keeps_a_checkpoint_from_which_it_goes_on(board: Any, plac
     kept = checkpoints.find_checkpoints(place / "slot-0", "stopped")
     assert kept
     assert int(checkpoints.read(kept[0]).state["images"]) < config.total_images
+
+
+@pytest.mark.slow
+def test_a_run_that_crashes_in_native_code_is_tried_again_then_failed_and_the_slot_serves_the_next(
+    board: Any, place: Path
+) -> None:
+    network = {"folder": str(place / "processes"), "crashes": 100}
+    model = {"kind": "python", "path": "witness.Witness", "config": network}
+    _submit(board, place, "crashing", _config(model=model))
+    events = _wait(board, "crashing", ("finished", "failed"), 240.0)
+    assert [event["attempt"] for event in events if event["kind"] == "started"] == [1, 2, 3]
+    assert events[-1]["kind"] == "failed"
+    assert "died 3 times" in events[-1]["reason"]
+    assert "crash in native code" in events[-1]["reason"]
+    _finish(board, place, "next", _config())

@@ -1,0 +1,131 @@
+"""Isolated slots: every job gets fresh worker processes, and still survives their deaths."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from curriculum_ray.distributed import slots
+from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.slots import ResourceSpec, Slots
+
+
+class FakeBoard:
+    """A board that stays open for some more jobs."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs, self.failed = jobs, ""
+        self.more = SimpleNamespace(remote=self._more)
+        self.fail_all = SimpleNamespace(remote=self._fail_all)
+
+    def _more(self) -> bool:
+        self.jobs -= 1
+        return self.jobs > 0
+
+    def _fail_all(self, reason: str) -> None:
+        self.failed = reason
+
+
+def _serve(board: FakeBoard, fit: Any, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Run one isolated slot to its end; returns, for each trainer that it made, whether it was isolated."""
+    made: list[bool] = []
+
+    def torch_trainer(
+        board: Any, slot: int, folder: Path, resources: ResourceSpec, datasets: Any = None
+    ) -> Any:
+        made.append(resources.isolate)
+        return SimpleNamespace(fit=fit)
+
+    monkeypatch.setattr(slots, "torch_trainer", torch_trainer)
+    monkeypatch.setattr("ray.get", lambda value: value)
+    running = Slots(board, [Path("slot-0")], ResourceSpec(isolate=True))
+    for thread in running._threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    return made
+
+
+def test_a_slot_starts_a_trainer_for_each_job_until_the_board_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = FakeBoard(3)
+    assert _serve(board, lambda: None, monkeypatch) == [True] * 3
+    assert board.failed == "its slot ended"
+
+
+def test_a_slot_that_cannot_go_on_starts_no_further_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit() -> None:
+        raise RuntimeError("no worker starts")
+
+    board = FakeBoard(3)
+    assert len(_serve(board, fit, monkeypatch)) == 1
+    assert "no worker starts" in board.failed
+
+
+@pytest.mark.parametrize(("isolate", "jobs"), [(False, None), (True, 1)])
+def test_the_workers_of_an_isolated_slot_serve_one_job(
+    isolate: bool, jobs: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", lambda loop, **options: given.update(options))
+    slots.torch_trainer(None, 0, tmp_path / "slot-0", ResourceSpec(isolate=isolate))
+    assert given["train_loop_config"]["jobs"] == jobs
+
+
+@pytest.fixture(scope="module")
+def board(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A board served by one isolated slot of one worker."""
+    board = create_board()
+    folder = tmp_path_factory.mktemp("isolated") / "slot-0"
+    running = Slots(board, [folder], ResourceSpec(isolate=True))
+    yield board
+    running.close()
+
+
+def _finish(board: Any, folder: Path, key: str, **network: Any) -> tuple[dict[str, Any], set[str]]:
+    """The result of a run, and the processes that it lived in."""
+    import ray
+
+    model = {
+        "kind": "python",
+        "path": "witness.Witness",
+        "config": {"folder": str(folder / f"{key}-processes"), **network},
+    }
+    config = RunConfig.model_validate(
+        {
+            "evaluation": None,
+            "batch_size": 16,
+            "images": 16 * 40,
+            "log_every_images": 64,
+            "checkpoint": {"every_images": 64},
+            "model": model,
+        }
+    )
+    job = {
+        "key": key,
+        "config": config.model_dump(mode="json"),
+        "folder": str(folder / key),
+        "resume_from": [],
+    }
+    ray.get(board.submit.remote(job))
+    end = time.monotonic() + 120
+    while (state := ray.get(board.status.remote())[key])["state"] in ("queued", "running"):
+        assert time.monotonic() < end, state
+        time.sleep(0.2)
+    assert state["state"] == "finished", state
+    events = ray.get(board.events.remote(key, 0, 1.0))
+    processes = {path.name for path in (folder / f"{key}-processes").iterdir()}
+    return events[-1]["result"], processes
+
+
+@pytest.mark.slow
+def test_two_trials_share_no_process_and_a_crash_costs_one_more(board: Any, tmp_path: Path) -> None:
+    _, first = _finish(board, tmp_path, "first")
+    crashed, second = _finish(board, tmp_path, "second", crashes=1, after=20)
+    assert (len(first), len(second)) == (1, 2)
+    assert not first & second
+    assert crashed["resumed_at"] > 0
