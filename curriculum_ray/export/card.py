@@ -36,7 +36,7 @@ samples = pipeline(batch_size=4, num_inference_steps=20)  # a tensor within [-1,
 ## Made by
 
 ```
-python -m tune export --checkpoint {checkpoint} --to diffusers --output FOLDER{flags}
+python -m tune export --checkpoint {checkpoint} --to diffusers --into FOLDER{flags}
 ```
 
 from a run with the settings

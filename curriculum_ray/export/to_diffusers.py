@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data import is_image
 from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, ProcessSpec
 from curriculum_ray.diffusion.betas import cosine_betas, linear_betas
 from curriculum_ray.evaluation.trained import Trained
@@ -36,7 +37,7 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
     except ImportError:
         raise ConfigError("export to diffusers needs the package diffusers: pip install diffusers") from None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--output must be a new or empty folder, but {folder} holds something")
+        raise ConfigError(f"--into must be a new or empty folder, but {folder} holds something")
     folder.mkdir(parents=True, exist_ok=True)
 
     own = Path(__file__).parent
@@ -56,8 +57,8 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         network.network.load_state_dict(trained.model.state_dict())
         library, name = "curriculum_ray_network", "CurriculumRayNetwork"
         null_label = -1 if told.kind == "class" else None
-    # Only images lie within [-1, 1].
-    bounded = len(trained.shape) == 3
+    # Only images lie within [-1, 1]: what our sampler clips, no latents.
+    bounded = is_image(trained.shape)
     network.save_pretrained(folder / "denoiser")
     if library != "diffusers":
         shutil.copyfile(own / "network.py", folder / "denoiser" / f"{library}.py")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import NO_CONDITIONING, Conditioning
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, is_image
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export import export_diffusers
@@ -41,6 +41,7 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...], Conditioning]] = {
     "unet": ({"kind": "unet", "base_channels": 8}, (1, 8, 8), CLASSES),
     "dit": (DIT, (1, 8, 8), NO_CONDITIONING),
     "dit-signal": (DIT, (1, 8), CLASSES),
+    "dit-latents": (DIT, (4, 8, 8), NO_CONDITIONING),
     "mlp": ({"kind": "mlp", "width": 16, "depth": 1}, (2,), NO_CONDITIONING),
     "diffusers-unet": (UNET2D, (1, 8, 8), NO_CONDITIONING),
     "diffusers-unet-told": (UNET2D, (1, 8, 8), CLASSES),
@@ -92,6 +93,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 CASES = [
     *((model, process) for model in ("unet", "dit", "diffusers-unet") for process in PROCESSES),
     ("dit-signal", "flow"),
+    *(("dit-latents", process) for process in ("ddpm-zero", "edm", "flow")),
     ("mlp", "flow"),
     ("diffusers-unet-told", "edm"),
     ("diffusers-dit", "ddpm-zero"),
@@ -105,7 +107,7 @@ def test_samples_equal_ours(model: str, process: str, tmp_path: Path) -> None:
     noise = torch.randn(3, *ours.shape, generator=torch.Generator().manual_seed(1))
     labels = [0, 2, 1] if ours.conditioning else None
     guidance = 1.5 if labels else 1.0
-    ddpm, bounded = process.startswith("ddpm"), len(ours.shape) == 3
+    ddpm, bounded = process.startswith("ddpm"), is_image(ours.shape)
     steps = 5
     expected = ours.process.generate(
         ours.model,
@@ -181,7 +183,7 @@ def test_the_command_exports_a_checkpoint(
                 "runs/x",
                 "--to",
                 "diffusers",
-                "--output",
+                "--into",
                 str(tmp_path / "out"),
                 "--json",
             ]

@@ -130,10 +130,10 @@ def test_a_data_folder_without_images_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
-    code, _, err = _exit(capsys, "search", "--data", "photos")
+    (tmp_path / "pictures").mkdir()
+    code, _, err = _exit(capsys, "search", "--data", "pictures")
     assert code == 2
-    assert "photos" in err
+    assert "pictures" in err
 
 
 def test_an_output_that_cannot_be_written_is_refused(

@@ -16,11 +16,11 @@ __all__ = ["cache_latents"]
 @click.command(
     name="cache-latents",
     epilog=example(
-        "python -m tune cache-latents --data photos/ --vae autoencoder/ --image-size 256 --output latents\n"
+        "python -m tune cache-latents --data my-images/ --vae autoencoder/ --image-size 256 --output latents\n"
         "python -m tune train --data latents --set data.format=latents"
     ),
 )
-@shared("data", "output")
+@shared("data", "output", "use_gpu")
 @click.option("--vae", required=True, help="Folder of a diffusers AutoencoderKL in safetensors.")
 @click.option("--image-size", type=click.IntRange(4, 1024), help="Side in pixels; default as in training.")
 @click.option(
@@ -28,7 +28,6 @@ __all__ = ["cache_latents"]
 )
 @click.option("--std", is_flag=True, help="Store the latents' standard deviations too.")
 @click.option("--corrupt", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True)
-@click.option("--use-gpu", is_flag=True, help="Encode on a GPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def cache_latents(
     data: str | None,
@@ -38,7 +37,7 @@ def cache_latents(
     shard_size: int,
     std: bool,
     corrupt: str,
-    use_gpu: bool,
+    use_gpu: bool | None,
     as_json: bool,
 ) -> int:
     """Encode the images of --data by an autoencoder into shards in --output; run again after a kill to go on.

@@ -14,7 +14,7 @@ __all__ = ["ema"]
 
 
 @click.command(
-    epilog=example("python -m tune ema --run runs/train-digits-1f2e3d/ --sigma-rel 0.1 --output runs/ema-0.1")
+    epilog=example("python -m tune ema --run runs/train-digits-1f2e3d/ --sigma-rel 0.1 --into runs/ema-0.1")
 )
 @click.option(
     "--run",
@@ -25,7 +25,7 @@ __all__ = ["ema"]
 )
 @click.option("--sigma-rel", type=float, required=True, help="Relative width of the average, in (0, 0.28).")
 @click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="The checkpoint folder to write."
+    "--into", "output", type=click.Path(path_type=Path), required=True, help="A new or empty folder to write."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
@@ -41,7 +41,7 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     if path == folder:
         raise ConfigError(f"--run takes the folder of a run, but {folder} is a checkpoint")
     if output.exists() and not checkpoints.is_checkpoint(output):
-        raise ConfigError(f"--output {output} exists and is no checkpoint: choose another")
+        raise ConfigError(f"--into {output} exists and is no checkpoint: choose another")
     content = checkpoints.read(path, groups=("model", "ema"))
     snapshots = find_snapshots(folder / SNAPSHOTS)
     averages, images = rebuild(snapshots, sigma_rel)

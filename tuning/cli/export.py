@@ -14,13 +14,13 @@ __all__ = ["export"]
 
 @click.command(
     epilog=example(
-        "python -m tune export --checkpoint runs/train-digits-1f2e3d/ --to diffusers --output exported"
+        "python -m tune export --checkpoint runs/train-digits-1f2e3d/ --to diffusers --into exported"
     )
 )
 @shared("checkpoint", "json")
 @click.option("--to", "target", type=click.Choice(["diffusers"]), required=True, help="The library.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="A new or empty folder to write."
+    "--into", "output", type=click.Path(path_type=Path), required=True, help="A new or empty folder to write."
 )
 @click.option("--raw-weights", is_flag=True, help="Export the last weights instead of their average.")
 def export(checkpoint: Path, target: str, output: Path, raw_weights: bool, as_json: bool) -> int:

@@ -40,7 +40,9 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         type=click.IntRange(min=1),
         help="Ray Train workers of a run; they must divide the batch.",
     ),
-    "use_gpu": click.option("--use-gpu", is_flag=True, default=None, help="Give each worker a GPU."),
+    "use_gpu": click.option(
+        "--use-gpu", is_flag=True, default=None, help="Compute on GPUs, one for each worker."
+    ),
     "isolate": click.option(
         "--isolate",
         is_flag=True,

@@ -15,7 +15,7 @@ __all__ = ["search"]
 
 @click.command(
     epilog=example(
-        "python -m tune search\npython -m tune search --data photos/ --space wide.yaml --trials 40 --use-gpu"
+        "python -m tune search\npython -m tune search --data my-images/ --space wide.yaml --trials 40 --use-gpu"
     )
 )
 @shared("data", "output")

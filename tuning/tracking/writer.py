@@ -69,7 +69,9 @@ class Writer:
             self._hurry.clear()
 
     def close(self, seconds: float) -> None:
-        """Flush; `problems` then says how much is not stored, and whether it waits on disk."""
+        """Flush; `problems` then says how much is not stored, and whether it waits on disk. Closing again does nothing."""
+        if self._closing:
+            return
         if not self.flush(seconds):
             kept = self._spool.path
             left = f"{len(self._spool)} writes to MLflow"
