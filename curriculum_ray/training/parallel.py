@@ -42,9 +42,15 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gather what is sharded; every rank must call it."""
+    """Gather what is sharded; every rank must call it.
+
+    In the order of the names: ranks that read a checkpoint may hold the same tensors in different orders, and would
+    gather parts of different tensors into one.
+    """
     mixed: Mapping[str, Any] = tensors
-    return {name: value.full_tensor() if is_sharded(value) else value for name, value in mixed.items()}
+    return {
+        name: value.full_tensor() if is_sharded(value) else value for name, value in sorted(mixed.items())
+    }
 
 
 def spread_like(target: Tensor, value: Tensor) -> Tensor:

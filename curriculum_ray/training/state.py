@@ -60,12 +60,14 @@ def capture(trainer: Trainer) -> Checkpoint:
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Continue from `checkpoint`, which must come from the same settings.
+    """Continue from `checkpoint`, which must come from the same settings, but for `parallel`: it holds whole tensors.
 
     A checkpoint of before a setting existed has its default: every default trains as it was before.
     """
     written = parse(TrainConfig, checkpoint.state["config"], "the checkpoint's settings")
-    theirs, ours = written.model_dump(mode="json"), trainer.config.model_dump(mode="json")
+    theirs, ours = (
+        config.model_dump(mode="json", exclude={"parallel"}) for config in (written, trainer.config)
+    )
     if theirs != ours:
         keys = sorted(key for key in ours if theirs.get(key) != ours[key])
         raise ConfigError(

@@ -39,12 +39,7 @@ def _run(place: Path, job: dict[str, Any], world: World, rank: int) -> None:
     config = TrainConfig.model_validate(job["settings"])
     trainer = Trainer(config, load_data(config.data), world)
     if "resume" in job:
-        state = checkpoints.read(place / job["resume"])
-        # The way of spreading the weights is no part of them: only here is a change of it wanted.
-        settings = {**state.state["config"], "parallel": config.parallel}
-        trainer.restore(
-            checkpoints.Checkpoint(tensors=state.tensors, state={**state.state, "config": settings})
-        )
+        trainer.restore(checkpoints.read(place / job["resume"]))
     for _ in range(job["steps"]):
         trainer.step()
     state = trainer.checkpoint()
