@@ -147,7 +147,7 @@ class Trainer:
     def step(self) -> None:
         """Draw a batch and its noise levels, update weights, average and schedule."""
         config, world, images = self.config, self.world, self.images
-        seed_step(config.seed, world.rank, images)
+        seed_step(config.seed, world.rank, images, world.device)
         x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
         levels = self.sampler.sample(len(x0), device=world.device)
         raw = self._backward(x0, levels, torch.randn_like(x0), condition)

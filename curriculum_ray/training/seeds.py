@@ -9,6 +9,16 @@ from curriculum_ray.data.order import mix
 __all__ = ["mix", "seed_step"]
 
 
-def seed_step(seed: int, rank: int, images: int) -> None:
-    """Seed torch's default generators for the step that starts after `images` images."""
-    torch.manual_seed(mix(seed, rank, images))
+def seed_step(seed: int, rank: int, images: int, device: torch.device) -> None:
+    """Seed the default generators of the CPU and of `device` for the step that starts after `images` images.
+
+    They draw as after `torch.manual_seed`, which also formats a stack trace for each kind of accelerator that has not
+    been started: 0.2 ms a step.
+    """
+    number = mix(seed, rank, images)
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(number)
+        return
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(number)

@@ -13,6 +13,7 @@ from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer
+from curriculum_ray.training.seeds import mix, seed_step
 
 SMALL: dict[str, Any] = {
     "batch_size": 16,
@@ -155,6 +156,18 @@ def test_other_settings_are_refused_on_resume(data: Dataset) -> None:
     checkpoint = Trainer(_config(), data).checkpoint()
     with pytest.raises(ConfigError, match="other settings \\(seed\\)"):
         Trainer(_config(seed=3), data).restore(checkpoint)
+
+
+def test_another_way_of_spreading_the_weights_is_accepted_on_resume(data: Dataset) -> None:
+    checkpoint = Trainer(_config(), data).checkpoint()
+    Trainer(_config(parallel="fsdp"), data).restore(checkpoint)
+
+
+def test_a_step_is_seeded_as_torch_manual_seed_would() -> None:
+    seed_step(3, 1, 512, torch.device("cpu"))
+    drawn = torch.randn(8)
+    torch.manual_seed(mix(3, 1, 512))
+    assert torch.equal(drawn, torch.randn(8))
 
 
 def test_training_lowers_the_loss(data: Dataset) -> None:
