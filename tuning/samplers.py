@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from curriculum_ray.config import ConfigError
 from tuning.config import StudyConfig
 from tuning.space import CategoricalRange, FloatRange, IntRange, SearchSpace
+from tuning.tpe import BoundedTPE
 
 __all__ = ["make_sampler", "open_storage"]
 
@@ -50,7 +51,7 @@ def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.Bas
     match config.sampler:
         case "tpe":
             # Grouped: conditional parameters are modelled among the trials in which they exist.
-            return optuna.samplers.TPESampler(
+            return BoundedTPE(
                 seed=seed,
                 multivariate=True,
                 group=True,

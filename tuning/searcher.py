@@ -142,7 +142,7 @@ class StudySearch(OptunaSearch):
         left = running.get(planned.optuna or "", running.get(""))
         trial = self.study.ask() if left is None else optuna.trial.Trial(self.study, left._trial_id)
         trial.set_user_attr(_KEY, planned.optuna)
-        self._suggest_from_define_by_run_func(SpaceFunction(self.space), trial)
+        SpaceFunction(self.space)(trial)
         settings = self.space.apply(self.config.run.model_dump(mode="json"), trial.params)
         own = {key: value for key, value in trial.params.items() if not key.startswith("schedule.")}
         return settings, own
