@@ -119,6 +119,7 @@ def test_every_part_is_there(text):
         "All schedules",
         "Every run",
         "The best schedule",
+        "What else was confirmed",
         "Training",
         "Samples, from the same noise",
         "Trials without a result",
@@ -137,8 +138,8 @@ def test_every_part_is_there(text):
 
 def test_plots_come_in_light_and_dark_and_can_be_read(text):
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    assert len(pictures) == 2 * 4 + 2
-    assert text.count('(prefers-color-scheme: dark)">') == 4
+    assert len(pictures) == 2 * 6 + 2
+    assert text.count('(prefers-color-scheme: dark)">') == 6
     for data in pictures:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
 
@@ -194,6 +195,8 @@ def test_uniform_sampling_is_active_everywhere(study):
 
 def test_a_schedule_is_drawn_by_the_direction_of_its_order(study):
     assert {kind_of(arm) for arm in arms(study, "fid")} == {"uniform", "easy_to_hard", "hard_to_easy"}
+    rival = record(9.0, control="rival", schedule=schedule(1, "none"), description="min-SNR")
+    assert [kind_of(arm) for arm in arms([rival], "fid")] == ["rival"]
 
 
 def test_the_plot_of_what_was_sampled_is_a_picture_and_nothing_else(study, tmp_path):

@@ -6,6 +6,7 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tuning.report import plots
 from tuning.report.confirmed import confirmation
 from tuning.report.draw import drawn
 from tuning.report.explored import Explored, explored, read_explored
+from tuning.report.levels import difficulty, read_difficulty
 from tuning.report.page import (
     Html,
     details,
@@ -32,6 +34,7 @@ from tuning.report.page import (
 )
 from tuning.report.reproduce import again, failures, protocol
 from tuning.report.runs import Run, read_run
+from tuning.report.way import label, way
 
 __all__ = ["build_report"]
 
@@ -49,7 +52,8 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
     best = next((arm for arm in ranked if arm.has_curriculum), None)
     uniform = next((arm for arm in ranked if arm.is_uniform), None)
     shown = [arm for arm in (best, uniform) if arm is not None]
-    runs = {arm.schedule_id: read_run(arm.records[0]) for arm in shown}
+    drawn_apart = [*shown, *(arm for arm in ranked if arm.confirmed)]
+    runs = {arm.schedule_id: read_run(arm.records[0]) for arm in drawn_apart}
     differences = against_uniform(ranked, metric)
     parts = [
         tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
@@ -60,7 +64,8 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         _trials(ranked, metric),
         explored(_searched(study, output), metric),
         _schedule(best, runs),
-        _history(ranked, best, metric),
+        _others(best, ranked, runs),
+        way(ranked, best, metric),
         _losses(ranked, runs),
         _samples(shown, runs, metric),
         failures(records),
@@ -77,23 +82,6 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
 def _searched(study: Mapping[str, Any], output: Path) -> Explored | None:
     settings = study.get("settings") or {}
     return read_explored(output, settings.get("storage"), str(study.get("name", "")))
-
-
-def _history(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
-    lines = [
-        ("best schedule" if arm is best else f"{arm.control} control", plots.kind_of(arm), record)
-        for arm in ranked
-        if arm is best or arm.control is not None
-        for record in _with_history(arm.confirmed) or _with_history(arm.searched)
-    ]
-    if not lines:
-        return Html()
-    alt = f"{metric_name(metric)} over images seen"
-    return section("On the way", drawn(lambda theme: plots.history(lines, metric, theme), alt))
-
-
-def _with_history(runs: Sequence[Record]) -> list[Record]:
-    return [run for run in runs if run.get("history")]
 
 
 def _sentence(text: str) -> str:
@@ -185,8 +173,21 @@ def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
         "The best schedule",
         paragraph(best.name),
         drawn(lambda theme: plots.schedule(run, theme), "density of noise levels over images seen", caption),
+        difficulty(read_difficulty(best.records[0])),
         details("schedule.yaml", tag("pre", text)),
     )
+
+
+def _others(best: Arm | None, ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
+    """Draw the other arms that were run on fresh seeds, each as in its first run."""
+    parts: list[Html] = []
+    for arm in ranked:
+        if arm is not best and arm.confirmed:
+            run = runs[arm.schedule_id]
+            alt = f"density of noise levels over images seen: {arm.name}"
+            if plot := drawn(partial(plots.schedule, run), alt):
+                parts += [paragraph(arm.name), plot]
+    return section("What else was confirmed", *parts)
 
 
 def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
@@ -194,7 +195,7 @@ def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
     chosen = [arm for arm in ranked if arm is best or arm.control is not None]
     labelled = [
         (
-            "best schedule" if arm is best else f"{arm.control} control",
+            label(arm, best),
             runs.get(arm.schedule_id) or read_run(arm.records[0]),
         )
         for arm in sorted(chosen, key=lambda arm: arm is not best)

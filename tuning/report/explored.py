@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuning.records import metric_name, number
+from tuning.records import metric_name
 from tuning.report.draw import drawn
 from tuning.report.page import Html, paragraph, section
 from tuning.report.theme import Theme, color_of, dress, new_figure
@@ -133,7 +133,7 @@ def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
             axes.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds])
             axes.set_xlim(-0.5, len(kinds) - 0.5)
         dress(axes, theme, name, grid="y")
-        axes.yaxis.set_major_formatter(lambda value, _: number(value))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         if place % columns == 0:
             axes.set_ylabel(metric_name(metric))
     return figure

@@ -54,6 +54,8 @@ figcaption { margin-top: 8px; } figure img { max-width: 100%; height: auto; disp
 .pair img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
 pre { background: var(--card); border-radius: 10px; padding: 14px 16px; overflow-x: auto; font-size: 13px;
   line-height: 1.45; } code, pre { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, monospace; }
+@media (max-width: 700px) { main { padding: 24px 16px 56px; } figure { overflow-x: auto; }
+  figure picture img { max-width: none; width: 760px; } }
 details { margin: 12px 0; } summary { cursor: pointer; color: var(--accent); }
 """
 # No address is allowed at all, so that a report is the same with and without a network.

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confirmation", "history", "kind_of", "losses", "plot_sampled", "schedule", "trials"]
+__all__ = [
+    "confirmation",
+    "history",
+    "kind_of",
+    "levels_axis",
+    "losses",
+    "plot_sampled",
+    "schedule",
+    "trials",
+]
+
+
+_KINDS = {"uniform": "uniform sampling", "rival": "one-line rivals", "random": "random order"}
 
 
 def plot_sampled(source: Path, target: Path) -> None:
@@ -43,6 +55,9 @@ def schedule(run: Run, theme: Theme) -> Figure | None:
         _active(next(places), run.active, theme)
     if run.sampled is not None:
         _sampled(next(places), run.sampled, run.stage_starts, theme, "What was sampled")
+    for panel in axes[0][1:]:
+        # Beside the label of the first panel's scale it would be taken for one of them.
+        panel.set_ylabel("")
     return figure
 
 
@@ -52,7 +67,8 @@ def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
     mesh = axes.pcolormesh(active.starts, active.edges, columns, cmap=colormap(theme), norm=_norm(top))
     if len(active.edges) <= 60:
         axes.hlines(active.edges[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
-    _levels(axes, theme, "What the schedule asks for")
+    levels_axis(axes, theme, "What the schedule asks for")
+    _images(axes)
     _scale(axes, mesh, theme)
 
 
@@ -69,7 +85,8 @@ def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: 
     mesh = axes.pcolormesh(data["images"], data["u"], columns, cmap=colormap(theme), norm=_norm(top))
     for start in starts if len(starts) <= 60 else ():
         axes.axvline(start, 0, 0.03, color=theme.kinds["hard_to_easy"], linewidth=1)
-    _levels(axes, theme, title)
+    levels_axis(axes, theme, title)
+    _images(axes)
     _scale(axes, mesh, theme)
 
 
@@ -80,12 +97,12 @@ def _norm(top: float) -> Any:
     return PowerNorm(0.5, vmin=0, vmax=max(top, 1.5))
 
 
-def _levels(axes: Axes, theme: Theme, title: str) -> None:
+def levels_axis(axes: Axes, theme: Theme, title: str) -> None:
+    """Dress the axes with u upwards."""
     dress(axes, theme, title)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 clean", "0.25", "0.5", "0.75", "1 noise"])
     axes.set_ylabel("u (noise level)")
-    _images(axes)
 
 
 def _images(axes: Axes) -> None:
@@ -103,9 +120,9 @@ def _scale(axes: Axes, mesh: Any, theme: Theme) -> None:
 
 
 def kind_of(arm: Arm) -> str:
-    """Return the direction of the arm's order, or "uniform"."""
-    if arm.is_uniform:
-        return "uniform"
+    """Return the direction of the arm's order, "uniform", or "rival" for another change without a curriculum."""
+    if arm.control in ("uniform", "rival"):
+        return arm.control
     order = arm.records[0].get("schedule", {}).get("order", {})
     return str(order.get("direction", "other"))
 
@@ -140,7 +157,7 @@ def trials(table: Sequence[Arm], metric: str, theme: Theme) -> Figure:
         axes.xaxis.set_major_formatter(lambda value, _: number(value))
         axes.xaxis.set_minor_formatter(NullFormatter())
     dress(axes, theme, f"{metric_name(metric)} of every finished run", grid="x")
-    axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+    axes.set_yticks(range(len(kinds)), [_KINDS.get(kind, kind.replace("_", " ")) for kind in kinds])
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_xlabel(f"{metric_name(metric)}   ● search   ○ fresh seeds   ┆ uniform sampling in the search")
@@ -192,7 +209,7 @@ def history(lines: Sequence[tuple[str, str, Record]], metric: str, theme: Theme)
         axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
     _images(axes)
-    axes.yaxis.set_major_formatter(lambda value, _: number(value))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylabel(metric_name(metric))
     for text in axes.legend(frameon=False, fontsize=9).get_texts():
         text.set_color(theme.ink)
@@ -208,7 +225,8 @@ def losses(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure | None:
         return None
     figure, axes = new_figure(9.6, 3.4, theme)
     for label, run in drawn:
-        kind = "uniform" if run.record.get("control") == "uniform" else _direction(run)
+        control = run.record.get("control")
+        kind = control if control in ("uniform", "rival") else _direction(run)
         style = (0, (5, 2)) if run.record.get("control") not in (None, "uniform") else "-"
         images = [line["images"] for line in run.log]
         values = [line["loss"] for line in run.log]

@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
 
-__all__ = ["ActiveSet", "Run", "active_set", "read_run"]
+if TYPE_CHECKING:
+    from curriculum_ray.distributed.config import RunConfig
+
+__all__ = ["ActiveSet", "Run", "active_set", "read_config", "read_run"]
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,28 @@ def read_run(record: Mapping[str, Any]) -> Run:
     )
 
 
+def read_config(folder: Path) -> RunConfig | None:
+    """Read the settings of the run in `folder`."""
+    from curriculum_ray.distributed.config import RunConfig
+
+    file = folder / "config.yaml"
+    try:
+        return parse(RunConfig, load_yaml(file), str(file)) if file.is_file() else None
+    except ConfigError:
+        return None
+
+
 def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
     """Work out the active set of a run from its settings and its stages; None where they are not known."""
     from curriculum_ray.curriculum import cluster_edges, join_order
     from curriculum_ray.diffusion import build_process
-    from curriculum_ray.distributed.config import RunConfig
 
     starts = record.get("stage_starts")
-    if not starts or not config.is_file():
+    run = read_config(config.parent)
+    if not starts or run is None:
         return None
+    schedule = run.schedule
     try:
-        run = parse(RunConfig, load_yaml(config), str(config))
-        schedule = run.schedule
         levels = build_process(run.process).levels
         edges = cluster_edges(schedule.clusters, schedule.base, levels)
         order = join_order(schedule.order, edges, schedule.base, levels)

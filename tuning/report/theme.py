@@ -26,7 +26,7 @@ class Theme:
     density: tuple[str, ...]
     """From never drawn to drawn most."""
     kinds: dict[str, str]
-    """Colour by direction of the order; "uniform" is the control without one."""
+    """Colour by direction of the order; "uniform" is the control without one, "rival" another one."""
 
 
 LIGHT = Theme(
@@ -40,6 +40,7 @@ LIGHT = Theme(
         "easy_to_hard": "#0072b2",
         "hard_to_easy": "#d55e00",
         "random": "#9b5c9b",
+        "rival": "#8f7400",
         "other": "#009e73",
     },
 )
@@ -54,6 +55,7 @@ DARK = Theme(
         "easy_to_hard": "#56b4e9",
         "hard_to_easy": "#ff8c42",
         "random": "#d79bd7",
+        "rival": "#f0e442",
         "other": "#2fd3a2",
     },
 )

@@ -1,0 +1,66 @@
+"""The way to the end in a report: previews while training, and how early a schedule is as good as uniform sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tuning.records import Arm, Record, count, metric_name
+from tuning.report import plots
+from tuning.report.draw import drawn
+from tuning.report.page import Html, paragraph, section, table
+from tuning.speed import SpeedUp, speed_up
+
+__all__ = ["label", "way"]
+
+_NOTE = (
+    "Previews have fewer samples than the scores above, and are compared with previews only. The speed-up is the "
+    "images after which uniform sampling is as good as at its end, over those that the schedule needs for that; "
+    "seeds are paired, intervals hold with 95% certainty each."
+)
+
+
+def label(arm: Arm, best: Arm | None) -> str:
+    """Name an arm in a legend: a rival by its name."""
+    if arm is best:
+        return "best schedule"
+    return f"rival: {arm.name}" if arm.control == "rival" else f"{arm.control} control"
+
+
+def way(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
+    """Return the section; empty without previews."""
+    lines = [
+        (label(arm, best), plots.kind_of(arm), record)
+        for arm in ranked
+        if arm is best or arm.control is not None
+        for record in _with_history(arm.confirmed) or _with_history(arm.searched)
+    ]
+    if not lines:
+        return Html()
+    alt = f"{metric_name(metric)} over images seen"
+    return section(
+        "On the way", drawn(lambda theme: plots.history(lines, metric, theme), alt), *_speed(speed_up(ranked))
+    )
+
+
+def _speed(found: Sequence[SpeedUp]) -> list[Html]:
+    """How many images until as good as uniform sampling at its end: first in words, then each arm."""
+    if not found:
+        return []
+    first = found[0]
+    headings = ["schedule", "images to reach it", "times as fast", "seeds there", "seeds not"]
+    return [
+        paragraph(f"Images until as good as uniform sampling at its end. {first.name}: {first.in_words()}."),
+        table(headings, [_row(one) for one in found]),
+        paragraph(_NOTE, faint=True),
+    ]
+
+
+def _row(one: SpeedUp) -> list[object]:
+    if one.images is None:
+        return [one.name, "never", "–", 0, one.missed]
+    ends = "" if one.low is None or one.high is None else f" [{one.low:.2f}, {one.high:.2f}]"
+    return [one.name, count(one.images), f"{one.ratio:.2f}{ends}", one.seeds, one.missed]
+
+
+def _with_history(runs: Sequence[Record]) -> list[Record]:
+    return [run for run in runs if run.get("history")]
