@@ -11,6 +11,7 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
+from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.storage import check_shared
 
@@ -87,7 +88,7 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
     Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
     nodes do not share it.
 
-    Without RAY_ADDRESS a local Ray is started, and it ends with this process.
+    Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
     """
     check_resources(runs, resources)
     address = os.environ.get("RAY_ADDRESS")
@@ -112,6 +113,7 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
         check_resources(runs, resources, cluster)
         if output is not None:
             check_shared(output)
-        yield cluster
+        with heeded():
+            yield cluster
     finally:
         ray.shutdown()

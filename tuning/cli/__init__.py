@@ -49,7 +49,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
     try:
         code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
     except click.UsageError as error:
@@ -59,7 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except ConfigError as error:
         _fail(str(error), 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        from curriculum_ray.distributed.preemption import Preempted
+
+        # click wraps what Ctrl-C raises.
+        if isinstance(error.__cause__ or error, Preempted):
+            _fail("ended by SIGTERM; the same command goes on", 143)
         _fail("interrupted", 130)
     sys.exit(code if isinstance(code, int) else 0)
 
