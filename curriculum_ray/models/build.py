@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -22,14 +23,14 @@ ModelSpec = Annotated[
 ]
 
 
-def normalise_model(values: Any) -> Any:
+def normalise_model(values: Any, default: Mapping[str, Any] = MappingProxyType({"kind": "unet"})) -> Any:
     """Write a network's shorthand out as the mapping that `ModelSpec` reads.
 
     `dit-S/2`, `diffusers:UNet2DModel`, `python:package.module.Class`, `unet`, `mlp` and `dit` are short for a mapping
-    with `kind`; a mapping without `kind` is a unet. Anything else comes back as it is.
+    with `kind`; a mapping without `kind` changes the `default`. Anything else comes back as it is.
     """
     if isinstance(values, Mapping):
-        return {"kind": "unet", **values}
+        return dict(values) if "kind" in values else {**default, **values}
     if not isinstance(values, str):
         return values
     if values.startswith("dit-"):

@@ -129,6 +129,20 @@ class StabilitySpec(Spec):
     """Updates over which the medians run; none is skipped before the window is full."""
 
 
+def default_model(data: Any) -> dict[str, Any]:
+    """The network for the `data` of settings, a mapping or a DataSpec, where they name none."""
+    values = data if isinstance(data, Mapping) else vars(data) if isinstance(data, DataSpec) else {}
+    small = {"kind": "dit", "depth": 4, "width": 128, "heads": 4}
+    match values.get("name"), values.get("set_size"):
+        case "mixture2d", None:
+            return {"kind": "mlp"}
+        case "mixture2d", _:
+            return {**small, "positional": False}
+        case "tones", _:
+            return small
+    return {"kind": "unet"}
+
+
 class TrainConfig(Spec):
     """Everything that determines one training run; equal values give the same run."""
 
@@ -139,7 +153,7 @@ class TrainConfig(Spec):
     weighting: WeightingSpec = NoWeighting()
     """The weight of each noise level in the loss."""
     model: ModelSpec = UNetSpec()
-    """The network."""
+    """The network; if not given, a unet for images, an mlp for mixture2d and a small dit for signals and sets."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
     """Which noise levels are trained when."""
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -182,14 +196,15 @@ class TrainConfig(Spec):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, values: Any) -> Any:
-        """`process: {num_timesteps: 500}` means the default kind of process; the same for the weighting."""
+        """`process: {num_timesteps: 500}` means the default kind of process; the same for weighting and network."""
         if not isinstance(values, Mapping):
             return values
         kinds = {"process": DDPMSpec().kind, "weighting": NoWeighting().kind}
         groups = {key: values[key] for key in kinds if isinstance(values.get(key), Mapping)}
         groups = {key: {"kind": kinds[key], **group} for key, group in groups.items()}
-        if "model" in values:
-            groups["model"] = normalise_model(values["model"])
+        default = default_model(values.get("data"))
+        if "model" in values or default["kind"] != "unet":
+            groups["model"] = normalise_model(values.get("model", {}), default)
         return {**values, **groups}
 
     @property

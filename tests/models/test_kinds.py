@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, apply_overrides, parse
-from curriculum_ray.data import NO_CONDITIONING, Conditioning
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, DataSpec, load_data
 from curriculum_ray.models import (
     DiTSpec,
     MLPSpec,
@@ -213,3 +213,22 @@ def test_a_condition_for_a_network_that_takes_none_is_refused() -> None:
         model, shape = make(case)
         with pytest.raises(ValueError, match="told nothing, but got a condition"):
             model(torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({}, "unet"),
+        ({"name": "mixture2d"}, "mlp"),
+        ({"name": "mixture2d", "set_size": 7}, "dit"),
+        ({"name": "tones"}, "dit"),
+    ],
+)
+def test_settings_that_name_no_network_get_one_that_fits_the_data(data: dict[str, Any], kind: str) -> None:
+    for model in ({}, {"model": {"conditional": False}}):
+        config = parse(TrainConfig, {"data": data, **model}, "settings")
+        assert config.model.kind == kind
+        assert TrainConfig.model_validate(config.model_dump()) == config
+        shape = load_data(config.data).shape
+        assert build_model(config.model, shape)(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)
+    assert TrainConfig(data=DataSpec(**data)).model.kind == kind
