@@ -16,13 +16,14 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.config import RunConfig
-from curriculum_ray.distributed.ingest import StreamedBatches, open_batches
+from curriculum_ray.distributed.ingest import open_batches
 from curriculum_ray.distributed.preview import Previews
 from curriculum_ray.evaluation import Evaluator, prepare, save_grid
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.loop import Progress, Trainer, World
 from curriculum_ray.training.parallel import full
+from curriculum_ray.training.prefetch import Prefetched
 
 __all__ = ["cached_data", "cached_evaluator", "run_job", "write_files"]
 
@@ -74,15 +75,14 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
     start = time.perf_counter()
     config = parse(RunConfig, job["config"], f"run {job['key']}")
     data: Dataset | DataInfo
-    stream: StreamedBatches | None = None
+    ahead: Prefetched | None = None
     if config.data.streamed:
-        data, stream = open_batches(config.data, config.seed)
+        data, stream = open_batches(config.data, config.seed, config.model.conditional is not False)
+        ahead = Prefetched(stream, config.total_images)
     else:
         data = cached_data(config.data)
     evaluator = cached_evaluator(config)
-    trainer = Trainer(config.train, data, world, stream)
-    if stream is not None:
-        stream.keep_condition = bool(trainer.conditioning)
+    trainer = Trainer(config.train, data, world, ahead)
     resumed_at = _resume(trainer, job)
     folder = Path(job["folder"])
     lead = world.rank == 0
@@ -138,7 +138,12 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
         if lead and written:
             checkpoints.prune(job["checkpoints"], job["key"], config.checkpoint.keep)
 
-    if not trainer.run(on_log, on_checkpoint, on_preview, on_snapshot):
+    try:
+        ended = trainer.run(on_log, on_checkpoint, on_preview, on_snapshot)
+    finally:
+        if ahead is not None:
+            ahead.close()
+    if not ended:
         on_checkpoint(trainer)
         return None
     final = folder / checkpoints.checkpoint_name(job["key"], trainer.images)

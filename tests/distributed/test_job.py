@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from click.testing import CliRunner
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data import InMemoryBatches, load_data
+from curriculum_ray.distributed import job
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
@@ -50,7 +53,7 @@ def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, 
             raise _Stop
 
     config = RunConfig.model_validate({**SETTINGS, **changes})
-    job = {
+    task = {
         "key": "run",
         "config": config.model_dump(mode="json"),
         "folder": str(place / "run"),
@@ -58,7 +61,7 @@ def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, 
         "resume_from": [],
     }
     try:
-        result = run_job(job, World(), lambda progress: bool(reports.append(progress)), announce)
+        result = run_job(task, World(), lambda progress: bool(reports.append(progress)), announce)
     except _Stop:
         result = None
     return result, reports
@@ -156,6 +159,32 @@ def test_previews_change_nothing_are_kept_on_resume_and_choose_the_best(tmp_path
     assert [line["images"] for line in lines if "preview" in line] == [64, 128, 192]
     lowest = min(whole["history"], key=lambda point: point[1])[0]
     assert load_trained(tmp_path / "run/best").images == lowest
+
+
+def test_a_stream_is_read_ahead_and_gives_what_the_same_data_in_memory_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(RunConfig().data)
+    readers: set[str] = set()
+
+    class Source(InMemoryBatches):
+        def next(self, *place: Any) -> Any:
+            readers.add(threading.current_thread().name)
+            return super().next(*place)
+
+    monkeypatch.setattr(
+        job, "open_batches", lambda spec, seed, told: (data, Source(data, seed, torch.device("cpu"), told))
+    )
+    streamed = {"data": {"name": str(tmp_path), "format": "parquet", "image_size": 8}}
+    whole, _ = _run(tmp_path / "memory")
+    _run(tmp_path, stop_at=128, **streamed)
+    result, _ = _run(tmp_path, **streamed)
+    assert result["resumed_at"] == 128
+    assert readers
+    assert all(name.startswith("prefetch") for name in readers)
+    assert not readers & {thread.name for thread in threading.enumerate()}, "a run ends its reader"
+    ours, theirs = _weights(result), _weights(whole)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_a_metric_without_an_evaluation_is_refused() -> None:
