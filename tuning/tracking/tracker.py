@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curriculum_ray.config import ConfigError
 from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
+from tuning.tracking.runs import Mlflow
 from tuning.tracking.spool import SPOOL_FILE
-from tuning.tracking.store import ARTIFACT_ROOT_TAG, Store, open_store
-from tuning.tracking.writer import Away, Refused, Write, Writer
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+from tuning.tracking.store import Store, open_store
+from tuning.tracking.writer import Write, Writer
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 _INHERITED = ("data", "process", "fingerprint")
-# Codes of mlflow.protos.databricks_pb2.ErrorCode that another try will not change.
-_FINAL_ERRORS = {
-    "INVALID_PARAMETER_VALUE",
-    "BAD_REQUEST",
-    "RESOURCE_DOES_NOT_EXIST",
-    "PERMISSION_DENIED",
-    "INVALID_STATE",
-}
-# MLflow's limits of one log_batch.
-_METRICS_PER_BATCH, _PARAMS_PER_BATCH = 1000, 100
 
 
-class Tracker:
+class Tracker(Mlflow):
     """Writes one experiment's runs. Only the driver holds one.
 
     `study` and `train` talk to the store at once; everything else is queued, stored by a thread in the order
@@ -39,17 +27,11 @@ class Tracker:
     """
 
     def __init__(self, store: Store, experiment: str) -> None:
-        self.store = store
-        self.experiment = experiment
-        self._experiment_id = _experiment_id(store, experiment)
-        self._runs: dict[str, str] = {}  # handle -> MLflow's run id
-        self._found: dict[str, Run] = {}  # run key -> run of an earlier start of the same study
+        super().__init__(store, experiment)
         self._shared_tags: dict[str, dict[str, str]] = {}  # study's handle -> tags that its trials share
         self._names: dict[str, str] = {}  # study's handle -> name
         self._images: dict[str, int] = {}
-        self._stored: dict[str, set[tuple[str, int, float]]] = {}  # points that an earlier start stored
         self._odd: set[str] = set()
-        self._replaying = False
         self._writer = Writer(self._apply)
 
     @classmethod
@@ -199,128 +181,7 @@ class Tracker:
         self._shared_tags[handle] = {key: all_tags[key] for key in map(tag, _INHERITED) if key in all_tags}
         return handle
 
-    def _apply(self, write: Write) -> None:
-        import requests
-        from mlflow.exceptions import MlflowException, RestException
-
-        actions: dict[str, Callable[[str, Any], None]] = {
-            "begin": self._begin,
-            "log": self._log,
-            "set_tags": self._set_tags,
-            "store_files": self._store_files,
-            "end": self._end,
-        }
-        try:
-            actions[write.kind](write.run, write.data)
-        except MlflowException as error:
-            reason = self.store.redacted(f"MLflow refused a write ({write.kind}): {error}")
-            if error.error_code in _FINAL_ERRORS:
-                raise Refused(reason) from None
-            answered = self.store.artifact_root is not None or isinstance(error, RestException)
-            if error.error_code == "TEMPORARILY_UNAVAILABLE" or not answered:
-                raise Away(reason) from None
-            raise RuntimeError(reason) from None
-        except requests.ConnectionError:
-            raise Away("the MLflow server does not answer") from None
-
-    def _begin(self, handle: str, data: tuple[str, dict[str, str], dict[str, str]]) -> None:
-        name, params, tags = data
-        client = self.store.client
-        run = self._found.get(handle)
-        if run is None and self._replaying:
-            run = self._stored_run(handle)
-        if run is None:
-            run = client.create_run(self._experiment_id, run_name=name, tags=tags)
-            self._found[handle] = run
-        elif handle not in self._runs:
-            self._remember_points(handle, run)
-            if run.info.status in ("FAILED", "KILLED"):
-                client.update_run(run.info.run_id, status="RUNNING")
-        self._runs[handle] = run.info.run_id
-        self._set_tags(handle, {key: value for key, value in tags.items() if run.data.tags.get(key) != value})
-        self._set_params(handle, {key: value for key, value in params.items() if key not in run.data.params})
-
-    def _stored_run(self, handle: str) -> Run | None:
-        """The run that an earlier process opened under this handle, and what it holds."""
-        query = f"tags.`{tag('key')}` = {quoted(handle)}"
-        found = self.store.search_runs([self._experiment_id], query, limit=1)
-        return found[0] if found else None
-
-    def _remember_points(self, handle: str, run: Run) -> None:
-        client = self.store.client
-        history = (
-            point for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)
-        )
-        self._stored[handle] = {(point.key, point.step, point.value) for point in history}
-
-    def _set_params(self, handle: str, params: dict[str, str]) -> None:
-        from mlflow.entities import Param
-
-        entities = [Param(key, value) for key, value in params.items()]
-        for start in range(0, len(entities), _PARAMS_PER_BATCH):
-            self.store.client.log_batch(self._id(handle), params=entities[start : start + _PARAMS_PER_BATCH])
-
-    def _set_tags(self, handle: str, tags: dict[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        if tags:
-            self.store.client.log_batch(
-                self._id(handle), tags=[RunTag(key, value) for key, value in tags.items()]
-            )
-
-    def _log(self, handle: str, points: list[Any]) -> None:
-        from mlflow.entities import Metric
-
-        run = self._id(handle)
-        stored = self._stored.get(handle, set())
-        fresh = [Metric(*point) for point in points if (point[0], point[3], point[1]) not in stored]
-        for start in range(0, len(fresh), _METRICS_PER_BATCH):
-            self.store.client.log_batch(run, metrics=fresh[start : start + _METRICS_PER_BATCH])
-
-    def _store_files(self, handle: str, data: tuple[list[str], str | None]) -> None:
-        files, folder = data
-        for file in files:
-            if not Path(file).is_file():
-                raise Refused(f"{file} was gone before MLflow could store it")
-            self.store.client.log_artifact(self._id(handle), file, folder)
-
-    def _end(self, handle: str, data: tuple[str, int, int | None, dict[str, str]]) -> None:
-        from mlflow.entities import Metric, RunTag
-
-        status, now, images, tags = data
-        # A metric beside the tag: `best` orders equal scores by it.
-        metrics = [] if images is None else [Metric("images", float(images), now, images)]
-        entities = [RunTag(key, value) for key, value in tags.items()]
-        if metrics or entities:
-            self.store.client.log_batch(self._id(handle), metrics=metrics, tags=entities)
-        self.store.client.set_terminated(self._id(handle), status, now)
-
-    def _id(self, handle: str) -> str:
-        if handle not in self._runs and self._replaying:
-            run = self._stored_run(handle)
-            if run is not None:
-                self._runs[handle] = run.info.run_id
-                self._remember_points(handle, run)
-        if handle not in self._runs:
-            raise Refused("a write to a run that MLflow refused to create was dropped")
-        return self._runs[handle]
-
 
 def _now() -> int:
     """Milliseconds, as MLflow counts time."""
     return time.time_ns() // 1_000_000
-
-
-def _experiment_id(store: Store, name: str) -> str:
-    experiment = store.client.get_experiment_by_name(name)
-    if experiment is None:
-        if store.artifact_root is None:
-            return store.client.create_experiment(name)
-        folder = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
-        tags = {ARTIFACT_ROOT_TAG: store.artifact_root}
-        return store.client.create_experiment(name, f"{store.artifact_root}/{folder}", tags=tags)
-    if experiment.lifecycle_stage != "active":
-        raise ConfigError(
-            f"the MLflow experiment {name!r} is in the bin of {store.shown}: restore it, or purge it"
-        )
-    return experiment.experiment_id

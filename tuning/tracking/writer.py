@@ -69,7 +69,7 @@ class Writer:
             self._hurry.clear()
 
     def close(self, seconds: float) -> None:
-        """Flush; `problems` then says how much is not stored, and whether it waits on disk. Closing again does nothing."""
+        """Flush; `problems` then says how much is not stored, and whether it waits on disk. A second call is free."""
         if self._closing:
             return
         if not self.flush(seconds):
