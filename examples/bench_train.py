@@ -105,7 +105,7 @@ def unet_row() -> Row:
         return {"kind": "diffusers", "class_name": "UNet2DModel", "config": config}
 
     nearest = min((rival(c) for c in range(8, 33, 2)), key=lambda spec: abs(operations(spec, data) - aim))
-    return Row(ours, nearest, data, 128, 20)
+    return Row(ours, nearest, data, 128, 50)
 
 
 def network(model: dict[str, Any], data: Dataset) -> nn.Module:
@@ -241,7 +241,7 @@ def main() -> None:
     cuda = device.type == "cuda"
     rows: dict[str, Callable[[], Row]] = {
         "unet": unet_row,
-        "dit-s": lambda: dit_row("S/2", 12, 6, 384, 256 if cuda else 2, 20 if cuda else 2),
+        "dit-s": lambda: dit_row("S/2", 12, 6, 384, 256 if cuda else 8, 20 if cuda else 2),
     }
     if cuda:
         rows["dit-b"] = lambda: dit_row("B/2", 12, 12, 768, 128, 20)
