@@ -53,7 +53,7 @@ def test_mixed_seeds_do_not_collide() -> None:
 def test_a_step_is_seeded_by_where_it_stands() -> None:
     draws = []
     for place in ((0, 0, 0), (0, 0, 128), (0, 1, 128), (0, 0, 128)):
-        seed_step(*place)
+        seed_step(*place, torch.device("cpu"))
         draws.append(torch.randn(3))
     assert torch.equal(draws[1], draws[3])
     assert not torch.equal(draws[0], draws[1])

@@ -197,7 +197,7 @@ def test_a_metric_without_an_evaluation_is_refused() -> None:
 def test_an_average_of_another_width_is_rebuilt_into_a_checkpoint_that_loads(tmp_path: Path) -> None:
     _run(tmp_path, ema={"power": {"sigma_rels": [0.05, 0.2], "every_images": 32, "dtype": "fp32"}})
     output = tmp_path / "average"
-    arguments = ["--run", str(tmp_path / "run"), "--sigma-rel", "0.2", "--output", str(output)]
+    arguments = ["--run", str(tmp_path / "run"), "--sigma-rel", "0.2", "--into", str(output)]
     done = CliRunner().invoke(ema, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     last = checkpoints.find_checkpoints(tmp_path / "run", "run")[0]

@@ -143,7 +143,7 @@ def test_continuous_processes_are_measured_over_their_base_distribution(kind: st
     ("arguments", "rule"),
     [
         (["--measure", "entropy"], "--measure must name relative_entropy, .* or all, but got 'entropy'"),
-        (["--data", "nowhere"], "data.name must be .*'digits' or a folder of images, but 'nowhere'"),
+        (["--data", "nowhere"], "data.name must be .*'digits' or a folder of images, but '.*nowhere'"),
         (["--intervals", "200"], "intervals"),
         (["--set", "probe.process.kind=edm", "--set", "probe.base.kind=uniform"], "probe.base: "),
         (["--set", "probe.speed=1"], "speed is not a known key"),
