@@ -122,7 +122,10 @@ class Process(nn.Module, ABC):
         backpropagated, and the unweighted mean squared errors (B,), detached; both float32.
         """
         x, noise_cond, target = self.corrupt(x0, levels, noise)
-        output = model(x, noise_cond, condition)
+        return self.compare(model(x, noise_cond, condition), target, levels)
+
+    def compare(self, output: Tensor, target: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `losses` returns, of a network's output beside its target, both (B,*shape), at levels (B,)."""
         raw = (output.float() - target.float()).square().flatten(1).mean(1)
         log_snr = self.levels.log_snr(levels).float().clamp(*self.log_snr_range)
         return self.weighting(raw, log_snr), raw.detach()

@@ -10,7 +10,16 @@ from torch import nn
 from curriculum_ray.training.config import EmaSpec
 from curriculum_ray.training.parallel import local
 
-__all__ = ["Ema"]
+__all__ = ["Ema", "ema_decay"]
+
+
+def ema_decay(spec: EmaSpec, images: int, batch_size: int) -> float:
+    """What is left of the average in a step of `batch_size` images that brings the count to `images`, in [0, 1).
+
+    2^(-batch / min(half_life, ramp_up * images)).
+    """
+    half_life = min(spec.half_life_images, spec.ramp_up * images)
+    return 0.5 ** (batch_size / max(half_life, 1e-8))
 
 
 class Ema:
@@ -31,10 +40,9 @@ class Ema:
     def update(self, images: int, batch_size: int) -> None:
         """Move the average by one step of `batch_size` images, after `images` images in all.
 
-        weight' = lerp(source, weight, 2^(-batch / min(half_life, ramp_up * images))).
+        weight' = lerp(source, weight, ema_decay).
         """
-        half_life = min(self.spec.half_life_images, self.spec.ramp_up * images)
-        decay = 0.5 ** (batch_size / max(half_life, 1e-8))
+        decay = ema_decay(self.spec, images, batch_size)
         torch._foreach_lerp_(self._averages, self._sources, 1.0 - decay)
         for average, source in self._buffers:
             average.copy_(source)

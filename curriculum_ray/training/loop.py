@@ -132,7 +132,7 @@ class Trainer:
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self.loss: float | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._clock = time.perf_counter()
+        self.clock = time.perf_counter()
 
     @property
     def images(self) -> int:
@@ -146,11 +146,8 @@ class Trainer:
 
     def step(self) -> None:
         """Draw a batch and its noise levels, update weights, average and schedule."""
-        config, world, images = self.config, self.world, self.images
-        seed_step(config.seed, world.rank, images, world.device)
-        x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
-        levels = self.sampler.sample(len(x0), device=world.device)
-        raw = self._backward(x0, levels, torch.randn_like(x0), condition)
+        config, images = self.config, self.images
+        raw = self._backward(*self.draw())
         self.precision.unscale(self.optimizer)
         norm = nn.utils.clip_grad_norm_(
             self.parameters.values(), config.optimizer.clip_grad_norm, foreach=True
@@ -160,12 +157,24 @@ class Trainer:
             group["lr"] = rate
         skip = self.guard is not None and self.guard.spiked(full({"": norm})[""], raw.mean(), self.world.size)
         self.precision.step(self.optimizer, skip)
-        self.histogram.add(images, self.sampler.last_u)
-        self._loss_sum += raw.mean()
-        self.sampler.update(raw)
+        self.count(raw)
         self.ema.update(self.images, config.batch_size)
         if self.power is not None:
             self.power.update(self.images, config.batch_size)
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Seed the next step and draw what `Objective` takes: this rank's items, levels, noise and condition."""
+        config, world, images = self.config, self.world, self.images
+        seed_step(config.seed, world.rank, images, world.device)
+        x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
+        levels = self.sampler.sample(len(x0), device=world.device)
+        return x0, levels, torch.randn_like(x0), condition
+
+    def count(self, raw: Tensor) -> None:
+        """Count the images of a step with these unweighted losses (B,), and move the schedule."""
+        self.histogram.add(self.images, self.sampler.last_u)
+        self._loss_sum += raw.mean()
+        self.sampler.update(raw)
         if self.sampler.stage != self.stage_starts[-1][1]:
             self.stage_starts.append([self.images, self.sampler.stage])
 
@@ -201,12 +210,12 @@ class Trainer:
         """
         config, stop = self.config, False
         logged = self.steps
-        self._clock = time.perf_counter()
+        self.clock = time.perf_counter()
         while self.steps < config.total_steps:
             self.step()
             ended = self.steps == config.total_steps
             if ended or self.steps % config.log_steps == 0:
-                progress, stopped = self._log(self.steps - logged, stop)
+                progress, stopped = self.log(self.steps - logged, stop)
                 logged = self.steps
                 if stopped and not ended:
                     return False
@@ -215,13 +224,13 @@ class Trainer:
             for call, every in ((on_preview, config.preview_steps), (on_snapshot, config.snapshot_steps)):
                 if call and every and (ended or self.steps % every == 0):
                     call(self)
-            self._clock += time.perf_counter() - before
+            self.clock += time.perf_counter() - before
             if on_checkpoint and not ended and self.steps % config.checkpoint_steps == 0:
                 on_checkpoint(self)
         return True
 
-    def _log(self, steps: int, stop: bool) -> tuple[Progress, bool]:
-        """Average the loss since the last line over all ranks, and agree whether rank 0 was told to stop."""
+    def log(self, steps: int, stop: bool) -> tuple[Progress, bool]:
+        """Average the loss of the last `steps` over all ranks, and agree whether rank 0 was told to stop."""
         sums = torch.stack(
             [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
         )
@@ -236,8 +245,8 @@ class Trainer:
             )
         self.loss = loss
         now = time.perf_counter()
-        speed = steps * self.config.batch_size / max(now - self._clock, 1e-9)
-        self._clock = now
+        speed = steps * self.config.batch_size / max(now - self.clock, 1e-9)
+        self.clock = now
         progress = Progress(
             images=self.images,
             loss=loss,

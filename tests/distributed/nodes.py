@@ -1,0 +1,228 @@
+"""Ray nodes as real processes of this machine, to be killed, stopped and started again, and runs on them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+LOGGED = 16 * 6
+SETTINGS: dict[str, Any] = {
+    "evaluation": None,
+    "batch_size": 16,
+    "images": 16 * 1800,
+    "window": 2,
+    "log_every_images": LOGGED,
+    "checkpoint": {"every_images": 16 * 24},
+    "model": {"base_channels": 8},
+    "schedule": {
+        "version": 1,
+        "clusters": {"by": "uniform", "count": 3},
+        "order": {"direction": "easy_to_hard"},
+        "pacing": {"rule": "plateau", "patience": 40},
+    },
+}
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and all that it started, as far as they are there."""
+    try:
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+class Cluster:
+    """A Ray cluster whose nodes are process trees of this machine; the head runs no work."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            self.port = free.getsockname()[1]
+        # Ray's sockets need short paths.
+        self.folder = folder
+        folder.mkdir(parents=True)
+        dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "RAY_AUTH_TOKEN_PATH"}
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if key not in dropped},
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        self._ended: list[subprocess.Popen[bytes]] = []
+        self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        """Where drivers and nodes find the head."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, name: str, cpus: int) -> None:
+        """Start a node, the head where it is called "head"."""
+        place = (
+            ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
+            if name == "head"
+            else [f"--address={self.address}"]
+        )
+        ray = str(Path(sys.executable).parent / "ray")
+        rest = ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self.nodes[name] = subprocess.Popen(
+                [ray, "start", *place, f"--num-cpus={cpus}", "--resources", json.dumps({name: 1}), *rest],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, nodes: int, seconds: float = 90.0) -> None:
+        """Wait until so many nodes are there."""
+        command = [sys.executable, "-m", "clusters", "wait", "--nodes", str(nodes), "--timeout", str(seconds)]
+        subprocess.run(command, env={**self.environment, "RAY_ADDRESS": self.address}, cwd=ROOT, check=True)
+
+    def send(self, name: str, number: int) -> None:
+        """Send a signal to everything that runs on a node, first to what starts the rest."""
+        for process in tree(self.nodes[name].pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def kill(self, name: str) -> None:
+        """Take a node away at once, as a machine that loses its power."""
+        self.send(name, signal.SIGKILL)
+        process = self.nodes.pop(name)
+        process.wait(30)
+
+    def where(self, title: str) -> list[str]:
+        """The nodes on which a process with this in its command line runs, once for each."""
+        return [
+            name
+            for name, node in self.nodes.items()
+            for process in tree(node.pid)
+            if title in _title(process)
+        ]
+
+    def close(self) -> None:
+        """Kill all that is left."""
+        for name in reversed(list(self.nodes)):
+            self.kill(name)
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, *nodes: str) -> Iterator[Cluster]:
+    """A cluster of a head and these nodes of one CPU each, all killed at the end."""
+    made = Cluster(folder)
+    try:
+        made.start("head", cpus=0)
+        made.wait(1)
+        # One after another: nodes of one machine that start at once may choose the same ports.
+        for there, name in enumerate(nodes, start=2):
+            made.start(name, cpus=1)
+            made.wait(there)
+        yield made
+    finally:
+        made.close()
+
+
+class Command:
+    """A `python -m tune` command that runs in the background; every line that it prints has its time."""
+
+    def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tune", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._new: queue.Queue[tuple[float, str] | None] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            self._new.put((time.monotonic(), line))
+        self._new.put(None)
+
+    def until(self, word: str, seconds: float = 150.0) -> float:
+        """When the next line with `word` was printed; AssertionError when none is in time."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                found = self._new.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {word!r} in {seconds:g} s, but {self.lines[-20:]}") from None
+            assert found, f"it ended before {word!r}: {self.lines[-20:]}"
+            if word in found[1]:
+                return found[0]
+
+    def end(self, seconds: float = 200.0) -> int:
+        """Wait for the end; returns the exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end in {seconds:g} s: {self.lines[-20:]}") from None
+
+    def close(self) -> None:
+        """Kill what still runs."""
+        for process in tree(self.process.pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def train(
+    folder: Path, environment: dict[str, str], workers: str, name: str = "run", **changes: Any
+) -> Command:
+    """`tune train` into `folder`/runs/`name`; a cluster's where `environment` has RAY_ADDRESS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / f"{name}.yaml"
+    settings.write_text(yaml.safe_dump({**SETTINGS, **changes}))
+    arguments = ["train", "--config", str(settings), "--name", name, "--num-workers", workers]
+    return Command(arguments, folder, environment)
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    """The lines that a run has logged so far; one that is being written is left out."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What the schedule of a finished run did: where each stage began, what was sampled, each logged loss."""
+    sampled = json.loads((folder / "sampled_timesteps.json").read_text())
+    curve = [(line["images"], line["loss"], line["stage"]) for line in log(folder)]
+    return {"stage_starts": sampled["stage_starts"], "counts": sampled["counts"], "curve": curve}
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """The result of a finished run."""
+    return json.loads((folder / "result.json").read_text())
