@@ -5,6 +5,12 @@ steps against 83 for uniform sampling; 9.6 against 10.0 at 1,200). A scheduler t
 such as ASHA (Li et al. 2020), therefore kills slow curricula for what they have not been shown yet. Here a rung is a
 run of its own whose budget is smaller and whose schedule, in shares of the budget, is run whole. Nothing can be
 carried over from rung to rung, so a rung costs its full budget: that is the price of a fair comparison.
+
+`after_last_stage` needs no extra runs: trials run at the full budget, and one is stopped on the way only after it has
+trained on all noise levels for a while. Use `compressed` where most schedules are bad and the budget is long (the
+low rungs are a small part of it), or where lengths differ so much that a look at equal images would favour the short
+ones. Use `after_last_stage` where schedules reach their last stage early (`finish_by`), or where a run compressed
+to a quarter says nothing, because the model has learnt nothing by then: it saves at most what comes after the looks.
 """
 
 from __future__ import annotations
@@ -16,14 +22,11 @@ from pydantic import Field
 
 from curriculum_ray.config import Spec
 
-__all__ = ["Compressed", "FidelitySpec", "FullBudget", "promoted"]
+__all__ = ["AfterLastStage", "Compressed", "FidelitySpec", "FullBudget", "promoted"]
 
 
-class FullBudget(Spec):
-    """Every schedule is tried at the full budget."""
-
-    rule: Literal["none"] = "none"
-    """No smaller budgets."""
+class _Full(Spec):
+    """Runs at the full budget only."""
 
     def budgets(self, images: int) -> list[int]:
         """Images of each rung, the last of them the full budget."""
@@ -44,6 +47,32 @@ class FullBudget(Spec):
     def bracket(self, trials: int) -> int:
         """How many schedules compete with each other before the next ones are chosen."""
         return trials
+
+
+class FullBudget(_Full):
+    """Every schedule is tried at the full budget."""
+
+    rule: Literal["none"] = "none"
+    """No smaller budgets."""
+
+
+class AfterLastStage(_Full):
+    """Asynchronous successive halving (Li et al. 2020) whose rungs are closed to a trial before its last stage."""
+
+    rule: Literal["after_last_stage"]
+    """Trials at the full budget are looked at on the way; the worse part of those in their last stage is stopped."""
+    reduction: int = Field(default=2, ge=2, le=10)
+    """A look stops a trial that is not in the best 1/reduction of those looked at after as many images."""
+    rungs: int = Field(default=3, ge=1, le=16)
+    """Looks at equal distances within the budget; each draws and scores a preview."""
+    settle: float = Field(default=0.1, ge=0, lt=1)
+    """The share of the budget for which a trial must have been in its last stage before a look counts."""
+    num_samples: int = Field(default=500, ge=16)
+    """Samples of a preview."""
+
+    def preview(self, images: int) -> dict[str, int]:
+        """The previews of a trial of so many images, as settings."""
+        return {"every_images": max(1, images // (self.rungs + 1)), "num_samples": self.num_samples}
 
 
 class Compressed(Spec):
@@ -82,7 +111,7 @@ class Compressed(Spec):
         return sum(survivors[-1] for survivors in self._brackets(trials))
 
 
-FidelitySpec = Annotated[FullBudget | Compressed, Field(discriminator="rule")]
+FidelitySpec = Annotated[FullBudget | Compressed | AfterLastStage, Field(discriminator="rule")]
 
 
 def promoted(scores: Mapping[str, float], keep: int, lower_is_better: bool = True) -> list[str]:

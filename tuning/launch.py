@@ -65,7 +65,24 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
         _check_point(config, settings, data, f"rivals.{name}")
     make_sampler(config, space)
+    _check_looks(config, fixed)
     return fixed, data, evaluator
+
+
+def _check_looks(config: StudyConfig, run: RunConfig) -> None:
+    """A look must come early enough to stop something: a run stops at the log line after it."""
+    rule = config.fidelity
+    if rule.rule != "after_last_stage":
+        return
+    looks = parse(
+        RunConfig, {**run.model_dump(mode="json"), "preview": rule.preview(run.total_images)}, "run"
+    )
+    assert looks.preview_steps is not None
+    if looks.preview_steps + looks.log_steps >= looks.total_steps:
+        raise ConfigError(
+            f"fidelity: no look of after_last_stage comes early enough to stop a run of {run.total_images:,} images: "
+            f"lower run.log_every_images, which is {run.log_every_images}"
+        )
 
 
 def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str, Any]]:

@@ -53,7 +53,7 @@ class Progress:
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
         self._running: dict[int, _Running] = {}
-        self._ended = {"finished": 0, "stopped": 0, "failed": 0}
+        self._ended = {"finished": 0, "pruned": 0, "failed": 0}
         self._best: Mapping[str, Any] | None = None
         self._uniform: Mapping[str, Any] | None = None
         self._images_ended = 0
@@ -98,7 +98,7 @@ class Progress:
             self._event(f"trial {trial} stage {stage + 1}/{num_stages} at {seen}, loss {number(loss)}")
 
     def finished(self, record: Mapping[str, Any]) -> None:
-        """A trial ended with status finished or stopped."""
+        """A trial ended with status finished or pruned."""
         with self._lock:
             self._running.pop(record["trial"], None)
             self._count(record)

@@ -16,6 +16,7 @@ from curriculum_ray.distributed.slots import Slots
 from tuning.config import StudyConfig
 from tuning.plan import StudyPlan
 from tuning.planned import Planned
+from tuning.pruning import Judge
 from tuning.records import DIRECTIONS
 from tuning.samplers import open_storage
 from tuning.searcher import StudySearch
@@ -41,7 +42,7 @@ def search(
     if plan.complete:
         return
     board_name = f"board-{study.name}-{uuid.uuid4().hex[:8]}"
-    board = create_board(board_name)
+    board = create_board(board_name, _judge(config, study))
     slots = Slots(board, study.slot_folders(concurrent), config.resources)
 
     def make_job(planned: Planned, run: RunConfig) -> dict[str, Any]:
@@ -52,7 +53,9 @@ def search(
             record = study.finished(planned.key, result)
         else:
             status = ray.get(board.status.remote()).get(planned.key, {})
-            record = study.failed(planned.key, status.get("reason", "its trial ended without a result"))
+            reason = status.get("reason") or "its trial ended without a result"
+            stopped = status.get("state") == "stopped" and status.get("reason")
+            record = (study.pruned if stopped else study.failed)(planned.key, reason)
         plan.ended(record)
         study.progress.total_trials = plan.total
 
@@ -78,6 +81,16 @@ def search(
         ).fit()
     finally:
         slots.close()
+
+
+def _judge(config: StudyConfig, study: Study) -> Judge | None:
+    """Who stops trials on the way, with what the study's trials have logged so far; None where nobody does."""
+    if config.fidelity.rule != "after_last_stage":
+        return None
+    lower = DIRECTIONS[config.metric] == "min"
+    judge = Judge(config.fidelity, config.metric, config.run.total_images, lower)
+    judge.remember((study.folder / "trials").glob("search-*"))
+    return judge
 
 
 class Events(tune.Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -83,8 +83,12 @@ class StudySearch(OptunaSearch):
         for key, trial in self._running().items():
             record = self.plan.records.get(key)
             rungs = self._report_rungs(key, trial)
+            if record is not None:
+                self._report(trial, record.get("rungs", ()))
             if record is not None and record["status"] == "finished":
                 self.study.tell(trial.number, record["metrics"][self.config.metric])
+            elif record is not None and record["status"] == "pruned":
+                self._tell_why(trial, record["reason"], TrialState.PRUNED)
             elif record is not None:
                 self._fail(trial, record.get("reason"))
             elif key in self.plan.eliminated:
@@ -102,15 +106,23 @@ class StudySearch(OptunaSearch):
             if record is None:
                 break
             found.append(record)
-            if record["status"] == "finished" and images not in trial.intermediate_values:
-                score = record["metrics"][self.config.metric]
-                optuna.trial.Trial(self.study, trial._trial_id).report(score, step=images)
+            if record["status"] == "finished":
+                self._report(trial, [(images, record["metrics"][self.config.metric])])
         return found
 
+    def _report(self, trial: optuna.trial.FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
+        """Tell Optuna the intermediate values, by images, that it has not heard."""
+        for images, score in scores:
+            if images not in trial.intermediate_values:
+                optuna.trial.Trial(self.study, trial._trial_id).report(score, step=images)
+
     def _fail(self, trial: optuna.trial.FrozenTrial, reason: str | None) -> None:
-        """FAIL, with the reason beside it."""
-        optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("reason", reason or "unknown")
-        self.study.tell(trial.number, state=TrialState.FAIL)
+        self._tell_why(trial, reason or "unknown", TrialState.FAIL)
+
+    def _tell_why(self, trial: optuna.trial.FrozenTrial, reason: str, state: TrialState) -> None:
+        """The state, with the reason beside it."""
+        optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("reason", reason)
+        self.study.tell(trial.number, state=state)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's Tune configuration; None to wait, FINISHED when the study is complete."""
@@ -127,11 +139,20 @@ class StudySearch(OptunaSearch):
         settings = {**settings, "seed": planned.seed}
         if planned.images is not None:
             settings["images"] = planned.images
-        if planned.role == "confirmation" and self.config.previews:
-            every = self.config.run.total_images // self.config.previews
-            settings["preview"] = {**(settings.get("preview") or {}), "every_images": max(1, every)}
+        previews = self._previews(planned)
+        if previews:
+            settings["preview"] = {**(settings.get("preview") or {}), **previews}
         self._planned[trial_id] = planned
         return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
+
+    def _previews(self, planned: Planned) -> dict[str, int]:
+        """Settings of the previews that the study itself asks for: of confirmations, and of looks at the rungs."""
+        images, rule = self.config.run.total_images, self.config.fidelity
+        if planned.role == "confirmation" and self.config.previews:
+            return {"every_images": max(1, images // self.config.previews)}
+        if planned.role == "searched" and rule.rule == "after_last_stage":
+            return {**rule.preview(images), "metric": True}
+        return {}
 
     def _ask(self, planned: Planned) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take up the trial that an interrupted study left running under this key, or ask for a new one.
@@ -157,10 +178,6 @@ class StudySearch(OptunaSearch):
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
         planned = self._planned.pop(trial_id)
         self._ended(planned, None if final is None else json.loads(final["result"]))
-        if final is None and not error and result is not None:
-            left = self._running().get(planned.optuna or "")
-            if left is not None:
-                self.study.tell(left.number, state=TrialState.PRUNED)
         self._settle()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from typing import Any
 from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.training.checkpoint import prune
 from tuning.config import StudyConfig
 from tuning.journal import mend_journal
 from tuning.planned import Planned
 from tuning.progress import Progress
+from tuning.pruning import logged, rung_scores
 from tuning.publish import publish
 from tuning.status import StatusFile
 from tuning.tracking import Tracker
@@ -27,6 +29,8 @@ __all__ = ["Study", "load_records", "open_folder"]
 
 _RECORD = "record.json"
 _SETTINGS = "study.json"
+# How MLflow calls what became of a trial.
+_MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 
 
 def open_folder(folder: Path, config: StudyConfig) -> None:
@@ -133,7 +137,7 @@ class Study:
     def _publish_what_is_missing(self) -> None:
         """Store what a kill left between a trial's record and its MLflow run; also fills an emptied store."""
         for key, record in self.records.items():
-            status = "FINISHED" if record["status"] == "finished" else "FAILED"
+            status = _MLFLOW[record["status"]]
             if self.tracker.has_ended(self.run, key, status):
                 continue
             settings = Path(record["folder"]) / "config.yaml"
@@ -162,6 +166,7 @@ class Study:
             **{name: result[name] for name in kept},
             **{name: result[name] for name in ("history",) if name in result},
         }
+        record |= self._rungs(record)
         self._end(record)
         self.progress.finished(record)
         self._publish_soon(record)
@@ -174,6 +179,26 @@ class Study:
         self.progress.failed(record["trial"], reason)
         self.tracker.finish(self._runs[key], "FAILED", reason)
         return record
+
+    def pruned(self, key: str, reason: str) -> dict[str, Any]:
+        """A trial was stopped on the way for its score there; its checkpoints go, since nothing will go on with it."""
+        record = {**self._open.pop(key), "status": "pruned", "reason": reason, "metrics": {}}
+        lines = logged(Path(record["folder"]))
+        record["images"] = lines[-1]["images"] if lines else 0
+        record |= self._rungs(record)
+        self._end(record)
+        for slot in (self.folder / "slots").glob("slot-*"):
+            prune(slot, key, keep=0)
+        self.progress.finished(record)
+        self.tracker.finish(self._runs[key], _MLFLOW["pruned"], reason)
+        return record
+
+    def _rungs(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What a searched trial scored on the way, for Optuna: [images, metric] each; nothing without looks."""
+        if record["role"] != "searched":
+            return {}
+        scores = rung_scores(Path(record["folder"]), self.progress.metric, record["total_images"])
+        return {"rungs": scores} if scores else {}
 
     def _end(self, record: dict[str, Any]) -> None:
         folder = Path(record["folder"])

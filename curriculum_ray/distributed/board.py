@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +52,11 @@ class Board:
     A job that was taken but not ended is served again when its slot's workers restart, up to `max_attempts` times.
     """
 
-    def __init__(self, max_attempts: int = 3) -> None:
-        self.max_attempts = max_attempts
+    def __init__(
+        self, max_attempts: int = 3, judge: Callable[[str, dict[str, Any]], str | None] | None = None
+    ) -> None:
+        """judge: told of every report (key, progress); what it returns is why the run is to stop, None to go on."""
+        self.max_attempts, self._judge = max_attempts, judge
         self._entries: dict[str, _Entry] = {}
         self._queue: deque[str] = deque()
         self._slots: dict[int, _Slot] = {}
@@ -126,6 +130,8 @@ class Board:
             entry = self._entries.setdefault(key, _Entry(job={"key": key}, state="running"))
             entry.progress = progress
             self._event(key, {"kind": "progress", **progress})
+            if self._judge is not None and (reason := self._judge(key, progress)) is not None:
+                entry.cancelled, entry.reason = True, reason
             return entry.cancelled
 
     async def end(self, key: str, kind: str, **details: Any) -> None:
@@ -137,7 +143,9 @@ class Board:
 
     def _end(self, key: str, event: dict[str, Any]) -> None:
         self._entries[key].state = event["kind"]
-        self._entries[key].reason = event.get("reason")
+        # Of a stopped run it is the judge's, if that stopped it.
+        if event["kind"] != "stopped":
+            self._entries[key].reason = event.get("reason")
         for place in self._slots.values():
             if place.current == key:
                 place.current = None
@@ -215,8 +223,10 @@ class Board:
         }
 
 
-def create_board(name: str | None = None) -> Any:
+def create_board(name: str | None = None, judge: Any = None) -> Any:
     """Start a board as an actor that needs no CPU; `name` makes it findable in the namespace `NAMESPACE`.
+
+    judge: see `Board`; it travels pickled.
 
     It lives on the driver's node: the loss of any other node leaves it standing.
     """
@@ -227,4 +237,4 @@ def create_board(name: str | None = None) -> Any:
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
     if name is not None:
         options.update(name=name, namespace=NAMESPACE)
-    return ray.remote(Board).options(**options).remote()
+    return ray.remote(Board).options(**options).remote(judge=judge)

@@ -111,11 +111,12 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
         shown.update(last, total_images=config.total_images, snapshot=dict(progress.snapshot))
         return report(dict(shown))
 
-    def on_preview(trainer: Trainer) -> None:
+    def on_preview(trainer: Trainer) -> bool:
         metrics = previews.make(trainer)
-        if lead and metrics:
-            _append(log, {**last, "preview": metrics})
-            report({**shown, "preview": metrics})
+        if not lead or not metrics:
+            return False
+        _append(log, {**last, "preview": metrics})
+        return report({**shown, "preview": metrics})
 
     def on_snapshot(trainer: Trainer) -> None:
         assert trainer.power is not None

@@ -95,17 +95,21 @@ def _entropy() -> torch.Generator:
 
 
 class _Reporter:
-    """Fire a progress report at the board and read the verdict of the one before: nobody waits."""
+    """Fire a progress report at the board and read the verdict of the one before: nobody waits.
+
+    A preview waits for its own verdict: it is rare, and what it costs to go on in vain is not.
+    """
 
     def __init__(self, board: Any, key: str) -> None:
-        self._board, self._key, self._pending = board, key, None
+        self._board, self._key = board, key
+        self._pending: Any = None
 
     def __call__(self, progress: dict[str, Any]) -> bool:
         import ray
 
         stop = bool(ray.get(self._pending)) if self._pending is not None else False
-        self._pending = self._board.report.remote(self._key, progress)
-        return stop
+        pending = self._pending = self._board.report.remote(self._key, progress)
+        return bool(ray.get(pending)) if "preview" in progress else stop
 
 
 def _announce(path: Path | None, metrics: dict[str, Any]) -> None:

@@ -197,14 +197,14 @@ class Trainer:
         self,
         on_log: Callable[[Progress], bool] | None = None,
         on_checkpoint: Callable[[Trainer], None] | None = None,
-        on_preview: Callable[[Trainer], None] | None = None,
+        on_preview: Callable[[Trainer], bool | None] | None = None,
         on_snapshot: Callable[[Trainer], None] | None = None,
     ) -> bool:
         """Train to the end of the budget.
 
-        `on_log` is called on every rank at each logging interval; when rank 0's returns True, all ranks stop at the
-        next one. `on_checkpoint` is called on every rank when the state should be saved, `on_preview` when samples are
-        due and `on_snapshot` when the power-function averages are; their time does not count in the speed, and
+        `on_log` is called on every rank at each logging interval; when rank 0's, or its `on_preview`,
+        returns True, all ranks stop at the next one. `on_checkpoint` is called on every rank when the state should be
+        saved, `on_preview` when samples are due and `on_snapshot` when the power-function averages are; their time does not count in the speed, and
         what they draw from the random generators does not matter. Returns whether the budget was spent. Raises
         NonFiniteLoss.
         """
@@ -223,7 +223,7 @@ class Trainer:
             before = time.perf_counter()
             for call, every in ((on_preview, config.preview_steps), (on_snapshot, config.snapshot_steps)):
                 if call and every and (ended or self.steps % every == 0):
-                    call(self)
+                    stop = bool(call(self)) or stop
             self.clock += time.perf_counter() - before
             if on_checkpoint and not ended and self.steps % config.checkpoint_steps == 0:
                 on_checkpoint(self)

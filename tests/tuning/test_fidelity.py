@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.board import Board
 from tests.tuning.test_plan import _record, _schedule
 from tuning.config import StudyConfig
-from tuning.fidelity import Compressed, FullBudget, promoted
+from tuning.fidelity import AfterLastStage, Compressed, FullBudget, promoted
+from tuning.launch import check_study
 from tuning.plan import StudyPlan
 from tuning.planned import Planned
+from tuning.pruning import Judge, rung_scores
+from tuning.space import SearchSpace
 
 BUDGET = 44_800
 SLOW = 5
@@ -100,3 +112,79 @@ def test_the_best_are_promoted_in_either_direction() -> None:
     scores = {"a": 3.0, "b": 1.0, "c": 2.0}
     assert promoted(scores, 2) == ["b", "c"]
     assert promoted(scores, 1, lower_is_better=False) == ["a"]
+
+
+LOG = BUDGET // 8
+LOOKS = AfterLastStage(rule="after_last_stage", reduction=2, rungs=7, settle=0.1)
+
+
+def judged(judge: Judge, index: int) -> str | None:
+    """Run schedule `index` at the full budget, looked at on the way; returns why it was stopped, None if it was not."""
+    for images in range(LOG, BUDGET + 1, LOG):
+        last = images >= (0.75 if index == SLOW else 0.2) * BUDGET
+        line = {"images": images, "stage": 2 if last else 1, "num_stages": 3}
+        assert judge(f"search-{index:03d}", line) is None
+        look = {**line, "preview": {"fid": score(index, images, BUDGET)}}
+        reason = judge(f"search-{index:03d}", look)
+        if reason is not None:
+            return reason
+    return None
+
+
+def test_looks_after_the_last_stage_stop_the_worse_but_keep_the_slow_curriculum() -> None:
+    judge = Judge(LOOKS, "fid", BUDGET, lower_is_better=True)
+    ended = {index: judged(judge, index) for index in [3, 6, SLOW, 1, 7, 0, 2, 4]}
+    alive = [index for index, reason in ended.items() if reason is None]
+    assert min(alive, key=lambda index: score(index, BUDGET, BUDGET)) == SLOW
+    assert ended[6] is not None
+    assert ended[7] is not None
+    assert "in its last stage after 17k images" in ended[6]
+    assert all(images >= 0.2 * BUDGET for images in judge.scores)
+    assert {images for images, rung in judge.scores.items() if f"search-{SLOW:03d}" in rung} == {7 * LOG}
+
+
+def test_controls_twins_and_confirmations_are_never_stopped() -> None:
+    judge = Judge(LOOKS, "fid", BUDGET, lower_is_better=True)
+    judged(judge, 0)
+    line = {"stage": 0, "num_stages": 1, "preview": {"fid": 900.0}}
+    for key in ("control-uniform", "rival-min_snr", "twin-search-000-random", "confirm-search-000-seed1000"):
+        assert [judge(key, {**line, "images": images}) for images in (LOG, 4 * LOG, 7 * LOG)] == [None] * 3
+    assert judge("search-001", {**line, "images": LOG}) is None
+    assert judge("search-001", {**line, "images": 4 * LOG}) is not None
+
+
+def test_a_study_that_goes_on_reads_the_looks_from_the_logs(tmp_path: Path) -> None:
+    folder = tmp_path / "search-000"
+    folder.mkdir()
+    lines = [{"images": images, "stage": 1, "num_stages": 2} for images in (LOG, 2 * LOG, 3 * LOG)]
+    lines.append({**lines[-1], "preview": {"fid": 5.0}})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"images": 4')
+    judge = Judge(LOOKS, "fid", BUDGET, lower_is_better=True)
+    judge.remember([folder, tmp_path / "search-001"])
+    assert judge.scores == {3 * LOG: {"search-000": 5.0}}
+    assert rung_scores(folder, "fid", BUDGET) == [(3 * LOG, 5.0)]
+    again = copy.deepcopy(judge)
+    line = {"stage": 1, "num_stages": 2}
+    again("search-001", {**line, "images": LOG})
+    assert "number 2 of 2" in again("search-001", {**line, "images": 3 * LOG, "preview": {"fid": math.nan}})
+
+
+def test_looks_that_come_too_late_are_refused_in_one_line() -> None:
+    late = {"run": {"images": 1280, "log_every_images": 1280}, "fidelity": {"rule": "after_last_stage"}}
+    with pytest.raises(ConfigError, match="early enough") as caught:
+        check_study(StudyConfig.model_validate(late), SearchSpace.load("default"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_board_passes_the_judges_reason_on_to_the_run_and_to_the_driver() -> None:
+    async def play() -> dict[str, Any]:
+        board = Board(judge=lambda key, progress: "too bad" if progress["images"] > 5 else None)
+        await board.submit({"key": "a"})
+        await board.take(0, 0, 0)
+        assert not await board.report("a", {"images": 5})
+        assert await board.report("a", {"images": 6})
+        await board.end("a", "stopped")
+        return (await board.status())["a"]
+
+    found = asyncio.run(play())
+    assert (found["state"], found["reason"]) == ("stopped", "too bad")

@@ -109,11 +109,11 @@ def test_a_larger_value_is_better_where_the_metric_says_so():
 def test_ended_trials_are_counted_by_how_they_ended():
     progress = Progress(9, TOTAL, plain())
     progress.earlier([record(7.0), record(None)])
-    progress.finished(record(7.0, status="stopped"))
+    progress.finished(record(7.0, status="pruned"))
     progress.started(record(trial=5))
     shown = picture(progress)
     assert "1/9 trials done" in shown
-    assert "1 running, 1 stopped, 1 failed" in shown
+    assert "1 running, 1 pruned, 1 failed" in shown
 
 
 def test_the_time_left_follows_the_images_seen(clock):

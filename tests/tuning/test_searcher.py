@@ -30,6 +30,7 @@ class _Study:
     ) -> None:
         self.plan = StudyPlan(config, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}
+        self.stopped: str | None = None
         self.search = StudySearch(
             config,
             SearchSpace.load("default"),
@@ -54,6 +55,8 @@ class _Study:
             "status": "failed" if result is None else "finished",
             "metrics": {} if result is None else result["metrics"],
         }
+        if self.stopped is not None:
+            record |= {"status": "pruned", "reason": self.stopped, "rungs": [(100, 9.0)]}
         self.plan.ended(record)
 
     def finish(self, trial_id: str, fid: float) -> None:
@@ -95,10 +98,13 @@ def test_a_crash_is_a_fail_and_a_stop_is_pruned_never_a_score(path: Path) -> Non
     for trial_id in ("uniform", "crashes", "is stopped"):
         study.search.suggest(trial_id)
     study.search.on_trial_complete("crashes", None, error=True)
+    study.stopped = "worse than the others"
     study.search.on_trial_complete("is stopped", {"outcome": "stopped", "fid": 0.1})
     states = [trial.state for trial in study.search.study.trials[:2]]
     assert states == [TrialState.FAIL, TrialState.PRUNED]
-    assert all(trial.value is None for trial in study.search.study.trials[:2])
+    assert study.search.study.trials[0].value is None
+    assert study.search.study.trials[1].user_attrs["reason"] == "worse than the others"
+    assert study.search.study.trials[1].intermediate_values == {100: 9.0}
 
 
 def test_progress_before_the_end_tells_optuna_nothing(path: Path) -> None:

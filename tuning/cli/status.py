@@ -52,7 +52,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"{found['study']}: {states.get(found['state'], found['state'])}"]
     ended = found["ended"]
     parts = [f"{ended['finished']} of {found['total']} trials done", f"{len(found['running'])} running"]
-    parts += [f"{ended[state]} {state}" for state in ("stopped", "failed") if ended[state]]
+    parts += [f"{ended[state]} {state}" for state in ("pruned", "failed") if ended[state]]
     if found["state"] == "running":
         left = found["seconds_left"]
         parts.append("time left unknown yet" if left is None else f"{clock_text(left)} left")
