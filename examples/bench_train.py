@@ -60,7 +60,7 @@ RATIOS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured: our network, diffusers' of equal size, the data and the batch; a multiple of two steps."""
+    """What is measured: our network, diffusers' of equal size, the data, the batch and the steps of a round."""
 
     model: dict[str, Any]
     rival: dict[str, Any]
@@ -105,7 +105,7 @@ def unet_row() -> Row:
         return {"kind": "diffusers", "class_name": "UNet2DModel", "config": config}
 
     nearest = min((rival(c) for c in range(8, 33, 2)), key=lambda spec: abs(operations(spec, data) - aim))
-    return Row(ours, nearest, data, 128, 50)
+    return Row(ours, nearest, data, 128, 60)
 
 
 def network(model: dict[str, Any], data: Dataset) -> nn.Module:
@@ -121,8 +121,8 @@ def operations(model: dict[str, Any], data: Dataset) -> int:
 
 def loop_arm(
     row: Row, steps: int, device: torch.device, schedule: dict[str, Any] | None
-) -> Callable[[], None]:
-    """`steps` steps of the whole loop, which logs twice."""
+) -> Callable[[], int]:
+    """The whole loop for `steps` steps, in which it logs twice, rounded up to whole windows; returns its images."""
     cuda = device.type == "cuda"
     settings: dict[str, Any] = {
         "model": row.model,
@@ -137,15 +137,17 @@ def loop_arm(
         settings["schedule"] = schedule
     trainer = Trainer(parse(TrainConfig, settings, "bench"), row.data, World(device=device))
 
-    def run() -> None:
+    def run() -> int:
         # Told to stop at its first log line, a run ends at its second.
+        before = trainer.images
         trainer.run(on_log=lambda progress: True)
+        return trainer.images - before
 
     return run
 
 
-def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) -> Callable[[], None]:
-    """`steps` times forward, squared error, backward and optimizer on one batch."""
+def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) -> Callable[[], int]:
+    """`steps` times forward, squared error, backward and optimizer on one batch; returns the images."""
     cuda = device.type == "cuda"
     net = network(model, row.data).to(device)
     if cuda:
@@ -155,7 +157,7 @@ def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) 
     level = 1000 * torch.rand(row.batch, device=device)
     told: Tensor | None = None if row.data.condition is None else row.data.condition[: row.batch].to(device)
 
-    def run() -> None:
+    def run() -> int:
         for _ in range(steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
                 output = net(x, level, told)
@@ -163,18 +165,19 @@ def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) 
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+        return steps * row.batch
 
     return run
 
 
-def timed(arm: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one call, the device's work included."""
+def speed(arm: Callable[[], int], device: torch.device) -> float:
+    """Images per second of one call, the device's work included."""
     synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronise()
     start = time.perf_counter()
-    arm()
+    images = arm()
     synchronise()
-    return time.perf_counter() - start
+    return images / (time.perf_counter() - start)
 
 
 def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) -> dict[str, Any]:
@@ -187,29 +190,27 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
     }
     names = list(arms)
     for arm in arms.values():
-        timed(arm, device)
-    seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+        speed(arm, device)
+    speeds: dict[str, list[float]] = {arm: [] for arm in arms}
     for turn in range(rounds):
         shift = turn % len(names)
         for arm in names[shift:] + names[:shift]:
-            seconds[arm].append(timed(arms[arm], device))
-    images = steps * row.batch
+            speeds[arm].append(speed(arms[arm], device))
     ours, theirs = operations(row.model, row.data), operations(row.rival, row.data)
     print(f"{name}: {rounds} rounds of {steps} steps of {row.batch}")
     for who, spec, flops in (("ours", row.model, ours), ("diffusers", row.rival, theirs)):
         weights = sum(parameter.numel() for parameter in network(spec, row.data).parameters())
         print(f"  {who:10} {weights:,} weights, {flops:.3g} operations per image")
-    for arm, times in seconds.items():
-        speeds = [images / one for one in times]
-        print(f"  {arm:10} {median(speeds):10.1f} images/s  {spread(speeds)}")
+    for arm, seen in speeds.items():
+        print(f"  {arm:10} {median(seen):10.1f} images/s  {spread(seen)}")
     result: dict[str, Any] = {}
     for key, (above, below) in RATIOS.items():
-        ratios = [b / a for a, b in zip(seconds[above], seconds[below], strict=True)]
+        ratios = [a / b for a, b in zip(speeds[above], speeds[below], strict=True)]
         result[key] = round(median(ratios), 4)
         print(f"  {key:24} {median(ratios):.3f}  {spread(ratios)}")
     peak = next((p for part, p in PEAKS.items() if cuda_name(device) and part in cuda_name(device)), None)
     if peak:
-        result["mfu"] = round(ours * images / median(seconds["on"]) / peak, 4)
+        result["mfu"] = round(ours * median(speeds["on"]) / peak, 4)
         print(f"  model FLOP utilisation    {result['mfu']:.1%}")
     return result
 
