@@ -55,6 +55,16 @@ class StudyConfig(Spec):
             raise ValueError("run.evaluation must be set in a study: trials are compared by it, but got null")
         return self
 
+    @model_validator(mode="after")
+    def _one_number_of_workers(self) -> StudyConfig:
+        least, most = self.resources.workers
+        if least != most:
+            raise ValueError(
+                f"resources.num_workers must be one number in a study, but got {least} to {most}: "
+                "a range is for `tune train`"
+            )
+        return self
+
     def phases(self, rivals: int) -> dict[str, int]:
         """The most trials of each phase, with so many rivals: what `maximum_trials` adds up."""
         arms = self.confirm_top + 1 + bool(rivals)

@@ -107,7 +107,7 @@ def estimate(
     config: StudyConfig, rivals: int, found: Calibration, concurrent: int, gpus: float | None
 ) -> Estimate:
     """Scale a calibration up to the study; workers of a trial are taken to share its steps without loss."""
-    workers = config.resources.num_workers
+    workers = config.resources.workers[1]
     trials = config.phases(rivals)
     steps = config.run.total_steps
     full = steps * found.seconds_per_step / workers + found.seconds_per_evaluation

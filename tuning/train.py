@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,19 @@ def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
     return f"{data.name}/{build_process(config.process).name}"
 
 
-def check_run(config: RunConfig, num_workers: int) -> tuple[Dataset | DataInfo, Evaluator | None]:
-    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what."""
+def check_run(config: RunConfig, workers: tuple[int, int]) -> tuple[Dataset | DataInfo, Evaluator | None]:
+    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what.
+
+    workers: the fewest and the most that it may have.
+    """
     from curriculum_ray.curriculum import TimestepSampler
     from curriculum_ray.models import build_model
 
-    if config.batch_size % num_workers:
-        raise ConfigError(
-            f"batch_size must be a multiple of --num-workers {num_workers}, but got {config.batch_size}"
-        )
+    least, most = workers
+    multiple = math.lcm(*range(least, most + 1))
+    if config.batch_size % multiple:
+        each = f"--num-workers {least}" if least == most else f"{multiple} for {least} to {most} workers"
+        raise ConfigError(f"batch_size must be a multiple of {each}, but got {config.batch_size}")
     data: Dataset | DataInfo
     if config.data.streamed and config.evaluation is None:
         data, evaluator = data_info(config.data), None
@@ -100,7 +105,7 @@ def train_run(
     display: Display,
 ) -> dict[str, Any]:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
-    data, evaluator = check_run(config, resources.num_workers)
+    data, evaluator = check_run(config, resources.workers)
     experiment = experiment_name(data, config)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
     folder = output / name

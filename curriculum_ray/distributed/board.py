@@ -25,6 +25,10 @@ class _Entry:
     job: dict[str, Any]
     state: str = "queued"
     attempts: int = 0
+    deaths: int = 0
+    """How often its workers died since it last got further than ever before, the death after that included."""
+    furthest: int = 0
+    """The most images that it had reported when its workers died."""
     cancelled: bool = False
     reason: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +53,8 @@ class _Slot:
 class Board:
     """Jobs by key, first in, first out. A job is {"key": str, ...}; the rest is between submitter and worker.
 
-    A job that was taken but not ended is served again when its slot's workers restart, up to `max_attempts` times.
+    A job that was taken but not ended is served again when its slot's workers restart: without end while it gets
+    further each time, as on machines that a cloud takes away, else up to `max_attempts` times.
     """
 
     def __init__(
@@ -116,9 +121,13 @@ class Board:
 
     def _again(self, place: _Slot, key: str) -> None:
         entry = self._entries[key]
-        if entry.attempts >= self.max_attempts:
+        images = int(entry.progress.get("images", 0))
+        entry.deaths = 1 if images > entry.furthest else entry.deaths + 1
+        entry.furthest = max(images, entry.furthest)
+        if entry.deaths >= self.max_attempts:
             reason = (
-                f"its workers died {entry.attempts} times (killed, out of memory, or a crash in native code)"
+                f"its workers died {entry.deaths} times before it got further "
+                "(killed, out of memory, or a crash in native code)"
             )
             self._end(key, {"kind": "failed", "reason": reason})
         else:

@@ -51,12 +51,13 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Mapping[str, fl
             return
         gpus = torch.cuda.device_count() if resources.use_gpu else 0
         cluster = {"CPU": float(available_cpus()), "GPU": float(gpus)}
-    needed = runs * resources.num_workers
+    workers = resources.workers[0]
+    needed = runs * workers
     for kind, each in resources.per_worker.items():
         if needed > _workers(kind, each, cluster):
             share = f"{runs} at a time x " if runs > 1 else ""
             raise ConfigError(
-                f"{needed * each:g} {kind}s are needed ({share}{resources.num_workers} workers x {each:g}), "
+                f"{needed * each:g} {kind}s are needed ({share}{workers} workers x {each:g}), "
                 f"but {cluster.get(kind, 0.0):g} are there: "
                 f"lower --num-workers{' or --concurrent' if runs > 1 else ''}"
             )
@@ -70,7 +71,7 @@ def concurrency(asked: int | None, resources: ResourceSpec, runs: int, cluster: 
     if asked is not None:
         return asked
     workers = min(_workers(kind, each, cluster) for kind, each in resources.per_worker.items())
-    return max(1, min(workers // resources.num_workers, runs // 2))
+    return max(1, min(workers // resources.workers[0], runs // 2))
 
 
 def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:

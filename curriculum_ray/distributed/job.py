@@ -31,6 +31,8 @@ Report = Callable[[dict[str, Any]], bool]
 """Tells the board about progress; returns whether the run should stop."""
 Announce = Callable[[Path | None, dict[str, Any]], None]
 """Tells Ray Train, on every rank, that a checkpoint stands at a path, or that none could be written."""
+Warned = Callable[[], bool]
+"""Asked on every rank at each log line, the same answer on all: whether a checkpoint is due because a node will go."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -66,7 +68,13 @@ def cached_preview_evaluator(config: RunConfig) -> Evaluator | None:
     return cached_evaluator(config.model_copy(update={"evaluation": spec}))
 
 
-def run_job(job: dict[str, Any], world: World, report: Report, announce: Announce) -> dict[str, Any] | None:
+def run_job(
+    job: dict[str, Any],
+    world: World,
+    report: Report,
+    announce: Announce,
+    warned: Warned = lambda: False,
+) -> dict[str, Any] | None:
     """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped.
 
     `job` holds "key", "config" (a RunConfig as JSON), "folder" (where results go), "checkpoints" (where checkpoints
@@ -93,6 +101,7 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
         write_files(folder, config)
     last: dict[str, Any] = {}
     shown: dict[str, Any] = {}
+    saved: dict[str, int] = {}
     previews = Previews(config, data, cached_preview_evaluator(config), folder, job["key"], lead)
 
     def on_log(progress: Progress) -> bool:
@@ -105,11 +114,14 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
         )
         if progress.skipped_updates:
             last["skipped_updates"] = progress.skipped_updates
-        if not lead:
-            return False
-        _append(log, last)
-        shown.update(last, total_images=config.total_images, snapshot=dict(progress.snapshot))
-        return report(dict(shown))
+        stop = False
+        if lead:
+            _append(log, last)
+            shown.update(last, total_images=config.total_images, snapshot=dict(progress.snapshot))
+            stop = report(dict(shown))
+        if warned():
+            on_checkpoint(trainer)
+        return stop
 
     def on_preview(trainer: Trainer) -> bool:
         metrics = previews.make(trainer)
@@ -125,6 +137,9 @@ def run_job(job: dict[str, Any], world: World, report: Report, announce: Announc
             write_snapshot(folder / SNAPSHOTS, trainer.power.spec, tensors, trainer.images)
 
     def on_checkpoint(trainer: Trainer) -> None:
+        if saved.get("images") == trainer.images:
+            return
+        saved["images"] = trainer.images
         path = Path(job["checkpoints"]) / checkpoints.checkpoint_name(job["key"], trainer.images)
         state = trainer.checkpoint()
         written: Path | None = path

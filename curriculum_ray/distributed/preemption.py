@@ -1,14 +1,15 @@
-"""The warning before the end: on SIGTERM (Slurm, Kubernetes, spot machines) a command stops as it does on Ctrl-C."""
+"""The warning before the end: of a command by SIGTERM, as Slurm, Kubernetes and spot machines give it, or of a node."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Preempted", "heeded"]
+__all__ = ["NodeWarning", "Preempted", "heeded"]
 
 
 class Preempted(KeyboardInterrupt):
@@ -38,3 +39,26 @@ def heeded() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class NodeWarning:
+    """Whether Ray is about to lose a node of this group of workers, told once for each such set of nodes.
+
+    Autoscalers, KubeRay and `ray drain-node` announce that a node will go. A local Ray has nobody who would.
+    """
+
+    def __init__(self) -> None:
+        self._watched = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
+        self._known: list[str] = []
+
+    def __call__(self) -> bool:
+        """The same answer on every rank; a barrier, so every rank must ask equally often."""
+        if not self._watched:
+            return False
+        import ray.train
+
+        info = ray.train.get_preemption_info()
+        nodes = info.preempted_node_ids if info else []
+        new = nodes != self._known
+        self._known = nodes
+        return new and bool(nodes)

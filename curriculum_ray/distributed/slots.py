@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
@@ -17,13 +17,16 @@ from curriculum_ray.distributed.worker import serve
 __all__ = ["ResourceSpec", "Slots", "torch_trainer"]
 
 _MAX_RESTARTS = 100
+_RESIZE_SECONDS = 60.0
 
 
 class ResourceSpec(Spec):
     """What one run gets."""
 
-    num_workers: int = Field(default=1, ge=1)
-    """Ray Train workers (DDP ranks) of one run."""
+    num_workers: int | tuple[int, int] = 1
+    """Ray Train workers (DDP ranks) of one run, or the fewest and the most of one that takes what there is."""
+    resize_seconds: float | None = Field(default=None, gt=0)
+    """How often a run looks for room for more workers, where num_workers is a range; null for Ray's 60 seconds."""
     use_gpu: bool = False
     """Whether each worker gets a GPU."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
@@ -32,6 +35,22 @@ class ResourceSpec(Spec):
     """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
     isolate: bool = False
     """Whether every run gets fresh worker processes, which cost seconds, instead of those of the run before."""
+
+    @model_validator(mode="after")
+    def _a_range_of_workers(self) -> ResourceSpec:
+        least, most = self.workers
+        if not 1 <= least <= most:
+            raise ValueError(f"num_workers must be 1 or more, or a range of such, but got {self.num_workers}")
+        if self.resize_seconds is not None and least == most:
+            raise ValueError("resize_seconds applies to a range of num_workers only")
+        return self
+
+    @property
+    def workers(self) -> tuple[int, int]:
+        """The fewest and the most workers of one run."""
+        return (
+            self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
+        )
 
     @property
     def per_worker(self) -> dict[str, float]:
@@ -85,6 +104,7 @@ def torch_trainer(
         },
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
+            elastic_resize_monitor_interval_s=resources.resize_seconds or _RESIZE_SECONDS,
             use_gpu=resources.use_gpu,
             resources_per_worker=resources.per_worker,
         ),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from curriculum_ray.distributed.job import clear_process_state, run_job
+from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.training.loop import NonFiniteLoss, World
 
 __all__ = ["serve"]
@@ -32,14 +33,14 @@ def serve(settings: dict[str, Any]) -> None:
     # What is imported lives on: freezing it keeps the collection after each job from walking through it again.
     gc.collect()
     gc.freeze()
-    index = 0
+    index, warned = 0, NodeWarning()
     while (
         index != settings["jobs"] and (job := ray.get(board.take.remote(slot, generation, index))) is not None
     ):
         index += 1
         job["checkpoints"] = settings["folder"]
         try:
-            result = run_job(job, world, _Reporter(board, job["key"]), _announce)
+            result = run_job(job, world, _Reporter(board, job["key"]), _announce, warned)
         except Exception as error:
             _note_failure(job, error)
             if not _may_be_a_lost_peer(error, world):

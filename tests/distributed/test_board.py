@@ -59,6 +59,25 @@ def test_restarted_workers_get_the_interrupted_job_again_until_it_has_had_its_at
     _run(work())
 
 
+def test_a_job_that_gets_further_each_time_is_served_again_without_end() -> None:
+    async def work() -> None:
+        board = Board(max_attempts=2)
+        await board.submit({"key": "a"})
+        for attempt in range(1, 8):
+            assert (await board.take(0, attempt, 0))["attempt"] == attempt
+            await board.report("a", {"images": 100 * attempt})
+        assert (await board.take(0, 8, 0))["attempt"] == 8
+        await board.report("a", {"images": 650})
+        waiting = asyncio.create_task(board.take(0, 9, 0))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        assert (await board.status())["a"]["state"] == "failed"
+        await board.close()
+        await waiting
+
+    _run(work())
+
+
 def test_a_cancelled_run_is_told_so_at_its_next_report_and_a_queued_one_never_starts() -> None:
     async def work() -> None:
         board = Board()

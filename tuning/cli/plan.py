@@ -72,7 +72,7 @@ def plan(
     run, dataset, _ = check_study(config, searched)
     rivals = study_rivals(config, searched)
     found = calibrate(run, dataset)
-    slots = concurrent or max(1, (os.cpu_count() or 1) // config.resources.num_workers)
+    slots = concurrent or max(1, (os.cpu_count() or 1) // config.resources.workers[1])
     cost = estimate(config, len(rivals), found, slots, gpus)
     schedules = sampled(config, searched, pictures)
     densities = [density(schedule, run) for schedule in schedules]
