@@ -111,6 +111,32 @@ class Cluster:
         process = self.nodes.pop(name)
         process.wait(30)
 
+    def drain(self, name: str, seconds: int) -> None:
+        """Announce, as an autoscaler does, that a node will be taken away in so many seconds."""
+        environment = {**self.environment, "RAY_ADDRESS": self.address}
+        find = (
+            "import ray, sys; ray.init(log_to_driver=False, logging_level=50)\n"
+            "print([node['NodeID'] for node in ray.nodes() if sys.argv[1] in node['Resources']][0])"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", find, name], env=environment, capture_output=True, text=True, check=True
+        )
+        ray = str(Path(sys.executable).parent / "ray")
+        subprocess.run(
+            [
+                ray,
+                "drain-node",
+                f"--address={self.address}",
+                f"--node-id={told.stdout.split()[-1]}",
+                "--reason=DRAIN_NODE_REASON_PREEMPTION",
+                "--reason-message=spot",
+                f"--deadline-remaining-seconds={seconds}",
+            ],
+            env=environment,
+            check=True,
+            capture_output=True,
+        )
+
     def where(self, title: str) -> list[str]:
         """The nodes on which a process with this in its command line runs, once for each."""
         return [
@@ -149,11 +175,11 @@ def cluster(folder: Path, *nodes: str) -> Iterator[Cluster]:
 
 
 class Command:
-    """A `python -m tune` command that runs in the background; every line that it prints has its time."""
+    """A command of Python that runs in the background; every line that it prints has its time."""
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tune", *arguments],
+            [sys.executable, *arguments],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -205,7 +231,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / f"{name}.yaml"
     settings.write_text(yaml.safe_dump({**SETTINGS, **changes}))
-    arguments = ["train", "--config", str(settings), "--name", name, "--num-workers", workers]
+    arguments = ["-m", "tune", "train", "--config", str(settings), "--name", name, "--num-workers", workers]
     return Command(arguments, folder, environment)
 
 
