@@ -6,7 +6,6 @@ optuna-dashboard sqlite:///runs/STUDY/optuna.db
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import warnings
 from pathlib import Path
@@ -72,8 +71,6 @@ def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.Bas
                 raise ConfigError(
                     f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
                 )
-            if importlib.util.find_spec("cmaes") is None:
-                raise ConfigError("sampler cmaes needs the package cmaes, which is not installed")
             return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         case "grid":
             grid = _grid(space)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 
 import optuna
@@ -34,6 +36,7 @@ def _config(sampler: str) -> StudyConfig:
         ("random", "wide"),
         ("nsgaii", "wide"),
         ("gp", "default"),
+        ("cmaes", "default"),
         ("tpe", "paper"),
     ],
 )
@@ -45,6 +48,28 @@ def test_a_sampler_chooses_on_the_shipped_spaces(sampler: str, space: str) -> No
         SpaceFunction(found)(trial)
         study.tell(trial, float(trial.number))
     assert len(study.trials) == 6
+
+
+def test_cmaes_closes_in_on_the_best_numbers() -> None:
+    space = SearchSpace.model_validate(
+        {
+            "version": 1,
+            "search": {
+                "a": {"type": "float", "low": 0.0, "high": 1.0},
+                "b": {"type": "float", "low": 1e-3, "high": 1.0, "log": True},
+            },
+        }
+    )
+    study = optuna.create_study(sampler=make_sampler(_config("cmaes"), space))
+    for _ in range(80):
+        trial = study.ask()
+        SpaceFunction(space)(trial)
+        study.tell(trial, (trial.params["a"] - 0.7) ** 2 + (math.log10(trial.params["b"]) + 1) ** 2)
+    early, late = (
+        [trial.value for trial in study.trials[part] if trial.value is not None]
+        for part in (slice(0, 16), slice(64, 80))
+    )
+    assert statistics.median(late) < 0.2 * statistics.median(early)
 
 
 def test_a_grid_tries_every_combination_once() -> None:
