@@ -59,6 +59,7 @@ def write_trial(tracker: Tracker, study: str, values: dict[str, Any], folder: Pa
             "seed": values["seed"],
             "schedule_id": values["schedule_id"],
             "schedule": f"{values['schedule']['clusters']['count']} clusters",
+            "arm_id": values.get("arm_id"),
             **tags,
         },
     )

@@ -49,6 +49,26 @@ def test_the_best_finished_trial_comes_from_mlflow_alone(write, output):
     )
 
 
+def test_arms_of_one_schedule_that_differ_in_their_weighting_are_not_mixed(write, output):
+    plain = record(10.0, **UNIFORM)
+    both = [record(6.0, key="search-000"), record(9.0, key="search-001")]
+    tested = [
+        record(fid, key=f"confirm-search-{arm}-seed{seed}", role="confirmation", seed=seed)
+        for arm, fid in (("000", 6.0), ("001", 9.0))
+        for seed in (1000, 1001)
+    ]
+    for values in (*both, *tested):
+        values["arm_id"] = f"{values['schedule_id']}-{values['key'].split('search-')[1][:3]}"
+    uniform = [
+        record(10.0, **{**UNIFORM, "key": f"confirm-{seed}", "role": "confirmation", "seed": seed})
+        for seed in (1000, 1001)
+    ]
+    write(plain, *both, *tested, *uniform)
+    found = best(output)
+    assert (found.value, found.uniform, found.seeds, found.trial) == (6.0, 10.0, 2, "search-000")
+    assert sorted(difference.mean for difference in found.confirmation) == [1.0, 4.0]
+
+
 def test_a_larger_precision_is_better(write, output):
     records = trials(7.0, 8.0, 9.0)
     for values, precision in zip(records, (0.1, 0.3, 0.2), strict=True):
