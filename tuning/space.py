@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,13 +18,21 @@ __all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFu
 Value = str | int | float | bool
 
 
-class _Range(Spec):
+class _Range(Spec, ABC):
     when: dict[str, Value | list[Value]] = Field(default_factory=dict)
     """Other searched keys and the value, or list of values, at which this one exists; they stand above it."""
 
+    @abstractmethod
     def values(self) -> str:
         """What it may be, in words."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def suggest(self, trial: Any, key: str) -> Any:
+        """Ask an Optuna trial for a value."""
+
+    @abstractmethod
+    def holds(self, value: Any) -> bool:
+        """Whether `value` is one of them."""
 
     def in_words(self) -> str:
         """What it may be and when it exists."""
