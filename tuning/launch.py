@@ -20,6 +20,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.models import build_model
 from tuning.config import StudyConfig
+from tuning.lock import held
 from tuning.progress import Progress
 from tuning.samplers import make_sampler
 from tuning.search import search
@@ -134,13 +135,13 @@ def run_study(
     experiment = experiment_name(data, run)
     name = name or f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}"
     folder = output / name
-    open_folder(folder, config)
     process = experiment.partition("/")[2]
     tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
     params = config.decisive()
     most = config.maximum_trials(len(study_rivals(config, space)))
     progress = Progress(most, run.total_images, console, config.metric)
-    with ThreadPoolExecutor(1) as opener:
+    with held(folder), ThreadPoolExecutor(1) as opener:
+        open_folder(folder, config)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
             connected(concurrent or 1, config.resources, output) as cluster,

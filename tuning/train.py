@@ -16,6 +16,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from tuning.lock import held
 from tuning.publish import publish
 from tuning.tracking import Tracker
 
@@ -122,7 +123,11 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    with connected(1, resources, output), Tracker.open(mlflow_uri, output, experiment) as tracker:
+    with (
+        held(folder),
+        connected(1, resources, output),
+        Tracker.open(mlflow_uri, output, experiment) as tracker,
+    ):
         tracker.keep_in(folder)
         run = tracker.train(name, config.model_dump(mode="json"), tags)
 
