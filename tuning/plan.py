@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.curriculum import CurriculumSchedule, default_base
 from tuning.brackets import rungs
 from tuning.config import FRESH_SEEDS, StudyConfig
 from tuning.planned import PLAIN, Planned
@@ -40,6 +40,8 @@ class StudyPlan:
     """Searched schedules, by Optuna's key, that a smaller budget ended: they get no run at the full one."""
 
     def __post_init__(self) -> None:
+        # Without a curriculum; "uniform" in u is the process's own distribution of noise levels.
+        self._plain = CurriculumSchedule(base=default_base(self.config.run.process.kind))
         self._waiting: deque[Planned] = deque()
         self._left: set[str] = set()  # keys of this step's trials that have not ended
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
@@ -116,12 +118,12 @@ class StudyPlan:
             role="control",
             control="uniform",
             seed=self.config.seed,
-            schedule=CurriculumSchedule.uniform(),
+            schedule=self._plain,
         )
         return [uniform, *(self._rival(name, keys) for name, keys in self.rivals.items())]
 
     def _rival(self, name: str, keys: Mapping[str, Any]) -> Planned:
-        plain = {"schedule": CurriculumSchedule.uniform().model_dump(mode="json")}
+        plain = {"schedule": self._plain.model_dump(mode="json")}
         schedule = lay_over(plain, keys, f"rivals.{name}")["schedule"]
         return Planned(
             key=f"rival-{name}",
@@ -137,7 +139,7 @@ class StudyPlan:
         searched = [record for record in self.records.values() if record["role"] == "searched"]
         best = next(iter(self._ranked(searched)), None)
         known = {record.get("arm_id", record["schedule_id"]) for record in searched}
-        return [] if best is None else planned_twins(best, known, self.config.seed)
+        return [] if best is None else planned_twins(best, known, self.config.seed, self._plain)
 
     def _confirmations(self) -> list[Planned]:
         best = self.ranking()[: self.config.confirm_top]
@@ -166,7 +168,7 @@ class StudyPlan:
                 role="confirmation",
                 control="uniform",
                 seed=0,
-                schedule=CurriculumSchedule.uniform(),
+                schedule=self._plain,
                 origin="control-uniform",
             )
         )

@@ -71,7 +71,7 @@ def calibrate(run: RunConfig, data: Dataset, steps: int = 30, share: int = 8) ->
     from curriculum_ray.training.loop import Trainer, World
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plain = run.model_copy(update={"schedule": CurriculumSchedule.uniform()})
+    plain = run.model_copy(update={"schedule": CurriculumSchedule(base=run.schedule.base)})
     trainer = Trainer(plain.train, data, World(device=device))
     # The first steps pay for allocations that later ones reuse.
     for _ in range(3):

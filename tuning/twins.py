@@ -43,8 +43,13 @@ def _shuffling(schedule: CurriculumSchedule, seed: int) -> int:
     return next((s for s in seeds if random_ranking(count, s) not in (ordered, ordered[::-1])), seed)
 
 
-def planned_twins(best: Mapping[str, Any], known: Collection[str], seed: int) -> list[Planned]:
-    """The trials of the twins of the record `best`, but for those whose arm is `known` to have been tried."""
+def planned_twins(
+    best: Mapping[str, Any], known: Collection[str], seed: int, uniform: CurriculumSchedule
+) -> list[Planned]:
+    """The trials of the twins of the record `best`, but for those whose arm is `known` to have been tried.
+
+    uniform: the study's control without a curriculum, which is no twin.
+    """
     schedule = CurriculumSchedule.from_dict(best["schedule"], best["key"])
     settings = best.get("settings", {})
     planned = [
@@ -60,7 +65,7 @@ def planned_twins(best: Mapping[str, Any], known: Collection[str], seed: int) ->
         for name, twin in twins(schedule, seed).items()
     ]
     plain = CurriculumSchedule(base=schedule.base)
-    if settings or plain != CurriculumSchedule.uniform():
+    if settings or plain != uniform:
         # What the schedule brings beside its order must not be credited to the order.
         planned.append(
             Planned(

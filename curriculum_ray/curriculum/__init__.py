@@ -12,6 +12,7 @@ from curriculum_ray.curriculum.base import (
     Mode,
     Speed,
     Uniform,
+    default_base,
 )
 from curriculum_ray.curriculum.clusters import (
     ClustersSpec,
@@ -78,5 +79,6 @@ __all__ = [
     "UniformClusters",
     "WindowSet",
     "cluster_edges",
+    "default_base",
     "join_order",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "Mode",
     "Speed",
     "Uniform",
+    "default_base",
     "level_of",
     "u_of",
 ]
@@ -201,6 +202,11 @@ BaseSpec = Annotated[
 
 EDM = LogNormalSigma(mean=-1.2, std=1.2)
 EDM2 = LogNormalSigma(mean=-0.4, std=1.0)
+
+
+def default_base(process: str) -> BaseSpec:
+    """The base distribution of a kind of process where none is given: EDM's for edm, uniform times for the others."""
+    return EDM if process == "edm" else Uniform()
 
 
 def level_of(base: BaseSpec, u: Tensor, levels: NoiseLevels) -> Tensor:

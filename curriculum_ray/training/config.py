@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
-from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.curriculum import CurriculumSchedule, Uniform, default_base
 from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.weighting import NoWeighting
@@ -118,6 +118,18 @@ class PreviewSpec(Spec):
     """Images to generate for each preview; FID falls with it, so that only equal numbers compare."""
     metric: bool = True
     """Whether they are scored by the evaluation's metrics too, or only drawn as a grid."""
+    asynchronous: bool = False
+    """Whether a Ray task draws them while the training goes on, in runs of their own and not in studies."""
+    num_gpus: float = Field(default=0, ge=0, le=1)
+    """The share of a GPU that such a task gets beside the workers; 0 draws on CPUs that nobody is kept off."""
+
+    @model_validator(mode="after")
+    def _a_gpu_is_for_a_task(self) -> PreviewSpec:
+        if self.num_gpus and not self.asynchronous:
+            raise ValueError(
+                f"num_gpus is for previews that are asynchronous, but got {self.num_gpus} without that"
+            )
+        return self
 
 
 class StabilitySpec(Spec):
@@ -143,6 +155,16 @@ def default_model(data: Any) -> dict[str, Any]:
     return {"kind": "unet"}
 
 
+def _with_base(schedule: Any, process: Any) -> Any:
+    """`schedule` of settings, a mapping or not given, with the base of the `process` where it names none, else None."""
+    kind = process.get("kind") if isinstance(process, Mapping) else getattr(process, "kind", None)
+    base = default_base(str(kind))
+    if base == Uniform() or not (schedule is None or isinstance(schedule, Mapping)):
+        return None
+    named = schedule or {}
+    return None if "base" in named else {**named, "base": base.model_dump()}
+
+
 class TrainConfig(Spec):
     """Everything that determines one training run; equal values give the same run."""
 
@@ -155,7 +177,7 @@ class TrainConfig(Spec):
     model: ModelSpec = UNetSpec()
     """The network; if not given, a unet for images, an mlp for mixture2d and a small dit for signals and sets."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
-    """Which noise levels are trained when."""
+    """Which noise levels are trained when; the base, if not given, is log_normal_sigma for edm, else uniform."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """How the weights are updated."""
     ema: EmaSpec = EmaSpec()
@@ -191,6 +213,10 @@ class TrainConfig(Spec):
     def _best_has_a_metric(self) -> TrainConfig:
         if self.checkpoint.best and not (self.preview and self.preview.metric):
             raise ValueError("checkpoint.best goes by the preview's metric, but preview.metric is not on")
+        if self.checkpoint.best and self.preview and self.preview.asynchronous:
+            raise ValueError(
+                "checkpoint.best needs the weights of the moment, which are gone when an asynchronous preview is scored"
+            )
         return self
 
     @model_validator(mode="before")
@@ -205,6 +231,8 @@ class TrainConfig(Spec):
         default = default_model(values.get("data"))
         if "model" in values or default["kind"] != "unet":
             groups["model"] = normalise_model(values.get("model", {}), default)
+        if (schedule := _with_base(values.get("schedule"), values.get("process"))) is not None:
+            groups["schedule"] = schedule
         return {**values, **groups}
 
     @property

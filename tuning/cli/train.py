@@ -66,7 +66,11 @@ def train(
     from curriculum_ray.distributed.slots import ResourceSpec
     from tuning.train import Display, train_run
 
-    chosen = CurriculumSchedule.from_file(schedule).model_dump(mode="json") if schedule else None
+    chosen = (
+        CurriculumSchedule.from_file(schedule).model_dump(mode="json", exclude_unset=True)
+        if schedule
+        else None
+    )
     config = read_settings(
         RunConfig,
         config_file,

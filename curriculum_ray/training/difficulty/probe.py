@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.curriculum.base import EDM, BaseSpec, Uniform, level_of
+from curriculum_ray.curriculum.base import BaseSpec, default_base, level_of
 from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
 from curriculum_ray.models import ModelSpec, UNetSpec, build_model, normalise_model
@@ -72,7 +72,7 @@ class ProbeSpec(Spec):
     @property
     def distribution(self) -> BaseSpec:
         """The base distribution, given or by default."""
-        return self.base or (EDM if self.process.kind == "edm" else Uniform())
+        return self.base or default_base(self.process.kind)
 
     @property
     def gradient_images(self) -> int:
