@@ -80,7 +80,7 @@ def plain_loop(config: dict[str, Any]) -> None:
     import ray.train.torch
 
     from curriculum_ray.config import parse
-    from curriculum_ray.distributed.job import cached_data
+    from curriculum_ray.distributed.prepared import cached_data
     from curriculum_ray.training.loop import Trainer, World
 
     run = parse(RunConfig, CONFIG, "bench")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import json
 import time
@@ -13,19 +12,19 @@ from typing import Any
 import torch
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import DataInfo, Dataset, DataSpec, load_data
-from curriculum_ray.diffusion import build_process
+from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.ingest import open_batches
-from curriculum_ray.distributed.preview import Previews
-from curriculum_ray.evaluation import Evaluator, prepare, save_grid
+from curriculum_ray.distributed.prepared import cached_data, cached_evaluator
+from curriculum_ray.distributed.preview import Preview, Previews
+from curriculum_ray.evaluation import Evaluator, save_grid
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.loop import Progress, Trainer, World
 from curriculum_ray.training.parallel import full
 from curriculum_ray.training.prefetch import Prefetched
 
-__all__ = ["cached_data", "cached_evaluator", "run_job", "write_files"]
+__all__ = ["run_job", "write_files"]
 
 Report = Callable[[dict[str, Any]], bool]
 """Tells the board about progress; returns whether the run should stop."""
@@ -33,39 +32,6 @@ Announce = Callable[[Path | None, dict[str, Any]], None]
 """Tells Ray Train, on every rank, that a checkpoint stands at a path, or that none could be written."""
 Warned = Callable[[], bool]
 """Asked on every rank at each log line, the same answer on all: whether a checkpoint is due because a node will go."""
-
-
-@functools.lru_cache(maxsize=4)
-def _data(spec: str) -> Dataset:
-    return load_data(DataSpec.model_validate_json(spec))
-
-
-def cached_data(spec: DataSpec) -> Dataset:
-    """Load a data set once a process."""
-    return _data(spec.model_dump_json())
-
-
-@functools.lru_cache(maxsize=4)
-def _evaluator(config: str) -> Evaluator | None:
-    settings = RunConfig.model_validate_json(config)
-    if settings.evaluation is None:
-        return None
-    return prepare(settings.evaluation, cached_data(settings.data), build_process(settings.process))
-
-
-def cached_evaluator(config: RunConfig) -> Evaluator | None:
-    """Prepare a run's evaluation (weights, reference features) once a process."""
-    alike = RunConfig(data=config.data, process=config.process, evaluation=config.evaluation)
-    return _evaluator(alike.model_dump_json())
-
-
-def cached_preview_evaluator(config: RunConfig) -> Evaluator | None:
-    """The evaluation of a run with as many samples as a preview has; None where previews are not scored."""
-    preview = config.preview
-    if preview is None or not preview.metric or config.evaluation is None:
-        return None
-    spec = config.evaluation.model_copy(update={"num_samples": preview.num_samples})
-    return cached_evaluator(config.model_copy(update={"evaluation": spec}))
 
 
 def run_job(
@@ -102,7 +68,7 @@ def run_job(
     last: dict[str, Any] = {}
     shown: dict[str, Any] = {}
     saved: dict[str, int] = {}
-    previews = Previews(config, data, cached_preview_evaluator(config), folder, job["key"], lead)
+    previews = Previews(config, data, folder, job["key"], lead)
 
     def on_log(progress: Progress) -> bool:
         last.update(
@@ -119,16 +85,20 @@ def run_job(
             _append(log, last)
             shown.update(last, total_images=config.total_images, snapshot=dict(progress.snapshot))
             stop = report(dict(shown))
+            stop = tell(previews.collect(wait=False)) or stop
         if warned():
             on_checkpoint(trainer)
         return stop
 
+    def tell(made: list[Preview]) -> bool:
+        stop = False
+        for line, metrics in made:
+            _append(log, {**line, "preview": metrics})
+            stop = report({**shown, "preview": metrics, "preview_images": line["images"]}) or stop
+        return stop
+
     def on_preview(trainer: Trainer) -> bool:
-        metrics = previews.make(trainer)
-        if not lead or not metrics:
-            return False
-        _append(log, {**last, "preview": metrics})
-        return report({**shown, "preview": metrics})
+        return tell(previews.make(trainer, last))
 
     def on_snapshot(trainer: Trainer) -> None:
         assert trainer.power is not None
@@ -140,6 +110,8 @@ def run_job(
         if saved.get("images") == trainer.images:
             return
         saved["images"] = trainer.images
+        # What a resumed run will not draw again must be in the log before it.
+        tell(previews.collect(wait=True))
         path = Path(job["checkpoints"]) / checkpoints.checkpoint_name(job["key"], trainer.images)
         state = trainer.checkpoint()
         written: Path | None = path
@@ -167,6 +139,7 @@ def run_job(
     result = None
     model = trainer.whole_model(evaluator is None or evaluator.spec.ema)
     if lead:
+        tell(previews.collect(wait=True))
         checkpoints.write(final, state)
         result = _results(trainer, model, evaluator, folder)
         if config.preview is not None:

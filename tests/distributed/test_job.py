@@ -1,4 +1,4 @@
-"""One run in a worker: what it leaves, what it survives, and what it resumes from; without Ray."""
+"""One run in a worker: what it leaves, what it survives, and what it resumes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import InMemoryBatches, load_data
-from curriculum_ray.distributed import job
+from curriculum_ray.distributed import job, preview
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
@@ -161,6 +161,41 @@ def test_previews_change_nothing_are_kept_on_resume_and_choose_the_best(tmp_path
     assert load_trained(tmp_path / "run/best").images == lowest
 
 
+def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: None, tmp_path: Path) -> None:
+    scored = {**SCORED, "checkpoint": SETTINGS["checkpoint"]}
+    later = {**scored, "preview": {**scored["preview"], "asynchronous": True}}
+    whole, _ = _run(tmp_path / "whole", **scored)
+    _run(tmp_path, stop_at=128, **later)
+    result, reports = _run(tmp_path, **later)
+    assert result["resumed_at"] == 128
+    ours, theirs = _weights(result), _weights(whole)
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert [images for images, _ in result["history"]] == [64, 128, 192]
+    for (_, mine), (_, other) in zip(result["history"], whole["history"], strict=True):
+        assert mine == pytest.approx(other, rel=1e-4)
+    assert [report["preview_images"] for report in reports if "preview" in report] == [192]
+    assert all((tmp_path / f"run/previews/{images:012d}.png").exists() for images in (64, 128, 192))
+
+
+def test_a_preview_whose_task_fails_is_lost_and_the_training_is_not(
+    ray_of_two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(config: dict[str, Any], weights: dict[str, Any]) -> None:
+        raise MemoryError("no room for samples")
+
+    monkeypatch.setattr(preview, "_draw_from", broken)
+    checkpoint = SETTINGS["checkpoint"]
+    asynchronous = {**SCORED["preview"], "asynchronous": True}
+    result, _ = _run(tmp_path, **{**SCORED, "checkpoint": checkpoint, "preview": asynchronous})
+    assert result["images"] == 192
+    assert result["history"] == []
+    said = [line for line in capsys.readouterr().out.splitlines() if "is lost" in line]
+    assert [line.split(" is lost: ")[0] for line in said] == [
+        f"the preview after {images} images" for images in (64, 128, 192)
+    ]
+    assert "no room for samples" in said[0]
+
+
 def test_a_stream_is_read_ahead_and_gives_what_the_same_data_in_memory_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +227,10 @@ def test_a_metric_without_an_evaluation_is_refused() -> None:
         RunConfig.model_validate({**SETTINGS, "preview": {}})
     with pytest.raises(ValueError, match=r"checkpoint\.best goes by the preview's metric"):
         RunConfig.model_validate({**SETTINGS, "checkpoint": {"best": True}})
+    with pytest.raises(ValueError, match="gone when an asynchronous preview is scored"):
+        RunConfig.model_validate({**SCORED, "preview": {"asynchronous": True}})
+    with pytest.raises(ValueError, match=r"num_gpus is for previews that are asynchronous, but got 0\.5"):
+        RunConfig.model_validate({**SCORED, "preview": {"num_gpus": 0.5}})
 
 
 def test_an_average_of_another_width_is_rebuilt_into_a_checkpoint_that_loads(tmp_path: Path) -> None:
