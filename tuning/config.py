@@ -53,6 +53,8 @@ class StudyConfig(Spec):
     def _evaluated(self) -> StudyConfig:
         if self.run.evaluation is None:
             raise ValueError("run.evaluation must be set in a study: trials are compared by it, but got null")
+        if self.run.preview and self.run.preview.asynchronous:
+            raise ValueError("run.preview.asynchronous is for `tune train`: a study's trials use all there is")
         return self
 
     @model_validator(mode="after")

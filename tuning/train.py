@@ -125,10 +125,12 @@ def train_run(
     }
     with (
         held(folder),
-        connected(1, resources, output),
+        connected(1, resources, output) as cluster,
         Tracker.open(mlflow_uri, output, experiment) as tracker,
     ):
+        _check_previews(config, resources, cluster)
         tracker.keep_in(folder)
+        live: set[int] = set()
         run = tracker.train(name, config.model_dump(mode="json"), tags)
 
         def on_event(event: Mapping[str, Any]) -> None:
@@ -136,6 +138,9 @@ def train_run(
             if event["kind"] == "progress":
                 values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
                 tracker.log(run, values, event["images"])
+                if "preview" in event:
+                    live.add(event["preview_images"])
+                    tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
 
         try:
             result = fit(config, folder, resources, on_event)
@@ -146,9 +151,25 @@ def train_run(
             tracker.finish(run, "FAILED", str(error))
             raise
         for images, value in result.get("history", ()):
-            tracker.log(run, {"preview_fid": value}, images)
+            if images > result["resumed_at"] and images not in live:
+                tracker.log(run, _preview(value), images)
         publish(tracker, run, folder, result["metrics"], result["images"])
     return result
+
+
+def _preview(fid: float) -> dict[str, float]:
+    return {"preview_fid": fid}
+
+
+def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping[str, float]) -> None:
+    """A task for which there is never a GPU would be waited for without end."""
+    asked = config.preview.num_gpus if config.preview else 0
+    taken = resources.workers[0] * resources.per_worker.get("GPU", 0)
+    if asked and asked + taken > cluster.get("GPU", 0):
+        raise ConfigError(
+            f"preview.num_gpus must leave the workers their {taken:g} of the cluster's {cluster.get('GPU', 0):g} GPUs, "
+            f"but got {asked:g}"
+        )
 
 
 def _check_folder(folder: Path, config: RunConfig) -> None:
