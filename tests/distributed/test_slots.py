@@ -99,7 +99,9 @@ def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _training_processes() -> list[int]:
-    titles = {process.pid: " ".join(process.cmdline()) for process in psutil.process_iter(["cmdline"])}
+    """Workers of the Ray that this process started, and of no other on the machine."""
+    own = psutil.Process().children(recursive=True)
+    titles = {process.pid: " ".join(process.as_dict(["cmdline"])["cmdline"] or []) for process in own}
     return [pid for pid, title in titles.items() if "RayTrainWorker" in title]
 
 
