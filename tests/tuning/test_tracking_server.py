@@ -13,6 +13,7 @@ from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, schedule, write_trial
 from tuning.best import best
 from tuning.tracking import Tracker
+from tuning.tracking.registry import model_name, register
 
 
 class Server:
@@ -93,3 +94,41 @@ def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server
     assert found.schedule["clusters"]["count"] == 6
     assert not output.exists()
     assert "s3cret" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_winner_is_found_in_the_registry_of_a_server(server, tmp_path):
+    output, files = tmp_path / "output", tmp_path / "files"
+    with opened(server, output) as tracker:
+        study = tracker.study("a/study: one", {}, {"fingerprint": "f"})
+        first = write_trial(tracker, study, record(7.0, key="first"), files)
+        better = write_trial(tracker, study, record(6.0, key="better", schedule=schedule(6)), files)
+        assert tracker.flush()
+        name = model_name("a/study: one")
+        for run in (first, better):
+            address = register(
+                tracker.store, name, tracker.run_id(run), "best", "it beats", {"verdict": "beats_uniform"}
+            )
+        assert address == "models:/a-study--one@best"
+        client = tracker.store.client
+        version = client.get_model_version_by_alias(name, "best")
+        assert version.run_id == tracker.run_id(better)
+        assert version.tags["curriculum_ray.verdict"] == "beats_uniform"
+        # Said again, as by a study that goes on, it makes no further version.
+        register(
+            tracker.store, name, tracker.run_id(better), "best", "it beats", {"verdict": "beats_uniform"}
+        )
+        assert len(client.search_model_versions(f"name = '{name}'")) == 2
+    # Another process, which knows the server and the name only.
+    lines = [
+        "import sys, pathlib, mlflow",
+        "mlflow.set_tracking_uri(sys.argv[1])",
+        "folder = mlflow.artifacts.download_artifacts('models:/a-study--one@best', dst_path=sys.argv[2])",
+        "print(pathlib.Path(folder, 'schedule.yaml').read_text())",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines), server.uri, str(tmp_path / "found")]
+    (tmp_path / "found").mkdir()
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    assert "count: 6" in found.stdout
