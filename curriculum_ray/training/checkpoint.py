@@ -163,6 +163,7 @@ def newest_sound(paths: Iterable[Path]) -> Path | None:
 
 
 def prune(folder: str | Path, key: str, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints of the run `key`."""
-    for old in find_checkpoints(folder, key)[keep:]:
+    """Delete all but the `keep` newest checkpoints of the run `key`, and what a killed writer left half written."""
+    half = Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*.tmp")
+    for old in [*find_checkpoints(folder, key)[keep:], *half]:
         shutil.rmtree(old, ignore_errors=True)
