@@ -35,13 +35,13 @@ class StudyConfig(Spec):
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """More one-line rivals beside the space's: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
     sampler: SamplerName = "tpe"
-    """How Optuna chooses; nsgaii and cmaes need more trials than the others to be worth it."""
+    """How Optuna chooses; nsgaii has two aims (see `tuning.front`), and needs more trials than the others, as cmaes."""
     storage: str | None = None
     """Where Optuna's study lives: null for a journal in the study's folder, sqlite, or an RDB URL."""
     fidelity: FidelitySpec = FullBudget()
     """Whether schedules are first tried at smaller budgets."""
     previews: int = Field(default=0, ge=0, le=64)
-    """Points at which confirmations are scored on the way, for the speed-up; 8 of 500 samples add a third."""
+    """Points at which confirmations, with nsgaii searched trials too, are scored; 8 of 500 samples add a third."""
     metric: Metric = "fid"
     """What the search improves."""
     seed: int = Field(default=0, ge=0, lt=FRESH_SEEDS)
@@ -54,7 +54,9 @@ class StudyConfig(Spec):
         if self.run.evaluation is None:
             raise ValueError("run.evaluation must be set in a study: trials are compared by it, but got null")
         if self.run.preview and self.run.preview.asynchronous:
-            raise ValueError("run.preview.asynchronous is for `tune train`: a study's trials use all there is")
+            raise ValueError(
+                "run.preview.asynchronous is for `tune train`: a study's trials use all there is"
+            )
         return self
 
     @model_validator(mode="after")
@@ -66,6 +68,27 @@ class StudyConfig(Spec):
                 "a range is for `tune train`"
             )
         return self
+
+    @model_validator(mode="after")
+    def _two_aims(self) -> StudyConfig:
+        if not self.two_aims:
+            return self
+        if not self.previews:
+            raise ValueError(
+                "sampler nsgaii weighs the metric against the images to reach uniform sampling: it needs previews, "
+                "e.g. previews=8, but previews is 0"
+            )
+        if self.fidelity.rule != "none":
+            raise ValueError(
+                f"sampler nsgaii has two aims, by which Optuna stops no trial: fidelity must be none, but is "
+                f"{self.fidelity.rule}"
+            )
+        return self
+
+    @property
+    def two_aims(self) -> bool:
+        """Whether the search weighs the metric against the images to reach uniform sampling."""
+        return self.sampler == "nsgaii"
 
     def phases(self, rivals: int) -> dict[str, int]:
         """The most trials of each phase, with so many rivals: what `maximum_trials` adds up."""

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuning.front import front
 from tuning.records import count, direction, metric_name, number
 
 __all__ = ["Progress", "clock_text"]
@@ -56,6 +57,7 @@ class Progress:
         self._ended = {"finished": 0, "pruned": 0, "failed": 0}
         self._best: Mapping[str, Any] | None = None
         self._uniform: Mapping[str, Any] | None = None
+        self._looked_at: list[Mapping[str, Any]] = []  # searched, with previews, and uniform sampling
         self._images_ended = 0
         self._images_here = 0  # seen since this process began, which the rate is made of
         self._clock: float | None = None
@@ -104,7 +106,9 @@ class Progress:
             self._count(record)
         values = [f"{metric_name(key)} {number(value)}" for key, value in record["metrics"].items()]
         seen = f"{count(record['images'])} images, {record.get('seconds', 0):.0f} s"
-        what = record["status"] if record["status"] != "finished" else ", ".join(values)
+        what = record.get("reason", record["status"])
+        if record["status"] == "finished":
+            what = ", ".join(values)
         self._line(f"trial {record['trial']} {self._tally()}: {what} · {record['name']} · {seen}")
 
     def failed(self, trial: int, reason: str) -> None:
@@ -142,6 +146,7 @@ class Progress:
                 "seconds_left": self.seconds_left,
                 "best": self._brief(self._best),
                 "uniform": self._brief(self._uniform),
+                "front": [each.in_words(self.metric) for each in front(self._looked_at, self.metric)],
                 "running": [
                     {"trial": trial, **asdict(running)} for trial, running in sorted(self._running.items())
                 ],
@@ -161,6 +166,8 @@ class Progress:
         # Fresh seeds are not for choosing: the best so far is the search's own.
         if record["status"] != "finished" or record["role"] in ("confirmation", "rung") or value is None:
             return
+        if "history" in record:
+            self._looked_at.append(record)
         if record["control"] == "uniform":
             self._uniform = record
         elif self._best is None or self._better(value, self._best["metrics"][self.metric]):

@@ -15,6 +15,7 @@ from ray.tune.search.optuna import OptunaSearch
 from curriculum_ray.config import parse
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
+from tuning.front import aims
 from tuning.plan import StudyPlan
 from tuning.planned import Planned, index_of
 from tuning.records import DIRECTIONS
@@ -46,8 +47,8 @@ class StudySearch(OptunaSearch):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         super().__init__(
             SpaceFunction(space),
-            metric=config.metric,
-            mode=DIRECTIONS[config.metric],
+            metric=[config.metric, "images"] if config.two_aims else config.metric,
+            mode=[DIRECTIONS[config.metric], "min"] if config.two_aims else DIRECTIONS[config.metric],
             study_name=study_name,
             storage=storage,
             sampler=make_sampler(config, space),
@@ -86,7 +87,9 @@ class StudySearch(OptunaSearch):
             if record is not None:
                 self._report(trial, record.get("rungs", ()))
             if record is not None and record["status"] == "finished":
-                self.study.tell(trial.number, record["metrics"][self.config.metric])
+                values = self._values(record)
+                if values is not None:
+                    self.study.tell(trial.number, values)
             elif record is not None and record["status"] == "pruned":
                 self._tell_why(trial, record["reason"], TrialState.PRUNED)
             elif record is not None:
@@ -96,6 +99,16 @@ class StudySearch(OptunaSearch):
                     self.study.tell(trial.number, state=TrialState.PRUNED)
                 else:
                     self._fail(trial, rungs[-1].get("reason"))
+
+    def _values(self, record: Mapping[str, Any]) -> float | list[float] | None:
+        """What Optuna is told of a finished trial; None while uniform sampling, the second aim's target, runs."""
+        if not self.config.two_aims:
+            return float(record["metrics"][self.config.metric])
+        uniform = self.plan.records.get("control-uniform")
+        if uniform is None:
+            return None
+        found = aims(record, uniform, self.config.metric)
+        return [found.value, found.images]
 
     def _report_rungs(self, key: str, trial: optuna.trial.FrozenTrial) -> list[Mapping[str, Any]]:
         """Tell Optuna the scores at smaller budgets that it has not heard; returns the records of those runs."""
@@ -146,9 +159,10 @@ class StudySearch(OptunaSearch):
         return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
 
     def _previews(self, planned: Planned) -> dict[str, int]:
-        """Settings of the previews that the study itself asks for: of confirmations, and of looks at the rungs."""
+        """Settings of the previews that the study itself asks for: of confirmations, for two aims, and at the rungs."""
         images, rule = self.config.run.total_images, self.config.fidelity
-        if planned.role == "confirmation" and self.config.previews:
+        looked_at = planned.role == "searched" or planned.control == "uniform"
+        if self.config.previews and (planned.role == "confirmation" or (self.config.two_aims and looked_at)):
             return {"every_images": max(1, images // self.config.previews)}
         if planned.role == "searched" and rule.rule == "after_last_stage":
             return {**rule.preview(images), "metric": True}

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tuning import evidence
 from tuning.config import StudyConfig
+from tuning.front import front
 from tuning.launch import Outcome, study_facts
 from tuning.records import arms
 from tuning.report import build_report
@@ -41,6 +42,10 @@ def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) 
     """Print the table, the answer, the report's path and the commands that come next."""
     console.print(final_table(outcome.records, config.metric))
     console.print(f"\n[bold]{answer(config, outcome)}[/bold]", highlight=False)
+    if config.two_aims:
+        console.print("\nthe front, of which no schedule is beaten in both aims:")
+        for each in front(outcome.records, config.metric):
+            console.print(f"  {each.in_words(config.metric)}", highlight=False)
     report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     for problem in outcome.problems:
         console.print(f"MLflow: {problem}", style="yellow", highlight=False)
@@ -69,6 +74,7 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "answer": answer(config, outcome),
         "against_uniform": [found.to_json() for found in evidence.against_uniform(ranked, config.metric)],
         "against_rival": [found.to_json() for found in evidence.against_rival(ranked, config.metric)],
+        "front": [asdict(found) for found in front(outcome.records, config.metric)],
         "speed_up": [asdict(found) for found in speed_up(ranked)],
         "trials": outcome.records,
         "problems": outcome.problems,

@@ -26,7 +26,7 @@ CHOICES = SearchSpace.model_validate(
 
 
 def _config(sampler: str) -> StudyConfig:
-    return StudyConfig.model_validate({"sampler": sampler, "trials": 6})
+    return StudyConfig.model_validate({"sampler": sampler, "trials": 6, "previews": 8})
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for title, best in (("best so far", found["best"]), ("uniform", found["uniform"])):
         if best is not None:
             lines.append(f"{title:12} {name} {number(best['value'])}  {best['name']}")
+    front = found.get("front", ())
+    lines += [f"{'front' if not place else '':12} {words}" for place, words in enumerate(front)]
     for trial in found["running"]:
         stage = "starting" if trial["images"] is None else f"stage {trial['stage'] + 1}/{trial['num_stages']}"
         seen = f"{count(trial['images'] or 0)}/{count(trial['total'])} images"
