@@ -8,7 +8,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver gallery noise-floor check-evidence lint lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack gallery noise-floor check-evidence lint lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -50,6 +50,9 @@ bench-schedule: setup ## the shared schedule under 8 to 10,000 simulated ranks
 
 bench-stream: setup ## memory and speed of a worker that trains through 10 GB of shards
 	$(BIN)/python examples/bench_stream.py
+
+bench-pack: setup ## K runs as one ensemble beside K runs on their own
+	$(BIN)/python examples/bench_pack.py
 
 gallery: setup ## a picture of generated items for each process and data set, in gallery/
 	$(BIN)/python examples/gallery.py

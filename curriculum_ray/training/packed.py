@@ -1,0 +1,237 @@
+"""K runs of one network in one process as a vmapped ensemble (torch.func), each with its own schedule and seed.
+
+Small networks leave a GPU idle: a step is then a long row of short kernels, and K runs need as many of them as one. It
+is off by default, and no search uses it, because on a CPU, which small networks do fill, it gains nothing or loses:
+`make bench-pack` measures both ways beside each other.
+
+    packed = PackedTrainer([first, second, third], data)
+    packed.run(on_log, on_checkpoint)
+    packed.members[1].checkpoint()                   # of an ordinary run: alone or packed, it goes on from there
+
+Each run is what it would be alone, within the rounding of batched kernels: the draws are those of its own `Trainer`.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import Dataset
+from curriculum_ray.training.checkpoint import Checkpoint
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.ema import ema_decay
+from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
+from curriculum_ray.training.packed_weights import PackedWeights
+from curriculum_ray.training.rates import learning_rate
+
+__all__ = ["PackedTrainer", "check_packable"]
+
+# What may differ between the runs of a pack; everything else decides the shape or the rhythm of a step.
+_OWN = frozenset({"schedule", "seed", "process", "weighting", "optimizer", "ema"})
+
+
+def check_packable(configs: Sequence[TrainConfig]) -> None:
+    """Refuse, in one line, runs that cannot be trained as one pack: ConfigError."""
+    if not configs:
+        raise ConfigError("a pack needs at least one run, but got 0")
+    first = configs[0]
+    for name, wanted, got in (
+        ("model.kind", "unet, dit or mlp", None if _vmaps(first) else first.model.kind),
+        ("precision", "fp32 or bf16", "fp16" if first.precision == "fp16" else None),
+        ("compile", "false", first.compile or None),
+        ("accumulate", "1", first.accumulate if first.accumulate > 1 else None),
+        ("parallel", "ddp", None if first.parallel == "ddp" else first.parallel),
+        ("stability.spike_factor", "null", first.stability.spike_factor),
+        ("data", "held in memory", first.data.name if first.data.streamed else None),
+    ):
+        if got is not None:
+            raise ConfigError(f"{name} must be {wanted} where runs are packed, but got {str(got).lower()}")
+    alike = first.model_dump(exclude=set(_OWN))
+    for config in configs[1:]:
+        theirs = config.model_dump(exclude=set(_OWN))
+        for key, value in alike.items():
+            if theirs.get(key) != value:
+                raise ConfigError(
+                    f"packed runs must have equal {key}, but got {value} and {theirs.get(key)}: "
+                    f"only {', '.join(sorted(_OWN))} may differ"
+                )
+
+
+def _vmaps(config: TrainConfig) -> bool:
+    """Whether the network is one of ours: what others do inside, e.g. draw random numbers, is not known."""
+    return config.model.kind in ("unet", "dit", "mlp")
+
+
+class PackedTrainer:
+    """K runs in lockstep. `members` are ordinary trainers whose weights, averages and moments lie in one pack.
+
+    configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, process, weighting, optimiser
+    and averages are each one's own. data: what all of them train on. Raises ConfigError, see `check_packable`.
+    """
+
+    def __init__(self, configs: Sequence[TrainConfig], data: Dataset, world: World | None = None) -> None:
+        check_packable(configs)
+        self.world = world or World()
+        if self.world.size > 1:
+            raise ConfigError(f"packed runs have one worker, but got {self.world.size}")
+        self.members = [Trainer(config, data, self.world) for config in configs]
+        self.ended: list[bool | NonFiniteLoss | None] = [None] * len(configs)
+        """How each run ended: True with its budget spent, False when it was told to stop, or why it could not go on."""
+        self._base = _without_dropout(self.members[0].model)
+        self._weights: PackedWeights | None = None
+
+    @property
+    def training(self) -> list[int]:
+        """The places of the members that still train."""
+        return [place for place, end in enumerate(self.ended) if end is None]
+
+    @property
+    def images(self) -> int:
+        """Images that each training member has seen; ConfigError where they stand at different counts."""
+        counts = sorted({self.members[place].images for place in self.training})
+        if len(counts) > 1:
+            raise ConfigError(f"packed runs must go on from equal image counts, but got {counts}")
+        return counts[0]
+
+    def restore(self, place: int, checkpoint: Checkpoint) -> None:
+        """Let the member at `place` go on from the checkpoint of a run of its settings, packed or not."""
+        self.members[place].restore(checkpoint)
+        self._weights = None
+
+    def drop(self, place: int, end: bool | NonFiniteLoss) -> None:
+        """Train the member at `place` no further; it keeps the state that it has, and the others go on."""
+        self.ended[place] = end
+        self._weights = None
+
+    def step(self) -> None:
+        """One optimiser step of every member that still trains."""
+        members = [self.members[place] for place in self.training]
+        images, batch = self.images, members[0].config.batch_size
+        if self._weights is None:
+            self._weights = PackedWeights(members)
+        weights = self._weights
+        drawn = [self._draw(member) for member in members]
+        inputs, noise_conds, targets, levels, conditions = zip(*drawn, strict=True)
+        told = None if conditions[0] is None else torch.stack(conditions)
+        with members[0].precision.autocast(), self._attention():
+            outputs = vmap(self._predict, in_dims=(0, 0, 0, None if told is None else 0))(
+                weights.leaves, torch.stack(inputs), torch.stack(noise_conds), told
+            )
+            compared = [
+                member.process.compare(*each)
+                for member, *each in zip(members, outputs.unbind(0), targets, levels, strict=True)
+            ]
+        # The sum's gradient by a member's weights is that of its own mean loss.
+        weights.backward(torch.stack([losses.mean() for losses, _ in compared]).sum())
+        after = images + batch
+        weights.update(
+            [learning_rate(m.config.optimizer, after, m.config.total_images) for m in members],
+            [ema_decay(m.config.ema, after, batch) for m in members],
+            after // batch,
+        )
+        for member, (_, raw) in zip(members, compared, strict=True):
+            member.count(raw)
+            if member.power is not None:
+                member.power.update(after, batch)
+
+    def _draw(self, member: Trainer) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """A member's batch as its network sees it: x, noise_cond, target, levels, and what it is told."""
+        x0, levels, noise, condition = member.draw()
+        if condition is not None:
+            condition = _hidden(condition, member.conditioning.kind, self._dropout(member))
+        return (*member.process.corrupt(x0, levels, noise), levels, condition)
+
+    @staticmethod
+    def _dropout(member: Trainer) -> float:
+        spec: Any = member.config.model
+        return spec.label_dropout
+
+    def _predict(
+        self, weights: dict[str, Tensor], x: Tensor, noise_cond: Tensor, told: Tensor | None
+    ) -> Tensor:
+        return functional_call(self._base, weights, (x, noise_cond, told))
+
+    def _attention(self) -> Any:
+        """On a CPU the fused attention would be called once for each member."""
+        return sdpa_kernel(SDPBackend.MATH) if self.world.device.type == "cpu" else nullcontext()
+
+    def run(
+        self,
+        on_log: Callable[[int, Progress], bool] | None = None,
+        on_checkpoint: Callable[[int, Trainer], None] | None = None,
+        on_preview: Callable[[int, Trainer], None] | None = None,
+        on_snapshot: Callable[[int, Trainer], None] | None = None,
+    ) -> list[bool | NonFiniteLoss]:
+        """Train to the end of the budget; returns `ended`.
+
+        The calls are those of `Trainer.run` with a member's place before them. A member whose `on_log` returned True
+        stops at its next log line, and one whose loss or weights are not finite stops there; the others go on.
+        """
+        stops = [False] * len(self.members)
+        logged = self.images // self.members[0].config.batch_size if self.training else 0
+        for member in self.members:
+            member.clock = time.perf_counter()
+        while self.training:
+            config = self.members[0].config
+            steps = self.images // config.batch_size
+            if steps < config.total_steps:
+                self.step()
+                steps += 1
+            over = steps == config.total_steps
+            due = steps > logged and (over or steps % config.log_steps == 0)
+            for place in self.training:
+                member = self.members[place]
+                try:
+                    if due:
+                        progress, stopped = member.log(steps - logged, stops[place])
+                        if stopped and not over:
+                            self.drop(place, False)
+                            continue
+                        stops[place] = bool(on_log(place, progress)) if on_log else False
+                    before = time.perf_counter()
+                    for call, every in (
+                        (on_preview, config.preview_steps),
+                        (on_snapshot, member.config.snapshot_steps),
+                    ):
+                        if call and every and (over or steps % every == 0):
+                            call(place, member)
+                    spent = time.perf_counter() - before
+                    for other in self.members:
+                        other.clock += spent
+                    if on_checkpoint and not over and steps % config.checkpoint_steps == 0:
+                        on_checkpoint(place, member)
+                except NonFiniteLoss as error:
+                    self.drop(place, error)
+                    continue
+                if over:
+                    self.drop(place, True)
+            if due:
+                logged = steps
+        return [end for end in self.ended if end is not None]
+
+
+def _without_dropout(model: nn.Module) -> nn.Module:
+    """A copy of the network that hides no condition by itself: random draws under vmap are not a single run's."""
+    base = copy.deepcopy(model)
+    embedding: Any = base.label_embedding
+    if embedding is not None:
+        embedding.dropout = 0.0
+    return base
+
+
+def _hidden(condition: Tensor, kind: str, dropout: float) -> Tensor:
+    """What the network would hide in a step (see `LabelEmbedding`), by the same draw, written as "not told"."""
+    if dropout == 0:
+        return condition
+    hidden = torch.rand(len(condition), device=condition.device) < dropout
+    shape = (-1, *(1,) * (condition.ndim - 1))
+    return condition.masked_fill(hidden.view(shape), -1 if kind == "class" else 0)

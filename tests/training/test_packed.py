@@ -1,0 +1,255 @@
+"""A pack is its runs: each trains, stops, fails and resumes as it would on its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
+from curriculum_ray.training.packed import PackedTrainer
+
+SMALL: dict[str, Any] = {
+    "batch_size": 16,
+    "images": 16 * 12,
+    "window": 2,
+    "log_every_images": 32,
+    "checkpoint": {"every_images": 64},
+}
+# Two channels in a group: the bias before a norm over one channel has no gradient but rounding, which Adam enlarges.
+UNET = {"data": {"name": "digits"}, "model": {"base_channels": 16, "channel_mult": [1, 1]}}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "unet told classes": UNET,
+    "unet told captions": {
+        "data": {"name": "shapes", "image_size": 16, "conditioning": "text"},
+        "model": {"base_channels": 16, "channel_mult": [1, 1, 1], "label_dropout": 0.4},
+    },
+    "mlp": {"data": {"name": "mixture2d"}, "model": {"kind": "mlp", "width": 16, "depth": 2}},
+    "dit": {"data": {"name": "tones"}, "model": {"kind": "dit", "depth": 2, "width": 16, "heads": 2}},
+}
+PLATEAU = {
+    "version": 1,
+    "clusters": {"by": "uniform", "count": 3},
+    "order": {"direction": "easy_to_hard"},
+    "pacing": {"rule": "plateau", "patience": 1},
+}
+# Everything that may differ differs somewhere.
+OWN: list[dict[str, Any]] = [
+    {"schedule": PLATEAU, "seed": 1},
+    {
+        "schedule": {**PLATEAU, "order": {"direction": "hard_to_easy"}, "base": {"kind": "logit_normal"}},
+        "seed": 2,
+        "weighting": {"kind": "min_snr"},
+        "optimizer": {
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "clip_grad_norm": 0.1,
+            "schedule": "cosine",
+        },
+    },
+    {
+        "schedule": {**PLATEAU, "pacing": {"rule": "linear", "full_share": 0.5}},
+        "seed": 3,
+        "weighting": {"kind": "edm2_uncertainty", "channels": 8},
+        "process": {"kind": "flow"},
+        "ema": {"half_life_images": 50, "ramp_up": 0.5, "power": {"every_images": 64}},
+    },
+]
+
+
+def _configs(network: dict[str, Any] = UNET, **changes: Any) -> list[TrainConfig]:
+    return [TrainConfig.model_validate({**SMALL, **network, **own, **changes}) for own in OWN]
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_data(_configs()[0].data)
+
+
+def _close(got: Trainer, wanted: Trainer, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    """The whole states are equal, tensors within rounding and the rest exactly."""
+    ours, theirs = got.checkpoint(), wanted.checkpoint()
+    assert set(ours.tensors) == set(theirs.tensors)
+    for group in ours.tensors:
+        assert set(ours.tensors[group]) == set(theirs.tensors[group])
+        for name, value in ours.tensors[group].items():
+            torch.testing.assert_close(
+                value, theirs.tensors[group][name], rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+            )
+    assert got.stage_starts == wanted.stage_starts
+    assert got.images == wanted.images
+    assert got.loss == (None if wanted.loss is None else pytest.approx(wanted.loss, rel=rtol))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_pack_equals_separate_runs(network: str) -> None:
+    configs = _configs(NETWORKS[network])
+    data = load_data(configs[0].data)
+    packed = PackedTrainer(configs, data)
+    logs: list[list[Progress]] = [[], [], []]
+    assert packed.run(lambda place, progress: bool(logs[place].append(progress))) == [True] * 3
+    stages = set()
+    for config, member, log in zip(configs, packed.members, logs, strict=True):
+        single, lines = Trainer(config, data), list[Progress]()
+        single.run(lambda progress, lines=lines: bool(lines.append(progress)))  # type: ignore[misc]
+        assert [line.images for line in log] == [line.images for line in lines]
+        assert [line.stage for line in log] == [line.stage for line in lines]
+        assert [line.loss for line in log] == pytest.approx([line.loss for line in lines], rel=1e-4)
+        _close(member, single)
+        stages.add(tuple(images for images, _ in member.stage_starts))
+    assert len(stages) > 1, "the test needs runs that change stage at different times"
+
+
+def test_a_pack_in_bf16_equals_separate_runs_within_its_rounding(data: Dataset) -> None:
+    configs = _configs(precision="bf16")
+    packed = PackedTrainer(configs, data)
+    packed.step()
+    for config, member in zip(configs, packed.members, strict=True):
+        single = Trainer(config, data)
+        single.step()
+        for ours, theirs in zip(member.model.parameters(), single.model.parameters(), strict=True):
+            assert ours.dtype == torch.float32
+            # The first update of each weight is at most the learning rate, which starts near 0.
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=2 * config.optimizer.learning_rate / 100)
+
+
+def test_a_pack_resumes_to_the_bit_from_its_members_checkpoints(tmp_path: Path, data: Dataset) -> None:
+    configs = _configs()
+    whole = PackedTrainer(configs, data)
+
+    def keep(place: int, trainer: Trainer) -> None:
+        name = checkpoints.checkpoint_name(str(place), trainer.images)
+        checkpoints.write(tmp_path / name, trainer.checkpoint())
+
+    whole.run(on_checkpoint=keep)
+    resumed = PackedTrainer(configs, data)
+    for place in range(3):
+        resumed.restore(place, checkpoints.read(tmp_path / checkpoints.checkpoint_name(str(place), 64)))
+    assert resumed.images == 64
+    assert resumed.run() == [True] * 3
+    for ours, theirs in zip(resumed.members, whole.members, strict=True):
+        _close(ours, theirs, rtol=0, atol=0)
+
+
+def test_a_run_goes_from_a_pack_to_a_trainer_and_back(tmp_path: Path, data: Dataset) -> None:
+    configs = _configs()
+    packed = PackedTrainer(configs, data)
+    for _ in range(4):
+        packed.step()
+    middle = []
+    for place, config in enumerate(configs):
+        single = Trainer(config, data)
+        single.restore(
+            checkpoints.read(checkpoints.write(tmp_path / str(place), packed.members[place].checkpoint()))
+        )
+        for _ in range(4):
+            single.step()
+        middle.append(checkpoints.read(checkpoints.write(tmp_path / f"{place}b", single.checkpoint())))
+    again = PackedTrainer(configs, data)
+    for place, checkpoint in enumerate(middle):
+        again.restore(place, checkpoint)
+    again.run()
+    for config, member in zip(configs, again.members, strict=True):
+        whole = Trainer(config, data)
+        whole.run()
+        _close(member, whole)
+
+
+def test_a_member_is_an_ordinary_trainer_at_any_time(data: Dataset) -> None:
+    configs = _configs()
+    packed, single = PackedTrainer(configs, data), Trainer(configs[1], data)
+    for _ in range(3):
+        packed.step()
+        single.step()
+    packed.members[1].step()
+    single.step()
+    _close(packed.members[1], single)
+
+
+@pytest.mark.parametrize("at", [0, 6])
+def test_a_run_that_is_not_finite_drops_out_alone(data: Dataset, at: int) -> None:
+    configs = _configs()
+    packed = PackedTrainer(configs, data)
+    for _ in range(at):
+        packed.step()
+    with torch.no_grad():
+        next(packed.members[1].model.parameters()).fill_(float("nan"))
+    first, failed, last = packed.run()
+    assert isinstance(failed, NonFiniteLoss)
+    assert f"before {16 * at + 32} images" in str(failed)
+    assert packed.members[1].images == 16 * at + 32
+    assert first is last is True
+    for place in (0, 2):
+        single = Trainer(configs[place], data)
+        single.run()
+        _close(packed.members[place], single)
+
+
+def test_a_run_stops_at_the_log_line_after_it_was_told_to_and_the_others_go_on(data: Dataset) -> None:
+    configs = _configs()
+    packed = PackedTrainer(configs, data)
+    seen: list[tuple[int, int]] = []
+
+    def on_log(place: int, progress: Progress) -> bool:
+        seen.append((place, progress.images))
+        return place == 2
+
+    assert packed.run(on_log) == [True, True, False]
+    assert [images for place, images in seen if place == 2] == [32]
+    assert packed.members[2].images == 64
+    stopped = Trainer(configs[2], data)
+    stopped.restore(packed.members[2].checkpoint())
+    stopped.run()
+    whole = Trainer(configs[2], data)
+    whole.run()
+    _close(stopped, whole)
+    single = Trainer(configs[0], data)
+    single.run()
+    _close(packed.members[0], single)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulate": 2}, "accumulate must be 1 where runs are packed, but got 2"),
+        ({"compile": True}, "compile must be false where runs are packed, but got true"),
+        ({"parallel": "fsdp"}, "parallel must be ddp where runs are packed, but got fsdp"),
+        ({"precision": "fp16"}, "precision must be fp32 or bf16 where runs are packed, but got fp16"),
+        ({"stability": {"spike_factor": 2.0}}, "stability.spike_factor must be null .* but got 2.0"),
+        ({"data": {"name": "/shards", "format": "parquet"}}, "data must be held in memory .* got /shards"),
+        ({"model": "diffusers:UNet2DModel"}, "model.kind must be unet, dit or mlp .* but got diffusers"),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_in_one_line(
+    data: Dataset, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        PackedTrainer(_configs(**changes), data)
+    assert "\n" not in str(refused.value)
+
+
+def test_runs_of_unlike_steps_are_refused(data: Dataset) -> None:
+    first, second, _ = _configs()
+    other = TrainConfig.model_validate({**SMALL, **UNET, "batch_size": 32})
+    with pytest.raises(ConfigError, match="packed runs must have equal batch_size, but got 16 and 32: only"):
+        PackedTrainer([first, second, other], data)
+    with pytest.raises(ConfigError, match="a pack needs at least one run, but got 0"):
+        PackedTrainer([], data)
+    with pytest.raises(ConfigError, match="packed runs have one worker, but got 2"):
+        PackedTrainer([first, second], data, World(size=2))
+
+
+def test_runs_at_different_image_counts_are_refused(data: Dataset) -> None:
+    configs = _configs()
+    ahead = Trainer(configs[0], data)
+    ahead.step()
+    packed = PackedTrainer(configs, data)
+    packed.restore(0, ahead.checkpoint())
+    with pytest.raises(ConfigError, match="must go on from equal image counts, but got \\[0, 16\\]"):
+        packed.run()
