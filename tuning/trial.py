@@ -67,10 +67,15 @@ class BoardTrial(tune.Trainable):
         return result
 
     def cleanup(self) -> None:
-        """Tune is done with this trial or stops it early: its run need not go on."""
+        """Tune is done with this trial or stops it early: its run need not go on.
+
+        Tune may start an actor for a trial, then give the trial to one that has become free, and drop the first:
+        that one has no run of its own, and must not stop the other's.
+        """
         import ray
 
-        ray.get(self._board.cancel.remote(self._job["key"]))
+        if self._submitted:
+            ray.get(self._board.cancel.remote(self._job["key"]))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing of its own to save: the run's checkpoints lie with its slot."""
