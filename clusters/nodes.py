@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import time
 from typing import Any
@@ -28,10 +29,11 @@ def wait_for_nodes(nodes: int, timeout_s: float) -> int:
     while there < nodes:
         try:
             if not connected:
+                _reach(address)
                 ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
                 connected = True
             there = sum(node["Alive"] for node in ray.nodes())
-        except (ConnectionError, RuntimeError, ValueError):
+        except (OSError, RuntimeError, ValueError):
             # The head may still be on its way up.
             there = 0
         if time.monotonic() > until:
@@ -41,6 +43,13 @@ def wait_for_nodes(nodes: int, timeout_s: float) -> int:
     if connected:
         ray.shutdown()
     return there
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray would try for minutes. Other forms are left to Ray."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
 
 
 def run_on_local_nodes(nodes: int, cpus: int, command: list[str]) -> int:

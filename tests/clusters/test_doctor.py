@@ -52,6 +52,15 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2() -> None:
     assert time.monotonic() - start < 60
 
 
+def test_waiting_for_a_head_that_is_not_there_ends_in_time() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = _clusters("wait", "--nodes", "1", "--timeout", "1", RAY_ADDRESS=address)
+    assert done.returncode == 1
+    assert done.stderr == "0 of 1 nodes are there\n"
+
+
 @pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket"])
 def test_an_address_is_refused_as_a_folder_for_results(address: str) -> None:
     with pytest.raises(ConfigError, match="must be a folder"):
