@@ -171,3 +171,27 @@ def test_a_score_at_a_smaller_budget_is_never_a_complete_one(path: Path) -> None
     for trial in trials:
         if trial.state == TrialState.COMPLETE:
             assert trial.value not in trial.intermediate_values.values()
+
+
+def test_a_stop_recorded_just_before_the_kill_is_told_to_optuna_and_not_run_again(path: Path) -> None:
+    first = _Study(path)
+    for trial_id in ("uniform", "a"):
+        first.search.suggest(trial_id)
+    first.stopped = "worse than the others"
+    first._ended(first.search._planned["a"], None)
+    second = _Study(path, first.plan.records)
+    told = second.search.study.trials[0]
+    assert (told.state, told.user_attrs["reason"]) == (TrialState.PRUNED, "worse than the others")
+    assert told.intermediate_values == {100: 9.0}
+    assert "search-000" not in second.play("again")
+
+
+def test_only_searched_trials_are_looked_at_for_stopping(path: Path) -> None:
+    settings = {"trials": 2, "confirm_seeds": 2, "fidelity": {"rule": "after_last_stage", "rungs": 4}}
+    study = _Study(path, config=StudyConfig.model_validate(settings))
+    study.play()
+    looked_at = {key for key, run in study.runs.items() if run.preview is not None}
+    assert looked_at == {"search-000", "search-001"}
+    preview = study.runs["search-000"].preview
+    assert preview is not None
+    assert (preview.every_images, preview.num_samples) == (CONFIG.run.total_images // 5, 500)
