@@ -23,7 +23,7 @@ from curriculum_ray.data.latents import read_latents_info, read_shard
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.vocabulary import build_vocabulary, tokenise, words
 
-__all__ = ["Scan", "Unit", "read_rows", "scan"]
+__all__ = ["Scan", "Unit", "open_unit", "read_rows", "scan"]
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp")
 # Members that only an unpickler could read.
@@ -199,13 +199,22 @@ def _tar_told(file: Any, sample: dict[str, tuple[int, int]]) -> tuple[Any, str]:
     return label, text
 
 
+Fetch = Callable[[int], tuple[bytes, Any, str]]
+"""From a row of a unit to its encoded image, label and caption."""
+
+
+def open_unit(spec: DataSpec, info: DataInfo, unit: Unit) -> Fetch:
+    """How rows of a unit of images are fetched; a row group is held in memory as long as this is."""
+    return _parquet_fetch(unit, info) if spec.format == "parquet" else _tar_fetch(unit)
+
+
 def read_rows(
-    spec: DataSpec, info: DataInfo, unit: Unit, rows: Sequence[int]
+    spec: DataSpec, info: DataInfo, unit: Unit, rows: Sequence[int], fetch: Fetch | None = None
 ) -> tuple[Tensor, Tensor | None, list[str]]:
     """Read these rows of `unit`, in this order: uint8 images or float latents, condition, names of corrupt images.
 
     A corrupt image raises `ConfigError`; where `spec.corrupt` is skip, the next readable one of the unit, counting
-    round its end, stands in its place, so that all other images keep theirs.
+    round its end, stands in its place, so that all other images keep theirs. fetch: the unit, if it is open.
     """
     if spec.format == "latents":
         path = Path(unit.path)
@@ -213,7 +222,7 @@ def read_rows(
         index = torch.as_tensor(rows, dtype=torch.long)
         told = labels[index] if labels is not None and info.conditioning else None
         return latents[index], told, []
-    fetch = _parquet_fetch(unit, info) if spec.format == "parquet" else _tar_fetch(unit)
+    fetch = fetch or open_unit(spec, info, unit)
     images, told_labels, texts, failed = [], [], [], []
     for row in rows:
         for step in range(unit.rows):
@@ -222,7 +231,7 @@ def read_rows(
                 image = to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0])
             # Pillow's decoders raise almost anything on a broken file.
             except Exception as error:
-                name = f"{Path(unit.path).name} row {(row + step) % unit.rows} ({type(error).__name__})"
+                name = f"{_place(spec, unit, (row + step) % unit.rows)} ({type(error).__name__})"
                 if spec.corrupt == "refuse":
                     raise ConfigError(
                         f"{spec.name} must hold readable images, but cannot read {name}"
@@ -249,7 +258,15 @@ def _condition(info: DataInfo, labels: list[Any], texts: list[str]) -> Tensor | 
     return None
 
 
-Fetch = Callable[[int], tuple[bytes, Any, str]]
+def _place(spec: DataSpec, unit: Unit, row: int) -> str:
+    """Where a person finds a row: its number in the Parquet file, or the name of the sample in the tar file."""
+    file = Path(unit.path).name
+    if spec.format != "parquet":
+        return f"{file} sample {list(_tar_index(unit.path))[row].lstrip('/')}"
+    from pyarrow import parquet
+
+    metadata = parquet.read_metadata(unit.path)
+    return f"{file} row {row + sum(metadata.row_group(group).num_rows for group in range(unit.group))}"
 
 
 def _parquet_fetch(unit: Unit, info: DataInfo) -> Fetch:

@@ -10,15 +10,16 @@ What lies in memory: at most one unit's encoded images in each of two reading ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, data_info, from_uint8
 from curriculum_ray.data.order import mix
-from curriculum_ray.data.shards import Unit, read_rows, scan
+from curriculum_ray.data.shards import Unit, open_unit, read_rows, scan
 
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
 
@@ -42,7 +43,17 @@ def train_datasets(spec: DataSpec) -> dict[str, Any]:
     return {_DATASET: ray.data.from_items(rows)}
 
 
-def open_batches(spec: DataSpec, seed: int, keep_condition: bool = True) -> tuple[DataInfo, StreamedBatches]:
+def say(names: list[str]) -> None:
+    """Print which corrupt images were skipped."""
+    print(f"{len(names)} corrupt images skipped: {', '.join(names)}", flush=True)
+
+
+def open_batches(
+    spec: DataSpec,
+    seed: int,
+    keep_condition: bool = True,
+    on_corrupt: Callable[[list[str]], None] = say,
+) -> tuple[DataInfo, StreamedBatches]:
     """In a Ray Train worker: what the stream of `spec` is, and its batches, from `get_dataset_shard`."""
     import ray.train
 
@@ -51,7 +62,7 @@ def open_batches(spec: DataSpec, seed: int, keep_condition: bool = True) -> tupl
     rows = sorted(table.iter_rows(), key=lambda row: row["index"])
     units = [Unit(str(row["path"]), int(row["group"]), int(row["rows"])) for row in rows]
     info = data_info(spec)
-    return info, StreamedBatches(spec, info, units, seed, keep_condition)
+    return info, StreamedBatches(spec, info, units, seed, keep_condition, on_corrupt)
 
 
 def stream_order(units: list[Unit], seed: int, epoch: int) -> Iterator[tuple[int, Tensor]]:
@@ -63,13 +74,23 @@ def stream_order(units: list[Unit], seed: int, epoch: int) -> Iterator[tuple[int
 
 
 class StreamedBatches:
-    """Batches read while training; see `Batches`. A jump to another position starts the stream anew there."""
+    """Batches read while training; see `Batches`. A jump to another position starts the stream anew there.
+
+    on_corrupt: hears the names of corrupt images that were skipped, each once.
+    """
 
     def __init__(
-        self, spec: DataSpec, info: DataInfo, units: list[Unit], seed: int, keep_condition: bool = True
+        self,
+        spec: DataSpec,
+        info: DataInfo,
+        units: list[Unit],
+        seed: int,
+        keep_condition: bool = True,
+        on_corrupt: Callable[[list[str]], None] = say,
     ) -> None:
         self.spec, self.info, self.units, self.seed = spec, info, units, seed
         self.keep_condition = keep_condition and bool(info.conditioning)
+        self._on_corrupt, self._skipped = on_corrupt, set[str]()
         self.count = sum(unit.rows for unit in units)
         self._position: int | None = None
         self._chunks: Iterator[tuple[Tensor, Tensor | None]] = iter(())
@@ -104,17 +125,13 @@ class StreamedBatches:
     def _read(self, images: int, rank: int, world_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Chunks of the rank's rows from global position `images` on, for ever."""
         epoch, start = divmod(images, self.count)
-        skipped: set[str] = set()
         while True:
             tasks = list(self._tasks(epoch, start, rank, world_size))
             for block in self._pipeline(tasks):
-                names = {name for name in block["failed"][0].split("\n") if name} - skipped
+                names = {name for name in block["failed"][0].split("\n") if name} - self._skipped
                 if names:
-                    skipped |= names
-                    print(
-                        f"{len(skipped)} corrupt images skipped so far: {', '.join(sorted(names))}",
-                        flush=True,
-                    )
+                    self._skipped |= names
+                    self._on_corrupt(sorted(names))
                 told = torch.from_numpy(block["told"].copy()) if self.keep_condition else None
                 yield torch.from_numpy(block["items"].copy()), told
             epoch, start = epoch + 1, 0
@@ -134,6 +151,7 @@ class StreamedBatches:
     def _pipeline(self, tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Read `tasks` through Ray Data, in their order; blocks of arrays."""
         import ray.data
+        import ray.exceptions
 
         if not tasks:
             return
@@ -149,7 +167,14 @@ class StreamedBatches:
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(object_store_memory=_OBJECT_STORE)
         read.context.enable_progress_bars = False
-        yield from read.iter_batches(batch_size=None, prefetch_batches=1)
+        try:
+            yield from read.iter_batches(batch_size=None, prefetch_batches=1)
+        except ray.exceptions.RayError as error:
+            # Ray wraps what a task raises in the story of the task.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ConfigError):
+                cause = getattr(cause, "cause", None) or cause.__cause__
+            raise (ConfigError(str(cause)) if cause else error) from None
 
 
 class _Reader:
@@ -162,8 +187,12 @@ class _Reader:
         import numpy
 
         unit, rows = self.units[int(task["unit"][0])], [int(row) for row in task["rows"][0]]
-        for at in range(0, len(rows), _CHUNK):
-            items, told, failed = read_rows(self.spec, self.info, unit, rows[at : at + _CHUNK])
+        latents = self.spec.format == "latents"
+        # A file of latents is read whole at once.
+        size = len(rows) if latents else _CHUNK
+        fetch = None if latents else open_unit(self.spec, self.info, unit)
+        for at in range(0, len(rows), size):
+            items, told, failed = read_rows(self.spec, self.info, unit, rows[at : at + size], fetch)
             condition = told.numpy() if told is not None else numpy.zeros(len(items), dtype=numpy.int64)
             names = numpy.array(["\n".join(failed)] * len(items))
             yield {"items": items.numpy(), "told": condition, "failed": names}

@@ -26,6 +26,8 @@ from curriculum_ray.training.prefetch import Prefetched
 
 __all__ = ["run_job", "write_files"]
 
+CORRUPT_IMAGES = "corrupt_images.txt"
+"""In a run's folder: images of a stream that could not be read and were skipped, one a line."""
 Report = Callable[[dict[str, Any]], bool]
 """Tells the board about progress; returns whether the run should stop."""
 Announce = Callable[[Path | None, dict[str, Any]], None]
@@ -51,7 +53,12 @@ def run_job(
     data: Dataset | DataInfo
     ahead: Prefetched | None = None
     if config.data.streamed:
-        data, stream = open_batches(config.data, config.seed, config.model.conditional is not False)
+        data, stream = open_batches(
+            config.data,
+            config.seed,
+            config.model.conditional is not False,
+            lambda names: _note_corrupt(Path(job["folder"]), names),
+        )
         ahead = Prefetched(stream, config.total_images)
     else:
         data = cached_data(config.data)
@@ -151,6 +158,8 @@ def run_job(
             loss=trainer.loss,
             seconds=time.perf_counter() - start,
         )
+        if skipped := _corrupt(folder):
+            result["corrupt_images"] = sorted(set(skipped))
         (folder / "result.json").write_text(json.dumps(result, indent=1))
     if folder == Path(job["checkpoints"]):
         announce(final, dict(last))
@@ -197,6 +206,19 @@ def write_files(folder: Path, config: RunConfig) -> None:
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     (folder / "config.yaml").write_text(text)
     config.schedule.to_file(folder / "schedule.yaml")
+
+
+def _note_corrupt(folder: Path, names: list[str]) -> None:
+    """Add corrupt images that were skipped to the run's list of them, each once over all ranks and resumes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _corrupt(folder)
+    with open(folder / CORRUPT_IMAGES, "a") as file:
+        file.write("".join(f"{name}\n" for name in names if name not in known))
+
+
+def _corrupt(folder: Path) -> list[str]:
+    path = folder / CORRUPT_IMAGES
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def _append(log: Path, line: dict[str, Any]) -> None:

@@ -99,6 +99,12 @@ def train(
     return 0
 
 
+def _skipped(names: list[str]) -> list[str]:
+    from curriculum_ray.data.images import list_failures
+
+    return [f"{len(names)} corrupt images were skipped: {list_failures(names)}"] if names else []
+
+
 def _summary(record: dict[str, Any]) -> str:
     metrics = ", ".join(
         f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
@@ -106,6 +112,7 @@ def _summary(record: dict[str, Any]) -> str:
     lines = [
         f"{record['images']:,} images seen, {record['seconds']:.0f} s" + (f": {metrics}" if metrics else ""),
         f"protocol {record['fingerprint']}" if record.get("fingerprint") else "not evaluated",
+        *_skipped(record.get("corrupt_images", [])),
         f"checkpoint  {record['checkpoint']}",
         f"next        python -m tune sample --checkpoint {record['checkpoint']}",
         f"            python -m tune evaluate --checkpoint {record['checkpoint']}",
