@@ -1,0 +1,107 @@
+"""Captions read by encoders of transformers themselves: small ones with random weights, made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from curriculum_ray.data import DataSpec, load_data
+from curriculum_ray.data.text_encoder import encode_captions
+from curriculum_ray.data.vocabulary import words
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.loop import Trainer
+
+transformers = pytest.importorskip("transformers")
+
+WIDTH = 16
+SIZES = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+def tokenizer(captions: list[str], start: str = "[CLS]", end: str = "[SEP]") -> Any:
+    """One token a word, between a start and an end token, as the real ones do."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    known = ["[PAD]", "[UNK]", start, end, *sorted({word for text in captions for word in words(text)})]
+    own = Tokenizer(models.WordLevel({word: number for number, word in enumerate(known)}, unk_token="[UNK]"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    own.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, known.index(start)), (end, known.index(end))]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=own,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token=start,
+        sep_token=end,
+        eos_token=end,
+    )
+
+
+def make(kind: str, folder: Path, captions: list[str]) -> Any:
+    """An encoder of this kind in `folder`, as `save_pretrained` writes it; returns the model."""
+    torch.manual_seed(0)
+    reader = tokenizer(captions)
+    size = len(reader)
+    match kind:
+        case "bert":
+            model = transformers.BertModel(transformers.BertConfig(vocab_size=size, **SIZES))
+        case "clip":
+            text = transformers.CLIPTextConfig(
+                vocab_size=size, **SIZES, bos_token_id=2, eos_token_id=3, pad_token_id=0, projection_dim=8
+            )
+            model = transformers.CLIPTextModel(text)
+        case _:
+            config = transformers.T5Config(
+                vocab_size=size, d_model=WIDTH, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+            )
+            model = transformers.T5EncoderModel(config)
+    model.eval().save_pretrained(folder)
+    reader.save_pretrained(folder)
+    return model
+
+
+CAPTIONS = ["a red dog", "", "a small blue cat sits"]
+
+
+@pytest.mark.parametrize("kind", ["bert", "clip", "t5"])
+def test_captions_are_what_the_encoder_makes_of_them_and_zeros_where_padded(
+    kind: str, tmp_path: Path
+) -> None:
+    model = make(kind, tmp_path, CAPTIONS)
+    found = encode_captions(tmp_path, CAPTIONS, batch_size=2)
+    assert found.shape == (3, 7, WIDTH)
+    assert (found[1] == 0).all()
+    assert (found[0, 5:] == 0).all()
+    assert (found[0, :5] != 0).any(1).all()
+    tokens = tokenizer(CAPTIONS)([CAPTIONS[2]], return_tensors="pt")
+    with torch.no_grad():
+        alone = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+    torch.testing.assert_close(found[2], alone.last_hidden_state[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(encode_captions(tmp_path, CAPTIONS[:1], length=7)[0], found[0])
+
+
+def test_a_network_trains_on_what_an_encoder_tells_it(tmp_path: Path) -> None:
+    plain = load_data(DataSpec(name="shapes", conditioning="text"))
+    make("clip", tmp_path, [" ".join(plain.vocabulary[1:])])
+    settings = {
+        "data": {"name": "shapes", "conditioning": "text", "text_encoder": str(tmp_path)},
+        "model": {"base_channels": 8},
+        "batch_size": 8,
+        "images": 16,
+    }
+    config = TrainConfig.model_validate(settings)
+    data = load_data(config.data)
+    assert data.conditioning.kind == "embedding"
+    assert data.conditioning.size == WIDTH
+    trainer = Trainer(config, data)
+    assert trainer.run()
+    # A network's last layers start at zero: what it is told shows once they do not.
+    for parameter in trainer.parameters.values():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    x, level = torch.randn(2, *data.shape), torch.full((2,), 500.0)
+    assert data.condition is not None
+    first, second = (trainer.model(x, level, told) for told in (data.condition[:2], data.condition[2:4]))
+    assert not torch.allclose(first, second)
