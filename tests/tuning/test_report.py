@@ -17,10 +17,12 @@ from PIL import Image
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
 from tests.tuning.studies import record, schedule
+from tuning.evidence import answer
 from tuning.records import arms
 from tuning.report import build_report
+from tuning.report.build import _answer, _numbers
 from tuning.report.page import Html, table, tag
-from tuning.report.plots import kind_of, plot_sampled
+from tuning.report.plots import density_scale, kind_of, plot_sampled
 from tuning.report.runs import active_set, read_run
 
 STUDY = {"name": "a study", "experiment": "digits/ddpm-epsilon", "metric": "fid", "settings": {"seed": 0}}
@@ -112,6 +114,46 @@ def test_the_answer_comes_first_and_is_the_evidences(text):
     )
 
 
+def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
+    records = []
+    for seed in (1000, 1001, 1002):
+        noise = 0.01 * (seed % 2)
+        twice = {"role": "confirmation", "seed": seed}
+        records.append(record(8.0 + noise, key=f"c{seed}", **twice))
+        records.append(
+            record(
+                7.0 + 2 * noise,
+                key=f"r{seed}",
+                control="rival",
+                description="min-SNR",
+                arm_id="rival",
+                schedule=schedule(1, "none"),
+                **twice,
+            )
+        )
+        records.append(record(10.0, key=f"u{seed}", control="uniform", schedule=schedule(1, "none"), **twice))
+    ranked = arms(records, "fid")
+    first, *more = _answer(answer(ranked, "fid"))
+    assert "beats uniform sampling" in first
+    assert "min-SNR" in "".join(more)
+    assert dict(_numbers(records, ranked, "fid"))["FID of the best rival, min-SNR"] == "7.01"
+
+
+def test_uniform_sampling_has_one_colour_whatever_else_is_in_the_plot():
+    for top in (1.0, 3.0, 20.0):
+        scale = density_scale(top)
+        assert scale(0.0) == pytest.approx(0.0)
+        assert scale(1.0) == pytest.approx(0.5)
+        assert scale(max(top, 2.0)) == pytest.approx(1.0)
+
+
+def test_the_command_that_runs_the_study_again_is_in_the_report(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    facts = {**STUDY, "settings": {"trials": 7, "confirm_seeds": 5}}
+    text = build_report([], facts, tmp_path).read_text(encoding="utf-8")
+    assert f"tune search --config {tmp_path / 'study.json'} --set trials=7 --set confirm_seeds=5" in text
+
+
 def test_every_part_is_there(text):
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
@@ -138,8 +180,9 @@ def test_every_part_is_there(text):
 
 def test_plots_come_in_light_and_dark_and_can_be_read(text):
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    assert len(pictures) == 2 * 6 + 2
-    assert text.count('(prefers-color-scheme: dark)">') == 6
+    assert len(pictures) == 4 * 6 + 2
+    assert text.count('(prefers-color-scheme: dark)">') == 2 * 6
+    assert text.count('media="(max-width: 700px)') == 2 * 6
     for data in pictures:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
 
@@ -150,7 +193,7 @@ def test_plots_come_in_light_and_dark_and_can_be_read(text):
         ([], "No trial has finished."),
         ([record(None, reason="died")], "No trial has finished."),
         ([record(9.0, control="uniform")], "Only uniform sampling has finished."),
-        ([record(9.0)], "uniform sampling has no finished run beside it."),
+        ([record(9.0)], "Uniform sampling has no finished run beside it."),
         (
             [record(9.0), record(8.0, control="uniform")],
             "Uniform sampling is the best: FID 8.00, 12.5% better",

@@ -35,6 +35,7 @@ from tuning.report.page import (
 from tuning.report.reproduce import again, failures, protocol
 from tuning.report.runs import Run, read_run
 from tuning.report.way import label, way
+from tuning.speed import speed_up
 
 __all__ = ["build_report"]
 
@@ -57,8 +58,8 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
     differences = against_uniform(ranked, metric)
     parts = [
         tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
-        tag("p", _sentence(answer(ranked, metric)), class_="answer"),
-        tiles(_numbers(records, best, uniform, metric)),
+        *_answer(answer(ranked, metric)),
+        tiles(_numbers(records, ranked, metric)),
         confirmation(ranked, differences, metric, against_rival(ranked, metric)),
         _table(ranked, metric),
         _trials(ranked, metric),
@@ -67,7 +68,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         _others(best, ranked, runs),
         way(ranked, best, metric),
         _losses(ranked, runs),
-        _samples(shown, runs, metric),
+        _samples([*shown, *(arm for arm in ranked if arm.is_rival and arm.confirmed)][:3], runs, metric),
         failures(records),
         protocol(records),
         again(study, output),
@@ -84,13 +85,16 @@ def _searched(study: Mapping[str, Any], output: Path) -> Explored | None:
     return read_explored(output, settings.get("storage"), str(study.get("name", "")))
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+def _answer(text: str) -> list[Html]:
+    """The first question's answer stands out; the second's, which is about rivals, follows it."""
+    first, *more = (f"{part[:1].upper()}{part[1:]}." for part in text.split("; "))
+    return [tag("p", first, class_="answer"), *(tag("p", part, class_="also") for part in more)]
 
 
-def _numbers(
-    records: Sequence[Record], best: Arm | None, uniform: Arm | None, metric: str
-) -> list[tuple[str, str]]:
+def _numbers(records: Sequence[Record], ranked: Sequence[Arm], metric: str) -> list[tuple[str, str]]:
+    best = next((arm for arm in ranked if arm.has_curriculum), None)
+    uniform = next((arm for arm in ranked if arm.is_uniform), None)
+    rival = next((arm for arm in ranked if arm.is_rival and arm.confirmed), None)
     name = metric_name(metric)
     result = []
     if best is not None:
@@ -98,12 +102,19 @@ def _numbers(
         kind = f"mean of {seeds} fresh seeds" if best.confirmed else "in the search"
         result.append((f"{name} of the best schedule, {kind}", number(value)))
         result.append((f"{name} of uniform sampling, the same", number(beside)))
+        if rival is not None:
+            result.append((f"{name} of the best rival, {rival.name}", number(rival.confirmed_value(metric))))
+        for found in speed_up(ranked):
+            if found.key == best.schedule_id and found.images is not None:
+                interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+                words = f"as fast to uniform sampling's last preview{interval}"
+                result.append((words, f"{found.ratio:.2f} ×"))
         result.append(
             ("images seen in each run", count(max(int(record["images"]) for record in best.records)))
         )
     ends = Counter(record["status"] for record in records)
     result.append(
-        (", ".join(f"{many} {status}" for status, many in ends.items()) or "trials", str(len(records)))
+        (f"trials: {', '.join(f'{many} {status}' for status, many in ends.items())}", str(len(records)))
     )
     seconds = sum(record.get("seconds") or 0 for record in records)
     result.append(("minutes of training and evaluation", f"{seconds / 60:.1f}"))

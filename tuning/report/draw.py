@@ -15,8 +15,9 @@ __all__ = ["drawn"]
 
 
 def drawn(draw: Callable[[Theme], Figure | None], alt: str, caption: object = "") -> Html | None:
-    """Draw a plot in both themes."""
-    light, dark = draw(LIGHT), draw(DARK)
-    if light is None or dark is None:
+    """Draw a plot in both themes, each for wide and for narrow screens."""
+    plots = [draw(theme) for theme in (LIGHT, DARK, LIGHT.for_telephones(), DARK.for_telephones())]
+    pngs = [to_png(plot) for plot in plots if plot is not None]
+    if len(pngs) < len(plots):
         return None
-    return figure(picture(to_png(light), alt, to_png(dark)), caption)
+    return figure(picture(pngs[0], alt, *pngs[1:]), caption)

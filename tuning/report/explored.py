@@ -59,11 +59,15 @@ def read_explored(folder: Path, storage: str | None = None, name: str = "") -> E
     for trial in trials:
         for key, value in trial.params.items():
             values.setdefault(key, []).append((value, trial.values[0]))
-    return Explored(values, _importance(study, len(trials)), len(trials))
+    shared = [key for key, found in values.items() if len(found) == len(trials)]
+    return Explored(values, _importance(study, len(trials), shared), len(trials))
 
 
-def _importance(study: Any, trials: int) -> dict[str, float]:
-    """PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) of the first objective."""
+def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
+    """PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) of the first objective, over the parameters `shared`.
+
+    Of one that only some trials have, two lucky trials would look like the greatest importance.
+    """
     import warnings
 
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -71,12 +75,16 @@ def _importance(study: Any, trials: int) -> dict[str, float]:
     def first(trial: FrozenTrial) -> float:
         return float(trial.values[0])
 
-    if trials < 4:
+    if trials < 4 or not shared:
         return {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=first))
+            return dict(
+                get_param_importances(
+                    study, evaluator=PedAnovaImportanceEvaluator(), params=shared, target=first
+                )
+            )
     except (ValueError, RuntimeError):  # e.g. every trial has the same value
         return {}
 
@@ -105,18 +113,24 @@ def _bars(found: Explored, theme: Theme) -> Figure | None:
     figure, axes = new_figure(9.6, 0.9 + 0.34 * len(names), theme)
     axes.barh(range(len(names)), list(found.importance.values()), 0.6, color=color_of("easy_to_hard", theme))
     dress(axes, theme, "Importance of each parameter", grid="x")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [name.removeprefix("schedule.") for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share")
     return figure
 
 
+def _whole(settings: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) for value in settings)
+
+
 def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
     names = list(found.values)
-    columns = min(3, len(names))
+    columns = min(2 if theme.narrow else 3, len(names))
     rows = -(-len(names) // columns)
-    figure, grid = new_figure(9.6, 2.5 * rows, theme)
+    figure, grid = new_figure(9.6, (2.0 if theme.narrow else 2.5) * rows, theme)
     grid.remove()
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
@@ -126,13 +140,17 @@ def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
             axes.scatter(settings, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
             if min(settings) > 0 and max(settings) > 20 * min(settings):
                 axes.set_xscale("log")
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                axes.xaxis.set_major_locator(MaxNLocator(4, integer=_whole(settings)))
         else:
             kinds = sorted({str(value) for value in settings})
             places = [kinds.index(str(value)) for value in settings]
             axes.scatter(places, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
             axes.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds])
             axes.set_xlim(-0.5, len(kinds) - 0.5)
-        dress(axes, theme, name, grid="y")
+        title = name.removeprefix("schedule.")
+        dress(axes, theme, title.replace(".", ".\n") if theme.narrow else title, grid="y")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         if place % columns == 0:
             axes.set_ylabel(metric_name(metric))

@@ -106,7 +106,8 @@ def _curves(found: Difficulty, theme: Theme) -> Figure:
     panels = [("Log-SNR of each noise level", "log-SNR (nats)", found.log_snr)]
     if found.entropy:
         panels.append(("Relative entropy of neighbouring levels", "nats (more: harder)", found.entropy))
-    figure, axes = new_figure(4.8 * len(panels), 3.2, theme, len(panels), squeeze=False)
+    # As wide as two panels, so that letters are as large as in the other plots.
+    figure, axes = new_figure(9.6, 3.2, theme, len(panels), squeeze=False)
     for place, (title, label, curve) in enumerate(panels):
         panel = axes[0][place]
         heights, values = zip(*curve, strict=True)
@@ -119,6 +120,6 @@ def _curves(found: Difficulty, theme: Theme) -> Figure:
                 panel.axhline(edge, color=theme.faint, linewidth=0.7, alpha=0.6)
         levels_axis(panel, theme, title)
         panel.set_xlabel(label)
-        if place:
+        if place and not theme.narrow:
             panel.set_ylabel("")
     return figure

@@ -30,8 +30,8 @@ body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.5
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
 main { max-width: 1060px; margin: 0 auto; padding: 40px 24px 80px; }
 h1 { font-size: 15px; font-weight: 600; color: var(--faint); margin: 0 0 8px; letter-spacing: .01em; }
-.answer { font-size: clamp(19px, 2.2vw, 27px); line-height: 1.3; font-weight: 650; margin: 0 0 28px;
-  text-wrap: balance; }
+.answer { font-size: clamp(18px, 2vw, 25px); line-height: 1.3; font-weight: 650; margin: 0 0 12px;
+  max-width: none; } .also { font-size: 17px; max-width: none; } .tiles { margin-top: 24px; }
 h2 { font-size: 19px; margin: 48px 0 12px; }
 p { max-width: 75ch; margin: 8px 0; } .faint, figcaption, caption { color: var(--faint); font-size: 14px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
@@ -52,10 +52,11 @@ figure { margin: 16px 0; }
 figcaption { margin-top: 8px; } figure img { max-width: 100%; height: auto; display: block; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 24px; }
 .pair img { width: 100%; image-rendering: pixelated; border-radius: 6px; }
-pre { background: var(--card); border-radius: 10px; padding: 14px 16px; overflow-x: auto; font-size: 13px;
+pre { background: var(--card); border-radius: 10px; padding: 14px 16px; white-space: pre-wrap;
+  overflow-wrap: anywhere; font-size: 13px;
   line-height: 1.45; } code, pre { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, monospace; }
 @media (max-width: 700px) { main { padding: 24px 16px 56px; } figure { overflow-x: auto; }
-  figure picture img { max-width: none; width: 760px; } }
+  figure picture img { width: 100%; } }
 details { margin: 12px 0; } summary { cursor: pointer; color: var(--accent); }
 """
 # No address is allowed at all, so that a report is the same with and without a network.
@@ -121,13 +122,22 @@ def facts(rows: Iterable[tuple[object, object]]) -> Html:
     return tag("table", join(cells), class_="facts")
 
 
-def picture(png: bytes, alt: str, dark: bytes | None = None) -> Html:
-    """Return a picture that is part of the page, with another one for dark screens."""
+def picture(
+    png: bytes,
+    alt: str,
+    dark: bytes | None = None,
+    narrow: bytes | None = None,
+    narrow_dark: bytes | None = None,
+) -> Html:
+    """Return a picture that is part of the page, with other ones for dark and for narrow screens."""
     image = f'<img src="{_data(png)}" alt="{escape(alt)}">'
-    if dark is None:
-        return Html(image)
-    source = f'<source srcset="{_data(dark)}" media="(prefers-color-scheme: dark)">'
-    return Html(f"<picture>{source}{image}</picture>")
+    others = [
+        (narrow_dark, "(max-width: 700px) and (prefers-color-scheme: dark)"),
+        (narrow, "(max-width: 700px)"),
+        (dark, "(prefers-color-scheme: dark)"),
+    ]
+    known = [f'<source srcset="{_data(data)}" media="{where}">' for data, where in others if data]
+    return Html(f"<picture>{''.join(known)}{image}</picture>" if known else image)
 
 
 def figure(content: Html, caption: object = "") -> Html:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "confirmation",
+    "density_scale",
     "history",
     "kind_of",
     "levels_axis",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 
+_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _KINDS = {"uniform": "uniform sampling", "rival": "one-line rivals", "random": "random order"}
 
 
@@ -55,7 +57,7 @@ def schedule(run: Run, theme: Theme) -> Figure | None:
         _active(next(places), run.active, theme)
     if run.sampled is not None:
         _sampled(next(places), run.sampled, run.stage_starts, theme, "What was sampled")
-    for panel in axes[0][1:]:
+    for panel in axes[0][1:] if not theme.narrow else ():
         # Beside the label of the first panel's scale it would be taken for one of them.
         panel.set_ylabel("")
     return figure
@@ -64,7 +66,9 @@ def schedule(run: Run, theme: Theme) -> Figure | None:
 def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
     top = max(max(row) for row in active.densities)
     columns = list(zip(*active.densities, strict=True))
-    mesh = axes.pcolormesh(active.starts, active.edges, columns, cmap=colormap(theme), norm=_norm(top))
+    mesh = axes.pcolormesh(
+        active.starts, active.edges, columns, cmap=colormap(theme), norm=density_scale(top)
+    )
     if len(active.edges) <= 60:
         axes.hlines(active.edges[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
     levels_axis(axes, theme, "What the schedule asks for")
@@ -82,7 +86,7 @@ def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: 
     # One crowded cell must not make all others pale.
     ranked = sorted(value for row in rows for value in row)
     top = ranked[int(0.995 * (len(ranked) - 1))]
-    mesh = axes.pcolormesh(data["images"], data["u"], columns, cmap=colormap(theme), norm=_norm(top))
+    mesh = axes.pcolormesh(data["images"], data["u"], columns, cmap=colormap(theme), norm=density_scale(top))
     for start in starts if len(starts) <= 60 else ():
         axes.axvline(start, 0, 0.03, color=theme.kinds["hard_to_easy"], linewidth=1)
     levels_axis(axes, theme, title)
@@ -90,11 +94,28 @@ def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: 
     _scale(axes, mesh, theme)
 
 
-def _norm(top: float) -> Any:
-    """Root scale: a cumulative schedule of N clusters falls from density N to 1, which is far from 0."""
-    from matplotlib.colors import PowerNorm
+def density_scale(top: float) -> Any:
+    """Uniform sampling has the same colour in all plots: the middle one; above it the scale is logarithmic."""
+    import numpy as np
+    from matplotlib.colors import FuncNorm
 
-    return PowerNorm(0.5, vmin=0, vmax=max(top, 1.5))
+    most = max(top, 2.0)
+
+    def forward(density: Any) -> Any:
+        above = 0.5 + 0.5 * np.log(np.maximum(density, 1.0)) / np.log(most)
+        return np.where(density < 1.0, 0.5 * density, above)
+
+    def inverse(share: Any) -> Any:
+        return np.where(share < 0.5, 2.0 * share, most ** (2.0 * np.maximum(share, 0.5) - 1.0))
+
+    return FuncNorm((forward, inverse), vmin=0.0, vmax=most)
+
+
+def _ticks(top: float) -> list[float]:
+    """Densities to write beside the scale: from 0 over 1, by doubling, and no more than six."""
+    step = 2.0 if top <= 10 else 4.0 if top <= 130 else 10.0
+    above = [step**power for power in range(1, 12) if step**power <= 1.02 * max(top, 2.0)]
+    return [0.0, 0.5, 1.0, *above]
 
 
 def levels_axis(axes: Axes, theme: Theme, title: str) -> None:
@@ -103,6 +124,17 @@ def levels_axis(axes: Axes, theme: Theme, title: str) -> None:
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 clean", "0.25", "0.5", "0.75", "1 noise"])
     axes.set_ylabel("u (noise level)")
+
+
+def _maybe_log(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale upwards where the values span much, so that their end can be read too."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if min(values) > 0 and max(values) > 3 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _images(axes: Axes) -> None:
@@ -114,6 +146,9 @@ def _scale(axes: Axes, mesh: Any, theme: Theme) -> None:
     figure = axes.get_figure()
     assert figure is not None
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
+    bar.set_ticks([*_ticks(mesh.norm.vmax)])
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bar.ax.minorticks_off()
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
     bar.set_label("density (1: uniform)", color=theme.faint, fontsize=8)
@@ -160,7 +195,9 @@ def trials(table: Sequence[Arm], metric: str, theme: Theme) -> Figure:
     axes.set_yticks(range(len(kinds)), [_KINDS.get(kind, kind.replace("_", " ")) for kind in kinds])
     axes.tick_params(axis="y", length=0, labelsize=10)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
-    axes.set_xlabel(f"{metric_name(metric)}   ● search   ○ fresh seeds   ┆ uniform sampling in the search")
+    gap = "\n" if theme.narrow else "   "
+    key = f"● search   ○ fresh seeds{gap}┆ uniform sampling in the search"
+    axes.set_xlabel(f"{metric_name(metric)}{gap}{key}")
     return figure
 
 
@@ -173,7 +210,9 @@ def confirmation(
     differences: Sequence[Difference], metric: str, theme: Theme, against: str = "uniform sampling"
 ) -> Figure:
     """Draw the gains over uniform sampling, or over a rival, with their simultaneous intervals."""
-    figure, axes = new_figure(9.6, 1.25 + 0.5 * len(differences), theme)
+    names = [fill(found.name, 48 if theme.narrow else 40) for found in differences]
+    lines = max(name.count("\n") for name in names) + 1
+    figure, axes = new_figure(9.6, 1.25 + max(0.5, 0.18 * lines + 0.1) * len(differences), theme)
     axes.axvline(0, color=theme.faint, linewidth=1)
     for place, found in enumerate(differences):
         known = found.low is not None and found.high is not None
@@ -190,10 +229,26 @@ def confirmation(
             axes.plot(ends, [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         face = color if decided else theme.ground
         axes.plot([found.percent(found.mean)], [place], "o", color=color, markersize=8, markerfacecolor=face)
-    dress(axes, theme, fill(f"Gain over {against} on fresh seeds, with 95% intervals", 90), grid="x")
-    axes.set_yticks(range(len(differences)), [fill(found.name, 40) for found in differences])
+    dress(axes, theme, f"Gain over {against} on fresh seeds, with 95% intervals", grid="x")
+    axes.set_yticks(range(len(differences)), names)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(differences) - 0.5, -0.5)
+    if theme.narrow:
+        axes.set_yticks([])
+        axes.set_ylim(len(differences) - 0.7, -0.9)
+        across = axes.get_yaxis_transform()
+        behind = {"facecolor": theme.ground, "edgecolor": "none", "pad": 0.5}
+        for place, name in enumerate(names):
+            axes.text(
+                0.01,
+                place - 0.15,
+                name,
+                transform=across,
+                va="bottom",
+                color=theme.ink,
+                fontsize=8.5,
+                bbox=behind,
+            )
     axes.set_xlabel(f"better {metric_name(metric)}, percent")
     return figure
 
@@ -209,7 +264,7 @@ def history(lines: Sequence[tuple[str, str, Record]], metric: str, theme: Theme)
         axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
     _images(axes)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _maybe_log(axes, [value for *_, record in lines for _, value in record["history"]])
     axes.set_ylabel(metric_name(metric))
     for text in axes.legend(frameon=False, fontsize=9).get_texts():
         text.set_color(theme.ink)
@@ -224,10 +279,15 @@ def losses(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure | None:
     if not drawn:
         return None
     figure, axes = new_figure(9.6, 3.4, theme)
-    for label, run in drawn:
+    rivals = 0
+    for place, (label, run) in enumerate(drawn):
         control = run.record.get("control")
         kind = control if control in ("uniform", "rival") else _direction(run)
-        style = (0, (5, 2)) if run.record.get("control") not in (None, "uniform") else "-"
+        # The first is the best schedule, which may be the twin of another one and so a control.
+        style: Any = "-" if place == 0 or control in (None, "uniform") else (0, (5, 2))
+        if control == "rival":
+            style = _DASHES[rivals % len(_DASHES)]
+            rivals += 1
         images = [line["images"] for line in run.log]
         values = [line["loss"] for line in run.log]
         axes.plot(images, values, color=color_of(kind, theme), linewidth=1.6, linestyle=style, label=label)

@@ -63,12 +63,25 @@ def _commands(study: Mapping[str, Any], output: Path) -> list[tuple[str, str]]:
     which = ["--study", str(study["name"])] if study.get("name") else []
     tune = ["python", "-m", "tune"]
     return [
+        *_search(study, output, tune),
         (
             "ask MLflow for the best schedule, and write schedule.yaml",
             shlex.join([*tune, "best", *which, *where]),
         ),
         ("train with it", shlex.join([*tune, "train", "--schedule", "schedule.yaml", *where])),
     ]
+
+
+def _search(study: Mapping[str, Any], output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
+    """The study from its settings on disk, and from those that do not change a trial and are not there."""
+    settings = study.get("settings") or {}
+    file = output / "study.json"
+    if not file.is_file():
+        return []
+    free = ("trials", "confirm_top", "confirm_seeds")
+    sets = [word for key in free if key in settings for word in ("--set", f"{key}={settings[key]}")]
+    command = shlex.join([*tune, "search", "--config", str(file), *sets, "--output", "again"])
+    return [("run the study again, in a folder of its own", command)]
 
 
 def _version(package: str) -> str | None:

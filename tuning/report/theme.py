@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "Theme", "color_of", "colormap", "dress", "new_figure", "to_png"]
+__all__ = ["DARK", "LIGHT", "NARROW_INCHES", "Theme", "color_of", "colormap", "dress", "new_figure", "to_png"]
+
+NARROW_INCHES = 4.4
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class Theme:
     """From never drawn to drawn most."""
     kinds: dict[str, str]
     """Colour by direction of the order; "uniform" is the control without one, "rival" another one."""
+    narrow: bool = False
+    """Whether it is drawn for a telephone: panels one below the other, long texts wrapped."""
+
+    def for_telephones(self) -> Theme:
+        """The same colours on a narrow screen."""
+        return replace(self, narrow=True)
+
+    def wrapped(self, text: str, width: int = 100, narrow: int = 46) -> str:
+        """Break a text into lines of at most `width` letters, `narrow` ones on a narrow screen."""
+        return "\n".join(fill(line, narrow if self.narrow else width) for line in text.split("\n"))
 
 
 LIGHT = Theme(
@@ -76,8 +89,14 @@ def colormap(theme: Theme) -> Colormap:
 def new_figure(
     width: float, height: float, theme: Theme, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
-    """Return a figure of `width` x `height` inches and its axes, side by side."""
+    """Return a figure of `width` x `height` inches and its axes, side by side; one above the other where narrow."""
     from matplotlib.figure import Figure
+
+    if theme.narrow:
+        size = (NARROW_INCHES, height * columns)
+        figure = Figure(figsize=size, facecolor=theme.ground, layout="constrained")
+        grid = figure.subplots(columns, 1, **options)
+        return figure, grid.T if hasattr(grid, "T") else grid
 
     figure = Figure(figsize=(width, height), facecolor=theme.ground, layout="constrained")
     return figure, figure.subplots(1, columns, **options)
@@ -97,7 +116,9 @@ def dress(axes: Axes, theme: Theme, title: str = "", grid: Sequence[str] = ()) -
     for axis in grid:
         axes.grid(True, axis=axis, color=theme.grid, linewidth=0.8)  # type: ignore[arg-type]
     if title:
-        axes.set_title(title, loc="left", fontsize=10.5, color=theme.ink, fontweight="bold", pad=8)
+        axes.set_title(
+            theme.wrapped(title), loc="left", fontsize=10.5, color=theme.ink, fontweight="bold", pad=8
+        )
 
 
 def to_png(figure: Figure, dpi: int = 150) -> bytes:

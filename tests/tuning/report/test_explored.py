@@ -30,6 +30,18 @@ def test_complete_trials_alone_count_and_the_parameter_that_matters_leads(tmp_pa
     assert found.values["clusters.<count>"][3] == (5, 8.0)
 
 
+def test_a_parameter_that_only_some_trials_have_gets_no_importance(tmp_path):
+    write_study(tmp_path)
+    study = optuna.load_study(study_name="curriculum", storage=open_storage(None, tmp_path))
+    spans = {**study.trials[0].distributions, "patience": optuna.distributions.FloatDistribution(0.0, 1.0)}
+    for patience, value in ((0.1, 100.0), (0.9, 1.0)):
+        values = {"clusters.<count>": 5, "order": "random", "patience": patience}
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=spans, value=value))
+    found = read_explored(tmp_path)
+    assert set(found.importance) == {"clusters.<count>", "order"}
+    assert found.values["patience"] == [(0.1, 100.0), (0.9, 1.0)]
+
+
 def test_without_a_study_or_with_a_damaged_one_there_is_nothing(tmp_path):
     assert read_explored(tmp_path) is None
     (tmp_path / "optuna.journal").write_text("no journal\n")
