@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import yaml
@@ -65,10 +65,10 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "5",
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
             "RAY_USAGE_STATS_ENABLED": "0",
         }
-        self._ended: list[subprocess.Popen[bytes]] = []
+        self._heads = 0
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -78,11 +78,12 @@ class Cluster:
 
     def start(self, name: str, cpus: int) -> None:
         """Start a node, the head where it is called "head"."""
-        place = (
-            ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
-            if name == "head"
-            else [f"--address={self.address}"]
-        )
+        place = [f"--address={self.address}"]
+        if name == "head":
+            # What takes a lost head's place has none of its files.
+            self._heads += 1
+            place = ["--head", f"--port={self.port}", "--include-dashboard=false"]
+            place += [f"--temp-dir={self.folder / str(self._heads)}"]
         ray = str(Path(sys.executable).parent / "ray")
         rest = ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
         with open(self.folder / f"{name}.log", "ab") as log:
@@ -137,14 +138,18 @@ class Cluster:
             capture_output=True,
         )
 
-    def where(self, title: str) -> list[str]:
-        """The nodes on which a process with this in its command line runs, once for each."""
+    def running(self, title: str) -> list[tuple[str, psutil.Process]]:
+        """The processes with this in their command line, each with its node."""
         return [
-            name
+            (name, process)
             for name, node in self.nodes.items()
             for process in tree(node.pid)
             if title in _title(process)
         ]
+
+    def where(self, title: str) -> list[str]:
+        """The nodes of those processes."""
+        return [name for name, _ in self.running(title)]
 
     def close(self) -> None:
         """Kill all that is left."""
@@ -171,11 +176,16 @@ def cluster(folder: Path, *nodes: str) -> Iterator[Cluster]:
             made.wait(there)
         yield made
     finally:
+        while Command.started:
+            Command.started.pop().close()
         made.close()
 
 
 class Command:
     """A command of Python that runs in the background; every line that it prints has its time."""
+
+    started: ClassVar[list[Command]] = []
+    """All of them, so that a test that fails can end its own."""
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -187,6 +197,7 @@ class Command:
             text=True,
             start_new_session=True,
         )
+        self.started.append(self)
         self.lines: list[str] = []
         self._new: queue.Queue[tuple[float, str] | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -198,7 +209,7 @@ class Command:
             self._new.put((time.monotonic(), line))
         self._new.put(None)
 
-    def until(self, word: str, seconds: float = 150.0) -> float:
+    def until(self, word: str, seconds: float = 240.0) -> float:
         """When the next line with `word` was printed; AssertionError when none is in time."""
         deadline = time.monotonic() + seconds
         while True:
@@ -210,7 +221,7 @@ class Command:
             if word in found[1]:
                 return found[0]
 
-    def end(self, seconds: float = 200.0) -> int:
+    def end(self, seconds: float = 300.0) -> int:
         """Wait for the end; returns the exit code."""
         try:
             return self.process.wait(seconds)
