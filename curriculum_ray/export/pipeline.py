@@ -1,4 +1,4 @@
-"""A diffusers pipeline that samples as curriculum-ray does: DDIM for DDPM, Euler for EDM and flow matching."""
+"""A diffusers pipeline that samples as curriculum-ray does: DDIM for DDPM, Euler for EDM, Euler or Heun for flow."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, EDMEulerScheduler
+from diffusers import (
+    DDIMScheduler,
+    DiffusionPipeline,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+)
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 
 class CurriculumRayPipeline(DiffusionPipeline):
     """A network and a scheduler of diffusers, for items of any shape.
+
+    The scheduler of a flow model may be replaced by FlowMatchHeunDiscreteScheduler(), i.e. our sampler `heun`. EDM's
+    Heun exists in no scheduler of diffusers (its HeunDiscreteScheduler knows timesteps of betas only).
 
     shape: that of one item, numbers with commas. num_classes: 0 where the network is told none. null_label: the
     class of an item whose class is not told, None where the network takes no classes.
@@ -89,7 +98,17 @@ class CurriculumRayPipeline(DiffusionPipeline):
         if isinstance(self.scheduler, EDMEulerScheduler):
             self.scheduler.set_timesteps(steps, device=device)
             return float(self.scheduler.sigmas[0])
-        self.scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
+        times = [1 - i / steps for i in range(steps)]
+        if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
+            self.scheduler.set_timesteps(sigmas=times, device=device)
+            return 1.0
+        if not isinstance(self.scheduler, FlowMatchHeunDiscreteScheduler):
+            raise ValueError(f"this pipeline does not know the scheduler {type(self.scheduler).__name__}")
+        # Its own times end at 0.001 in place of 0; ours are even, and all but the first and last stand twice.
+        self.scheduler.set_timesteps(steps, device=device)
+        twice = torch.tensor([times[0], *(time for time in times[1:] for _ in range(2)), 0.0], device=device)
+        self.scheduler.sigmas = twice
+        self.scheduler.timesteps = 1000 * twice[:-1]
         return 1.0
 
     def _steps(self) -> Iterator[tuple[Any, float, dict[str, Any]]]:

@@ -94,7 +94,7 @@ CASES = [
     *((model, process) for model in ("unet", "dit", "diffusers-unet") for process in PROCESSES),
     ("dit-signal", "flow"),
     *(("dit-latents", process) for process in ("ddpm-zero", "edm", "flow")),
-    ("mlp", "flow"),
+    *(("mlp", process) for process in ("ddpm", "ddpm-zero", "edm", "flow")),
     ("diffusers-unet-told", "edm"),
     ("diffusers-dit", "ddpm-zero"),
 ]
@@ -123,7 +123,31 @@ def test_samples_equal_ours(model: str, process: str, tmp_path: Path) -> None:
         batch_size=3, noise=noise, class_labels=labels, guidance_scale=guidance, num_inference_steps=steps
     )
     assert expected.std() > 0.05
+    # Points are not clipped, and an untrained network sends them far away.
+    scale = max(1.0, float(expected.abs().max())) if model == "mlp" else 1.0
+    torch.testing.assert_close(got / scale, expected / scale, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_flow_by_heun_equals_ours(steps: int, tmp_path: Path) -> None:
+    ours = trained("dit-latents", "flow")
+    export_diffusers(ours, tmp_path / "out")
+    noise = torch.randn(3, *ours.shape, generator=torch.Generator().manual_seed(1))
+    expected = ours.process.generate(ours.model, noise, sampler="heun", steps=steps, clip=False)
+    pipeline = load(tmp_path / "out")
+    pipeline.scheduler = diffusers.FlowMatchHeunDiscreteScheduler()
+    got = pipeline(batch_size=3, noise=noise, num_inference_steps=steps)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+    euler = ours.process.generate(ours.model, noise, sampler="euler", steps=steps, clip=False)
+    assert steps == 1 or not torch.allclose(euler, expected, atol=1e-3)
+
+
+def test_a_scheduler_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    export_diffusers(trained("dit", "edm"), tmp_path / "out")
+    pipeline = load(tmp_path / "out")
+    pipeline.scheduler = diffusers.HeunDiscreteScheduler()
+    with pytest.raises(ValueError, match="does not know the scheduler HeunDiscreteScheduler"):
+        pipeline(batch_size=1)
 
 
 def test_steps_that_do_not_divide_the_timesteps_and_a_generator(tmp_path: Path) -> None:
