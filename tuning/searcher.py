@@ -124,7 +124,9 @@ class StudySearch(OptunaSearch):
         return found
 
     def _report(self, trial: optuna.trial.FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
-        """Tell Optuna the intermediate values, by images, that it has not heard."""
+        """Tell Optuna the intermediate values, by images, that it has not heard; with two aims it takes none."""
+        if self.config.two_aims:
+            return
         for images, score in scores:
             if images not in trial.intermediate_values:
                 optuna.trial.Trial(self.study, trial._trial_id).report(score, step=images)

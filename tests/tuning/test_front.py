@@ -108,7 +108,7 @@ class _Driver:
         run = self.runs[planned.key]
         schedule = {"schedule": run.schedule.model_dump(mode="json"), "schedule_id": run.schedule.schedule_id}
         plain = {"role": planned.role, "control": planned.control, "images": run.total_images}
-        values = {**plain, **schedule, "history": result["history"]}
+        values = {**plain, **schedule, "history": result["history"], "rungs": result["history"][:1]}
         self.plan.ended(record(result["metrics"]["fid"], key=planned.key, **values))
 
     def finish(self, trial_id: str, fid: float) -> None:
