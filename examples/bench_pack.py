@@ -11,7 +11,8 @@ Each process has one thread, as a worker of a search has one core, or `--threads
 
 Images per second are those of all K runs together. A ratio is taken within a round, and its median over the rounds
 counts, with quartiles beside it; above 1 packing is faster. The last line is JSON, with `packed_over_separate` and
-`packed_over_processes`.
+`packed_over_processes`. On a CPU that others use too, `--cpu-time` compares the first two arms by the CPU seconds that
+they took instead.
 """
 
 from __future__ import annotations
@@ -122,10 +123,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="steps of each run in a round")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of all arms")
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds of the first two arms")
     options = parser.parse_args()
     if min(options.pack - 1, options.batch, options.steps, options.rounds, options.threads) < 1:
         parser.error("--pack must be at least 2, and --batch, --steps, --rounds and --threads at least 1")
     device = here()
+    if options.cpu_time and device.type != "cpu":
+        parser.error("--cpu-time is for a CPU, but there is a GPU")
+    clock = time.process_time if options.cpu_time else time.perf_counter
     torch.set_num_threads(options.threads)
     configs = [settings(options.model, place, options.batch) for place in range(options.pack)]
     data = load_data(configs[0].data)
@@ -139,19 +144,20 @@ def main() -> None:
             daemon=True,
         )
         for config in configs
+        if not options.cpu_time
     ]
     for process in processes:
         process.start()
     arms = arms_of(configs, data, options.steps, device, barrier)
-    names = list(arms)
+    names = ["packed", "separate"] if options.cpu_time else list(arms)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(options.rounds + 1):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            start = time.perf_counter()
+            start = clock()
             arms[name]()
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     for process in processes:
         process.join()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -159,12 +165,13 @@ def main() -> None:
     print(
         f"{options.pack} runs of {options.model}: {options.rounds} rounds of {options.steps} steps of {options.batch}"
     )
+    unit = "CPU s" if options.cpu_time else "s"
     images = options.pack * options.steps * options.batch
     for name, times in seconds.items():
         speeds = [images / one for one in times]
-        print(f"  {name:24} {median(speeds):10.1f} images/s  {spread(speeds)}")
+        print(f"  {name:24} {median(speeds):10.1f} images/{unit}  {spread(speeds)}")
     result: dict[str, Any] = {"pack": options.pack}
-    for rival in ("separate", "processes"):
+    for rival in names[1:]:
         ratios = [theirs / ours for ours, theirs in zip(seconds["packed"], seconds[rival], strict=True)]
         result[f"packed_over_{rival}"] = round(median(ratios), 4)
         print(f"  packed_over_{rival:11} {median(ratios):10.3f}           {spread(ratios)}")

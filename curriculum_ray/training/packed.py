@@ -1,8 +1,8 @@
 """K runs of one network in one process as a vmapped ensemble (torch.func), each with its own schedule and seed.
 
 Small networks leave a GPU idle: a step is then a long row of short kernels, and K runs need as many of them as one. It
-is off by default, and no search uses it, because on a CPU, which small networks do fill, it gains nothing or loses:
-`make bench-pack` measures both ways beside each other.
+is off by default, and no search uses it: on a CPU, which small networks do fill, it loses, and on a GPU it has not been
+measured. `make bench-pack` measures both ways beside each other.
 
     packed = PackedTrainer([first, second, third], data)
     packed.run(on_log, on_checkpoint)
