@@ -305,7 +305,12 @@ def losses(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure | None:
     )
     _images(axes)
     axes.set_ylabel("loss")
-    legend = axes.legend(frameon=False, fontsize=9)
+    if theme.narrow and len(drawn) > 3:
+        # Beside so many names there is no room for the curves.
+        figure.set_size_inches(figure.get_figwidth(), 3.4 + 0.2 * len(drawn))
+        legend = figure.legend(loc="outside lower left", frameon=False, fontsize=9)
+    else:
+        legend = axes.legend(frameon=False, fontsize=9)
     for text in legend.get_texts():
         text.set_color(theme.ink)
     return figure
