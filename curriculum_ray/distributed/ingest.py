@@ -170,9 +170,9 @@ class StreamedBatches:
         try:
             yield from read.iter_batches(batch_size=None, prefetch_batches=1)
         except ray.exceptions.RayError as error:
-            # Ray wraps what a task raises in the story of the task.
+            # Ray wraps what a task raises in the story of the task, and gives the whole both types.
             cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, ConfigError):
+            while isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, ConfigError | None):
                 cause = getattr(cause, "cause", None) or cause.__cause__
             raise (ConfigError(str(cause)) if cause else error) from None
 
