@@ -1,0 +1,37 @@
+"""A range of workers: what is refused before anything is started."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.slots import ResourceSpec
+from tuning.cli import cli
+from tuning.config import StudyConfig
+from tuning.train import check_run
+
+
+def test_every_number_of_workers_of_a_range_must_divide_the_batch() -> None:
+    config = RunConfig.model_validate({"evaluation": None, "batch_size": 16})
+    check_run(config, ResourceSpec(num_workers=(1, 2)).workers)
+    with pytest.raises(ConfigError, match="a multiple of 12 for 1 to 4 workers, but got 16"):
+        check_run(config, ResourceSpec(num_workers=(1, 4)).workers)
+
+
+@pytest.mark.parametrize("workers", [[2, 1], [0, 2], 0])
+def test_a_range_of_workers_goes_upwards_from_one_or_more(workers: object) -> None:
+    with pytest.raises(ConfigError, match="num_workers must be 1 or more, or a range"):
+        parse(ResourceSpec, {"num_workers": workers}, "settings")
+
+
+def test_a_range_of_workers_is_refused_in_a_study_and_what_is_none_on_the_command_line() -> None:
+    with pytest.raises(ConfigError, match="must be one number in a study, but got 1 to 2"):
+        parse(StudyConfig, {"resources": {"num_workers": [1, 2]}}, "settings")
+    with pytest.raises(ConfigError, match="resize_seconds applies to a range"):
+        parse(ResourceSpec, {"num_workers": 2, "resize_seconds": 5}, "settings")
+    for wrong in ("0-2", "two", "1-2-3"):
+        refused = CliRunner().invoke(cli, ["train", "--num-workers", wrong])
+        assert refused.exit_code == 2
+        assert "neither a number of workers nor a range" in refused.output
