@@ -14,6 +14,22 @@ __all__ = ["example", "read_settings", "shared", "writable_folder"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+class _Workers(click.ParamType):
+    """A number of workers, or a range of them such as 1-4."""
+
+    name = "workers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, int]:
+        """As ResourceSpec takes it."""
+        ends = value.split("-")
+        if len(ends) > 2 or not all(end.isdecimal() and int(end) for end in ends):
+            self.fail(f"{value!r} is neither a number of workers nor a range such as 1-4", param, ctx)
+        return int(ends[0]) if len(ends) == 1 else (int(ends[0]), int(ends[1]))
+
+
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "output": click.option(
         "--output",
@@ -37,8 +53,9 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "num_workers": click.option(
         "--num-workers",
-        type=click.IntRange(min=1),
-        help="Ray Train workers of a run; they must divide the batch.",
+        type=_Workers(),
+        metavar="N or N-M",
+        help="Ray Train workers of a run; they must divide the batch. Of a range, for `train`, as many as fit.",
     ),
     "use_gpu": click.option(
         "--use-gpu", is_flag=True, default=None, help="Compute on GPUs, one for each worker."

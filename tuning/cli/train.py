@@ -13,34 +13,13 @@ from tuning.cli.options import example, read_settings, shared, writable_folder
 __all__ = ["train"]
 
 
-class Workers(click.ParamType):
-    """A number of workers, or a range of them such as 1-4."""
-
-    name = "workers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | tuple[int, int]:
-        """As ResourceSpec takes it."""
-        ends = value.split("-")
-        if len(ends) > 2 or not all(end.isdecimal() and int(end) for end in ends):
-            self.fail(f"{value!r} is neither a number of workers nor a range such as 1-4", param, ctx)
-        return int(ends[0]) if len(ends) == 1 else (int(ends[0]), int(ends[1]))
-
-
 @click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
 @shared("schedule", "data", "output")
 @click.option(
     "--name", help="Name of the run and its folder; by default from data, process, schedule and seed."
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
-@click.option(
-    "--num-workers",
-    type=Workers(),
-    metavar="N or N-M",
-    help="Ray Train workers; of a range as many as there is room for. Each number must divide the batch.",
-)
-@shared("use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
+@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
 def train(
     schedule: Path | None,
     data: str | None,
