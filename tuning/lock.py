@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
@@ -44,7 +44,12 @@ def held(folder: Path) -> Iterator[None]:
         own = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(own).encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            # Not by closing alone: a process that another thread forks at this moment still has the file open.
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
     finally:
         os.close(file)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from curriculum_ray.distributed.board import create_board
@@ -41,6 +42,7 @@ def search(
     plan = StudyPlan(config, dict(study.records), rivals=rivals)
     if plan.complete:
         return
+    _keep_keys_here()
     board_name = f"board-{study.name}-{uuid.uuid4().hex[:8]}"
     board = create_board(board_name, _judge(config, study))
     slots = Slots(board, study.slot_folders(concurrent), config.resources)
@@ -81,6 +83,16 @@ def search(
         ).fit()
     finally:
         slots.close()
+
+
+def _keep_keys_here() -> None:
+    """Hand no keys of AWS to the trials' actors, which do not need them: Ray's agents log what Tune hands on."""
+    class_cache.ENV_VARS_TO_PROPAGATE -= {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SECURITY_TOKEN",
+        "AWS_SESSION_TOKEN",
+    }
 
 
 def _judge(config: StudyConfig, study: Study) -> Judge | None:

@@ -227,9 +227,9 @@ class Trainer:
             if ended or self.steps % config.log_steps == 0:
                 progress, stopped = self.log(self.steps - logged, stop)
                 logged = self.steps
+                stop = bool(on_log(progress)) if on_log else False
                 if stopped and not ended:
                     return False
-                stop = bool(on_log(progress)) if on_log else False
             before = time.perf_counter()
             for call, every in ((on_preview, config.preview_steps), (on_snapshot, config.snapshot_steps)):
                 if call and every and (ended or self.steps % every == 0):

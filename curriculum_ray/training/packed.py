@@ -193,10 +193,10 @@ class PackedTrainer:
                 try:
                     if due:
                         progress, stopped = member.log(steps - logged, stops[place])
+                        stops[place] = bool(on_log(place, progress)) if on_log else False
                         if stopped and not over:
                             self.drop(place, False)
                             continue
-                        stops[place] = bool(on_log(place, progress)) if on_log else False
                     before = time.perf_counter()
                     for call, every in (
                         (on_preview, config.preview_steps),

@@ -140,7 +140,7 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None
         return True
 
     assert trainer.run(on_log) is False
-    assert seen == [32]
+    assert seen == [32, 64]
     assert trainer.images == 64
 
 

@@ -201,7 +201,7 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to_and_the_others_go_on(d
         return place == 2
 
     assert packed.run(on_log) == [True, True, False]
-    assert [images for place, images in seen if place == 2] == [32]
+    assert [images for place, images in seen if place == 2] == [32, 64]
     assert packed.members[2].images == 64
     stopped = Trainer(configs[2], data)
     stopped.restore(packed.members[2].checkpoint())
