@@ -37,6 +37,11 @@ def heeded() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, handle)
     try:
         yield
+    except KeyboardInterrupt as error:
+        # A call into Ray that a signal ends raises a plain one, whatever the handler raised.
+        if told and not isinstance(error, Preempted):
+            raise Preempted from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

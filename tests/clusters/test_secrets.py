@@ -6,13 +6,17 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+RAY_LOGS = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
 SECRET = "s3cr3t-planted-0123456789"
 PLANTED = {
+    "AWS_ACCESS_KEY_ID": SECRET,
     "AWS_SECRET_ACCESS_KEY": SECRET,
     "AWS_SESSION_TOKEN": SECRET,
     "MLFLOW_TRACKING_PASSWORD": SECRET,
@@ -22,7 +26,7 @@ PLANTED = {
 }
 
 
-def _tune(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _tune(*arguments: str, cwd: Path, seconds: float = 200) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **PLANTED, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.run(
@@ -31,7 +35,7 @@ def _tune(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=seconds,
         check=False,
     )
 
@@ -59,4 +63,23 @@ def test_a_run_leaves_no_secret_behind(tmp_path: Path) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "mlflow.db" for path in files)
     leaks = [str(path) for path in files if SECRET.encode() in path.read_bytes()]
+    assert not leaks
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(580)
+def test_a_search_leaves_no_secret_in_its_report_its_store_or_the_logs_of_ray(tmp_path: Path) -> None:
+    began = time.time()
+    options = ["--trials", "1", "--images", "640", "--num-samples", "64", "--confirm-seeds", "2"]
+    changes = ["run.batch_size=32", "run.log_every_images=320", "run.model.base_channels=8", "rivals={}"]
+    settings = [part for change in changes for part in ("--set", change)]
+    done = _tune("search", "--name", "study", *options, *settings, cwd=tmp_path, seconds=500)
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "report.html", "optuna.journal"} <= {path.name for path in files}
+    sessions = [path for path in RAY_LOGS.glob("session_2*") if path.stat().st_mtime >= began]
+    logs = [path for session in sessions for path in (session / "logs").rglob("*") if path.is_file()]
+    assert any(path.name == "gcs_server.out" for path in logs), "the test needs Ray's logs"
+    leaks = [str(path) for path in (*files, *logs) if SECRET.encode() in path.read_bytes()]
     assert not leaks

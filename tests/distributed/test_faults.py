@@ -144,6 +144,18 @@ def test_the_first_sigterm_stops_and_further_ones_do_not_disturb_the_stopping() 
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_sigterm_is_told_from_ctrl_c_where_a_call_into_ray_raises_a_plain_interrupt() -> None:
+    with pytest.raises(Preempted), heeded():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+    with pytest.raises(KeyboardInterrupt) as interrupted, heeded():
+        raise KeyboardInterrupt
+    assert not isinstance(interrupted.value, Preempted)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it_to_the_bit(
