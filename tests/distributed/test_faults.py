@@ -145,14 +145,18 @@ def test_the_first_sigterm_stops_and_further_ones_do_not_disturb_the_stopping() 
 
 
 def test_sigterm_is_told_from_ctrl_c_where_a_call_into_ray_raises_a_plain_interrupt() -> None:
-    with pytest.raises(Preempted), heeded():
+    @heeded()
+    def in_ray(told: int) -> None:
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), told)
             time.sleep(5)
         except KeyboardInterrupt:
             raise KeyboardInterrupt from None
-    with pytest.raises(KeyboardInterrupt) as interrupted, heeded():
-        raise KeyboardInterrupt
+
+    with pytest.raises(Preempted):
+        in_ray(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        in_ray(signal.SIGINT)
     assert not isinstance(interrupted.value, Preempted)
 
 
