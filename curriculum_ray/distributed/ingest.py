@@ -157,10 +157,10 @@ class StreamedBatches:
             return
         reader = _Reader(self.spec, self.info, self.units)
         read = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-            # Reading waits for the disk and the workers hold the CPUs: it must not queue behind them.
+            # Reading waits for the disk. The workers may hold every CPU: whatever is asked for might never be free.
             reader,
             batch_size=1,
-            num_cpus=0.01,
+            num_cpus=0,
             concurrency=_READERS,
         )
         options = read.context.execution_options

@@ -36,8 +36,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def _write_shards(folder: Path) -> None:
-    """Seven files of three row groups of 13 images: units and epochs end in the middle of batches."""
+def _write_shards(folder: Path, broken: int | None = None) -> None:
+    """Seven files of three row groups of 13 images: units and epochs end in the middle of batches.
+
+    broken: the file whose row 5 is no image.
+    """
     import pyarrow
     from pyarrow import parquet
 
@@ -45,6 +48,8 @@ def _write_shards(folder: Path) -> None:
     for number in range(7):
         values = [(number * 39 + row) % 256 for row in range(39)]
         images = [encoded(value) for value in values]
+        if number == broken:
+            images[5] = b"no image"
         table = pyarrow.table({"image": images, "label": [value % 3 for value in values]})
         parquet.write_table(table, folder / f"{number}.parquet", row_group_size=13)
 
@@ -65,11 +70,11 @@ def _uninterrupted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Traine
     return single
 
 
-def _train(folder: Path) -> subprocess.Popen[str]:
+def _train(folder: Path, *options: str) -> subprocess.Popen[str]:
     dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
     environment = {key: value for key, value in os.environ.items() if key not in dropped}
     return subprocess.Popen(
-        [sys.executable, "-m", "tune", "train", "--config", "settings.yaml", "--name", "stream"],
+        [sys.executable, "-m", "tune", "train", "--config", "settings.yaml", "--name", "stream", *options],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -137,3 +142,23 @@ def test_a_killed_worker_and_a_killed_driver_of_a_stream_change_nothing(
     assert result["loss"] == single.loss
     weights = checkpoints.read(result["checkpoint"]).tensors["model"]
     assert all(torch.equal(weights[name], value) for name, value in single.model.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_corrupt_image_of_a_stream_ends_the_run_or_is_skipped_by_its_name(tmp_path: Path) -> None:
+    _write_shards(tmp_path / "shards", broken=4)
+    # Two workers and more than one epoch: each finds its own corrupt images, and more than once.
+    settings = {**SETTINGS, "images": 16 * 40}
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
+    refused = _train(tmp_path)
+    out, _ = refused.communicate(timeout=300)
+    assert refused.returncode == 1, out
+    told = "shards must hold readable images, but cannot read 4.parquet row 5 (UnidentifiedImageError)"
+    assert told in out.splitlines()[-1], out
+    skipping = _train(tmp_path, "--set", "data.corrupt=skip", "--name", "skipping", "--num-workers", "2")
+    out, _ = skipping.communicate(timeout=300)
+    assert skipping.returncode == 0, out
+    assert "1 corrupt images were skipped: 4.parquet row 5 (UnidentifiedImageError)" in out
+    folder = tmp_path / "runs" / "skipping"
+    assert (folder / "corrupt_images.txt").read_text() == "4.parquet row 5 (UnidentifiedImageError)\n"
