@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -14,18 +13,6 @@ from tests.distributed.nodes import LOGGED, SETTINGS, Cluster, Command, cluster,
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EVERY = SETTINGS["checkpoint"]["every_images"]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """The state at the end of a run of two workers that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    command = train(folder, {**environment, "OMP_NUM_THREADS": "1"}, "2")
-    assert command.end() == 0, command.lines
-    found = state(folder / "runs" / "run")
-    assert len(found["stage_starts"]) == 3, "the test needs a run that changes stage"
-    return found
 
 
 def _start(there: Cluster, folder: Path) -> Command:
