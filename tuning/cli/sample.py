@@ -22,7 +22,10 @@ __all__ = ["sample"]
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
 @click.option("--sampler", help="How the process is run backwards: ddim or ancestral, euler or heun.")
 @click.option(
-    "--caption", help="What a model that is told captions should draw; by default, nothing is told."
+    "--caption",
+    "captions",
+    multiple=True,
+    help="What a model that is told captions should draw; several take turns, by default nothing is told.",
 )
 @click.option(
     "--guidance",
@@ -40,14 +43,14 @@ def sample(
     as_json: bool,
     steps: int | None,
     sampler: str | None,
-    caption: str | None,
+    captions: tuple[str, ...],
     guidance: float,
     raw_weights: bool,
 ) -> int:
     """Generate items from a checkpoint and write them as one PNG grid, `samples.png`, into --output.
 
-    A model that is told classes draws them in turn; signals become line plots, points scatter plots, and cached
-    latents the images that their autoencoder (data.vae) decodes.
+    A model that is told classes or captions draws them in turn; signals become line plots, points scatter plots, and
+    cached latents the images that their autoencoder (data.vae) decodes.
     """
     import torch
 
@@ -77,19 +80,20 @@ def sample(
         raise ConfigError(
             f"--guidance is for a model that is told something, but {trained.path} is told nothing"
         )
-    if guidance != 1 and told.kind == "tokens" and caption is None:
+    if guidance != 1 and told.kind == "tokens" and not captions:
         raise ConfigError("--guidance needs --caption for a model that is told captions")
     condition = None
-    if caption is not None:
+    if captions:
         encoder = trained.config.data.text_encoder
         if not told.length:
             raise ConfigError(
                 f"--caption is for a model that is told captions, but {trained.path} has {told}"
             )
         if encoder is not None:
-            condition = encode_captions(encoder, [caption], told.length).expand(spec.num_samples, -1, -1)
+            each = encode_captions(encoder, list(captions), told.length)
         else:
-            condition = tokenise([caption], trained.vocabulary, told.length).expand(spec.num_samples, -1)
+            each = tokenise(list(captions), trained.vocabulary, told.length)
+        condition = each[torch.arange(spec.num_samples) % len(captions)]
     elif told.kind == "class":
         condition = torch.arange(spec.num_samples) % told.size
     samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, guidance=guidance)
@@ -98,7 +102,10 @@ def sample(
     path = folder / "samples.png"
     save_grid(samples, path)
     if as_json:
-        click.echo(json.dumps({"path": str(path), "num_samples": len(samples), "images": trained.images}))
+        found = {"path": str(path), "num_samples": len(samples), "images": trained.images}
+        click.echo(json.dumps({**found, "captions": list(captions)} if captions else found))
     else:
         click.echo(f"{len(samples)} samples from {trained.path} ({trained.images:,} images seen): {path}")
+        if len(captions) > 1:
+            click.echo(f"captions in turn, from the top left on: {', '.join(captions)}")
     return 0
