@@ -10,6 +10,7 @@ import pytest
 
 from curriculum_ray.data import load_data
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 from tests.distributed.nodes import SETTINGS, Cluster, Command, cluster, log, result, state
 
@@ -49,6 +50,12 @@ def _reach(command: Command, there: Cluster, run: Path, workers: int, seconds: f
         time.sleep(0.05)
 
 
+def _unsaved(run: Path) -> int:
+    """Images logged since the newest checkpoint."""
+    newest = checkpoints.find_checkpoints(run, "run")[0]
+    return max(0, log(run)[-1]["images"] - int(newest.name.rpartition("-")[2]))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draws(
@@ -60,7 +67,7 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
         environment = {**there.environment, "RAY_ADDRESS": there.address}
         command = Command(["-c", _FIT, settings, str(run)], tmp_path, environment)
         _reach(command, there, run, 2)
-        before = log(run)[-1]["images"]
+        before, shrinking = log(run)[-1]["images"], _unsaved(run)
         there.kill(there.where("RayTrainWorker")[0])
         since = time.monotonic()
         command.until("started 2")
@@ -70,10 +77,12 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
         there.start("late", cpus=1)
         since = time.monotonic()
         command.until("started 3")
+        growing = _unsaved(run)
         grown = command.until("progress") - since
         assert len(there.where("RayTrainWorker")) == 2
         assert command.end(250) == 0, command.lines
     assert result(run)["resumed_at"] > before - EVERY
+    assert max(shrinking, growing) <= EVERY
     config = RunConfig.model_validate({**SETTINGS, "images": IMAGES})
     single = Trainer(config.train, load_data(config.data))
     single.run()
@@ -81,4 +90,7 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
     assert ours["stage_starts"] == single.stage_starts
     assert ours["counts"] == single.histogram.as_json()["counts"]
     with capsys.disabled():
-        print(f"\n  elastic 1 to 2 workers: {shrunk:.1f} s to one, {grown:.1f} s to two once there was room")
+        print(
+            f"\n  elastic 1 to 2 workers: {shrunk:.1f} s to one, images lost {shrinking}; {grown:.1f} s to two once "
+            f"there was room, images lost {growing}"
+        )
