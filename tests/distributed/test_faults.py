@@ -185,7 +185,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it_to_the
     assert out.rstrip().endswith("error: ended by SIGTERM; the same command goes on"), out
     (kept,) = checkpoints.find_checkpoints(folder, "run")
     images = int(checkpoints.read(kept).state["images"])
-    assert images == json.loads(log.read_text().splitlines()[-1])["images"] + LOGGED
+    assert images == json.loads(log.read_text().splitlines()[-1])["images"]
     assert images < config.total_images, "the run had ended before it was told to"
     again = _train(tmp_path, tmp_path / "settings.yaml")
     out, _ = again.communicate(timeout=200)
