@@ -20,6 +20,10 @@ from typing import Any, ClassVar
 import psutil
 import yaml
 
+from curriculum_ray.data import load_data
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.training.loop import Trainer
+
 ROOT = Path(__file__).parent.parent.parent
 LOGGED = 16 * 6
 SETTINGS: dict[str, Any] = {
@@ -258,6 +262,15 @@ def state(folder: Path) -> dict[str, Any]:
     sampled = json.loads((folder / "sampled_timesteps.json").read_text())
     curve = [(line["images"], line["loss"], line["stage"]) for line in log(folder)]
     return {"stage_starts": sampled["stage_starts"], "counts": sampled["counts"], "curve": curve}
+
+
+def undisturbed(config: RunConfig) -> dict[str, Any]:
+    """What `state` returns of a run of one worker that nothing disturbs, trained here and now."""
+    single = Trainer(config.train, load_data(config.data))
+    curve: list[tuple[int, float, int]] = []
+    single.run(lambda progress: bool(curve.append((progress.images, progress.loss, progress.stage))))
+    counts = single.histogram.as_json()["counts"]
+    return {"stage_starts": single.stage_starts, "counts": counts, "curve": curve}
 
 
 def result(folder: Path) -> dict[str, Any]:

@@ -21,24 +21,9 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.preemption import Preempted, heeded
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
+from tests.distributed import nodes
 
-ROOT = Path(__file__).parent.parent.parent
-LOGGED = 16 * 6
-SETTINGS: dict[str, Any] = {
-    "evaluation": None,
-    "batch_size": 16,
-    "images": 16 * 600,
-    "window": 2,
-    "log_every_images": LOGGED,
-    "checkpoint": {"every_images": 16 * 24},
-    "model": {"base_channels": 8},
-    "schedule": {
-        "version": 1,
-        "clusters": {"by": "uniform", "count": 3},
-        "order": {"direction": "easy_to_hard"},
-        "pacing": {"rule": "plateau", "patience": 40},
-    },
-}
+SETTINGS: dict[str, Any] = {**nodes.SETTINGS, "images": 16 * 600}
 
 # Runs a job in a mount namespace of its own, all of whose folder is a disk of 2.5 checkpoints.
 _ON_A_SMALL_DISK = """
@@ -97,7 +82,7 @@ def test_a_disk_that_is_full_keeps_what_it_has_and_says_so_in_one_line_each_time
         [*mounts, command, sys.executable, "-c", _ON_A_SMALL_DISK, json.dumps(job)],
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=nodes.ROOT,
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
@@ -116,7 +101,7 @@ def _train(folder: Path, settings: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tune", "train", "--config", str(settings), "--name", "warned"],
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
+        env={**environment, "PYTHONPATH": str(nodes.ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
