@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.training.packed import check_packable
 from tuning.fidelity import FidelitySpec, FullBudget
 
 __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
@@ -48,6 +49,8 @@ class StudyConfig(Spec):
     """Seed of the search, and of the initialisation, data order and noise of every trial in it."""
     resources: ResourceSpec = ResourceSpec()
     """What each trial gets."""
+    pack: int = Field(default=1, ge=1, le=256)
+    """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
 
     @model_validator(mode="after")
     def _evaluated(self) -> StudyConfig:
@@ -67,6 +70,22 @@ class StudyConfig(Spec):
                 f"resources.num_workers must be one number in a study, but got {least} to {most}: "
                 "a range is for `tune train`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _packs(self) -> StudyConfig:
+        if self.pack == 1:
+            return self
+        if self.resources.workers != (1, 1):
+            raise ValueError(
+                f"pack trains {self.pack} trials in one worker: resources.num_workers must be 1, but is "
+                f"{self.resources.workers[0]}"
+            )
+        if self.resources.isolate:
+            raise ValueError(
+                f"pack trains {self.pack} trials in one process, but resources.isolate gives each its own"
+            )
+        check_packable([self.run.train])
         return self
 
     @model_validator(mode="after")
@@ -108,5 +127,5 @@ class StudyConfig(Spec):
 
     def decisive(self) -> dict[str, Any]:
         """What determines the trials' results; how many there are, and on what resources, does not."""
-        free = {"resources", "trials", "confirm_top", "confirm_seeds", "storage"}
+        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "storage"}
         return self.model_dump(mode="json", exclude=free)

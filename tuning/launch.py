@@ -19,6 +19,7 @@ from curriculum_ray.distributed.cluster import concurrency, connected
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.models import build_model
+from curriculum_ray.training.packed import check_packable
 from tuning.config import StudyConfig
 from tuning.lock import held
 from tuning.progress import Progress
@@ -110,6 +111,8 @@ def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset
             run.schedule, levels=process.levels, total_images=run.total_images, world_size=1, rank=0
         )
         build_model(run.model, data.shape, data.conditioning)
+        if config.pack > 1:
+            check_packable([run.train])
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     pacing = {} if run.schedule.pacing is None else run.schedule.pacing.model_dump()
@@ -140,20 +143,21 @@ def run_study(
     params = config.decisive()
     most = config.maximum_trials(len(study_rivals(config, space)))
     progress = Progress(most, run.total_images, console, config.metric)
+    slots = None if concurrent is None else concurrency(concurrent, config.resources, most, {}, config.pack)
     with held(folder), ThreadPoolExecutor(1) as opener:
         open_folder(folder, config)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
-            connected(concurrent or 1, config.resources, output) as cluster,
+            connected(slots or 1, config.resources, output) as cluster,
             opening.result() as tracker,
             progress,
         ):
-            runs = concurrency(concurrent, config.resources, most, cluster)
+            slots = slots or concurrency(None, config.resources, most, cluster, config.pack)
             study = Study(name, folder, tracker, progress, tags, params)
             if study.records:
                 progress.earlier(study.records.values())
             try:
-                search(config, space, study, runs, study_rivals(config, space))
+                search(config, space, study, slots, study_rivals(config, space))
             except KeyboardInterrupt:
                 running = study.interrupted()
                 study.close("KILLED")

@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import Slots
+from curriculum_ray.training.packed import pack_key
 from tuning.config import StudyConfig
 from tuning.plan import StudyPlan
 from tuning.planned import Planned
@@ -35,7 +36,7 @@ def search(
     concurrent: int,
     rivals: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Run what is left of `study`, `concurrent` trials at a time, inside a connection to Ray.
+    """Run what is left of `study`, `concurrent` trials or packs of them at a time, inside a connection to Ray.
 
     Raises KeyboardInterrupt on Ctrl-C after the trials were told to stop; the same call goes on later.
     """
@@ -45,10 +46,11 @@ def search(
     _keep_keys_here()
     board_name = f"board-{study.name}-{uuid.uuid4().hex[:8]}"
     board = create_board(board_name, _judge(config, study))
-    slots = Slots(board, study.slot_folders(concurrent), config.resources)
+    slots = Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack)
 
     def make_job(planned: Planned, run: RunConfig) -> dict[str, Any]:
-        return {"board": board_name, "job": study.begin(planned, run)}
+        packs = {"pack": pack_key(run.train)} if config.pack > 1 else {}
+        return {"board": board_name, "job": {**study.begin(planned, run), **packs}}
 
     def ended(planned: Planned, result: Mapping[str, Any] | None) -> None:
         if result is not None:
@@ -72,7 +74,7 @@ def search(
                 mode=DIRECTIONS[config.metric],
                 search_alg=StudySearch(config, space, plan, storage, make_job, ended, study_name),
                 num_samples=-1,
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=concurrent * config.pack,
                 reuse_actors=True,
                 trial_dirname_creator=_trial_folder,
                 trial_name_creator=_trial_folder,

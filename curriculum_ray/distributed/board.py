@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ __all__ = ["NAMESPACE", "Board", "create_board"]
 
 NAMESPACE = "curriculum-ray"
 _UNREAD = 1000
+# A worker that could take more jobs at a time than are queued waits so long for others: a trial that ends makes room
+# for the next within a fraction of this.
+_LINGER_S = 1.0
 _ENDED = ("finished", "failed", "stopped")
 
 
@@ -29,6 +33,8 @@ class _Entry:
     """How often its workers died since it last got further than ever before, the death after that included."""
     furthest: int = 0
     """The most images that it had reported when its workers died."""
+    alone: bool = False
+    """Whether it is to be trained by itself, because the runs that it was packed with failed together."""
     cancelled: bool = False
     reason: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
@@ -46,8 +52,11 @@ class _Entry:
 @dataclass
 class _Slot:
     generation: int
-    served: list[str] = field(default_factory=list)
-    current: str | None = None
+    served: list[list[str]] = field(default_factory=list)
+    current: list[str] = field(default_factory=list)
+    """What it trains at the moment: of the last that it was served, those that have not ended."""
+    again: deque[str] = field(default_factory=deque)
+    """What it had already taken and is to take once more, before anything else."""
 
 
 class Board:
@@ -55,6 +64,9 @@ class Board:
 
     A job that was taken but not ended is served again when its slot's workers restart: without end while it gets
     further each time, as on machines that a cloud takes away, else up to `max_attempts` times.
+
+    Jobs with equal "pack" may be trained together. Those whose workers died for the second time before they got
+    further, or that failed together, are served one by one from then on, so that only the guilty one fails.
     """
 
     def __init__(
@@ -78,29 +90,42 @@ class Board:
             self._queue.append(key)
             self._changed.notify_all()
 
-    async def take(self, slot: int, generation: int, index: int) -> dict[str, Any] | None:
-        """The `index`-th job of this generation of the slot's workers, the same for all its ranks.
+    async def take(
+        self, slot: int, generation: int, index: int, most: int = 1
+    ) -> list[dict[str, Any]] | None:
+        """The `index`-th jobs of this generation of the slot's workers, the same for all its ranks: up to `most` of one
+        "pack", else one.
 
         Waits for a job; None when the board is closed. A new generation means that the workers were restarted.
         """
         async with self._changed:
             place = self._slots.get(slot)
             if place is None or place.generation != generation:
-                interrupted = place.current if place else None
-                place = self._slots[slot] = _Slot(generation=generation)
-                if interrupted is not None:
-                    self._again(place, interrupted)
+                before, place = place, _Slot(generation=generation)
+                self._slots[slot] = place
+                if before is not None:
+                    self._again(place, before)
+            patience: float | None = None
             while len(place.served) <= index:
                 if self._closed or self._slots.get(slot) is not place:
                     return None
-                if self._queue and place.current is None:
-                    self._serve(place, self._queue.popleft())
-                else:
+                keys = [] if place.current else self._next(place, most)
+                now = asyncio.get_running_loop().time()
+                if not keys:
+                    patience = None
                     await self._changed.wait()
-            return {
-                **self._entries[place.served[index]].job,
-                "attempt": self._entries[place.served[index]].attempts,
-            }
+                    continue
+                patience = patience or now + _LINGER_S
+                whole = len(keys) == most or place.again or not self._packs(keys[0])
+                if whole or now >= patience:
+                    self._serve(place, keys)
+                else:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), patience - now)
+            return [
+                {**self._entries[key].job, "attempt": self._entries[key].attempts}
+                for key in place.served[index]
+            ]
 
     async def more(self) -> bool:
         """Wait until a job is queued or the board is closed; returns whether it is still open."""
@@ -108,30 +133,67 @@ class Board:
             await self._changed.wait_for(lambda: self._queue or self._closed)
             return not self._closed
 
-    def _serve(self, place: _Slot, key: str) -> None:
-        entry = self._entries[key]
-        if entry.cancelled:
-            self._end(key, {"kind": "stopped"})
-            return
-        entry.attempts += 1
-        entry.state = "running"
-        place.current = key
-        place.served.append(key)
-        self._event(key, {"kind": "started", "attempt": entry.attempts})
+    def _packs(self, key: str) -> bool:
+        """Whether the job may be trained together with others."""
+        return self._entries[key].job.get("pack") is not None and not self._entries[key].alone
 
-    def _again(self, place: _Slot, key: str) -> None:
-        entry = self._entries[key]
-        images = int(entry.progress.get("images", 0))
-        entry.deaths = 1 if images > entry.furthest else entry.deaths + 1
-        entry.furthest = max(images, entry.furthest)
-        if entry.deaths >= self.max_attempts:
-            reason = (
-                f"its workers died {entry.deaths} times before it got further "
-                "(killed, out of memory, or a crash in native code)"
-            )
-            self._end(key, {"kind": "failed", "reason": reason})
-        else:
-            self._serve(place, key)
+    def _next(self, place: _Slot, most: int) -> list[str]:
+        """What the slot would train next: the first job, and up to `most` in all that may be packed with it."""
+        while (queue := place.again or self._queue) and self._entries[queue[0]].cancelled:
+            self._end(queue.popleft(), {"kind": "stopped"})
+        if not queue:
+            return []
+        first = queue[0]
+        if not self._packs(first):
+            return [first]
+        group = self._entries[first].job["pack"]
+        fit = [
+            key
+            for key in queue
+            if self._packs(key)
+            and self._entries[key].job["pack"] == group
+            and not self._entries[key].cancelled
+        ]
+        return fit[:most]
+
+    def _serve(self, place: _Slot, keys: list[str]) -> None:
+        queue = place.again or self._queue
+        for key in keys:
+            queue.remove(key)
+            entry = self._entries[key]
+            entry.attempts += 1
+            entry.state = "running"
+            self._event(key, {"kind": "started", "attempt": entry.attempts})
+        place.current = list(keys)
+        place.served.append(keys)
+
+    def _again(self, place: _Slot, before: _Slot) -> None:
+        """Let the slot take again what its workers trained when they died, unless that has happened too often."""
+        for key in list(before.current):
+            entry = self._entries[key]
+            images = int(entry.progress.get("images", 0))
+            entry.deaths = 1 if images > entry.furthest else entry.deaths + 1
+            entry.furthest = max(images, entry.furthest)
+            if entry.deaths >= self.max_attempts:
+                reason = (
+                    f"its workers died {entry.deaths} times before it got further "
+                    "(killed, out of memory, or a crash in native code)"
+                )
+                self._end(key, {"kind": "failed", "reason": reason})
+                continue
+            entry.alone = entry.alone or entry.deaths >= 2
+            place.again.append(key)
+        place.again.extend(before.again)
+
+    async def apart(self, keys: list[str]) -> None:
+        """Serve each of these jobs, which one slot was training together, once more by itself."""
+        async with self._changed:
+            for place in self._slots.values():
+                for key in [key for key in place.current if key in keys]:
+                    self._entries[key].alone = True
+                    place.current.remove(key)
+                    place.again.append(key)
+            self._changed.notify_all()
 
     async def report(self, key: str, progress: dict[str, Any]) -> bool:
         """Take note of a run's progress; returns whether the run should stop."""
@@ -156,8 +218,9 @@ class Board:
         if event["kind"] != "stopped":
             self._entries[key].reason = event.get("reason")
         for place in self._slots.values():
-            if place.current == key:
-                place.current = None
+            for keys in (place.current, place.again):
+                if key in keys:
+                    keys.remove(key)
         self._event(key, event)
 
     def _event(self, key: str, event: dict[str, Any]) -> None:

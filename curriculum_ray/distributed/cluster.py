@@ -63,15 +63,20 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Mapping[str, fl
             )
 
 
-def concurrency(asked: int | None, resources: ResourceSpec, runs: int, cluster: Mapping[str, float]) -> int:
-    """How many runs go on at a time: as asked, else as many as fit into `cluster`, and at most half of `runs`.
+def concurrency(
+    asked: int | None, resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack: int = 1
+) -> int:
+    """How many packs of `pack` runs go on at a time: for as many runs as asked, else as many as fit into `cluster`.
 
-    cluster: totals of Ray's resources, e.g. {"CPU": 8.0, "GPU": 2.0}.
+    At most half of `runs` go on at a time, unless asked for. cluster: totals of Ray's resources, e.g. {"CPU": 8.0,
+    "GPU": 2.0}. Raises ConfigError where `asked` is not a number of whole packs.
     """
     if asked is not None:
-        return asked
+        if asked % pack:
+            raise ConfigError(f"--concurrent must be a multiple of --pack {pack}, but got {asked}")
+        return asked // pack
     workers = min(_workers(kind, each, cluster) for kind, each in resources.per_worker.items())
-    return max(1, min(workers // resources.workers[0], runs // 2))
+    return max(1, min(workers // resources.workers[0], runs // 2 // pack))
 
 
 def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:

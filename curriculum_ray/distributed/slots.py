@@ -66,10 +66,12 @@ def torch_trainer(
     resources: ResourceSpec,
     max_failures: int = _MAX_RESTARTS,
     datasets: dict[str, Any] | None = None,
+    pack: int = 1,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs, one where isolated; `folder` holds their checkpoints.
 
-    datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`.
+    datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`. pack: how many jobs are trained at a
+    time.
 
     A worker that dies restarts the group, which takes its interrupted job up again from the job's own checkpoints;
     Ray's record of an earlier session's checkpoints is not needed for that, and is dropped.
@@ -101,6 +103,7 @@ def torch_trainer(
             "slot": slot,
             "folder": str(folder),
             "jobs": 1 if resources.isolate else None,
+            "pack": pack,
         },
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
@@ -126,8 +129,10 @@ class Slots:
         folders: list[Path],
         resources: ResourceSpec,
         datasets: dict[str, Any] | None = None,
+        pack: int = 1,
     ) -> None:
-        self.board, self._datasets = board, datasets
+        """pack: how many jobs, of one worker each, a slot takes and trains at a time."""
+        self.board, self._datasets, self._pack = board, datasets, pack
         self._lock = threading.Lock()
         self._alive = len(folders)
         self._threads = [
@@ -146,7 +151,9 @@ class Slots:
         try:
             more = True
             while more:
-                torch_trainer(self.board, slot, folder, resources, datasets=self._datasets).fit()
+                torch_trainer(
+                    self.board, slot, folder, resources, datasets=self._datasets, pack=self._pack
+                ).fit()
                 more = ray.get(self.board.more.remote())
         except Exception as error:
             reason = f"its slot could not go on: {type(error).__name__}: {str(error).splitlines()[0]}"

@@ -1,4 +1,4 @@
-"""What runs on each Ray Train worker: take jobs from the board, one after another, until it closes, or just one."""
+"""What runs on each Ray Train worker: take jobs from the board, one or one pack at a time, until it closes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any
 import torch
 
 from curriculum_ray.distributed.job import clear_process_state, run_job
+from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
+from curriculum_ray.distributed.run import Report
 from curriculum_ray.training.loop import NonFiniteLoss, World
 
 __all__ = ["serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The train loop of a slot: `settings` holds "board" (an actor handle), "slot" (its number), "folder" and "jobs".
+    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folder", "jobs" and "pack".
 
-    "jobs" is how many to serve, None for all until the board closes. One process group and one set of imports serve
+    "jobs" is how often to take some, None for until the board closes, and "pack" how many to take and train at a time,
+    more than one where there is one worker. One process group and one set of imports serve
     them. When the workers are restarted after a failure, the board serves the interrupted job again, and it resumes
     from its checkpoint.
     """
@@ -33,27 +36,73 @@ def serve(settings: dict[str, Any]) -> None:
     # What is imported lives on: freezing it keeps the collection after each job from walking through it again.
     gc.collect()
     gc.freeze()
-    index, warned = 0, NodeWarning()
+    index, most = 0, settings["pack"]
+    warned = NodeWarning()
     while (
-        index != settings["jobs"] and (job := ray.get(board.take.remote(slot, generation, index))) is not None
+        index != settings["jobs"]
+        and (jobs := ray.get(board.take.remote(slot, generation, index, most))) is not None
     ):
         index += 1
-        job["checkpoints"] = settings["folder"]
-        try:
-            result = run_job(job, world, _Reporter(board, job["key"]), _announce, warned)
-        except Exception as error:
-            _note_failure(job, error)
-            if not _may_be_a_lost_peer(error, world):
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                ray.get(board.end.remote(job["key"], "failed", reason=reason))
-            if world.size > 1 or world.device.type != "cpu":
-                raise
+        for job in jobs:
+            job["checkpoints"] = settings["folder"]
+        if len(jobs) == 1:
+            _serve_one(board, jobs[0], world, warned)
         else:
-            if world.rank == 0 and result is not None:
-                ray.get(board.end.remote(job["key"], "finished", result=result))
-            elif world.rank == 0:
-                ray.get(board.end.remote(job["key"], "stopped"))
+            _serve_pack(board, jobs, world, warned)
         clear_process_state()
+
+
+def _serve_one(board: Any, job: dict[str, Any], world: World, warned: NodeWarning) -> None:
+    import ray
+
+    try:
+        result = run_job(job, world, _Reporter(board, job["key"]), _announce, warned)
+    except Exception as error:
+        _note_failure(job, error)
+        if not _may_be_a_lost_peer(error, world):
+            ray.get(board.end.remote(job["key"], "failed", reason=_reason(error)))
+        if world.size > 1 or world.device.type != "cpu":
+            raise
+    else:
+        if world.rank == 0:
+            _note_end(board, job["key"], result)
+
+
+def _serve_pack(board: Any, jobs: list[dict[str, Any]], world: World, warned: NodeWarning) -> None:
+    """What fails while they are together is nobody's in particular: each is tried once more by itself."""
+    import ray
+
+    left = {job["key"]: job for job in jobs}
+
+    def ended(key: str, how: dict[str, Any] | Exception | None) -> None:
+        job = left.pop(key)
+        if isinstance(how, Exception):
+            _note_failure(job, how)
+            ray.get(board.end.remote(key, "failed", reason=_reason(how)))
+        else:
+            _note_end(board, key, how)
+
+    reports: list[Report] = [_Reporter(board, key) for key in left]
+    try:
+        run_pack(jobs, world, reports, _announce, ended, warned)
+    except Exception:
+        traceback.print_exc()
+        ray.get(board.apart.remote(list(left)))
+        if world.device.type != "cpu":
+            raise
+
+
+def _note_end(board: Any, key: str, result: dict[str, Any] | None) -> None:
+    import ray
+
+    if result is None:
+        ray.get(board.end.remote(key, "stopped"))
+    else:
+        ray.get(board.end.remote(key, "finished", result=result))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _may_be_a_lost_peer(error: Exception, world: World) -> bool:

@@ -1,8 +1,8 @@
 """K runs of one network in one process as a vmapped ensemble (torch.func), each with its own schedule and seed.
 
-Small networks leave a GPU idle: a step is then a long row of short kernels, and K runs need as many of them as one. It
-is off by default, and no search uses it: on a CPU, which small networks do fill, it loses, and on a GPU it has not been
-measured. `make bench-pack` measures both ways beside each other.
+Small networks leave a GPU idle: a step is then a long row of short kernels, and K runs need as many of them as one. A
+search packs its trials when it is told to (`search --pack`), not by default: a CPU is filled by one small network, and
+packing loses there. `make bench-pack` measures both ways beside each other.
 
     packed = PackedTrainer([first, second, third], data)
     packed.run(on_log, on_checkpoint)
@@ -14,6 +14,8 @@ Each run is what it would be alone, within the rounding of batched kernels: the 
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -33,7 +35,7 @@ from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
 from curriculum_ray.training.packed_weights import PackedWeights
 from curriculum_ray.training.rates import learning_rate
 
-__all__ = ["PackedTrainer", "check_packable"]
+__all__ = ["PackedTrainer", "check_packable", "pack_key"]
 
 # What may differ between the runs of a pack; everything else decides the shape or the rhythm of a step.
 _OWN = frozenset({"schedule", "seed", "process", "weighting", "optimizer", "ema"})
@@ -66,6 +68,12 @@ def check_packable(configs: Sequence[TrainConfig]) -> None:
                 )
 
 
+def pack_key(config: TrainConfig) -> str:
+    """Equal for runs that can be trained as one pack, if each of them is fit for one at all."""
+    alike = config.model_dump(mode="json", exclude=set(_OWN))
+    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _vmaps(config: TrainConfig) -> bool:
     """Whether the network is one of ours: what others do inside, e.g. draw random numbers, is not known."""
     return config.model.kind in ("unet", "dit", "mlp")
@@ -76,6 +84,8 @@ class PackedTrainer:
 
     configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, process, weighting, optimiser
     and averages are each one's own. data: what all of them train on. Raises ConfigError, see `check_packable`.
+
+    Members that have seen fewer images than others, because they were restored from older checkpoints, catch up first.
     """
 
     def __init__(self, configs: Sequence[TrainConfig], data: Dataset, world: World | None = None) -> None:
@@ -88,6 +98,7 @@ class PackedTrainer:
         """How each run ended: True with its budget spent, False when it was told to stop, or why it could not go on."""
         self._base = _without_dropout(self.members[0].model)
         self._weights: PackedWeights | None = None
+        self._packed: list[int] = []  # whose state lies in `_weights`
 
     @property
     def training(self) -> list[int]:
@@ -96,11 +107,14 @@ class PackedTrainer:
 
     @property
     def images(self) -> int:
-        """Images that each training member has seen; ConfigError where they stand at different counts."""
-        counts = sorted({self.members[place].images for place in self.training})
-        if len(counts) > 1:
-            raise ConfigError(f"packed runs must go on from equal image counts, but got {counts}")
-        return counts[0]
+        """Images seen by the members that take the next step, the fewest of all that still train."""
+        return min(self.members[place].images for place in self.training)
+
+    @property
+    def active(self) -> list[int]:
+        """The places of the members that take the next step."""
+        images = self.images
+        return [place for place in self.training if self.members[place].images == images]
 
     def restore(self, place: int, checkpoint: Checkpoint) -> None:
         """Let the member at `place` go on from the checkpoint of a run of its settings, packed or not."""
@@ -110,14 +124,14 @@ class PackedTrainer:
     def drop(self, place: int, end: bool | NonFiniteLoss) -> None:
         """Train the member at `place` no further; it keeps the state that it has, and the others go on."""
         self.ended[place] = end
-        self._weights = None
 
     def step(self) -> None:
-        """One optimiser step of every member that still trains."""
-        members = [self.members[place] for place in self.training]
-        images, batch = self.images, members[0].config.batch_size
-        if self._weights is None:
-            self._weights = PackedWeights(members)
+        """One optimiser step of every active member."""
+        images, active = self.images, self.active
+        members = [self.members[place] for place in active]
+        batch = members[0].config.batch_size
+        if self._weights is None or self._packed != active:
+            self._weights, self._packed = PackedWeights(members), active
         weights = self._weights
         drawn = [self._draw(member) for member in members]
         inputs, noise_conds, targets, levels, conditions = zip(*drawn, strict=True)
@@ -168,55 +182,80 @@ class PackedTrainer:
         self,
         on_log: Callable[[int, Progress], bool] | None = None,
         on_checkpoint: Callable[[int, Trainer], None] | None = None,
-        on_preview: Callable[[int, Trainer], None] | None = None,
+        on_preview: Callable[[int, Trainer], bool | None] | None = None,
         on_snapshot: Callable[[int, Trainer], None] | None = None,
+        on_end: Callable[[int, bool | NonFiniteLoss], None] | None = None,
     ) -> list[bool | NonFiniteLoss]:
         """Train to the end of the budget; returns `ended`.
 
-        The calls are those of `Trainer.run` with a member's place before them. A member whose `on_log` returned True
-        stops at its next log line, and one whose loss or weights are not finite stops there; the others go on.
+        The calls are those of `Trainer.run` with a member's place before them. A member whose `on_log` or `on_preview`
+        returned True stops at its next log line, and one whose loss or weights are not finite stops there; the others
+        go on. `on_end` is told of each member as soon as it ends, of how as in `ended`.
         """
+        config = self.members[0].config
         stops = [False] * len(self.members)
-        logged = self.images // self.members[0].config.batch_size if self.training else 0
-        for member in self.members:
-            member.clock = time.perf_counter()
+        logged = [member.steps for member in self.members]
+        active: list[int] = []
         while self.training:
-            config = self.members[0].config
+            before, active = active, self.active
+            for place in set(active) - set(before):
+                self.members[place].clock = time.perf_counter()
             steps = self.images // config.batch_size
             if steps < config.total_steps:
                 self.step()
                 steps += 1
             over = steps == config.total_steps
-            due = steps > logged and (over or steps % config.log_steps == 0)
-            for place in self.training:
-                member = self.members[place]
+            for place in active:
+                member, end = self.members[place], True if over else None
+                due = steps > logged[place] and (over or steps % config.log_steps == 0)
                 try:
                     if due:
-                        progress, stopped = member.log(steps - logged, stops[place])
+                        progress, stopped = member.log(steps - logged[place], stops[place])
+                        logged[place] = steps
                         stops[place] = bool(on_log(place, progress)) if on_log else False
                         if stopped and not over:
-                            self.drop(place, False)
-                            continue
-                    before = time.perf_counter()
-                    for call, every in (
-                        (on_preview, config.preview_steps),
-                        (on_snapshot, member.config.snapshot_steps),
-                    ):
-                        if call and every and (over or steps % every == 0):
-                            call(place, member)
-                    spent = time.perf_counter() - before
-                    for other in self.members:
-                        other.clock += spent
-                    if on_checkpoint and not over and steps % config.checkpoint_steps == 0:
-                        on_checkpoint(place, member)
+                            end = False
+                    if end is not False:
+                        stops[place] = self._show(place, steps, on_preview, on_snapshot) or stops[place]
+                        if on_checkpoint and not over and steps % config.checkpoint_steps == 0:
+                            on_checkpoint(place, member)
                 except NonFiniteLoss as error:
-                    self.drop(place, error)
-                    continue
-                if over:
-                    self.drop(place, True)
-            if due:
-                logged = steps
+                    self._end(place, error, on_end)
+                else:
+                    if end is not None:
+                        self._end(place, end, on_end)
         return [end for end in self.ended if end is not None]
+
+    def _show(
+        self,
+        place: int,
+        steps: int,
+        on_preview: Callable[[int, Trainer], bool | None] | None,
+        on_snapshot: Callable[[int, Trainer], None] | None,
+    ) -> bool:
+        """Call what is due; its time counts in nobody's speed. Returns whether the member should stop."""
+        member, before, stop = self.members[place], time.perf_counter(), False
+        over = steps == member.config.total_steps
+        for call, every in (
+            (on_preview, member.config.preview_steps),
+            (on_snapshot, member.config.snapshot_steps),
+        ):
+            if call and every and (over or steps % every == 0):
+                stop = bool(call(place, member)) or stop
+        spent = time.perf_counter() - before
+        for other in self.members:
+            other.clock += spent
+        return stop
+
+    def _end(
+        self,
+        place: int,
+        end: bool | NonFiniteLoss,
+        on_end: Callable[[int, bool | NonFiniteLoss], None] | None,
+    ) -> None:
+        self.drop(place, end)
+        if on_end:
+            on_end(place, end)
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:

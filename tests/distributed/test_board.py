@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from curriculum_ray.distributed import board as boards
 from curriculum_ray.distributed.board import Board
 
 
@@ -15,13 +16,27 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, 10))
 
 
+async def _take(board: Board, slot: int, generation: int, index: int) -> dict[str, Any]:
+    """The one job that a slot without packs takes."""
+    jobs = await board.take(slot, generation, index)
+    assert jobs is not None
+    (job,) = jobs
+    return job
+
+
+async def _keys(board: Board, generation: int, index: int, most: int = 3, slot: int = 0) -> list[str]:
+    jobs = await board.take(slot, generation, index, most)
+    assert jobs is not None
+    return [job["key"] for job in jobs]
+
+
 def test_all_ranks_of_a_slot_get_the_same_job_and_slots_get_different_ones() -> None:
     async def work() -> None:
         board = Board()
         await board.submit({"key": "a"})
         await board.submit({"key": "b"})
-        first = [await board.take(0, 7, 0) for _ in range(2)]
-        second = await board.take(1, 8, 0)
+        first = [await _take(board, 0, 7, 0) for _ in range(2)]
+        second = await _take(board, 1, 8, 0)
         assert [job["key"] for job in first] == ["a", "a"]
         assert second["key"] == "b"
 
@@ -34,7 +49,7 @@ def test_the_next_job_waits_until_the_one_before_has_ended() -> None:
         await board.submit({"key": "a"})
         await board.submit({"key": "b"})
         await board.take(0, 7, 0)
-        early = asyncio.create_task(board.take(0, 7, 1))
+        early = asyncio.create_task(_take(board, 0, 7, 1))
         await asyncio.sleep(0.05)
         assert not early.done()
         await board.end("a", "finished", result={"x": 1})
@@ -48,10 +63,10 @@ def test_restarted_workers_get_the_interrupted_job_again_until_it_has_had_its_at
         board = Board(max_attempts=2)
         await board.submit({"key": "a"})
         await board.submit({"key": "b"})
-        assert (await board.take(0, 1, 0))["attempt"] == 1
-        again = await board.take(0, 2, 0)
+        assert (await _take(board, 0, 1, 0))["attempt"] == 1
+        again = await _take(board, 0, 2, 0)
         assert (again["key"], again["attempt"]) == ("a", 2)
-        assert (await board.take(0, 3, 0))["key"] == "b"
+        assert (await _take(board, 0, 3, 0))["key"] == "b"
         status = await board.status()
         assert status["a"]["state"] == "failed"
         assert "died 2 times" in status["a"]["reason"]
@@ -64,9 +79,9 @@ def test_a_job_that_gets_further_each_time_is_served_again_without_end() -> None
         board = Board(max_attempts=2)
         await board.submit({"key": "a"})
         for attempt in range(1, 8):
-            assert (await board.take(0, attempt, 0))["attempt"] == attempt
+            assert (await _take(board, 0, attempt, 0))["attempt"] == attempt
             await board.report("a", {"images": 100 * attempt})
-        assert (await board.take(0, 8, 0))["attempt"] == 8
+        assert (await _take(board, 0, 8, 0))["attempt"] == 8
         await board.report("a", {"images": 650})
         waiting = asyncio.create_task(board.take(0, 9, 0))
         await asyncio.sleep(0.05)
@@ -191,5 +206,105 @@ def test_events_that_nobody_reads_are_bounded_and_counted() -> None:
         assert len(events) == 3001
         assert events[-1]["images"] == 2999
         assert await board.events("a", len(events), 0.01) == []
+
+    _run(work())
+
+
+def test_a_slot_that_packs_takes_queued_jobs_of_one_kind_together_and_others_by_themselves() -> None:
+    async def work() -> None:
+        board = Board()
+        for key, pack in (("a", "x"), ("b", "y"), ("c", "x"), ("d", None), ("e", "x"), ("f", "x")):
+            await board.submit({"key": key, "pack": pack})
+        taken = []
+        for index in range(4):
+            taken.append(await _keys(board, 1, index))
+            for key in taken[-1]:
+                await board.end(key, "finished", result={})
+        assert taken == [["a", "c", "e"], ["b"], ["d"], ["f"]]
+
+    _run(work())
+
+
+def test_a_pack_that_is_not_full_waits_a_moment_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a", "pack": "x"})
+        waiting = asyncio.create_task(_keys(board, 1, 0))
+        await asyncio.sleep(0.05)
+        await board.submit({"key": "b", "pack": "x"})
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await board.submit({"key": "c", "pack": "x"})
+        assert await waiting == ["a", "b", "c"]
+        for key in "abc":
+            await board.end(key, "finished", result={})
+        monkeypatch.setattr(boards, "_LINGER_S", 0.05)
+        await board.submit({"key": "d", "pack": "x"})
+        assert await _keys(board, 1, 1) == ["d"]
+
+    _run(work())
+
+
+def test_the_next_pack_waits_for_the_last_of_the_one_before() -> None:
+    async def work() -> None:
+        board = Board()
+        for key in "abcd":
+            await board.submit({"key": key, "pack": "x"})
+        assert await _keys(board, 1, 0, most=2) == ["a", "b"]
+        early = asyncio.create_task(_keys(board, 1, 1, most=2))
+        await board.end("a", "failed", reason="its own fault")
+        await asyncio.sleep(0.05)
+        assert not early.done()
+        await board.end("b", "finished", result={})
+        assert await early == ["c", "d"]
+
+    _run(work())
+
+
+def test_a_pack_whose_workers_die_again_is_taken_apart_and_only_the_guilty_one_fails() -> None:
+    async def work() -> None:
+        board = Board()
+        for key in "abc":
+            await board.submit({"key": key, "pack": "x"})
+        assert await _keys(board, 1, 0) == ["a", "b", "c"]
+        assert await _keys(board, 2, 0) == ["a", "b", "c"]
+        assert await _keys(board, 3, 0) == ["a"]
+        await board.end("a", "finished", result={})
+        assert await _keys(board, 3, 1) == ["b"]
+        assert await _keys(board, 4, 0) == ["c"]
+        await board.end("c", "finished", result={})
+        states = {key: entry["state"] for key, entry in (await board.status()).items()}
+        assert states == {"a": "finished", "b": "failed", "c": "finished"}
+
+    _run(work())
+
+
+def test_jobs_that_failed_together_are_served_one_by_one_before_any_other() -> None:
+    async def work() -> None:
+        board = Board()
+        for key in "abcd":
+            await board.submit({"key": key, "pack": "x"})
+        assert await _keys(board, 1, 0) == ["a", "b", "c"]
+        await board.end("b", "finished", result={})
+        await board.apart(["a", "c"])
+        assert await _keys(board, 1, 1) == ["a"]
+        await board.end("a", "failed", reason="its own fault")
+        assert await _keys(board, 1, 2) == ["c"]
+        await board.cancel("c")
+        await board.end("c", "stopped")
+        assert await _keys(board, 1, 3, most=1) == ["d"]
+
+    _run(work())
+
+
+def test_a_cancelled_job_takes_no_place_in_a_pack() -> None:
+    async def work() -> None:
+        board = Board()
+        for key in "abcd":
+            await board.submit({"key": key, "pack": "x"})
+        await board.cancel("a")
+        await board.cancel("c")
+        assert await _keys(board, 1, 0, most=2) == ["b", "d"]
+        assert (await board.status())["a"]["state"] == "stopped"
 
     _run(work())

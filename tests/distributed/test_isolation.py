@@ -37,7 +37,7 @@ def _serve(board: FakeBoard, fit: Any, monkeypatch: pytest.MonkeyPatch) -> list[
     made: list[bool] = []
 
     def torch_trainer(
-        board: Any, slot: int, folder: Path, resources: ResourceSpec, datasets: Any = None
+        board: Any, slot: int, folder: Path, resources: ResourceSpec, datasets: Any, pack: int
     ) -> Any:
         made.append(resources.isolate)
         return SimpleNamespace(fit=fit)

@@ -12,7 +12,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import EDM, CurriculumSchedule, Uniform
 from curriculum_ray.data import load_data
 from curriculum_ray.distributed.config import RunConfig
-from curriculum_ray.distributed.job import write_files
+from curriculum_ray.distributed.run import write_files
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import Trainer
 from tuning.config import StudyConfig

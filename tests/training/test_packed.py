@@ -13,7 +13,7 @@ from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
-from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.packed import PackedTrainer, pack_key
 
 SMALL: dict[str, Any] = {
     "batch_size": 16,
@@ -245,11 +245,37 @@ def test_runs_of_unlike_steps_are_refused(data: Dataset) -> None:
         PackedTrainer([first, second], data, World(size=2))
 
 
-def test_runs_at_different_image_counts_are_refused(data: Dataset) -> None:
+def test_members_that_are_behind_catch_up_first_and_all_end_as_they_would_alone(data: Dataset) -> None:
     configs = _configs()
-    ahead = Trainer(configs[0], data)
-    ahead.step()
     packed = PackedTrainer(configs, data)
-    packed.restore(0, ahead.checkpoint())
-    with pytest.raises(ConfigError, match="must go on from equal image counts, but got \\[0, 16\\]"):
-        packed.run()
+    for place, steps in ((0, 4), (1, 2)):
+        ahead = Trainer(configs[place], data)
+        for _ in range(steps):
+            ahead.step()
+        packed.restore(place, ahead.checkpoint())
+    assert (packed.images, packed.active) == (0, [2])
+    logs: list[list[int]] = [[], [], []]
+    assert packed.run(lambda place, progress: bool(logs[place].append(progress.images))) == [True] * 3
+    assert [log[0] for log in logs] == [96, 64, 32]
+    for config, member in zip(configs, packed.members, strict=True):
+        whole = Trainer(config, data)
+        whole.run()
+        _close(member, whole)
+
+
+def test_each_end_is_told_as_soon_as_it_comes(data: Dataset) -> None:
+    packed = PackedTrainer(_configs(preview={"every_images": 32, "metric": False, "num_samples": 16}), data)
+    told: list[tuple[int, Any, list[int]]] = []
+    packed.run(
+        on_preview=lambda place, trainer: place == 1 and trainer.images == 64,
+        on_end=lambda place, end: told.append((place, end, [member.images for member in packed.members])),
+    )
+    # Told to stop by its preview after 64 images, it stops at its next log line.
+    assert told[0] == (1, False, [96, 96, 96])
+    assert [(place, end) for place, end, _ in told[1:]] == [(0, True), (2, True)]
+
+
+def test_runs_that_differ_in_what_is_their_own_have_one_pack_key() -> None:
+    own = {pack_key(config) for config in _configs()}
+    assert len(own) == 1
+    assert pack_key(_configs(batch_size=32)[0]) not in own

@@ -43,7 +43,7 @@ def test_isolate_reaches_the_slots(
 ) -> None:
     asked = []
 
-    def slots(board: Any, folders: list[Path], resources: Any, *_: Any) -> None:
+    def slots(board: Any, folders: list[Path], resources: Any, *_: Any, **__: Any) -> None:
         asked.append(resources.isolate)
         raise Reached
 

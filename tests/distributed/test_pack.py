@@ -1,0 +1,220 @@
+"""A slot that packs: its runs share a worker and its steps, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from curriculum_ray.data import load_data
+from curriculum_ray.distributed import pack as packs
+from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.pack import run_pack
+from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
+from curriculum_ray.training.packed import PackedTrainer, pack_key
+
+SETTINGS: dict[str, Any] = {
+    "evaluation": None,
+    "batch_size": 16,
+    "images": 16 * 40,
+    "window": 2,
+    "log_every_images": 64,
+    "checkpoint": {"every_images": 64},
+    "model": {"base_channels": 16, "channel_mult": [1, 1]},
+}
+
+
+def _config(seed: int, **changes: Any) -> RunConfig:
+    schedule = {
+        "version": 1,
+        "clusters": {"by": "uniform", "count": 2 + seed},
+        "order": {"direction": "easy_to_hard"},
+        "pacing": {"rule": "plateau", "patience": 2},
+    }
+    return RunConfig.model_validate({**SETTINGS, "seed": seed, "schedule": schedule, **changes})
+
+
+def _job(folder: Path, key: str, config: RunConfig) -> dict[str, Any]:
+    return {
+        "key": key,
+        "config": config.model_dump(mode="json"),
+        "folder": str(folder / key),
+        "resume_from": [],
+        "pack": pack_key(config.train),
+    }
+
+
+def _alone(config: RunConfig) -> Trainer:
+    trainer = Trainer(config.train, load_data(config.data))
+    trainer.run()
+    return trainer
+
+
+def _equals(result: dict[str, Any], config: RunConfig) -> None:
+    """The run ended as it would have by itself, within the rounding of batched kernels."""
+    wanted, got = _alone(config), checkpoints.read(result["checkpoint"])
+    assert result["stage_starts"] == wanted.stage_starts
+    assert result["loss"] == pytest.approx(wanted.loss, rel=1e-3)
+    for name, value in wanted.model.state_dict().items():
+        torch.testing.assert_close(got.tensors["model"][name], value, rtol=1e-3, atol=1e-4)
+
+
+def _pack(folder: Path, configs: dict[str, RunConfig]) -> tuple[dict[str, Any], list[Path | None]]:
+    """How each run of a pack ended, and what Ray Train was told of."""
+    ends: dict[str, Any] = {}
+    announced: list[Path | None] = []
+    jobs = [
+        _job(folder, key, config) | {"checkpoints": str(folder / "slot")} for key, config in configs.items()
+    ]
+    run_pack(
+        jobs,
+        World(),
+        [lambda progress: False] * len(jobs),
+        lambda path, metrics: announced.append(path),
+        lambda key, how: ends.update({key: how}),
+    )
+    return ends, announced
+
+
+def test_each_run_of_a_pack_leaves_its_own_folder_and_ends_as_it_would_alone(tmp_path: Path) -> None:
+    configs = {f"run{seed}": _config(seed) for seed in (1, 2, 3)}
+    ends, announced = _pack(tmp_path, configs)
+    for key, config in configs.items():
+        _equals(ends[key], config)
+        lines = [json.loads(line) for line in (tmp_path / key / "metrics.jsonl").read_text().splitlines()]
+        assert [line["images"] for line in lines] == list(range(64, 641, 64))
+        assert (tmp_path / key / "schedule.yaml").exists()
+        assert not checkpoints.find_checkpoints(tmp_path / "slot", key), (
+            "a finished run leaves none in its slot"
+        )
+    # One checkpoint of the three at each interval but the last.
+    assert len(announced) == 9
+
+
+def test_a_run_that_is_not_finite_and_one_that_cannot_be_scored_end_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {f"run{seed}": _config(seed) for seed in (1, 2, 3)}
+
+    class Broken(PackedTrainer):
+        """The first member's weights are no numbers."""
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            with torch.no_grad():
+                next(self.members[0].model.parameters()).fill_(float("nan"))
+
+    def end(self: packs.Run, whole: bool) -> dict[str, Any] | None:
+        if self.config.seed == 2:
+            raise FloatingPointError("training diverged")
+        return ended(self, whole)
+
+    ended = packs.Run.end
+    monkeypatch.setattr(packs, "PackedTrainer", Broken)
+    monkeypatch.setattr(packs.Run, "end", end)
+    ends, _ = _pack(tmp_path, configs)
+    assert isinstance(ends["run1"], NonFiniteLoss)
+    assert "64 images" in str(ends["run1"])
+    assert isinstance(ends["run2"], FloatingPointError)
+    _equals(ends["run3"], configs["run3"])
+
+
+def test_runs_of_a_pack_go_on_from_checkpoints_at_different_images(tmp_path: Path) -> None:
+    configs = {f"run{seed}": _config(seed) for seed in (1, 2)}
+    ahead = Trainer(configs["run2"].train, load_data(configs["run2"].data))
+    while ahead.images < 128:
+        ahead.step()
+        if ahead.images % 64 == 0:
+            ahead.log(4, False)
+    checkpoints.write(tmp_path / "slot" / checkpoints.checkpoint_name("run2", 128), ahead.checkpoint())
+    ends, _ = _pack(tmp_path, configs)
+    assert [ends[key]["resumed_at"] for key in configs] == [0, 128]
+    for key, config in configs.items():
+        _equals(ends[key], config)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packs")
+
+
+@pytest.fixture(scope="module")
+def board(ray_of_two: None, place: Path) -> Iterator[Any]:
+    """A board served by one slot of one worker that packs three."""
+    board = create_board()
+    slots = Slots(board, [place / "slot-0"], ResourceSpec(), pack=3)
+    yield board
+    slots.close()
+
+
+def _submit(board: Any, folder: Path, configs: dict[str, RunConfig]) -> None:
+    import ray
+
+    for key, config in configs.items():
+        ray.get(board.submit.remote(_job(folder, key, config)))
+
+
+def _ends(board: Any, keys: list[str], seconds: float = 120.0) -> dict[str, dict[str, Any]]:
+    """The last event of each of these jobs, and how often it was started."""
+    import ray
+
+    found = {}
+    for key in keys:
+        seen: list[dict[str, Any]] = []
+        end = time.monotonic() + seconds
+        while not seen or seen[-1]["kind"] not in ("finished", "failed", "stopped"):
+            assert time.monotonic() < end, (key, seen[-3:])
+            seen += ray.get(board.events.remote(key, len(seen), 2.0))
+        found[key] = {**seen[-1], "starts": sum(event["kind"] == "started" for event in seen)}
+    return found
+
+
+def test_a_slot_trains_a_pack_and_then_the_next(board: Any, place: Path) -> None:
+    configs = {f"first{seed}": _config(seed) for seed in range(4)}
+    _submit(board, place, configs)
+    for key, end in _ends(board, list(configs)).items():
+        assert end["kind"] == "finished", end
+        _equals(end["result"], configs[key])
+
+
+def test_a_killed_worker_costs_a_pack_no_more_than_what_followed_its_checkpoints(
+    board: Any, place: Path
+) -> None:
+    configs = {f"killed{seed}": _config(seed, images=16 * 200) for seed in range(3)}
+    _submit(board, place, configs)
+    while not checkpoints.find_checkpoints(place / "slot-0", "killed2"):
+        time.sleep(0.01)
+    own = psutil.Process().children(recursive=True)
+    workers = [p for p in own if "RayTrainWorker" in " ".join(p.as_dict(["cmdline"])["cmdline"] or [])]
+    os.kill(workers[0].pid, signal.SIGKILL)
+    for key, end in _ends(board, list(configs)).items():
+        assert (end["kind"], end["starts"]) == ("finished", 2), end
+        assert end["result"]["resumed_at"] > 0
+        _equals(end["result"], configs[key])
+
+
+def test_what_cannot_be_trained_fails_by_itself_and_its_companions_end(board: Any, place: Path) -> None:
+    configs = {f"mixed{seed}": _config(seed) for seed in range(3)}
+    # Of the pack by its key, but no run of it: the others must not suffer.
+    jobs = [_job(place, key, config) for key, config in configs.items()]
+    jobs[1]["config"]["data"] = {"name": str(place / "nowhere")}
+    import ray
+
+    for job in jobs:
+        ray.get(board.submit.remote(job))
+    ends = _ends(board, list(configs))
+    assert [end["kind"] for end in ends.values()] == ["finished", "failed", "finished"]
+    assert "nowhere" in ends["mixed1"]["reason"]
+    assert "Traceback" in (place / "mixed1" / "error.txt").read_text()
+    assert not (place / "mixed0" / "error.txt").exists()
