@@ -109,6 +109,19 @@ class StudyConfig(Spec):
         """Whether the search weighs the metric against the images to reach uniform sampling."""
         return self.sampler == "nsgaii"
 
+    def previews_of(self, role: str, control: str | None) -> dict[str, Any]:
+        """Settings of the previews that the study itself asks for: of confirmations, for two aims, and for looks.
+
+        role, control: those of the trial's record. Empty for none.
+        """
+        images, rule = self.run.total_images, self.fidelity
+        looked_at = role == "searched" or control == "uniform"
+        if self.previews and (role == "confirmation" or (self.two_aims and looked_at)):
+            return {"every_images": max(1, images // self.previews)}
+        if role == "searched" and rule.rule == "after_last_stage":
+            return {**rule.preview(images), "metric": True}
+        return {}
+
     def phases(self, rivals: int) -> dict[str, int]:
         """The most trials of each phase, with so many rivals: what `maximum_trials` adds up."""
         arms = self.confirm_top + 1 + bool(rivals)

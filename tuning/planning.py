@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from curriculum_ray.config import parse
 from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
@@ -42,9 +43,11 @@ class Calibration:
 
     device: str
     seconds_per_step: float
-    """One optimiser step of the whole batch by one worker."""
+    """One optimiser step of a trial's whole batch by one worker; of packed trials, their share of the pack's step."""
     seconds_per_evaluation: float
     """Generating and scoring all samples, scaled up from a part of them."""
+    packing_gain: float | None = None
+    """Steps per second of all packed trials over those of as many trials one after another; None without a pack."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +57,47 @@ class Estimate:
     trials: dict[str, int]
     """The most trials of each phase."""
     trial_seconds: float
-    """One trial at the full budget."""
+    """One trial at the full budget, without what is scored on the way."""
     work_seconds: float
     """All trials one after another."""
     wall_seconds: float
     """All trials, as many at a time as fit; start-up, about half a minute, comes on top."""
     concurrent: int
-    """Trials at a time."""
+    """Trials at a time, in packs where they are packed."""
     gpu_hours: float | None
     """GPUs held times hours, where GPUs are asked for."""
 
 
-def calibrate(run: RunConfig, data: Dataset, steps: int = 30, share: int = 8) -> Calibration:
-    """Train `steps` steps in this process, without Ray, and evaluate 1/`share` of the samples."""
+def calibrate(run: RunConfig, data: Dataset, pack: int = 1, steps: int = 30, share: int = 8) -> Calibration:
+    """Train `steps` steps in this process, without Ray, and evaluate 1/`share` of the samples.
+
+    pack: how many runs a worker will train at a time; then a pack's steps are timed beside those of one run.
+    """
     from curriculum_ray.evaluation import prepare
     from curriculum_ray.training.loop import Trainer, World
+    from curriculum_ray.training.packed import PackedTrainer
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plain = run.model_copy(update={"schedule": CurriculumSchedule(base=run.schedule.base)})
-    trainer = Trainer(plain.train, data, World(device=device))
-    # The first steps pay for allocations that later ones reuse.
-    for _ in range(3):
-        trainer.step()
+    plain = run.model_copy(update={"schedule": CurriculumSchedule(base=run.schedule.base)}).train
+    trainer = Trainer(plain, data, World(device=device))
 
-    def train() -> None:
-        for _ in range(steps):
-            trainer.step()
+    def per_step(step: Callable[[], None], steps: int) -> float:
+        # The first steps pay for allocations that later ones reuse.
+        for _ in range(3):
+            step()
 
-    seconds = _timed(train, device) / steps
+        def several() -> None:
+            for _ in range(steps):
+                step()
+
+        return _timed(several, device) / steps
+
+    seconds, gain = per_step(trainer.step, steps), None
+    if pack > 1:
+        seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
+        packed = PackedTrainer(seeds, data, World(device=device))
+        alone, seconds = seconds, per_step(packed.step, max(1, steps // pack)) / pack
+        gain = alone / seconds
     assert run.evaluation is not None
     few = max(64, run.evaluation.num_samples // share)
     evaluator = prepare(run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process)
@@ -92,10 +108,12 @@ def calibrate(run: RunConfig, data: Dataset, steps: int = 30, share: int = 8) ->
     evaluate()  # The features of the data are extracted once a process.
     evaluation = _timed(evaluate, device) * run.evaluation.num_samples / few
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    return Calibration(name, seconds, evaluation)
+    return Calibration(name, seconds, evaluation, gain)
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     start = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -104,25 +122,52 @@ def _timed(work: Callable[[], None], device: torch.device) -> float:
 
 
 def estimate(
-    config: StudyConfig, rivals: int, found: Calibration, concurrent: int, gpus: float | None
+    config: StudyConfig, rivals: int, found: Calibration, slots: int, gpus: float | None
 ) -> Estimate:
-    """Scale a calibration up to the study; workers of a trial are taken to share its steps without loss."""
+    """Scale a calibration up to the study; workers of a trial are taken to share its steps without loss.
+
+    slots: how many trials, or packs of them, go on at a time; with `gpus` as many as they have room for. A trial that
+    a look would stop is counted whole.
+    """
     workers = config.resources.workers[1]
     trials = config.phases(rivals)
-    steps = config.run.total_steps
-    full = steps * found.seconds_per_step / workers + found.seconds_per_evaluation
-    *lower, _ = config.fidelity.budgets(config.run.total_images)
-    low = sum(
-        trial_steps * found.seconds_per_step / workers + found.seconds_per_evaluation
-        for trial_steps in (budget // config.run.batch_size for budget in lower)
-    ) / max(1, len(lower))
-    work = full * (sum(trials.values()) - trials["smaller budgets"]) + low * trials["smaller budgets"]
-    per_trial = workers * config.resources.gpus_per_worker
+    step = found.seconds_per_step / workers
+
+    def seconds(images: int, role: str, control: str | None = None) -> float:
+        scored = 1 + _previews(config, images, role, control)
+        return -(-images // config.run.batch_size) * step + scored * found.seconds_per_evaluation
+
+    full = config.run.total_images
+    *lower, _ = config.fidelity.budgets(full)
+    rungs = sum(seconds(images, "rung") for images in lower) / max(1, len(lower))
+    work = (
+        seconds(full, "control", "uniform")
+        + (trials["controls"] - 1 + trials["twins of the best"]) * seconds(full, "control")
+        + trials["smaller budgets"] * rungs
+        + trials["searched"] * seconds(full, "searched")
+        + trials["confirmations"] * seconds(full, "confirmation")
+    )
+    per_slot = workers * config.resources.gpus_per_worker
     if gpus is not None:
-        concurrent = max(1, int(gpus / per_trial))
-    concurrent = min(concurrent, max(trials.values()))
-    hours = work * per_trial / 3600 if gpus is not None else None
-    return Estimate(trials, full, work, work / concurrent, concurrent, hours)
+        slots = max(1, int(gpus / per_slot))
+    slots = min(slots, -(-max(trials.values()) // config.pack))
+    hours = work * per_slot / 3600 if gpus is not None else None
+    trial = config.run.total_steps * step + found.seconds_per_evaluation
+    return Estimate(trials, trial, work, work / slots, slots * config.pack, hours)
+
+
+def _previews(config: StudyConfig, images: int, role: str, control: str | None) -> float:
+    """What is drawn on the way in a trial, in evaluations of the study."""
+    own = config.run.preview.model_dump() if config.run.preview else {}
+    asked = {**own, **config.previews_of(role, control)}
+    if not asked:
+        return 0.0
+    run = parse(RunConfig, {**config.run.model_dump(mode="json"), "images": images, "preview": asked}, "run")
+    assert run.preview is not None
+    assert run.preview_steps is not None
+    assert run.evaluation is not None
+    # The end of the run is one too.
+    return -(-run.total_steps // run.preview_steps) * run.preview.num_samples / run.evaluation.num_samples
 
 
 def sampled(config: StudyConfig, space: SearchSpace, count: int) -> list[CurriculumSchedule]:

@@ -154,21 +154,11 @@ class StudySearch(OptunaSearch):
         settings = {**settings, "seed": planned.seed}
         if planned.images is not None:
             settings["images"] = planned.images
-        previews = self._previews(planned)
+        previews = self.config.previews_of(planned.role, planned.control)
         if previews:
             settings["preview"] = {**(settings.get("preview") or {}), **previews}
         self._planned[trial_id] = planned
         return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
-
-    def _previews(self, planned: Planned) -> dict[str, int]:
-        """Settings of the previews that the study itself asks for: of confirmations, for two aims, and at the rungs."""
-        images, rule = self.config.run.total_images, self.config.fidelity
-        looked_at = planned.role == "searched" or planned.control == "uniform"
-        if self.config.previews and (planned.role == "confirmation" or (self.config.two_aims and looked_at)):
-            return {"every_images": max(1, images // self.config.previews)}
-        if planned.role == "searched" and rule.rule == "after_last_stage":
-            return {**rule.preview(images), "metric": True}
-        return {}
 
     def _ask(self, planned: Planned) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take up the trial that an interrupted study left running under this key, or ask for a new one.

@@ -39,6 +39,14 @@ def test_what_was_asked_for_goes_and_few_runs_leave_room_for_learning():
     assert concurrency(None, ResourceSpec(), 1, {"CPU": 64.0}) == 1
 
 
+def test_packs_go_on_beside_each_other_where_there_is_room_and_use() -> None:
+    assert concurrency(8, ResourceSpec(), 100, {"CPU": 2.0}, pack=4) == 2
+    assert concurrency(None, ResourceSpec(), 100, {"CPU": 2.0}, pack=4) == 2
+    assert concurrency(None, ResourceSpec(), 22, {"CPU": 8.0}, pack=4) == 2
+    with pytest.raises(ConfigError, match="--concurrent must be a multiple of --pack 4, but got 6"):
+        concurrency(6, ResourceSpec(), 100, {"CPU": 2.0}, pack=4)
+
+
 def test_a_cluster_without_gpus_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"1 GPUs are needed \(1 workers x 1\), but 0 are there"):
         check_resources(1, ResourceSpec(use_gpu=True), {"CPU": 8.0})

@@ -57,6 +57,21 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
         (["search", "--space", "nonsense"], "--space must be one of default"),
         (["search", "--trials", "0"], "--trials"),
         (["search", "--set", "run.evaluation=null"], "run.evaluation must be set"),
+        (["search", "--pack", "0"], "--pack"),
+        (["search", "--pack", "2", "--num-workers", "2"], "resources.num_workers must be 1, but is 2"),
+        (["search", "--pack", "2", "--isolate"], "but resources.isolate gives each its own"),
+        (
+            ["search", "--pack", "2", "--set", "run.compile=true"],
+            "compile must be false where runs are packed",
+        ),
+        (
+            ["search", "--pack", "2", "--set", "run.model=diffusers:UNet2DModel"],
+            "model.kind must be unet, dit or mlp where runs are packed, but got diffusers",
+        ),
+        (
+            ["search", "--pack", "2", "--concurrent", "3"],
+            "--concurrent must be a multiple of --pack 2, but got 3",
+        ),
         (
             ["search", "--concurrent", "3", "--num-workers", "64"],
             "192 CPUs are needed (3 at a time x 64 workers x 1)",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +19,9 @@ __all__ = ["plan"]
 @click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
 @click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
 @click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default one a CPU.")
+@click.option(
+    "--pack", type=click.IntRange(min=1), help="Trials that one worker trains at a time, see search."
+)
 @click.option("--gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
@@ -32,6 +34,7 @@ def plan(
     trials: int | None,
     images: int | None,
     concurrent: int | None,
+    pack: int | None,
     gpus: float | None,
     pictures: int,
     num_samples: int | None,
@@ -47,6 +50,7 @@ def plan(
     A few training steps and a part of an evaluation are timed in this process, without Ray. The picture,
     schedules.png in --output, shows a few sampled schedules: what is drawn over images seen.
     """
+    from curriculum_ray.distributed.cluster import available_cpus, concurrency
     from tuning.config import StudyConfig
     from tuning.launch import check_study, study_rivals
     from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
@@ -62,6 +66,7 @@ def plan(
             "space": ("--space", space),
             "trials": ("--trials", trials),
             "run.images": ("--images", images),
+            "pack": ("--pack", pack),
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),
             "resources.use_gpu": ("--use-gpu", use_gpu),
@@ -71,8 +76,12 @@ def plan(
     searched = SearchSpace.load(config.space)
     run, dataset, _ = check_study(config, searched)
     rivals = study_rivals(config, searched)
-    found = calibrate(run, dataset)
-    slots = concurrent or max(1, (os.cpu_count() or 1) // config.resources.workers[1])
+    cpus = {"CPU": float(available_cpus())}
+    most = config.maximum_trials(len(rivals))
+    slots = concurrency(
+        concurrent, config.resources.model_copy(update={"use_gpu": False}), most, cpus, config.pack
+    )
+    found = calibrate(run, dataset, config.pack)
     cost = estimate(config, len(rivals), found, slots, gpus)
     schedules = sampled(config, searched, pictures)
     densities = [density(schedule, run) for schedule in schedules]
@@ -100,6 +109,10 @@ def plan(
         f"{found.seconds_per_evaluation:.1f} s an evaluation; {cost.trial_seconds:.0f} s a trial of "
         f"{run.total_images:,} images"
     )
+    if found.packing_gain is not None:
+        click.echo(
+            f"packing {config.pack}: {found.packing_gain:.2f} times as many steps a second as one trial after another"
+        )
     click.echo(
         f"expected: {_clock(cost.wall_seconds)} with {cost.concurrent} at a time, {sum(cost.trials.values())} trials"
     )
