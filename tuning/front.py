@@ -55,7 +55,7 @@ def aims(record: Mapping[str, Any], uniform: Mapping[str, Any], metric: str) -> 
 def front(records: Iterable[Mapping[str, Any]], metric: str) -> list[Aims]:
     """The searched trials that no other one beats in both aims, the best by the metric first.
 
-    Its first is the best of all by the metric, which is what is confirmed. Empty without previews in the search.
+    They are confirmed in this order, as far as `confirm_top` goes. Empty without previews in the search.
     """
     known = list(records)
     uniform = next((record for record in known if record["key"] == "control-uniform"), {})

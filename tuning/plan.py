@@ -14,6 +14,7 @@ from typing import Any
 from curriculum_ray.curriculum import CurriculumSchedule, default_base
 from tuning.brackets import rungs
 from tuning.config import FRESH_SEEDS, StudyConfig
+from tuning.front import front
 from tuning.planned import PLAIN, Planned
 from tuning.records import DIRECTIONS
 from tuning.space import lay_over
@@ -100,6 +101,16 @@ class StudyPlan:
             and record["control"] not in ("uniform", "rival")
         )
 
+    def to_confirm(self) -> list[Mapping[str, Any]]:
+        """The best curricula, which are run again: by the metric, with two aims then the others of their front."""
+        ranking = self.ranking()
+        if self.config.two_aims:
+            places = {
+                each.key: place for place, each in enumerate(front(self.records.values(), self.config.metric))
+            }
+            ranking[1:] = sorted(ranking[1:], key=lambda record: places.get(record["key"], len(places)))
+        return ranking[: self.config.confirm_top]
+
     def best_rival(self) -> Mapping[str, Any] | None:
         """The best finished rival of the search."""
         rivals = (record for record in self.records.values() if record["control"] == "rival")
@@ -142,7 +153,7 @@ class StudyPlan:
         return [] if best is None else planned_twins(best, known, self.config.seed, self._plain)
 
     def _confirmations(self) -> list[Planned]:
-        best = self.ranking()[: self.config.confirm_top]
+        best = self.to_confirm()
         if not best:
             return []
         compared: list[tuple[Mapping[str, Any], str | None]] = [(record, None) for record in best]

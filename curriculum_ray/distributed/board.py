@@ -33,6 +33,8 @@ class _Entry:
     """How often its workers died since it last got further than ever before, the death after that included."""
     furthest: int = 0
     """The most images that it had reported when its workers died."""
+    said: str | None = None
+    """What its workers said when they died this time, the first of them."""
     alone: bool = False
     """Whether it is to be trained by itself, because the runs that it was packed with failed together."""
     cancelled: bool = False
@@ -162,7 +164,7 @@ class Board:
             queue.remove(key)
             entry = self._entries[key]
             entry.attempts += 1
-            entry.state = "running"
+            entry.state, entry.said = "running", None
             self._event(key, {"kind": "started", "attempt": entry.attempts})
         place.current = list(keys)
         place.served.append(keys)
@@ -179,11 +181,17 @@ class Board:
                     f"its workers died {entry.deaths} times before it got further "
                     "(killed, out of memory, or a crash in native code)"
                 )
+                if entry.said:
+                    reason += f"; the last time they said {entry.said}"
                 self._end(key, {"kind": "failed", "reason": reason})
                 continue
             entry.alone = entry.alone or entry.deaths >= 2
             place.again.append(key)
         place.again.extend(before.again)
+
+    async def died(self, key: str, reason: str) -> None:
+        """Note why a job's workers are about to die; the first reason counts, as the loss of a peer comes after it."""
+        self._entries[key].said = self._entries[key].said or reason
 
     async def apart(self, keys: list[str]) -> None:
         """Serve each of these jobs, which one slot was training together, once more by itself."""

@@ -111,9 +111,10 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
             logging_level=logging.ERROR,
             **own,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises a bare one where its processes do not come up in time
         where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
-        raise ConfigError(f"cannot reach or start {where}: {str(error).splitlines()[0]}") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"cannot reach or start {where}: {reason}") from None
     try:
         cluster = ray.cluster_resources()
         check_resources(runs, resources, cluster)

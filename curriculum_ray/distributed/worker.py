@@ -59,7 +59,9 @@ def _serve_one(board: Any, job: dict[str, Any], world: World, warned: NodeWarnin
         result = run_job(job, world, _Reporter(board, job["key"]), _announce, warned)
     except Exception as error:
         _note_failure(job, error)
-        if not _may_be_a_lost_peer(error, world):
+        if _may_be_a_lost_peer(error, world):
+            ray.get(board.died.remote(job["key"], _reason(error)))
+        else:
             ray.get(board.end.remote(job["key"], "failed", reason=_reason(error)))
         if world.size > 1 or world.device.type != "cpu":
             raise

@@ -74,6 +74,22 @@ def test_restarted_workers_get_the_interrupted_job_again_until_it_has_had_its_at
     _run(work())
 
 
+def test_a_job_that_fails_by_its_workers_deaths_says_what_they_said_the_last_time() -> None:
+    async def work() -> None:
+        board = Board(max_attempts=2)
+        await board.submit({"key": "a"})
+        await _take(board, 0, 1, 0)
+        await board.died("a", "RuntimeError: of the first attempt")
+        await _take(board, 0, 2, 0)
+        await board.died("a", "RuntimeError: no memory")
+        await board.died("a", "RuntimeError: the peer is gone")
+        await board.close()
+        await board.take(0, 3, 0)
+        assert (await board.status())["a"]["reason"].endswith("said RuntimeError: no memory")
+
+    _run(work())
+
+
 def test_a_job_that_gets_further_each_time_is_served_again_without_end() -> None:
     async def work() -> None:
         board = Board(max_attempts=2)

@@ -3,7 +3,7 @@
 import pytest
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.cluster import check_resources, concurrency
+from curriculum_ray.distributed.cluster import check_resources, concurrency, connected
 from curriculum_ray.distributed.slots import ResourceSpec
 
 GPU_RUN = {"use_gpu": True, "cpus_per_worker": 1}
@@ -37,6 +37,19 @@ def test_what_was_asked_for_goes_and_few_runs_leave_room_for_learning():
     assert concurrency(5, ResourceSpec(), 100, {"CPU": 2.0}) == 5
     assert concurrency(None, ResourceSpec(), 6, {"CPU": 64.0}) == 3
     assert concurrency(None, ResourceSpec(), 1, {"CPU": 64.0}) == 1
+
+
+def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ConfigError) as refused, connected(1, ResourceSpec()):
+        pass
+    assert (
+        str(refused.value) == "cannot reach or start a local Ray: The current node timed out during startup."
+    )
 
 
 def test_packs_go_on_beside_each_other_where_there_is_room_and_use() -> None:

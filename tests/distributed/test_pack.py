@@ -218,3 +218,19 @@ def test_what_cannot_be_trained_fails_by_itself_and_its_companions_end(board: An
     assert "nowhere" in ends["mixed1"]["reason"]
     assert "Traceback" in (place / "mixed1" / "error.txt").read_text()
     assert not (place / "mixed0" / "error.txt").exists()
+
+
+def test_a_run_that_finds_no_memory_fails_with_the_reason_and_the_slot_serves_the_next(
+    board: Any, place: Path
+) -> None:
+    import ray
+
+    network = {"folder": str(place / "processes"), "hungry": True}
+    model = {"kind": "python", "path": "witness.Witness", "config": network}
+    job = {**_job(place, "hungry", _config(0, model=model)), "pack": None}
+    ray.get(board.submit.remote(job))
+    _submit(board, place, {"fed": _config(1)})
+    ends = _ends(board, ["hungry", "fed"])
+    assert ends["hungry"]["kind"] == "failed"
+    assert "alloc" in ends["hungry"]["reason"]
+    assert ends["fed"]["kind"] == "finished"

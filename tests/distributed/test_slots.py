@@ -158,6 +158,19 @@ def test_a_run_that_cannot_go_on_is_marked_with_the_reason_and_the_slot_serves_t
     _finish(board, place, "after", _config())
 
 
+@pytest.mark.slow
+def test_a_run_that_finds_no_memory_fails_with_the_reason_and_the_slot_serves_the_next(
+    board: Any, place: Path
+) -> None:
+    network = {"folder": str(place / "hungry-processes"), "hungry": True}
+    model = {"kind": "python", "path": "witness.Witness", "config": network}
+    _submit(board, place, "hungry", _config(model=model))
+    events = _wait(board, "hungry", ("finished", "failed"), 240.0)
+    assert events[-1]["kind"] == "failed"
+    assert "alloc" in events[-1]["reason"]
+    _finish(board, place, "fed", _config())
+
+
 def test_a_stopped_run_keeps_a_checkpoint_from_which_it_goes_on(board: Any, place: Path) -> None:
     import ray
 

@@ -16,15 +16,23 @@ __all__ = ["Witness"]
 class Witness(nn.Module):
     """Leaves a file named after its process in `folder`; there, the first `crashes` processes die by SIGSEGV.
 
-    They die in the training step number `after`, counted from 1.
+    They die in the training step number `after`, counted from 1. With `hungry` a step asks for more memory than any
+    machine has.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], conditioning: Any, folder: str, crashes: int = 0, after: int = 1
+        self,
+        shape: tuple[int, ...],
+        conditioning: Any,
+        folder: str,
+        crashes: int = 0,
+        after: int = 1,
+        hungry: bool = False,
     ) -> None:
         super().__init__()
         self.layer = nn.Conv2d(shape[0], shape[0], 1)
         self.folder, self.crashes, self.left = Path(folder), crashes, after
+        self.hungry = hungry
 
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Any = None) -> Tensor:
         """A linear map of each pixel."""
@@ -34,4 +42,6 @@ class Witness(nn.Module):
             self.left -= 1
             if self.left == 0 and len(list(self.folder.iterdir())) <= self.crashes:
                 ctypes.string_at(0)
+            if self.hungry:
+                torch.empty(2**58, dtype=torch.uint8)
         return self.layer(x)

@@ -47,6 +47,19 @@ def test_images_are_read_off_between_two_previews_and_a_miss_costs_the_same_to_a
     assert aims(trial("d", 7.0, 1.0, 1.0), {"status": "failed"}, "fid").missed
 
 
+def test_with_two_aims_the_front_is_confirmed_before_what_it_dominates() -> None:
+    trials = [
+        trial("best", 5.0, 15.0, 8.0),
+        trial("dominated", 5.5, 16.0, 8.5),
+        trial("fast", 7.0, 9.0, 9.0),
+    ]
+    records = {each["key"]: each for each in (UNIFORM, *trials)}
+    two = CONFIG.model_copy(update={"confirm_top": 2})
+    assert [each["key"] for each in StudyPlan(two, dict(records)).to_confirm()] == ["best", "fast"]
+    one = two.model_copy(update={"sampler": "tpe"})
+    assert [each["key"] for each in StudyPlan(one, dict(records)).to_confirm()] == ["best", "dominated"]
+
+
 def test_the_front_begins_with_the_best_by_the_metric_and_ends_with_the_fastest() -> None:
     trials = [
         trial("slow and best", 5.0, 15.0, 8.0),

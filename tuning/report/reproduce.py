@@ -78,7 +78,7 @@ def _search(study: Mapping[str, Any], output: Path, tune: Sequence[str]) -> list
     file = output / "study.json"
     if not file.is_file():
         return []
-    free = ("trials", "confirm_top", "confirm_seeds")
+    free = ["trials", "confirm_top", "confirm_seeds", *(["pack"] if settings.get("pack", 1) > 1 else [])]
     sets = [word for key in free if key in settings for word in ("--set", f"{key}={settings[key]}")]
     command = shlex.join([*tune, "search", "--config", str(file), *sets, "--output", "again"])
     return [("run the study again, in a folder of its own", command)]
