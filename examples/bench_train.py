@@ -10,6 +10,9 @@ bfloat16, compiled. Arms, in turn within each round and in another order in each
              UNet2DModel of the channels whose operations are nearest to our U-Net's, also printed
 
 A ratio is that of images per second within one round; its median over rounds counts, with quartiles beside it.
+Matrix products, convolutions and attention run in the same libraries on both sides. `ceiling` is what they leave: how
+many times as fast as diffusers' step one would be that did them alone (torch.profiler, one step).
+
 loop_over_bare = off / bare. curriculum_on_over_off = on / off. ours_over_diffusers = off / diffusers: our whole loop
 beside diffusers' bare step. The last line is JSON: the worst of all rows for each, and all rows under "rows".
 `mfu` is the network's operations (FlopCounterMode) in the loop over the device's dense bfloat16 peak.
@@ -51,6 +54,8 @@ PLATEAU = {
     "order": {"direction": "easy_to_hard"},
     "pacing": {"rule": "plateau", "patience": 10**9},
 }
+# Parts of the names of what is no faster in one program than in another.
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "convolution", "_scaled_dot_product")
 RATIOS = {
     "loop_over_bare": ("off", "bare"),
     "curriculum_on_over_off": ("on", "off"),
@@ -170,6 +175,23 @@ def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) 
     return run
 
 
+def ceiling(arm: Callable[[], int], device: torch.device) -> float:
+    """An arm's time over that of its matrix products, convolutions and attention alone."""
+    cuda = device.type == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if cuda:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        arm()
+        if cuda:
+            torch.cuda.synchronize()
+    name = "self_device_time_total" if cuda else "self_cpu_time_total"
+    times = {event.key: getattr(event, name) for event in profile.key_averages()}
+    return sum(times.values()) / sum(
+        time for key, time in times.items() if any(part in key for part in PRODUCTS)
+    )
+
+
 def speed(arm: Callable[[], int], device: torch.device) -> float:
     """Images per second of one call, the device's work included."""
     synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -201,13 +223,14 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
     for who, spec, flops in (("ours", row.model, ours), ("diffusers", row.rival, theirs)):
         weights = sum(parameter.numel() for parameter in network(spec, row.data).parameters())
         print(f"  {who:10} {weights:,} weights, {flops:.3g} operations per image")
+    result: dict[str, Any] = {"ceiling": round(ceiling(arms["diffusers"], device), 3)}
     for arm, seen in speeds.items():
         print(f"  {arm:10} {median(seen):10.1f} images/s  {spread(seen)}")
-    result: dict[str, Any] = {}
     for key, (above, below) in RATIOS.items():
         ratios = [a / b for a, b in zip(speeds[above], speeds[below], strict=True)]
         result[key] = round(median(ratios), 4)
         print(f"  {key:24} {median(ratios):.3f}  {spread(ratios)}")
+    print(f"  {'ceiling':24} {result['ceiling']:.3f}  of ours_over_diffusers, without faster matrix products")
     peak = next((p for part, p in PEAKS.items() if cuda_name(device) and part in cuda_name(device)), None)
     if peak:
         result["mfu"] = round(ours * median(speeds["on"]) / peak, 4)
