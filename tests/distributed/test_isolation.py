@@ -14,6 +14,7 @@ from curriculum_ray.distributed import slots
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from tests.distributed.jobs import as_job
 
 
 class FakeBoard:
@@ -105,13 +106,7 @@ def _finish(board: Any, folder: Path, key: str, **network: Any) -> tuple[dict[st
             "model": model,
         }
     )
-    job = {
-        "key": key,
-        "config": config.model_dump(mode="json"),
-        "folder": str(folder / key),
-        "resume_from": [],
-    }
-    ray.get(board.submit.remote(job))
+    ray.get(board.submit.remote(as_job(folder, key, config)))
     end = time.monotonic() + 120
     while (state := ray.get(board.status.remote())[key])["state"] in ("queued", "running"):
         assert time.monotonic() < end, state

@@ -23,6 +23,7 @@ from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
 from curriculum_ray.training.packed import PackedTrainer, pack_key
+from tests.distributed.jobs import as_job
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
@@ -46,13 +47,7 @@ def _config(seed: int, **changes: Any) -> RunConfig:
 
 
 def _job(folder: Path, key: str, config: RunConfig) -> dict[str, Any]:
-    return {
-        "key": key,
-        "config": config.model_dump(mode="json"),
-        "folder": str(folder / key),
-        "resume_from": [],
-        "pack": pack_key(config.train),
-    }
+    return as_job(folder, key, config, pack=pack_key(config.train))
 
 
 def _alone(config: RunConfig) -> Trainer:

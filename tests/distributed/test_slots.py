@@ -19,6 +19,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
+from tests.distributed.jobs import as_job
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
@@ -60,13 +61,7 @@ def board(ray_of_two: None, place: Path) -> Iterator[Any]:
 def _submit(board: Any, place: Path, key: str, config: RunConfig) -> None:
     import ray
 
-    job = {
-        "key": key,
-        "config": config.model_dump(mode="json"),
-        "folder": str(place / key),
-        "resume_from": [],
-    }
-    ray.get(board.submit.remote(job))
+    ray.get(board.submit.remote(as_job(place, key, config)))
 
 
 def _wait(board: Any, key: str, kinds: tuple[str, ...], seconds: float = 120.0) -> list[dict[str, Any]]:

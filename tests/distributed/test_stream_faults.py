@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +21,8 @@ from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 from tests.distributed.test_ingest import encoded
+from tests.door import start_tune
 
-ROOT = Path(__file__).parent.parent.parent
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
     "batch_size": 16,
@@ -71,17 +70,7 @@ def _uninterrupted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Traine
 
 
 def _train(folder: Path, *options: str) -> subprocess.Popen[str]:
-    dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
-    environment = {key: value for key, value in os.environ.items() if key not in dropped}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tune", "train", "--config", "settings.yaml", "--name", "stream", *options],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return start_tune(folder, "train", "--config", "settings.yaml", "--name", "stream", *options)
 
 
 def _worker_of(driver: int) -> int:

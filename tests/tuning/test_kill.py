@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 import pytest
 
 from curriculum_ray.training.checkpoint import find_checkpoints
+from tests.door import start_tune
 
-ROOT = Path(__file__).parent.parent.parent
 TINY = [
     "--name",
     "killed",
@@ -39,17 +37,7 @@ for _setting in (
 
 
 def _search(folder: Path, *options: str) -> subprocess.Popen[str]:
-    dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
-    environment = {key: value for key, value in os.environ.items() if key not in dropped}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tune", "search", *TINY, *options],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return start_tune(folder, "search", *TINY, *options)
 
 
 def _files(pattern: str) -> Callable[[Path], set[str]]:

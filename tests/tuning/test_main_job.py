@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.door import start_tune
+
 TINY = ["--trials", "2", "--images", "3200", "--num-samples", "64", "--confirm-seeds", "2", "--set"]
 TINY += [
     "run.log_every_images=640",
@@ -23,24 +22,8 @@ TINY += [
 ]
 
 
-def _environment() -> dict[str, str]:
-    dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS"}
-    return {
-        **{key: value for key, value in os.environ.items() if key not in dropped},
-        "PYTHONPATH": str(ROOT),
-    }
-
-
 def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tune", *arguments],
-        cwd=folder,
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return start_tune(folder, *arguments, dropped=("OMP_NUM_THREADS",), stderr=subprocess.PIPE)
 
 
 def _json(folder: Path, *arguments: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import pytest
 
 from curriculum_ray.training.checkpoint import find_checkpoints
+from tests.door import start_tune
 from tuning.config import StudyConfig
 
-ROOT = Path(__file__).parent.parent.parent
 TINY = [
     *("search", "--trials", "3", "--images", "3200", "--num-samples", "64", "--confirm-seeds", "2"),
     *("--name", "study", "--concurrent"),
@@ -29,18 +28,8 @@ def test_packing_changes_nothing_of_what_a_study_is() -> None:
 
 
 def _start(folder: Path, *options: str) -> subprocess.Popen[str]:
-    dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
-    environment = {key: value for key, value in os.environ.items() if key not in dropped}
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tune", *TINY, *options, *settings],
-        cwd=folder,
-        env={**environment, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return start_tune(folder, *TINY, *options, *settings)
 
 
 def _end(process: subprocess.Popen[str]) -> str:
