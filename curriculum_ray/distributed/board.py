@@ -57,6 +57,8 @@ class _Slot:
     served: list[list[str]] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
     """What it trains at the moment: of the last that it was served, those that have not ended."""
+    retired: bool = False
+    """Whether its workers go home instead of taking more."""
     again: deque[str] = field(default_factory=deque)
     """What it had already taken and is to take once more, before anything else."""
 
@@ -98,7 +100,8 @@ class Board:
         """The `index`-th jobs of this generation of the slot's workers, the same for all its ranks: up to `most` of one
         "pack", else one.
 
-        Waits for a job; None when the board is closed. A new generation means that the workers were restarted.
+        Waits for a job; None when the board is closed or the slot's workers are retired. A new generation means that
+        the workers were restarted.
         """
         async with self._changed:
             place = self._slots.get(slot)
@@ -109,7 +112,7 @@ class Board:
                     self._again(place, before)
             patience: float | None = None
             while len(place.served) <= index:
-                if self._closed or self._slots.get(slot) is not place:
+                if self._closed or place.retired or self._slots.get(slot) is not place:
                     return None
                 keys = [] if place.current else self._next(place, most)
                 now = asyncio.get_running_loop().time()
@@ -129,10 +132,18 @@ class Board:
                 for key in place.served[index]
             ]
 
-    async def more(self) -> bool:
-        """Wait until a job is queued or the board is closed; returns whether it is still open."""
+    async def retire(self, slot: int, generation: int) -> None:
+        """Let these workers of the slot take no more jobs; others will, with what they had taken and not ended."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._queue or self._closed)
+            if self._slots[slot].generation == generation:
+                self._slots[slot].retired = True
+                self._changed.notify_all()
+
+    async def more(self, slot: int) -> bool:
+        """Wait until there is a job for the slot or the board is closed; returns whether it is still open."""
+        async with self._changed:
+            place = self._slots.get(slot) or _Slot(generation=-1)
+            await self._changed.wait_for(lambda: self._queue or place.again or self._closed)
             return not self._closed
 
     def _packs(self, key: str) -> bool:

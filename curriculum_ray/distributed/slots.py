@@ -1,6 +1,7 @@
 """Slots: long-lived Ray Train runs that serve one job after another, so that a job costs no process start.
 
-Where runs are isolated, each of these Ray Train runs serves one job, and the slot starts another for the next.
+Where runs are isolated, each of these Ray Train runs serves one job, and the slot starts another for the next; where
+runs leak memory, it does so as soon as they have left too much.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["ResourceSpec", "Slots", "torch_trainer"]
 
 _MAX_RESTARTS = 100
 _RESIZE_SECONDS = 60.0
+_LEAK_GIB = 2.0
 
 
 class ResourceSpec(Spec):
@@ -36,6 +38,9 @@ class ResourceSpec(Spec):
     isolate: bool = False
     """Whether every run gets fresh worker processes, which cost seconds, instead of those of the run before."""
 
+    leak_gib: float | None = Field(default=None, gt=0)
+    """GiB that a worker may hold beyond what it held after its first run, before it is replaced; null for 2."""
+
     @model_validator(mode="after")
     def _a_range_of_workers(self) -> ResourceSpec:
         least, most = self.workers
@@ -43,6 +48,15 @@ class ResourceSpec(Spec):
             raise ValueError(f"num_workers must be 1 or more, or a range of such, but got {self.num_workers}")
         if self.resize_seconds is not None and least == most:
             raise ValueError("resize_seconds applies to a range of num_workers only")
+        return self
+
+    @model_validator(mode="after")
+    def _leaks_where_processes_live_on(self) -> ResourceSpec:
+        if self.isolate and self.leak_gib is not None:
+            raise ValueError(
+                "leak_gib is for workers that serve one run after another, but isolate is on and leak_gib "
+                f"{self.leak_gib:g}"
+            )
         return self
 
     @property
@@ -104,6 +118,7 @@ def torch_trainer(
             "folder": str(folder),
             "jobs": 1 if resources.isolate else None,
             "pack": pack,
+            "leak_gib": resources.leak_gib or _LEAK_GIB,
         },
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
@@ -154,7 +169,7 @@ class Slots:
                 torch_trainer(
                     self.board, slot, folder, resources, datasets=self._datasets, pack=self._pack
                 ).fit()
-                more = ray.get(self.board.more.remote())
+                more = ray.get(self.board.more.remote(slot))
         except Exception as error:
             reason = f"its slot could not go on: {type(error).__name__}: {str(error).splitlines()[0]}"
         with self._lock:

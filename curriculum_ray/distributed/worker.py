@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from curriculum_ray.distributed.job import clear_process_state, run_job
+from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.distributed.run import Report
@@ -20,12 +21,13 @@ __all__ = ["serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folder", "jobs" and "pack".
+    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folder", "jobs", "pack" and
+    "leak_gib".
 
     "jobs" is how often to take some, None for until the board closes, and "pack" how many to take and train at a time,
-    more than one where there is one worker. One process group and one set of imports serve
-    them. When the workers are restarted after a failure, the board serves the interrupted job again, and it resumes
-    from its checkpoint.
+    more than one where there is one worker; for "leak_gib" see `ResourceSpec`. One process group and one set of imports
+    serve them. When the workers are restarted after a failure, the board serves the interrupted job again, and it
+    resumes from its checkpoint.
     """
     import ray
     import ray.train
@@ -37,7 +39,7 @@ def serve(settings: dict[str, Any]) -> None:
     gc.collect()
     gc.freeze()
     index, most = 0, settings["pack"]
-    warned = NodeWarning()
+    warned, leaked = NodeWarning(), MemoryWatch(settings["leak_gib"])
     while (
         index != settings["jobs"]
         and (jobs := ray.get(board.take.remote(slot, generation, index, most))) is not None
@@ -50,6 +52,8 @@ def serve(settings: dict[str, Any]) -> None:
         else:
             _serve_pack(board, jobs, world, warned)
         clear_process_state()
+        if leaked():
+            ray.get(board.retire.remote(slot, generation))
 
 
 def _serve_one(board: Any, job: dict[str, Any], world: World, warned: NodeWarning) -> None:

@@ -226,6 +226,44 @@ def test_events_that_nobody_reads_are_bounded_and_counted() -> None:
     _run(work())
 
 
+def test_retired_workers_take_no_more_and_their_successors_go_on() -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit({"key": "a"})
+        await _take(board, 0, 1, 0)
+        await board.end("a", "finished", result={})
+        waiting = [asyncio.create_task(board.take(0, 1, 1)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        await board.retire(0, 1)
+        await board.submit({"key": "b"})
+        assert [await each for each in waiting] == [None, None]
+        assert (await _take(board, 0, 2, 0))["key"] == "b"
+        await board.retire(0, 1)
+        await board.end("b", "finished", result={})
+        await board.submit({"key": "c"})
+        assert (await _take(board, 0, 2, 1))["key"] == "c"
+
+    _run(work())
+
+
+def test_a_slot_has_more_to_do_where_jobs_are_queued_or_its_own_are_to_be_taken_again() -> None:
+    async def work() -> None:
+        board = Board()
+        for key in "ab":
+            await board.submit({"key": key, "pack": "x"})
+        assert await board.more(0)
+        assert await _keys(board, 1, 0, most=2) == ["a", "b"]
+        waiting = [asyncio.create_task(board.more(slot)) for slot in (0, 1)]
+        await asyncio.sleep(0.05)
+        assert not any(each.done() for each in waiting)
+        await board.apart(["a", "b"])
+        assert await waiting[0]
+        await board.close()
+        assert not await waiting[1]
+
+    _run(work())
+
+
 def test_a_slot_that_packs_takes_queued_jobs_of_one_kind_together_and_others_by_themselves() -> None:
     async def work() -> None:
         board = Board()

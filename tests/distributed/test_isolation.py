@@ -25,7 +25,8 @@ class FakeBoard:
         self.more = SimpleNamespace(remote=self._more)
         self.fail_all = SimpleNamespace(remote=self._fail_all)
 
-    def _more(self) -> bool:
+    def _more(self, slot: int) -> bool:
+        assert slot == 0
         self.jobs -= 1
         return self.jobs > 0
 
@@ -115,6 +116,29 @@ def _finish(board: Any, folder: Path, key: str, **network: Any) -> tuple[dict[st
     events = ray.get(board.events.remote(key, 0, 1.0))
     processes = {path.name for path in (folder / f"{key}-processes").iterdir()}
     return events[-1]["result"], processes
+
+
+@pytest.fixture(scope="module")
+def watched(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A board served by one slot of one worker that may keep 100 MiB."""
+    board = create_board()
+    folder = tmp_path_factory.mktemp("watched") / "slot-0"
+    running = Slots(board, [folder], ResourceSpec(leak_gib=0.1))
+    yield board
+    running.close()
+
+
+@pytest.mark.slow
+def test_a_worker_in_which_runs_leave_memory_is_replaced(watched: Any, tmp_path: Path) -> None:
+    lived = [
+        _finish(watched, tmp_path, f"run{place}", leaks=leaks)[1]
+        for place, leaks in enumerate((200, 0, 200, 0, 0))
+    ]
+    assert [len(processes) for processes in lived] == [1] * 5
+    # What the first leaves is the measure of those that follow.
+    assert lived[0] == lived[1] == lived[2]
+    assert lived[2] != lived[3]
+    assert lived[3] == lived[4]
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
         (["search", "--set", "run.evaluation=null"], "run.evaluation must be set"),
         (["search", "--pack", "0"], "--pack"),
         (["search", "--pack", "2", "--num-workers", "2"], "resources.num_workers must be 1, but is 2"),
+        (["search", "--isolate", "--set", "resources.leak_gib=1"], "isolate is on and leak_gib 1"),
         (["search", "--pack", "2", "--isolate"], "but resources.isolate gives each its own"),
         (
             ["search", "--pack", "2", "--set", "run.compile=true"],
