@@ -8,14 +8,17 @@ bfloat16, compiled. Arms, in turn within each round and in another order in each
   bare       forward, squared error, backward and fused AdamW of the same network on one constant batch
   diffusers  as bare, with diffusers' network of equal size: DiTTransformer2DModel of the same depth, width and heads;
              UNet2DModel of the channels whose operations are nearest to our U-Net's, also printed
+  script     that network in the training step of diffusers' examples/unconditional_image_generation: noise from its
+             scheduler, squared error, clipping, plain AdamW and EMAModel, not compiled; data in memory as ours
 
 A ratio is that of images per second within one round; its median over rounds counts, with quartiles beside it.
 Matrix products, convolutions and attention run in the same libraries on both sides. `ceiling` is what they leave: how
-many times as fast as diffusers' step one would be that did them alone (torch.profiler, one step).
+many times as fast as diffusers' step one would be that did them alone (torch.profiler, one round of steps).
 
 loop_over_bare = off / bare. curriculum_on_over_off = on / off. ours_over_diffusers = off / diffusers: our whole loop
-beside diffusers' bare step. The last line is JSON: the worst of all rows for each, and all rows under "rows".
-`mfu` is the network's operations (FlopCounterMode) in the loop over the device's dense bfloat16 peak.
+beside diffusers' bare step. ours_over_script = off / script: whole beside whole. The last line is JSON: the worst of
+all rows for each, and all rows under "rows". `mfu` is the network's operations (FlopCounterMode) in the loop over the
+device's dense bfloat16 peak.
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ RATIOS = {
     "loop_over_bare": ("off", "bare"),
     "curriculum_on_over_off": ("on", "off"),
     "ours_over_diffusers": ("off", "diffusers"),
+    "ours_over_script": ("off", "script"),
 }
 
 
@@ -175,6 +179,39 @@ def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) 
     return run
 
 
+def script_arm(row: Row, steps: int, device: torch.device) -> Callable[[], int]:
+    """`steps` of diffusers' own training script, at its settings, with its `--use_ema`; returns the images."""
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+
+    cuda = device.type == "cuda"
+    net = network(row.rival, row.data).to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
+    average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    scheduler = DDPMScheduler(num_train_timesteps=1000)
+    items = row.data.items.to(device)
+    labels = None if row.data.condition is None else row.data.condition.to(device)
+
+    def run() -> int:
+        for _ in range(steps):
+            chosen = torch.randint(len(items), (row.batch,), device=device)
+            clean = items[chosen]
+            noise = torch.randn_like(clean)
+            t = torch.randint(1000, (row.batch,), device=device)
+            noisy = scheduler.add_noise(clean, noise, t)
+            with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+                output = net(noisy, t.float(), None if labels is None else labels[chosen])
+            loss = nn.functional.mse_loss(output.float(), noise)
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.step(net.parameters())
+        return steps * row.batch
+
+    return run
+
+
 def ceiling(arm: Callable[[], int], device: torch.device) -> float:
     """An arm's time over that of its matrix products, convolutions and attention alone."""
     cuda = device.type == "cuda"
@@ -209,6 +246,7 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
         "off": loop_arm(row, steps, device, None),
         "bare": bare_arm(row.model, row, steps, device),
         "diffusers": bare_arm(row.rival, row, steps, device),
+        "script": script_arm(row, steps, device),
     }
     names = list(arms)
     for arm in arms.values():
