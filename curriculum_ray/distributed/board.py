@@ -14,41 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from curriculum_ray.distributed.entry import ENDED, Entry
+
 __all__ = ["NAMESPACE", "Board", "create_board"]
 
 NAMESPACE = "curriculum-ray"
-_UNREAD = 1000
 # A worker that could take more jobs at a time than are queued waits so long for others: a trial that ends makes room
 # for the next within a fraction of this.
 _LINGER_S = 1.0
-_ENDED = ("finished", "failed", "stopped")
-
-
-@dataclass
-class _Entry:
-    job: dict[str, Any]
-    state: str = "queued"
-    attempts: int = 0
-    deaths: int = 0
-    """How often its workers died since it last got further than ever before, the death after that included."""
-    furthest: int = 0
-    """The most images that it had reported when its workers died."""
-    said: str | None = None
-    """What its workers said when they died this time, the first of them."""
-    alone: bool = False
-    """Whether it is to be trained by itself, because the runs that it was packed with failed together."""
-    cancelled: bool = False
-    reason: str | None = None
-    progress: dict[str, Any] = field(default_factory=dict)
-    events: deque[dict[str, Any]] = field(default_factory=deque)
-    """What nobody has read yet; what was read is dropped."""
-    dropped: int = 0
-    """How many events came before the first of `events`."""
-
-    @property
-    def count(self) -> int:
-        """How many events there have been."""
-        return self.dropped + len(self.events)
 
 
 @dataclass
@@ -78,7 +51,7 @@ class Board:
     ) -> None:
         """judge: told of every report (key, progress); what it returns is why the run is to stop, None to go on."""
         self.max_attempts, self._judge = max_attempts, judge
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._queue: deque[str] = deque()
         self._slots: dict[int, _Slot] = {}
         self._changed = asyncio.Condition()
@@ -88,9 +61,9 @@ class Board:
         """Queue a job under its key; a key already queued or running is left as it is."""
         async with self._changed:
             key = job["key"]
-            if key in self._entries and self._entries[key].state not in _ENDED:
+            if key in self._entries and self._entries[key].state not in ENDED:
                 return
-            self._entries[key] = _Entry(job=job)
+            self._entries[key] = Entry(job=job)
             self._queue.append(key)
             self._changed.notify_all()
 
@@ -121,7 +94,7 @@ class Board:
                     await self._changed.wait()
                     continue
                 patience = patience or now + _LINGER_S
-                whole = len(keys) == most or place.again or not self._packs(keys[0])
+                whole = len(keys) == most or place.again or self._entries[keys[0]].pack is None
                 if whole or now >= patience:
                     self._serve(place, keys)
                 else:
@@ -146,58 +119,35 @@ class Board:
             await self._changed.wait_for(lambda: self._queue or place.again or self._closed)
             return not self._closed
 
-    def _packs(self, key: str) -> bool:
-        """Whether the job may be trained together with others."""
-        return self._entries[key].job.get("pack") is not None and not self._entries[key].alone
-
     def _next(self, place: _Slot, most: int) -> list[str]:
         """What the slot would train next: the first job, and up to `most` in all that may be packed with it."""
         while (queue := place.again or self._queue) and self._entries[queue[0]].cancelled:
             self._end(queue.popleft(), {"kind": "stopped"})
         if not queue:
             return []
-        first = queue[0]
-        if not self._packs(first):
-            return [first]
-        group = self._entries[first].job["pack"]
-        fit = [
-            key
-            for key in queue
-            if self._packs(key)
-            and self._entries[key].job["pack"] == group
-            and not self._entries[key].cancelled
-        ]
+        group = self._entries[queue[0]].pack
+        if group is None:
+            return [queue[0]]
+        entries = {key: self._entries[key] for key in queue}
+        fit = [key for key, entry in entries.items() if entry.pack == group and not entry.cancelled]
         return fit[:most]
 
     def _serve(self, place: _Slot, keys: list[str]) -> None:
         queue = place.again or self._queue
         for key in keys:
             queue.remove(key)
-            entry = self._entries[key]
-            entry.attempts += 1
-            entry.state, entry.said = "running", None
-            self._event(key, {"kind": "started", "attempt": entry.attempts})
+            self._entries[key].start()
         place.current = list(keys)
         place.served.append(keys)
 
     def _again(self, place: _Slot, before: _Slot) -> None:
         """Let the slot take again what its workers trained when they died, unless that has happened too often."""
         for key in list(before.current):
-            entry = self._entries[key]
-            images = int(entry.progress.get("images", 0))
-            entry.deaths = 1 if images > entry.furthest else entry.deaths + 1
-            entry.furthest = max(images, entry.furthest)
-            if entry.deaths >= self.max_attempts:
-                reason = (
-                    f"its workers died {entry.deaths} times before it got further "
-                    "(killed, out of memory, or a crash in native code)"
-                )
-                if entry.said:
-                    reason += f"; the last time they said {entry.said}"
+            reason = self._entries[key].die(self.max_attempts)
+            if reason is None:
+                place.again.append(key)
+            else:
                 self._end(key, {"kind": "failed", "reason": reason})
-                continue
-            entry.alone = entry.alone or entry.deaths >= 2
-            place.again.append(key)
         place.again.extend(before.again)
 
     async def died(self, key: str, reason: str) -> None:
@@ -217,38 +167,27 @@ class Board:
     async def report(self, key: str, progress: dict[str, Any]) -> bool:
         """Take note of a run's progress; returns whether the run should stop."""
         async with self._changed:
-            entry = self._entries.setdefault(key, _Entry(job={"key": key}, state="running"))
+            entry = self._entries.setdefault(key, Entry(job={"key": key}, state="running"))
             entry.progress = progress
-            self._event(key, {"kind": "progress", **progress})
+            entry.note({"kind": "progress", **progress})
+            self._changed.notify_all()
             if self._judge is not None and (reason := self._judge(key, progress)) is not None:
                 entry.cancelled, entry.reason = True, reason
             return entry.cancelled
 
     async def end(self, key: str, kind: str, **details: Any) -> None:
         """Note that a job ended; kind is "finished", "failed" or "stopped"."""
-        assert kind in _ENDED, kind
+        assert kind in ENDED, kind
         async with self._changed:
-            if self._entries[key].state not in _ENDED:
+            if self._entries[key].state not in ENDED:
                 self._end(key, {"kind": kind, **details})
 
     def _end(self, key: str, event: dict[str, Any]) -> None:
-        self._entries[key].state = event["kind"]
-        # Of a stopped run it is the judge's, if that stopped it.
-        if event["kind"] != "stopped":
-            self._entries[key].reason = event.get("reason")
         for place in self._slots.values():
             for keys in (place.current, place.again):
                 if key in keys:
                     keys.remove(key)
-        self._event(key, event)
-
-    def _event(self, key: str, event: dict[str, Any]) -> None:
-        entry = self._entries[key]
-        entry.events.append(event)
-        if len(entry.events) > _UNREAD:
-            # Nobody listens; the newest progress is what a late listener needs.
-            entry.events.popleft()
-            entry.dropped += 1
+        self._entries[key].end(event)
         self._changed.notify_all()
 
     async def events(self, key: str, after: int, timeout_s: float) -> list[dict[str, Any]]:
@@ -263,11 +202,7 @@ class Board:
                 await asyncio.wait_for(self._changed.wait_for(lambda: entry.count > after), timeout_s)
             except TimeoutError:
                 return []
-            while entry.events and entry.dropped < after:
-                entry.events.popleft()
-                entry.dropped += 1
-            missed = max(0, entry.dropped - after)
-            return [{"kind": "dropped"}] * missed + list(entry.events)
+            return entry.read(after)
 
     async def cancel(self, key: str) -> None:
         """Ask a run to stop at its next log line; a queued one never starts."""
@@ -296,7 +231,7 @@ class Board:
         """End every job that has not ended, e.g. because no slot is left to run it."""
         async with self._changed:
             for key, entry in self._entries.items():
-                if entry.state not in _ENDED:
+                if entry.state not in ENDED:
                     self._end(key, {"kind": "failed", "reason": reason})
             self._queue.clear()
 
@@ -308,10 +243,7 @@ class Board:
 
     async def status(self) -> dict[str, dict[str, Any]]:
         """State, attempts, last progress and, where it failed, the reason, of every job."""
-        return {
-            key: {"state": entry.state, "attempts": entry.attempts, "reason": entry.reason, **entry.progress}
-            for key, entry in self._entries.items()
-        }
+        return {key: entry.shown() for key, entry in self._entries.items()}
 
 
 def create_board(name: str | None = None, judge: Any = None) -> Any:
