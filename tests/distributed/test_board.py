@@ -24,8 +24,9 @@ async def _take(board: Board, slot: int, generation: int, index: int) -> dict[st
     return job
 
 
-async def _keys(board: Board, generation: int, index: int, most: int = 3, slot: int = 0) -> list[str]:
-    jobs = await board.take(slot, generation, index, most)
+async def _keys(board: Board, generation: int, index: int, most: int = 3) -> list[str]:
+    """The keys of what a slot with packs takes."""
+    jobs = await board.take(0, generation, index, most)
     assert jobs is not None
     return [job["key"] for job in jobs]
 

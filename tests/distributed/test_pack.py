@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
@@ -23,7 +22,7 @@ from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
 from curriculum_ray.training.packed import PackedTrainer, pack_key
-from tests.distributed.jobs import as_job
+from tests.distributed.jobs import as_job, training_processes, wait
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
@@ -160,17 +159,11 @@ def _submit(board: Any, folder: Path, configs: dict[str, RunConfig]) -> None:
         ray.get(board.submit.remote(_job(folder, key, config)))
 
 
-def _ends(board: Any, keys: list[str], seconds: float = 120.0) -> dict[str, dict[str, Any]]:
+def _ends(board: Any, keys: list[str]) -> dict[str, dict[str, Any]]:
     """The last event of each of these jobs, and how often it was started."""
-    import ray
-
     found = {}
     for key in keys:
-        seen: list[dict[str, Any]] = []
-        end = time.monotonic() + seconds
-        while not seen or seen[-1]["kind"] not in ("finished", "failed", "stopped"):
-            assert time.monotonic() < end, (key, seen[-3:])
-            seen += ray.get(board.events.remote(key, len(seen), 2.0))
+        seen = wait(board, key, ("finished", "failed", "stopped"))
         found[key] = {**seen[-1], "starts": sum(event["kind"] == "started" for event in seen)}
     return found
 
@@ -190,9 +183,7 @@ def test_a_killed_worker_costs_a_pack_no_more_than_what_followed_its_checkpoints
     _submit(board, place, configs)
     while not checkpoints.find_checkpoints(place / "slot-0", "killed2"):
         time.sleep(0.01)
-    own = psutil.Process().children(recursive=True)
-    workers = [p for p in own if "RayTrainWorker" in " ".join(p.as_dict(["cmdline"])["cmdline"] or [])]
-    os.kill(workers[0].pid, signal.SIGKILL)
+    os.kill(training_processes()[0], signal.SIGKILL)
     for key, end in _ends(board, list(configs)).items():
         assert (end["kind"], end["starts"]) == ("finished", 2), end
         assert end["result"]["resumed_at"] > 0

@@ -6,11 +6,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
@@ -19,7 +18,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
-from tests.distributed.jobs import as_job
+from tests.distributed.jobs import as_job, training_processes, wait
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
@@ -36,8 +35,6 @@ SETTINGS: dict[str, Any] = {
         "pacing": {"rule": "plateau", "patience": 2},
     },
 }
-
-Submit = Callable[..., dict[str, Any]]
 
 
 def _config(**changes: Any) -> RunConfig:
@@ -64,22 +61,9 @@ def _submit(board: Any, place: Path, key: str, config: RunConfig) -> None:
     ray.get(board.submit.remote(as_job(place, key, config)))
 
 
-def _wait(board: Any, key: str, kinds: tuple[str, ...], seconds: float = 120.0) -> list[dict[str, Any]]:
-    """All events of a job up to the first of `kinds`."""
-    import ray
-
-    seen: list[dict[str, Any]] = []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        seen += ray.get(board.events.remote(key, len(seen), 2.0))
-        if any(event["kind"] in kinds for event in seen):
-            return seen
-    raise AssertionError(f"{key} had no {kinds} in {seconds} s, but {seen[-3:]}")
-
-
 def _finish(board: Any, place: Path, key: str, config: RunConfig) -> dict[str, Any]:
     _submit(board, place, key, config)
-    last = _wait(board, key, ("finished", "failed"))[-1]
+    last = wait(board, key, ("finished", "failed"))[-1]
     assert last["kind"] == "finished", last
     return last["result"]
 
@@ -91,13 +75,6 @@ def _curve(place: Path, key: str) -> list[tuple[int, float, int]]:
 
 def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
     return dict(checkpoints.read(result["checkpoint"]).tensors["model"])
-
-
-def _training_processes() -> list[int]:
-    """Workers of the Ray that this process started, and of no other on the machine."""
-    own = psutil.Process().children(recursive=True)
-    titles = {process.pid: " ".join(process.as_dict(["cmdline"])["cmdline"] or []) for process in own}
-    return [pid for pid, title in titles.items() if "RayTrainWorker" in title]
 
 
 def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, place: Path) -> None:
@@ -128,10 +105,10 @@ def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the
     whole = _finish(board, place, "whole", config)
     _submit(board, place, "killed", config)
     while not checkpoints.find_checkpoints(place / "slot-0", "killed"):
-        _wait(board, "killed", ("progress",))
+        wait(board, "killed", ("progress",))
         time.sleep(0.01)
-    os.kill(_training_processes()[0], signal.SIGKILL)
-    last = _wait(board, "killed", ("finished", "failed"))[-1]
+    os.kill(training_processes()[0], signal.SIGKILL)
+    last = wait(board, "killed", ("finished", "failed"))[-1]
     assert last["kind"] == "finished", last
     assert last["result"]["resumed_at"] > 0
     assert _curve(place, "killed") == _curve(place, "whole")
@@ -146,7 +123,7 @@ def test_a_run_that_cannot_go_on_is_marked_with_the_reason_and_the_slot_serves_t
     board: Any, place: Path
 ) -> None:
     _submit(board, place, "hopeless", _config(data={"name": str(place / "nowhere")}))
-    last = _wait(board, "hopeless", ("finished", "failed"))[-1]
+    last = wait(board, "hopeless", ("finished", "failed"))[-1]
     assert last["kind"] == "failed"
     assert "nowhere" in last["reason"]
     assert "Traceback" in (place / "hopeless" / "error.txt").read_text()
@@ -160,7 +137,7 @@ def test_a_run_that_finds_no_memory_fails_with_the_reason_and_the_slot_serves_th
     network = {"folder": str(place / "hungry-processes"), "hungry": True}
     model = {"kind": "python", "path": "witness.Witness", "config": network}
     _submit(board, place, "hungry", _config(model=model))
-    events = _wait(board, "hungry", ("finished", "failed"), 240.0)
+    events = wait(board, "hungry", ("finished", "failed"), 240.0)
     assert events[-1]["kind"] == "failed"
     assert "alloc" in events[-1]["reason"]
     _finish(board, place, "fed", _config())
@@ -171,9 +148,9 @@ def test_a_stopped_run_keeps_a_checkpoint_from_which_it_goes_on(board: Any, plac
 
     config = _config(images=16 * 2000)
     _submit(board, place, "stopped", config)
-    _wait(board, "stopped", ("progress",))
+    wait(board, "stopped", ("progress",))
     ray.get(board.cancel.remote("stopped"))
-    _wait(board, "stopped", ("stopped",))
+    wait(board, "stopped", ("stopped",))
     kept = checkpoints.find_checkpoints(place / "slot-0", "stopped")
     assert kept
     assert int(checkpoints.read(kept[0]).state["images"]) < config.total_images
@@ -186,7 +163,7 @@ def test_a_run_that_crashes_in_native_code_is_tried_again_then_failed_and_the_sl
     network = {"folder": str(place / "processes"), "crashes": 100}
     model = {"kind": "python", "path": "witness.Witness", "config": network}
     _submit(board, place, "crashing", _config(model=model))
-    events = _wait(board, "crashing", ("finished", "failed"), 240.0)
+    events = wait(board, "crashing", ("finished", "failed"), 240.0)
     assert [event["attempt"] for event in events if event["kind"] == "started"] == [1, 2, 3]
     assert events[-1]["kind"] == "failed"
     assert "died 3 times" in events[-1]["reason"]
