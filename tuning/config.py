@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -109,11 +110,16 @@ class StudyConfig(Spec):
         """Whether the search weighs the metric against the images to reach uniform sampling."""
         return self.sampler == "nsgaii"
 
-    def previews_of(self, role: str, control: str | None) -> dict[str, Any]:
-        """Settings of the previews that the study itself asks for: of confirmations, for two aims, and for looks.
+    def with_previews(self, settings: Mapping[str, Any], role: str, control: str | None) -> dict[str, Any]:
+        """A run's settings with the previews laid over its own that the study itself asks for.
 
-        role, control: those of the trial's record. Empty for none.
+        They are of confirmations, for two aims, and for looks. role, control: those of the trial's record.
         """
+        asked = self._previews(role, control)
+        own = settings.get("preview")
+        return {**settings, "preview": {**(own or {}), **asked} if asked else own}
+
+    def _previews(self, role: str, control: str | None) -> dict[str, Any]:
         images, rule = self.run.total_images, self.fidelity
         looked_at = role == "searched" or control == "uniform"
         if self.previews and (role == "confirmation" or (self.two_aims and looked_at)):

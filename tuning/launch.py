@@ -15,7 +15,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
-from curriculum_ray.distributed.cluster import concurrency, connected
+from curriculum_ray.distributed.cluster import connected, packs_of, room
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.models import build_model
@@ -143,7 +143,7 @@ def run_study(
     params = config.decisive()
     most = config.maximum_trials(len(study_rivals(config, space)))
     progress = Progress(most, run.total_images, console, config.metric)
-    slots = None if concurrent is None else concurrency(concurrent, config.resources, most, {}, config.pack)
+    slots = None if concurrent is None else packs_of(concurrent, config.pack)
     with held(folder), ThreadPoolExecutor(1) as opener:
         open_folder(folder, config)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
@@ -152,7 +152,7 @@ def run_study(
             opening.result() as tracker,
             progress,
         ):
-            slots = slots or concurrency(None, config.resources, most, cluster, config.pack)
+            slots = slots or room(config.resources, most, cluster, config.pack)
             study = Study(name, folder, tracker, progress, tags, params)
             if study.records:
                 progress.earlier(study.records.values())

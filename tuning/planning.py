@@ -158,12 +158,10 @@ def estimate(
 
 def _previews(config: StudyConfig, images: int, role: str, control: str | None) -> float:
     """What is drawn on the way in a trial, in evaluations of the study."""
-    own = config.run.preview.model_dump() if config.run.preview else {}
-    asked = {**own, **config.previews_of(role, control)}
-    if not asked:
+    settings = {**config.run.model_dump(mode="json"), "images": images}
+    run = parse(RunConfig, config.with_previews(settings, role, control), "run")
+    if run.preview is None:
         return 0.0
-    run = parse(RunConfig, {**config.run.model_dump(mode="json"), "images": images, "preview": asked}, "run")
-    assert run.preview is not None
     assert run.preview_steps is not None
     assert run.evaluation is not None
     # The end of the run is one too.

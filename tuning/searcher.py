@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from curriculum_ray.config import parse
+from curriculum_ray.curriculum import RandomOrder
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.front import aims
@@ -154,11 +155,14 @@ class StudySearch(OptunaSearch):
         settings = {**settings, "seed": planned.seed}
         if planned.images is not None:
             settings["images"] = planned.images
-        previews = self.config.previews_of(planned.role, planned.control)
-        if previews:
-            settings["preview"] = {**(settings.get("preview") or {}), **previews}
+        settings = self.config.with_previews(settings, planned.role, planned.control)
+        run = parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}")
+        order = run.schedule.order
+        if isinstance(order, RandomOrder) and "seed" not in order.model_fields_set:
+            # One that happened to be sorted would repeat another arm under a wrong name.
+            run = run.model_copy(update={"schedule": run.schedule.random_order(order.seed)})
         self._planned[trial_id] = planned
-        return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
+        return self._make_job(planned, run)
 
     def _ask(self, planned: Planned) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take up the trial that an interrupted study left running under this key, or ask for a new one.

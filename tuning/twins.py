@@ -10,14 +10,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder, SortedOrder
-from curriculum_ray.curriculum.order import random_ranking
 from tuning.planned import Planned
 
 __all__ = ["planned_twins", "twins"]
 
 
 def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedule]:
-    """The schedule with its order reversed and with a random order of `seed`, by the name of the control.
+    """The schedule with its order reversed and with a random order from `seed`, by the name of the control.
 
     A schedule in random order has no reverse: its twins are the two directions. Any other one has none.
     """
@@ -25,7 +24,7 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedu
         case SortedOrder():
             return {
                 "reversed": schedule.reversed_order(),
-                "random": schedule.random_order(_shuffling(schedule, seed)),
+                "random": schedule.random_order(seed),
             }
         case RandomOrder():
             ordered = SortedOrder(direction="easy_to_hard")
@@ -33,14 +32,6 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedu
             return {"easy_to_hard": forwards, "hard_to_easy": forwards.reversed_order()}
         case _:
             return {}
-
-
-def _shuffling(schedule: CurriculumSchedule, seed: int) -> int:
-    """The first seed from `seed` on whose random order is not one of the two sorted ones, where there is such."""
-    count = schedule.clusters.count
-    ordered = tuple(range(count))
-    seeds = range(seed, seed + 100) if count > 2 else ()
-    return next((s for s in seeds if random_ranking(count, s) not in (ordered, ordered[::-1])), seed)
 
 
 def planned_twins(

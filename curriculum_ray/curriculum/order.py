@@ -23,6 +23,7 @@ __all__ = [
     "SortedOrder",
     "join_order",
     "random_ranking",
+    "unsorted_seed",
 ]
 
 
@@ -68,6 +69,13 @@ def random_ranking(count: int, seed: int) -> tuple[int, ...]:
     # `random()` is the one method whose sequence Python keeps the same between versions.
     generator = random.Random(seed)
     return tuple(sorted(range(count), key=lambda _: generator.random()))
+
+
+def unsorted_seed(count: int, seed: int) -> int:
+    """The first seed from `seed` on whose random order is not one of the two sorted ones, where there is such."""
+    ordered = tuple(range(count))
+    seeds = range(seed, seed + 100) if count > 2 else ()
+    return next((s for s in seeds if random_ranking(count, s) not in (ordered, ordered[::-1])), seed)
 
 
 def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLevels) -> tuple[int, ...]:

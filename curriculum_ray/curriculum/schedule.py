@@ -22,6 +22,7 @@ from curriculum_ray.curriculum.order import (
     RandomOrder,
     SortedOrder,
     join_order,
+    unsorted_seed,
 )
 from curriculum_ray.curriculum.pacing_spec import PacingSpec
 from curriculum_ray.diffusion.levels import NoiseLevels
@@ -161,10 +162,14 @@ class CurriculumSchedule(Spec):
         raise ValueError(f"an order of direction {order.direction} has no reverse")
 
     def random_order(self, seed: int) -> CurriculumSchedule:
-        """The control with a random order and everything else the same; ValueError without a curriculum."""
+        """The control with a random order and everything else the same; ValueError without a curriculum.
+
+        The order is that of the first seed from `seed` on that does not happen to be sorted (three clusters are in a
+        third of all seeds); one or two clusters have no other.
+        """
         if isinstance(self.order, NoOrder):
             raise ValueError("a schedule without an order has no random control")
-        return self._with_order(RandomOrder(seed=seed))
+        return self._with_order(RandomOrder(seed=unsorted_seed(self.clusters.count, seed)))
 
     def pinned(self, levels: NoiseLevels) -> CurriculumSchedule:
         """The same schedule with its clusters and order written out, so that it needs no difficulty file."""

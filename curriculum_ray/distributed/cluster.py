@@ -15,7 +15,7 @@ from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.storage import check_shared
 
-__all__ = ["available_cpus", "check_resources", "concurrency", "connected"]
+__all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
 
 # Each has a measured reason. Ray Train polls its workers every 2 s by default, and every checkpoint report waits for
 # a poll. Tune's own signal handler and log writers are replaced by this project's. Unfinished trials have no metric.
@@ -63,18 +63,18 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Mapping[str, fl
             )
 
 
-def concurrency(
-    asked: int | None, resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack: int = 1
-) -> int:
-    """How many packs of `pack` runs go on at a time: for as many runs as asked, else as many as fit into `cluster`.
+def packs_of(concurrent: int, pack: int) -> int:
+    """How many packs of `pack` runs are `concurrent` runs; ConfigError where they are not whole packs."""
+    if concurrent % pack:
+        raise ConfigError(f"--concurrent must be a multiple of --pack {pack}, but got {concurrent}")
+    return concurrent // pack
 
-    At most half of `runs` go on at a time, unless asked for. cluster: totals of Ray's resources, e.g. {"CPU": 8.0,
-    "GPU": 2.0}. Raises ConfigError where `asked` is not a number of whole packs.
+
+def room(resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack: int = 1) -> int:
+    """How many packs of `pack` runs fit into `cluster` at a time, at most half of all `runs`, at least one pack.
+
+    cluster: totals of Ray's resources, e.g. {"CPU": 8.0, "GPU": 2.0}.
     """
-    if asked is not None:
-        if asked % pack:
-            raise ConfigError(f"--concurrent must be a multiple of --pack {pack}, but got {asked}")
-        return asked // pack
     workers = min(_workers(kind, each, cluster) for kind, each in resources.per_worker.items())
     return max(1, min(workers // resources.workers[0], runs // 2 // pack))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.cluster import check_resources, concurrency, connected
+from curriculum_ray.distributed.cluster import check_resources, connected, packs_of, room
 from curriculum_ray.distributed.slots import ResourceSpec
 
 GPU_RUN = {"use_gpu": True, "cpus_per_worker": 1}
@@ -26,17 +26,16 @@ GPU_RUN = {"use_gpu": True, "cpus_per_worker": 1}
 )
 def test_as_many_runs_as_the_cluster_has_room_for(resources, cluster, runs):
     spec = ResourceSpec(**resources)
-    assert concurrency(None, spec, 100, cluster) == runs
+    assert room(spec, 100, cluster) == runs
     if runs > 1:
         check_resources(runs, spec, cluster)
     with pytest.raises(ConfigError, match="are needed"):
         check_resources(runs + 1, spec, cluster)
 
 
-def test_what_was_asked_for_goes_and_few_runs_leave_room_for_learning():
-    assert concurrency(5, ResourceSpec(), 100, {"CPU": 2.0}) == 5
-    assert concurrency(None, ResourceSpec(), 6, {"CPU": 64.0}) == 3
-    assert concurrency(None, ResourceSpec(), 1, {"CPU": 64.0}) == 1
+def test_few_runs_leave_room_for_learning():
+    assert room(ResourceSpec(), 6, {"CPU": 64.0}) == 3
+    assert room(ResourceSpec(), 1, {"CPU": 64.0}) == 1
 
 
 def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,11 +52,11 @@ def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch
 
 
 def test_packs_go_on_beside_each_other_where_there_is_room_and_use() -> None:
-    assert concurrency(8, ResourceSpec(), 100, {"CPU": 2.0}, pack=4) == 2
-    assert concurrency(None, ResourceSpec(), 100, {"CPU": 2.0}, pack=4) == 2
-    assert concurrency(None, ResourceSpec(), 22, {"CPU": 8.0}, pack=4) == 2
+    assert packs_of(8, 4) == 2
+    assert room(ResourceSpec(), 100, {"CPU": 2.0}, pack=4) == 2
+    assert room(ResourceSpec(), 22, {"CPU": 8.0}, pack=4) == 2
     with pytest.raises(ConfigError, match="--concurrent must be a multiple of --pack 4, but got 6"):
-        concurrency(6, ResourceSpec(), 100, {"CPU": 2.0}, pack=4)
+        packs_of(6, 4)
 
 
 def test_a_cluster_without_gpus_is_refused_in_one_line():

@@ -50,7 +50,7 @@ def plan(
     A few training steps and a part of an evaluation are timed in this process, without Ray. The picture,
     schedules.png in --output, shows a few sampled schedules: what is drawn over images seen.
     """
-    from curriculum_ray.distributed.cluster import available_cpus, concurrency
+    from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
     from tuning.config import StudyConfig
     from tuning.launch import check_study, study_rivals
     from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
@@ -76,11 +76,12 @@ def plan(
     searched = SearchSpace.load(config.space)
     run, dataset, _ = check_study(config, searched)
     rivals = study_rivals(config, searched)
-    cpus = {"CPU": float(available_cpus())}
-    most = config.maximum_trials(len(rivals))
-    slots = concurrency(
-        concurrent, config.resources.model_copy(update={"use_gpu": False}), most, cpus, config.pack
-    )
+    if concurrent is None:
+        cpus = {"CPU": float(available_cpus())}
+        here = config.resources.model_copy(update={"use_gpu": False})
+        slots = room(here, config.maximum_trials(len(rivals)), cpus, config.pack)
+    else:
+        slots = packs_of(concurrent, config.pack)
     found = calibrate(run, dataset, config.pack)
     cost = estimate(config, len(rivals), found, slots, gpus)
     schedules = sampled(config, searched, pictures)
