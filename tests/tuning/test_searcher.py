@@ -91,6 +91,7 @@ def test_a_searched_random_order_is_not_a_sorted_one_unless_its_seed_is_given(
     order = {"direction": "random", **({} if seed is None else {"seed": seed})}
     pacing = {"rule": "plateau", "patience_share": 0.02}
     space = SearchSpace(
+        version=1,
         name="random",
         fixed={"schedule": {"clusters": {"by": "uniform", "count": 3}, "order": order, "pacing": pacing}},
         search={"schedule.pacing.patience_share": FloatRange(type="float", low=0.01, high=0.1)},
