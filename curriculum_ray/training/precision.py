@@ -27,9 +27,9 @@ class Precision:
             raise ConfigError("precision fp16 needs a GPU, but the device is cpu: use bf16 or fp32")
         self._device, self._dtype = device.type, _DTYPES.get(name)
         if device.type == "cuda":
-            kind = "tf32" if tf32 else "ieee"
-            torch.backends.cuda.matmul.fp32_precision = kind
-            torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
+            # Not by `fp32_precision`: the compiler still reads these flags, which then raise (pytorch issue 166387).
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            torch.backends.cudnn.allow_tf32 = tf32
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -113,6 +113,19 @@ def test_fp16_on_a_cpu_is_refused_in_one_line(data: Dataset) -> None:
         Trainer(_config(precision="fp16"), data)
 
 
+@pytest.mark.parametrize("tf32", [True, False])
+def test_what_is_said_of_tf32_can_be_read_in_every_way_that_the_compiler_reads_it(tf32: bool) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        Precision("fp32", torch.device("cuda"), tf32)
+        assert torch.backends.cuda.matmul.allow_tf32 is tf32
+        assert torch.backends.cudnn.allow_tf32 is tf32
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
+        assert torch.backends.cuda.matmul.fp32_precision == ("tf32" if tf32 else "ieee")
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
 def test_the_scale_of_fp16_gradients_survives_a_resume_and_an_overflow_skips_the_update() -> None:
     precision = Precision("fp32", torch.device("cpu"))
     precision.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
