@@ -17,6 +17,8 @@ from curriculum_ray.diffusion.process import Predict, Process, broadcast, normal
 
 __all__ = ["DDPM", "DDPMSpec", "spaced_timesteps", "trailing_timesteps"]
 
+_LARGEST_NOISE = 20.0
+
 
 class DDPMSpec(Spec):
     """A denoising diffusion probabilistic model in discrete time."""
@@ -116,18 +118,34 @@ class DDPM(Process):
         "ddim" is deterministic (eta = 0), "ancestral" adds the noise of DDPM's posterior (eta = 1).
         """
         eta = {"ddim": 0.0, "ancestral": 1.0}[sampler]
-        spaced = trailing_timesteps if self.trailing else spaced_timesteps
-        timesteps = spaced(len(self.alpha), steps)
+        timesteps = self.visited(steps, clip)
         x = noise
         for t, t_next in itertools.pairwise(timesteps):
             x0 = self._denoise(predict, x, t, clip)
             epsilon = (x - self.alpha[t] * x0) / self.sigma[t]
             alpha, sigma = self.alpha[t_next], self.sigma[t_next]
             added = eta * sigma / self.sigma[t] * (1 - (self.alpha[t] / alpha) ** 2).sqrt()
-            x = alpha * x0 + (sigma**2 - added**2).sqrt() * epsilon
+            # Rounding may leave a little less than nothing.
+            x = alpha * x0 + (sigma**2 - added**2).clamp(min=0).sqrt() * epsilon
             if eta:
                 x = x + added * normal_like(x, generator)
         return self._denoise(predict, x, timesteps[-1], clip)
+
+    def visited(self, steps: int, clip: bool) -> list[int]:
+        """The timesteps of a sampler of `steps` steps, 1 .. T, the noisiest first.
+
+        From predicted noise x0 = (x - sigma·noise) / alpha, which multiplies the network's error by sigma / alpha:
+        by thousands at the end of cosine betas. Where no clip bounds x0, sampling therefore starts at the noisiest
+        timestep with sigma / alpha <= 20, between the largest noise of Stable Diffusion's betas, 14.6, and of EDM's
+        sampler, 80, and fewer timesteps may be left than steps.
+        """
+        count = len(self.alpha)
+        if self.trailing:
+            return trailing_timesteps(count, steps)
+        _check_steps(count, steps)
+        if self.prediction == "epsilon" and not clip:
+            count = int((self.sigma <= _LARGEST_NOISE * self.alpha).sum())
+        return spaced_timesteps(count, min(steps, count))
 
     def _denoise(self, predict: Predict, x: Tensor, t: int, clip: bool) -> Tensor:
         """The network's estimate of x0 from x_t."""

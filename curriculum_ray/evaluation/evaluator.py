@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image, to_uint8
-from curriculum_ray.diffusion import DDPMSpec, Process, build_process
+from curriculum_ray.diffusion import DDPM, EDM, DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import fidelity, inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.evaluation.simple_features import RandomCNN, RawFeatures, weights_hash
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
 
-__all__ = ["Evaluator", "prepare"]
+__all__ = ["Evaluator", "prepare", "resolve_sampler"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None)
             f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
             f"{data.name} has {len(data)} and evaluation.num_samples is {spec.num_samples}"
         )
-    spec = _resolve_sampler(spec, build_process(DDPMSpec()) if process is None else process)
+    process = process or build_process(DDPMSpec())
+    spec = resolve_sampler(spec, process)
     name, network, weights = _load_extractor(spec, data)
     extractor = _EXTRACTORS[name]
     protocol: dict[str, Any] = {
@@ -175,24 +176,38 @@ def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None)
         "kid_subset_size": min(extractor.kid_subset_size, spec.num_samples, len(data)),
         "torch_fidelity": version("torch-fidelity"),
     }
-    if spec.sampler == "ancestral":
+    if spec.sampler in ("ancestral", "stochastic"):
         protocol["batch_size"] = spec.batch_size  # the noise of each step is drawn batch by batch
+    if spec.sampler == "stochastic" and isinstance(process, EDM):
+        protocol["churn"] = process.spec.model_dump(
+            include={"churn", "churn_min", "churn_max", "churn_noise"}
+        )
+    if isinstance(process, DDPM):
+        noisiest = process.visited(1, clip=is_image(data.shape))[0]
+        if noisiest != len(process.alpha) - 1:
+            protocol["noisiest_timestep"] = noisiest
     return Evaluator(spec, data, protocol, network)
 
 
-def _resolve_sampler(spec: EvaluationSpec, process: Process) -> EvaluationSpec:
-    """Name the sampler that `auto` stands for; `ConfigError` if `process` does not have it or its steps."""
+def resolve_sampler(
+    spec: EvaluationSpec,
+    process: Process,
+    names: tuple[str, str] = ("evaluation.sampler", "evaluation.steps"),
+) -> EvaluationSpec:
+    """Name the sampler that `auto` stands for; `ConfigError` if `process` does not have it or its steps.
+
+    names: what the two settings are called where they come from.
+    """
     if spec.sampler == "auto":
         spec = spec.model_copy(update={"sampler": process.samplers[0]})
     if spec.sampler not in process.samplers:
         raise ConfigError(
-            f"evaluation.sampler must be one of {', '.join(process.samplers)} for {process.name}, "
+            f"{names[0]} must be one of {', '.join(process.samplers)} for {process.name}, "
             f"but got {spec.sampler}"
         )
     if process.levels.count is not None and spec.steps > process.levels.count:
         raise ConfigError(
-            f"evaluation.steps must be at most {process.levels.count}, the number of timesteps, "
-            f"but got {spec.steps}"
+            f"{names[1]} must be at most {process.levels.count}, the number of timesteps, but got {spec.steps}"
         )
     return spec
 

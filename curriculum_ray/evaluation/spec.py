@@ -26,8 +26,9 @@ class EvaluationSpec(Spec):
     """SHA-256 that the file in `weights` must have; without it, that of the published file."""
     num_samples: int = Field(default=2_000, ge=1)
     """Images to generate; FID falls with it, so that only equal numbers compare."""
-    sampler: Literal["auto", "ddim", "ancestral", "heun", "euler"] = "auto"
-    """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching."""
+    sampler: Literal["auto", "ddim", "ancestral", "heun", "euler", "stochastic"] = "auto"
+    """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching. EDM's stochastic
+    sampler goes by process.churn."""
     steps: int = Field(default=20, ge=1)
     """Steps of the sampler; the model is evaluated once a step, by heun twice."""
     batch_size: int = Field(default=500, ge=1)

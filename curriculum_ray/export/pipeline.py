@@ -26,7 +26,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
 
     shape: that of one item, numbers with commas. num_classes: 0 where the network is told none. null_label: the
     class of an item whose class is not told, None where the network takes no classes.
-    bounded: whether the data lie within [-1, 1].
+    bounded: whether the data lie within [-1, 1]. noisiest: the timestep that DDIM starts at, None for others.
     """
 
     def __init__(
@@ -37,10 +37,13 @@ class CurriculumRayPipeline(DiffusionPipeline):
         num_classes: int = 0,
         null_label: int | None = None,
         bounded: bool = True,
+        noisiest: int | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler)
-        self.register_to_config(shape=shape, num_classes=num_classes, null_label=null_label, bounded=bounded)
+        self.register_to_config(
+            shape=shape, num_classes=num_classes, null_label=null_label, bounded=bounded, noisiest=noisiest
+        )
 
     @torch.no_grad()
     def __call__(
@@ -94,6 +97,11 @@ class CurriculumRayPipeline(DiffusionPipeline):
         """Set the scheduler to `steps` steps; the standard deviation of the noise at the first."""
         if isinstance(self.scheduler, DDIMScheduler):
             self.scheduler.set_timesteps(steps, device=device)
+            if self.config.noisiest is not None:
+                # The scheduler's own end at the noisiest of all, and one step alone would be the cleanest.
+                count = min(steps, self.config.noisiest + 1)
+                spaced = torch.linspace(self.config.noisiest, 0, count, dtype=torch.float64)
+                self.scheduler.timesteps = spaced.round().long().to(device)
             return 1.0
         if isinstance(self.scheduler, EDMEulerScheduler):
             self.scheduler.set_timesteps(steps, device=device)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import is_image
-from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, ProcessSpec
+from curriculum_ray.diffusion import DDPM, DDPMSpec, EDMSpec, FlowSpec, Process, ProcessSpec
 from curriculum_ray.diffusion.betas import cosine_betas, linear_betas
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export.card import model_card
@@ -32,15 +34,30 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         )
     if told.length:
         raise ConfigError(f"export to diffusers knows no captions, but the model is told {told}")
-    try:
-        import diffusers
-    except ImportError:
-        raise ConfigError("export to diffusers needs the package diffusers: pip install diffusers") from None
+    if find_spec("diffusers") is None:
+        raise ConfigError("export to diffusers needs the package diffusers: pip install diffusers")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--into must be a new or empty folder, but {folder} holds something")
-    folder.mkdir(parents=True, exist_ok=True)
 
-    own = Path(__file__).parent
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        _fill(trained, temporary, raw_weights)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"--into {folder} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
+    """Write everything into the empty `folder`."""
+    import diffusers
+
+    own, told = Path(__file__).parent, trained.conditioning
     if isinstance(trained.model, DiffusersModel):
         network: Any = trained.model.network
         library, name = "diffusers", type(network).__name__
@@ -75,9 +92,17 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         "num_classes": told.size if told.kind == "class" else 0,
         "null_label": null_label,
         "bounded": bounded,
+        "noisiest": _noisiest(trained.process, bounded),
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights))
+
+
+def _noisiest(process: Process, bounded: bool) -> int | None:
+    """The timestep at which our DDIM starts, None where its timesteps are the scheduler's own."""
+    if not isinstance(process, DDPM) or process.trailing:
+        return None
+    return process.visited(1, clip=bounded)[0]
 
 
 def _scheduler(spec: ProcessSpec, bounded: bool) -> Any:

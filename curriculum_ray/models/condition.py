@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
@@ -37,6 +37,16 @@ class ConditionalSpec(Spec):
 
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the classes or captions that a conditional network is not told in training, for later guidance."""
+
+    @model_validator(mode="after")
+    def _dropout_applies(self) -> ConditionalSpec:
+        default = type(self).model_fields["label_dropout"].default
+        if self.conditional is False and self.label_dropout not in (0, default):
+            raise ValueError(
+                f"label_dropout is for a network that is told something, but got {self.label_dropout} with "
+                "conditional false"
+            )
+        return self
 
 
 class Told(NamedTuple):

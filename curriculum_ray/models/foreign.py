@@ -61,7 +61,7 @@ def build_python(spec: PythonSpec, data_shape: tuple[int, ...], conditioning: Co
     module_name, _, name = spec.path.rpartition(".")
     try:
         factory = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"model.path {spec.path} cannot be imported: {_line(error)}") from None
     try:
         model = factory(shape=data_shape, conditioning=told, **spec.config)
@@ -71,8 +71,15 @@ def build_python(spec: PythonSpec, data_shape: tuple[int, ...], conditioning: Co
         raise ConfigError(
             f"model.path {spec.path} must make a torch.nn.Module, but made {type(model).__name__}"
         )
-    model.conditioning = told  # type: ignore[assignment]
-    _try(model, data_shape, f"model.path {spec.path}")
+    if not any(True for _ in model.parameters()):
+        raise ConfigError(f"model.path {spec.path} must make a network with parameters, but it has none")
+    try:
+        model.conditioning = told  # type: ignore[assignment]
+    except AttributeError as error:
+        raise ConfigError(
+            f"model.path {spec.path} must leave its attribute conditioning to be set: {_line(error)}"
+        ) from None
+    _try(model, data_shape, told, f"model.path {spec.path}")
     return model
 
 
@@ -115,7 +122,7 @@ def build_diffusers(
             f"but got {channels}"
         )
     model = DiffusersModel(network, told, spec.label_dropout)
-    _try(model, data_shape, name)
+    _try(model, data_shape, told, name)
     return model
 
 
@@ -191,18 +198,37 @@ class DiffusersModel(nn.Module):
         return self.network(x, noise_cond, **more).sample
 
 
-def _try(model: nn.Module, data_shape: tuple[int, ...], name: str) -> None:
-    """One forward pass on two items of zeros, which leaves neither a mode nor random state behind."""
+def _try(model: nn.Module, data_shape: tuple[int, ...], told: Conditioning, name: str) -> None:
+    """Forward passes on two items of zeros, told nothing and something; they leave no mode or random state behind."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     x = torch.zeros(2, *data_shape, device=device)
     training = model.training
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            out = model.eval()(x, torch.tensor([0.0, 999.0], device=device), None)
+        for condition in (None, _example(told, device)) if told else (None,):
+            words = f"of shape {data_shape}" if condition is None else f"told {told}"
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                out = model.eval()(x, torch.tensor([0.0, 999.0], device=device), condition)
+            _check_output(out, x, name)
+    except ConfigError:
+        raise
     except Exception as error:
-        raise ConfigError(f"{name} fails on items of shape {data_shape}: {_line(error)}") from None
+        raise ConfigError(f"{name} fails on items {words}: {_line(error)}") from None
     finally:
         model.train(training)
+
+
+def _example(told: Conditioning, device: torch.device) -> Tensor:
+    """Conditions of two items."""
+    match told.kind:
+        case "tokens":
+            return torch.ones(2, told.length, dtype=torch.long, device=device)
+        case "embedding":
+            return torch.ones(2, told.length, told.size, device=device)
+        case _:
+            return torch.zeros(2, dtype=torch.long, device=device)
+
+
+def _check_output(out: Any, x: Tensor, name: str) -> None:
     got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
     if not isinstance(out, Tensor) or out.shape != x.shape or out.dtype != x.dtype:
         raise ConfigError(
@@ -210,5 +236,5 @@ def _try(model: nn.Module, data_shape: tuple[int, ...], name: str) -> None:
         )
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -153,7 +153,9 @@ class Trainer:
         rate = learning_rate(config.optimizer, images + config.batch_size, config.total_images)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        skip = self.guard is not None and self.guard.spiked(full({"": norm})[""], raw.mean(), self.world.size)
+        skip = self.guard is not None and self.guard.spiked(
+            full({"": norm})[""], raw.mean(), self.sampler.stage, self.world.size
+        )
         self.precision.step(self.optimizer, skip)
         self.count(raw)
         self.ema.update(self.images, config.batch_size)

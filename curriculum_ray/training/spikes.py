@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from statistics import median
 from typing import Any
@@ -15,40 +16,55 @@ __all__ = ["SpikeGuard"]
 
 
 class SpikeGuard:
-    """Running medians of gradient norm and loss; what was skipped does not enter them."""
+    """Running medians of gradient norm and loss within a stage.
+
+    What was skipped enters them too: a level that lasts becomes the usual one after half a window, and no more than
+    that is ever skipped in a row. A new stage has another loss by design, and starts new windows.
+    """
 
     def __init__(self, spec: StabilitySpec) -> None:
         self.spec, self.skipped = spec, 0
+        self._stage = 0
         self._norms: deque[float] = deque(maxlen=spec.spike_window)
         self._losses: deque[float] = deque(maxlen=spec.spike_window)
 
-    def spiked(self, norm: Tensor, loss: Tensor, world_size: int = 1) -> bool:
+    def spiked(self, norm: Tensor, loss: Tensor, stage: int = 0, world_size: int = 1) -> bool:
         """Whether to skip the update with this gradient norm and mean loss, both of shape (); equal on all ranks.
 
-        Waits for the device, and for the other ranks. A value that is not finite is no spike: it stops the run.
+        stage: of the schedule. Waits for the device, and for the other ranks. A value that is not finite is no spike:
+        it stops the run, or is fp16's gradients overflowing, and does not enter the medians.
         """
+        if stage != self._stage:
+            self._stage = stage
+            self._norms.clear()
+            self._losses.clear()
         values = torch.stack([norm.detach().double(), loss.detach().double()])
         if world_size > 1:
             torch.distributed.all_reduce(values)
         size, level = (values / world_size).tolist()
+        if not (math.isfinite(size) and math.isfinite(level)):
+            return False
         factor = self.spec.spike_factor
         assert factor is not None
-        if len(self._norms) == self.spec.spike_window and (
-            factor * median(self._norms) < size < float("inf")
-            or factor * median(self._losses) < level < float("inf")
-        ):
-            self.skipped += 1
-            return True
+        spiked = len(self._norms) == self.spec.spike_window and (
+            size > factor * median(self._norms) or level > factor * median(self._losses)
+        )
         self._norms.append(size)
         self._losses.append(level)
-        return False
+        self.skipped += spiked
+        return spiked
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resume needs, JSON-safe."""
-        return {"skipped": self.skipped, "norms": list(self._norms), "losses": list(self._losses)}
+        return {
+            "skipped": self.skipped,
+            "stage": self._stage,
+            "norms": list(self._norms),
+            "losses": list(self._losses),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called."""
-        self.skipped = state["skipped"]
+        self.skipped, self._stage = state["skipped"], state.get("stage", 0)
         self._norms.extend(state["norms"])
         self._losses.extend(state["losses"])

@@ -186,6 +186,34 @@ def test_spaced_timesteps_reach_both_ends_and_fall() -> None:
         assert spaced == sorted(spaced, reverse=True)
 
 
+@pytest.mark.parametrize("betas", ["linear", "cosine"])
+def test_sampling_that_nothing_clips_starts_where_an_error_of_the_noise_can_be_borne(betas: str) -> None:
+    ddpm = build_process(DDPMSpec(betas=betas))
+    assert isinstance(ddpm, DDPM)
+    bounded, free = ddpm.visited(20, clip=True), ddpm.visited(20, clip=False)
+    assert bounded[0] == 999
+    assert len(free) == 20
+    assert ddpm.sigma[free[0]] / ddpm.alpha[free[0]] <= 20
+    assert ddpm.sigma[free[0] + 1] / ddpm.alpha[free[0] + 1] > 20
+    assert len(ddpm.visited(1000, clip=False)) == free[0] + 1
+    # A network whose noise is wrong by a hundredth.
+    samples = ddpm.generate(lambda x, c, y: x + 0.01, normal(64), steps=20, clip=False)
+    assert samples.abs().max() < 10
+
+
+@pytest.mark.parametrize("steps", [2, 3, 20])
+def test_ancestral_sampling_is_finite_with_few_steps(steps: int) -> None:
+    ddpm = build_process(DDPMSpec(betas="linear"))
+    samples = ddpm.generate(
+        lambda x, c, y: x,
+        normal(8),
+        sampler="ancestral",
+        steps=steps,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert samples.isfinite().all()
+
+
 @settings(deadline=None)
 @given(count=st.integers(1, 5000), share=st.floats(0, 1))
 def test_any_number_of_steps_is_spaced_without_repetition(count: int, share: float) -> None:

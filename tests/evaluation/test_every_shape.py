@@ -9,9 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Dataset, DataSpec, is_image, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, prepare, save_grid
+from curriculum_ray.evaluation.sampling import draw_samples
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.loop import Trainer
 
 COUNT = 500
 SETS: list[tuple[dict[str, Any], str]] = [
@@ -39,6 +42,18 @@ def test_scores_get_worse_with_corruption(spec: dict[str, Any], extractor: str) 
         values = [sign * metrics[name] for metrics in scores]
         assert values == sorted(values), name
         assert values[0] < values[-1], name
+
+
+@pytest.mark.parametrize("name", ["mixture2d", "tones"])
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_what_a_short_training_by_default_gives_has_the_spread_of_the_data(name: str, sampler: str) -> None:
+    config = parse(TrainConfig, {"data": {"name": name}, "images": 19_200}, "test")
+    data = load_data(config.data)
+    trainer = Trainer(config, data)
+    trainer.run()
+    spec = EvaluationSpec(num_samples=200, steps=20, sampler=sampler)
+    samples = draw_samples(spec, trainer.process, trainer.ema.model, data.shape)
+    assert 0.5 < samples.std() / data.items.std() < 2
 
 
 def test_the_filters_are_frozen() -> None:

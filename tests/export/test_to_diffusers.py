@@ -150,14 +150,18 @@ def test_a_scheduler_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         pipeline(batch_size=1)
 
 
-def test_steps_that_do_not_divide_the_timesteps_and_a_generator(tmp_path: Path) -> None:
-    ours = trained("unet", "ddpm")
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("process", ["ddpm", "ddpm-linear-x0", "ddpm-zero"])
+def test_steps_that_do_not_divide_the_timesteps_and_a_generator(
+    process: str, steps: int, tmp_path: Path
+) -> None:
+    ours = trained("unet", process)
     export_diffusers(ours, tmp_path / "out")
     got = load(tmp_path / "out")(
-        batch_size=2, generator=torch.Generator().manual_seed(4), num_inference_steps=7
+        batch_size=2, generator=torch.Generator().manual_seed(4), num_inference_steps=steps
     )
     noise = torch.randn(2, *ours.shape, generator=torch.Generator().manual_seed(4))
-    torch.testing.assert_close(got, ours.process.generate(ours.model, noise, steps=7), atol=1e-4, rtol=0)
+    torch.testing.assert_close(got, ours.process.generate(ours.model, noise, steps=steps), atol=1e-4, rtol=0)
 
 
 def test_the_card_says_how_it_was_trained_and_is_loaded(tmp_path: Path) -> None:
@@ -178,6 +182,13 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     with pytest.raises(ConfigError, match="new or empty"):
         export_diffusers(trained("unet", "ddpm"), tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--into .*file/out cannot be written: Not a directory"):
+        export_diffusers(trained("unet", "ddpm"), tmp_path / "file" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_diffusers_cannot_express_is_refused_with_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -134,16 +135,30 @@ class Mine(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Any:
-        if self.fault == "forward":
+        if self.fault == "forward" or (self.fault == "told" and condition is not None):
             raise RuntimeError("no\nway")
         torch.rand(1)
-        return {"": self.weight * x, "shape": x[:, :1], "dtype": x.double(), "type": [x]}[self.fault]
+        return {"shape": x[:, :1], "dtype": x.double(), "type": [x]}.get(self.fault, self.weight * x)
+
+
+class Fixed(Mine):
+    """Its condition cannot be set."""
+
+    conditioning = property(lambda self: CLASSES)
+
+
+class Bare(nn.Module):
+    """Nothing in it can be trained."""
+
+    def __init__(self, shape: tuple[int, ...], conditioning: Conditioning) -> None:
+        super().__init__()
 
 
 @pytest.fixture
 def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("mine")
     module.Mine, module.number = Mine, lambda **_: 3  # type: ignore[attr-defined]
+    module.Fixed, module.Bare = Fixed, Bare  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mine", module)
 
 
@@ -177,11 +192,31 @@ def test_the_users_own_network_is_told_shape_and_condition(mine: None) -> None:
         ),
         ("mine.Mine", {"fault": "dtype"}, "got torch.float64"),
         ("mine.Mine", {"fault": "type"}, "got list"),
+        ("mine.Mine", {"fault": "told"}, "fails on items told 3 classes: .*no way"),
+        ("mine.Fixed", {}, "must leave its attribute conditioning to be set"),
+        ("mine.Bare", {}, "must make a network with parameters, but it has none"),
     ],
 )
 def test_a_network_that_breaks_the_contract_is_refused_in_one_line(
     mine: None, path: str, config: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words) as error:
-        build_model(PythonSpec(path=path, config=config), (2, 4))
+        build_model(PythonSpec(path=path, config=config), (2, 4), CLASSES)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["def", "raise SystemExit(1)", "1 / 0"])
+def test_a_module_that_cannot_be_imported_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_networks.py").write_text(content)
+    with pytest.raises(ConfigError, match=r"broken_networks\.Net cannot be imported: \w+"):
+        build_model(PythonSpec(path="broken_networks.Net"), (2, 4))
+
+
+def test_label_dropout_without_labels_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"label_dropout is for a network that is told something, but got 0\.3"
+    ):
+        DiffusersSpec(class_name="UNet2DModel", conditional=False, label_dropout=0.3)

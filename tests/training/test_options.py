@@ -199,6 +199,25 @@ def test_the_guard_skips_what_stands_out_and_lets_what_is_not_finite_stop_the_ru
     assert not guard.spiked(2 * one, one)
     assert not guard.spiked(torch.tensor(math.inf), one)
     assert guard.skipped == 2
+    assert all(math.isfinite(norm) for norm in guard.state_dict()["norms"])
+
+
+def test_a_level_that_lasts_is_followed_and_a_new_stage_starts_anew() -> None:
+    guard = SpikeGuard(StabilitySpec(spike_factor=2.0, spike_window=8))
+    one = torch.tensor(1.0)
+    assert not any(guard.spiked(one, one) for _ in range(8))
+    skipped = [guard.spiked(one, 3 * one) for _ in range(12)]
+    assert skipped == [True] * 4 + [False] * 8
+    assert not any(guard.spiked(one, 30 * one, stage=1) for _ in range(8))
+    other = SpikeGuard(guard.spec)
+    other.load_state_dict(guard.state_dict())
+    assert other.spiked(one, 100 * one, stage=1)
+    assert not other.spiked(one, 100 * one, stage=2)
+
+
+def test_a_window_without_a_factor_is_refused() -> None:
+    with pytest.raises(ValueError, match="spike_window is for a spike_factor, but got 16 without one"):
+        StabilitySpec(spike_window=16)
 
 
 def test_a_skipped_update_changes_no_weight_but_counts_its_images(

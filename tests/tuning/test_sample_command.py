@@ -73,6 +73,32 @@ def test_whatever_was_trained_on_is_drawn_and_scored(
     assert scored["metrics"]["fid"] > 0
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--sampler", "heun"], "--sampler must be one of ddim, ancestral for ddpm-epsilon, but got heun"),
+        (["--steps", "1001"], "--steps must be at most 1000, the number of timesteps, but got 1001"),
+        (["--guidance", "nan"], "--guidance must be a finite number, but got nan"),
+        (["--guidance", "2"], "--guidance needs a model that was trained with label_dropout"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], line: str
+) -> None:
+    data = {"name": "digits", "conditioning": "class"}
+    checkpoint = str(_trained(tmp_path, data=data, model={**SMALL, "label_dropout": 0.0}))
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--checkpoint", checkpoint, "--output", str(tmp_path), *options])
+    assert ended.value.code == 2
+    assert line in capsys.readouterr().err
+
+
+def test_edms_stochastic_sampler_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = str(_trained(tmp_path, data={"name": "digits"}, model=SMALL, process={"kind": "edm"}))
+    few = ["--checkpoint", checkpoint, "--num-samples", "4", "--steps", "3"]
+    assert _run(capsys, "sample", *few, "--sampler", "stochastic", "--output", str(tmp_path))
+
+
 def test_captions_take_turns_as_classes_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"name": "shapes", "conditioning": "text"}
     checkpoint = str(_trained(tmp_path, data=data, model=SMALL))

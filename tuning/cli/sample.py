@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -20,7 +21,9 @@ __all__ = ["sample"]
 )
 @shared("checkpoint", "output", "num_samples", "seed", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
-@click.option("--sampler", help="How the process is run backwards: ddim or ancestral, euler or heun.")
+@click.option(
+    "--sampler", help="How the process is run backwards: ddim or ancestral, heun, euler or stochastic."
+)
 @click.option(
     "--caption",
     "captions",
@@ -58,6 +61,7 @@ def sample(
     from curriculum_ray.data.autoencoder import decode_latents
     from curriculum_ray.data.text_encoder import encode_captions
     from curriculum_ray.evaluation import EvaluationSpec, save_grid
+    from curriculum_ray.evaluation.evaluator import resolve_sampler
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
 
@@ -74,11 +78,18 @@ def sample(
         },
     )
     trained = load_trained(checkpoint, ema=spec.ema)
+    spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
+    if not math.isfinite(guidance):
+        raise ConfigError(f"--guidance must be a finite number, but got {guidance}")
     folder = writable_folder(output)
     told = trained.conditioning
     if guidance != 1 and not told:
         raise ConfigError(
             f"--guidance is for a model that is told something, but {trained.path} is told nothing"
+        )
+    if guidance != 1 and not getattr(trained.config.model, "label_dropout", 1.0):
+        raise ConfigError(
+            f"--guidance needs a model that was trained with label_dropout, but that of {trained.path} is 0"
         )
     if guidance != 1 and told.kind == "tokens" and not captions:
         raise ConfigError("--guidance needs --caption for a model that is told captions")
