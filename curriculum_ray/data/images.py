@@ -11,14 +11,18 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DEFAULT_SIZE", "list_failures", "read_square", "to_pixels"]
+__all__ = ["DEFAULT_SIZE", "SUFFIXES", "list_failures", "read_square", "to_pixels"]
 
 DEFAULT_SIZE = 32
+SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
 
 
 def read_square(source: Path | IO[bytes], size: int) -> Image.Image:
     """Centre-crop and resize an image to `size`², upright, of mode L or RGB; Pillow's errors pass through.
 
+    Transparent pixels are laid over white: the colour that a file hides behind them is an accident of its writer.
     Pillow's limit against decompression bombs holds.
     """
     from PIL import Image, ImageOps
@@ -29,6 +33,9 @@ def read_square(source: Path | IO[bytes], size: int) -> Image.Image:
             raise ValueError(f"mode {image.mode}")
         upright = ImageOps.exif_transpose(image)
         grey = upright.mode in ("1", "L", "LA")
+        if "A" in upright.getbands() or "transparency" in upright.info:
+            colours = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
         return ImageOps.fit(upright.convert("L" if grey else "RGB"), (size, size), Image.Resampling.LANCZOS)
 
 
