@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.captions import caption_images, read_captions
 from curriculum_ray.data.dataset import Dataset, from_uint8
-from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
+from curriculum_ray.data.images import DEFAULT_SIZE, SUFFIXES, list_failures, read_square, to_pixels
 from curriculum_ray.data.text_encoder import told_by_captions
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load_folder"]
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
+_NAMED = 100
+"""Skipped images that are named; the rest is counted."""
 
 
 def load_folder(
@@ -41,31 +40,33 @@ def load_folder(
     conditioning: None takes the sub folders as classes, or else the captions of metadata.jsonl or captions.json.
     text_encoder: the path of one that reads the captions.
     Files with other suffixes than an image's and hidden files are passed over. Images that cannot be read raise
-    `ConfigError`, or are left out with one warning where `corrupt` is skip; none at all, and images beside class
-    folders, raise `ConfigError`.
+    `ConfigError`, or are left out with one warning where `corrupt` is skip; none at all, images beside class
+    folders, and class folders without any, raise `ConfigError`.
     """
     root = Path(folder)
-    paths = _image_paths(root)
-    if not paths:
+    found = _image_paths(root)
+    if not found:
         raise ConfigError(f"{root} must hold images ({', '.join(sorted(SUFFIXES))}), but has none")
-    paths, squares = _read_all(root, paths, size or DEFAULT_SIZE, corrupt)
+    paths, squares = _read_all(root, found, size or DEFAULT_SIZE, corrupt)
     if channels is None:
         channels = 1 if all(square.mode == "L" for square in squares) else 3
     items = from_uint8(torch.stack([to_pixels(square, channels) for square in squares]))
     name = root.resolve().name
-    captions = _captions(root) if conditioning in (None, "text") else {}
+    captions = read_captions(root) if conditioning in (None, "text") else {}
     if conditioning == "text" and not captions:
         raise ConfigError(f"{root} must hold captions in metadata.jsonl or captions.json, but has none")
     if conditioning in (None, "class") and not (captions and _in_itself(root, paths)):
         classes = _classes(root, paths)
         names = tuple(sorted(set(classes)))
+        if names and (len(names) > 1 or not captions):
+            _check_classes(root, found)
         if len(names) > 1:
             index = {name: label for label, name in enumerate(names)}
             return Dataset(name, items, torch.tensor([index[name] for name in classes]), names)
         if conditioning == "class":
             raise ConfigError(f"{root} must hold two or more class folders, but has {len(names)}")
     if captions:
-        texts = [captions.get(path.relative_to(root).as_posix(), "") for path in paths]
+        texts = caption_images(root, found, paths, captions)
         condition, vocabulary = told_by_captions(texts, text_encoder)
         return Dataset(name, items, condition, vocabulary=vocabulary)
     return Dataset(name, items)
@@ -75,43 +76,40 @@ def _in_itself(root: Path, paths: list[Path]) -> bool:
     return any(path.parent == root for path in paths)
 
 
-def _captions(root: Path) -> dict[str, str]:
-    """Captions by file name from `metadata.jsonl` (keys file_name, text or caption) or `captions.json`, if present."""
-    lines, whole = root / "metadata.jsonl", root / "captions.json"
-    path = lines if lines.exists() else whole
-    if not path.exists():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path == lines:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            pairs = {row["file_name"]: row["text"] if "text" in row else row["caption"] for row in rows}
-        else:
-            pairs = dict(json.loads(text))
-        return {str(key): str(value) for key, value in pairs.items()}
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"{path} must map file names to captions, but: {type(error).__name__} {reason}"
-        ) from None
-
-
 def _image_paths(root: Path) -> list[Path]:
-    """Every image file under `root`, links to folders followed, sorted by path."""
+    """Every image file under `root`, sorted by path; a folder is read once, however many links lead to it."""
 
     def refuse(error: OSError) -> None:
         raise ConfigError(f"{error.filename} cannot be listed: {error.strerror}")
 
-    found = []
-    for parent, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    # Links come last: a folder within `root` keeps its own name.
+    starts = [root]
+    while starts:
+        links: list[Path] = []
+        for start in starts:
+            for parent, folders, files in os.walk(start, onerror=refuse):
+                state = os.stat(parent)
+                if (state.st_dev, state.st_ino) in seen:
+                    folders.clear()
+                    continue
+                seen.add((state.st_dev, state.st_ino))
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                links += [Path(parent, name) for name in folders if os.path.islink(Path(parent, name))]
+                found += [Path(parent, name) for name in files if not name.startswith(".")]
+        starts = sorted(links)
     return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def _folders(root: Path, paths: list[Path]) -> list[str]:
+    """The name of the sub folder of `root` that each image is in, of those that are in one."""
+    return [path.relative_to(root).parts[0] for path in paths if path.parent != root]
 
 
 def _classes(root: Path, paths: list[Path]) -> list[str]:
     """The name of the sub folder of `root` that each image is in, or nothing where none is in one."""
-    nested = [path.relative_to(root).parts[0] for path in paths if path.parent != root]
+    nested = _folders(root, paths)
     if nested and len(nested) < len(paths):
         raise ConfigError(
             f"{root} must hold its images either all in class folders or all in itself, "
@@ -120,10 +118,29 @@ def _classes(root: Path, paths: list[Path]) -> list[str]:
     return nested
 
 
+def _check_classes(root: Path, paths: list[Path]) -> None:
+    """Refuse sub folders without an image, readable or not, where the others are classes."""
+    filled = {path.relative_to(root).parts[0] for path in paths}
+    empty = sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir()
+        and not entry.name.startswith(".")
+        and entry.name not in filled
+        # A link back up is no class.
+        and not root.resolve().is_relative_to(entry.resolve())
+    )
+    if empty:
+        raise ConfigError(
+            f"{root} must hold images in each of its class folders, but {list_failures(empty)} "
+            f"{'have' if len(empty) > 1 else 'has'} none (data.conditioning none makes no classes)"
+        )
+
+
 def _read_all(
     root: Path, paths: list[Path], size: int, corrupt: Literal["refuse", "skip"]
 ) -> tuple[list[Path], list[Image.Image]]:
-    """Each readable image as a square of mode L or RGB, and its path; the others are named, all in one line."""
+    """Each readable image as a square of mode L or RGB, and its path; the others are named."""
 
     def read(path: Path) -> Image.Image | Exception:
         try:
@@ -142,8 +159,15 @@ def _read_all(
             kept.append(path)
             readable.append(square)
     if failed:
-        what = f"{len(failed)} of {len(paths)} cannot be read: {list_failures(failed)}"
+        what = f"{len(failed)} of {len(paths)} cannot be read"
         if corrupt == "refuse" or not readable:
-            raise ConfigError(f"{root} must hold readable images of 8 bits per channel, but {what}")
-        warnings.warn(f"images of {root} were skipped: {what}", stacklevel=3)
+            raise ConfigError(
+                f"{root} must hold readable images of 8 bits per channel, but {what}: {list_failures(failed)}"
+            )
+        gone = sorted({*_folders(root, paths)} - {*_folders(root, kept)})
+        if gone:
+            what = f"{what}, which leaves none in {list_failures(gone)}"
+        names = "\n".join(failed[:_NAMED])
+        more = f"\nand {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+        warnings.warn(f"images of {root} were skipped: {what}:\n{names}{more}", stacklevel=3)
     return kept, readable

@@ -133,3 +133,56 @@ def test_transparency_and_palettes_are_read_as_colour(tmp_path: Path) -> None:
     )
     images = load(tmp_path).items
     torch.testing.assert_close(images[0], images[1])
+
+
+def test_a_link_back_up_adds_no_images(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        write(tmp_path / name)
+    (tmp_path / "a/back").symlink_to("..")
+    (tmp_path / "here").symlink_to(".")
+    data = load(tmp_path)
+    assert len(data) == 2
+    assert data.class_names == ("a", "b")
+
+
+def test_a_folder_is_read_once_by_its_own_name_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    for name in ("root/a/1.png", "root/b/2.png", "elsewhere/3.png"):
+        write(tmp_path / name)
+    (tmp_path / "root/a/link").symlink_to("../b")
+    (tmp_path / "root/c").symlink_to(tmp_path / "elsewhere")
+    data = load(tmp_path / "root")
+    assert data.class_names == ("a", "b", "c")
+    assert data.condition is not None
+    assert data.condition.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("filled", [("cat", "dog"), ("cat",)])
+def test_a_class_folder_without_images_is_refused(tmp_path: Path, filled: tuple[str, ...]) -> None:
+    for name in filled:
+        write(tmp_path / name / "1.png")
+    (tmp_path / "fox").mkdir()
+    (tmp_path / "fox/notes.txt").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    with pytest.raises(ConfigError, match="in each of its class folders, but fox has none"):
+        load(tmp_path)
+    assert len(load_data(DataSpec(name=str(tmp_path), conditioning="none"))) == len(filled)
+
+
+def test_a_class_whose_images_were_all_skipped_is_told(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/1.png", "fox/1.png"):
+        write(tmp_path / name)
+    (tmp_path / "fox/1.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="1 of 3 cannot be read, which leaves none in fox:"):
+        data = load_data(DataSpec(name=str(tmp_path), corrupt="skip"))
+    assert data.class_names == ("cat", "dog")
+
+
+def test_skipped_images_are_all_named_up_to_a_hundred(tmp_path: Path) -> None:
+    write(tmp_path / "good.png")
+    for number in range(102):
+        (tmp_path / f"bad{number:03d}.png").write_bytes(b"not a picture")
+    with pytest.warns(UserWarning, match="102 of 103 cannot be read:") as caught:
+        load_data(DataSpec(name=str(tmp_path), corrupt="skip"))
+    names = str(caught[0].message).splitlines()[1:]
+    expected = [f"bad{number:03d}.png (UnidentifiedImageError)" for number in range(100)]
+    assert names == [*expected, "and 2 more"]
