@@ -174,7 +174,8 @@ class StreamedBatches:
             cause: BaseException | None = error
             while isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, ConfigError | None):
                 cause = getattr(cause, "cause", None) or cause.__cause__
-            raise (ConfigError(str(cause)) if cause else error) from None
+            # A line of ours, and behind it what Ray Data says of its attempts.
+            raise (ConfigError(str(cause).partition("\n")[0]) if cause else error) from None
 
 
 class _Reader:

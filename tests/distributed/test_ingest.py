@@ -158,3 +158,19 @@ def test_ray_data_gives_the_order_that_is_documented(tmp_path: Path, monkeypatch
         for task in source._tasks(epoch, 0, 0, 1):
             expected += [source.units[task["unit"]].group * 5 + row for row in task["rows"]]
     assert [value for batch in streamed for value in batch] == expected[:18]
+
+
+@pytest.mark.usefixtures("ray_of_two")
+def test_a_damaged_page_is_told_in_one_line_without_rays_story_even_where_images_are_skipped(
+    tmp_path: Path,
+) -> None:
+    spec = write_parquet(tmp_path, groups=1)
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[4:40] = bytes(36)
+    (tmp_path / "a.parquet").write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ConfigError, match=r"a\.parquet row group 0 cannot be read as Parquet:") as error:
+            stream(spec.model_copy(update={"corrupt": "skip"})).next(0, 5, 0, 1, CPU)
+    assert "\n" not in str(error.value)
+    assert "attempts" not in str(error.value)
