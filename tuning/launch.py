@@ -56,7 +56,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
     if fixed.evaluation is None:
         raise ConfigError("a search compares schedules by their evaluation, but run.evaluation is null")
-    data, evaluator = check_run(fixed, config.resources.workers)
+    data, evaluator = check_run(fixed, config.resources)
     assert evaluator is not None
     assert isinstance(data, Dataset)
     for point in itertools.chain(space.start, space.probes()):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.distributed.log import logged
 from tuning.fidelity import AfterLastStage, promoted
 from tuning.records import count, metric_name, number
 
@@ -63,14 +63,6 @@ class Judge:
         for folder in sorted(folders):
             for line in logged(folder):
                 self(folder.name, line)
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's log, in order; a line that a kill tore is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 
 def rung_scores(folder: Path, metric: str, total_images: int) -> list[tuple[int, float]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.files import replace_file
 
 __all__ = ["STATUS_FILE", "StatusFile", "find_status", "read_status"]
 
@@ -50,10 +51,8 @@ class StatusFile:
             "since": self._since,
             "time": time.time(),
         }
-        temporary = self._path.with_name(f".{STATUS_FILE}.tmp")
         try:
-            temporary.write_text(json.dumps({**own, **self._snapshot()}))
-            os.replace(temporary, self._path)
+            replace_file(self._path, json.dumps({**own, **self._snapshot()}), durable=False)
         except OSError:
             # A full disk must not end a study for the sake of a display.
             return

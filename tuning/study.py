@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any
 from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.log import logged
+from curriculum_ray.files import replace_file
 from curriculum_ray.training.checkpoint import prune
 from tuning.config import StudyConfig
 from tuning.journal import mend_journal
 from tuning.planned import Planned
 from tuning.progress import Progress
-from tuning.pruning import logged, rung_scores
+from tuning.pruning import rung_scores
 from tuning.publish import publish
 from tuning.status import StatusFile
 from tuning.tracking import Tracker
@@ -66,9 +67,7 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write(path: Path, data: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(data, indent=1))
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(data, indent=1))
 
 
 class Study:

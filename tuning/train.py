@@ -28,19 +28,12 @@ def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
     return f"{data.name}/{build_process(config.process).name}"
 
 
-def check_run(config: RunConfig, workers: tuple[int, int]) -> tuple[Dataset | DataInfo, Evaluator | None]:
-    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what.
-
-    workers: the fewest and the most that it may have.
-    """
+def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | DataInfo, Evaluator | None]:
+    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what."""
     from curriculum_ray.curriculum import TimestepSampler
     from curriculum_ray.models import build_model
 
-    least, most = workers
-    multiple = math.lcm(*range(least, most + 1))
-    if config.batch_size % multiple:
-        each = f"--num-workers {least}" if least == most else f"{multiple} for {least} to {most} workers"
-        raise ConfigError(f"batch_size must be a multiple of {each}, but got {config.batch_size}")
+    _check_resources(config, resources)
     data: Dataset | DataInfo
     if config.data.streamed and config.evaluation is None:
         data, evaluator = data_info(config.data), None
@@ -54,6 +47,26 @@ def check_run(config: RunConfig, workers: tuple[int, int]) -> tuple[Dataset | Da
     )
     build_model(config.model, data.shape, data.conditioning)
     return data, evaluator
+
+
+def _check_resources(config: RunConfig, resources: ResourceSpec) -> None:
+    """Every number of workers must be able to share the batch, and have the device that the precision needs."""
+    least, most = resources.workers
+    multiple = math.lcm(*range(least, most + 1))
+    if config.batch_size % multiple:
+        each = f"--num-workers {least}" if least == most else f"{multiple} for {least} to {most} workers"
+        raise ConfigError(f"batch_size must be a multiple of {each}, but got {config.batch_size}")
+    for workers in range(least, most + 1):
+        share = config.batch_size // workers
+        if share % config.accumulate:
+            raise ConfigError(
+                f"accumulate must divide each worker's share of the batch, {share} with --num-workers {workers}, "
+                f"but got {config.accumulate}"
+            )
+    if config.precision == "fp16" and not resources.use_gpu:
+        raise ConfigError("precision fp16 needs a GPU: add --use-gpu, or use bf16 or fp32")
+    if config.parallel == "fsdp" and most == 1:
+        raise ConfigError("parallel fsdp shards a model over several workers, but --num-workers is 1")
 
 
 class Display:
@@ -106,15 +119,14 @@ def train_run(
     display: Display,
 ) -> dict[str, Any]:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
-    data, evaluator = check_run(config, resources.workers)
+    data, evaluator = check_run(config, resources)
     experiment = experiment_name(data, config)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
     folder = output / name
     _check_folder(folder, config)
-    done = folder / "result.json"
-    if done.exists():
+    if (done := _finished(folder)) is not None:
         display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
-        return json.loads(done.read_text())
+        return done
     tags = {
         "data": data.name,
         "process": experiment.partition("/")[2],
@@ -157,6 +169,15 @@ def train_run(
     return result
 
 
+def _finished(folder: Path) -> dict[str, Any] | None:
+    """The result of a run that has ended; one that was torn counts as not written, and the run's end is repeated."""
+    try:
+        found = json.loads((folder / "result.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _preview(fid: float) -> dict[str, float]:
     return {"preview_fid": fid}
 
@@ -173,11 +194,12 @@ def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping
 
 
 def _check_folder(folder: Path, config: RunConfig) -> None:
-    """Refuse a folder whose run has other settings."""
-    before = folder / "config.yaml"
-    if not before.exists():
+    """Refuse a folder whose run has other settings, but for `parallel`: checkpoints hold whole tensors."""
+    path = folder / "config.yaml"
+    if not path.exists():
         return
-    if changed := differences(load_yaml(before), config.model_dump(mode="json")):
+    before, now = load_yaml(path), config.model_dump(mode="json")
+    if changed := differences({**before, "parallel": now["parallel"]}, now):
         raise ConfigError(
             f"{folder} holds a run with other settings ({changed}): choose another --name or --output"
         )

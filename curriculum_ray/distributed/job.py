@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from curriculum_ray.config import parse
-from curriculum_ray.data import DataInfo, Dataset
+from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.ingest import open_batches
 from curriculum_ray.distributed.prepared import cached_data
@@ -17,7 +17,7 @@ from curriculum_ray.distributed.run import Announce, Report, Run, Warned, note_c
 from curriculum_ray.training.loop import Trainer, World
 from curriculum_ray.training.prefetch import Prefetched
 
-__all__ = ["clear_process_state", "run_job"]
+__all__ = ["clear_process_state", "run_job", "stays_on_host"]
 
 
 def run_job(
@@ -45,13 +45,26 @@ def run_job(
         ahead = Prefetched(stream, config.total_images)
     else:
         data = cached_data(config.data)
+        if stays_on_host(data, world.device):
+            keep = config.model.conditional is not False
+            batches = InMemoryBatches(data, config.seed, torch.device("cpu"), keep)
+            ahead = Prefetched(batches, config.total_images)
     run = Run(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
+        run.catch_up()
         ended = run.trainer.run(run.on_log, run.on_checkpoint, run.on_preview, run.on_snapshot)
     finally:
         if ahead is not None:
             ahead.close()
     return run.end(ended)
+
+
+def stays_on_host(data: Dataset, device: torch.device) -> bool:
+    """Whether data in memory are too large to lie on a GPU beside a model: over a quarter of what is free there."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return data.items.numel() * data.items.element_size() > free / 4
 
 
 def clear_process_state() -> None:

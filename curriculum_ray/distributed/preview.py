@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from curriculum_ray.data import Conditioning, DataInfo, Dataset, data_info
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.log import logged
 from curriculum_ray.distributed.prepared import cached_data, cached_preview_evaluator
 from curriculum_ray.evaluation import EvaluationSpec, save_grid
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
@@ -42,7 +42,7 @@ class Previews:
         self._config, self._data = config, data
         self._folder, self._key = folder, key
         self._pending: list[tuple[dict[str, Any], Any]] = []
-        self.history: list[tuple[int, float]] = _read_history(folder / "metrics.jsonl") if lead else []
+        self.history: list[tuple[int, float]] = _read_history(folder) if lead else []
 
     def make(self, trainer: Trainer, line: dict[str, Any]) -> list[Preview]:
         """Draw, score and keep; every rank must call it. Returns on rank 0 what was scored, unless a task does it.
@@ -73,8 +73,16 @@ class Previews:
             self._keep(trainer)
         return made
 
-    def collect(self, wait: bool) -> list[Preview]:
-        """What Ray tasks have scored since the last call, in order; with `wait` all that were started.
+    def lacks(self, trainer: Trainer) -> bool:
+        """Whether a Ray task's preview of this moment is lost, alike on every rank; every rank must call it."""
+        assert self._config.preview is not None
+        if not self._config.preview.asynchronous:
+            return False
+        scored = not self._config.preview.metric or trainer.images in (images for images, _ in self.history)
+        return _agree(not (scored and self._picture(trainer.images).exists()), trainer)
+
+    def collect(self, before: int = 0) -> list[Preview]:
+        """What Ray tasks have scored since the last call, in order; waits for those of moments before `before` images.
 
         A preview whose task failed is reported in one line and lost; the training is not.
         """
@@ -85,7 +93,7 @@ class Previews:
 
         while self._pending:
             line, task = self._pending[0]
-            if not wait and not ray.wait([task], timeout=0)[0]:
+            if line["images"] >= before and not ray.wait([task], timeout=0)[0]:
                 break
             self._pending.pop(0)
             try:
@@ -98,13 +106,19 @@ class Previews:
         return made
 
     def _take(self, line: dict[str, Any], metrics: dict[str, float], samples: Tensor) -> list[Preview]:
-        place = self._folder / "previews"
-        place.mkdir(parents=True, exist_ok=True)
-        save_grid(samples, place / f"{line['images']:012d}.png")
+        path = self._picture(line["images"])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_grid(samples, path)
+        except OSError as error:
+            print(f"the preview {path} was not written: {error.strerror}", flush=True)
         if not metrics:
             return []
         self.history.append((line["images"], metrics["fid"]))
         return [(line, metrics)]
+
+    def _picture(self, images: int) -> Path:
+        return self._folder / "previews" / f"{images:012d}.png"
 
     def _keep(self, trainer: Trainer) -> None:
         state = trainer.checkpoint()
@@ -174,8 +188,5 @@ def _agree(mine: bool, trainer: Trainer) -> bool:
     return said.item() > 0
 
 
-def _read_history(log: Path) -> list[tuple[int, float]]:
-    if not log.exists():
-        return []
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [(line["images"], line["preview"]["fid"]) for line in lines if "preview" in line]
+def _read_history(folder: Path) -> list[tuple[int, float]]:
+    return [(line["images"], line["preview"]["fid"]) for line in logged(folder) if "preview" in line]

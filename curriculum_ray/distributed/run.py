@@ -13,13 +13,14 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.log import append_line, cut_log, logged
 from curriculum_ray.distributed.prepared import cached_evaluator
 from curriculum_ray.distributed.preview import Preview, Previews
 from curriculum_ray.evaluation import Evaluator, save_grid
+from curriculum_ray.files import replace_file
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.loop import Progress, Trainer
-from curriculum_ray.training.parallel import full
 
 __all__ = ["Announce", "Report", "Run", "Warned", "note_corrupt", "write_files"]
 
@@ -55,16 +56,24 @@ class Run:
         self._report, self._announce, self._warned = report, announce, warned
         self._lead = trainer.world.rank == 0
         self._folder = Path(job["folder"])
-        self._log = self._folder / "metrics.jsonl"
         self._resumed_at = _resume(trainer, job)
         if self._lead:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _cut_log(self._log, self._resumed_at)
+            cut_log(self._folder, self._resumed_at)
             write_files(self._folder, config)
         self._last: dict[str, Any] = {}
         self._shown: dict[str, Any] = {}
         self._saved: int | None = None
         self._previews = Previews(config, data, self._folder, job["key"], self._lead)
+
+    def catch_up(self) -> None:
+        """Draw the preview of the moment that the run resumed at, where it was under way and is lost."""
+        trainer, every = self.trainer, self.config.preview_steps
+        if every and trainer.steps and trainer.steps % every == 0 and self._previews.lacks(trainer):
+            line: dict[str, Any] = next(
+                (line for line in reversed(logged(self._folder)) if "preview" not in line), {}
+            )
+            self._tell(self._previews.make(trainer, {**line, "images": trainer.images}))
 
     def on_log(self, progress: Progress) -> bool:
         """Write the log line and tell the board; returns whether the run should stop."""
@@ -80,10 +89,10 @@ class Run:
             last["skipped_updates"] = progress.skipped_updates
         stop = False
         if self._lead:
-            _append(self._log, last)
+            append_line(self._folder, last)
             self._shown.update(last, total_images=self.config.total_images, snapshot=dict(progress.snapshot))
             stop = self._report(dict(self._shown))
-            stop = self._tell(self._previews.collect(wait=False)) or stop
+            stop = self._tell(self._previews.collect()) or stop
         if self._warned():
             self.on_checkpoint(self.trainer)
         return stop
@@ -91,7 +100,7 @@ class Run:
     def _tell(self, made: list[Preview]) -> bool:
         stop = False
         for line, metrics in made:
-            _append(self._log, {**line, "preview": metrics})
+            append_line(self._folder, {**line, "preview": metrics})
             stop = self._report({**self._shown, "preview": metrics, "preview_images": line["images"]}) or stop
         return stop
 
@@ -100,19 +109,25 @@ class Run:
         return self._tell(self._previews.make(trainer, self._last))
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        """Keep the power-function averages."""
+        """Keep the power-function averages; a full disk costs this snapshot."""
         assert trainer.power is not None
-        tensors = full(trainer.power.tensors())
+        tensors = trainer.snapshot()
         if self._lead:
-            write_snapshot(self._folder / SNAPSHOTS, trainer.power.spec, tensors, trainer.images)
+            try:
+                write_snapshot(self._folder / SNAPSHOTS, trainer.power.spec, tensors, trainer.images)
+            except OSError as error:
+                print(
+                    f"the snapshot after {trainer.images} images was not written: {error.strerror}",
+                    flush=True,
+                )
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Save the state of this moment, once; a full disk is no error, as there may be room the next time."""
         if self._saved == trainer.images:
             return
         self._saved = trainer.images
-        # What a resumed run will not draw again must be in the log before it.
-        self._tell(self._previews.collect(wait=True))
+        # A resumed run draws the preview of this moment again, but none of an earlier one: those must be in the log.
+        self._tell(self._previews.collect(before=trainer.images))
         root, key = Path(self.job["checkpoints"]), self.job["key"]
         path = root / checkpoints.checkpoint_name(key, trainer.images)
         state = trainer.checkpoint()
@@ -138,7 +153,7 @@ class Run:
         result = None
         model = trainer.whole_model(evaluator is None or evaluator.spec.ema)
         if self._lead:
-            self._tell(self._previews.collect(wait=True))
+            self._tell(self._previews.collect(before=trainer.images + 1))
             checkpoints.write(final, state)
             result = _results(trainer, model, evaluator, self._folder)
             if self.config.preview is not None:
@@ -150,9 +165,11 @@ class Run:
                 loss=trainer.loss,
                 seconds=time.perf_counter() - self._start,
             )
+            if trainer.guard is not None:
+                result["skipped_updates"] = trainer.guard.skipped
             if skipped := _corrupt(self._folder):
                 result["corrupt_images"] = sorted(set(skipped))
-            (self._folder / "result.json").write_text(json.dumps(result, indent=1))
+            replace_file(self._folder / "result.json", json.dumps(result, indent=1))
         if self._folder == Path(job["checkpoints"]):
             self._announce(final, dict(self._last))
         if self._lead:
@@ -184,22 +201,14 @@ def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
     return 0
 
 
-def _cut_log(log: Path, images: int) -> None:
-    """Drop the lines that an interrupted attempt wrote after the checkpoint it resumes from."""
-    if log.exists():
-        lines = [line for line in log.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["images"] <= images]
-        log.write_text("".join(line + "\n" for line in kept))
-
-
 def write_files(folder: Path, config: RunConfig) -> None:
     """Write config.yaml and schedule.yaml, which reproduce the run."""
     import yaml
 
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    (folder / "config.yaml").write_text(text)
-    config.schedule.to_file(folder / "schedule.yaml")
+    replace_file(folder / "config.yaml", text)
+    replace_file(folder / "schedule.yaml", config.schedule.to_yaml())
 
 
 def note_corrupt(folder: Path, names: list[str]) -> None:
@@ -215,17 +224,12 @@ def _corrupt(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _append(log: Path, line: dict[str, Any]) -> None:
-    with open(log, "a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def _results(
     trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator | None, folder: Path
 ) -> dict[str, Any]:
     """Evaluate `model`, the average of the weights, and write the sample grid and what was really sampled."""
     result: dict[str, Any] = {"stage_starts": trainer.stage_starts, "num_stages": trainer.sampler.num_stages}
-    (folder / "sampled_timesteps.json").write_text(json.dumps({**trainer.histogram.as_json(), **result}))
+    replace_file(folder / "sampled_timesteps.json", json.dumps({**trainer.histogram.as_json(), **result}))
     result["metrics"] = {}
     if evaluator is not None:
         metrics, samples = evaluator.evaluate(

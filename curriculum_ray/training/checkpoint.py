@@ -86,8 +86,16 @@ def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
         payload = save_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         digests[f"{group}.safetensors"] = hashlib.sha256(payload).hexdigest()
         _write_flushed(temporary / f"{group}.safetensors", payload)
-    state = {"version": FORMAT_VERSION, "sha256": digests, **checkpoint.state}
-    _write_flushed(temporary / _STATE, json.dumps(state, indent=1).encode())
+    # As a reader will see it: tuples have become lists by then.
+    state = json.loads(json.dumps(dict(checkpoint.state)))
+    digests[_STATE] = _state_digest(state)
+    whole = {"version": FORMAT_VERSION, "sha256": digests, **state}
+    _write_flushed(temporary / _STATE, json.dumps(whole, indent=1).encode())
+
+
+def _state_digest(state: Any) -> str:
+    """SHA-256 of what was read from JSON, however it was laid out."""
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _write_flushed(path: Path, payload: bytes) -> None:
@@ -115,13 +123,16 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
         raise ConfigError(f"checkpoint {folder} does not exist")
     try:
         state = json.loads((folder / _STATE).read_text())
-        version, digests = state.pop("version"), state.pop("sha256")
+        version, digests = state.pop("version"), dict(state.pop("sha256"))
     except FileNotFoundError:
         raise ConfigError(f"checkpoint {folder} is not one: it holds no {_STATE}") from None
-    except (ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConfigError(f"checkpoint {folder} is corrupt: {_STATE} is unreadable ({error})") from None
     if version != FORMAT_VERSION:
         raise ConfigError(f"checkpoint {folder} has version {version}, but only {FORMAT_VERSION} can be read")
+    # Checkpoints of before it existed have none.
+    if digests.pop(_STATE, None) not in (None, _state_digest(state)):
+        raise ConfigError(f"checkpoint {folder} is corrupt: {_STATE} does not match its SHA-256")
     tensors = {}
     for file, digest in digests.items():
         group = file.removesuffix(".safetensors")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.files import replace_file
 from curriculum_ray.training.config import PowerEmaSpec
 from curriculum_ray.training.parallel import local
 
@@ -81,18 +83,26 @@ class PowerEma:
 
 
 def write_snapshot(folder: Path, spec: PowerEmaSpec, tensors: dict[str, Tensor], images: int) -> Path:
-    """Write `PowerEma.tensors` after `images` images into `folder`, whole or not at all."""
+    """Write `PowerEma.tensors` after `images` images into `folder`, whole or not at all; OSError where it cannot."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_PREFIX}{images:012d}.safetensors"
     stored = {name: value.to("cpu", _DTYPES[spec.dtype]).contiguous() for name, value in tensors.items()}
-    about = {"sigma_rels": json.dumps(list(spec.sigma_rels)), "images": str(images)}
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        file.write(save_bytes(stored, metadata=about))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    about = {
+        "sigma_rels": json.dumps(list(spec.sigma_rels)),
+        "images": str(images),
+        "sha256": _digest(stored),
+    }
+    replace_file(path, save_bytes(stored, metadata=about))
     return path
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
+    total = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        total.update(name.encode())
+        total.update(value.contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def find_snapshots(folder: Path) -> list[Path]:
@@ -126,7 +136,7 @@ def rebuild(
     """The average of relative width `sigma_rel` at `images` (the last snapshot's if None), and that count.
 
     paths: snapshots of one run. Returns fp32 parameters by name. Raises ConfigError, one line, where there is
-    no snapshot or one is damaged, and for a width outside of (0, 0.28).
+    no snapshot, one is damaged or holds what is not finite, and for a width outside of (0, 0.28).
     """
     if not 0 < sigma_rel < 0.28:
         raise ConfigError(f"--sigma-rel must be in (0, 0.28), but got {sigma_rel}")
@@ -136,30 +146,40 @@ def rebuild(
     end = images or heads[-1][0]
     entries = [
         (path, index, count, gamma_of(width))
-        for path, (count, widths) in zip(paths, heads, strict=True)
+        for path, (count, widths, _) in zip(paths, heads, strict=True)
         for index, width in enumerate(widths)
         if count <= end
     ]
     if not entries:
         raise ConfigError(f"there is no snapshot at or before {end} images")
     weights = combination([e[2] for e in entries], [e[3] for e in entries], end, gamma_of(sigma_rel))
-    total: dict[str, Tensor] = {}
+    shares: dict[Path, dict[str, float]] = {}
     for (path, index, _, _), weight in zip(entries, weights, strict=True):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                prefix, _, parameter = name.partition("/")
-                if int(prefix) != index:
-                    continue
-                value = file.get_tensor(name).double() * float(weight)
-                total[parameter] = total[parameter] + value if parameter in total else value
+        shares.setdefault(path, {})[str(index)] = float(weight)
+    total: dict[str, Tensor] = {}
+    for path, (_, _, digest) in zip(paths, heads, strict=True):
+        for name, value in (_values(path, digest) if path in shares else {}).items():
+            prefix, _, parameter = name.partition("/")
+            part = value.double() * shares[path][prefix]
+            total[parameter] = total[parameter] + part if parameter in total else part
     return {name: value.float() for name, value in total.items()}, end
 
 
-def _head(path: Path) -> tuple[int, list[float]]:
-    """The image count and the widths of a snapshot."""
+def _head(path: Path) -> tuple[int, list[float], str | None]:
+    """The image count, the widths and the digest of a snapshot; those of before it existed have none."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata()
-        return int(about["images"]), json.loads(about["sigma_rels"])
+        return int(about["images"]), json.loads(about["sigma_rels"]), about.get("sha256")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"snapshot {path} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _values(path: Path, digest: str | None) -> dict[str, Tensor]:
+    """The averages of a snapshot."""
+    tensors = load_file(path)
+    if digest not in (None, _digest(tensors)):
+        raise ConfigError(f"snapshot {path} is damaged: it does not match its SHA-256")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise ConfigError(f"snapshot {path} holds averages that are not finite")
+    return tensors

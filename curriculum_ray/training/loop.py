@@ -25,7 +25,7 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
 from curriculum_ray.training.ema_posthoc import PowerEma
 from curriculum_ray.training.histogram import SampledHistogram
-from curriculum_ray.training.parallel import full, quiet, shard
+from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.rates import learning_rate
 from curriculum_ray.training.seeds import seed_step
@@ -154,7 +154,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         skip = self.guard is not None and self.guard.spiked(
-            full({"": norm})[""], raw.mean(), self.sampler.stage, self.world.size
+            full(norm), raw.mean(), self.sampler.stage, self.world.size
         )
         self.precision.step(self.optimizer, skip)
         self.count(raw)
@@ -273,20 +273,30 @@ class Trainer:
     def whole_model(self, ema: bool) -> nn.Module:
         """The average of the weights, or with `ema` off the weights, as a plain module; every rank must call it."""
         model = self.ema.model if ema else self.model
-        if not self.sharded:
+        # A compiled one would be compiled again for each size of a batch.
+        if not self.sharded and (ema or not self.config.compile):
             return model
         plain = build_model(self.config.model, self.data.shape, self.data.conditioning)
-        plain.load_state_dict(full(model.state_dict()))
+        plain.load_state_dict(whole(model.state_dict(), keep=True))
         return plain.to(self.world.device)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The power-function averages, on rank 0; every rank must call it. Raises NonFiniteLoss, as `checkpoint`."""
+        assert self.power is not None
+        self._check_finite()
+        return whole(self.power.tensors(), keep=self.world.rank == 0)
 
     def checkpoint(self) -> Checkpoint:
         """The whole state; every rank must call it. Exact when taken at a logging interval, as `run` does.
 
         Raises NonFiniteLoss where a weight is not finite, so that no such state is ever kept.
         """
+        self._check_finite()
+        return capture(self)
+
+    def _check_finite(self) -> None:
         if not finite(self):
             raise NonFiniteLoss(f"a weight became infinite or not a number before {self.images} images")
-        return capture(self)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from `checkpoint`, which must come from the same settings; see `training.state`."""

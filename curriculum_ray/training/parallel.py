@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["full", "is_sharded", "load_into", "local", "quiet", "shard", "spread_like"]
+__all__ = ["full", "is_sharded", "load_into", "local", "quiet", "shard", "spread_like", "whole"]
 
 
 def shard(module: nn.Module, device: torch.device) -> nn.Module:
@@ -41,16 +41,25 @@ def local(tensor: Tensor) -> Tensor:
     return whole.to_local() if is_sharded(tensor) else tensor
 
 
-def full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gather what is sharded; every rank must call it.
+def full(tensor: Tensor) -> Tensor:
+    """`tensor`, gathered where it is sharded; every rank must call it."""
+    mixed: Any = tensor
+    return mixed.full_tensor() if is_sharded(tensor) else tensor
 
-    In the order of the names: ranks that read a checkpoint may hold the same tensors in different orders, and would
-    gather parts of different tensors into one.
+
+def whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    """Gather what is sharded, onto the CPU of the ranks that `keep` it; every rank must call it.
+
+    One tensor at a time is whole on a device, which would have no room for all. In the order of the names: ranks that
+    read a checkpoint may hold the same tensors in different orders, and would gather parts of different tensors into
+    one.
     """
-    mixed: Mapping[str, Any] = tensors
-    return {
-        name: value.full_tensor() if is_sharded(value) else value for name, value in sorted(mixed.items())
-    }
+    gathered = {}
+    for name, value in sorted(tensors.items()):
+        found = full(value).cpu() if is_sharded(value) else value
+        if keep:
+            gathered[name] = found
+    return gathered
 
 
 def spread_like(target: Tensor, value: Tensor) -> Tensor:

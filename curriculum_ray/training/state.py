@@ -10,7 +10,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
-from curriculum_ray.training.parallel import full, load_into, local
+from curriculum_ray.training.parallel import load_into, local, whole
 
 if TYPE_CHECKING:
     from curriculum_ray.training.loop import Trainer
@@ -20,8 +20,9 @@ __all__ = ["capture", "finite", "restore"]
 
 def finite(trainer: Trainer) -> bool:
     """Whether every weight, and every average, is finite on every rank; every rank must call it."""
-    groups = (trainer.model.parameters(), trainer.ema.model.parameters())
-    sound = torch.stack([local(value).detach().isfinite().all() for group in groups for value in group]).all()
+    power = () if trainer.power is None else trainer.power.tensors().values()
+    values = (*trainer.model.parameters(), *trainer.ema.model.parameters(), *power)
+    sound = torch.stack([local(value).detach().isfinite().all() for value in values]).all()
     broken = (~sound).float()
     if trainer.world.size > 1:
         torch.distributed.all_reduce(broken)
@@ -29,20 +30,21 @@ def finite(trainer: Trainer) -> bool:
 
 
 def capture(trainer: Trainer) -> Checkpoint:
-    """The whole state; every rank must call it. Exact when taken at a logging interval, as `Trainer.run` does."""
+    """The whole state, on rank 0; every rank must call it. Exact when taken at a logging interval, as `run` does."""
     trainer.histogram.gather(trainer.world.rank, trainer.world.size, trainer.world.device)
     parameters = trainer.parameters
+    lead = trainer.world.rank == 0
     tensors: dict[str, Any] = {
-        "model": full(trainer.model.state_dict()),
-        "ema": full(trainer.ema.model.state_dict()),
-        "optimizer": full(optimizer_tensors(trainer.optimizer, parameters)),
+        "model": whole(trainer.model.state_dict(), lead),
+        "ema": whole(trainer.ema.model.state_dict(), lead),
+        "optimizer": whole(optimizer_tensors(trainer.optimizer, parameters), lead),
         "counts": {"sampled": trainer.histogram.counts},
     }
     weighting = {name: value for name, value in parameters.items() if not name.startswith("model.")}
     if weighting:
-        tensors["weighting"] = full(weighting)
+        tensors["weighting"] = whole(weighting, lead)
     if trainer.power is not None:
-        tensors["power"] = full(trainer.power.tensors())
+        tensors["power"] = whole(trainer.power.tensors(), lead)
     state: dict[str, Any] = {
         "config": trainer.config.model_dump(mode="json"),
         "shape": list(trainer.data.shape),

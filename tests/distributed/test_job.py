@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
 from pathlib import Path
@@ -14,13 +15,14 @@ import torch
 from click.testing import CliRunner
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import InMemoryBatches, load_data
-from curriculum_ray.distributed import job, preview
+from curriculum_ray.data import DataSpec, InMemoryBatches, load_data
+from curriculum_ray.distributed import job, log, preview
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import World
+from curriculum_ray.training import ema_posthoc
+from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
 from tuning.cli.ema import ema
 
 SETTINGS: dict[str, Any] = {
@@ -129,6 +131,57 @@ def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
     assert result["images"] == 192
 
 
+@pytest.mark.parametrize("part", ["log", "snapshot", "preview"])
+def test_a_full_disk_costs_a_line_a_snapshot_or_a_picture_and_not_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    if part == "log":
+        monkeypatch.setattr(log, "open", _full_disk, raising=False)
+    elif part == "snapshot":
+        monkeypatch.setattr(ema_posthoc, "replace_file", _full_disk)
+    else:
+        monkeypatch.setattr(preview, "save_grid", _full_disk)
+    power = {"sigma_rels": [0.1], "every_images": 96}
+    result, _ = _run(tmp_path, ema={"power": power}, preview={"every_images": 96, "metric": False})
+    said = [line for line in capsys.readouterr().out.splitlines() if "was not written" in line]
+    assert len(said) == (6 if part == "log" else 2)
+    assert all("No space left on device" in line for line in said)
+    assert result["images"] == 192
+
+
+def test_averages_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({**SETTINGS, "ema": {"power": {"sigma_rels": [0.1]}}})
+    trainer = Trainer(config.train, load_data(config.data))
+    trainer.step()
+    assert trainer.snapshot()
+    with torch.no_grad():
+        next(iter(trainer.parameters.values())).fill_(math.nan)
+    with pytest.raises(NonFiniteLoss, match="not a number before 16 images"):
+        trainer.snapshot()
+
+
+def test_a_torn_line_of_the_log_is_left_out_and_does_not_stop_a_resume(tmp_path: Path) -> None:
+    _run(tmp_path, stop_at=128)
+    path = tmp_path / "run/metrics.jsonl"
+    path.write_text(path.read_text() + '{"images": 128, "preview": {"fid": 3}')
+    assert [line["images"] for line in log.logged(tmp_path / "run")] == [32, 64, 96, 128]
+    result, _ = _run(tmp_path)
+    assert result["resumed_at"] == 128
+    assert [json.loads(line)["images"] for line in path.read_text().splitlines()] == [
+        32 * n for n in range(1, 7)
+    ]
+
+
+@pytest.mark.parametrize(("free", "stays"), [(2**40, False), (2**10, True)])
+def test_data_too_large_for_a_gpu_stay_in_the_hosts_memory(
+    monkeypatch: pytest.MonkeyPatch, free: int, stays: bool
+) -> None:
+    data = load_data(DataSpec())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    assert job.stays_on_host(data, torch.device("cuda")) is stays
+    assert not job.stays_on_host(data, torch.device("cpu"))
+
+
 def test_a_full_disk_at_the_end_keeps_the_checkpoints_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +219,10 @@ def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: N
     later = {**scored, "preview": {**scored["preview"], "asynchronous": True}}
     whole, _ = _run(tmp_path / "whole", **scored)
     _run(tmp_path, stop_at=128, **later)
+    # The preview of the last checkpoint's moment was still under way when the run ended.
+    (tmp_path / "run/previews/000000000128.png").unlink(missing_ok=True)
+    kept = [line for line in log.logged(tmp_path / "run") if "preview" not in line or line["images"] < 128]
+    log.log_of(tmp_path / "run").write_text("".join(json.dumps(line) + "\n" for line in kept))
     result, reports = _run(tmp_path, **later)
     assert result["resumed_at"] == 128
     ours, theirs = _weights(result), _weights(whole)
@@ -173,7 +230,7 @@ def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: N
     assert [images for images, _ in result["history"]] == [64, 128, 192]
     for (_, mine), (_, other) in zip(result["history"], whole["history"], strict=True):
         assert mine == pytest.approx(other, rel=1e-4)
-    assert [report["preview_images"] for report in reports if "preview" in report] == [192]
+    assert [report["preview_images"] for report in reports if "preview" in report] == [128, 192]
     assert all((tmp_path / f"run/previews/{images:012d}.png").exists() for images in (64, 128, 192))
 
 
@@ -246,6 +303,12 @@ def test_an_average_of_another_width_is_rebuilt_into_a_checkpoint_that_loads(tmp
     loaded = load_trained(output)
     for name, value in loaded.model.named_parameters():
         torch.testing.assert_close(value.detach(), kept[f"1/{name}"], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match="--into must be a new or empty folder"):
+        CliRunner().invoke(ema, arguments, catch_exceptions=False)
+    (tmp_path / "empty").mkdir()
+    arguments[-1] = str(tmp_path / "empty")
+    assert CliRunner().invoke(ema, arguments, catch_exceptions=False).exit_code == 0
+    arguments[-1] = str(tmp_path / "other")
     _run(tmp_path / "without")
     arguments[1] = str(tmp_path / "without" / "run")
     with pytest.raises(ConfigError, match="no snapshots"):

@@ -15,9 +15,26 @@ from tuning.train import check_run
 
 def test_every_number_of_workers_of_a_range_must_divide_the_batch() -> None:
     config = RunConfig.model_validate({"evaluation": None, "batch_size": 16})
-    check_run(config, ResourceSpec(num_workers=(1, 2)).workers)
+    check_run(config, ResourceSpec(num_workers=(1, 2)))
     with pytest.raises(ConfigError, match="a multiple of 12 for 1 to 4 workers, but got 16"):
-        check_run(config, ResourceSpec(num_workers=(1, 4)).workers)
+        check_run(config, ResourceSpec(num_workers=(1, 4)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "resources", "line"),
+    [
+        ({"accumulate": 3}, {}, "share of the batch, 16 with --num-workers 1, but got 3"),
+        ({"accumulate": 16}, {"num_workers": (1, 2)}, "8 with --num-workers 2, but got 16"),
+        ({"precision": "fp16"}, {}, "precision fp16 needs a GPU: add --use-gpu"),
+        ({"parallel": "fsdp"}, {}, "parallel fsdp shards a model over several workers"),
+    ],
+)
+def test_what_the_workers_cannot_do_is_refused_before_they_start(
+    settings: dict[str, object], resources: dict[str, object], line: str
+) -> None:
+    config = RunConfig.model_validate({"evaluation": None, "batch_size": 16, **settings})
+    with pytest.raises(ConfigError, match=line):
+        check_run(config, parse(ResourceSpec, resources, "settings"))
 
 
 @pytest.mark.parametrize("workers", [[2, 1], [0, 2], 0])

@@ -67,6 +67,34 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(written: Path, fault: str) 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"images": 5', '"images": 4'), ('"images"', '"imagfs"'), ('"b": 1', '"b": 3')]
+)
+def test_a_changed_state_is_noticed(tmp_path: Path, old: str, new: str) -> None:
+    state = {"images": 5, "stages": ((0, 1), (5, 2)), "config": {"b": 1.5, 7: "seven"}}
+    path = write(tmp_path / "checkpoint", Checkpoint(tensors={}, state=state))
+    assert read(path).state["config"] == {"b": 1.5, "7": "seven"}
+    file = path / "state.json"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=r"state\.json does not match its SHA-256"):
+        read(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"version": 1, "sha256": 5}'])
+def test_a_state_of_another_form_is_refused(written: Path, content: str) -> None:
+    (written / "state.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"state\.json is unreadable"):
+        read(written)
+
+
+def test_a_checkpoint_of_before_its_state_had_a_digest_is_read(written: Path) -> None:
+    whole = json.loads((written / "state.json").read_text())
+    del whole["sha256"]["state.json"]
+    (written / "state.json").write_text(json.dumps(whole))
+    assert read(written).state == {"images": 5}
+
+
 def test_the_newest_comes_first_and_pruning_keeps_it(tmp_path: Path) -> None:
     for images in (10, 2_000, 300):
         write(tmp_path / checkpoint_name("a", images), Checkpoint(tensors={}, state={}))

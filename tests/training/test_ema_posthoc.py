@@ -107,3 +107,16 @@ def test_bad_input_ends_in_one_line(tmp_path: Path, run: tuple[Path, dict[float,
     torn.write_bytes(find_snapshots(run[0])[0].read_bytes()[:50])
     with pytest.raises(ConfigError, match="is damaged"):
         rebuild([torn], 0.1)
+
+
+def test_a_flipped_bit_and_what_is_not_finite_are_refused(tmp_path: Path) -> None:
+    spec = PowerEmaSpec(sigma_rels=(0.1,), dtype="fp32")
+    path = write_snapshot(tmp_path, spec, {"0/weight": torch.ones(4), "0/scale": torch.ones(())}, 8)
+    assert rebuild([path], 0.1)[0]["weight"].shape == (4,)
+    payload = path.read_bytes()
+    path.write_bytes(payload[:-3] + bytes([payload[-3] ^ 1]) + payload[-2:])
+    with pytest.raises(ConfigError, match="does not match its SHA-256"):
+        rebuild([path], 0.1)
+    path = write_snapshot(tmp_path, spec, {"0/weight": torch.full((4,), float("nan"))}, 8)
+    with pytest.raises(ConfigError, match="not finite"):
+        rebuild([path], 0.1)

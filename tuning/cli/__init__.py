@@ -59,6 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except ConfigError as error:
         _fail(str(error), 2)
+    except RuntimeError as error:
+        from curriculum_ray.distributed.trainer import TrainingFailed
+
+        if not isinstance(error, TrainingFailed):
+            raise
+        _fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort) as error:
         from curriculum_ray.distributed.preemption import Preempted
 

@@ -40,8 +40,8 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     path = resolve_checkpoint(folder)
     if path == folder:
         raise ConfigError(f"--run takes the folder of a run, but {folder} is a checkpoint")
-    if output.exists() and not checkpoints.is_checkpoint(output):
-        raise ConfigError(f"--into {output} exists and is no checkpoint: choose another")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"--into must be a new or empty folder, but {output} holds something")
     content = checkpoints.read(path, groups=("model", "ema"))
     snapshots = find_snapshots(folder / SNAPSHOTS)
     averages, images = rebuild(snapshots, sigma_rel)
@@ -50,7 +50,10 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
         raise ConfigError(f"the snapshots in {folder / SNAPSHOTS} are not of the model in {path}")
     state = {**content.state, "images": images, "ema_sigma_rel": sigma_rel}
     tensors = {"model": content.tensors["model"], "ema": merged}
-    checkpoints.write(output, checkpoints.Checkpoint(tensors=tensors, state=state))
+    try:
+        checkpoints.write(output, checkpoints.Checkpoint(tensors=tensors, state=state))
+    except checkpoints.CheckpointNotWritten as error:
+        raise ConfigError(f"--into: {error}") from None
     if as_json:
         click.echo(json.dumps({"path": str(output), "sigma_rel": sigma_rel, "images": images}))
     else:

@@ -84,6 +84,10 @@ def _skipped(names: list[str]) -> list[str]:
     return [f"{len(names)} corrupt images were skipped: {list_failures(names)}"] if names else []
 
 
+def _guarded(updates: int) -> list[str]:
+    return [f"{updates:,} updates were skipped by stability.spike_factor"] if updates else []
+
+
 def _summary(record: dict[str, Any]) -> str:
     metrics = ", ".join(
         f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
@@ -92,6 +96,7 @@ def _summary(record: dict[str, Any]) -> str:
         f"{record['images']:,} images seen, {record['seconds']:.0f} s" + (f": {metrics}" if metrics else ""),
         f"protocol {record['fingerprint']}" if record.get("fingerprint") else "not evaluated",
         *_skipped(record.get("corrupt_images", [])),
+        *_guarded(record.get("skipped_updates", 0)),
         f"checkpoint  {record['checkpoint']}",
         f"next        python -m tune sample --checkpoint {record['checkpoint']}",
         f"            python -m tune evaluate --checkpoint {record['checkpoint']}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from curriculum_ray.files import replace_file
 from tuning.evidence import against_rival, against_uniform, answer
 from tuning.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
 from tuning.report import plots
@@ -74,9 +74,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         again(study, output),
     ]
     path = output / "report.html"
-    temporary = path.with_name(".report.html.tmp")
-    temporary.write_text(page(f"{study.get('name', 'study')}: report", join(parts)), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, page(f"{study.get('name', 'study')}: report", join(parts)))
     return path
 
 

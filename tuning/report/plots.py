@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from curriculum_ray.files import replace_file
 from tuning.evidence import Difference
 from tuning.records import Arm, Record, count, metric_name, number
 from tuning.report.runs import ActiveSet, Run
@@ -41,9 +41,7 @@ def plot_sampled(source: Path, target: Path) -> None:
     figure, axes = new_figure(6.4, 3.2, LIGHT)
     starts = [int(images) for images, _ in data.get("stage_starts", [])[1:]]
     _sampled(axes, data, starts, LIGHT, "Noise levels that were sampled")
-    temporary = Path(target).with_name(f".{Path(target).name}.tmp")
-    temporary.write_bytes(to_png(figure, dpi=110))
-    os.replace(temporary, target)
+    replace_file(Path(target), to_png(figure, dpi=110))
 
 
 def schedule(run: Run, theme: Theme) -> Figure | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
+from curriculum_ray.distributed.log import logged
 
 if TYPE_CHECKING:
     from curriculum_ray.distributed.config import RunConfig
@@ -54,7 +55,7 @@ def read_run(record: Mapping[str, Any]) -> Run:
     return Run(
         record=record,
         sampled=_json(folder / "sampled_timesteps.json"),
-        log=_lines(folder / "metrics.jsonl"),
+        log=logged(folder),
         samples=samples.read_bytes() if samples.is_file() else None,
         active=active_set(record, folder / "config.yaml"),
     )
@@ -102,17 +103,3 @@ def _json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return []
-    lines = []
-    for line in text.splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:  # the last line of a run that was killed
-            continue
-    return lines
