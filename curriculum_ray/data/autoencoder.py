@@ -10,14 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data.dataset import Dataset, to_uint8
-from curriculum_ray.data.latents import LATENTS_FILE, LatentsInfo, read_latents_info
+from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo, read_latents_info
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.text_encoder import encoder_hash
 
-__all__ = ["cache_latents", "decode_latents", "load_autoencoder"]
+__all__ = ["CacheSpec", "cache_latents", "decode_latents", "load_autoencoder"]
+
+
+class CacheSpec(Spec):
+    """Settings of `tune cache-latents`."""
+
+    data: DataSpec = DataSpec()
+    """The images, and what is stored of their classes or captions."""
+
+    @field_validator("data")
+    @classmethod
+    def _images_in_memory(cls, data: DataSpec) -> DataSpec:
+        if data.format not in (None, "folder"):
+            raise ValueError(
+                f"data.format must be folder or left out to cache latents, but got {data.format}"
+            )
+        return data
 
 
 def load_autoencoder(path: str | Path) -> Any:
@@ -55,31 +73,33 @@ def cache_latents(
     batch_size: int = 16,
     std: bool = False,
     device: torch.device | str = "cpu",
+    text_encoder: str | None = None,
     on_shard: Callable[[int, int], None] = lambda done, total: None,
 ) -> LatentsInfo:
     """Encode the images of `data` into shards in `output`, and describe them in `latents.json`, written last.
 
     Stored are the means of the latents, less the autoencoder's shift, times its scaling factor (Rombach et al. 2022,
-    App. G); with `std` the standard deviations, scaled alike, beside them. Shards that a killed run of the same images,
-    autoencoder and settings finished are kept; a folder of others is refused by `ConfigError`.
+    App. G); with `std` the standard deviations, scaled alike, beside them; and what is told of each image: labels,
+    captions as numbered words, or embeddings as float16, zeros where padded, with a hash of their `text_encoder`.
+    Shards that a killed run of the same images, condition, autoencoder and settings finished are kept; a folder of
+    others is refused by `ConfigError`.
     """
     from safetensors.torch import save
 
-    output.mkdir(parents=True, exist_ok=True)
+    images = _as_read_by(vae, data)
     shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
     plan = {
         "images": data.fingerprint,
+        "condition": _condition_hash(data),
         "vae_sha256": _weights_hash(vae),
+        "text_encoder_sha256": encoder_hash(text_encoder) if text_encoder is not None else "",
         "shard_size": shard_size,
         "std": std,
         "scale": scale,
         "shift": shift,
     }
-    note = output / "plan.json"
-    if note.exists() and json.loads(note.read_text()) != plan:
-        raise ConfigError(f"--output {output} holds latents of other images, settings or weights")
-    _write(note, json.dumps(plan).encode())
-    images = data.items.expand(-1, int(vae.config.in_channels), -1, -1) if data.shape[0] == 1 else data.items
+    output.mkdir(parents=True, exist_ok=True)
+    _claim(output, plan)
     total = -(-len(data) // shard_size)
     vae = vae.to(device)
     shards = []
@@ -88,17 +108,108 @@ def cache_latents(
         start, stop = number * shard_size, min((number + 1) * shard_size, len(data))
         path = output / f"latents-{number:05d}.safetensors"
         shards.append((path.name, stop - start))
-        if path.exists() and (number + 1 < total or shape):
+        condition = _condition(data, start, stop)
+        kept = _finished(path, stop - start, std, condition)
+        if kept is not None:
+            shape = kept
             continue
+        # Described are whole shards alone, also while one is written anew.
+        (output / LATENTS_FILE).unlink(missing_ok=True)
         tensors = _encode(vae, images[start:stop], batch_size, shift, scale, std, device)
         shape = tuple(tensors["latents"].shape[1:])
-        if data.conditioning.kind == "class" and data.condition is not None:
-            tensors["labels"] = data.condition[start:stop].contiguous()
-        _write(path, save(tensors))
+        _write(path, save({**tensors, **condition}))
         on_shard(number + 1, total)
-    info = LatentsInfo(shape, scale, shift, tuple(shards), data.class_names, str(plan["vae_sha256"]))
+    info = LatentsInfo(
+        shape,
+        scale,
+        shift,
+        tuple(shards),
+        class_names=data.class_names,
+        vae_sha256=str(plan["vae_sha256"]),
+        conditioning=data.conditioning,
+        vocabulary=data.vocabulary,
+        text_encoder_sha256=str(plan["text_encoder_sha256"]),
+    )
     _write(output / LATENTS_FILE, json.dumps(info.as_json(), indent=1).encode())
     return info
+
+
+def _as_read_by(vae: Any, data: Dataset) -> Tensor:
+    """The images of `data` with the channels that the autoencoder reads: grey ones are repeated, others refused."""
+    channels = int(vae.config.in_channels)
+    if data.shape[0] not in (1, channels):
+        raise ConfigError(
+            f"the autoencoder reads images of {channels} channels, but those of {data.name} have {data.shape[0]}"
+        )
+    return data.items.expand(-1, channels, -1, -1)
+
+
+def _condition_hash(data: Dataset) -> str:
+    """SHA-256 (hex) of what is told, with its names; of embeddings, whose last bits vary by machine, their size."""
+    names = json.dumps([data.conditioning.as_json(), data.class_names, data.vocabulary])
+    digest = hashlib.sha256(names.encode())
+    if data.condition is not None and not data.condition.is_floating_point():
+        digest.update(data.condition.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _condition(data: Dataset, start: int, stop: int) -> dict[str, Tensor]:
+    """What a shard holds of the condition of the images from `start` to before `stop`, or nothing."""
+    if data.condition is None:
+        return {}
+    told = data.condition[start:stop].contiguous()
+    # Rounding is coarser than the encoder's noise; values that float16 cannot hold stay as they are.
+    half = told.half() if told.is_floating_point() else told
+    return {CONDITION_TENSORS[data.conditioning.kind]: half if half.isfinite().all() else told}
+
+
+# The keys of a plan in words; all others are settings.
+_PLANNED = {
+    "images": "images",
+    "condition": "labels or captions",
+    "vae_sha256": "autoencoder",
+    "text_encoder_sha256": "text encoder",
+}
+
+
+def _claim(output: Path, plan: dict[str, Any]) -> None:
+    """Note in `output` which latents it holds; other ones there, or shards without such a note, are refused."""
+    note = output / "plan.json"
+    if note.exists():
+        try:
+            found = dict(json.loads(note.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{note} must say which latents --output holds, but: {reason}") from None
+        keys = [key for key in plan if found.get(key) != plan[key]]
+        if keys:
+            others = dict.fromkeys(_PLANNED.get(key, "settings") for key in keys)
+            raise ConfigError(f"--output {output} holds latents of other {', '.join(others)}")
+    elif any(output.glob("latents-*.safetensors")):
+        raise ConfigError(f"--output {output} holds shards, but no {note.name} that says of what: empty it")
+    _write(note, json.dumps(plan).encode())
+
+
+def _finished(path: Path, rows: int, std: bool, condition: dict[str, Tensor]) -> tuple[int, ...] | None:
+    """Shape of a latent in the shard `path`, if it is whole and tells `condition`; None if it is to be written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # A file whose size is not what its header says is not opened.
+        with safe_open(path, "pt") as file:
+            shape = tuple(file.get_slice("latents").get_shape())
+            names = {"latents", *condition, *(["std"] if std else [])}
+            told = all(_alike(file.get_tensor(name), value) for name, value in condition.items())
+            return shape[1:] if told and set(file.keys()) == names and shape[:1] == (rows,) else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _alike(stored: Tensor, now: Tensor) -> bool:
+    """Whether labels or words are equal, or embeddings as close as one encoder's on two machines, stored in float16."""
+    if not now.is_floating_point():
+        return torch.equal(stored, now)
+    return stored.shape == now.shape and torch.allclose(stored.float(), now.float(), rtol=1e-2, atol=1e-3)
 
 
 def _encode(

@@ -46,7 +46,7 @@ def load_data(spec: DataSpec) -> Dataset:
             f"but {spec.name!r} is neither"
         )
     if spec.format == "latents":
-        return load_latents(Path(spec.name), classes)
+        return load_latents(spec)
     return load_folder(
         spec.name,
         size=spec.image_size,

@@ -19,7 +19,7 @@ from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.headers import Fetch, Header, Unit, Wish
 from curriculum_ray.data.images import DEFAULT_SIZE, SUFFIXES, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.latents import read_latents_info, read_shard
+from curriculum_ray.data.latents import read_latents_info, read_shard, told_by_latents
 from curriculum_ray.data.parquet import parquet_fetch, parquet_header, parquet_place
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.tar import tar_fetch, tar_header, tar_place
@@ -61,15 +61,8 @@ def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...]) -> Scan:
     if spec.format == "latents":
         latents = read_latents_info(Path(spec.name))
         units = tuple(Unit(str(Path(spec.name) / file), 0, rows) for file, rows in latents.shards)
-        classed = bool(latents.class_names) and spec.conditioning != "none"
-        info = DataInfo(
-            name,
-            latents.shape,
-            Conditioning("class", len(latents.class_names)) if classed else NO_CONDITIONING,
-            latents.count,
-            fingerprint,
-            latents.class_names if classed else (),
-        )
+        told, classes, vocabulary = told_by_latents(latents, spec)
+        info = DataInfo(name, latents.shape, told, latents.count, fingerprint, classes, vocabulary)
         return Scan(info, units)
     read = parquet_header if spec.format == "parquet" else tar_header
     headers = _headers([path for path, _, _ in stamp], spec.conditioning, read)
@@ -158,10 +151,9 @@ def read_rows(
     """
     if spec.format == "latents":
         path = Path(unit.path)
-        latents, labels = read_shard(path.parent, path.name, unit.rows, info.shape)
+        latents, stored = read_shard(path.parent, path.name, unit.rows, info.shape, info.conditioning)
         index = torch.as_tensor(rows, dtype=torch.long)
-        classes = labels[index] if labels is not None and info.conditioning else None
-        return latents[index], classes, []
+        return latents[index], None if stored is None else stored[index], []
     fetch = fetch or open_unit(spec, info, unit)
     images, told, failed = [], [], []
     for row in rows:

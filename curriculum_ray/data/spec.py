@@ -43,7 +43,10 @@ class DataSpec(Spec):
     """What the network is told; if not given, the classes where a set has them, else its captions, else nothing."""
 
     text_encoder: LocalPath | None = None
-    """Local path of a pretrained text encoder that reads the captions; if not given, words are learnt in training."""
+    """Local path of a pretrained text encoder that reads the captions; if not given, words are learnt in training.
+
+    Data with embeddings of its own (latents, `embeddings.safetensors`) needs it for `tune sample --caption` alone.
+    """
 
     set_size: int | None = Field(default=None, ge=2, le=4096)
     """Points per item of mixture2d, which has no classes then; without it, each item is one point."""
@@ -81,10 +84,11 @@ class DataSpec(Spec):
             self._one_of("channels", (_CHANNELS[self.name],) if self.name in _CHANNELS else (), what)
             self._one_of("conditioning", _TOLD[self.name], what)
         if self.text_encoder is not None and (
-            self.conditioning != "text" or self.format not in (None, "folder")
+            self.conditioning != "text" or self.format in ("parquet", "webdataset")
         ):
             raise ValueError(
-                "data.text_encoder is for captions in memory: it needs data.conditioning text, and no shards"
+                "data.text_encoder is for captions in memory and latents: it needs data.conditioning text, and "
+                "neither parquet nor webdataset, whose captions are read as words"
             )
         if self.set_size is not None:
             if self.name != "mixture2d":
@@ -95,10 +99,8 @@ class DataSpec(Spec):
             for key in ("image_size", "channels"):
                 if getattr(self, key) is not None:
                     raise ValueError(f"data.{key} is for images, not for latents: leave it out")
-            if self.conditioning == "text" or self.corrupt == "skip":
-                raise ValueError(
-                    "data.conditioning text and data.corrupt skip are for images, not for latents"
-                )
+            if self.corrupt == "skip":
+                raise ValueError("data.corrupt skip is for images, not for latents")
         elif self.vae is not None:
             raise ValueError(f"data.vae is for data.format latents, but that is {self.format or 'folder'}")
         if self.stream and self.format in (None, "folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
 
-__all__ = ["encode_captions", "told_by_captions"]
+__all__ = ["encode_captions", "encoder_hash", "told_by_captions"]
 
 # Models of text and more, of which only the part that reads text is loaded.
 TEXT_PARTS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
@@ -27,6 +28,15 @@ def told_by_captions(captions: Sequence[str], text_encoder: str | None) -> tuple
         return encode_captions(text_encoder, captions), ()
     vocabulary = build_vocabulary(captions)
     return tokenise(captions, vocabulary), vocabulary
+
+
+def encoder_hash(path: str | Path) -> str:
+    """SHA-256 (hex) of the weights of the encoder in the folder `path`: of its safetensors files."""
+    digest = hashlib.sha256()
+    for name in sorted(Path(path).glob("*.safetensors")):
+        with open(name, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def encode_captions(

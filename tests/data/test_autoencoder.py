@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,14 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, data_info, load_data
 from curriculum_ray.data.autoencoder import cache_latents, decode_latents, load_autoencoder
+from tests.data.stand_ins import make_autoencoder
 
 pytest.importorskip("diffusers")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=4,
-    )
-    path = tmp_path_factory.mktemp("vae")
-    vae.save_pretrained(path)
-    return path
+    return make_autoencoder(tmp_path_factory.mktemp("vae"))
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +59,107 @@ def test_finished_shards_are_kept_after_a_kill(tmp_path: Path, folder: Path, ima
     cache_latents(images, vae, tmp_path, shard_size=8, on_shard=lambda done, total: again.append(done))
     assert again == [3]
     assert len(load_data(DataSpec(name=str(tmp_path), format="latents"))) == 20
-    with pytest.raises(ConfigError, match="holds latents of other images, settings or weights"):
+    with pytest.raises(ConfigError, match="holds latents of other settings"):
         cache_latents(images, vae, tmp_path, shard_size=4)
+
+
+def test_what_is_told_is_part_of_what_a_folder_holds(tmp_path: Path, folder: Path, images: Dataset) -> None:
+    """Labels that were corrected, or classes that came later, must never meet shards with the old ones."""
+    vae = load_autoencoder(folder)
+    assert images.condition is not None
+    plain = Dataset("shapes", images.items)
+    corrected = dataclasses.replace(images, condition=(images.condition + 1) % 6)
+    renamed = dataclasses.replace(images, class_names=("disc", *images.class_names[1:]))
+    for number, (first, second) in enumerate([(images, corrected), (images, renamed), (plain, images)]):
+        output = tmp_path / str(number)
+        cache_latents(first, vae, output, shard_size=8)
+        with pytest.raises(ConfigError, match=r"holds latents of other labels or captions$"):
+            cache_latents(second, vae, output, shard_size=8)
+        kept = load_data(DataSpec(name=str(output), format="latents"))
+        assert kept.class_names == first.class_names
+
+
+@pytest.mark.parametrize("size", [0, 5, 300, -1])
+def test_a_shard_that_is_not_whole_is_written_anew(
+    size: int, tmp_path: Path, folder: Path, images: Dataset
+) -> None:
+    vae = load_autoencoder(folder)
+    cache_latents(images, vae, tmp_path, shard_size=8)
+    shard = tmp_path / "latents-00001.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:size])
+    again: list[int] = []
+    cache_latents(images, vae, tmp_path, shard_size=8, on_shard=lambda done, total: again.append(done))
+    assert again == [2]
+    assert shard.read_bytes() == whole
+
+
+def test_latents_are_not_described_while_a_shard_is_written_anew(
+    tmp_path: Path, folder: Path, images: Dataset
+) -> None:
+    vae = load_autoencoder(folder)
+    cache_latents(images, vae, tmp_path, shard_size=8)
+    (tmp_path / "latents-00001.safetensors").unlink()
+
+    def killed(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache_latents(images, vae, tmp_path, shard_size=8, on_shard=killed)
+    assert not (tmp_path / "latents.json").exists()
+
+
+def test_a_folder_whose_plan_is_broken_or_gone_is_refused_in_one_line(
+    tmp_path: Path, folder: Path, images: Dataset
+) -> None:
+    vae = load_autoencoder(folder)
+    cache_latents(images, vae, tmp_path, shard_size=8)
+    note = tmp_path / "plan.json"
+    for content in ('{"images": ', "[1]", "3"):
+        note.write_text(content)
+        with pytest.raises(ConfigError, match=r"plan\.json must say which latents --output holds") as error:
+            cache_latents(images, vae, tmp_path, shard_size=8)
+        assert "\n" not in str(error.value)
+    note.unlink()
+    with pytest.raises(ConfigError, match=r"holds shards, but no plan\.json"):
+        cache_latents(images, vae, tmp_path, shard_size=8)
+
+
+def test_grey_images_are_repeated_but_others_need_an_autoencoder_of_their_channels(
+    tmp_path: Path, folder: Path, images: Dataset
+) -> None:
+    grey = Dataset("grey", images.items[:2, :1])
+    cache_latents(grey, load_autoencoder(folder), tmp_path / "grey")
+    assert load_data(DataSpec(name=str(tmp_path / "grey"), format="latents")).shape == (4, 8, 8)
+    reads_grey = load_autoencoder(make_autoencoder(tmp_path / "vae", channels=1))
+    with pytest.raises(ConfigError, match="reads images of 1 channels, but those of shapes have 3"):
+        cache_latents(images, reads_grey, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_embeddings_are_kept_as_one_encoder_makes_them_on_any_machine_but_no_others(
+    tmp_path: Path, folder: Path, images: Dataset
+) -> None:
+    vae = load_autoencoder(folder)
+    vectors = torch.randn(20, 5, 3, generator=torch.Generator().manual_seed(0))
+    vectors[:, 3:] = 0
+    other = vectors.clone()
+    other[9, :3] = vectors[10, :3]
+    again: list[int] = []
+    for told, written in ((vectors, [1, 2, 3]), (vectors * (1 + 1e-4), []), (other, [2])):
+        again.clear()
+        cache_latents(
+            Dataset("shapes", images.items, told),
+            vae,
+            tmp_path,
+            shard_size=8,
+            on_shard=lambda done, total: again.append(done),
+        )
+        assert again == written
+    found = load_data(DataSpec(name=str(tmp_path), format="latents")).condition
+    assert found is not None
+    torch.testing.assert_close(found, other, atol=1e-3, rtol=1e-3)
+    assert (found[:, 3:] == 0).all()
 
 
 def test_pickled_weights_are_refused(tmp_path: Path, folder: Path) -> None:
@@ -80,7 +169,7 @@ def test_pickled_weights_are_refused(tmp_path: Path, folder: Path) -> None:
         load_autoencoder(tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{"image_size": 8}, {"corrupt": "skip"}, {"conditioning": "text"}])
+@pytest.mark.parametrize("settings", [{"image_size": 8}, {"corrupt": "skip"}])
 def test_settings_of_images_do_not_apply_to_latents(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="for images, not for latents"):
         DataSpec(name="x", format="latents", **settings)

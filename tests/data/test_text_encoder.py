@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.text_encoder import encode_captions
-
-
-class Batch(dict[str, Tensor]):
-    """What a tokenizer returns."""
-
-    def to(self, device: Any) -> Batch:
-        return self
-
-
-def tokenizer(texts: list[str], max_length: int, **_: Any) -> Batch:
-    """Each word is the number of its letters, after a start token of 1."""
-    rows = [[1, *map(len, text.split())][:max_length] for text in texts]
-    ids = torch.tensor([row + [0] * (max_length - len(row)) for row in rows])
-    return Batch(input_ids=ids, attention_mask=(ids > 0).long())
-
-
-class Encoder(nn.Module):
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
-        return SimpleNamespace(last_hidden_state=1 + input_ids[..., None] * torch.ones(3).half())
+from tests.data.stand_ins import stand_in_for_transformers
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    calls: list[dict[str, Any]] = []
-
-    def loader(result: Any) -> SimpleNamespace:
-        def load(path: Path, **kwargs: Any) -> Any:
-            calls.append(kwargs)
-            return result
-
-        return SimpleNamespace(from_pretrained=load)
-
-    module = ModuleType("transformers")
-    module.AutoConfig = loader(SimpleNamespace(model_type="clip"))  # type: ignore[attr-defined]
-    module.AutoTokenizer = loader(tokenizer)  # type: ignore[attr-defined]
-    module.CLIPTextModel = loader(Encoder())  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "transformers", module)
-    return calls
+    return stand_in_for_transformers(monkeypatch)
 
 
 def test_captions_become_vectors_with_zeros_where_there_is_nothing(

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
-from tuning.cli.options import example, shared, writable_folder
+from tuning.cli.options import example, read_settings, shared, writable_folder
 
 __all__ = ["cache_latents"]
 
@@ -27,8 +27,8 @@ __all__ = ["cache_latents"]
     "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Images a file."
 )
 @click.option("--std", is_flag=True, help="Store the latents' standard deviations too.")
-@click.option("--corrupt", type=click.Choice(["refuse", "skip"]), default="refuse", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--corrupt", type=click.Choice(["refuse", "skip"]), help="Default as in training.")
+@shared("config", "set", "json")
 def cache_latents(
     data: str | None,
     output: Path,
@@ -36,35 +36,54 @@ def cache_latents(
     image_size: int | None,
     shard_size: int,
     std: bool,
-    corrupt: str,
+    corrupt: str | None,
     use_gpu: bool | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Encode the images of --data by an autoencoder into shards in --output; run again after a kill to go on.
 
-    Images are loaded whole before they are encoded.
+    Images are loaded whole before they are encoded. Their classes or captions are stored with them: captions as
+    words, or as what the encoder in a local folder makes of them, with --set data.conditioning=text --set
+    data.text_encoder=FOLDER. --config and --set hold settings of the data alone.
     """
-    from curriculum_ray.config import parse
-    from curriculum_ray.data import DataSpec, is_image, load_data
-    from curriculum_ray.data.autoencoder import cache_latents as encode
-    from curriculum_ray.data.autoencoder import load_autoencoder
+    import torch
 
-    values = {"name": data or "digits", "image_size": image_size, "corrupt": corrupt}
-    images = load_data(parse(DataSpec, values, "cache-latents"))
+    from curriculum_ray.data import is_image, load_data
+    from curriculum_ray.data.autoencoder import CacheSpec, load_autoencoder
+    from curriculum_ray.data.autoencoder import cache_latents as encode
+
+    spec = read_settings(
+        CacheSpec,
+        config_file,
+        overrides,
+        {
+            "data.name": ("--data", data),
+            "data.image_size": ("--image-size", image_size),
+            "data.corrupt": ("--corrupt", corrupt),
+        },
+    ).data
+    if use_gpu and not torch.cuda.is_available():
+        raise ConfigError("--use-gpu needs a GPU, but this machine has none that torch can use")
+    autoencoder = load_autoencoder(vae)
+    images = load_data(spec)
     if not is_image(images.shape):
         raise ConfigError(f"--data must name images, but {images.name} has none")
     folder = writable_folder(output)
     info = encode(
         images,
-        load_autoencoder(vae),
+        autoencoder,
         folder,
         shard_size=shard_size,
         std=std,
         device="cuda" if use_gpu else "cpu",
+        text_encoder=spec.text_encoder,
         on_shard=lambda done, total: None if as_json else click.echo(f"shard {done} of {total}"),
     )
     if as_json:
         click.echo(json.dumps({"path": str(folder), **info.as_json()}))
     else:
-        click.echo(f"{info.count} latents of {'x'.join(map(str, info.shape))}: {folder}")
+        shape = "x".join(map(str, info.shape))
+        click.echo(f"{info.count} latents of {shape} with {info.conditioning}: {folder}")
     return 0
