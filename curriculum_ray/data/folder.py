@@ -13,6 +13,7 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.captions import caption_images, read_captions
 from curriculum_ray.data.dataset import Dataset, from_uint8
+from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings, read_embeddings
 from curriculum_ray.data.images import DEFAULT_SIZE, SUFFIXES, list_failures, read_square, to_pixels
 from curriculum_ray.data.text_encoder import told_by_captions
 
@@ -37,8 +38,8 @@ def load_folder(
     """Read every image under `folder`, in the order of its sorted paths; centre-crop and resize to `size`².
 
     size: side in pixels, 32 if None. channels: 1 grey or 3 colour; None is 1 if all files are grey, else 3.
-    conditioning: None takes the sub folders as classes, or else the captions of metadata.jsonl or captions.json.
-    text_encoder: the path of one that reads the captions.
+    conditioning: None takes the sub folders as classes, or else the captions of embeddings.safetensors, encoded
+    beforehand, or of metadata.jsonl or captions.json. text_encoder: the path of one that reads the latter.
     Files with other suffixes than an image's and hidden files are passed over. Images that cannot be read raise
     `ConfigError`, or are left out with one warning where `corrupt` is skip; none at all, images beside class
     folders, and class folders without any, raise `ConfigError`.
@@ -53,18 +54,25 @@ def load_folder(
     items = from_uint8(torch.stack([to_pixels(square, channels) for square in squares]))
     name = root.resolve().name
     captions = read_captions(root) if conditioning in (None, "text") else {}
-    if conditioning == "text" and not captions:
-        raise ConfigError(f"{root} must hold captions in metadata.jsonl or captions.json, but has none")
-    if conditioning in (None, "class") and not (captions and _in_itself(root, paths)):
+    encoded = conditioning in (None, "text") and has_embeddings(root)
+    captioned = bool(captions) or encoded
+    if conditioning == "text" and not captioned:
+        raise ConfigError(
+            f"{root} must hold captions in metadata.jsonl, captions.json or {EMBEDDINGS_FILE}, but has none"
+        )
+    if conditioning in (None, "class") and not (captioned and _in_itself(root, paths)):
         classes = _classes(root, paths)
         names = tuple(sorted(set(classes)))
-        if names and (len(names) > 1 or not captions):
+        if names and (len(names) > 1 or not captioned):
             _check_classes(root, found)
         if len(names) > 1:
             index = {name: label for label, name in enumerate(names)}
             return Dataset(name, items, torch.tensor([index[name] for name in classes]), names)
         if conditioning == "class":
             raise ConfigError(f"{root} must hold two or more class folders, but has {len(names)}")
+    if encoded:
+        within = [path.relative_to(root).as_posix() for path in paths]
+        return Dataset(name, items, read_embeddings(root, within))
     if captions:
         texts = caption_images(root, found, paths, captions)
         condition, vocabulary = told_by_captions(texts, text_encoder)

@@ -7,6 +7,7 @@ from pathlib import Path
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import load_digits
+from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings
 from curriculum_ray.data.folder import load_folder
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import load_latents
@@ -60,6 +61,12 @@ def load_data(spec: DataSpec) -> Dataset:
 def data_info(spec: DataSpec) -> DataInfo:
     """What is known of the data set of `spec`; a stream is looked through by its headers alone."""
     if spec.streamed:
+        told = spec.conditioning in (None, "text")
+        if spec.format != "latents" and told and has_embeddings(Path(spec.name)):
+            raise ConfigError(
+                f"{EMBEDDINGS_FILE} is for image folders, not for {spec.format} ({spec.name}), whose captions are read "
+                "as words: take it away, or cache latents of the images as a folder"
+            )
         return scan(spec).info
     data = load_data(spec)
     return DataInfo(

@@ -1,0 +1,60 @@
+"""Captions of an image folder that were encoded beforehand: `embeddings.safetensors`, which no encoder is needed for.
+
+The file holds one tensor for each image, (tokens, width), under the image's path within the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+
+__all__ = ["EMBEDDINGS_FILE", "has_embeddings", "read_embeddings"]
+
+EMBEDDINGS_FILE = "embeddings.safetensors"
+
+
+def has_embeddings(folder: Path) -> bool:
+    """Whether `folder` brings the embeddings of its captions."""
+    return (folder / EMBEDDINGS_FILE).exists()
+
+
+def read_embeddings(folder: Path, names: Sequence[str]) -> Tensor:
+    """The encoded captions of the images `names`: float32 (N, length, width), zeros where padded.
+
+    length: the longest caption's. Zeros alone are "not told"; tensors of other names are passed over. An image without
+    a tensor, different widths and values that are not finite raise `ConfigError`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / EMBEDDINGS_FILE
+    try:
+        with safe_open(path, "pt") as file:
+            missing = sorted(set(names) - set(file.keys()))
+            if missing:
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                raise ConfigError(
+                    f"{path} must hold a tensor for each image, but has none for {missing[0]}{more}"
+                )
+            shapes = [tuple(file.get_slice(name).get_shape()) for name in names]
+            width = shapes[0][-1] if shapes[0] else 0
+            for name, shape in zip(names, shapes, strict=True):
+                if len(shape) != 2 or 0 in shape or shape[1] != width:
+                    raise ConfigError(
+                        f"{path} must hold tensors (tokens, width) of one width, but {names[0]} is {shapes[0]} "
+                        f"and {name} is {shape}"
+                    )
+            out = torch.zeros(len(names), max(tokens for tokens, _ in shapes), width)
+            for row, name in enumerate(names):
+                value = file.get_tensor(name)
+                if not value.is_floating_point() or not value.isfinite().all():
+                    raise ConfigError(f"{path} must hold finite floats, but {name} has other values")
+                out[row, : len(value)] = value
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} cannot be read as embeddings of captions: {reason}") from None
+    return out
