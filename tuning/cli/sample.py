@@ -57,9 +57,8 @@ def sample(
     """
     import torch
 
-    from curriculum_ray.data import tokenise
     from curriculum_ray.data.autoencoder import decode_latents
-    from curriculum_ray.data.text_encoder import encode_captions
+    from curriculum_ray.data.prompts import told_by_prompts
     from curriculum_ray.evaluation import EvaluationSpec, save_grid
     from curriculum_ray.evaluation.evaluator import resolve_sampler
     from curriculum_ray.evaluation.sampling import draw_samples
@@ -91,19 +90,15 @@ def sample(
         raise ConfigError(
             f"--guidance needs a model that was trained with label_dropout, but that of {trained.path} is 0"
         )
-    if guidance != 1 and told.kind == "tokens" and not captions:
+    if guidance != 1 and told.length and not captions:
         raise ConfigError("--guidance needs --caption for a model that is told captions")
     condition = None
     if captions:
-        encoder = trained.config.data.text_encoder
         if not told.length:
             raise ConfigError(
                 f"--caption is for a model that is told captions, but {trained.path} has {told}"
             )
-        if encoder is not None:
-            each = encode_captions(encoder, list(captions), told.length)
-        else:
-            each = tokenise(list(captions), trained.vocabulary, told.length)
+        each = told_by_prompts(captions, trained.config.data, told, trained.vocabulary)
         condition = each[torch.arange(spec.num_samples) % len(captions)]
     elif told.kind == "class":
         condition = torch.arange(spec.num_samples) % told.size
