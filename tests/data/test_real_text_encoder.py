@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from curriculum_ray.data import DataSpec, load_data
+from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
+from curriculum_ray.data.prompts import told_by_prompts
 from curriculum_ray.data.text_encoder import encode_captions
 from curriculum_ray.data.vocabulary import words
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import Trainer
+from tests.data.stand_ins import make_autoencoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -105,3 +110,25 @@ def test_a_network_trains_on_what_an_encoder_tells_it(tmp_path: Path) -> None:
     assert data.condition is not None
     first, second = (trainer.model(x, level, told) for told in (data.condition[:2], data.condition[2:4]))
     assert not torch.allclose(first, second)
+
+
+def test_what_an_encoder_tells_of_cached_latents_is_what_it_makes_of_a_prompt(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    images, encoder, latents = (tmp_path / name for name in ("images", "encoder", "latents"))
+    images.mkdir()
+    make("t5", encoder, CAPTIONS)
+    for number in range(len(CAPTIONS)):
+        Image.new("RGB", (8, 8)).save(images / f"{number}.png")
+    captions = {f"{number}.png": caption for number, caption in enumerate(CAPTIONS)}
+    (images / "captions.json").write_text(json.dumps(captions))
+    told = {"conditioning": "text", "text_encoder": str(encoder)}
+    data = load_data(DataSpec(name=str(images), image_size=8, **told))
+    vae = load_autoencoder(make_autoencoder(tmp_path / "vae"))
+    cache_latents(data, vae, latents, text_encoder=str(encoder))
+    spec = DataSpec(name=str(latents), format="latents", **told)
+    cached = load_data(spec)
+    assert cached.conditioning == data.conditioning
+    assert cached.condition is not None
+    prompted = told_by_prompts(CAPTIONS, spec, cached.conditioning, ())
+    torch.testing.assert_close(cached.condition, prompted, atol=2e-3, rtol=2e-3)
+    assert torch.equal(cached.condition == 0, prompted == 0)
