@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from curriculum_ray.data.dataset import Dataset, to_uint8
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo, read_latents_info
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
+from curriculum_ray.files import replace_file
 
 __all__ = ["CacheSpec", "cache_latents", "decode_latents", "load_autoencoder"]
 
@@ -117,7 +117,7 @@ def cache_latents(
         (output / LATENTS_FILE).unlink(missing_ok=True)
         tensors = _encode(vae, images[start:stop], batch_size, shift, scale, std, device)
         shape = tuple(tensors["latents"].shape[1:])
-        _write(path, save({**tensors, **condition}))
+        replace_file(path, save({**tensors, **condition}))
         on_shard(number + 1, total)
     info = LatentsInfo(
         shape,
@@ -130,7 +130,7 @@ def cache_latents(
         vocabulary=data.vocabulary,
         text_encoder_sha256=str(plan["text_encoder_sha256"]),
     )
-    _write(output / LATENTS_FILE, json.dumps(info.as_json(), indent=1).encode())
+    replace_file(output / LATENTS_FILE, json.dumps(info.as_json(), indent=1).encode())
     return info
 
 
@@ -187,7 +187,7 @@ def _claim(output: Path, plan: dict[str, Any]) -> None:
             raise ConfigError(f"--output {output} holds latents of other {', '.join(others)}")
     elif any(output.glob("latents-*.safetensors")):
         raise ConfigError(f"--output {output} holds shards, but no {note.name} that says of what: empty it")
-    _write(note, json.dumps(plan).encode())
+    replace_file(note, json.dumps(plan).encode())
 
 
 def _finished(path: Path, rows: int, std: bool, condition: dict[str, Tensor]) -> tuple[int, ...] | None:
@@ -229,16 +229,6 @@ def _encode(
             deviations.append((found.std * scale).cpu())
     tensors = {"latents": torch.cat(means).contiguous()}
     return {**tensors, "std": torch.cat(deviations).contiguous()} if std else tensors
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under another name, flush to the disk and rename: a reader sees all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def decode_latents(spec: DataSpec, latents: Tensor, batch_size: int = 16) -> Tensor:
