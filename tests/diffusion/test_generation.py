@@ -115,6 +115,44 @@ def test_the_exact_score_generates_the_mixture(
     mixture.assert_like(samples)
 
 
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize(("spec", "sampler", "steps"), CASES)
+def test_guidance_moves_a_class_away_from_all_by_its_scale(
+    spec: ProcessSpec, sampler: str, steps: int, guidance: float
+) -> None:
+    # Between Gaussians of one width the guided score is that of a third: means m of all and m_c of a class give
+    # m + guidance·(m_c - m) (Ho & Salimans 2022, Eq. 6).
+    process = build_process(spec)
+    means = torch.tensor([[0.2, -0.1], [0.3, 0.1], [-0.1, 0.2]])
+    of_all, *of_class = (
+        ExactModel(process, PlaneMixture(torch.ones(1), mean[None], torch.tensor([0.2]))) for mean in means
+    )
+
+    def model(x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is None:
+            return of_all(x, noise_cond)
+        first, second = (each(x, noise_cond) for each in of_class)
+        return torch.where(condition.view(-1, 1, 1, 1) == 0, first, second)
+
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(4000) % 2
+    samples = process.generate(
+        model,
+        torch.randn(4000, 1, 1, 2, generator=generator),
+        sampler=sampler,
+        steps=steps,
+        generator=generator,
+        condition=labels,
+        guidance=guidance,
+        clip=False,
+    )
+    for label in range(2):
+        mine = samples[labels == label].view(-1, 2)
+        expected = means[0] + guidance * (means[1 + label] - means[0])
+        torch.testing.assert_close(mine.mean(0), expected, atol=0.02, rtol=0)
+        torch.testing.assert_close(mine.std(0), torch.full((2,), 0.2), atol=0.02, rtol=0)
+
+
 @pytest.mark.parametrize(
     "spec",
     [
