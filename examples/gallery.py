@@ -31,11 +31,10 @@ PROCESSES: dict[str, dict[str, Any]] = {
     "edm": {"kind": "edm"},
     "flow": {"kind": "flow"},
 }
-# Sigmas have no uniform time: EDM draws them from a log-normal distribution (Karras et al. 2022, Table 1). The outline
-# of a flat figure stays visible in much more noise than photographs' detail, and is learned there: 16% of the paper's
-# sigmas are above 1, but half of those of a cosine schedule, whose ln sigma this mean and about this deviation have.
-SIGMAS = {"shapes": {"mean": 0.0, "std": 1.4}}
-PAPERS_SIGMAS = {"mean": -1.2, "std": 1.2}
+# Sigmas have no uniform time: EDM draws them from a log-normal distribution (Karras et al. 2022, Table 1).
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "edm": {"base": {"kind": "log_normal_sigma", "mean": -1.2, "std": 1.2}}
+}
 IMAGES = {"digits": 89_600, "photos": 64_000, "shapes": 320_000, "mixture2d": 256_000, "tones": 128_000}
 MODELS: dict[str, dict[str, Any]] = {
     "digits": {"kind": "unet", "blocks": 2},
@@ -54,12 +53,11 @@ GUIDANCE = {"shapes": 2.0}
 
 def settings(process: str, data: str, share: float) -> TrainConfig:
     """The training of one picture; `share` of its full budget."""
-    base = {"kind": "log_normal_sigma", **SIGMAS.get(data, PAPERS_SIGMAS)}
     values = {
         "data": {"name": data},
         "process": PROCESSES[process],
         "model": MODELS[data],
-        "schedule": {"base": base} if process == "edm" else {},
+        "schedule": SCHEDULES.get(process, {}),
         "images": round(IMAGES[data] * share),
         "optimizer": {"schedule": "cosine", "learning_rate": LEARNING_RATES.get(data, 2e-3)},
         **CHANGES.get(data, {}),

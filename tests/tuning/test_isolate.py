@@ -49,7 +49,7 @@ def test_isolate_reaches_the_slots(
 
     for module in (launch, train):
         monkeypatch.setattr(module, "connected", nothing)
-    monkeypatch.setattr(launch, "concurrency", lambda *_: 1)
+    monkeypatch.setattr(launch, "room", lambda *_: 1)
     monkeypatch.setattr("ray.get", lambda found: found)
     for module in (search, trainer):
         monkeypatch.setattr(module, "Slots", slots)

@@ -59,12 +59,6 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except ConfigError as error:
         _fail(str(error), 2)
-    except RuntimeError as error:
-        from curriculum_ray.distributed.trainer import TrainingFailed
-
-        if not isinstance(error, TrainingFailed):
-            raise
-        _fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort) as error:
         from curriculum_ray.distributed.preemption import Preempted
 
@@ -72,6 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error.__cause__ or error, Preempted):
             _fail("ended by SIGTERM; the same command goes on", 143)
         _fail("interrupted", 130)
+    except RuntimeError as error:
+        from curriculum_ray.distributed.trainer import TrainingFailed
+
+        if not isinstance(error, TrainingFailed):
+            raise
+        _fail(str(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
