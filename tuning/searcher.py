@@ -13,7 +13,6 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from curriculum_ray.config import parse
-from curriculum_ray.curriculum import RandomOrder
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.front import aims
@@ -157,10 +156,6 @@ class StudySearch(OptunaSearch):
             settings["images"] = planned.images
         settings = self.config.with_previews(settings, planned.role, planned.control)
         run = parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}")
-        order = run.schedule.order
-        if isinstance(order, RandomOrder) and "seed" not in order.model_fields_set:
-            # One that happened to be sorted would repeat another arm under a wrong name.
-            run = run.model_copy(update={"schedule": run.schedule.random_order(order.seed)})
         self._planned[trial_id] = planned
         return self._make_job(planned, run)
 

@@ -11,15 +11,13 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from curriculum_ray.curriculum import RandomOrder
-from curriculum_ray.curriculum.order import random_ranking
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.plan import StudyPlan
 from tuning.planned import Planned
 from tuning.samplers import open_storage
 from tuning.searcher import StudySearch
-from tuning.space import FloatRange, SearchSpace
+from tuning.space import SearchSpace
 
 CONFIG = StudyConfig(trials=5, confirm_seeds=2, confirm_top=1)
 
@@ -32,14 +30,13 @@ class _Study:
         path: Path,
         records: dict[str, Any] | None = None,
         config: StudyConfig = CONFIG,
-        space: SearchSpace | None = None,
     ) -> None:
         self.plan = StudyPlan(config, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}
         self.stopped: str | None = None
         self.search = StudySearch(
             config,
-            space or SearchSpace.load("default"),
+            SearchSpace.load("default"),
             self.plan,
             open_storage(None, path.parent),
             self._job,
@@ -80,28 +77,6 @@ class _Study:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "optuna.journal"
-
-
-@pytest.mark.parametrize("seed", [None, 0])
-def test_a_searched_random_order_is_not_a_sorted_one_unless_its_seed_is_given(
-    path: Path, seed: int | None
-) -> None:
-    easy_to_hard = (2, 1, 0)
-    assert random_ranking(3, 0) == easy_to_hard
-    order = {"direction": "random", **({} if seed is None else {"seed": seed})}
-    pacing = {"rule": "plateau", "patience_share": 0.02}
-    space = SearchSpace(
-        version=1,
-        name="random",
-        fixed={"schedule": {"clusters": {"by": "uniform", "count": 3}, "order": order, "pacing": pacing}},
-        search={"schedule.pacing.patience_share": FloatRange(type="float", low=0.01, high=0.1)},
-    )
-    study = _Study(path, space=space)
-    study.play()
-    found = study.runs["search-000"].schedule.order
-    assert isinstance(found, RandomOrder)
-    assert (random_ranking(3, found.seed) == easy_to_hard) is (seed == 0)
-    assert study.runs["confirm-search-000-seed1000"].schedule.order == found
 
 
 def test_every_searched_trial_is_complete_in_optuna_and_controls_are_not_among_them(path: Path) -> None:
