@@ -1,11 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that hold nothing yet."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["replace_file"]
+from curriculum_ray.config import ConfigError
+
+__all__ = ["check_new_folder", "replace_file"]
+
+
+def check_new_folder(folder: Path, option: str) -> None:
+    """Refuse, by a ConfigError that names the `option` it came from, a folder that is neither new nor empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{option} must be a new or empty folder, but {folder} holds something")
 
 
 def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None:

@@ -155,9 +155,8 @@ class StudySearch(OptunaSearch):
         if planned.images is not None:
             settings["images"] = planned.images
         settings = self.config.with_previews(settings, planned.role, planned.control)
-        run = parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}")
         self._planned[trial_id] = planned
-        return self._make_job(planned, run)
+        return self._make_job(planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}"))
 
     def _ask(self, planned: Planned) -> tuple[dict[str, Any], dict[str, Any]]:
         """Take up the trial that an interrupted study left running under this key, or ask for a new one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -130,6 +130,11 @@ class DDPM(Process):
             if eta:
                 x = x + added * normal_like(x, generator)
         return self._denoise(predict, x, timesteps[-1], clip)
+
+    def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
+        """See `Process.protocol`: where sampling starts, unless at the noisiest timestep."""
+        noisiest = self.visited(1, clip)[0]
+        return {} if noisiest == len(self.alpha) - 1 else {"noisiest_timestep": noisiest}
 
     def visited(self, steps: int, clip: bool) -> list[int]:
         """The timesteps of a sampler of `steps` steps, 1 .. T, the noisiest first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -96,6 +96,12 @@ class EDM(Process):
 
     def _c_in(self, sigma: Tensor) -> Tensor:
         return (sigma**2 + self.spec.sigma_data**2).rsqrt()
+
+    def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
+        """See `Process.protocol`: the noise that the stochastic sampler adds."""
+        if sampler != "stochastic":
+            return {}
+        return {"churn": self.spec.model_dump(include={"churn", "churn_min", "churn_max", "churn_noise"})}
 
     def _sample(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,13 @@ class Process(nn.Module, ABC):
         clip: bool,
     ) -> Tensor:
         """Solve from `noise` to samples; see `generate`. `predict` is the guided network."""
+
+    def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
+        """What samples depend on beside the names of process and sampler and its steps, JSON-safe.
+
+        clip: see `generate`.
+        """
+        return {}
 
     @torch.no_grad()
     def generate(

@@ -33,21 +33,21 @@ def run_job(
     are written on the way; the last one goes to "folder") and "resume_from" (more folders that may hold some).
     """
     config = parse(RunConfig, job["config"], f"run {job['key']}")
+    told = config.model.conditional is not False
     data: Dataset | DataInfo
     ahead: Prefetched | None = None
     if config.data.streamed:
         data, stream = open_batches(
             config.data,
             config.seed,
-            config.model.conditional is not False,
+            told,
             lambda names: note_corrupt(Path(job["folder"]), names),
         )
         ahead = Prefetched(stream, config.total_images)
     else:
         data = cached_data(config.data)
         if stays_on_host(data, world.device):
-            keep = config.model.conditional is not False
-            batches = InMemoryBatches(data, config.seed, torch.device("cpu"), keep)
+            batches = InMemoryBatches(data, config.seed, torch.device("cpu"), told)
             ahead = Prefetched(batches, config.total_images)
     run = Run(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image, to_uint8
-from curriculum_ray.diffusion import DDPM, EDM, DDPMSpec, Process, build_process
+from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import fidelity, inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
@@ -178,14 +178,7 @@ def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None)
     }
     if spec.sampler in ("ancestral", "stochastic"):
         protocol["batch_size"] = spec.batch_size  # the noise of each step is drawn batch by batch
-    if spec.sampler == "stochastic" and isinstance(process, EDM):
-        protocol["churn"] = process.spec.model_dump(
-            include={"churn", "churn_min", "churn_max", "churn_noise"}
-        )
-    if isinstance(process, DDPM):
-        noisiest = process.visited(1, clip=is_image(data.shape))[0]
-        if noisiest != len(process.alpha) - 1:
-            protocol["noisiest_timestep"] = noisiest
+    protocol |= process.protocol(spec.sampler, clip=is_image(data.shape))
     return Evaluator(spec, data, protocol, network)
 
 

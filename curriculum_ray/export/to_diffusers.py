@@ -15,6 +15,7 @@ from curriculum_ray.diffusion import DDPM, DDPMSpec, EDMSpec, FlowSpec, Process,
 from curriculum_ray.diffusion.betas import cosine_betas, linear_betas
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export.card import model_card
+from curriculum_ray.files import check_new_folder
 from curriculum_ray.models import DiffusersModel, PythonSpec
 
 __all__ = ["export_diffusers"]
@@ -36,8 +37,7 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         raise ConfigError(f"export to diffusers knows no captions, but the model is told {told}")
     if find_spec("diffusers") is None:
         raise ConfigError("export to diffusers needs the package diffusers: pip install diffusers")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--into must be a new or empty folder, but {folder} holds something")
+    check_new_folder(folder, "--into")
 
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

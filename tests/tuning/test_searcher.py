@@ -26,10 +26,7 @@ class _Study:
     """A study without training: records are made up as trials end."""
 
     def __init__(
-        self,
-        path: Path,
-        records: dict[str, Any] | None = None,
-        config: StudyConfig = CONFIG,
+        self, path: Path, records: dict[str, Any] | None = None, config: StudyConfig = CONFIG
     ) -> None:
         self.plan = StudyPlan(config, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}

@@ -34,14 +34,14 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     The result is a checkpoint that `sample` and `evaluate` load; its raw weights are the run's last ones.
     """
     from curriculum_ray.evaluation.trained import resolve_checkpoint
+    from curriculum_ray.files import check_new_folder
     from curriculum_ray.training import checkpoint as checkpoints
     from curriculum_ray.training.ema_posthoc import SNAPSHOTS, find_snapshots, rebuild
 
     path = resolve_checkpoint(folder)
     if path == folder:
         raise ConfigError(f"--run takes the folder of a run, but {folder} is a checkpoint")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"--into must be a new or empty folder, but {output} holds something")
+    check_new_folder(output, "--into")
     content = checkpoints.read(path, groups=("model", "ema"))
     snapshots = find_snapshots(folder / SNAPSHOTS)
     averages, images = rebuild(snapshots, sigma_rel)
