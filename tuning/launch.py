@@ -23,6 +23,7 @@ from curriculum_ray.training.packed import check_packable
 from tuning.config import StudyConfig
 from tuning.lock import held
 from tuning.progress import Progress
+from tuning.ranges import check_ranges
 from tuning.samplers import make_sampler
 from tuning.search import search
 from tuning.space import SearchSpace, lay_over
@@ -62,6 +63,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
         _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
+    check_ranges(space, fixed, config.fidelity.budgets(fixed.total_images))
     for name, keys in study_rivals(config, space).items():
         _check_rival(name, keys)
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")

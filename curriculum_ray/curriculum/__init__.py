@@ -32,7 +32,7 @@ from curriculum_ray.curriculum.order import (
     SortedOrder,
     join_order,
 )
-from curriculum_ray.curriculum.pacing_spec import (
+from curriculum_ray.curriculum.pacing import (
     FamilyPacing,
     FixedExponentialPacing,
     FixedPacing,

@@ -16,6 +16,7 @@ from curriculum_ray.curriculum.curve import DifficultyCurve
 from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = [
+    "LEAST_RANDOM",
     "ExplicitOrder",
     "NoOrder",
     "OrderSpec",
@@ -23,8 +24,10 @@ __all__ = [
     "SortedOrder",
     "join_order",
     "random_ranking",
-    "unsorted_seed",
 ]
+
+LEAST_RANDOM = 3
+"""The fewest clusters that have an order which is neither of the two sorted ones."""
 
 
 class SortedOrder(Spec):
@@ -40,7 +43,7 @@ class RandomOrder(Spec):
     """A random permutation of the clusters: the control that separates the order from the growing set."""
 
     direction: Literal["random"] = "random"
-    """A random permutation."""
+    """A random permutation that is neither of the two sorted ones; needs 3 clusters or more."""
     seed: int = Field(default=0, ge=0)
     """Seed of the permutation."""
 
@@ -65,17 +68,25 @@ OrderSpec = Annotated[SortedOrder | RandomOrder | ExplicitOrder | NoOrder, Field
 
 
 def random_ranking(count: int, seed: int) -> tuple[int, ...]:
-    """The permutation of clusters 0 .. count-1 that a random order of `seed` is."""
+    """The order that a random one of `seed` is: a permutation of clusters 0 .. count-1 that is not sorted.
+
+    It is that of the first seed from `seed` on that does not happen to be sorted, as a third of all seeds is with
+    three clusters. ConfigError for fewer than three clusters, which have no other orders.
+    """
+    if count < LEAST_RANDOM:
+        raise ConfigError(
+            f"order.direction random needs {LEAST_RANDOM} clusters or more, since fewer have sorted orders only, "
+            f"but got {count}"
+        )
+    ordered = tuple(range(count))
+    permutations = (_permutation(count, each) for each in itertools.count(seed))
+    return next(ranking for ranking in permutations if ranking not in (ordered, ordered[::-1]))
+
+
+def _permutation(count: int, seed: int) -> tuple[int, ...]:
     # `random()` is the one method whose sequence Python keeps the same between versions.
     generator = random.Random(seed)
     return tuple(sorted(range(count), key=lambda _: generator.random()))
-
-
-def unsorted_seed(count: int, seed: int) -> int:
-    """The first seed from `seed` on whose random order is not one of the two sorted ones, where there is such."""
-    ordered = tuple(range(count))
-    seeds = range(seed, seed + 100) if count > 2 else ()
-    return next((s for s in seeds if random_ranking(count, s) not in (ordered, ordered[::-1])), seed)
 
 
 def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLevels) -> tuple[int, ...]:

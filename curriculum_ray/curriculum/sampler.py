@@ -14,10 +14,10 @@ from curriculum_ray.curriculum.base import level_of
 from curriculum_ray.curriculum.cells import UncalibratedTimesteps, boundaries
 from curriculum_ray.curriculum.clusters import cluster_edges
 from curriculum_ray.curriculum.draws import ActiveMap, offset, positions
-from curriculum_ray.curriculum.order import NoOrder, join_order
-from curriculum_ray.curriculum.pacing import Pacing, PacingState, Progress
+from curriculum_ray.curriculum.order import join_order
+from curriculum_ray.curriculum.pacing import ByImages, Pacing, PacingState, caught_up
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
-from curriculum_ray.curriculum.window import LossWindow
+from curriculum_ray.curriculum.window import Losses, LossWindow
 from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
 
 __all__ = ["TimestepSampler"]
@@ -34,9 +34,10 @@ class TimestepSampler:
     part of u. Each sample alone is spread exactly as the active distribution is, wherever it stands in the
     batch.
 
-    A rule that reads losses decides in windows of `window` steps, and each decision takes effect one window
-    later, on every rank after the same number of images; nothing waits for the device. A rule that reads the
-    images seen and nothing else takes effect at once.
+    A rule that reads losses decides at each step where there is one rank, and its decision holds from the next step
+    on. Several ranks exchange their losses in windows, and each decision takes effect one window later, on every rank
+    after the same number of images; nobody waits for the device or for another rank. A rule that reads the images
+    seen and nothing else takes effect at once. A stage lasts at least one step, and the next one follows it.
 
     schedule: what to do. Exactly one of the following says what a noise level is:
     num_timesteps: T, for timesteps 0 (cleanest) .. T-1 (noise) whose noise schedule does not matter.
@@ -47,7 +48,9 @@ class TimestepSampler:
     seed: seed of the draws; equal seeds draw equally at every world size that divides the batch.
     total_images: the run's budget in images, for lengths that are shares of it.
     rank, world_size, process_group: default to torch.distributed where it is initialised, else 0 of 1.
-    window: steps between exchanges of losses.
+    window: steps between exchanges of losses; 0 to exchange and decide at every step, on several ranks by waiting for
+    the slowest. If not given, 0 with one rank, else the largest of 10, 5, 2 and 1 that is at most a quarter of the
+    patience. The value in force is part of the state, and a resume keeps it.
     images: images already seen.
     accumulation: micro-batches per optimizer step; call sample and update once for each.
 
@@ -67,14 +70,14 @@ class TimestepSampler:
         rank: int | None = None,
         world_size: int | None = None,
         process_group: dist.ProcessGroup | None = None,
-        window: int = 10,
+        window: int | None = None,
         images: int = 0,
         accumulation: int = 1,
     ) -> None:
         for name, value, least in (
             ("num_timesteps", num_timesteps, 1),
             ("total_images", total_images, 1),
-            ("window", window, 1),
+            ("window", window, 0),
             ("images", images, 0),
             ("accumulation", accumulation, 1),
         ):
@@ -82,24 +85,29 @@ class TimestepSampler:
                 raise ConfigError(f"{name} must be at least {least}, but got {value}")
         self.schedule = schedule
         self.levels = _levels(num_timesteps, sigma, flow, levels)
-        self.seed, self.total_images, self.window = seed, total_images, window
+        self.seed, self.total_images = seed, total_images
         self.rank, self.world_size = _world(rank, world_size, process_group)
         self._cells = _inner_cells(schedule, self.levels)
         edges = cluster_edges(schedule.clusters, schedule.base, self.levels)
         self.edges: list[float] = edges.tolist()
         self._inner_edges = edges[1:-1].contiguous()
         self.order = join_order(schedule.order, edges, schedule.base, self.levels)
-        count = 1 if isinstance(schedule.order, NoOrder) else len(self.order)
-        self.num_stages = 1 if schedule.pacing is None else schedule.active.num_stages(count)
-        self._rule = self._build_rule()
+        self.num_stages = schedule.num_stages
+        self._rule = self._build_rule(step=1)
+        if (
+            self._rule.reads_losses
+            and self.world_size > 1
+            and not (dist.is_available() and dist.is_initialized())
+        ):
+            raise ConfigError(
+                f"pacing by losses with world_size {self.world_size} needs torch.distributed initialised"
+            )
+        self._group, self._given_window, self._window = process_group, window, window
+        # Images of an optimizer step over all ranks: known from the first sample on, as are the rule's rungs.
+        self._step = 0
         self._losses: LossWindow | None = None
-        if self._rule.reads_losses:
-            if self.world_size > 1 and not (dist.is_available() and dist.is_initialized()):
-                raise ConfigError(
-                    f"pacing by losses with world_size {self.world_size} needs torch.distributed initialised"
-                )
-            width = 2 * schedule.clusters.count if self._rule.per_cluster else 1
-            self._losses = LossWindow(window, width, self.world_size, process_group)
+        self._loaded_losses: dict[str, Any] | None = None
+        self._due = False
         self.images, self.accumulation = images, accumulation
         self._part = 0
         self._drawn = 0
@@ -107,23 +115,49 @@ class TimestepSampler:
         self._positions: Tensor | None = None
         self._positions_of = (0, 0)
         self._u: Tensor | None = None
-        self._state = self._rule.advance(self._rule.init(), images)
+        self._state = caught_up(self._rule, images)
         self._active = self._active_map()
 
-    def _build_rule(self) -> Pacing:
+    def _build_rule(self, step: int) -> Pacing:
         if self.schedule.pacing is None:
-            return Progress(lambda images: 0, last=0)
-        return self.schedule.pacing.build(self.num_stages, self.total_images)
+            return ByImages((0,), (0.0,))
+        return self.schedule.pacing.build(self.num_stages, self.total_images, step)
+
+    def _begin(self, step: int) -> None:
+        """Fit the ladder to optimizer steps of `step` images; ConfigError where it cannot be walked in them."""
+        self.schedule.check_ladder(step, self.total_images)
+        self._step, self._rule = step, self._build_rule(step)
+        if not self._rule.reads_losses:
+            return
+        if self._window is None:
+            self._window = 0 if self.world_size == 1 else self._rule.window
+        width = 2 * self.schedule.clusters.count if self._rule.per_cluster else 1
+        self._losses = LossWindow(max(self._window, 1), width, self.world_size, self._group)
+        if self._loaded_losses is not None:
+            self._losses.load_state_dict(self._loaded_losses)
+            self._loaded_losses = None
 
     @property
     def stage(self) -> int:
         """The current stage; 0 is the first, `num_stages` - 1 is ordinary training."""
+        self._settle()
         return self._state.stage
+
+    @property
+    def ladder(self) -> list[int]:
+        """The stages that the schedule asks for, ascending; all of them in this order, each for at least one step."""
+        return list(self._rule.ladder)
+
+    @property
+    def window(self) -> int | None:
+        """Steps between exchanges of losses, 0 for decisions at every step; None before the first sample."""
+        return self._window
 
     @property
     def at_boundary(self) -> bool:
         """Whether a checkpoint taken now is the same on all ranks and resumes exactly."""
-        return self._part == 0 and (self._losses is None or self._losses.empty)
+        losses, loaded = self._losses, self._loaded_losses
+        return self._part == 0 and (losses is None or losses.empty) and not (loaded and loaded["rows"])
 
     @property
     def last_u(self) -> Tensor:
@@ -136,8 +170,11 @@ class TimestepSampler:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
 
         `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws.
-        Never waits for the device.
+        With one rank and a rule that reads losses, waits for the loss of the step before; else for nothing.
         """
+        if not self._step:
+            self._begin(batch_size * self.world_size * self.accumulation)
+        self._settle()
         if self._positions_of != (batch_size, self._part) or self._positions is None:
             if batch_size < 1:
                 raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
@@ -153,17 +190,18 @@ class TimestepSampler:
             level = level_of(self.schedule.base, u, self.levels).to(torch.float32)
         return level if device == "cpu" else level.to(device, non_blocking=True)
 
-    def update(self, loss: Tensor) -> None:
+    def update(self, loss: Tensor | float) -> None:
         """Read the loss of the last sample, and count its images; never waits for the device.
 
-        loss: on any device; the mean over the local batch, shape (), or per-sample losses, shape (batch,),
-        which `pacing.normalize` needs. Unweighted losses are the ones to read. Not read by rules that go by
+        loss: on any device; the mean over the local batch, a number or of shape (), or per-sample losses, shape
+        (batch,), which `pacing.normalize` needs. Unweighted losses are the ones to read. Not read by rules that go by
         images.
         """
         if not self._drawn:
             raise ValueError("call sample() before each update()")
         if self._losses is not None and self._state.stage < self.num_stages - 1:
-            self._losses.add(self._row(loss.detach()))
+            value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
+            self._losses.add(self._row(value))
         self._step_images += self._drawn * self.world_size
         self._drawn = 0
         self._part += 1
@@ -175,11 +213,15 @@ class TimestepSampler:
         if self._losses is not None and state.stage < self.num_stages - 1:
             self._losses.close_step(self.images)
             if self._losses.full:
-                state = self._decide(self._losses)
-        self._enter(self._rule.advance(state, self.images))
+                before = self._losses.exchange(state.stage)
+                self._due = self._window == 0
+                state = self._read(before)
+        if not self._due:
+            self._enter(state)
 
     def snapshot(self) -> dict[str, Any]:
         """The state for display, JSON-safe: stage, images, intervals of u with densities, lowest loss."""
+        self._settle()
         return {
             "schedule": self.schedule.describe(),
             "stage": self.stage,
@@ -191,33 +233,33 @@ class TimestepSampler:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resume needs, JSON-safe. May wait for the device; exact when `at_boundary`."""
+        self._settle()
+        losses = self._loaded_losses if self._losses is None else self._losses.state_dict()
         return {
             "version": 1,
             "schedule_id": self.schedule.schedule_id,
             "images": self.images,
             "seed": self.seed,
-            "window": self.window,
+            "window": self._window,
             "part": self._part,
             "step_images": self._step_images,
             "pacing": dataclasses.asdict(self._state),
-            "losses": self._losses.state_dict() if self._losses is not None else None,
+            "losses": losses,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called; ConfigError for another schedule, seed or window."""
-        mine = {
-            "version": 1,
-            "schedule_id": self.schedule.schedule_id,
-            "seed": self.seed,
-            "window": self.window,
-        }
+        """Go on where `state_dict` was called; ConfigError for another schedule, seed or given window."""
+        mine = {"version": 1, "schedule_id": self.schedule.schedule_id, "seed": self.seed}
+        if self._given_window is not None:
+            mine["window"] = self._given_window
         for name, value in mine.items():
             if state.get(name) != value:
                 raise ConfigError(f"the sampler's state has {name} {state.get(name)!r}, but needs {value!r}")
         self.images, self._part, self._step_images = state["images"], state["part"], state["step_images"]
         self._drawn = 0
-        if self._losses is not None:
-            self._losses.load_state_dict(state["losses"])
+        # The next sample makes the window and the ladder anew.
+        self._step, self._losses, self._due = 0, None, False
+        self._window, self._loaded_losses = state["window"], state["losses"]
         pacing = state["pacing"]
         self._state = PacingState(
             **{**pacing, "sums": tuple(pacing["sums"]), "counts": tuple(pacing["counts"])}
@@ -243,21 +285,28 @@ class TimestepSampler:
         row = torch.zeros(len(self.order), 2, dtype=loss.dtype, device=loss.device)
         return row.index_add_(0, cluster, pairs, alpha=1 / (len(loss) * self.accumulation)).flatten()
 
-    def _decide(self, losses: LossWindow) -> PacingState:
-        """Read the window before, and send the present one on its way."""
+    def _settle(self) -> None:
+        """Read the loss of the last step and obey it, where the schedule decides at every step."""
+        if self._due:
+            assert self._losses is not None
+            self._due = False
+            self._enter(self._read(self._losses.collect()))
+
+    def _read(self, losses: Losses | None) -> PacingState:
+        """The state after losses of the present stage; those of an older one say nothing about it."""
         state = self._state
-        window = losses.exchange(state.stage)
-        # Losses of an older stage say nothing about this one.
-        if window is None or window.stage != state.stage:
+        if losses is None or losses.stage != state.stage:
             return state
-        for row, images in zip(window.rows, window.images, strict=True):
+        for row, images in zip(losses.rows, losses.images, strict=True):
             state = self._rule.update(state, row, images)
-            if state.stage != window.stage:
+            if state.stage != losses.stage:
                 break
         return state
 
     def _enter(self, state: PacingState) -> None:
-        """Make `state` the present one."""
+        """Make `state` the present one, or what follows it by the images seen."""
+        if state.stage == self._state.stage:
+            state = self._rule.advance(state, self.images)
         changed = state.stage != self._state.stage
         self._state = state
         if changed:

@@ -12,19 +12,20 @@ import yaml
 from pydantic import model_validator
 
 from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
-from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet
+from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
 from curriculum_ray.curriculum.order import (
+    LEAST_RANDOM,
     ExplicitOrder,
     NoOrder,
     OrderSpec,
     RandomOrder,
     SortedOrder,
     join_order,
-    unsorted_seed,
+    random_ranking,
 )
-from curriculum_ray.curriculum.pacing_spec import PacingSpec
+from curriculum_ray.curriculum.pacing import FamilyPacing, PacingSpec, SingleStepPacing
 from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["CurriculumSchedule"]
@@ -57,6 +58,11 @@ class CurriculumSchedule(Spec):
         if self.order.direction != "none":
             if self.pacing is None:
                 raise ValueError(f"pacing is required with order.direction {self.order.direction}")
+            if isinstance(self.order, RandomOrder) and self.clusters.count < LEAST_RANDOM:
+                raise ValueError(
+                    f"order.direction random needs {LEAST_RANDOM} clusters or more, since fewer have sorted orders "
+                    f"only, but clusters.count is {self.clusters.count}"
+                )
             return self
         if self.pacing is not None:
             raise ValueError(
@@ -151,6 +157,19 @@ class CurriculumSchedule(Spec):
             words.append(f"floor {self.active.floor:.3g}")
         return ", ".join(words)
 
+    @property
+    def num_stages(self) -> int:
+        """The stages that clusters and active set give; 1 without a curriculum."""
+        return 1 if self.pacing is None else self.active.num_stages(self.clusters.count)
+
+    def check_ladder(self, step: int, total_images: int | None = None) -> None:
+        """Refuse a curriculum that cannot be walked in optimizer steps of `step` images over all ranks.
+
+        total_images: the run's budget. The `ConfigError` says what would fit.
+        """
+        if self.pacing is not None:
+            self.pacing.check(self.num_stages, total_images, step)
+
     def reversed_order(self) -> CurriculumSchedule:
         """The control with the order turned round and all else the same; ValueError for random and none."""
         order = self.order
@@ -162,14 +181,36 @@ class CurriculumSchedule(Spec):
         raise ValueError(f"an order of direction {order.direction} has no reverse")
 
     def random_order(self, seed: int) -> CurriculumSchedule:
-        """The control with a random order and everything else the same; ValueError without a curriculum.
+        """The control with a random order and everything else the same.
 
-        The order is that of the first seed from `seed` on that does not happen to be sorted (three clusters are in a
-        third of all seeds); one or two clusters have no other.
+        ValueError without a curriculum, and with fewer than 3 clusters, whose orders are all sorted.
         """
-        if isinstance(self.order, NoOrder):
-            raise ValueError("a schedule without an order has no random control")
-        return self._with_order(RandomOrder(seed=unsorted_seed(self.clusters.count, seed)))
+        if isinstance(self.order, NoOrder) or self.clusters.count < LEAST_RANDOM:
+            raise ValueError(f"{self.describe()} has no random control")
+        return self._with_order(RandomOrder(seed=seed))
+
+    def simplest(self) -> CurriculumSchedule:
+        """The plainest schedule that draws as this one does, bit for bit: equal for two that train alike."""
+        count, active, order, pacing = self.clusters.count, self.active, self.order, self.pacing
+        even = count == 1 or (active.floor == 1 and not isinstance(active, NewestWeightedSet))
+        if pacing is None or even or pacing.start_stage == self.num_stages - 1:
+            return CurriculumSchedule(base=self.base)
+        if isinstance(active, WindowSet) and active.width >= count:
+            active = CumulativeSet(floor=active.floor)
+        if isinstance(order, RandomOrder):
+            order = ExplicitOrder(ranking=random_ranking(count, order.seed))
+        elif isinstance(order, ExplicitOrder) and order.ranking == tuple(range(count)):
+            order = SortedOrder(direction="hard_to_easy")
+        elif isinstance(order, ExplicitOrder) and order.ranking == tuple(reversed(range(count))):
+            order = SortedOrder(direction="easy_to_hard")
+        if isinstance(pacing, FamilyPacing) and pacing.rule == "step":
+            pacing = SingleStepPacing(
+                start_stage=pacing.start_stage,
+                start_fraction=pacing.start_fraction,
+                step_images=pacing.full_images,
+                step_share=pacing.full_share,
+            )
+        return self.model_copy(update={"active": active, "order": order, "pacing": pacing})
 
     def pinned(self, levels: NoiseLevels) -> CurriculumSchedule:
         """The same schedule with its clusters and order written out, so that it needs no difficulty file."""

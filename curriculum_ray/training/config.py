@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import Spec
+from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.curriculum import CurriculumSchedule, Uniform, default_base
+from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.weighting import NoWeighting
@@ -194,8 +195,8 @@ class TrainConfig(Spec):
     """The budget: images seen in the whole run, rounded up to whole steps."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the initialisation, the data order and the noise; schedules with equal seeds are paired."""
-    window: int = Field(default=10, ge=1)
-    """Steps over which workers collect losses before the schedule decides; see the sampler."""
+    window: int | None = Field(default=None, ge=0)
+    """Steps over which workers collect losses before the schedule decides; if not given, see `TimestepSampler`."""
     log_every_images: int = Field(default=6_400, ge=1)
     """Images between log lines, rounded up to whole windows."""
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -223,6 +224,14 @@ class TrainConfig(Spec):
             raise ValueError(
                 "checkpoint.best needs the weights of the moment, which are gone when an asynchronous preview is scored"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_ladder_can_be_walked(self) -> TrainConfig:
+        try:
+            self.schedule.check_ladder(self.batch_size, self.total_images)
+        except ConfigError as error:
+            raise ValueError(f"schedule.{error}") from None
         return self
 
     @model_validator(mode="before")
@@ -254,7 +263,8 @@ class TrainConfig(Spec):
     @property
     def log_steps(self) -> int:
         """Steps between log lines: whole windows, so that every worker has the same losses at hand."""
-        return -(-self.log_every_images // (self.batch_size * self.window)) * self.window
+        window = self.window or WINDOWS[0]
+        return -(-self.log_every_images // (self.batch_size * window)) * window
 
     @property
     def checkpoint_steps(self) -> int:

@@ -168,6 +168,8 @@ class Trainer:
         seed_step(config.seed, world.rank, images, world.device)
         x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
         levels = self.sampler.sample(len(x0), device=world.device)
+        if self.sampler.stage != self.stage_starts[-1][1]:
+            self.stage_starts.append([images, self.sampler.stage])
         return x0, levels, torch.randn_like(x0), condition
 
     def count(self, raw: Tensor) -> None:
@@ -175,8 +177,6 @@ class Trainer:
         self.histogram.add(self.images, self.sampler.last_u)
         self._loss_sum += raw.mean()
         self.sampler.update(raw)
-        if self.sampler.stage != self.stage_starts[-1][1]:
-            self.stage_starts.append([self.images, self.sampler.stage])
 
     def _backward(self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None) -> Tensor:
         """Gradients of the mean loss of this rank's share, in `accumulate` parts; returns the raw losses (B,)."""

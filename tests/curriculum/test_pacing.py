@@ -16,7 +16,7 @@ from curriculum_ray.curriculum import (
     PlateauPacing,
     SingleStepPacing,
 )
-from curriculum_ray.curriculum.pacing import PacingState, Plateau
+from curriculum_ray.curriculum.pacing import PacingState, Plateau, caught_up
 
 
 def run(rule, losses, batch: int = 10, images: int = 0) -> list[int]:
@@ -31,7 +31,7 @@ def run(rule, losses, batch: int = 10, images: int = 0) -> list[int]:
 
 def stages_at(spec, images, num_stages: int = 10, total: int | None = 1000) -> list[int]:
     rule = spec.build(num_stages, total)
-    return [rule.advance(rule.init(), count).stage for count in images]
+    return [caught_up(rule, count).stage for count in images]
 
 
 def test_a_plateau_ends_a_stage_after_patience_losses_without_improvement():
@@ -111,12 +111,101 @@ def test_a_warm_start_begins_at_its_stage():
         PlateauPacing(patience=5, start_stage=5).build(5, None)
 
 
-def test_the_last_stage_is_forced_by_its_share_of_the_budget():
-    stages = run(
-        PlateauPacing(patience=1000, finish_by=0.5).build(5, 1000), [1.0 / (i + 1) for i in range(100)]
-    )
-    assert stages == [0] * 49 + [4] * 51
-    assert stages_at(FixedPacing(stage_images=100, finish_by=0.3), [0, 299, 300]) == [0, 2, 9]
+def test_each_stage_is_left_by_its_deadline():
+    falling = [1.0 / (i + 1) for i in range(100)]
+    # f·B·(k+1)/(N-1) = 500·(k+1)/4 images, in steps of 10 after 13, 25, 38 and 50 steps.
+    stages = run(PlateauPacing(patience=20, finish_by=0.5).build(5, 1000), falling)
+    assert stages == [0] * 12 + [1] * 12 + [2] * 13 + [3] * 12 + [4] * 51
+
+
+def test_a_plateau_leaves_a_stage_before_its_deadline_but_moves_no_other_deadline():
+    losses = [1.0] * 4 + [1.0 / (i + 1) for i in range(60)]
+    stages = run(PlateauPacing(patience=3, finish_by=0.6).build(4, 1000), losses)
+    # Stage 0 ends on its plateau at step 4; stages 1 and 2 fall until 2/3 and 3/3 of 600 images.
+    assert stages == [0] * 3 + [1] * 36 + [2] * 20 + [3] * 5
+
+
+def test_the_patience_of_a_stage_is_a_share_of_its_longest_length():
+    relative = PlateauPacing(patience_stage_share=0.25, finish_by=0.5).build(5, 8000)
+    images = PlateauPacing(patience_images=250, finish_by=0.5).build(5, 8000)
+    losses = [1.0, 0.5, *[0.7] * 400]
+    assert run(relative, losses) == run(images, losses)
+    # A stage of two steps, where a quarter is less than one: patience is one step.
+    short = run(PlateauPacing(patience_stage_share=0.25, finish_by=0.5).build(5, 160), [1.0] * 16)
+    assert short == [0, 1, 1, 2, 2, 3, 3, 4, *[4] * 8]
+
+
+def test_equal_stages_that_end_by_a_share_of_the_budget():
+    assert stages_at(FixedPacing(finish_by=0.9), [0, 99, 100, 250, 900]) == [0, 0, 1, 2, 9]
+    assert stages_at(FixedPacing(finish_by=0.3, start_stage=7), [0, 149, 150, 300]) == [7, 7, 8, 9]
+
+
+def test_clusters_that_a_family_asks_for_together_join_one_after_another_and_in_time():
+    # e^10 makes the last clusters of 20 join within 1% of the length; in steps of 10 each gets its step.
+    rule = FamilyPacing(rule="exp", start_fraction=0.05, full_images=400).build(20, 1000, step=10)
+    assert rule.stages == tuple(range(20))
+    gaps = [b - a for a, b in itertools.pairwise(rule.begins)]
+    assert min(gaps) == 10
+    assert rule.begins[-1] == 400
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        (
+            PlateauPacing(patience=1, finish_by=0.5),
+            r"20 stages need 19 steps before finish_by, but 0.5 of 1,000 images has 5 of 100 images each: at most 6 "
+            r"stages fit, or finish_by at least 1.9",
+        ),
+        (
+            PlateauPacing(patience_images=99),
+            "patience_images must be at least 100, one step of 100 images, but got 99",
+        ),
+        (
+            PlateauPacing(patience_share=0.01),
+            r"patience_share must be at least 0.1, one step of 100 images, but got 0.01 \(10 images\)",
+        ),
+        (FixedPacing(stage_images=50), "stage_images must be at least 100"),
+        (
+            FixedPacing(stage_share=0.2),
+            "the last stage must begin at least one step of 100 images before the budget",
+        ),
+        (FixedPacing(finish_by=0.6), "20 stages need 19 steps .* leaves 6: at most 7 stages fit"),
+        (
+            FamilyPacing(rule="root", full_share=0.9),
+            "20 stages need 18 steps .* leaves 9: at most 11 stages fit",
+        ),
+        (SingleStepPacing(step_images=10), "step_images must be at least 100"),
+        (
+            SingleStepPacing(step_share=1.0),
+            "the last stage must begin at least one step of 100 images before",
+        ),
+        (
+            PlateauPacing(patience=3),
+            "20 stages, each of at least 4 steps by patience 3, do not fit into the 10 steps of 1,000 images: at most "
+            "3 stages fit",
+        ),
+    ],
+)
+def test_a_ladder_that_cannot_be_walked_is_refused_with_what_would_fit(spec, line):
+    with pytest.raises(ConfigError, match=line):
+        spec.check(20, 1000, 100)
+
+
+def test_a_patience_that_no_stage_is_long_enough_for_is_refused():
+    # Stages of 5 steps: the first loss is the best, and after 3 more the stage can end before its deadline.
+    PlateauPacing(patience=3, finish_by=0.5).check(5, 4000, 100)
+    line = "patience 4 never ends a stage, .* leaves each of 5 stages after 500 images: at most 3 steps"
+    with pytest.raises(ConfigError, match=line):
+        PlateauPacing(patience=4, finish_by=0.5).check(5, 4000, 100)
+
+
+@pytest.mark.parametrize(
+    ("patience", "window"), [(3, 1), (8, 2), (19, 2), (20, 5), (39, 5), (40, 10), (999, 10)]
+)
+def test_ranks_exchange_losses_at_least_four_times_within_the_patience(patience, window):
+    assert PlateauPacing(patience=patience).build(5, None).window == window
+    assert PlateauPacing(patience_images=128 * patience).build(5, None, step=128).window == window
 
 
 def test_fixed_stages_are_equally_long():
@@ -207,6 +296,10 @@ def test_a_share_without_a_budget_is_refused_by_name():
         {"rule": "plateau", "patience": 0},
         {"rule": "plateau", "patience": 3, "smoothing": 1.0},
         {"rule": "plateau", "patience": 3, "stage_images": 5},
+        {"rule": "plateau", "patience_stage_share": 0.5},
+        {"rule": "plateau", "patience_stage_share": 1.0, "finish_by": 0.5},
+        {"rule": "fixed", "stage_share": 0.1, "finish_by": 0.5},
+        {"rule": "linear", "full_share": 0.5, "finish_by": 0.5},
         {"rule": "fixed"},
         {"rule": "fixed", "stage_images": 5, "stage_share": 0.5},
         {"rule": "linear", "full_share": 1.5},

@@ -1,4 +1,4 @@
-"""The sampler: decisions one window later, exact resume, and the same draws at any world size."""
+"""The sampler: decisions at the next step or one window later, exact resume, and the same draws at any world size."""
 
 import itertools
 import json
@@ -77,6 +77,22 @@ def test_a_decision_takes_effect_one_window_after_its_losses():
     assert [stage for _, stage in history[:11]] == [0] * 10 + [1]
 
 
+def test_one_rank_decides_at_each_step_and_obeys_at_the_next():
+    # The first loss is the best; after three without improvement the next stage begins, at step 4.
+    history = train(sampler(), [1.0] * 13)
+    assert [stage for _, stage in history] == [0] * 4 + [1] * 4 + [2] * 4 + [3]
+
+
+def test_a_mean_loss_may_be_a_plain_number():
+    tensors, numbers = sampler(), sampler()
+    generator = torch.Generator().manual_seed(2)
+    for value in torch.rand(40, generator=generator, dtype=torch.float64).tolist():
+        for run, loss in ((tensors, torch.tensor(value, dtype=torch.float64)), (numbers, value)):
+            run.sample(8)
+            run.update(loss)
+    assert numbers.state_dict() == tensors.state_dict()
+
+
 def test_losses_of_an_older_stage_say_nothing_about_the_present_one():
     # Window 1 ends stage 0 at step 10. Window 2 was drawn in stage 0 too, and is not read in stage 1.
     run = sampler(window=5)
@@ -135,12 +151,17 @@ def test_a_million_draws_follow_the_truncated_renormalised_density(stage):
 )
 def test_the_union_of_all_ranks_and_micro_batches_is_the_draw_of_one_worker(world, local, parts, images):
     options = {"seed": 5, "images": images}
-    alone = TimestepSampler(schedule(FIXED), flow=True, **options)
+    alone = TimestepSampler(schedule({"rule": "fixed", "stage_images": 1000}), flow=True, **options)
     expected, expected_u = alone.sample(world * local * parts), alone.last_u
     drawn, drawn_u = [], []
     for rank in range(world):
         run = TimestepSampler(
-            schedule(FIXED), flow=True, rank=rank, world_size=world, accumulation=parts, **options
+            schedule({"rule": "fixed", "stage_images": 1000}),
+            flow=True,
+            rank=rank,
+            world_size=world,
+            accumulation=parts,
+            **options,
         )
         for _ in range(parts):
             drawn.append(run.sample(local))
@@ -241,9 +262,18 @@ def test_a_loss_that_is_not_finite_is_kept_json_safe_and_is_no_improvement():
     ],
 )
 def test_the_state_of_something_else_is_refused(change, line):
-    state = sampler().state_dict()
+    state = sampler(window=2).state_dict()
     with pytest.raises(ConfigError, match=f"the sampler's state has {line}, but needs"):
-        sampler().load_state_dict({**state, **change})
+        sampler(window=2).load_state_dict({**state, **change})
+
+
+def test_a_resume_keeps_the_window_that_the_run_began_with():
+    run = sampler()
+    train(run, [1.0])
+    assert run.window == 0
+    of_many = sampler()
+    of_many.load_state_dict({**run.state_dict(), "window": 5})
+    assert of_many.window == 5
 
 
 def test_an_update_without_a_sample_is_refused():
@@ -257,7 +287,7 @@ def test_an_empty_batch_is_refused():
 
 
 def test_the_mean_of_half_precision_losses_keeps_small_differences():
-    run = sampler()
+    run = sampler(window=2)
     run.sample(8)
     run.update(torch.tensor([1.0] * 7 + [1.0078125], dtype=torch.bfloat16))
     assert run.state_dict()["losses"]["rows"] == [[1.0009765625]]
@@ -282,7 +312,7 @@ def test_a_mean_and_its_per_sample_losses_decide_alike():
 
 
 def test_a_loss_keeps_no_graph():
-    run = sampler()
+    run = sampler(window=2)
     weight = torch.ones(8, requires_grad=True)
     run.sample(8)
     run.update(weight * 2)
@@ -296,7 +326,7 @@ def test_a_loss_keeps_no_graph():
         ({"sigma": True, "flow": True}, "exactly one of num_timesteps, sigma, flow and levels"),
         ({"num_timesteps": 0}, "num_timesteps must be at least 1, but got 0"),
         ({"num_timesteps": 3}, r"clusters\.count must be at most the 3 timesteps .*, but got 4"),
-        ({"flow": True, "window": 0}, "window must be at least 1"),
+        ({"flow": True, "window": -1}, "window must be at least 0"),
         ({"flow": True, "rank": 2, "world_size": 2}, r"rank must be in 0\.\.1, but got 2"),
         ({"flow": True, "rank": 0}, "rank and world_size must be given together"),
         ({"flow": True, "rank": 0, "world_size": 2}, r"world_size 2 needs torch\.distributed"),
@@ -308,7 +338,7 @@ def test_what_does_not_fit_is_refused_in_one_line(options, line):
 
 
 def test_the_snapshot_shows_the_stage_and_is_json_safe():
-    run = sampler()
+    run = sampler(window=10)
     train(run, [1.0] * 25)
     shown = json.loads(json.dumps(run.snapshot(), allow_nan=False))
     assert (shown["stage"], shown["num_stages"], shown["images"]) == (1, 4, 200)
@@ -321,6 +351,12 @@ def test_timesteps_without_mass_are_never_drawn():
     run = TimestepSampler(CurriculumSchedule.from_dict({"base": base}), levels=levels)
     t = run.sample(4096)
     assert 70 < int(t.min()) <= int(t.max()) < 130
+
+
+def test_a_ladder_that_steps_of_this_size_cannot_walk_is_refused_at_the_first_sample():
+    run = sampler({**PLATEAU, "finish_by": 0.5}, total_images=400)
+    with pytest.raises(ConfigError, match=r"4 stages need 3 steps before finish_by, .* has 2 of 80 images"):
+        run.sample(80)
 
 
 def test_no_step_reads_a_loss_before_the_end_of_the_next_window():

@@ -13,6 +13,7 @@ from curriculum_ray.curriculum import (
     cluster_edges,
     join_order,
 )
+from curriculum_ray.curriculum.order import random_ranking
 from curriculum_ray.diffusion.levels import FlowTimes
 
 PAPER = """\
@@ -47,7 +48,7 @@ def schedules(draw):
             [
                 {"by": "uniform", "count": 4},
                 {"by": "log_snr_dp", "count": 4},
-                {"by": "explicit", "edges": [0, 0.3, 1]},
+                {"by": "explicit", "edges": [0, 0.3, 0.7, 1]},
             ]
         )
     )
@@ -56,7 +57,7 @@ def schedules(draw):
             [
                 {"direction": "hard_to_easy"},
                 {"direction": "random", "seed": 3},
-                {"direction": "explicit", "ranking": [1, 0]},
+                {"direction": "explicit", "ranking": [1, 0, 2]},
             ]
         )
     )
@@ -64,7 +65,7 @@ def schedules(draw):
         st.sampled_from(
             [
                 {"rule": "plateau", "patience_share": 0.1, "normalize": True},
-                {"rule": "fixed", "stage_images": 100, "finish_by": 0.5},
+                {"rule": "fixed", "finish_by": 0.5},
                 {"rule": "exp", "full_share": 0.3},
                 {"rule": "fixed_exponential", "step_images": 10},
                 {"rule": "single_step", "step_share": 0.5},
@@ -209,3 +210,61 @@ def test_controls_change_the_order_and_nothing_else():
         schedule.random_order(0).reversed_order()
     with pytest.raises(ValueError, match="no random control"):
         CurriculumSchedule.uniform().random_order(0)
+    with pytest.raises(ValueError, match="no random control"):
+        paper(clusters={"by": "uniform", "count": 2}).random_order(0)
+
+
+EASY_TO_HARD, HARD_TO_EASY = {"direction": "easy_to_hard"}, {"direction": "hard_to_easy"}
+FIXED = {"rule": "fixed", "stage_images": 8}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"clusters": {"by": "uniform", "count": 1}}, None),
+        ({"active": {"set": "cumulative", "floor": 1.0}}, None),
+        ({"pacing": {**FIXED, "start_stage": 3}}, None),
+        ({"active": {"set": "window", "width": 4}}, {}),
+        ({"active": {"set": "window", "width": 9}}, {"active": {"set": "window", "width": 5}}),
+        ({"order": {"direction": "explicit", "ranking": [3, 2, 1, 0]}}, {"order": EASY_TO_HARD}),
+        ({"order": {"direction": "explicit", "ranking": [0, 1, 2, 3]}}, {"order": HARD_TO_EASY}),
+        (
+            {"order": {"direction": "random", "seed": 1}},
+            {"order": {"direction": "explicit", "ranking": list(random_ranking(4, 1))}},
+        ),
+        (
+            {"pacing": {"rule": "step", "full_images": 16}},
+            {"pacing": {"rule": "single_step", "step_images": 16}},
+        ),
+    ],
+)
+def test_schedules_that_train_alike_have_one_simplest_form(one, other):
+    plain = CurriculumSchedule.uniform()
+    schedules = [
+        paper(**{"pacing": FIXED, **one}),
+        plain if other is None else paper(**{"pacing": FIXED, **other}),
+    ]
+    assert schedules[0] != schedules[1]
+    assert schedules[0].simplest().schedule_id == schedules[1].simplest().schedule_id
+    draws = []
+    for schedule in schedules:
+        sampler = TimestepSampler(schedule, num_timesteps=100)
+        seen = []
+        for _ in range(12):
+            seen.append(sampler.sample(4).tolist())
+            sampler.update(1.0)
+        draws.append(seen)
+    assert draws[0] == draws[1]
+
+
+def test_schedules_that_train_differently_keep_their_simplest_forms_apart():
+    kinds = [
+        paper(pacing=FIXED),
+        paper(pacing=FIXED, order=HARD_TO_EASY),
+        paper(pacing=FIXED, order={"direction": "random", "seed": 0}),
+        paper(pacing=FIXED, active={"set": "window", "width": 2}),
+        paper(pacing=FIXED, active={"set": "newest_weighted", "floor": 1.0}),
+        paper(pacing=FIXED, active={"set": "cumulative", "floor": 0.5}),
+        CurriculumSchedule.uniform(),
+    ]
+    assert len({schedule.simplest().schedule_id for schedule in kinds}) == len(kinds)

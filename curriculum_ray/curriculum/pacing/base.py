@@ -1,0 +1,184 @@
+"""What every pacing rule offers: a state machine, `init()`, `advance(state, images)`, `update(state, loss, images)`.
+
+A rule holds no state of its own; `PacingState` is all there is. Stages are counted from 0; the last stage is
+ordinary training and never ends. `images` is the number of images seen so far, the step's own included.
+
+A rule's *ladder* is the stages that it visits, in order. Whatever the losses, a run moves by one rung of it in a
+step at most, so that each lasts at least one step; settings by which the last rung could not be reached are refused
+by `PacingRule.check`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from curriculum_ray.config import ConfigError, Spec
+
+__all__ = [
+    "Images",
+    "Pacing",
+    "PacingRule",
+    "PacingState",
+    "Share",
+    "caught_up",
+    "check_end",
+    "check_length",
+    "exactly_one",
+    "in_images",
+    "in_words",
+    "share_of",
+]
+
+Images = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class PacingState:
+    """Where a run is in its curriculum; JSON-safe through `dataclasses.asdict`."""
+
+    stage: int = 0
+    """The current stage, 0 is the first."""
+    best: float | None = None
+    """The lowest (smoothed) loss of this stage; None before its first loss."""
+    waited: int = 0
+    """Iterations or images since `best`, in the unit of the rule's patience."""
+    smoothed: float | None = None
+    """The running mean of the loss in this stage; None before its first loss."""
+    seen: int | None = None
+    """Images at the latest loss of this stage; None before it."""
+    sums: tuple[float, ...] = ()
+    """Sum of the losses of each cluster since the start, for normalisation."""
+    counts: tuple[float, ...] = ()
+    """Number of the losses of each cluster since the start."""
+
+
+class Pacing(ABC):
+    """What every rule offers. Rules that read no loss are pure functions of the images seen."""
+
+    reads_losses: bool = False
+    per_cluster: bool = False
+    """Whether a loss is a row of per-cluster sums and counts rather than a mean."""
+    window: int = 0
+    """Steps of losses that several workers may read together without blurring the rule; 0 where it reads none."""
+
+    @property
+    @abstractmethod
+    def ladder(self) -> Sequence[int]:
+        """The stages that the rule visits, ascending; all of them in its order, each for at least one step."""
+
+    @abstractmethod
+    def init(self) -> PacingState:
+        """The state before the first step."""
+
+    @abstractmethod
+    def advance(self, state: PacingState, images: int) -> PacingState:
+        """Take at most one rung by what the number of images alone decides; else the same state."""
+
+    def update(self, state: PacingState, loss: Sequence[float], images: int) -> PacingState:
+        """Read one step's loss, a row that holds the global batch's mean, and return the next state."""
+        return self.advance(state, images)
+
+
+def caught_up(rule: Pacing, images: int) -> PacingState:
+    """The state of a run that begins at `images` and has read no loss: as many rungs as the images demand."""
+    state = rule.init()
+    while (after := rule.advance(state, images)) != state:
+        state = after
+    return state
+
+
+class PacingRule(Spec, ABC):
+    """Settings of a rule. Lengths are in images, or a share of the run's budget of images, exactly one of the two."""
+
+    start_stage: int = Field(default=0, ge=0)
+    """The stage to start from, 0 is the first: a warm start."""
+
+    @abstractmethod
+    def build(self, num_stages: int, total_images: int | None, step: int = 1) -> Pacing:
+        """The state machine for `num_stages` stages and optimizer steps of `step` images over all ranks.
+
+        Raises `ConfigError` where a share of the budget lacks the budget, `total_images`.
+        """
+
+    @abstractmethod
+    def check(self, num_stages: int, total_images: int | None, step: int) -> None:
+        """Refuse, by a `ConfigError` with what would fit, a ladder that cannot be walked in steps of `step` images."""
+
+    @abstractmethod
+    def earliest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
+        """(stage, images) of each rung at the earliest that the rule allows: where no loss ever improves."""
+
+    @abstractmethod
+    def latest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
+        """(stage, images) of each rung at the latest that the rule allows: where every loss improves."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """A few words for people."""
+
+    def _ends(self, num_stages: int) -> tuple[int, int]:
+        """The first and the last stage."""
+        if self.start_stage >= num_stages:
+            raise ConfigError(
+                f"pacing.start_stage must be below {num_stages} stages, but got {self.start_stage}"
+            )
+        return self.start_stage, num_stages - 1
+
+
+def exactly_one(spec: Spec, *names: str) -> None:
+    """ValueError unless exactly one of these settings is given."""
+    given = [name for name in names if getattr(spec, name) is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"exactly one of {', '.join(names)} must be given, but got {' and '.join(given) or 'none'}"
+        )
+
+
+def in_images(images: int | None, share: float | None, total_images: int | None, name: str) -> int:
+    """A length in images, given as such or as a share of the budget; `name` is the share's key."""
+    if images is not None:
+        return images
+    assert share is not None
+    if total_images is None:
+        raise ConfigError(f"pacing.{name} is a share of the budget: pass total_images, the budget in images")
+    return max(1, round(share * total_images))
+
+
+def in_words(images: int | None, share: float | None) -> str:
+    """A length in its own unit."""
+    return f"{images} images" if images is not None else f"{share:.3g} of the budget"
+
+
+def check_length(name: str, images: int, step: int, total_images: int | None, share: float | None) -> None:
+    """Refuse a length of less than one step, below which settings differ and runs do not.
+
+    name: its key, as an image count or, where `share` is given, as a share of the budget.
+    """
+    if images >= step:
+        return
+    if share is None or total_images is None:
+        rule, got = f"{step}", f"{images}"
+    else:
+        rule, got = share_of(step, total_images), f"{share:.6g} ({images} images)"
+    raise ConfigError(f"pacing.{name} must be at least {rule}, one step of {step} images, but got {got}")
+
+
+def check_end(what: str, begins: int, step: int, total_images: int | None) -> None:
+    """Refuse a ladder whose last stage would begin, after `begins` images, with no step of the budget left."""
+    if total_images is not None and begins > total_images - step:
+        raise ConfigError(
+            f"pacing: the last stage must begin at least one step of {step} images before the budget of "
+            f"{total_images:,} ends, but {what} lets it begin after {begins:,}"
+        )
+
+
+def share_of(images: int, total_images: int) -> str:
+    """A share of the budget with three figures, rounded up."""
+    return f"{Context(prec=3, rounding=ROUND_CEILING).divide(Decimal(images), Decimal(total_images)):f}"
