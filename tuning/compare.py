@@ -33,7 +33,11 @@ class Side:
     fingerprint: str
     """Evaluation protocol; empty for a run that was not evaluated."""
     stage_starts: list[int] = field(default_factory=list)
-    """Images seen at the start of each stage."""
+    """(images seen, stage) at the start of each stage."""
+    stages_walked: str | None = None
+    """Of how many asked for, e.g. "8/8"."""
+    images_in_stage: list[int] = field(default_factory=list)
+    """Of each stage that the schedule asks for."""
     history: list[list[float]] = field(default_factory=list)
     """[images seen, preview metric] on the way."""
 
@@ -106,9 +110,19 @@ def _from_folder(folder: Path) -> Side:
         metrics=dict(result.get("metrics", {})),
         images=result.get("images"),
         fingerprint=result.get("fingerprint") or "",
-        stage_starts=list(result.get("stage_starts", [])),
+        **_stages(result),
         history=[list(point) for point in result.get("history", [])],
     )
+
+
+def _stages(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of its stages."""
+    walked = f"{result['stages_walked']}/{result['stages_asked']}" if "stages_asked" in result else None
+    return {
+        "stage_starts": list(result.get("stage_starts", [])),
+        "stages_walked": walked,
+        "images_in_stage": list(result.get("images_in_stage", [])),
+    }
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -149,6 +163,6 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         metrics={key: value for key, value in metrics.items() if key in DIRECTIONS},
         images=int(metrics["images"]) if "images" in metrics else None,
         fingerprint=run.data.tags.get(tag("fingerprint"), ""),
-        stage_starts=list(sampled.get("stage_starts", [])),
+        **_stages(sampled),
         history=[[point.step, point.value] for point in points],
     )

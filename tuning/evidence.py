@@ -156,7 +156,7 @@ def _half_width(
 def against_uniform(arms: Sequence[Arm], metric: str, level: float = 0.95) -> list[Difference]:
     """Compare the confirmed schedules of a study, and its best rival, with uniform sampling on their fresh seeds."""
     uniform = next((arm.by_seed(metric) for arm in arms if arm.is_uniform), {})
-    others = {arm.schedule_id: arm for arm in arms if not arm.is_uniform and arm.confirmed}
+    others = {arm.arm_id: arm for arm in arms if not arm.is_uniform and arm.confirmed}
     differences = paired_differences(
         {key: arm.by_seed(metric) for key, arm in others.items()},
         uniform,

@@ -102,8 +102,14 @@ class StudyPlan:
         )
 
     def to_confirm(self) -> list[Mapping[str, Any]]:
-        """The best curricula, which are run again: by the metric, with two aims then the others of their front."""
-        ranking = self.ranking()
+        """The best curricula, which are run again: by the metric, with two aims then the others of their front.
+
+        Of records that train alike the first counts.
+        """
+        arms: dict[str, Mapping[str, Any]] = {}
+        for record in self.ranking():
+            arms.setdefault(str(record.get("arm_id", record["schedule_id"])), record)
+        ranking = list(arms.values())
         if self.config.two_aims:
             places = {
                 each.key: place for place, each in enumerate(front(self.records.values(), self.config.metric))

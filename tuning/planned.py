@@ -46,11 +46,12 @@ class Planned:
         return ", ".join([schedule.describe(), *words])
 
     def arm_id(self, schedule: CurriculumSchedule) -> str:
-        """Equal for arms with equal schedules and settings."""
+        """Equal for arms that train alike: with equal settings, and schedules that draw alike."""
+        drawn = schedule.simplest().schedule_id
         if not self.settings:
-            return schedule.schedule_id
+            return drawn
         text = json.dumps(dict(self.settings), sort_keys=True)
-        return f"{schedule.schedule_id}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+        return f"{drawn}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def index_of(key: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tuning.tracking import Tracker
 
@@ -12,11 +13,18 @@ __all__ = ["publish"]
 _FILES = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
 
 
-def publish(tracker: Tracker, run: str, folder: Path, metrics: Mapping[str, float], images: int) -> None:
-    """Store the metrics and files of the run in `folder` after `images` images, and end it as FINISHED."""
+def publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any]) -> None:
+    """Store the metrics, stages and files of the run in `folder`, and end it as FINISHED.
+
+    result: its "metrics", "images", "stages_walked" and "images_in_stage"; the step of `images_in_stage` is the place
+    of the stage among those that the schedule asks for.
+    """
     from tuning.report.plots import plot_sampled
 
-    tracker.log(run, metrics, images)
+    images = result["images"]
+    tracker.log(run, {**result["metrics"], "stages_walked": result["stages_walked"]}, images)
+    for place, length in enumerate(result["images_in_stage"]):
+        tracker.log(run, {"images_in_stage": length}, place)
     plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
     tracker.artifacts(run, [folder / name for name in _FILES if (folder / name).exists()])
     tracker.finish(run, "FINISHED")

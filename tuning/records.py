@@ -83,9 +83,9 @@ def number(value: float | None) -> str:
 
 @dataclass
 class Arm:
-    """All finished runs of one schedule."""
+    """All finished runs that train alike but for the seed."""
 
-    schedule_id: str
+    arm_id: str
     name: str
     """The schedule in words; "uniform sampling" for the control."""
     control: str | None
@@ -114,6 +114,15 @@ class Arm:
         return self.searched + self.confirmed
 
     @property
+    def stages(self) -> str:
+        """How much of its ladder the arm walked, the fewest stages of its runs: "8/8"; a dash where not recorded."""
+        runs = [record for record in self.records if "stages_asked" in record]
+        if not runs:
+            return "–"
+        least = min(runs, key=lambda record: record["stages_walked"] / record["stages_asked"])
+        return f"{least['stages_walked']}/{least['stages_asked']}"
+
+    @property
     def is_uniform(self) -> bool:
         """Whether this is the control without a curriculum."""
         return self.control == "uniform"
@@ -135,13 +144,15 @@ def arms(records: Iterable[Record], metric: str) -> list[Arm]:
     Schedules with fresh seeds come first, by the mean over them: the search's own runs flatter what it chose.
     """
     result: dict[str, Arm] = {}
-    for record in _measured(records, metric):
-        control = record.get("control")
-        key = "uniform" if control == "uniform" else str(record.get("arm_id", record["schedule_id"]))
+    measured = _measured(records, metric)
+    plain = {_arm_id(record) for record in measured if record.get("control") == "uniform"}
+    for record in measured:
+        arm_id = _arm_id(record)
+        # A searched schedule that draws as uniform sampling does is uniform sampling.
+        control = "uniform" if arm_id in plain else record.get("control")
+        key = "uniform" if control == "uniform" else arm_id
         if key not in result:
-            result[key] = Arm(
-                key if key != "uniform" else str(record["schedule_id"]), describe(record), control
-            )
+            result[key] = Arm(arm_id, describe({**record, "control": control}), control)
         arm = result[key]
         arm.control = arm.control or control
         (arm.confirmed if record["role"] == "confirmation" else arm.searched).append(record)
@@ -188,6 +199,10 @@ def _measured(records: Iterable[Record], metric: str) -> list[Record]:
         and record["role"] != "rung"
         and math.isfinite(record["metrics"].get(metric, math.nan))
     ]
+
+
+def _arm_id(record: Record) -> str:
+    return str(record.get("arm_id", record["schedule_id"]))
 
 
 def _mean(records: list[Record], metric: str) -> float | None:

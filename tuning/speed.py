@@ -91,7 +91,7 @@ def speed_up(arms: Sequence[Arm]) -> list[SpeedUp]:
 
 def _summary(arm: Arm, logs: list[float], images: list[float], missed: int) -> SpeedUp:
     if not logs:
-        return SpeedUp(arm.schedule_id, arm.name, 0.0, None, None, 0, missed, None)
+        return SpeedUp(arm.arm_id, arm.name, 0.0, None, None, 0, missed, None)
     mean, low, high = fmean(logs), None, None
     if len(logs) > 1 and not missed:
         from scipy.special import stdtrit
@@ -99,7 +99,7 @@ def _summary(arm: Arm, logs: list[float], images: list[float], missed: int) -> S
         half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
         low, high = math.exp(mean - half), math.exp(mean + half)
     return SpeedUp(
-        arm.schedule_id, arm.name, math.exp(mean), low, high, len(logs), missed, math.exp(fmean(images))
+        arm.arm_id, arm.name, math.exp(mean), low, high, len(logs), missed, math.exp(fmean(images))
     )
 
 

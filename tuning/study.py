@@ -157,7 +157,10 @@ class Study:
 
     def finished(self, key: str, result: Mapping[str, Any]) -> dict[str, Any]:
         """A trial reached its budget and was evaluated."""
-        kept = ("images", "fingerprint", "protocol", "seconds", "stage_starts", "num_stages", "checkpoint")
+        kept = (
+            *("images", "fingerprint", "protocol", "seconds", "checkpoint"),
+            *("stage_starts", "num_stages", "stages_asked", "stages_walked", "images_in_stage"),
+        )
         record = {
             **self._open.pop(key),
             "status": "finished",
@@ -212,7 +215,7 @@ class Study:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
         for images, value in record.get("history", ()):
             self.tracker.log(run, {"preview_fid": value}, images)
-        publish(self.tracker, run, Path(record["folder"]), record["metrics"], record["images"])
+        publish(self.tracker, run, Path(record["folder"]), record)
 
     def interrupted(self) -> list[str]:
         """Mark the trials that are still running as stopped in MLflow; they go on when the study does."""

@@ -35,7 +35,7 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
 def _best(config: StudyConfig, outcome: Outcome) -> str | None:
     """The id of the best arm with a curriculum."""
     ranked = arms(outcome.records, config.metric)
-    return next((arm.schedule_id for arm in ranked if arm.has_curriculum), None)
+    return next((arm.arm_id for arm in ranked if arm.has_curriculum), None)
 
 
 def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:

@@ -50,11 +50,13 @@ class FinalTable:
         others = others if width >= _WIDE else []
         uniform = next((arm for arm in self.rows if arm.is_uniform), None)
         fresh = any(arm.confirmed for arm in self.rows)
-        caption = "gain: improvement over uniform sampling with the same seeds"
+        caption = (
+            "gain: improvement over uniform sampling with the same seeds; stages: walked of those asked for"
+        )
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-        table.add_column("schedule", max_width=max(24, width - 50 - 11 * len(others)))
+        table.add_column("schedule", max_width=max(24, width - 58 - 11 * len(others)))
         headings = [f"{name}\nsearch", *[f"{name}\nfresh seeds"] * fresh, "gain", *map(metric_name, others)]
-        for heading in (*headings, "images", "seeds"):
+        for heading in (*headings, "stages", "images", "seeds"):
             table.add_column(heading, justify="right", no_wrap=True)
         for arm in self.rows:
             value, beside, seeds = side_by_side(arm, uniform, metric)
@@ -66,6 +68,7 @@ class FinalTable:
                 *[number(arm.confirmed_value(metric))] * fresh,
                 better,
                 *(number(_mean(runs, other)) for other in others),
+                arm.stages,
                 count(max(int(record["images"]) for record in runs)),
                 str(seeds),
                 style="bold" if arm is self.rows[0] else "",

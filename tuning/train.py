@@ -165,7 +165,7 @@ def train_run(
         for images, value in result.get("history", ()):
             if images > result["resumed_at"] and images not in live:
                 tracker.log(run, _preview(value), images)
-        publish(tracker, run, folder, result["metrics"], result["images"])
+        publish(tracker, run, folder, result)
     return result
 
 

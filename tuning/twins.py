@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder, SortedOrder
+from curriculum_ray.curriculum.order import LEAST_RANDOM
 from tuning.planned import Planned
 
 __all__ = ["planned_twins", "twins"]
@@ -18,14 +19,17 @@ __all__ = ["planned_twins", "twins"]
 def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedule]:
     """The schedule with its order reversed and with a random order from `seed`, by the name of the control.
 
-    A schedule in random order has no reverse: its twins are the two directions. Any other one has none.
+    A schedule in random order has no reverse: its twins are the two directions. Any other one has none. Two clusters
+    have no random order, for all of theirs are sorted.
     """
     match schedule.order:
         case SortedOrder():
-            return {
-                "reversed": schedule.reversed_order(),
-                "random": schedule.random_order(seed),
-            }
+            found = {"reversed": schedule.reversed_order()}
+            return (
+                found
+                if schedule.clusters.count < LEAST_RANDOM
+                else {**found, "random": schedule.random_order(seed)}
+            )
         case RandomOrder():
             ordered = SortedOrder(direction="easy_to_hard")
             forwards = schedule.model_copy(update={"order": ordered})

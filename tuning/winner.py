@@ -39,7 +39,7 @@ def registered(records: Iterable[Record], metric: str) -> list[Registered]:
     sentence = answer(table, metric)
     found: list[Registered] = []
     differences = against_uniform(table, metric)
-    by_id = {arm.schedule_id: arm for arm in table}
+    by_id = {arm.arm_id: arm for arm in table}
     beating = [each for each in differences if each.beats and not each.rival]
     uniform = next((arm for arm in table if arm.is_uniform and arm.confirmed), None)
     if beating:
@@ -47,7 +47,7 @@ def registered(records: Iterable[Record], metric: str) -> list[Registered]:
         found.append(Registered("best", _key(by_id[winner.key]), "beats_uniform", sentence))
     elif uniform is not None and any(each.low is not None for each in differences):
         found.append(Registered("best", _key(uniform), "uniform", sentence))
-    verdict = "beats_uniform" if beating and winner.key == first.schedule_id else "unconfirmed"
+    verdict = "beats_uniform" if beating and winner.key == first.arm_id else "unconfirmed"
     return [*found, Registered("candidate", _key(first), verdict, sentence)]
 
 

@@ -21,6 +21,7 @@ from curriculum_ray.files import replace_file
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.loop import Progress, Trainer
+from curriculum_ray.training.stages import stages_walked
 
 __all__ = ["Announce", "Report", "Run", "Warned", "note_corrupt", "write_files"]
 
@@ -228,7 +229,11 @@ def _results(
     trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator | None, folder: Path
 ) -> dict[str, Any]:
     """Evaluate `model`, the average of the weights, and write the sample grid and what was really sampled."""
-    result: dict[str, Any] = {"stage_starts": trainer.stage_starts, "num_stages": trainer.sampler.num_stages}
+    result: dict[str, Any] = {
+        "stage_starts": trainer.stage_starts,
+        "num_stages": trainer.sampler.num_stages,
+        **stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images),
+    }
     replace_file(folder / "sampled_timesteps.json", json.dumps({**trainer.histogram.as_json(), **result}))
     result["metrics"] = {}
     if evaluator is not None:

@@ -53,7 +53,8 @@ def _lines(found: Comparison) -> list[str]:
         )
     for title, of_a, of_b in (
         ("images", a.images, b.images),
-        ("stage starts", a.stage_starts, b.stage_starts),
+        ("stages walked", a.stages_walked, b.stages_walked),
+        ("images in each stage", a.images_in_stage, b.images_in_stage),
     ):
         lines.append(f"{title:32} {_shown(of_a):>20} {_shown(of_b):>20}")
     if found.refusal is None and (a.history or b.history):

@@ -18,6 +18,7 @@ from tuning.report import plots
 from tuning.report.confirmed import confirmation
 from tuning.report.draw import drawn
 from tuning.report.explored import Explored, explored, read_explored
+from tuning.report.ladders import ladders
 from tuning.report.levels import difficulty, read_difficulty
 from tuning.report.page import (
     Html,
@@ -54,7 +55,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
     uniform = next((arm for arm in ranked if arm.is_uniform), None)
     shown = [arm for arm in (best, uniform) if arm is not None]
     drawn_apart = [*shown, *(arm for arm in ranked if arm.confirmed)]
-    runs = {arm.schedule_id: read_run(arm.records[0]) for arm in drawn_apart}
+    runs = {arm.arm_id: read_run(arm.records[0]) for arm in drawn_apart}
     differences = against_uniform(ranked, metric)
     parts = [
         tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
@@ -63,6 +64,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         confirmation(ranked, differences, metric, against_rival(ranked, metric)),
         _table(ranked, metric),
         _trials(ranked, metric),
+        ladders(ranked, metric),
         explored(_searched(study, output), metric),
         _schedule(best, runs),
         _others(best, ranked, runs),
@@ -103,7 +105,7 @@ def _numbers(records: Sequence[Record], ranked: Sequence[Arm], metric: str) -> l
         if rival is not None:
             result.append((f"{name} of the best rival, {rival.name}", number(rival.confirmed_value(metric))))
         for found in speed_up(ranked):
-            if found.key == best.schedule_id and found.images is not None:
+            if found.key == best.arm_id and found.images is not None:
                 interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
                 words = f"as fast to uniform sampling's last preview{interval}"
                 result.append((words, f"{found.ratio:.2f} ×"))
@@ -135,6 +137,7 @@ def _table(ranked: Sequence[Arm], metric: str) -> Html:
                 number(arm.confirmed_value(metric)),
                 "–" if percent is None else f"{percent:+.1f}%",
                 *(number(_mean(runs, other)) for other in others),
+                arm.stages,
                 count(max(int(record["images"]) for record in runs)),
                 seeds,
             ]
@@ -145,6 +148,7 @@ def _table(ranked: Sequence[Arm], metric: str) -> Html:
         f"{name}, fresh seeds",
         "gain",
         *map(metric_name, others),
+        "stages walked",
         "images",
         "seeds",
     ]
@@ -175,7 +179,7 @@ def _trials(ranked: Sequence[Arm], metric: str) -> Html:
 def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
     if best is None:
         return Html()
-    run = runs[best.schedule_id]
+    run = runs[best.arm_id]
     text = yaml.safe_dump(best.records[0]["schedule"], sort_keys=False, default_flow_style=None, width=100)
     caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
     return section(
@@ -192,7 +196,7 @@ def _others(best: Arm | None, ranked: Sequence[Arm], runs: Mapping[str, Run]) ->
     parts: list[Html] = []
     for arm in ranked:
         if arm is not best and arm.confirmed:
-            run = runs[arm.schedule_id]
+            run = runs[arm.arm_id]
             alt = f"density of noise levels over images seen: {arm.name}"
             if plot := drawn(partial(plots.schedule, run), alt):
                 parts += [paragraph(arm.name), plot]
@@ -205,7 +209,7 @@ def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
     labelled = [
         (
             label(arm, best),
-            runs.get(arm.schedule_id) or read_run(arm.records[0]),
+            runs.get(arm.arm_id) or read_run(arm.records[0]),
         )
         for arm in sorted(chosen, key=lambda arm: arm is not best)
     ]
@@ -216,7 +220,7 @@ def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
 def _samples(shown: Sequence[Arm], runs: Mapping[str, Run], metric: str) -> Html:
     grids = []
     for arm in shown:
-        run = runs[arm.schedule_id]
+        run = runs[arm.arm_id]
         if run.samples is not None:
             value = number(run.record["metrics"][metric])
             caption = f"{arm.name}: {metric_name(metric)} {value}, seed {run.record['seed']}"

@@ -31,13 +31,13 @@ def confirmation(
         return Html()
     name = metric_name(metric)
     confirmed = [arm for arm in ranked if arm.confirmed]
-    values = {arm.schedule_id: arm.by_seed(metric) for arm in confirmed}
+    values = {arm.arm_id: arm.by_seed(metric) for arm in confirmed}
     headings = ["schedule", name, "uniform", "gain", "gain in percent", "seeds", ""]
     rows = [_row(found, statistics.fmean(values[found.key].values())) for found in differences]
     seeds = sorted({seed for arm in values.values() for seed in arm})
     each = table(
         ["schedule", *(f"seed {seed}" for seed in seeds)],
-        [[arm.name, *(number(values[arm.schedule_id].get(seed)) for seed in seeds)] for arm in confirmed],
+        [[arm.name, *(number(values[arm.arm_id].get(seed)) for seed in seeds)] for arm in confirmed],
     )
     return section(
         "Confirmation on fresh seeds",

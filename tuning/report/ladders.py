@@ -1,0 +1,106 @@
+"""Every searched schedule, small: the density that it asked for beside the noise levels that were sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tuning.records import Arm, Record, count, describe, metric_name, number
+from tuning.report.draw import drawn
+from tuning.report.page import Html, details, paragraph, section, table
+from tuning.report.plots import density_scale
+from tuning.report.runs import Run, read_run
+from tuning.report.theme import NARROW_INCHES, Theme, colormap
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["ladders"]
+
+MOST = 48
+"""So many are drawn, the best ones; the table has all of them."""
+
+
+def ladders(ranked: Sequence[Arm], metric: str) -> Html:
+    """The section of the report: pictures of the best schedules, and how long each stage of every one lasted."""
+    records = [arm.searched[0] for arm in ranked if arm.searched and arm.has_curriculum]
+    if not records:
+        return Html()
+    runs = [read_run(record) for record in records[:MOST]]
+    cut = sum(1 for record in records if record.get("stages_walked") != record.get("stages_asked"))
+    words = (
+        "Left what each schedule asked for, right what was sampled; noise is at the top, training goes to the right, "
+        "and the colours are those of the large pictures. "
+        + (
+            f"{cut} of {len(records)} schedules did not walk all of their stages."
+            if cut
+            else "Every schedule walked all of its stages."
+        )
+        + (f" The best {MOST} are drawn." if len(records) > MOST else "")
+    )
+    rows = [[record["key"], describe(record), _walked(record), _lengths(record)] for record in records]
+    headings = ["run", "schedule", "stages walked", "images in each stage"]
+    return section(
+        "What each schedule trained on",
+        paragraph(words, faint=True),
+        drawn(lambda theme: _draw(runs, metric, theme), "asked and sampled densities of every schedule"),
+        details("images in each stage", table(headings, rows)),
+    )
+
+
+def _walked(record: Record) -> str:
+    return f"{record['stages_walked']}/{record['stages_asked']}" if "stages_asked" in record else "–"
+
+
+def _lengths(record: Record) -> str:
+    return " ".join(count(images) for images in record.get("images_in_stage", ())) or "–"
+
+
+def _draw(runs: Sequence[Run], metric: str, theme: Theme) -> Figure | None:
+    from matplotlib.figure import Figure
+
+    shown = [run for run in runs if run.active is not None and run.sampled is not None]
+    if not shown:
+        return None
+    beside = 1 if theme.narrow else 3
+    rows = -(-len(shown) // beside)
+    width = NARROW_INCHES if theme.narrow else 9.6
+    figure = Figure(figsize=(width, 1.25 * rows), facecolor=theme.ground, layout="constrained")
+    grid: Any = figure.subplots(rows, 2 * beside, squeeze=False)
+    places = iter(grid.reshape(-1, 2))
+    for run in shown:
+        asked, sampled = next(places)
+        active, data, record = run.active, run.sampled, run.record
+        assert active is not None
+        assert data is not None
+        _panel(asked, active.starts, active.edges, list(zip(*active.densities, strict=True)), theme)
+        totals = [max(sum(row), 1) for row in data["counts"]]
+        drawn_rows = [
+            [value * len(row) / total for value in row]
+            for row, total in zip(data["counts"], totals, strict=True)
+        ]
+        _panel(sampled, data["images"], data["u"], list(zip(*drawn_rows, strict=True)), theme)
+        score = number(record.get("metrics", {}).get(metric))
+        asked.set_title(
+            f"{record['key']}  {metric_name(metric)} {score}  {_walked(record)} stages",
+            loc="left",
+            fontsize=7.5,
+            color=theme.ink,
+            pad=3,
+        )
+    for left in places:
+        for axes in left:
+            axes.remove()
+    return figure
+
+
+def _panel(axes: Axes, x: Sequence[float], y: Sequence[float], values: Sequence[Any], theme: Theme) -> None:
+    top = max(max(row) for row in values)
+    axes.pcolormesh(x, y, values, cmap=colormap(theme), norm=density_scale(min(top, 32.0)), rasterized=True)
+    axes.set_facecolor(theme.ground)
+    axes.set_ylim(0, 1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(theme.grid)
