@@ -8,7 +8,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack gallery noise-floor check-ladders check-evidence lint lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -65,6 +65,9 @@ check-ladders: setup ## whether schedules of the shipped spaces walk all of thei
 
 check-evidence: setup ## how often a study names a false winner, or misses a true one
 	$(BIN)/python examples/check_evidence.py
+
+check-published: setup ## every published formula beside an independent computation of it
+	$(BIN)/python examples/check_published.py
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(PACKAGES)

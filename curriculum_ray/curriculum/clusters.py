@@ -1,4 +1,9 @@
-"""Clusters: N intervals of u that cover [0, 1) without gap or overlap; the first is the cleanest."""
+"""Clusters: N intervals of u that cover [0, 1) without gap or overlap; the first is the cleanest.
+
+No cluster is narrower than a tenth of its even share, 1/(10N), unless its edges are written out: a curriculum
+trains on its first cluster alone until it moves on, and must not do so on a single timestep. Edges that a rule
+puts closer are moved apart, in one pass from the clean end, then back from the noisy one where room runs out.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +38,11 @@ __all__ = [
 
 # Continuous levels are read on so many equally likely cells of u; the end cells stand for infinite tails.
 GRID = 1000
+# The share of levels at each end whose log-SNR does not stretch the range that is cut: the last step of clipped
+# cosine betas alone drops it by 7 of 30.
+END_SHARE = 0.005
+# The narrowest cluster, as a share of the even width 1/N.
+NARROWEST = 0.1
 
 
 class _Counted(Spec):
@@ -48,14 +58,23 @@ class UniformClusters(_Counted):
 
 
 class LogSnrClusters(_Counted):
-    """Clusters by log-SNR: of equal width, or the intervals that hug their centres best (ANT)."""
+    """Clusters by log-SNR: of equal width, or the intervals that hug their centres best (ANT).
+
+    The log-SNR of the cleanest 0.5% of the levels counts as that of the quantile u = 0.005, and that of the noisiest
+    0.5% as that of u = 0.995: the first and the last cluster take these tails. Between the two quantiles the width
+    is the same for all clusters, but for those that would be narrower than a tenth of their even share in u.
+    """
 
     by: Literal["log_snr", "log_snr_dp"]
     """log_snr: equal width in log-SNR. log_snr_dp: least sum of |log-SNR - centre| (Go et al. 2023)."""
 
 
 class CurveClusters(_Counted):
-    """Equal shares of the cumulative difficulty of a measured curve."""
+    """Equal shares of the cumulative difficulty of a measured curve, as far as the narrowest width allows.
+
+    Where the curve is so steep that a share is narrower than a tenth of 1/N (the relative entropy of images at the
+    clean end), the cluster has that width and holds more than its share.
+    """
 
     by: Literal["relative_entropy", "loss", "convergence"]
     """The kind of the curve whose cumulative difficulty is shared out equally."""
@@ -103,8 +122,9 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
     """The clusters' edges: float64 (N + 1,), strictly ascending from exactly 0 (clean) to exactly 1 (noise).
 
     Where levels are discrete, edges lie on the borders of the levels' cells, so that each timestep belongs to
-    exactly one cluster. Raises `ConfigError` for more clusters than timesteps, for a difficulty file that is
-    missing, malformed or of another kind, and where the log-SNR is needed but not known.
+    exactly one cluster. Each is at least a tenth of 1/N wide, unless its edges are written out, or cells are too
+    coarse and uneven for that. Raises `ConfigError` for more clusters than timesteps, for a difficulty file that
+    is missing, malformed or of another kind, and where the log-SNR is needed but not known.
     """
     grid = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
     discrete = levels.count is not None
@@ -115,7 +135,10 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
         what = f"the {len(grid) - 1} timesteps that can be drawn" if discrete else f"the grid's {GRID} cells"
         raise ConfigError(f"clusters.count must be at most {what}, but got {spec.count}")
     targets = _targets(spec, base, levels, grid)
-    return snap(targets, grid) if discrete else spread(targets)
+    if isinstance(spec, ExplicitClusters):
+        return snap(targets, grid) if discrete else spread(targets)
+    least = NARROWEST / spec.count
+    return snap(targets, grid, least) if discrete else spread(targets, least)
 
 
 def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
@@ -147,10 +170,16 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
 
 
 def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
-    """The log-SNR of each cell of the grid, falling; an infinite one counts as its finite neighbour."""
-    log_snr = levels.log_snr(level_of(base, (grid[1:] + grid[:-1]) / 2, levels)).double()
+    """The log-SNR of each cell of the grid, falling, within that of the quantiles `END_SHARE` and 1 - `END_SHARE`.
+
+    An infinite one, which few timesteps leave at a quantile, counts as its finite neighbour.
+    """
+    middles = (grid[1:] + grid[:-1]) / 2
+    ends = torch.tensor([1 - END_SHARE, END_SHARE], dtype=torch.float64)
+    log_snr = levels.log_snr(level_of(base, torch.cat([ends, middles]), levels)).double()
     finite = log_snr[log_snr.isfinite()]
-    return log_snr.clamp(float(finite.min()), float(finite.max()))
+    log_snr = log_snr.clamp(float(finite.min()), float(finite.max()))
+    return log_snr[2:].clamp(float(log_snr[0]), float(log_snr[1]))
 
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:

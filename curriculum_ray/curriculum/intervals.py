@@ -9,6 +9,8 @@ __all__ = ["absolute_deviation", "best_intervals", "direction_spread", "snap", "
 
 # Rows per pass of the dynamic programme: a block of them stays in a core's cache.
 BLOCK = 64
+# Widths in u that differ by less are equal.
+ROUNDING = 1e-12
 
 
 def absolute_deviation(values: Tensor) -> Tensor:
@@ -83,25 +85,35 @@ def best_intervals(cost: Tensor, count: int) -> Tensor:
     return torch.tensor([0, *reversed(edges)])
 
 
-def snap(targets: Tensor, grid: Tensor) -> Tensor:
+def snap(targets: Tensor, grid: Tensor, least: float = 0.0) -> Tensor:
     """Move ascending edges (N + 1,) to the nearest points of a strictly ascending grid (M + 1,), M >= N.
 
-    Each interval keeps at least one cell; the ends go to the grid's ends.
+    The ends go to the grid's ends. Each interval keeps a width of `least`, at least one cell; where the grid's
+    cells are too coarse for N such intervals, one cell each is all that is kept.
     """
     last, count = len(grid) - 1, len(targets) - 1
+    cells = torch.arange(last + 1)
+    # From each point of the grid, the next and the last one that leave room for an interval.
+    after = torch.maximum(torch.searchsorted(grid, grid + (least - ROUNDING)), cells + 1).tolist()
+    before = torch.minimum(
+        torch.searchsorted(grid, grid - (least - ROUNDING), right=True) - 1, cells - 1
+    ).tolist()
+    latest = [last]
+    for _ in range(count):
+        latest.append(before[latest[-1]])
+        if latest[-1] < 0:
+            return snap(targets, grid)
     right = torch.searchsorted(grid, targets).clamp(1, last)
-    index = torch.where(targets - grid[right - 1] <= grid[right] - targets, right - 1, right)
-    steps = torch.arange(count + 1)
-    # Running maximum of index - k keeps index strictly ascending; the cap leaves room for those that follow.
-    index = (index - steps).cummax(0).values + steps
-    index = torch.minimum(index, last - count + steps)
-    index[0], index[-1] = 0, last
-    return grid[index]
+    nearest = torch.where(targets - grid[right - 1] <= grid[right] - targets, right - 1, right).tolist()
+    index = [0]
+    for wanted, limit in zip(nearest[1:-1], latest[-2:0:-1], strict=True):
+        index.append(min(max(wanted, after[index[-1]]), limit))
+    return grid[torch.tensor([*index, last])]
 
 
-def spread(targets: Tensor) -> Tensor:
-    """Pull ascending edges that coincide apart by 1e-9; the ends become exactly 0 and 1."""
-    steps = torch.arange(len(targets), dtype=torch.float64) * 1e-9
+def spread(targets: Tensor, least: float = 1e-9) -> Tensor:
+    """Pull ascending edges that are closer than `least` apart to it; the ends become exactly 0 and 1."""
+    steps = torch.arange(len(targets), dtype=torch.float64) * least
     edges = (targets - steps).cummax(0).values + steps
     edges = torch.minimum(edges, 1 - (steps[-1] - steps))
     edges[0], edges[-1] = 0.0, 1.0

@@ -30,10 +30,18 @@ WeightingSpec = Annotated[
     | fixed.MinSNR
     | fixed.SoftMinSNR
     | fixed.P2
+    | fixed.DebiasedEstimation
+    | fixed.SigmaSqrt
+    | fixed.CosMap
     | EDM2Uncertainty
     | IntervalUncertaintySpec,
     Field(discriminator="kind"),
 ]
+
+# What images in [-1, 1] are taken for where no setting says it (Karras et al. 2022, Table 1).
+_SIGMA_DATA = 0.5
+# ln sigma of EDM's training levels: mean and standard deviation (ibid.).
+_LOG_SIGMA = -1.2, 1.2
 
 
 def build_process(spec: ProcessSpec, weighting: WeightingSpec | None = None) -> Process:
@@ -60,30 +68,20 @@ def _build_weighting(spec: WeightingSpec, process: Process) -> nn.Module:
     match spec:
         case fixed.NoWeighting():
             return fixed.Unweighted()
-        case fixed.MinSNR(gamma=gamma):
-            return fixed.FixedWeighting(lambda log_snr: fixed.min_snr(*process.error_scales(log_snr), gamma))
-        case fixed.SoftMinSNR(gamma=gamma):
-            return fixed.FixedWeighting(
-                lambda log_snr: fixed.soft_min_snr(*process.error_scales(log_snr), gamma)
-            )
-        case fixed.P2(gamma=gamma, k=k):
-            if process.name != "ddpm-epsilon":
-                raise ConfigError(
-                    f"weighting.kind p2 weights the error of epsilon: it needs ddpm with epsilon prediction, "
-                    f"but the process is {process.name}"
-                )
-            return fixed.FixedWeighting(lambda log_snr: fixed.p2(log_snr, gamma, k))
         case EDM2Uncertainty(channels=channels):
-            return ContinuousUncertainty(channels)
+            return ContinuousUncertainty(channels, process.log_snr_range)
         case IntervalUncertaintySpec(intervals=intervals):
             return IntervalUncertainty(_edges(intervals, process))
+        case fixed.SoftMinSNR(gamma=None):
+            sigma_data = process.spec.sigma_data if isinstance(process, EDM) else _SIGMA_DATA
+            spec = fixed.SoftMinSNR(gamma=sigma_data**-2)
+    return fixed.FixedWeighting(spec, process.error_scales)
 
 
 def _edges(intervals: int | tuple[float, ...], process: Process) -> Tensor:
     """The log-SNRs between the intervals, rising; each interval must hold noise levels."""
-    low, high = process.log_snr_range
     edges = (
-        torch.linspace(low, high, intervals + 1, dtype=torch.float64)[1:-1]
+        _even_edges(intervals, process)
         if isinstance(intervals, int)
         else torch.tensor(intervals, dtype=torch.float64)
     )
@@ -91,8 +89,22 @@ def _edges(intervals: int | tuple[float, ...], process: Process) -> Tensor:
         every = process.levels.log_snr(torch.arange(process.levels.count))
         held = torch.bincount(torch.bucketize(every, edges, right=True), minlength=len(edges) + 1)
         if int(held.min()) == 0:
+            low, high = process.log_snr_range
             raise ConfigError(
                 f"weighting.intervals must each hold a timestep, but got {intervals} for "
                 f"{process.levels.count} timesteps with log-SNR {low:.3g} to {high:.3g}"
             )
     return edges
+
+
+def _even_edges(count: int, process: Process) -> Tensor:
+    """The log-SNRs between `count` intervals of equally many noise levels, rising; see `IntervalUncertaintySpec`."""
+    levels, parts = process.levels, torch.arange(count - 1, 0, -1)
+    if levels.count is not None:
+        # An edge belongs to the cleaner side: it is the last of that side's timesteps, if it has one.
+        return levels.log_snr((levels.count * parts // count - 1).clamp(min=0))
+    shares = parts.double() / count
+    if isinstance(process, EDM):
+        mean, std = _LOG_SIGMA
+        return levels.log_snr((mean + std * torch.special.ndtri(shares)).exp())
+    return levels.log_snr(levels.from_time(shares))

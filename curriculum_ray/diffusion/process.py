@@ -42,7 +42,7 @@ class Process(nn.Module, ABC):
     """The lowest (noise) and highest (clean) log-SNR that matters, finite."""
 
     weighting: nn.Module
-    """(raw losses (B,), log-SNR (B,)) -> weighted losses (B,)."""
+    """(raw losses (B,), log-SNR (B,), both infinities included) -> weighted losses (B,)."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-        """How a squared error of the network's output translates at log-SNRs (any shape; low is noise).
+        """How a squared error of the network's output translates at log-SNRs (any shape; low is noise, as low as -inf).
 
         Returns the logs of the factors that make it a squared error of the noise, and of x0, same shape.
         """
@@ -134,8 +134,7 @@ class Process(nn.Module, ABC):
     def compare(self, output: Tensor, target: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
         """What `losses` returns, of a network's output beside its target, both (B,*shape), at levels (B,)."""
         raw = (output.float() - target.float()).square().flatten(1).mean(1)
-        log_snr = self.levels.log_snr(levels).float().clamp(*self.log_snr_range)
-        return self.weighting(raw, log_snr), raw.detach()
+        return self.weighting(raw, self.levels.log_snr(levels).float()), raw.detach()
 
 
 class Objective(nn.Module):

@@ -30,13 +30,19 @@ class EDM2Uncertainty(Spec):
 
 
 class IntervalUncertaintySpec(Spec):
-    """A learned uncertainty per interval of noise levels (Go et al. 2023, ANT)."""
+    """A learned uncertainty per interval of noise levels (Go et al. 2023, ANT).
+
+    A number of intervals stands for equally many levels in each, as in the paper's released training code, which cuts
+    uniformly in t: equal shares of the timesteps, of flow's times, and of the levels on which EDM is trained
+    (ln sigma ~ N(-1.2, 1.2²)). Intervals of equal log-SNR width would leave a single timestep at the noisy end of
+    cosine betas, where one step takes a quarter of the range.
+    """
 
     kind: Literal["ant_uncertainty"] = "ant_uncertainty"
     """The weighting: ant_uncertainty."""
 
     intervals: Annotated[int, Field(ge=1, le=1000)] | tuple[float, ...] = 5
-    """The number of intervals of equal log-SNR width, or the log-SNRs between them, rising (low is noise)."""
+    """The number of intervals of equally many levels, or the log-SNRs between them, rising (low is noise)."""
 
     @model_validator(mode="after")
     def _edges_rise(self) -> Self:
@@ -52,13 +58,17 @@ class ContinuousUncertainty(nn.Module):
     """loss = raw / e^u + u with u linear in Fourier features of c_noise = ln(sigma) / 4, u = 0 at the start.
 
     Karras et al. 2024 (EDM2), "uncertainty-based loss weighting"; c_noise from Karras et al. 2022, Table 1.
+    log_snr_range: log-SNRs beyond count as its ends, the lowest and the highest; that of pure noise is infinite.
     """
 
     frequencies: Tensor
     phases: Tensor
 
-    def __init__(self, channels: int = 128) -> None:
+    def __init__(
+        self, channels: int = 128, log_snr_range: tuple[float, float] = (-math.inf, math.inf)
+    ) -> None:
         super().__init__()
+        self.log_snr_range = log_snr_range
         # The features are constants of the method, the same for every run and rank.
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("frequencies", 2 * math.pi * torch.randn(channels, generator=generator), False)
@@ -68,8 +78,8 @@ class ContinuousUncertainty(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def uncertainty(self, log_snr: Tensor) -> Tensor:
-        """u of log-SNRs (finite; low is noise), same shape."""
-        c_noise = log_snr / -8
+        """u of log-SNRs (low is noise), same shape."""
+        c_noise = log_snr.clamp(*self.log_snr_range) / -8
         features = math.sqrt(2) * torch.cos(c_noise.unsqueeze(-1) * self.frequencies + self.phases)
         # Unit-variance features: the division keeps u's step size independent of their number.
         return self.linear(features / math.sqrt(len(self.phases))).squeeze(-1)
@@ -83,6 +93,7 @@ class ContinuousUncertainty(nn.Module):
 class IntervalUncertainty(nn.Module):
     """loss = raw / e^{u_k} + u_k in the k-th interval of log-SNR between `edges`, u = 0 at the start.
 
+    Twice the loss of Kendall et al. 2018, and of ANT's released code, whose u_k is the same logarithm of a variance.
     edges: log-SNRs, rising, shape (k-1,); interval 0 is the noisiest. An edge belongs to the cleaner side.
     """
 

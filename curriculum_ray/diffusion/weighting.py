@@ -1,7 +1,13 @@
-"""Fixed loss weightings by signal-to-noise ratio: min-SNR, soft-min-SNR and P2.
+"""Fixed loss weightings by signal-to-noise ratio: min-SNR, soft-min-SNR, P2, debiased estimation and those of SD3.
 
-Min-SNR is defined on the error of x0; `to_noise` and `to_x0`, the logs of what makes a squared error of the
-network's output one of the noise and one of x0 (`Process.error_scales`), carry it to any kind of prediction.
+A paper defines its weighting on the squared error of x0, of the noise or of flow matching's velocity. What the
+network predicts may be another one. `Process.error_scales` gives the logs of `to_noise` and `to_x0`, the factors that
+make a squared error of the network's output one of the noise and one of x0; `to_velocity` follows from both, and
+`weight_of` is the one place that puts formula and factor together. So one weighting means one loss, whatever is
+predicted.
+
+At SNR = 0 a weight is the limit of its formula. Where that is infinite, and at the clean end, the ratio of noise
+and signal is read at 1,000 at most (`FARTHEST`), so that every weight is finite.
 """
 
 from __future__ import annotations
@@ -13,20 +19,34 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from curriculum_ray.config import Spec
 
 __all__ = [
+    "FARTHEST",
     "P2",
+    "CosMap",
+    "DebiasedEstimation",
+    "FixedSpec",
     "FixedWeighting",
     "MinSNR",
     "NoWeighting",
+    "SigmaSqrt",
     "SoftMinSNR",
     "Unweighted",
+    "cosmap",
+    "debiased_estimation",
     "min_snr",
     "p2",
+    "sigma_sqrt",
     "soft_min_snr",
+    "to_velocity",
+    "weight_of",
 ]
+
+FARTHEST = 2 * math.log(1000)
+"""The |log-SNR| beyond which no weight grows: t = 0.001, the cleanest of diffusers' 1,000 flow times."""
 
 
 class NoWeighting(Spec):
@@ -52,42 +72,129 @@ class SoftMinSNR(Spec):
     kind: Literal["soft_min_snr"] = "soft_min_snr"
     """The weighting: soft_min_snr."""
 
-    gamma: float = Field(default=4.0, gt=0)
-    """The SNR around which the weight of clean levels is cut."""
+    gamma: float | None = Field(default=None, gt=0)
+    """The SNR around which the weight of clean levels is cut; 1/sigma_data² by default, 4 without a sigma_data."""
 
 
 class P2(Spec):
-    """Perception-prioritised weighting (Choi et al. 2022), for epsilon prediction only."""
+    """Perception-prioritised weighting (Choi et al. 2022)."""
 
     kind: Literal["p2"] = "p2"
     """The weighting: p2."""
 
     gamma: float = Field(default=1.0, ge=0)
-    """How strongly clean levels are weighted down; 0 is no weighting."""
+    """How strongly clean levels are weighted down; 0 weights each error of the noise alike."""
 
     k: float = Field(default=1.0, gt=0)
     """The SNR below which the weight no longer grows."""
 
 
+class DebiasedEstimation(Spec):
+    """Debiased estimation (Yu et al. 2024): more weight on noisy levels, where errors of the noise blow up in x0."""
+
+    kind: Literal["debiased"] = "debiased"
+    """The weighting: debiased."""
+
+
+class SigmaSqrt(Spec):
+    """Flow matching's velocity weighted by 1/t² (diffusers' sigma_sqrt), by noise level for other processes."""
+
+    kind: Literal["sigma_sqrt"] = "sigma_sqrt"
+    """The weighting: sigma_sqrt."""
+
+
+class CosMap(Spec):
+    """Flow matching's velocity weighted by the CosMap density (Esser et al. 2024), by noise level for others."""
+
+    kind: Literal["cosmap"] = "cosmap"
+    """The weighting: cosmap."""
+
+
+FixedSpec = MinSNR | SoftMinSNR | P2 | DebiasedEstimation | SigmaSqrt | CosMap
+"""The weightings that are functions of the log-SNR and have nothing to learn."""
+
+
 def min_snr(to_noise: Tensor, to_x0: Tensor, gamma: float) -> Tensor:
     """Weight min(SNR, γ) on the error of x0: min(SNR, γ)/SNR on epsilon's, min(SNR, γ)/(SNR+1) on v's.
 
-    Hang et al. 2023, §3.4. Finite at SNR = 0.
+    Hang et al. 2023, §3.4. At SNR = 0 the limits: 1 on epsilon's error, 0 on those of x0 and v. The loss, SNR times
+    the squared error of x0, vanishes there for each of them: pure noise holds nothing of x0 to learn. The paper's
+    released code gives the last timestep of a zero-terminal schedule the weight 1 for x0 and v too, 2e8 times
+    its neighbour's with linear betas; diffusers takes the limits.
     """
     return torch.minimum(to_noise, to_x0 + math.log(gamma)).exp()
 
 
 def soft_min_snr(to_noise: Tensor, to_x0: Tensor, gamma: float) -> Tensor:
-    """Weight SNR·γ/(SNR + γ) on the error of x0: γ/(SNR + γ) on epsilon's. Finite at SNR = 0.
+    """Weight SNR·γ/(SNR + γ) on the error of x0: γ/(SNR + γ) on epsilon's. At SNR = 0 as `min_snr`.
 
-    Crowson et al. 2024, §4.4 with γ = 4, i.e. 1/sigma_data² for sigma_data = 1/2.
+    Crowson et al. 2024, §4.4, where γ = 1/sigma_data² (4 for sigma_data = 1/2): on the output of EDM's network
+    the weight is then (sigma·sigma_data)² / (sigma² + sigma_data²)², as in k-diffusion.
     """
     return (-torch.logaddexp(-to_noise, -to_x0 - math.log(gamma))).exp()
 
 
 def p2(log_snr: Tensor, gamma: float, k: float) -> Tensor:
-    """Weight 1/(k + SNR)^γ on the error of epsilon (Choi et al. 2022, Eq. 8). Finite at SNR = 0."""
+    """Weight 1/(k + SNR)^γ on the error of epsilon (Choi et al. 2022, Eq. 8); 1/k^γ at SNR = 0."""
     return torch.logaddexp(log_snr, torch.full_like(log_snr, math.log(k))).mul(-gamma).exp()
+
+
+def debiased_estimation(to_noise: Tensor, to_x0: Tensor) -> Tensor:
+    """Weight 1/√SNR on the error of epsilon: √SNR on that of x0, √SNR/(SNR+1) on that of v.
+
+    Yu et al. 2024 ("Unmasking Bias in Diffusion Model Training", 2310.08442), §3.3, for epsilon. At SNR = 0 it is 0
+    on v's error and x0's; on epsilon's it is infinite, and bounded by 1,000, its value at SNR = 1e-6.
+    """
+    return ((to_noise + to_x0) / 2).clamp(max=FARTHEST / 2).exp()
+
+
+def to_velocity(to_noise: Tensor, to_x0: Tensor) -> Tensor:
+    """The log of the factor to the squared error of flow matching's velocity, at most that of t or 1-t = 0.001.
+
+    An error e of the velocity is one of (1-t)·e in the noise and t·e in x0: e is the sum of their sizes.
+    """
+    return (2 * torch.logaddexp(to_noise / 2, to_x0 / 2)).clamp(max=FARTHEST)
+
+
+def sigma_sqrt(log_snr: Tensor) -> Tensor:
+    """Weight 1/t² on the error of the velocity, t = sigmoid(-log-SNR/2) in (0, 1], 1 is noise.
+
+    diffusers' `compute_loss_weighting_for_sd3`, of no paper. Its scripts for Flux weight the velocity so; those for
+    SD3 by default weight x0, which by 1/t² is the unweighted loss of the velocity.
+    """
+    return (-2 * logsigmoid(-log_snr / 2)).exp()
+
+
+def cosmap(log_snr: Tensor) -> Tensor:
+    """Weight 2/(π(1 - 2t + 2t²)) on the error of the velocity, t as in `sigma_sqrt`; 2/π at both ends.
+
+    The density of times under which flow matching's log-SNR is that of the cosine schedule (Esser et al. 2024,
+    2403.03206, §3.1), as a weight on even times.
+    """
+    t = torch.sigmoid(-log_snr / 2)
+    return 2 / (math.pi * (1 - 2 * t + 2 * t.square()))
+
+
+def weight_of(spec: FixedSpec, log_snr: Tensor, to_noise: Tensor, to_x0: Tensor) -> Tensor:
+    """The weight on the squared error of the network's output, shape as the arguments, of one shape.
+
+    log_snr: low is noise, minus infinity included. to_noise, to_x0: `Process.error_scales` of it. A soft-min-SNR
+    needs its gamma.
+    """
+    match spec:
+        case MinSNR(gamma=gamma):
+            return min_snr(to_noise, to_x0, gamma)
+        case SoftMinSNR(gamma=gamma):
+            assert gamma is not None
+            return soft_min_snr(to_noise, to_x0, gamma)
+        case P2(gamma=gamma, k=k):
+            return to_noise.exp() * p2(log_snr, gamma, k)
+        case DebiasedEstimation():
+            return debiased_estimation(to_noise, to_x0)
+        case SigmaSqrt():
+            return to_velocity(to_noise, to_x0).exp() * sigma_sqrt(log_snr)
+        case CosMap():
+            return to_velocity(to_noise, to_x0).exp() * cosmap(log_snr)
 
 
 class Unweighted(nn.Module):
@@ -99,12 +206,14 @@ class Unweighted(nn.Module):
 
 
 class FixedWeighting(nn.Module):
-    """Multiply each squared error by a fixed function of its log-SNR."""
+    """Multiply each squared error by `spec`'s weight at its log-SNR; `error_scales` is the process's."""
 
-    def __init__(self, weight: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, spec: FixedSpec, error_scales: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         super().__init__()
-        self.weight = weight
+        self.spec = spec
+        self.error_scales = error_scales
 
     def forward(self, raw: Tensor, log_snr: Tensor) -> Tensor:
-        """raw (B,), log_snr (B,), low is noise -> (B,)."""
-        return self.weight(log_snr) * raw
+        """raw (B,), log_snr (B,), low is noise and both infinities are allowed -> (B,)."""
+        log_snr = log_snr.clamp(max=FARTHEST)
+        return weight_of(self.spec, log_snr, *self.error_scales(log_snr)) * raw

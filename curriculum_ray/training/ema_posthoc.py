@@ -111,16 +111,19 @@ def find_snapshots(folder: Path) -> list[Path]:
 
 
 def combination(times: Sequence[float], gammas: Sequence[float], time: float, gamma: float) -> np.ndarray:
-    """The weights, shape (n,), with which n snapshots come closest to the profile of `gamma` at `time`.
+    """The weights, shape (n,), sum 1, with which n snapshots come closest to the profile of `gamma` at `time`.
 
     times: the image counts of the snapshots, > 0; gammas: their exponents. Least squares over profiles
-    p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t]: the Gram system of the paper's Algorithm 3.
+    p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t]: the Gram system of the paper's Algorithm 3, whose
+    solution is divided by its sum as in the paper's released code. Every profile integrates to 1, so that only
+    weights that sum to 1 give one again: parameters that stood still all along then come back as they were.
+    Least squares alone leaves the sum open, and shrinks them where few snapshots reach the wanted profile.
     """
     t, g = np.asarray(times, dtype=np.float64), np.asarray(gammas, dtype=np.float64)
     gram = _inner(t[:, None], g[:, None], t[None], g[None]) * time
     wanted = _inner(t, g, np.full(1, time), np.full(1, gamma)) * time
     solution: Any = np.linalg.lstsq(gram, wanted, rcond=None)[0]
-    return solution
+    return solution / solution.sum()
 
 
 def _inner(t_a: Any, g_a: Any, t_b: Any, g_b: Any) -> Any:

@@ -152,20 +152,45 @@ def test_more_clusters_than_timesteps_are_refused_in_one_line():
     assert_covers(cluster_edges(UniformClusters(count=10), Uniform(), UncalibratedTimesteps(10)), 10)
 
 
-def test_equal_width_clusters_have_equal_width_in_log_snr():
-    levels = linear()
-    edges = cluster_edges(LogSnrClusters(by="log_snr", count=10), Uniform(), levels)
+@pytest.mark.parametrize(
+    "levels", [linear(), cosine(), zero_terminal_snr()], ids=["linear", "cosine", "zero"]
+)
+@pytest.mark.parametrize("count", [2, 3, 5, 6])
+def test_equal_width_clusters_have_equal_width_in_log_snr_between_the_quantiles(levels, count):
+    """Between the log-SNR of u = 0.005 and u = 0.995; the first and the last cluster take what lies beyond."""
+    edges = cluster_edges(LogSnrClusters(by="log_snr", count=count), Uniform(), levels)
     log_snr = levels.log_snr(torch.arange(1000))
     starts = (edges[1:-1] * 1000).round().long()
-    bounds = log_snr[0] + (log_snr[-1] - log_snr[0]) * torch.arange(1, 10) / 10
+    bounds = log_snr[5] + (log_snr[995] - log_snr[5]) * torch.arange(1, count) / count
     assert bool((log_snr[starts] <= bounds).all())
     assert bool((log_snr[starts - 1] >= bounds).all())
+
+
+def test_clusters_that_would_be_narrower_than_a_tenth_of_their_share_alone_leave_the_equal_width():
+    levels = cosine()
+    edges = cluster_edges(LogSnrClusters(by="log_snr", count=30), Uniform(), levels)
+    starts = (edges * 1000).round().long()
+    log_snr = levels.log_snr(torch.arange(1000))
+    bounds = log_snr[5] + (log_snr[995] - log_snr[5]) * torch.arange(1, 30) / 30
+    equal = torch.searchsorted(-log_snr, -bounds, right=True)
+    assert int(starts.diff().min()) == math.ceil(1000 / 300)
+    # Most edges are where equal width puts them, and the others lie at the ends.
+    moved = (starts[1:-1] != equal).nonzero().flatten().tolist()
+    assert moved
+    assert all(place < 3 or place > 22 for place in moved)
 
 
 def test_equal_width_clusters_of_sigmas_are_even_in_log_sigma_between_the_tails():
     edges = cluster_edges(LogSnrClusters(by="log_snr", count=5), EDM, Sigmas())
     inner = EDM.quantile(edges[1:-1]).log()
-    assert torch.allclose(inner.diff(), inner.diff().mean(), rtol=0.02)
+    width = 2 * 1.2 * 2.5758 / 5  # of ln sigma ~ N(-1.2, 1.2²) between its 0.5% and 99.5% quantiles
+    assert inner.diff().tolist() == pytest.approx([width] * 3, rel=0.02)
+
+
+def test_the_last_clipped_beta_is_no_cluster_of_its_own():
+    for by, count in itertools.product(("log_snr", "log_snr_dp"), (5, 20, 30)):
+        edges = cluster_edges(LogSnrClusters(by=by, count=count), Uniform(), cosine())
+        assert round((1 - float(edges[-2])) * 1000) >= 4
 
 
 # For linear betas 152, 392, 622, 821, 999 costs 781.7436 in all, this optimum 781.7405.
@@ -252,7 +277,7 @@ def test_gradient_clusters_part_where_the_gradients_turn(tmp_path):
 
 def test_curve_clusters_hold_equal_shares_of_the_cumulative_difficulty(tmp_path):
     path = str(tmp_path / "curve.json")
-    u, difficulty = [i / 100 for i in range(101)], [1 / (i + 1) for i in range(100)]
+    u, difficulty = [i / 100 for i in range(101)], [1 / (i + 10) for i in range(100)]
     curve = DifficultyCurve(kind="relative_entropy", data="d", process="p", u=u, difficulty=difficulty)
     curve.to_file(path)
     edges = cluster_edges(
@@ -262,11 +287,38 @@ def test_curve_clusters_hold_equal_shares_of_the_cumulative_difficulty(tmp_path)
     assert shares == pytest.approx([sum(difficulty) / 400] * 4, rel=1e-6)
 
 
+def test_a_steep_curve_leaves_each_cluster_a_tenth_of_its_even_share(tmp_path):
+    """The relative entropy of digits falls from 7 nats at t = 1 to 1e-4: equal shares would be single timesteps."""
+    path = str(tmp_path / "curve.json")
+    u, difficulty = [i / 1000 for i in range(1001)], [(i + 1) ** -1.5 for i in range(1000)]
+    DifficultyCurve(kind="relative_entropy", data="d", process="p", u=u, difficulty=difficulty).to_file(path)
+    spec = CurveClusters(by="relative_entropy", difficulty=path, count=20)
+    for levels in (linear(), FlowTimes()):
+        widths = cluster_edges(spec, Uniform(), levels).diff()
+        assert float(widths.min()) == pytest.approx(0.005, abs=1e-9)
+        assert float(widths[-1]) > 0.5
+
+
+@settings(deadline=None, max_examples=150)
+@given(spec=cluster_specs(), process=st.sampled_from(PROCESSES))
+def test_no_cluster_is_narrower_than_a_tenth_of_its_even_share_unless_its_edges_are_written(spec, process):
+    base, levels = process
+    if isinstance(levels, UncalibratedTimesteps) and isinstance(spec, LogSnrClusters):
+        return
+    widths = cluster_edges(spec, base, levels).diff()
+    if isinstance(spec, ExplicitClusters):
+        return
+    cells = boundaries(base, levels).unique().diff() if levels.count else torch.zeros(1)
+    # Cells that are coarse and uneven may leave no room for it.
+    if float(cells.max()) < 0.1 / spec.count:
+        assert float(widths.min()) >= 0.1 / spec.count - 1e-9
+
+
 def test_a_curve_in_another_u_is_translated_to_the_same_noise_levels(tmp_path):
     path = str(tmp_path / "curve.json")
     curve = DifficultyCurve(kind="loss", data="d", process="p", u=(0, 0.5, 1), difficulty=(1.0, 1.0))
     curve.to_file(path)
-    base = LogitNormal(mean=-1.0)
+    base = LogitNormal(mean=-0.5)
     edges = cluster_edges(CurveClusters(by="loss", difficulty=path, count=4), base, FlowTimes())
     assert base.quantile(edges[1:-1]).tolist() == pytest.approx([0.25, 0.5, 0.75])
 
@@ -301,14 +353,29 @@ def test_written_edges_must_rise_from_0_to_1(edges):
 @given(
     inner=st.lists(st.floats(0, 1), max_size=20),
     cells=st.integers(21, 60),
+    share=st.floats(0, 1),
 )
-def test_snapping_keeps_every_interval_and_moves_no_edge_that_has_room(inner, cells):
+def test_snapping_keeps_every_interval_and_moves_no_edge_that_has_room(inner, cells, share):
     grid = torch.linspace(0, 1, cells + 1, dtype=torch.float64)
     targets = torch.tensor([0.0, *sorted(inner), 1.0], dtype=torch.float64)
-    edges = snap(targets, grid)
-    assert_covers(edges, len(targets) - 1)
-    assert torch.equal(snap(edges, grid), edges)
-    assert_covers(spread(targets), len(targets) - 1)
+    count = len(targets) - 1
+    assert_covers(snap(targets, grid), count)
+    # Whole cells that fit.
+    least = math.floor(share * (cells // count)) / cells
+    edges = snap(targets, grid, least)
+    assert_covers(edges, count)
+    assert float(edges.diff().min()) >= least - 1e-9
+    assert torch.equal(snap(edges, grid, least), edges)
+    assert_covers(spread(targets), count)
+    apart = spread(targets, share / count)
+    assert float(apart.diff().min()) >= share / count - 1e-12
+    torch.testing.assert_close(spread(apart, share / count), apart, rtol=0, atol=1e-12)
+
+
+def test_a_grid_too_coarse_for_the_width_keeps_one_cell_for_each_interval():
+    grid = torch.tensor([0.0, 0.01, 0.5, 0.99, 1.0], dtype=torch.float64)
+    targets = torch.linspace(0, 1, 5, dtype=torch.float64)
+    assert torch.equal(snap(targets, grid, 0.1), grid)
 
 
 @pytest.mark.parametrize("base", [*TIME_BASES, *NOISE_BASES])

@@ -201,3 +201,22 @@ def test_values_out_of_range_are_refused(change: dict[str, object], rule: str) -
     arguments = {"signal": signal, "noise_std": noise} | change
     with pytest.raises(ValueError, match=rule):
         relative_entropy(plane(), **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dim", "scale"), [(3, 5.0), (64, 1.0), (64, 10.0)])
+def test_a_standard_error_is_never_below_the_rounding_error(dim: int, scale: float) -> None:
+    """Modes that the noise never confuses leave no sampling error, and the closed form of one Gaussian each."""
+    signal, noise = cosine(1000)
+    centres = scale * torch.randn(20, dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    timesteps = torch.tensor([1, 2, 5, 20])
+    measured = relative_entropy(
+        Mixture.of(centres), signal, noise, timesteps=timesteps.tolist(), num_samples=64
+    )
+    before, after = noise[timesteps - 1] ** 2, noise[timesteps] ** 2
+    excess = (before - after) / after
+    shift = (signal[timesteps - 1] - signal[timesteps]) ** 2 * (centres**2).sum(1).mean() / after
+    exact = (dim * (excess - torch.log1p(excess)) + shift) / 2
+    assert bool(((measured.value - exact).abs() <= 3 * measured.stderr).all())
+    assert float((measured.stderr / measured.value).min()) >= torch.finfo(torch.float64).eps
+    # It is a rounding error still: nothing that a reader of the curve would take for an uncertainty.
+    assert float((measured.stderr / measured.value).max()) < 1e-7

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.diffusion import Flow, FlowSpec, build_process
 from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty
-from curriculum_ray.diffusion.weighting import P2, MinSNR
+from curriculum_ray.diffusion.weighting import MinSNR
 
 
 def test_the_ends_of_the_path_are_image_and_noise() -> None:
@@ -44,8 +43,3 @@ def test_losses_are_finite_at_both_ends_of_time(weighting: MinSNR | EDM2Uncertai
     x0 = torch.zeros(2, 1, 2, 2)
     losses, _ = process.losses(lambda x, c, y: x, x0, torch.tensor([0.0, 1.0]), torch.ones_like(x0))
     assert losses.isfinite().all()
-
-
-def test_p2_is_refused() -> None:
-    with pytest.raises(ConfigError, match="epsilon prediction, but the process is flow"):
-        build_process(FlowSpec(), P2())

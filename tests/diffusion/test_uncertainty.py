@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from curriculum_ray.config import ConfigError, Spec, parse
-from curriculum_ray.diffusion import DDPMSpec, WeightingSpec, build_process
+from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, WeightingSpec, build_process
 from curriculum_ray.diffusion.uncertainty import (
     ContinuousUncertainty,
     EDM2Uncertainty,
@@ -70,12 +70,44 @@ def test_what_is_learned_is_what_is_saved(spec: WeightingSpec) -> None:
     assert len([*process.parameters()]) > 0
 
 
-def test_intervals_have_equal_width_in_log_snr() -> None:
-    process = build_process(DDPMSpec(), IntervalUncertaintySpec(intervals=4))
-    low, high = process.log_snr_range
-    assert isinstance(process.weighting, IntervalUncertainty)
-    width = (high - low) / 4
-    torch.testing.assert_close(process.weighting.edges, torch.tensor([low + k * width for k in (1, 2, 3)]))
+@pytest.mark.parametrize("betas", ["linear", "cosine"])
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+@pytest.mark.parametrize("intervals", [1, 3, 5, 7, 1000])
+def test_intervals_hold_equally_many_timesteps(betas: str, zero_terminal_snr: bool, intervals: int) -> None:
+    """Interval k of n holds the timesteps int(T·k/n) … int(T·(k+1)/n) - 1: ANT's released training code."""
+    spec = DDPMSpec(betas=betas, prediction="v", zero_terminal_snr=zero_terminal_snr)
+    process = build_process(spec, IntervalUncertaintySpec(intervals=intervals))
+    log_snr = process.levels.log_snr(torch.arange(1000)).float()
+    with torch.no_grad():
+        process.weighting.u.copy_(torch.arange(intervals, dtype=torch.float32))
+        found = process.weighting(torch.zeros(1000), log_snr)
+    # The module counts its intervals from the noisy end.
+    cuts = [1000 * k // intervals for k in range(intervals + 1)]
+    expected = [intervals - 1 - k for k in range(intervals) for _ in range(cuts[k], cuts[k + 1])]
+    assert found.tolist() == expected
+
+
+def test_intervals_of_continuous_levels_are_drawn_equally_often() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = {
+        FlowSpec(): torch.rand(100_000, generator=generator, dtype=torch.float64),
+        EDMSpec(): (1.2 * torch.randn(100_000, generator=generator, dtype=torch.float64) - 1.2).exp(),
+    }
+    for spec, levels in drawn.items():
+        process = build_process(spec, IntervalUncertaintySpec(intervals=4))
+        edges = process.weighting.edges.double()
+        assert bool((edges.diff() > 0).all())
+        counts = torch.bincount(torch.bucketize(process.levels.log_snr(levels), edges), minlength=4)
+        assert counts.double().div(100_000).tolist() == pytest.approx([0.25] * 4, abs=0.01)
+
+
+def test_pure_noise_shares_the_continuous_uncertainty_of_its_neighbour() -> None:
+    process = build_process(DDPMSpec(prediction="v", zero_terminal_snr=True), EDM2Uncertainty(channels=8))
+    torch.nn.init.normal_(process.weighting.linear.weight)
+    log_snr = process.levels.log_snr(torch.tensor([998, 999])).float()
+    losses = process.weighting(torch.ones(2), log_snr)
+    assert losses.isfinite().all()
+    assert losses[0] == losses[1]
 
 
 def test_an_interval_without_a_timestep_is_refused() -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
 from torch import nn
 
 from curriculum_ray.config import ConfigError
@@ -86,6 +90,63 @@ def test_a_rebuilt_average_equals_the_one_kept_all_along(
 def test_a_width_that_was_kept_takes_its_own_snapshot_alone() -> None:
     weights = combination([100, 200, 200], [6.94, 6.94, 16.97], 200, 6.94)
     assert weights.tolist() == pytest.approx([0, 1, 0], abs=1e-8)
+
+
+def by_integration(times: list[float], gammas: list[float], time: float, gamma: float) -> np.ndarray:
+    """Algorithm 3 of the paper with its integrals by quadrature, normalised as in its released code."""
+
+    def profile(tau: float, t: float, g: float) -> float:
+        return (g + 1) / t * (tau / t) ** g if tau <= t else 0.0
+
+    def product(a: tuple[float, float], b: tuple[float, float]) -> float:
+        return quad(lambda tau: profile(tau, *a) * profile(tau, *b), 0, min(a[0], b[0]), epsabs=1e-13)[0]
+
+    kept = list(zip(times, gammas, strict=True))
+    gram = np.array([[product(a, b) for b in kept] for a in kept])
+    solution = np.linalg.solve(gram, [product(a, (time, gamma)) for a in kept])
+    return solution / solution.sum()
+
+
+def test_the_weights_are_those_of_the_papers_released_code() -> None:
+    """Without the normalisation they sum to 0.758: a wide average of two early pairs of snapshots."""
+    gammas = [gamma_of(0.05), gamma_of(0.10)] * 2
+    weights = combination([25600] * 2 + [51200] * 2, gammas, 51200, gamma_of(0.20))
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
+    # In units of the end: the weights do not depend on the unit of time.
+    assert weights == pytest.approx(by_integration([0.5] * 2 + [1] * 2, gammas, 1, gamma_of(0.20)), rel=1e-7)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    counts=st.lists(st.integers(1, 400), min_size=1, max_size=60, unique=True),
+    widths=st.lists(st.sampled_from([0.02, 0.05, 0.1, 0.15, 0.25]), min_size=1, max_size=3, unique=True),
+    wanted=st.floats(0.01, 0.27),
+    later=st.integers(0, 100),
+)
+def test_the_weights_sum_to_one_for_any_snapshots(
+    counts: list[int], widths: list[float], wanted: float, later: int
+) -> None:
+    times = [count * 256 for count in sorted(counts) for _ in widths]
+    gammas = [gamma_of(width) for width in widths] * len(counts)
+    weights = combination(times, gammas, times[-1] + 256 * later, gamma_of(wanted))
+    assert weights.sum() == pytest.approx(1, abs=1e-8)
+
+
+@pytest.mark.parametrize("snapshots", [1, 2, 3, 20])
+@pytest.mark.parametrize("width", [0.02, 0.2, 0.27])
+def test_parameters_that_stood_still_come_back_as_they_were(
+    tmp_path: Path, snapshots: int, width: float
+) -> None:
+    model = nn.Linear(3, 1)
+    spec = PowerEmaSpec(sigma_rels=(0.05, 0.10), dtype="fp32")
+    ema = PowerEma(model, spec)
+    for step in range(1, 20 * snapshots + 1):
+        ema.update(step * BATCH, BATCH)
+        if step % 20 == 0:
+            write_snapshot(tmp_path, spec, ema.tensors(), step * BATCH)
+    tensors, _ = rebuild(find_snapshots(tmp_path), width)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(tensors[name], parameter.detach(), rtol=1e-6, atol=0)
 
 
 def test_half_precision_and_an_earlier_time_are_possible(run: tuple[Path, dict[float, torch.Tensor]]) -> None:

@@ -32,8 +32,9 @@ class RelativeEntropy:
     """D_KL(q_{t-1} || q_t) in nats at M timesteps, each t in 1 … T-1 (t = 1 is the cleanest pair).
 
     timesteps (Tensor): long, shape (M,), ascending.
-    value, stderr (Tensor): float64, shape (M,); the estimate and its standard error. The errors of different
-        timesteps are correlated, because all see the same images and noise (common random numbers).
+    value, stderr (Tensor): float64, shape (M,); the estimate and its standard error, at least the rounding error.
+        The errors of different timesteps are correlated, because all see the same images and noise (common
+        random numbers).
     estimator (tuple): which one was used at each timestep, "log_ratio" or "k3".
     num_samples (int): samples per timestep.
     """
@@ -121,7 +122,24 @@ def relative_entropy(
     expected = _component_relative_entropy(mixture, signal, noise_std, chosen)
     control = torch.cat(conditional, dim=1) - expected[:, None]
     value, stderr, estimator = _estimate(torch.cat(ratios, dim=1), control)
+    stderr = torch.maximum(stderr, _rounding(mixture, signal, noise_std, chosen))
     return RelativeEntropy(chosen, value, stderr, estimator, num_samples)
+
+
+def _rounding(mixture: Mixture, signal: Tensor, noise_std: Tensor, timesteps: Tensor) -> Tensor:
+    """The rounding error of r(x) at each timestep, about; float64, shape (M,).
+
+    That of float64 relative to the largest terms of the log-density at level t-1: D/2·(1 + |ln 2πv|) for Gaussians of
+    variance v, and s²|m|²/(2v), of which squared distances are made. A sample of r whose spread has vanished, as where
+    the noise confuses no two images, is not more certain than that.
+    """
+    squares, weights = [], mixture.log_weights.exp()
+    for part, share in zip(mixture.centres.split(4096), weights.split(4096), strict=True):
+        squares.append((share * (part.double() ** 2).sum(1)).sum())
+    s = signal[timesteps - 1]
+    variance = s**2 * (weights * mixture.variances).sum() + noise_std[timesteps - 1] ** 2
+    density = mixture.dim / 2 * (1 + (2 * math.pi * variance).log().abs())
+    return torch.finfo(torch.float64).eps * (density + s**2 * torch.stack(squares).sum() / (2 * variance))
 
 
 def _in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
