@@ -141,7 +141,7 @@ class CurriculumSchedule(Spec):
 
     def describe(self) -> str:
         """One line for people, e.g. "20 log_snr clusters, easy_to_hard, plateau patience 200, cumulative"."""
-        words = [] if self.base == Uniform() else [f"base {self.base.kind}"]
+        words = [] if self.base == Uniform() else [f"base {self.base.describe()}"]
         if self.pacing is None:
             return ", ".join([*words, "no curriculum"])
         words.append(f"{self.clusters.count} {self.clusters.by} clusters")
