@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum.base import BaseSpec, level_of, u_of
+from curriculum_ray.curriculum.base import Base, level_of, u_of
 from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["Translation", "UncalibratedTimesteps", "boundaries", "inner_cells", "translate"]
@@ -47,7 +47,7 @@ class UncalibratedTimesteps:
         )
 
 
-def boundaries(base: BaseSpec, levels: NoiseLevels) -> Tensor:
+def boundaries(base: Base, levels: NoiseLevels) -> Tensor:
     """The T + 1 edges of T discrete levels' cells: level t is drawn when u is in [edge_t, edge_t+1).
 
     edge_t is the smallest u whose level is at least t, found by bisection through `level_of` itself, to
@@ -67,7 +67,7 @@ def boundaries(base: BaseSpec, levels: NoiseLevels) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), high, torch.ones(1, dtype=torch.float64)])
 
 
-def inner_cells(base: BaseSpec, levels: NoiseLevels) -> Tensor | None:
+def inner_cells(base: Base, levels: NoiseLevels) -> Tensor | None:
     """The inner borders of discrete levels' cells, or None; ConfigError where `base` does not apply."""
     try:
         if levels.count is not None:
@@ -86,7 +86,7 @@ class Translation:
     Ends stay at 0 and 1. Between the edges of a discrete level's cell the map is linear.
     """
 
-    def __init__(self, source: BaseSpec, target: BaseSpec, levels: NoiseLevels) -> None:
+    def __init__(self, source: Base, target: Base, levels: NoiseLevels) -> None:
         self._source, self._target, self._levels = source, target, levels
         self._same = source == target
         if levels.count is not None and not self._same:
@@ -106,6 +106,6 @@ class Translation:
         return goals[cell] + share.nan_to_num(0.0).clamp(0, 1) * (goals[cell + 1] - goals[cell])
 
 
-def translate(u: Tensor, source: BaseSpec, target: BaseSpec, levels: NoiseLevels) -> Tensor:
+def translate(u: Tensor, source: Base, target: Base, levels: NoiseLevels) -> Tensor:
     """Map u, float64 of any shape, as `Translation` does."""
     return Translation(source, target, levels)(u)

@@ -51,7 +51,7 @@ def default_base(process: str) -> BaseSpec:
     return EDM if process == "edm" else Uniform()
 
 
-def level_of(base: BaseSpec, u: Tensor, levels: NoiseLevels) -> Tensor:
+def level_of(base: Base, u: Tensor, levels: NoiseLevels) -> Tensor:
     """Map u in [0, 1) (float64, any shape; 1 is noise) through Q to the process's native levels.
 
     Raises ValueError where the base distribution does not apply (a distribution over time on sigmas).
@@ -59,6 +59,6 @@ def level_of(base: BaseSpec, u: Tensor, levels: NoiseLevels) -> Tensor:
     return base.to_levels(u, levels)
 
 
-def u_of(base: BaseSpec, level: Tensor, levels: NoiseLevels) -> Tensor:
+def u_of(base: Base, level: Tensor, levels: NoiseLevels) -> Tensor:
     """Map continuous native levels back to u in [0, 1], 1 is noise; the inverse of `level_of`."""
     return base.to_u(level, levels)

@@ -77,8 +77,8 @@ class Speed(FixedBase):
         for t, target in enumerate(dual.tolist()):
             starts.append(float(cells[target] + filled[target]))
             filled[target] += own[t] / 2
-        widths = torch.cat([own, own]) / 2
-        places = torch.cat([torch.zeros(1, dtype=torch.float64), widths.cumsum(0)[:-1]])
+        half = torch.cat([torch.zeros(1, dtype=torch.float64), own.cumsum(0)[:-1]]) / 2
+        places = torch.cat([half, half + 0.5])
         targets = torch.cat([cells[:-1], torch.tensor(starts, dtype=torch.float64)])
         return torch.stack([places, targets, torch.cat([cells[1:], cells[1:][dual]])])
 
