@@ -31,6 +31,7 @@ from curriculum_ray.curriculum.clusters import (
     cluster_edges,
 )
 from curriculum_ray.curriculum.curve import DifficultyCurve
+from curriculum_ray.curriculum.importance import GradientNorm, ImportanceSpec, LossSecondMoment, NoImportance
 from curriculum_ray.curriculum.order import (
     ExplicitOrder,
     NoOrder,
@@ -71,12 +72,16 @@ __all__ = [
     "FixedPacing",
     "FluxShifted",
     "GradientClusters",
+    "GradientNorm",
+    "ImportanceSpec",
     "LaplaceLogSnr",
     "LogNormalSigma",
     "LogSnrClusters",
     "LogitNormal",
+    "LossSecondMoment",
     "Mode",
     "NewestWeightedSet",
+    "NoImportance",
     "NoOrder",
     "Normal",
     "OrderSpec",

@@ -90,6 +90,18 @@ class LevelDraws:
         for part in self._parts:
             part.aim(self._densities, plain)
 
+    def active_bins(self, densities: Sequence[float]) -> list[bool]:
+        """Whether any cluster within each of the bins has a density above 0."""
+        active = [False] * (max(self._bin_of) + 1)
+        for cluster, place in zip(self._cluster_of, self._bin_of, strict=True):
+            active[place] |= densities[cluster] > 0
+        return active
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the base itself has weights, with or without importance."""
+        return any(part.loss_weights is not None for part in self._parts)
+
     def share(self, images: int) -> float:
         """w: the share of the second distribution after `images` images, in [0, 1]."""
         if len(self._parts) == 1 or images < self._start:
