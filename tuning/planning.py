@@ -78,7 +78,7 @@ def calibrate(run: RunConfig, data: Dataset, pack: int = 1, steps: int = 30, sha
     from curriculum_ray.training.packed import PackedTrainer
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    plain = run.model_copy(update={"schedule": CurriculumSchedule(base=run.schedule.base)}).train
+    plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train
     trainer = Trainer(plain, data, World(device=device))
 
     def per_step(step: Callable[[], None], steps: int) -> float:

@@ -59,7 +59,7 @@ def planned_twins(
         )
         for name, twin in twins(schedule, seed).items()
     ]
-    plain = CurriculumSchedule(base=schedule.base)
+    plain = schedule.without_curriculum()
     if settings or plain != uniform:
         # What the schedule brings beside its order must not be credited to the order.
         planned.append(

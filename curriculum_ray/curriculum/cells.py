@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum.base import BaseSpec, level_of, u_of
+from curriculum_ray.curriculum.base import Base, level_of, u_of
 from curriculum_ray.diffusion.levels import NoiseLevels
 
-__all__ = ["UncalibratedTimesteps", "boundaries", "translate"]
+__all__ = ["Translation", "UncalibratedTimesteps", "boundaries", "inner_cells", "translate"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class UncalibratedTimesteps:
         )
 
 
-def boundaries(base: BaseSpec, levels: NoiseLevels) -> Tensor:
+def boundaries(base: Base, levels: NoiseLevels) -> Tensor:
     """The T + 1 edges of T discrete levels' cells: level t is drawn when u is in [edge_t, edge_t+1).
 
     edge_t is the smallest u whose level is at least t, found by bisection through `level_of` itself, to
@@ -67,17 +67,45 @@ def boundaries(base: BaseSpec, levels: NoiseLevels) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), high, torch.ones(1, dtype=torch.float64)])
 
 
-def translate(u: Tensor, source: BaseSpec, target: BaseSpec, levels: NoiseLevels) -> Tensor:
-    """Map u of one base distribution to the u of another for the same noise level; float64, any shape.
+def inner_cells(base: Base, levels: NoiseLevels) -> Tensor | None:
+    """The inner borders of discrete levels' cells, or None; ConfigError where `base` does not apply."""
+    try:
+        if levels.count is not None:
+            return boundaries(base, levels)[1:-1].contiguous()
+        level_of(base, torch.full((1,), 0.5, dtype=torch.float64), levels)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"base {base.kind} does not apply to {levels.kind} levels: {error}") from None
+    return None
+
+
+class Translation:
+    """The map from u of one base distribution to the u of another for the same noise level.
 
     Ends stay at 0 and 1. Between the edges of a discrete level's cell the map is linear.
     """
-    if source == target:
-        return u
-    if levels.count is None:
-        inner = u_of(target, level_of(source, u, levels), levels)
-        return torch.where(u <= 0, 0.0, torch.where(u >= 1, 1.0, inner))
-    edges, goals = boundaries(source, levels), boundaries(target, levels)
-    cell = torch.searchsorted(edges[1:-1].contiguous(), u, right=True)
-    share = (u - edges[cell]) / (edges[cell + 1] - edges[cell])
-    return goals[cell] + share.nan_to_num(0.0).clamp(0, 1) * (goals[cell + 1] - goals[cell])
+
+    def __init__(self, source: Base, target: Base, levels: NoiseLevels) -> None:
+        self._source, self._target, self._levels = source, target, levels
+        self._same = source == target
+        if levels.count is not None and not self._same:
+            self._edges, self._goals = boundaries(source, levels), boundaries(target, levels)
+            self._inner = self._edges[1:-1].contiguous()
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Map u, float64 of any shape."""
+        if self._same:
+            return u
+        if self._levels.count is None:
+            inner = u_of(self._target, level_of(self._source, u, self._levels), self._levels)
+            return torch.where(u <= 0, 0.0, torch.where(u >= 1, 1.0, inner))
+        edges, goals = self._edges, self._goals
+        cell = torch.searchsorted(self._inner, u, right=True)
+        share = (u - edges[cell]) / (edges[cell + 1] - edges[cell])
+        return goals[cell] + share.nan_to_num(0.0).clamp(0, 1) * (goals[cell + 1] - goals[cell])
+
+
+def translate(u: Tensor, source: Base, target: Base, levels: NoiseLevels) -> Tensor:
+    """Map u, float64 of any shape, as `Translation` does."""
+    return Translation(source, target, levels)(u)

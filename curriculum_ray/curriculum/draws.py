@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["ActiveMap", "offset", "positions"]
+__all__ = ["ActiveMap", "Rearrangement", "merge", "offset", "positions"]
 
 _MASK = 2**64 - 1
 
@@ -34,20 +34,40 @@ def positions(batch: int, part: int, parts: int) -> Tensor:
     return (part + parts * torch.arange(batch, dtype=torch.float64)) / (batch * parts)
 
 
+class Rearrangement:
+    """A map of [0, 1) onto itself that exchanges pieces and keeps their widths: places ½ apart become pairs.
+
+    pieces: float64 (3, M), the start of each piece before and after, the former ascending from 0, and the end of the
+    cell that it moves to, which rounding must not reach.
+    """
+
+    def __init__(self, pieces: Tensor) -> None:
+        places, targets, ends = pieces.unbind()
+        self._borders = places[1:].contiguous()
+        self._places, self._lows = places, targets
+        self._caps = torch.nextafter(ends, torch.zeros_like(ends))
+
+    def __call__(self, u01: Tensor) -> Tensor:
+        """Map u01, float64 (B,), each in [0, 1)."""
+        piece = torch.searchsorted(self._borders, u01, right=True)
+        moved = (u01 - self._places[piece]) + self._lows[piece]
+        return torch.minimum(moved, self._caps[piece])
+
+
 class ActiveMap:
     """The piecewise linear map from u01 in [0, 1) to the active part of u: the truncated distribution.
 
     edges: the clusters' edges, ascending from 0 to 1. densities: relative density of each cluster, >= 0, not
     all 0. Cluster c gets the share density_c·width_c / Σ of the draws, uniform within it: truncated and
-    renormalised.
+    renormalised. `mass` is that Σ, `intervals` the active (low, high, density).
     """
 
     def __init__(self, edges: Sequence[float], densities: Sequence[float]) -> None:
         assert len(edges) == len(densities) + 1
         assert max(densities) > 0
-        self.intervals = _merge(edges, densities)
+        self.intervals = merge(edges, densities)
         masses = [density * (b - a) for a, b, density in self.intervals]
-        total = math.fsum(masses)
+        self.mass = total = math.fsum(masses)
         starts = [math.fsum(masses[:i]) / total for i in range(len(masses))]
         low, high, _ = self.intervals[0]
         # One unit in the last place less keeps low + width·u01 below `high` however it is rounded.
@@ -75,11 +95,11 @@ class ActiveMap:
         return torch.minimum(u, self._caps.index_select(0, index))
 
 
-def _merge(edges: Sequence[float], densities: Sequence[float]) -> list[tuple[float, float, float]]:
-    """Neighbouring clusters of one density as one (low, high, density); those of density 0 left out."""
+def merge(edges: Sequence[float], densities: Sequence[float]) -> list[tuple[float, float, float]]:
+    """Neighbouring clusters of one density as one (low, high, density); those of density or width 0 left out."""
     merged: list[tuple[float, float, float]] = []
     for low, high, density in zip(edges, edges[1:], densities, strict=False):
-        if density > 0:
+        if density > 0 and high > low:
             if merged and merged[-1][1:] == (low, density):
                 merged[-1] = (merged[-1][0], high, density)
             else:

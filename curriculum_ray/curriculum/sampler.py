@@ -10,13 +10,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum.base import level_of
-from curriculum_ray.curriculum.cells import UncalibratedTimesteps, boundaries
+from curriculum_ray.curriculum.cells import UncalibratedTimesteps, inner_cells
 from curriculum_ray.curriculum.clusters import cluster_edges
-from curriculum_ray.curriculum.draws import ActiveMap, offset, positions
+from curriculum_ray.curriculum.draws import offset, positions
+from curriculum_ray.curriculum.importance import NoImportance
+from curriculum_ray.curriculum.level_draws import LevelDraws
 from curriculum_ray.curriculum.order import join_order
 from curriculum_ray.curriculum.pacing import ByImages, Pacing, PacingState, caught_up
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
+from curriculum_ray.curriculum.shared_importance import SharedImportance
 from curriculum_ray.curriculum.window import Losses, LossWindow
 from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
 
@@ -28,6 +30,13 @@ class TimestepSampler:
 
         t = sampler.sample(batch_size, device=device)    # before the forward pass
         sampler.update(loss)                             # after it; state_dict() goes into the checkpoint
+
+    Where the schedule has importance, or its base weights (SpeeD), the losses that are trained must be multiplied by
+    `weights`, and `update` reads the unweighted and the trained ones, both of them per sample and before that:
+
+        losses = ...                                     # (batch,)
+        (losses * sampler.weights).mean().backward()     # weights is None where each of them is 1
+        sampler.update(raw, losses)
 
     Draws are stratified over the global batch: with k the place of a sample among all B of all ranks (and of
     all accumulated micro-batches), u01 = frac(k/B + offset(seed, images)) is mapped linearly into the active
@@ -87,7 +96,8 @@ class TimestepSampler:
         self.levels = _levels(num_timesteps, sigma, flow, levels)
         self.seed, self.total_images = seed, total_images
         self.rank, self.world_size = _world(rank, world_size, process_group)
-        self._cells = _inner_cells(schedule, self.levels)
+        for base in schedule.base.distributions():
+            inner_cells(base, self.levels)
         edges = cluster_edges(schedule.clusters, schedule.base, self.levels)
         self.edges: list[float] = edges.tolist()
         self._inner_edges = edges[1:-1].contiguous()
@@ -112,11 +122,22 @@ class TimestepSampler:
         self._part = 0
         self._drawn = 0
         self._step_images = 0
+        importance = schedule.importance
+        self._importance = (
+            None
+            if isinstance(importance, NoImportance)
+            else SharedImportance(importance, window or 10, self.world_size, process_group, accumulation)
+        )
+        bins = 1 if isinstance(importance, NoImportance) else importance.bins
+        self._draws = LevelDraws(schedule.base, self.levels, edges, total_images, bins)
+        self._weighs = self._importance is not None or self._draws.weighs
+        self._weights: Tensor | None = None
+        self._weights_read = False
         self._positions: Tensor | None = None
         self._positions_of = (0, 0)
         self._u: Tensor | None = None
         self._state = caught_up(self._rule, images)
-        self._active = self._active_map()
+        self._aim()
 
     def _build_rule(self, step: int) -> Pacing:
         if self.schedule.pacing is None:
@@ -156,15 +177,31 @@ class TimestepSampler:
     @property
     def at_boundary(self) -> bool:
         """Whether a checkpoint taken now is the same on all ranks and resumes exactly."""
-        losses, loaded = self._losses, self._loaded_losses
-        return self._part == 0 and (losses is None or losses.empty) and not (loaded and loaded["rows"])
+        loaded = self._loaded_losses
+        open_windows = [
+            each for each in (self._losses, self._importance) if each is not None and not each.empty
+        ]
+        return self._part == 0 and not open_windows and not (loaded and loaded["rows"])
 
     @property
     def last_u(self) -> Tensor:
-        """The u of the last sample: float64 (batch,) on the CPU, in [0, 1), 1 is noise."""
+        """The u of the last sample: float64 (batch,) on the CPU, in [0, 1), 1 is noise.
+
+        Where the base changes it is the u of the first distribution, in which the clusters are cut.
+        """
         if self._u is None:
             raise ValueError("last_u is known after sample()")
         return self._u
+
+    @property
+    def weights(self) -> Tensor | None:
+        """What each loss of the last sample is to be multiplied by: float32 (batch,) on the device of `sample`.
+
+        None where each weight is 1. Importance weighs by the inverse of how much more densely it draws, normalised over
+        what is active, not over the batch: the mean over all ranks' batches is the right one.
+        """
+        self._weights_read = True
+        return self._weights
 
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
@@ -183,25 +220,38 @@ class TimestepSampler:
             self._positions_of = (batch_size, self._part)
         self._drawn = batch_size
         u01 = (self._positions + offset(self.seed, self.images)).frac_()
-        self._u = u = self._active(u01)
-        if self._cells is not None:
-            level = torch.searchsorted(self._cells, u, right=True)
-        else:
-            level = level_of(self.schedule.base, u, self.levels).to(torch.float32)
-        return level if device == "cpu" else level.to(device, non_blocking=True)
+        level, self._u, weights = self._draws.draw(u01, self.images)
+        self._weights_read = not self._weighs
+        if device == "cpu":
+            self._weights = weights
+            return level
+        self._weights = None if weights is None else weights.to(device, non_blocking=True)
+        return level.to(device, non_blocking=True)
 
-    def update(self, loss: Tensor | float) -> None:
+    def update(self, loss: Tensor | float, trained: Tensor | None = None) -> None:
         """Read the loss of the last sample, and count its images; never waits for the device.
 
         loss: on any device; the mean over the local batch, a number or of shape (), or per-sample losses, shape
         (batch,), which `pacing.normalize` needs. Unweighted losses are the ones to read. Not read by rules that go by
         images.
+        trained: the losses (batch,) that are trained, after any weighting by noise level and before `weights`, which
+        importance goes by; if not given, `loss`.
+
+        Raises ValueError where the schedule weighs samples and nobody has looked at their `weights`.
         """
         if not self._drawn:
             raise ValueError("call sample() before each update()")
-        if self._losses is not None and self._state.stage < self.num_stages - 1:
+        if not self._weights_read:
+            raise ValueError(
+                "this schedule weighs its samples: multiply their losses by `weights`, and then update()"
+            )
+        read = self._losses is not None and self._state.stage < self.num_stages - 1
+        if read or self._importance is not None:
             value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
+        if self._losses is not None and read:
             self._losses.add(self._row(value))
+        if self._importance is not None:
+            self._importance.add(self.last_u, value, value if trained is None else trained.detach())
         self._step_images += self._drawn * self.world_size
         self._drawn = 0
         self._part += 1
@@ -209,6 +259,8 @@ class TimestepSampler:
             return
         self.images += self._step_images
         self._part = self._step_images = 0
+        if self._importance is not None and self._importance.close_step(self.images):
+            self._aim()
         state = self._state
         if self._losses is not None and state.stage < self.num_stages - 1:
             self._losses.close_step(self.images)
@@ -227,7 +279,7 @@ class TimestepSampler:
             "stage": self.stage,
             "num_stages": self.num_stages,
             "images": self.images,
-            "active": [list(interval) for interval in self._active.intervals],
+            "active": [list(interval) for interval in self._draws.intervals],
             "best_loss": self._state.best,
         }
 
@@ -245,6 +297,7 @@ class TimestepSampler:
             "step_images": self._step_images,
             "pacing": dataclasses.asdict(self._state),
             "losses": losses,
+            "importance": self._importance.state_dict() if self._importance is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -264,7 +317,9 @@ class TimestepSampler:
         self._state = PacingState(
             **{**pacing, "sums": tuple(pacing["sums"]), "counts": tuple(pacing["counts"])}
         )
-        self._active = self._active_map()
+        if self._importance is not None:
+            self._importance.load_state_dict(state["importance"])
+        self._aim()
 
     def _row(self, loss: Tensor) -> Tensor:
         """What one micro-batch adds to its step's row; its mean over ranks is the global batch's row."""
@@ -310,14 +365,19 @@ class TimestepSampler:
         changed = state.stage != self._state.stage
         self._state = state
         if changed:
-            self._active = self._active_map()
+            self._aim()
             if self._losses is not None and state.stage == self.num_stages - 1:
                 self._losses.drop()
 
-    def _active_map(self) -> ActiveMap:
-        if self.schedule.pacing is None:
-            return ActiveMap(self.edges, [1.0] * len(self.order))
-        return ActiveMap(self.edges, self.schedule.active.densities(self.order, self.stage))
+    def _aim(self) -> None:
+        """Draw from what is active at this stage, by the importance that is known by now."""
+        densities = [1.0] * len(self.order)
+        if self.schedule.pacing is not None:
+            densities = self.schedule.active.densities(self.order, self._state.stage)
+        importance = self._importance
+        self._draws.aim(
+            densities, None if importance is None else importance.ratios(self._draws.active_bins(densities))
+        )
 
 
 def _levels(num_timesteps: int | None, sigma: bool, flow: bool, levels: NoiseLevels | None) -> NoiseLevels:
@@ -331,21 +391,6 @@ def _levels(num_timesteps: int | None, sigma: bool, flow: bool, levels: NoiseLev
     if levels is not None:
         return levels
     return Sigmas() if sigma else FlowTimes()
-
-
-def _inner_cells(schedule: CurriculumSchedule, levels: NoiseLevels) -> Tensor | None:
-    """The inner borders of discrete levels' cells, or None; ConfigError where the base does not apply."""
-    try:
-        if levels.count is not None:
-            return boundaries(schedule.base, levels)[1:-1].contiguous()
-        level_of(schedule.base, torch.full((1,), 0.5, dtype=torch.float64), levels)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(
-            f"base {schedule.base.kind} does not apply to {levels.kind} levels: {error}"
-        ) from None
-    return None
 
 
 def _world(rank: int | None, world_size: int | None, group: dist.ProcessGroup | None) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
+from curriculum_ray.curriculum.importance import ImportanceSpec, NoImportance
 from curriculum_ray.curriculum.order import (
     LEAST_RANDOM,
     ExplicitOrder,
@@ -35,7 +36,7 @@ FILES = (("clusters", "difficulty"), ("order", "by"))
 
 
 class CurriculumSchedule(Spec):
-    """Which part of u-space is drawn when: base, clusters, order, pacing and active set.
+    """Which part of u-space is drawn when: base, clusters, order, pacing, active set and importance.
 
     The default is no curriculum: plain draws from the base distribution.
     """
@@ -52,6 +53,8 @@ class CurriculumSchedule(Spec):
     """When the next cluster joins; required with an order, does not apply without one."""
     active: ActiveSpec = CumulativeSet()
     """How densely the clusters are drawn; does not apply without an order."""
+    importance: ImportanceSpec = NoImportance()
+    """Whether levels with large losses are drawn more and weigh less; with or without an order."""
 
     @model_validator(mode="after")
     def _check(self) -> CurriculumSchedule:
@@ -109,6 +112,9 @@ class CurriculumSchedule(Spec):
     def to_dict(self) -> dict[str, Any]:
         """The content as JSON-safe values, settings that are not given left out."""
         data = self.model_dump(mode="json", exclude_none=True)
+        if self.importance == NoImportance():
+            # What most schedules do not have does not change their id.
+            del data["importance"]
         # What a group is stands first in it.
         first = ("kind", "by", "direction", "rule", "set")
         return {
@@ -141,7 +147,9 @@ class CurriculumSchedule(Spec):
 
     def describe(self) -> str:
         """One line for people, e.g. "20 log_snr clusters, easy_to_hard, plateau patience 200, cumulative"."""
-        words = [] if self.base == Uniform() else [f"base {self.base.kind}"]
+        words = [] if self.base == Uniform() else [f"base {self.base.describe()}"]
+        if self.importance != NoImportance():
+            words.append(f"importance by {self.importance.rule}")
         if self.pacing is None:
             return ", ".join([*words, "no curriculum"])
         words.append(f"{self.clusters.count} {self.clusters.by} clusters")
@@ -170,6 +178,10 @@ class CurriculumSchedule(Spec):
         if self.pacing is not None:
             self.pacing.check(self.num_stages, total_images, step)
 
+    def without_curriculum(self) -> CurriculumSchedule:
+        """The same base and importance, and nothing of clusters, order and pacing."""
+        return CurriculumSchedule(base=self.base, importance=self.importance)
+
     def reversed_order(self) -> CurriculumSchedule:
         """The control with the order turned round and all else the same; ValueError for random and none."""
         order = self.order
@@ -194,7 +206,7 @@ class CurriculumSchedule(Spec):
         count, active, order, pacing = self.clusters.count, self.active, self.order, self.pacing
         even = count == 1 or (active.floor == 1 and not isinstance(active, NewestWeightedSet))
         if pacing is None or even or pacing.start_stage == self.num_stages - 1:
-            return CurriculumSchedule(base=self.base)
+            return self.without_curriculum()
         if isinstance(active, WindowSet) and active.width >= count:
             active = CumulativeSet(floor=active.floor)
         if isinstance(order, RandomOrder):

@@ -147,7 +147,7 @@ class Trainer:
     def step(self) -> None:
         """Draw a batch and its noise levels, update weights, average and schedule."""
         config, images = self.config, self.images
-        raw = self._backward(*self.draw())
+        raw, trained = self._backward(*self.draw())
         self.precision.unscale(self.optimizer)
         norm = self._clip(config.optimizer.clip_grad_norm)
         rate = learning_rate(config.optimizer, images + config.batch_size, config.total_images)
@@ -157,7 +157,7 @@ class Trainer:
             full(norm), raw.mean(), self.sampler.stage, self.world.size
         )
         self.precision.step(self.optimizer, skip)
-        self.count(raw)
+        self.count(raw, trained)
         self.ema.update(self.images, config.batch_size)
         if self.power is not None:
             self.power.update(self.images, config.batch_size)
@@ -172,26 +172,40 @@ class Trainer:
             self.stage_starts.append([images, self.sampler.stage])
         return x0, levels, torch.randn_like(x0), condition
 
-    def count(self, raw: Tensor) -> None:
-        """Count the images of a step with these unweighted losses (B,), and move the schedule."""
+    def weighed(self, losses: Tensor, piece: slice = slice(None)) -> Tensor:
+        """`losses` of a piece of the batch, each times what the schedule weighs its sample by."""
+        weights = self.sampler.weights
+        return losses if weights is None else losses * weights[piece]
+
+    def count(self, raw: Tensor, trained: Tensor) -> None:
+        """Count the images of a step and move the schedule.
+
+        raw: the unweighted losses (B,). trained: those of the loss's weighting, before the schedule's own weights.
+        """
         self.histogram.add(self.images, self.sampler.last_u)
         self._loss_sum += raw.mean()
-        self.sampler.update(raw)
+        self.sampler.update(raw, trained)
 
-    def _backward(self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None) -> Tensor:
-        """Gradients of the mean loss of this rank's share, in `accumulate` parts; returns the raw losses (B,)."""
+    def _backward(
+        self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss of this rank's share, in `accumulate` parts.
+
+        Returns the unweighted losses (B,) and those of the loss's weighting (B,), both detached.
+        """
         parts, size = self.config.accumulate, len(x0) // self.config.accumulate
         self.optimizer.zero_grad(set_to_none=True)
-        raws = []
+        raws, trained = [], []
         for part in range(parts):
             piece = slice(part * size, (part + 1) * size)
             told = None if condition is None else condition[piece]
             with quiet(self.objective, part < parts - 1):
                 with self.precision.autocast():
                     losses, raw = self.objective(x0[piece], levels[piece], noise[piece], told)
-                self.precision.backward(losses.mean() / parts)
+                self.precision.backward(self.weighed(losses, piece).mean() / parts)
             raws.append(raw)
-        return raws[0] if parts == 1 else torch.cat(raws)
+            trained.append(losses.detach())
+        return (raws[0], trained[0]) if parts == 1 else (torch.cat(raws), torch.cat(trained))
 
     def _clip(self, largest: float) -> Tensor:
         """Shrink the gradients to a norm of at most `largest`; returns their norm before that.

@@ -145,15 +145,16 @@ class PackedTrainer:
                 for member, *each in zip(members, outputs.unbind(0), targets, levels, strict=True)
             ]
         # The sum's gradient by a member's weights is that of its own mean loss.
-        weights.backward(torch.stack([losses.mean() for losses, _ in compared]).sum())
+        weighed = [member.weighed(losses) for member, (losses, _) in zip(members, compared, strict=True)]
+        weights.backward(torch.stack([losses.mean() for losses in weighed]).sum())
         after = images + batch
         weights.update(
             [learning_rate(m.config.optimizer, after, m.config.total_images) for m in members],
             [ema_decay(m.config.ema, after, batch) for m in members],
             after // batch,
         )
-        for member, (_, raw) in zip(members, compared, strict=True):
-            member.count(raw)
+        for member, (losses, raw) in zip(members, compared, strict=True):
+            member.count(raw, losses.detach())
             if member.power is not None:
                 member.power.update(after, batch)
 

@@ -5,19 +5,24 @@ import math
 
 import pytest
 import torch
-from scipy import stats
+from scipy import integrate, stats
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import (
     EDM,
     EDM2,
+    Asymmetric,
     Beta,
+    CosMap,
     CurriculumSchedule,
+    FluxShifted,
     LaplaceLogSnr,
     LogitNormal,
     LogNormalSigma,
     Mode,
-    Speed,
+    Normal,
+    Shifted,
+    SqrtShifted,
     TimestepSampler,
     Uniform,
 )
@@ -43,7 +48,17 @@ STATED = [
     (LaplaceLogSnr(loc=0.3, scale=0.5), stats.laplace(0.3, 0.5).cdf),
     (EDM, lambda sigma: stats.norm.cdf(math.log(sigma), -1.2, 1.2)),
     (EDM2, lambda sigma: stats.norm.cdf(math.log(sigma), -0.4, 1.0)),
-    (Speed(k=5, tau=0.7), lambda t: (5 * min(t, 0.7) + max(t - 0.7, 0)) / (5 * 0.7 + 0.3)),
+    (Asymmetric(k=5, tau=0.7), lambda t: (5 * min(t, 0.7) + max(t - 0.7, 0)) / (5 * 0.7 + 0.3)),
+    (Normal(mean=0.3, std=0.4), stats.truncnorm(-0.3 / 0.4, 0.7 / 0.4, 0.3, 0.4).cdf),
+    # SD3's density, summed up.
+    (CosMap(), lambda t: integrate.quad(lambda v: 2 / (math.pi - 2 * math.pi * v * (1 - v)), 0, t)[0]),
+    # P(s·T / (1 + (s-1)·T) <= t) = P(T <= t / (s - (s-1)·t)).
+    (
+        Shifted(shift=3.0, of=LogitNormal(mean=0.4, std=0.7)),
+        lambda t: stats.norm.cdf(math.log(t / (3 - 2 * t) / (1 - t / (3 - 2 * t))), 0.4, 0.7),
+    ),
+    (SqrtShifted(tokens=4096, reference=1024, of=Beta(alpha=2.0)), lambda t: (t / (2 - t)) ** 2),
+    (FluxShifted(tokens=4096), lambda t: t / (math.exp(1.15) - (math.exp(1.15) - 1) * t)),
 ]
 BASES = [base for base, _ in STATED]
 NAMES = [base.kind for base in BASES]
@@ -127,7 +142,20 @@ def test_noise_distributions_on_timesteps_take_the_nearest_log_snr():
         ({"kind": "logit_normal", "std": 0}, "std"),
         ({"kind": "mode", "scale": 1.76}, "scale"),
         ({"kind": "beta", "alpha": -1}, "alpha"),
+        ({"kind": "asymmetric", "tau": 700}, "tau"),
         ({"kind": "speed", "tau": 700}, "tau"),
+        ({"kind": "speed", "ceiling": 0.4}, "ceiling"),
+        ({"kind": "normal", "mean": 3.0, "std": 0.5}, "less than 0.1% of"),
+        ({"kind": "shifted", "shift": 0}, "shift"),
+        ({"kind": "shifted", "of": {"kind": "laplace_logsnr"}}, "of.kind must be one of"),
+        ({"kind": "sqrt_shifted", "tokens": 256}, "reference is required"),
+        ({"kind": "changing"}, "exactly one of at_images, at_share"),
+        ({"kind": "changing", "at_share": 0.5, "first": {"kind": "uniform"}}, "must differ"),
+        ({"kind": "changing", "at_share": 0.5, "blend_share": 0.1, "blend_images": 9}, "at most one of"),
+        (
+            {"kind": "changing", "at_share": 0.5, "then": {"kind": "changing", "at_share": 0.5}},
+            "kind must be",
+        ),
         ({"kind": "uniform", "mean": 1}, "mean"),
     ],
 )
@@ -139,3 +167,37 @@ def test_impossible_settings_are_refused_by_name(settings, line):
 
 def test_the_default_of_log_normal_sigma_is_edm():
     assert LogNormalSigma() == EDM
+
+
+@pytest.mark.parametrize(("shift", "lowered"), [(3.0, 2 * math.log(3.0)), (0.5, -2 * math.log(2.0))])
+def test_a_shift_lowers_every_log_snr_of_flow_times_alike(shift, lowered):
+    # Esser et al. 2024, Eq. 25: lambda_m = lambda_n - 2 ln s.
+    u, flow = inner(), FlowTimes()
+    plain, shifted = (
+        flow.log_snr(level_of(base, u, flow))
+        for base in (LogitNormal(), Shifted(shift=shift, of=LogitNormal()))
+    )
+    assert torch.allclose(plain - shifted, torch.tensor(lowered).double(), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("base", "factor"),
+    [
+        # SD3's own example: from 1024 to 4096 pixels, alpha = 2.
+        (SqrtShifted(tokens=4096, reference=1024), 2.0),
+        # FLUX.1's end points: mu is 0.5 at 256 tokens and 1.15 at 4,096.
+        (FluxShifted(tokens=256), 1.6487212707),
+        (FluxShifted(tokens=4096), 3.1581929097),
+        # Between them mu is linear: 0.63.
+        (FluxShifted(tokens=1024), 1.8776105793),
+    ],
+)
+def test_shifts_by_resolution_have_the_published_factors(base, factor):
+    assert base.factor == pytest.approx(factor, rel=1e-9)
+
+
+def test_cosmap_gives_flow_the_log_snrs_of_the_cosine_schedule():
+    # Nichol & Dhariwal 2021 with s = 0: alpha = cos(pi u / 2), sigma = sin(pi u / 2).
+    u, flow = inner(), FlowTimes()
+    cosine = 2 * torch.log(torch.cos(math.pi * u / 2) / torch.sin(math.pi * u / 2))
+    assert torch.allclose(flow.log_snr(level_of(CosMap(), u, flow)), cosine, atol=1e-9)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import (
     EDM,
+    Asymmetric,
     Beta,
+    CosMap,
     CurveClusters,
     DifficultyCurve,
     ExplicitClusters,
@@ -20,7 +22,7 @@ from curriculum_ray.curriculum import (
     LogitNormal,
     LogSnrClusters,
     Mode,
-    Speed,
+    Shifted,
     Uniform,
     UniformClusters,
     cluster_edges,
@@ -55,7 +57,15 @@ def zero_terminal_snr(count: int = 1000) -> DiscreteTimesteps:
     return DiscreteTimesteps(((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2)
 
 
-TIME_BASES = [Uniform(), LogitNormal(mean=-0.5), Mode(), Beta(), Speed()]
+TIME_BASES = [
+    Uniform(),
+    LogitNormal(mean=-0.5),
+    Mode(),
+    Beta(),
+    Asymmetric(),
+    CosMap(),
+    Shifted(of=LogitNormal()),
+]
 NOISE_BASES = [EDM, LaplaceLogSnr(scale=2.0)]
 # Rounding of the quantile functions, in u.
 ROUNDING = 1e-12

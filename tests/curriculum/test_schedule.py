@@ -40,7 +40,13 @@ def paper(**groups):
 def schedules(draw):
     base = draw(
         st.sampled_from(
-            [{"kind": "uniform"}, {"kind": "speed", "k": 3.0}, {"kind": "log_normal_sigma", "std": 1.0}]
+            [
+                {"kind": "uniform"},
+                {"kind": "speed", "k": 3.0},
+                {"kind": "log_normal_sigma", "std": 1.0},
+                {"kind": "shifted", "shift": 2.0, "of": {"kind": "mode"}},
+                {"kind": "changing", "at_share": 0.25, "blend_images": 640},
+            ]
         )
     )
     clusters = draw(

@@ -1,0 +1,237 @@
+"""From places in [0, 1) to noise levels: the active part of one base distribution, or of a blend of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum.base import BaseSpec, Changing, FixedBase
+from curriculum_ray.curriculum.cells import Translation, inner_cells
+from curriculum_ray.curriculum.draws import ActiveMap, Rearrangement, merge
+from curriculum_ray.diffusion.levels import NoiseLevels
+
+__all__ = ["Drawn", "LevelDraws"]
+
+
+class Drawn(NamedTuple):
+    """What was drawn for a batch."""
+
+    levels: Tensor
+    """Native noise levels (B,): long timesteps or float32."""
+    u: Tensor
+    """Their u, float64 (B,), in [0, 1), 1 is noise; that of the first distribution where the base changes."""
+    weights: Tensor | None
+    """What each loss is to be multiplied by, float32 (B,), or None where each weight is 1."""
+
+
+class LevelDraws:
+    """Draws noise levels from what is active of a base distribution.
+
+    With d(level) the density of a level's cluster and r(level) that of its importance, both relative, a level is drawn
+    with density d·r·((1-w)·f_first + w·f_then), renormalised, where w is the share of the second distribution at this
+    image count (0 if the base does not change). The edges of clusters and of importance are fixed as noise levels:
+    given in the u of the first distribution, and carried over to that of the second. A blend draws the first places
+    from the one and the rest from the other, in proportion to (1-w)·Z_first and w·Z_then, Z the active mass: that is
+    the mixture exactly, stratified within each part, and needs no inverse of the mixture's F.
+
+    Weights are those of the base (SpeeD's) times the density without r over that with r, so that a weighted loss has
+    the expectation that it would have without importance.
+
+    edges: the clusters' edges, float64 (N + 1,), from 0 to 1 in the u of the (first) distribution. total_images: the
+    budget, for changes at a share of it. bins: number of equal parts of u that `aim` takes importance for.
+
+    Raises ConfigError where a distribution does not apply to `levels`, and where one never draws a cluster.
+    """
+
+    def __init__(
+        self,
+        base: BaseSpec,
+        levels: NoiseLevels,
+        edges: Tensor,
+        total_images: int | None = None,
+        bins: int = 1,
+    ) -> None:
+        self.edges: list[float] = edges.tolist()
+        cuts = torch.arange(1, bins, dtype=torch.float64) / bins
+        pieces = torch.cat([edges, cuts]).unique() if bins > 1 else edges
+        middles = (pieces[1:] + pieces[:-1]) / 2
+        self._cluster_of = torch.searchsorted(edges[1:-1].contiguous(), middles).tolist()
+        self._bin_of = torch.searchsorted(cuts, middles).tolist()
+        self._pieces = pieces
+        self._parts = [_Part(each, base, levels, pieces) for each in base.distributions()]
+        self._start, self._length = base.span(total_images) if isinstance(base, Changing) else (0, 0)
+        for part in self._parts:
+            self._check(part, edges)
+        self.aim([1.0] * (len(self.edges) - 1))
+
+    def _check(self, part: _Part, edges: Tensor) -> None:
+        widths = torch.zeros(len(edges) - 1, dtype=torch.float64)
+        widths.index_add_(0, torch.tensor(self._cluster_of), part.edges.diff())
+        if float(widths.min()) <= 0:
+            raise ConfigError(
+                f"base {part.base.describe()} never draws the noise levels of cluster {int(widths.argmin())} "
+                f"of {len(widths)}: choose fewer clusters or a wider distribution"
+            )
+
+    def aim(self, densities: Sequence[float], importance: Sequence[float] | None = None) -> None:
+        """Set the clusters' relative densities, and r > 0 for each of the bins, or None for no importance."""
+        plain = [densities[cluster] for cluster in self._cluster_of]
+        self._importance = None
+        self._densities = plain
+        if importance is not None:
+            ratios = [importance[place] for place in self._bin_of]
+            self._densities = [density * ratio for density, ratio in zip(plain, ratios, strict=True)]
+            self._importance = torch.tensor(ratios, dtype=torch.float64)
+        self.intervals = merge(self.edges, densities)
+        for part in self._parts:
+            part.aim(self._densities, plain)
+
+    def active_bins(self, densities: Sequence[float]) -> list[bool]:
+        """Whether any cluster within each of the bins has a density above 0."""
+        active = [False] * (max(self._bin_of) + 1)
+        for cluster, place in zip(self._cluster_of, self._bin_of, strict=True):
+            active[place] |= densities[cluster] > 0
+        return active
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the base itself has weights, with or without importance."""
+        return any(part.loss_weights is not None for part in self._parts)
+
+    def share(self, images: int) -> float:
+        """w: the share of the second distribution after `images` images, in [0, 1]."""
+        if len(self._parts) == 1 or images < self._start:
+            return 0.0
+        return min((images - self._start) / self._length, 1.0) if self._length else 1.0
+
+    def turns(self, count: int = 16) -> list[int]:
+        """The images at which the distribution changes, a blend in `count` pieces."""
+        if len(self._parts) == 1:
+            return []
+        return sorted({self._start + self._length * piece // count for piece in range(count + 1)})
+
+    def draw(self, u01: Tensor, images: int) -> Drawn:
+        """Map places u01, float64 (B,), each in [0, 1), to noise levels as they are drawn after `images` images."""
+        share = self.share(images)
+        if share in (0.0, 1.0):
+            part = self._parts[int(share)]
+            return self._drawn(part, part.active(u01), part.mass / part.plain_mass)
+        first, then = self._parts
+        a, b = (1 - share) * first.mass, share * then.mass
+        scale = (a + b) / ((1 - share) * first.plain_mass + share * then.plain_mass)
+        border = a / (a + b)
+        below = u01 < border
+        # Rounding may reach 1, which is outside.
+        most = 1 - 2.0**-53
+        drawn = [
+            self._drawn(part, part.active(places.clamp(max=most), paired=False), scale)
+            for part, places in (
+                (first, u01[below] / border),
+                (then, (u01[~below] - border) / (1 - border)),
+            )
+        ]
+        return Drawn(
+            levels=_scatter(below, *(each.levels for each in drawn)),
+            u=_scatter(below, *(each.u for each in drawn)),
+            weights=_scatter(below, *(_or_ones(each) for each in drawn))
+            if any(each.weights is not None for each in drawn)
+            else None,
+        )
+
+    def _drawn(self, part: _Part, u: Tensor, scale: float) -> Drawn:
+        level = part.level(u)
+        weights = None if part.loss_weights is None else part.loss_weights[level]
+        if self._importance is not None:
+            piece = torch.searchsorted(part.inner, u, right=True)
+            mine = (scale / self._importance[piece]).float()
+            weights = mine if weights is None else weights * mine
+        return Drawn(level, part.first_u(u), weights)
+
+    def density(self, edges: Tensor, images: int) -> Tensor:
+        """How densely each interval between `edges` of u is drawn after `images` images; 1 is uniform in u.
+
+        edges: float64 (K + 1,), from 0 to 1. u: that of the first distribution where the base changes.
+        """
+        grid = torch.cat([edges, self._pieces]).unique()
+        middles = (grid[1:] + grid[:-1]) / 2
+        piece = torch.searchsorted(self._pieces[1:-1].contiguous(), middles)
+        density = torch.tensor(self._densities, dtype=torch.float64)[piece]
+        share = self.share(images)
+        mass = sum(
+            weight * density * part.carried(grid).diff()
+            for weight, part in zip((1 - share, share), self._parts, strict=False)
+        )
+        assert isinstance(mass, Tensor)
+        place = torch.searchsorted(edges[1:-1].contiguous(), middles)
+        total = torch.zeros(len(edges) - 1, dtype=torch.float64).index_add_(0, place, mass / mass.sum())
+        return total / edges.diff()
+
+
+class _Part:
+    """One distribution, with the pieces that densities are given for carried over to its own u."""
+
+    def __init__(self, base: FixedBase, reference: BaseSpec, levels: NoiseLevels, pieces: Tensor) -> None:
+        self.base, self._levels = base, levels
+        self._cells = inner_cells(base, levels)
+        first = reference.distributions()[0]
+        self._carry = None if base == first else Translation(first, base, levels)
+        self._back = None if base == first else Translation(base, first, levels)
+        self.edges = self.carried(pieces)
+        self.inner = self.edges[1:-1].contiguous()
+        self._lows, highs = pieces[:-1], pieces[1:]
+        self._caps = torch.nextafter(highs, torch.zeros_like(highs))
+        weights = base.loss_weights(levels)
+        self.loss_weights = None if weights is None else weights.float()
+        pairing = base.pairing(levels)
+        self._pairs = None if pairing is None else Rearrangement(pairing)
+
+    def carried(self, u: Tensor) -> Tensor:
+        """Edges, from 0 to 1 in the first distribution's u, in the u of this one."""
+        if self._carry is None:
+            return u
+        carried = self._carry(u).cummax(0).values
+        # Levels at the ends that the first one never draws belong to its outermost clusters.
+        carried[0], carried[-1] = 0.0, 1.0
+        return carried
+
+    def aim(self, densities: Sequence[float], plain: Sequence[float]) -> None:
+        """Make the map for these densities of the pieces, and remember their mass with and without importance."""
+        edges = self.edges.tolist()
+        self._map = ActiveMap(edges, densities)
+        self.mass = self._map.mass
+        self.plain_mass = self.mass if plain is densities else ActiveMap(edges, plain).mass
+        self._whole = len(self._map.intervals) == 1 and self._map.intervals[0][:2] == (0.0, 1.0)
+
+    def active(self, u01: Tensor, paired: bool = True) -> Tensor:
+        """Places in [0, 1) as this distribution's u, within its active part."""
+        if paired and self._pairs is not None and self._whole:
+            return self._pairs(u01)
+        return self._map(u01)
+
+    def level(self, u: Tensor) -> Tensor:
+        """This distribution's u as native levels: long, or float32."""
+        if self._cells is not None:
+            return torch.searchsorted(self._cells, u, right=True)
+        return self.base.to_levels(u, self._levels).to(torch.float32)
+
+    def first_u(self, u: Tensor) -> Tensor:
+        """This distribution's u as the first one's, within the piece that it was drawn for."""
+        if self._back is None:
+            return u
+        piece = torch.searchsorted(self.inner, u, right=True)
+        return self._back(u).maximum(self._lows[piece]).minimum(self._caps[piece])
+
+
+def _or_ones(drawn: Drawn) -> Tensor:
+    return torch.ones(len(drawn.u)) if drawn.weights is None else drawn.weights
+
+
+def _scatter(first: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:
+    """One tensor that is `mine` where `first` holds and `theirs` elsewhere, each in its own sequence."""
+    result = torch.empty(len(first), dtype=mine.dtype)
+    result[first], result[~first] = mine, theirs
+    return result

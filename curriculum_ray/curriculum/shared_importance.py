@@ -1,0 +1,76 @@
+"""The histories that importance sampling goes by, the same on all ranks at the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum.importance import GradientNorm, Importance, LossSecondMoment
+from curriculum_ray.curriculum.window import LossWindow
+
+__all__ = ["SharedImportance"]
+
+
+class SharedImportance:
+    """Collects losses by bins of u, and follows them a window later, as pacing does: nobody waits for anybody.
+
+    spec: the rule. steps: steps between exchanges; with one rank too, so that a run is the same at any world size.
+    accumulation: parts of a step.
+    """
+
+    def __init__(
+        self,
+        spec: LossSecondMoment | GradientNorm,
+        steps: int,
+        world_size: int,
+        group: dist.ProcessGroup | None,
+        accumulation: int,
+    ) -> None:
+        if world_size > 1 and not (dist.is_available() and dist.is_initialized()):
+            raise ConfigError(f"importance with world_size {world_size} needs torch.distributed initialised")
+        self._rule, self._accumulation = Importance(spec), accumulation
+        self._window = LossWindow(steps, self._rule.width, world_size, group)
+        self._history = self._rule.init()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no step of the window is in: what makes a checkpoint the same on all ranks."""
+        return self._window.empty
+
+    def add(self, u: Tensor, raw: Tensor, loss: Tensor) -> None:
+        """Add a micro-batch: u (B,) on the CPU, its unweighted losses and those that are trained, (B,)."""
+        for losses in (raw, loss):
+            if losses.shape != u.shape:
+                raise ValueError(
+                    f"importance needs losses of shape ({len(u)},), but got {tuple(losses.shape)}"
+                )
+        self._window.add(self._rule.row(u, raw, loss, self._accumulation))
+
+    def close_step(self, images: int) -> bool:
+        """The step's losses are complete, after `images` images; returns whether the histories have changed."""
+        self._window.close_step(images)
+        if not self._window.full:
+            return False
+        before = self._window.exchange(0)
+        if before is None:
+            return False
+        for row in before.rows:
+            self._history = self._rule.update(self._history, row)
+        return True
+
+    def ratios(self, active: Sequence[bool]) -> list[float] | None:
+        """How much more densely each bin is drawn than it would be without importance; see `Importance.ratios`."""
+        return self._rule.ratios(self._history, active)
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-safe; the same on all ranks when `empty`."""
+        return {"history": [list(entries) for entries in self._history], "window": self._window.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where `state_dict` was called."""
+        self._history = tuple(tuple(entries) for entries in state["history"])
+        self._window.load_state_dict(state["window"])
