@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -16,10 +15,9 @@ from curriculum_ray.curriculum.draws import offset, positions
 from curriculum_ray.curriculum.importance import NoImportance
 from curriculum_ray.curriculum.level_draws import LevelDraws
 from curriculum_ray.curriculum.order import join_order
-from curriculum_ray.curriculum.pacing import ByImages, Pacing, PacingState, caught_up
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
 from curriculum_ray.curriculum.shared_importance import SharedImportance
-from curriculum_ray.curriculum.window import Losses, LossWindow
+from curriculum_ray.curriculum.shared_pacing import SharedPacing
 from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
 
 __all__ = ["TimestepSampler"]
@@ -100,24 +98,18 @@ class TimestepSampler:
             inner_cells(base, self.levels)
         edges = cluster_edges(schedule.clusters, schedule.base, self.levels)
         self.edges: list[float] = edges.tolist()
-        self._inner_edges = edges[1:-1].contiguous()
         self.order = join_order(schedule.order, edges, schedule.base, self.levels)
         self.num_stages = schedule.num_stages
-        self._rule = self._build_rule(step=1)
-        if (
-            self._rule.reads_losses
-            and self.world_size > 1
-            and not (dist.is_available() and dist.is_initialized())
-        ):
-            raise ConfigError(
-                f"pacing by losses with world_size {self.world_size} needs torch.distributed initialised"
-            )
-        self._group, self._given_window, self._window = process_group, window, window
-        # Images of an optimizer step over all ranks: known from the first sample on, as are the rule's rungs.
-        self._step = 0
-        self._losses: LossWindow | None = None
-        self._loaded_losses: dict[str, Any] | None = None
-        self._due = False
+        self._pacing = SharedPacing(
+            schedule,
+            edges,
+            total_images,
+            self.world_size,
+            process_group,
+            window,
+            images,
+            accumulation,
+        )
         self.images, self.accumulation = images, accumulation
         self._part = 0
         self._drawn = 0
@@ -136,52 +128,29 @@ class TimestepSampler:
         self._positions: Tensor | None = None
         self._positions_of = (0, 0)
         self._u: Tensor | None = None
-        self._state = caught_up(self._rule, images)
         self._aim()
-
-    def _build_rule(self, step: int) -> Pacing:
-        if self.schedule.pacing is None:
-            return ByImages((0,), (0.0,))
-        return self.schedule.pacing.build(self.num_stages, self.total_images, step)
-
-    def _begin(self, step: int) -> None:
-        """Fit the ladder to optimizer steps of `step` images; ConfigError where it cannot be walked in them."""
-        self.schedule.check_ladder(step, self.total_images)
-        self._step, self._rule = step, self._build_rule(step)
-        if not self._rule.reads_losses:
-            return
-        if self._window is None:
-            self._window = 0 if self.world_size == 1 else self._rule.window
-        width = 2 * self.schedule.clusters.count if self._rule.per_cluster else 1
-        self._losses = LossWindow(max(self._window, 1), width, self.world_size, self._group)
-        if self._loaded_losses is not None:
-            self._losses.load_state_dict(self._loaded_losses)
-            self._loaded_losses = None
 
     @property
     def stage(self) -> int:
         """The current stage; 0 is the first, `num_stages` - 1 is ordinary training."""
         self._settle()
-        return self._state.stage
+        return self._pacing.state.stage
 
     @property
     def ladder(self) -> list[int]:
         """The stages that the schedule asks for, ascending; all of them in this order, each for at least one step."""
-        return list(self._rule.ladder)
+        return self._pacing.ladder
 
     @property
     def window(self) -> int | None:
         """Steps between exchanges of losses, 0 for decisions at every step; None before the first sample."""
-        return self._window
+        return self._pacing.window
 
     @property
     def at_boundary(self) -> bool:
         """Whether a checkpoint taken now is the same on all ranks and resumes exactly."""
-        loaded = self._loaded_losses
-        open_windows = [
-            each for each in (self._losses, self._importance) if each is not None and not each.empty
-        ]
-        return self._part == 0 and not open_windows and not (loaded and loaded["rows"])
+        importance = self._importance
+        return self._part == 0 and self._pacing.empty and (importance is None or importance.empty)
 
     @property
     def last_u(self) -> Tensor:
@@ -209,12 +178,11 @@ class TimestepSampler:
         `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws.
         With one rank and a rule that reads losses, waits for the loss of the step before; else for nothing.
         """
-        if not self._step:
-            self._begin(batch_size * self.world_size * self.accumulation)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
+        self._pacing.begin(batch_size * self.world_size * self.accumulation)
         self._settle()
         if self._positions_of != (batch_size, self._part) or self._positions is None:
-            if batch_size < 1:
-                raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
             part = self.rank + self.world_size * self._part
             self._positions = positions(batch_size, part, self.world_size * self.accumulation)
             self._positions_of = (batch_size, self._part)
@@ -245,13 +213,12 @@ class TimestepSampler:
             raise ValueError(
                 "this schedule weighs its samples: multiply their losses by `weights`, and then update()"
             )
-        read = self._losses is not None and self._state.stage < self.num_stages - 1
-        if read or self._importance is not None:
+        if self._pacing.reads or self._importance is not None:
             value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
-        if self._losses is not None and read:
-            self._losses.add(self._row(value))
-        if self._importance is not None:
-            self._importance.add(self.last_u, value, value if trained is None else trained.detach())
+            if self._pacing.reads:
+                self._pacing.add(value, self.last_u)
+            if self._importance is not None:
+                self._importance.add(self.last_u, value, value if trained is None else trained.detach())
         self._step_images += self._drawn * self.world_size
         self._drawn = 0
         self._part += 1
@@ -261,15 +228,8 @@ class TimestepSampler:
         self._part = self._step_images = 0
         if self._importance is not None and self._importance.close_step(self.images):
             self._aim()
-        state = self._state
-        if self._losses is not None and state.stage < self.num_stages - 1:
-            self._losses.close_step(self.images)
-            if self._losses.full:
-                before = self._losses.exchange(state.stage)
-                self._due = self._window == 0
-                state = self._read(before)
-        if not self._due:
-            self._enter(state)
+        if self._pacing.close_step(self.images):
+            self._aim()
 
     def snapshot(self) -> dict[str, Any]:
         """The state for display, JSON-safe: stage, images, intervals of u with densities, lowest loss."""
@@ -280,100 +240,46 @@ class TimestepSampler:
             "num_stages": self.num_stages,
             "images": self.images,
             "active": [list(interval) for interval in self._draws.intervals],
-            "best_loss": self._state.best,
+            "best_loss": self._pacing.state.best,
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resume needs, JSON-safe. May wait for the device; exact when `at_boundary`."""
         self._settle()
-        losses = self._loaded_losses if self._losses is None else self._losses.state_dict()
         return {
             "version": 1,
             "schedule_id": self.schedule.schedule_id,
             "images": self.images,
             "seed": self.seed,
-            "window": self._window,
             "part": self._part,
             "step_images": self._step_images,
-            "pacing": dataclasses.asdict(self._state),
-            "losses": losses,
+            **self._pacing.state_dict(),
             "importance": self._importance.state_dict() if self._importance is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called; ConfigError for another schedule, seed or given window."""
         mine = {"version": 1, "schedule_id": self.schedule.schedule_id, "seed": self.seed}
-        if self._given_window is not None:
-            mine["window"] = self._given_window
         for name, value in mine.items():
             if state.get(name) != value:
                 raise ConfigError(f"the sampler's state has {name} {state.get(name)!r}, but needs {value!r}")
         self.images, self._part, self._step_images = state["images"], state["part"], state["step_images"]
         self._drawn = 0
-        # The next sample makes the window and the ladder anew.
-        self._step, self._losses, self._due = 0, None, False
-        self._window, self._loaded_losses = state["window"], state["losses"]
-        pacing = state["pacing"]
-        self._state = PacingState(
-            **{**pacing, "sums": tuple(pacing["sums"]), "counts": tuple(pacing["counts"])}
-        )
+        self._pacing.load_state_dict(state, self.images)
         if self._importance is not None:
             self._importance.load_state_dict(state["importance"])
         self._aim()
 
-    def _row(self, loss: Tensor) -> Tensor:
-        """What one micro-batch adds to its step's row; its mean over ranks is the global batch's row."""
-        if not self._rule.per_cluster:
-            # Half precision would hide small improvements in the mean.
-            mean = loss.mean(dtype=torch.promote_types(loss.dtype, torch.float32)) if loss.ndim else loss
-            return mean if self.accumulation == 1 else mean / self.accumulation
-        assert self._u is not None
-        if loss.shape != self._u.shape:
-            raise ValueError(
-                f"pacing.normalize needs losses of shape ({len(self._u)},), but got {tuple(loss.shape)}"
-            )
-        cluster = torch.searchsorted(self._inner_edges, self._u, right=True).to(
-            loss.device, non_blocking=True
-        )
-        pairs = torch.ones(len(loss), 2, dtype=loss.dtype, device=loss.device)
-        pairs[:, 0] = loss
-        row = torch.zeros(len(self.order), 2, dtype=loss.dtype, device=loss.device)
-        return row.index_add_(0, cluster, pairs, alpha=1 / (len(loss) * self.accumulation)).flatten()
-
     def _settle(self) -> None:
-        """Read the loss of the last step and obey it, where the schedule decides at every step."""
-        if self._due:
-            assert self._losses is not None
-            self._due = False
-            self._enter(self._read(self._losses.collect()))
-
-    def _read(self, losses: Losses | None) -> PacingState:
-        """The state after losses of the present stage; those of an older one say nothing about it."""
-        state = self._state
-        if losses is None or losses.stage != state.stage:
-            return state
-        for row, images in zip(losses.rows, losses.images, strict=True):
-            state = self._rule.update(state, row, images)
-            if state.stage != losses.stage:
-                break
-        return state
-
-    def _enter(self, state: PacingState) -> None:
-        """Make `state` the present one, or what follows it by the images seen."""
-        if state.stage == self._state.stage:
-            state = self._rule.advance(state, self.images)
-        changed = state.stage != self._state.stage
-        self._state = state
-        if changed:
+        """Obey the loss of the last step, where the schedule decides at every step."""
+        if self._pacing.settle():
             self._aim()
-            if self._losses is not None and state.stage == self.num_stages - 1:
-                self._losses.drop()
 
     def _aim(self) -> None:
         """Draw from what is active at this stage, by the importance that is known by now."""
         densities = [1.0] * len(self.order)
         if self.schedule.pacing is not None:
-            densities = self.schedule.active.densities(self.order, self._state.stage)
+            densities = self.schedule.active.densities(self.order, self._pacing.state.stage)
         importance = self._importance
         self._draws.aim(
             densities, None if importance is None else importance.ratios(self._draws.active_bins(densities))
