@@ -124,11 +124,11 @@ def test_every_image_seen_is_counted_in_the_histogram(data: Dataset) -> None:
 
 
 def test_the_budget_is_rounded_up_to_whole_steps(data: Dataset) -> None:
-    config = _config(images=33)
-    assert config.total_images == 48
+    config = _config(images=97)
+    assert config.total_images == 112
     trainer = Trainer(config, data)
     _train(trainer)
-    assert trainer.images == 48
+    assert trainer.images == 112
 
 
 def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None:

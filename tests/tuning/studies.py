@@ -17,7 +17,7 @@ def schedule(count: int = 20, direction: str = "easy_to_hard") -> dict[str, Any]
         "base": {"kind": "uniform"},
         "clusters": {"by": "uniform", "count": count},
         "order": {"by": "noise_level", "direction": direction},
-        "pacing": {"rule": "plateau", "patience": 200},
+        "pacing": {"rule": "plateau", "patience": 20},
         "active": {"set": "cumulative", "floor": 0.0},
     }
 

@@ -21,18 +21,20 @@ def run(output, key, settings, study="a", **changes):
     return folder
 
 
+WALKED = {"stages_asked": 1, "stages_walked": 1, "images_in_stage": [100]}
+CUT = {"stages_asked": 3, "stages_walked": 2, "images_in_stage": [40, 0, 60]}
 SETTINGS = {"images": 100, "schedule": {"pacing": None}, "seed": 0}
 
 
 def test_settings_metrics_stages_and_history_stand_side_by_side(tmp_path):
-    a = run(tmp_path, "one", SETTINGS, fid=10.0, stage_starts=[0], history=[[50, 20.0], [100, 10.0]])
-    run(tmp_path, "two", {**SETTINGS, "seed": 1}, fid=8.0, stage_starts=[0, 40], history=[[50, 15.0]])
+    a = run(tmp_path, "one", SETTINGS, fid=10.0, **WALKED, history=[[50, 20.0], [100, 10.0]])
+    run(tmp_path, "two", {**SETTINGS, "seed": 1}, fid=8.0, **CUT, history=[[50, 15.0]])
     found = compare(find_run(str(a), tmp_path, None), find_run("two", tmp_path, None))
     assert found.settings == {"seed": (0, 1)}
     assert found.metrics["fid"] == {"a": 10.0, "b": 8.0, "gain": pytest.approx(20.0)}
     assert found.refusal is None
     shown = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output
-    for words in ("seed", "B better by +20.0%", "[0, 40]", "preview after 50", "15.00"):
+    for words in ("seed", "B better by +20.0%", "2/3", "[40, 0, 60]", "preview after 50", "15.00"):
         assert words in shown
 
 

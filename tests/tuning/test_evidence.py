@@ -144,7 +144,7 @@ def test_a_confirmation_is_paired_by_seed_and_named():
         for control, gain in ((None, 1.0 + 0.01 * (seed % 2)), ("uniform", 0.0))
     ]
     (found,) = against_uniform(arms([*records, record(3.0)], "fid"), "fid")
-    assert found.name == "6 uniform clusters, easy_to_hard, plateau patience 200, cumulative"
+    assert found.name == "6 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
     assert found.beats
     assert found.percent(found.mean) == pytest.approx(100 / 12, rel=0.01)
     assert found.to_json()["beats_uniform"] is True

@@ -8,7 +8,7 @@ from tuning.records import arms, count, describe, direction, gain, number, side_
 
 
 def test_a_schedule_in_words():
-    assert describe(record()) == "20 uniform clusters, easy_to_hard, plateau patience 200, cumulative"
+    assert describe(record()) == "20 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
     assert describe(record(description="as MLflow has it")) == "as MLflow has it"
     assert describe(record(control="uniform")) == "uniform sampling"
 

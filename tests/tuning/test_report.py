@@ -109,7 +109,7 @@ def test_what_people_wrote_is_shown_as_text(text):
 def test_the_answer_comes_first_and_is_the_evidences(text):
     answer = re.search(r'<p class="answer">(.*?)</p>', text).group(1)
     assert answer == (
-        "20 uniform clusters, easy_to_hard, plateau patience 200, cumulative beats uniform sampling by "
+        "20 uniform clusters, easy_to_hard, plateau patience 20, cumulative beats uniform sampling by "
         "20.0% FID [19.8, 20.1], 3 seeds, 77k images."
     )
 
@@ -171,7 +171,7 @@ def test_every_part_is_there(text):
     for words in (
         "f00dcafe",
         "python -m tune best --study",
-        "patience: 200",
+        "patience: 20",
         "mlflow",
         "digits/ddpm-epsilon",
     ):

@@ -86,7 +86,7 @@ def test_a_grid_tries_every_combination_once() -> None:
     [
         ("gp", "wide", "conditional"),
         ("cmaes", "wide", "conditional"),
-        ("grid", "default", "patience_share"),
+        ("grid", "default", "patience_stage_share"),
     ],
 )
 def test_a_sampler_that_cannot_work_on_a_space_is_refused_in_one_line(

@@ -111,7 +111,7 @@ def test_an_unknown_name_lists_the_shipped_spaces() -> None:
 def test_the_default_space_opens_with_the_paper_and_its_controls() -> None:
     space = SearchSpace.load("default")
     orders = {point["schedule.order.direction"] for point in space.start}
-    pacing = {(p["schedule.clusters.count"], p["schedule.pacing.patience_share"]) for p in space.start}
+    pacing = {(p["schedule.clusters.count"], p["schedule.pacing.patience_stage_share"]) for p in space.start}
     assert orders == {"easy_to_hard", "hard_to_easy", "random"}
     assert len(pacing) == 1
 
@@ -134,7 +134,7 @@ def test_a_linear_pacing_has_no_patience_in_the_wide_space() -> None:
         trial = study.ask()
         SpaceFunction(space)(trial)
         pacing = RunConfig.model_validate(space.apply(base, trial.params)).schedule.to_dict()["pacing"]
-        assert ("patience_share" in pacing) == (pacing["rule"] == "plateau")
+        assert ("patience_stage_share" in pacing) == (pacing["rule"] == "plateau")
         assert ("full_share" in pacing) == (pacing["rule"] in ("linear", "root", "exp"))
         rules.add(pacing["rule"])
     assert rules == {"plateau", "fixed", "linear", "root", "exp"}
