@@ -37,7 +37,8 @@ class CacheSpec(Spec):
             )
         if data.holdout_share:
             raise ValueError(
-                f"data.holdout_share is for training on the latents: all images are cached, but got {data.holdout_share:g}"
+                f"data.holdout_share is for training on the latents: all images are cached, but got "
+                f"{data.holdout_share:g}"
             )
         return data.model_copy(update={"holdout_share": 0.0})
 

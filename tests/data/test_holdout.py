@@ -70,7 +70,7 @@ def test_small_sets_hold_nothing_out_unless_asked_to() -> None:
 
 @pytest.mark.parametrize(("count", "share"), [(3, 0.0001), (3, 0.9999)])
 def test_a_share_that_leaves_a_side_empty_is_refused(count: int, share: float) -> None:
-    with pytest.raises(ConfigError, match="data.holdout_share must leave items on either side, but"):
+    with pytest.raises(ConfigError, match=r"data\.holdout_share must leave items on either side, but"):
         hold_out(Dataset("tiny", torch.arange(count * 2.0).reshape(count, 2)), share)
 
 
