@@ -16,6 +16,8 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.training.heldout import check_heldout
+from tuning.heldout import as_history, as_metrics
 from tuning.lock import held
 from tuning.publish import publish
 from tuning.tracking import Tracker
@@ -46,6 +48,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )
     build_model(config.model, data.shape, data.conditioning)
+    check_heldout(config, data)
     return data, evaluator
 
 
@@ -143,6 +146,7 @@ def train_run(
         _check_previews(config, resources, cluster)
         tracker.keep_in(folder)
         live: set[int] = set()
+        measured: set[int] = set()
         run = tracker.train(name, config.model_dump(mode="json"), tags)
 
         def on_event(event: Mapping[str, Any]) -> None:
@@ -150,6 +154,9 @@ def train_run(
             if event["kind"] == "progress":
                 values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
                 tracker.log(run, values, event["images"])
+                for images, losses in event.get("heldout", ()):
+                    measured.add(images)
+                    tracker.log(run, as_metrics(losses), images)
                 if "preview" in event:
                     live.add(event["preview_images"])
                     tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
@@ -165,6 +172,8 @@ def train_run(
         for images, value in result.get("history", ()):
             if images > result["resumed_at"] and images not in live:
                 tracker.log(run, _preview(value), images)
+        missed = (point for point in as_history(result) if point[0] not in measured)
+        tracker.log_history(run, missed)
         publish(tracker, run, folder, result)
     return result
 

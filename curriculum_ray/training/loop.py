@@ -234,9 +234,9 @@ class Trainer:
 
         `on_log` is called on every rank at each logging interval; when rank 0's, or its `on_preview`, returns True,
         all ranks stop at the next one. `on_checkpoint` is called on every rank when the state should be saved,
-        `on_preview` when samples are due, `on_snapshot` when the power-function averages are and `on_heldout`, before the
-        log line of its step, when the held-out loss is; their time does not count in the speed, and what they draw from the random generators does not matter. Returns whether the budget
-        was spent. Raises NonFiniteLoss.
+        `on_preview` when samples are due, `on_snapshot` when the power-function averages are, and `on_heldout` when
+        the held-out loss is, before the log line of its step; their time does not count in the speed, and what they
+        draw from the random generators does not matter. Returns whether the budget was spent. Raises NonFiniteLoss.
         """
         config, stop = self.config, False
         logged = self.steps
