@@ -106,8 +106,10 @@ def heldout_map(arm: Arm, uniform: Arm) -> HeldoutMap | None:
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds or len(prints) != 1:
         return None
-    pairs = [(dict(_measured({"heldout": side[seed]})) for side in (ours, theirs)) for seed in seeds]
-    tables = [(mine, other) for mine, other in pairs]
+    tables = [
+        (dict(_measured({"heldout": ours[seed]})), dict(_measured({"heldout": theirs[seed]})))
+        for seed in seeds
+    ]
     images = sorted(set.intersection(*({*mine} & {*other} for mine, other in tables)))
     if not images:
         return None

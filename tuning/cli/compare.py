@@ -73,9 +73,8 @@ def _heldout(found: LevelGain | str | None) -> list[str]:
 
     if found is None or isinstance(found, str):
         return [found] if found else []
-    rows = [
-        (f"u = {u:.3f}", *values) for u, *values in zip(found.u, found.a, found.b, found.gain, strict=True)
-    ]
+    names = [f"u = {u:.3f}" for u in found.u]
+    rows = list(zip(names, found.a, found.b, found.gain, strict=True))
     rows.append((f"held-out loss after {count(found.images)}", found.mean_a, found.mean_b, found.mean_gain))
     return [
         f"{name:32} {number(a):>20} {number(b):>20}  B better by {gained:+.1f}%"
