@@ -25,9 +25,9 @@ _NOTE = (
     "paired by seed and averaged over the seeds. A dot marks a difference smaller than its standard error over the "
     "seeds. A lower loss need not mean better samples."
 )
-# Percent within which the scale of colours is linear; beyond it is logarithmic.
+# Percent within which the scale of colours is linear; beyond it is logarithmic, up to twice the other's loss.
 _LINEAR = 1.0
-_LEAST_SPAN = 2.0
+_SPAN = (2.0, 100.0)
 
 
 def gains_by_level(ranked: Sequence[Arm]) -> Html:
@@ -39,7 +39,8 @@ def gains_by_level(ranked: Sequence[Arm]) -> Html:
     maps = [each for each in found if each is not None]
     if not maps:
         return Html()
-    span = max(_LEAST_SPAN, *(abs(gain) for each in maps for row in each.gain for gain in row))
+    most = max(abs(gain) for each in maps for row in each.gain for gain in row)
+    span = min(max(most, _SPAN[0]), _SPAN[1])
     pictures = [
         drawn(
             partial(draw_maps, maps[place : place + 2], span),
@@ -110,9 +111,10 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
             panel.set_ylabel("")
         panel.xaxis.set_major_formatter(lambda value, _: count(value))
         panel.set_xlabel("images seen, each cell up to its measurement")
-        bar = figure.colorbar(mesh, ax=panel, pad=0.02, aspect=22)
+        beyond = min(min(row) for row in found.gain) < -span
+        bar = figure.colorbar(mesh, ax=panel, pad=0.02, aspect=22, extend="min" if beyond else "neither")
         ticks = _ticks(span)
-        bar.set_ticks(ticks, labels=[f"{tick:+g}%" if tick else "0" for tick in ticks])
+        bar.set_ticks(ticks, labels=[f"{tick:+g}%".replace("-", "−") if tick else "0" for tick in ticks])
         bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
         bar.ax.minorticks_off()
         bar.outline.set_visible(False)  # type: ignore[operator]
@@ -123,5 +125,5 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
 
 def _ticks(span: float) -> list[float]:
     """Percent to write beside the scale, on both sides of 0."""
-    above = [tick for tick in (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0) if tick <= span]
+    above = [tick for tick in (1.0, 3.0, 10.0, 30.0, 100.0) if tick <= span]
     return [-tick for tick in reversed(above)] + [0.0] + above
