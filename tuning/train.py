@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.data import DataInfo, Dataset, data_info, load_data
+from curriculum_ray.data import DataInfo, Dataset, count_in_words, data_info, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.config import RunConfig
@@ -124,6 +124,7 @@ def train_run(
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
     data, evaluator = check_run(config, resources)
     experiment = experiment_name(data, config)
+    display.console.print(f"{data.name}: {count_in_words(data)}", highlight=False)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
     folder = output / name
     _check_folder(folder, config)

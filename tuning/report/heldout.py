@@ -119,7 +119,7 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
         bar.ax.minorticks_off()
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.set_title("better", fontsize=8, color=theme.faint, pad=4)
-        bar.ax.set_xlabel("worse", fontsize=8, color=theme.faint, labelpad=4)
+        bar.ax.set_xlabel("worse", fontsize=8, color=theme.faint, labelpad=9 if beyond else 4)
     return figure
 
 

@@ -66,7 +66,7 @@ DARK = Theme(
     faint="#98a2b3",
     grid="#2b313d",
     density=("#1d222c", "#1f3c5c", "#2b66a0", "#4f9bd9", "#9accf2", "#eaf6ff"),
-    gains=("#ffd0a8", "#ff8c42", "#7d4320", "#1d222c", "#23557a", "#56b4e9", "#cfeaff"),
+    gains=("#ffb066", "#f07a2a", "#7d4320", "#1d222c", "#23557a", "#4aa3e0", "#9bd6ff"),
     kinds={
         "uniform": "#e6e9ef",
         "easy_to_hard": "#56b4e9",
