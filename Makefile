@@ -8,7 +8,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples tune.py
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -53,6 +53,9 @@ bench-stream: setup ## memory and speed of a worker that trains through 10 GB of
 
 bench-pack: setup ## K runs as one ensemble beside K runs on their own
 	$(BIN)/python examples/bench_pack.py
+
+bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks the final FID
+	$(BIN)/python examples/rank_by_map.py
 
 gallery: setup ## a picture of generated items for each process and data set, in gallery/
 	$(BIN)/python examples/gallery.py

@@ -16,9 +16,10 @@ Matrix products, convolutions and attention run in the same libraries on both si
 many times as fast as diffusers' step one would be that did them alone (torch.profiler, one round of steps).
 
 loop_over_bare = off / bare. curriculum_on_over_off = on / off. ours_over_diffusers = off / diffusers: our whole loop
-beside diffusers' bare step. ours_over_script = off / script: whole beside whole. The last line is JSON: the worst of
-all rows for each, and all rows under "rows". `mfu` is the network's operations (FlopCounterMode) in the loop over the
-device's dense bfloat16 peak.
+beside diffusers' bare step. ours_over_script = off / script: whole beside whole. heldout_share, where the data hold
+items out: the time of one measurement of the held-out loss over that of the steps between two, at the default settings
+and budget. The last line is JSON: the worst of all rows for each, and all rows under "rows". `mfu` is the network's
+operations (FlopCounterMode) in the loop over the device's dense bfloat16 peak.
 """
 
 from __future__ import annotations
@@ -32,7 +33,18 @@ from typing import Any
 
 import torch
 from torch.autograd import DeviceType
-from train_arms import PLATEAU, Row, bare_arm, dit_row, loop_arm, network, operations, script_arm, unet_row
+from train_arms import (
+    PLATEAU,
+    Row,
+    bare_arm,
+    dit_row,
+    heldout_arm,
+    loop_arm,
+    network,
+    operations,
+    script_arm,
+    unet_row,
+)
 
 # Dense bfloat16 operations per second (data sheets of NVIDIA), by a part of the device's name.
 PEAKS = {
@@ -95,13 +107,20 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
         "script": script_arm(row, steps, device),
     }
     names = list(arms)
+    shares: list[float] = []
+    between = 0
+    if row.data.heldout is not None:
+        arms["held out"], between = heldout_arm(row, device)
     for arm in arms.values():
         speed(arm, device)
-    speeds: dict[str, list[float]] = {arm: [] for arm in arms}
+    speeds: dict[str, list[float]] = {arm: [] for arm in names}
     for turn in range(rounds):
         shift = turn % len(names)
         for arm in names[shift:] + names[:shift]:
             speeds[arm].append(speed(arms[arm], device))
+        if between:
+            # One call counts as one image: the speed is that of measurements.
+            shares.append(speeds["off"][-1] / (between * speed(arms["held out"], device)))
     ours, theirs = operations(row.model, row.data), operations(row.rival, row.data)
     print(f"{name}: {rounds} rounds of {steps} steps of {row.batch}")
     for who, spec, flops in (("ours", row.model, ours), ("diffusers", row.rival, theirs)):
@@ -114,6 +133,9 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
         ratios = [a / b for a, b in zip(speeds[above], speeds[below], strict=True)]
         result[key] = round(median(ratios), 4)
         print(f"  {key:24} {median(ratios):.3f}  {spread(ratios)}")
+    if shares:
+        result["heldout_share"] = round(median(shares), 4)
+        print(f"  {'heldout_share':24} {median(shares):.4f}  {spread(shares)}")
     print(f"  {'ceiling':24} {result['ceiling']:.3f}  of ours_over_diffusers, without faster matrix products")
     peak = next((p for part, p in PEAKS.items() if cuda_name(device) and part in cuda_name(device)), None)
     if peak:
@@ -164,7 +186,9 @@ def main() -> None:
         row = rows[name]()
         results[name] = measure(name, row, options.rounds, options.steps or row.steps, device)
     worst = {key: min(result[key] for result in results.values()) for key in RATIOS}
-    print(json.dumps({**worst, "rows": results}))
+    costs = [result["heldout_share"] for result in results.values() if "heldout_share" in result]
+    held = {"heldout_share": max(costs)} if costs else {}
+    print(json.dumps({**worst, **held, "rows": results}))
 
 
 if __name__ == "__main__":

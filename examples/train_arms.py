@@ -24,6 +24,7 @@ __all__ = [
     "Row",
     "bare_arm",
     "dit_row",
+    "heldout_arm",
     "loop_arm",
     "network",
     "operations",
@@ -125,6 +126,28 @@ def loop_arm(
         return trainer.images - before
 
     return run
+
+
+def heldout_arm(row: Row, device: torch.device) -> tuple[Callable[[], int], int]:
+    """One measurement of the held-out loss at the default settings, and the images of training between two.
+
+    The arm returns 1.
+    """
+    settings = {
+        "model": row.model,
+        "batch_size": row.batch,
+        "precision": "bf16" if device.type == "cuda" else "fp32",
+    }
+    config = parse(TrainConfig, settings, "bench")
+    trainer = Trainer(config, row.data, World(device=device))
+
+    def run() -> int:
+        assert trainer.heldout is not None
+        trainer.heldout.measure(trainer)
+        return 1
+
+    assert config.heldout_steps is not None
+    return run, config.heldout_steps * config.batch_size
 
 
 def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) -> Callable[[], int]:

@@ -83,7 +83,7 @@ def accuracy(network: DigitsCNN, images: Tensor, labels: Tensor) -> float:
 @click.option("--seed", type=int, default=SEED, show_default=True)
 def main(output: Path, seed: int) -> None:
     torch.set_num_threads(1)  # sums in another order would give other weights
-    data = load_data(DataSpec())
+    data = load_data(DataSpec(holdout_share=0))
     assert data.condition is not None
     train_index, held_out = digits_split()
     network = train(data.items[train_index], data.condition[train_index], seed)

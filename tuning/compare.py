@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
+from curriculum_ray.distributed.heldout import HELDOUT_FILE, read_heldout
+from tuning.heldout import LevelGain, beside
 from tuning.records import DIRECTIONS, gain
 from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
@@ -40,6 +42,8 @@ class Side:
     """Of each stage that the schedule asks for."""
     history: list[list[float]] = field(default_factory=list)
     """[images seen, preview metric] on the way."""
+    heldout: dict[str, Any] | None = None
+    """heldout.json, where the held-out loss was measured."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Comparison:
     """Of each metric that both have "a", "b" and "gain" (percent by which b is better); empty under two protocols."""
     refusal: str | None
     """Why metrics are not compared, where they are not."""
+    heldout: LevelGain | str | None
+    """The held-out losses by noise level, or why they are not compared; None where neither run has any."""
 
 
 def compare(a: Side, b: Side) -> Comparison:
@@ -76,7 +82,7 @@ def compare(a: Side, b: Side) -> Comparison:
         for key in DIRECTIONS
         if refusal is None and key in a.metrics and key in b.metrics
     }
-    return Comparison(a, b, changed, metrics, refusal)
+    return Comparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
 
 
 def find_run(what: str, output: Path, uri: str | None) -> Side:
@@ -112,6 +118,7 @@ def _from_folder(folder: Path) -> Side:
         fingerprint=result.get("fingerprint") or "",
         **_stages(result),
         history=[list(point) for point in result.get("history", [])],
+        heldout=result.get("heldout") or read_heldout(folder),
     )
 
 
@@ -145,7 +152,7 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
     run = runs[0]
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for name in (_SETTINGS, "sampled_timesteps.json"):
+        for name in (_SETTINGS, "sampled_timesteps.json", HELDOUT_FILE):
             try:
                 files[name] = Path(store.client.download_artifacts(what, name, folder))
             except Exception:  # each artifact store fails in its own way
@@ -154,6 +161,7 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
             flatten(load_yaml(files[_SETTINGS])) if _SETTINGS in files else run.data.params
         )
         sampled = _json(files.get("sampled_timesteps.json", Path()))
+        heldout = read_heldout(Path(folder))
     points = store.client.get_metric_history(what, "preview_fid")
     metrics = dict(run.data.metrics)
     return Side(
@@ -165,4 +173,5 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         fingerprint=run.data.tags.get(tag("fingerprint"), ""),
         **_stages(sampled),
         history=[[point.step, point.value] for point in points],
+        heldout=heldout,
     )

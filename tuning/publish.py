@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.distributed.heldout import HELDOUT_FILE
 from tuning.tracking import Tracker
 
 __all__ = ["publish"]
 
-_FILES = ("schedule.yaml", "config.yaml", "samples.png", "sampled_timesteps.png", "sampled_timesteps.json")
+_FILES = (
+    "schedule.yaml",
+    "config.yaml",
+    "samples.png",
+    "sampled_timesteps.png",
+    "sampled_timesteps.json",
+    HELDOUT_FILE,
+)
 
 
 def publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any]) -> None:

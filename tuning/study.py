@@ -15,6 +15,7 @@ from curriculum_ray.distributed.log import logged
 from curriculum_ray.files import replace_file
 from curriculum_ray.training.checkpoint import prune
 from tuning.config import StudyConfig
+from tuning.heldout import as_history
 from tuning.journal import mend_journal
 from tuning.planned import Planned
 from tuning.progress import Progress
@@ -166,7 +167,7 @@ class Study:
             "status": "finished",
             "metrics": {**result["metrics"], "loss": result["loss"]},
             **{name: result[name] for name in kept},
-            **{name: result[name] for name in ("history",) if name in result},
+            **{name: result[name] for name in ("history", "heldout") if name in result},
         }
         record |= self._rungs(record)
         self._end(record)
@@ -215,6 +216,7 @@ class Study:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
         for images, value in record.get("history", ()):
             self.tracker.log(run, {"preview_fid": value}, images)
+        self.tracker.log_history(run, as_history(record))
         publish(self.tracker, run, Path(record["folder"]), record)
 
     def interrupted(self) -> list[str]:

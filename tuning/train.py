@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.data import DataInfo, Dataset, data_info, load_data
+from curriculum_ray.data import DataInfo, Dataset, count_in_words, data_info, load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.training.heldout import check_heldout
+from tuning.heldout import as_history, as_metrics
 from tuning.lock import held
 from tuning.publish import publish
 from tuning.tracking import Tracker
@@ -46,6 +48,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )
     build_model(config.model, data.shape, data.conditioning)
+    check_heldout(config, data)
     return data, evaluator
 
 
@@ -121,6 +124,7 @@ def train_run(
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
     data, evaluator = check_run(config, resources)
     experiment = experiment_name(data, config)
+    display.console.print(f"{data.name}: {count_in_words(data)}", highlight=False)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
     folder = output / name
     _check_folder(folder, config)
@@ -143,6 +147,7 @@ def train_run(
         _check_previews(config, resources, cluster)
         tracker.keep_in(folder)
         live: set[int] = set()
+        measured: set[int] = set()
         run = tracker.train(name, config.model_dump(mode="json"), tags)
 
         def on_event(event: Mapping[str, Any]) -> None:
@@ -150,6 +155,9 @@ def train_run(
             if event["kind"] == "progress":
                 values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
                 tracker.log(run, values, event["images"])
+                for images, losses in event.get("heldout", ()):
+                    measured.add(images)
+                    tracker.log(run, as_metrics(losses), images)
                 if "preview" in event:
                     live.add(event["preview_images"])
                     tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
@@ -165,6 +173,8 @@ def train_run(
         for images, value in result.get("history", ()):
             if images > result["resumed_at"] and images not in live:
                 tracker.log(run, _preview(value), images)
+        missed = (point for point in as_history(result) if point[0] not in measured)
+        tracker.log_history(run, missed)
         publish(tracker, run, folder, result)
     return result
 

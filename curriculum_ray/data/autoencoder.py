@@ -35,7 +35,12 @@ class CacheSpec(Spec):
             raise ValueError(
                 f"data.format must be folder or left out to cache latents, but got {data.format}"
             )
-        return data
+        if data.holdout_share:
+            raise ValueError(
+                f"data.holdout_share is for training on the latents: all images are cached, but got "
+                f"{data.holdout_share:g}"
+            )
+        return data.model_copy(update={"holdout_share": 0.0})
 
 
 def load_autoencoder(path: str | Path) -> Any:

@@ -21,7 +21,8 @@ class Dataset:
     items: float32, about [-1, 1], shape (N, *shape): images (C, H, W), signals (C, L), point sets (D, P) or single
     vectors (D,). condition: what a network may be told of each item, shape (N, ...), or None; see `conditioning`.
     class_names: of long labels (N,) in 0 .. len(class_names)-1. vocabulary: of long captions (N, L), where entry 0
-    is padding; captions encoded beforehand are float (N, L, D).
+    is padding; captions encoded beforehand are float (N, L, D). heldout: items of the same kind that are none of these
+    and that nothing is trained on; see `hold_out`.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Dataset:
     condition: Tensor | None = None
     class_names: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    heldout: Dataset | None = None
 
     def __post_init__(self) -> None:
         assert 2 <= self.items.ndim <= 4

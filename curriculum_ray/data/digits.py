@@ -27,7 +27,7 @@ def load_digits() -> Dataset:
 def digits_split() -> tuple[Tensor, Tensor]:
     """Indices (long, ascending) of a fixed stratified split of the digits: about 80% train, 20% held out.
 
-    Only the feature extractor is trained on it; diffusion models see all digits.
+    Only the feature extractor is trained on it; what diffusion models do not see is chosen by `hold_out`.
     """
     import numpy
 

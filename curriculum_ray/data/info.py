@@ -17,11 +17,13 @@ class DataInfo:
     shape: tuple[int, ...]
     conditioning: Conditioning = NO_CONDITIONING
     count: int = 0
-    """Items in the set."""
+    """Items to train on."""
     fingerprint: str = ""
     """SHA-256 (hex) of the content, or of the shards' names and sizes where the content is streamed."""
     class_names: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    held_out: int = 0
+    """Items of the set that are never trained on."""
 
     def __len__(self) -> int:
         return self.count

@@ -9,6 +9,7 @@ from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import load_digits
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings
 from curriculum_ray.data.folder import load_folder
+from curriculum_ray.data.holdout import hold_out
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import load_latents
 from curriculum_ray.data.mixture import load_mixture2d
@@ -22,7 +23,14 @@ __all__ = ["data_info", "load_data"]
 
 
 def load_data(spec: DataSpec) -> Dataset:
-    """Load the items of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`."""
+    """Load the items of `spec` that are trained on; its held-out ones are their `heldout`.
+
+    A missing, empty or partly unreadable folder raises `ConfigError`.
+    """
+    return hold_out(_load_whole(spec), spec.holdout_share)
+
+
+def _load_whole(spec: DataSpec) -> Dataset:
     if spec.streamed:
         raise ConfigError(
             f"data.format {spec.format} is streamed, never loaded whole as searches, evaluations and previews need it: "
@@ -77,4 +85,5 @@ def data_info(spec: DataSpec) -> DataInfo:
         fingerprint=data.fingerprint,
         class_names=data.class_names,
         vocabulary=data.vocabulary,
+        held_out=0 if data.heldout is None else len(data.heldout),
     )

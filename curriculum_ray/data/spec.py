@@ -57,6 +57,12 @@ class DataSpec(Spec):
     stream: bool | None = None
     """Whether data is read while training instead of before; if not given, Parquet and WebDataset are."""
 
+    holdout_share: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the items, chosen by their content, that nothing is trained on; if not given, 0.1 of 256 items or more.
+
+    Streams, which are not read before training, hold nothing out.
+    """
+
     vae: LocalPath | None = None
     """Local path of the autoencoder of cached latents, by which sample grids are decoded to images."""
 
@@ -106,6 +112,11 @@ class DataSpec(Spec):
         if self.stream and self.format in (None, "folder"):
             raise ValueError(
                 "data.stream is for parquet, webdataset and latents: image folders are loaded whole"
+            )
+        if self.streamed and self.holdout_share:
+            raise ValueError(
+                f"data.holdout_share is for data in memory, not for streams, whose content is not known before "
+                f"training: leave it out, but got {self.holdout_share:g}"
             )
         if self.stream is False and self.format in ("parquet", "webdataset"):
             raise ValueError(f"data.stream must be true or left out for {self.format}, but got False")

@@ -52,7 +52,9 @@ def run_job(
     run = Run(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         run.catch_up()
-        ended = run.trainer.run(run.on_log, run.on_checkpoint, run.on_preview, run.on_snapshot)
+        ended = run.trainer.run(
+            run.on_log, run.on_checkpoint, run.on_preview, run.on_snapshot, run.on_heldout
+        )
     finally:
         if ahead is not None:
             ahead.close()

@@ -78,6 +78,9 @@ def run_pack(
     def on_snapshot(place: int, trainer: Trainer) -> None:
         runs[place].on_snapshot(trainer)
 
+    def on_heldout(place: int, trainer: Trainer) -> None:
+        runs[place].on_heldout(trainer)
+
     def on_end(place: int, end: bool | NonFiniteLoss) -> None:
         key = jobs[place]["key"]
         if isinstance(end, NonFiniteLoss):
@@ -90,4 +93,4 @@ def run_pack(
         else:
             ended(key, result)
 
-    packed.run(on_log, on_checkpoint, on_preview, on_snapshot, on_end)
+    packed.run(on_log, on_checkpoint, on_preview, on_snapshot, on_end, on_heldout)

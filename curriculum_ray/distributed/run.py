@@ -13,6 +13,7 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.heldout import HeldoutFile
 from curriculum_ray.distributed.log import append_line, cut_log, logged
 from curriculum_ray.distributed.prepared import cached_evaluator
 from curriculum_ray.distributed.preview import Preview, Previews
@@ -62,6 +63,7 @@ class Run:
             self._folder.mkdir(parents=True, exist_ok=True)
             cut_log(self._folder, self._resumed_at)
             write_files(self._folder, config)
+        self._heldout = HeldoutFile(self._folder, trainer.heldout, self._resumed_at) if self._lead else None
         self._last: dict[str, Any] = {}
         self._shown: dict[str, Any] = {}
         self._saved: int | None = None
@@ -91,8 +93,10 @@ class Run:
         stop = False
         if self._lead:
             append_line(self._folder, last)
+            assert self._heldout is not None
+            measured = {"heldout": new} if (new := self._heldout.news()) else {}
             self._shown.update(last, total_images=self.config.total_images, snapshot=dict(progress.snapshot))
-            stop = self._report(dict(self._shown))
+            stop = self._report({**self._shown, **measured})
             stop = self._tell(self._previews.collect()) or stop
         if self._warned():
             self.on_checkpoint(self.trainer)
@@ -108,6 +112,13 @@ class Run:
     def on_preview(self, trainer: Trainer) -> bool:
         """Draw samples and score them; returns whether the run should stop."""
         return self._tell(self._previews.make(trainer, self._last))
+
+    def on_heldout(self, trainer: Trainer) -> None:
+        """Measure the held-out loss and keep it; the board hears of it with the next log line."""
+        assert trainer.heldout is not None
+        losses = trainer.heldout.measure(trainer)
+        if self._heldout is not None:
+            self._heldout.add(trainer.images, losses)
 
     def on_snapshot(self, trainer: Trainer) -> None:
         """Keep the power-function averages; a full disk costs this snapshot."""
@@ -159,6 +170,8 @@ class Run:
             result = _results(trainer, model, evaluator, self._folder)
             if self.config.preview is not None:
                 result["history"] = self._previews.history
+            if self._heldout is not None and trainer.heldout is not None:
+                result["heldout"] = self._heldout.content
             result.update(
                 images=trainer.images,
                 resumed_at=self._resumed_at,

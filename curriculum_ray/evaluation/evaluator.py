@@ -166,6 +166,7 @@ def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None)
         "extractor": name,
         "weights": weights,
         "reference": data.fingerprint,
+        "reference_items": len(data),
         "num_samples": spec.num_samples,
         "sampler": spec.sampler,
         "steps": spec.steps,

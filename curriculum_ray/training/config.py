@@ -14,6 +14,7 @@ from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
+from curriculum_ray.training.heldout import MEASUREMENTS, HeldoutSpec
 
 __all__ = [
     "CheckpointSpec",
@@ -213,6 +214,8 @@ class TrainConfig(Spec):
     """Several workers hold whole replicas, or shards of weights and optimiser (fully_shard)."""
     preview: PreviewSpec | None = None
     """Samples and a metric on the way, or null for none."""
+    heldout: HeldoutSpec | None = HeldoutSpec()
+    """The loss by noise level on held-out items, or null for none; nothing where the data hold none out."""
     stability: StabilitySpec = StabilitySpec()
     """What is done about single bad updates."""
 
@@ -277,6 +280,14 @@ class TrainConfig(Spec):
         if self.preview is None:
             return None
         return -(-self.preview.every_images // (self.batch_size * self.log_steps)) * self.log_steps
+
+    @property
+    def heldout_steps(self) -> int | None:
+        """Steps between measurements of the held-out loss, or None."""
+        if self.heldout is None:
+            return None
+        every = self.heldout.every_images or -(-self.total_images // MEASUREMENTS)
+        return -(-every // self.batch_size)
 
     @property
     def snapshot_steps(self) -> int | None:

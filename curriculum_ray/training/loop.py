@@ -24,6 +24,7 @@ from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
 from curriculum_ray.training.ema_posthoc import PowerEma
+from curriculum_ray.training.heldout import Heldout, check_heldout
 from curriculum_ray.training.histogram import SampledHistogram
 from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
@@ -129,6 +130,8 @@ class Trainer:
             assert isinstance(data, Dataset)
             batches = InMemoryBatches(data, config.seed, device, bool(self.conditioning))
         self.batches = batches
+        held = check_heldout(config, data)
+        self.heldout = Heldout(self, held) if held else None
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self.loss: float | None = None
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -225,14 +228,15 @@ class Trainer:
         on_checkpoint: Callable[[Trainer], None] | None = None,
         on_preview: Callable[[Trainer], bool | None] | None = None,
         on_snapshot: Callable[[Trainer], None] | None = None,
+        on_heldout: Callable[[Trainer], None] | None = None,
     ) -> bool:
         """Train to the end of the budget.
 
         `on_log` is called on every rank at each logging interval; when rank 0's, or its `on_preview`, returns True,
         all ranks stop at the next one. `on_checkpoint` is called on every rank when the state should be saved,
-        `on_preview` when samples are due and `on_snapshot` when the power-function averages are; their time does not
-        count in the speed, and what they draw from the random generators does not matter. Returns whether the budget
-        was spent. Raises NonFiniteLoss.
+        `on_preview` when samples are due, `on_snapshot` when the power-function averages are, and `on_heldout` when
+        the held-out loss is, before the log line of its step; their time does not count in the speed, and what they
+        draw from the random generators does not matter. Returns whether the budget was spent. Raises NonFiniteLoss.
         """
         config, stop = self.config, False
         logged = self.steps
@@ -240,6 +244,10 @@ class Trainer:
         while self.steps < config.total_steps:
             self.step()
             ended = self.steps == config.total_steps
+            if on_heldout and self.heldout_due:
+                before = time.perf_counter()
+                on_heldout(self)
+                self.clock += time.perf_counter() - before
             if ended or self.steps % config.log_steps == 0:
                 progress, stopped = self.log(self.steps - logged, stop)
                 logged = self.steps
@@ -254,6 +262,14 @@ class Trainer:
             if on_checkpoint and not ended and self.steps % config.checkpoint_steps == 0:
                 on_checkpoint(self)
         return True
+
+    @property
+    def heldout_due(self) -> bool:
+        """Whether the held-out loss is to be measured after this step."""
+        every = self.config.heldout_steps
+        if self.heldout is None or every is None:
+            return False
+        return self.steps == self.config.total_steps or self.steps % every == 0
 
     def log(self, steps: int, stop: bool) -> tuple[Progress, bool]:
         """Average the loss of the last `steps` over all ranks, and agree whether rank 0 was told to stop."""

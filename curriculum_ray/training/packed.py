@@ -186,6 +186,7 @@ class PackedTrainer:
         on_preview: Callable[[int, Trainer], bool | None] | None = None,
         on_snapshot: Callable[[int, Trainer], None] | None = None,
         on_end: Callable[[int, bool | NonFiniteLoss], None] | None = None,
+        on_heldout: Callable[[int, Trainer], None] | None = None,
     ) -> list[bool | NonFiniteLoss]:
         """Train to the end of the budget; returns `ended`.
 
@@ -208,7 +209,12 @@ class PackedTrainer:
             over = steps == config.total_steps
             for place in active:
                 member, end = self.members[place], True if over else None
-                due = steps > logged[place] and (over or steps % config.log_steps == 0)
+                moved = steps > logged[place]
+                if on_heldout and moved and member.heldout_due:
+                    start = time.perf_counter()
+                    on_heldout(place, member)
+                    self._exclude(time.perf_counter() - start)
+                due = moved and (over or steps % config.log_steps == 0)
                 try:
                     if due:
                         progress, stopped = member.log(steps - logged[place], stops[place])
@@ -243,10 +249,13 @@ class PackedTrainer:
         ):
             if call and every and (over or steps % every == 0):
                 stop = bool(call(place, member)) or stop
-        spent = time.perf_counter() - before
-        for other in self.members:
-            other.clock += spent
+        self._exclude(time.perf_counter() - before)
         return stop
+
+    def _exclude(self, seconds: float) -> None:
+        """Count time in nobody's speed."""
+        for member in self.members:
+            member.clock += seconds
 
     def _end(
         self,

@@ -19,7 +19,7 @@ from curriculum_ray.evaluation.digits_cnn import (
 
 def test_shipped_weights_name_the_held_out_digits_as_documented() -> None:
     network, metadata = load_digits_cnn(DIGITS_CNN_WEIGHTS.read_bytes(), "shipped")
-    data = load_data(DataSpec())
+    data = load_data(DataSpec(holdout_share=0))
     assert data.condition is not None
     _, held_out = digits_split()
     right = network.logits(data.items[held_out]).argmax(1) == data.condition[held_out]
@@ -34,7 +34,7 @@ def test_shipped_weights_stay_small() -> None:
 
 def test_scale_of_the_features_is_the_stored_constant() -> None:
     network, metadata = load_digits_cnn(DIGITS_CNN_WEIGHTS.read_bytes(), "shipped")
-    features = network(to_uint8(load_data(DataSpec()).items))
+    features = network(to_uint8(load_data(DataSpec(holdout_share=0)).items))
     assert network.feature_scale.item() == pytest.approx(metadata["feature_scale"], abs=1e-4)
     assert features.double().var(dim=0).sum().item() == pytest.approx(350, rel=1e-3)
 

@@ -76,7 +76,7 @@ def test_scores_do_not_depend_on_the_order_of_samples(protocol: Evaluator, digit
 
 
 def test_halves_of_the_digits_are_as_near_as_documented() -> None:
-    data = load_data(DataSpec())
+    data = load_data(DataSpec(holdout_share=0))
     order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
     half = prepare(EvaluationSpec(num_samples=898), Dataset("half", data.items[order[:898]]))
     metrics = half.score(to_uint8(data.items[order[898:1796]]))
@@ -235,3 +235,14 @@ def test_the_protocol_names_the_sampler_that_auto_stands_for(digits: Dataset, pr
     assert prepare(auto, digits, build_process(FlowSpec())).protocol["sampler"] == "heun"
     assert prepare(auto, digits, process).fingerprint == prepare(named, digits, process).fingerprint
     assert prepare(auto, digits).fingerprint == prepare(named, digits).fingerprint
+
+
+def test_the_reference_is_what_was_trained_on_and_the_protocol_says_so() -> None:
+    data, whole = load_data(DataSpec()), load_data(DataSpec(holdout_share=0))
+    spec = EvaluationSpec(num_samples=20)
+    split, unsplit = prepare(spec, data), prepare(spec, whole)
+    assert split.protocol["reference"] == data.fingerprint != unsplit.protocol["reference"]
+    assert (split.protocol["reference_items"], unsplit.protocol["reference_items"]) == (len(data), 1797)
+    assert split.fingerprint != unsplit.fingerprint
+    held = {item.numpy().tobytes() for item in data.heldout.items}  # type: ignore[union-attr]
+    assert not held & {item.numpy().tobytes() for item in split.data.items}

@@ -18,7 +18,8 @@ from curriculum_ray.training.loop import Trainer, World
 
 
 def train(rank: int, size: int, folder: str, jobs: list[dict[str, Any]]) -> None:
-    """Run `jobs` one after another in one group of `size` ranks; each writes its checkpoint and losses.
+    """Run `jobs` one after another in one group of `size` ranks; each writes its checkpoint, and every
+    rank the held-out losses after each step.
 
     A job holds "name", "settings", "steps", and maybe "resume" (a job of this folder) and "world" (1: rank 0 alone).
     """
@@ -40,8 +41,12 @@ def _run(place: Path, job: dict[str, Any], world: World, rank: int) -> None:
     trainer = Trainer(config, load_data(config.data), world)
     if "resume" in job:
         trainer.restore(checkpoints.read(place / job["resume"]))
+    assert trainer.heldout is not None
+    measured = []
     for _ in range(job["steps"]):
         trainer.step()
+        measured.append(trainer.heldout.measure(trainer))
+    (place / f"{job['name']}-heldout-{rank}.json").write_text(json.dumps(measured))
     state = trainer.checkpoint()
     if rank == 0:
         checkpoints.write(place / job["name"], state)

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": {"clip_grad_norm": 0.5, "warmup_images": 16},
     "ema": {"power": {"sigma_rels": [0.1]}},
     "stability": {"spike_factor": 100.0},
+    "heldout": {"levels": 3, "items": 5},
     "schedule": {"version": 1, "clusters": {"by": "uniform", "count": 3}},
 }
 SHARDED = {**SETTINGS, "parallel": "fsdp"}
@@ -78,6 +79,28 @@ def _compare(place: Path, name: str, other: str) -> None:
 
 def test_shards_train_as_replicas_do(place: Path) -> None:
     _compare(place, "fsdp", "ddp")
+
+
+def _measured(place: Path, name: str, rank: int = 0) -> torch.Tensor:
+    return torch.tensor(json.loads((place / f"{name}-heldout-{rank}.json").read_text()))
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_every_rank_knows_the_same_held_out_losses_whether_replicas_or_shards_measure(
+    place: Path, name: str
+) -> None:
+    measured = _measured(place, name)
+    assert measured.shape == (6, 3)
+    assert torch.equal(measured, _measured(place, name, rank=1))
+    torch.testing.assert_close(measured, _measured(place, "ddp"), rtol=1e-3, atol=1e-4)
+    assert (measured.diff(dim=0) != 0).all(), "shards must be gathered anew for each measurement"
+
+
+def test_one_worker_measures_what_two_do(place: Path) -> None:
+    """After the first step their averages differ by that step's noise, which is drawn by rank."""
+    torch.testing.assert_close(
+        _measured(place, "alone-ddp")[0], _measured(place, "sharded-later")[0], rtol=0.02, atol=0.01
+    )
 
 
 def test_a_sharded_run_resumed_in_shards_repeats_the_uninterrupted_one_to_the_bit(place: Path) -> None:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, write_trial
+from tests.tuning.test_heldout import measured
 from tuning.cli.compare import compare as command
 from tuning.compare import compare, find_run
 from tuning.tracking import Tracker
@@ -36,6 +37,25 @@ def test_settings_metrics_stages_and_history_stand_side_by_side(tmp_path):
     shown = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output
     for words in ("seed", "B better by +20.0%", "2/3", "[40, 0, 60]", "preview after 50", "15.00"):
         assert words in shown
+
+
+def test_held_out_losses_stand_side_by_side_by_noise_level_where_they_were_measured_alike(tmp_path):
+    a = run(tmp_path, "one", SETTINGS, heldout=measured([[0.5, 0.25], [0.4, 0.2]]))
+    run(tmp_path, "two", SETTINGS, heldout=measured([[0.5, 0.25], [0.3, 0.25]]))
+    run(tmp_path, "three", SETTINGS, heldout=measured([[0.5, 0.25]], fingerprint="other"))
+    run(tmp_path, "four", SETTINGS)
+    lines = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output.splitlines()
+    assert [line.split() for line in lines[-3:]] == [
+        ["held-out", "loss", "after", "200", "0.300", "0.275", "B", "better", "by", "+8.3%"],
+        ["u", "=", "0.750", "0.200", "0.250", "B", "better", "by", "-25.0%"],
+        ["u", "=", "0.250", "0.400", "0.300", "B", "better", "by", "+25.0%"],
+    ]
+    shown = json.loads(
+        CliRunner().invoke(command, [str(a), "two", "--output", str(tmp_path), "--json"]).output
+    )
+    assert shown["heldout"]["gain"] == pytest.approx([25.0, -25.0])
+    for other, words in (("three", "not measured alike (abc and other)"), ("four", "B has none")):
+        assert words in CliRunner().invoke(command, ["one", other, "--output", str(tmp_path)]).output
 
 
 def test_numbers_of_two_protocols_are_not_compared_but_settings_are(tmp_path):

@@ -106,11 +106,17 @@ def test_every_run_is_in_mlflow_with_its_schedule_and_pictures(folder: Path, stu
         assert {"fid", "kid", "precision", "recall", "loss"} <= run.data.metrics.keys()
         assert run.data.params["images"] == "3200"
         files = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-        assert {"schedule.yaml", "samples.png", "sampled_timesteps.png"} <= files
+        assert {"schedule.yaml", "samples.png", "sampled_timesteps.png", "heldout.json"} <= files
+        points = client.get_metric_history(run.info.run_id, "heldout_loss_15")
+        assert [point.step for point in points] == [512, 1024, 1536, 2048, 2560, 3072, 3200]
+        mean = sum(run.data.metrics[f"heldout_loss_{level:02d}"] for level in range(16)) / 16
+        assert run.data.metrics["heldout_loss"] == pytest.approx(mean)
 
 
 def test_the_report_is_written(study: dict[str, Any]) -> None:
-    assert "<html" in Path(study["report"]).read_text()
+    text = Path(study["report"]).read_text()
+    assert "<html" in text
+    assert "Where it gains, by noise level" in text
 
 
 def test_best_asks_mlflow_and_writes_the_schedule(folder: Path, study: dict[str, Any]) -> None:

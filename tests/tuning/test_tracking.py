@@ -53,6 +53,18 @@ def test_metrics_stand_at_the_images_seen(output):
         assert history(tracker, run, "loss") == [(images, 1 / (1 + images)) for images in range(0, 500, 100)]
 
 
+def test_a_history_is_stored_at_its_own_images_and_once(output):
+    points = [(100, {"loss": 2.0, "heldout_loss_00": 1.0}), (200, {"loss": 1.0, "heldout_loss_00": 0.5})]
+    for _ in range(2):
+        with Tracker.open(None, output, EXPERIMENT) as tracker:
+            run = tracker.train("a", {}, {})
+            tracker.log_history(run, points)
+            tracker.finish(run, "FINISHED")
+            tracker.flush()
+            assert history(tracker, run, "heldout_loss_00") == [(100, 1.0), (200, 0.5)]
+            assert history(tracker, run, "images") == [(200, 200.0)]
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_a_metric_that_is_not_finite_becomes_a_tag(output, value):
     with Tracker.open(None, output, EXPERIMENT) as tracker:

@@ -13,6 +13,7 @@ from tuning.cli.options import example, shared
 
 if TYPE_CHECKING:
     from tuning.compare import Comparison
+    from tuning.heldout import LevelGain
 
 __all__ = ["compare"]
 
@@ -25,7 +26,8 @@ def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_js
     """Show two runs side by side: the settings that differ, metrics, stages, and the metric on the way.
 
     A and B are each a run's folder, the key of a trial in --output, or an MLflow run id. Metrics that different
-    protocols measured are not compared.
+    protocols measured are not compared. Last stand the held-out losses, in the mean and at each noise level u (1 is
+    noise), where both runs measured them alike.
     """
     from tuning.compare import compare as lay_beside
     from tuning.compare import find_run
@@ -62,7 +64,22 @@ def _lines(found: Comparison) -> list[str]:
         for images in sorted({*values_a, *values_b}):
             left, right = number(values_a.get(images)), number(values_b.get(images))
             lines.append(f"{'preview after ' + count(images):32} {left:>20} {right:>20}")
-    return lines
+    return [*lines, *_heldout(found.heldout)]
+
+
+def _heldout(found: LevelGain | str | None) -> list[str]:
+    """The mean held-out loss, then each noise level, the noisiest first as in plots."""
+    from tuning.records import count, number
+
+    if found is None or isinstance(found, str):
+        return [found] if found else []
+    names = [f"u = {u:.3f}" for u in found.u]
+    rows = list(zip(names, found.a, found.b, found.gain, strict=True))
+    rows.append((f"held-out loss after {count(found.images)}", found.mean_a, found.mean_b, found.mean_gain))
+    return [
+        f"{name:32} {number(a):>20} {number(b):>20}  B better by {gained:+.1f}%"
+        for name, a, b, gained in reversed(rows)
+    ]
 
 
 def _shown(value: Any) -> str:

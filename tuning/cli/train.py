@@ -88,6 +88,20 @@ def _guarded(updates: int) -> list[str]:
     return [f"{updates:,} updates were skipped by stability.spike_factor"] if updates else []
 
 
+def _heldout(record: dict[str, Any]) -> list[str]:
+    """The mean held-out loss at the end, where it was measured."""
+    from tuning.heldout import as_history
+
+    found = as_history(record)
+    if not found:
+        return []
+    held = record["heldout"]
+    return [
+        f"held-out loss {found[-1][1]['heldout_loss']:.4g}, the mean of {len(held['u'])} noise levels, "
+        f"{held['items']} of {held['held_out']} held-out items at each"
+    ]
+
+
 def _summary(record: dict[str, Any]) -> str:
     metrics = ", ".join(
         f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
@@ -95,6 +109,7 @@ def _summary(record: dict[str, Any]) -> str:
     lines = [
         f"{record['images']:,} images seen, {record['seconds']:.0f} s" + (f": {metrics}" if metrics else ""),
         f"protocol {record['fingerprint']}" if record.get("fingerprint") else "not evaluated",
+        *_heldout(record),
         *_skipped(record.get("corrupt_images", [])),
         *_guarded(record.get("skipped_updates", 0)),
         f"checkpoint  {record['checkpoint']}",

@@ -18,6 +18,7 @@ from tuning.report import plots
 from tuning.report.confirmed import confirmation
 from tuning.report.draw import drawn
 from tuning.report.explored import Explored, explored, read_explored
+from tuning.report.heldout import gains_by_level
 from tuning.report.ladders import ladders
 from tuning.report.levels import difficulty, read_difficulty
 from tuning.report.page import (
@@ -62,6 +63,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         *_answer(answer(ranked, metric)),
         tiles(_numbers(records, ranked, metric)),
         confirmation(ranked, differences, metric, against_rival(ranked, metric)),
+        gains_by_level(ranked),
         _table(ranked, metric),
         _trials(ranked, metric),
         ladders(ranked, metric),

@@ -28,6 +28,8 @@ class Theme:
     grid: str
     density: tuple[str, ...]
     """From never drawn to drawn most."""
+    gains: tuple[str, ...]
+    """From worse than uniform sampling over equal to better, for the colour-blind too."""
     kinds: dict[str, str]
     """Colour by direction of the order; "uniform" is the control without one, "rival" another one."""
     narrow: bool = False
@@ -48,6 +50,7 @@ LIGHT = Theme(
     faint="#6b7280",
     grid="#e5e7eb",
     density=("#f3f5f8", "#c9dff2", "#7fb5de", "#3b82bf", "#1a5490", "#0b2a52"),
+    gains=("#8a3800", "#d55e00", "#f3b98d", "#f6f7f9", "#93c4e6", "#0072b2", "#00385c"),
     kinds={
         "uniform": "#1f2430",
         "easy_to_hard": "#0072b2",
@@ -63,6 +66,7 @@ DARK = Theme(
     faint="#98a2b3",
     grid="#2b313d",
     density=("#1d222c", "#1f3c5c", "#2b66a0", "#4f9bd9", "#9accf2", "#eaf6ff"),
+    gains=("#ffb066", "#f07a2a", "#7d4320", "#1d222c", "#23557a", "#4aa3e0", "#9bd6ff"),
     kinds={
         "uniform": "#e6e9ef",
         "easy_to_hard": "#56b4e9",

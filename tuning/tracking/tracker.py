@@ -111,15 +111,20 @@ class Tracker(Mlflow):
 
     def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
+        self.log_history(run, [(images, metrics)])
+
+    def log_history(self, run: str, history: Iterable[tuple[int, Mapping[str, float]]]) -> None:
+        """Store what `log` stores, of several moments (images, metrics) at once."""
         now = _now()
-        self._images[run] = max(images, self._images.get(run, 0))
         points = []
-        for key, value in metrics.items():
-            if math.isfinite(value):
-                points.append([metric_key(key), float(value), now, images])
-            elif run not in self._odd:
-                self._odd.add(run)
-                self.tags(run, {"non_finite": f"{key} = {value} after {images} images"})
+        for images, metrics in history:
+            self._images[run] = max(images, self._images.get(run, 0))
+            for key, value in metrics.items():
+                if math.isfinite(value):
+                    points.append([metric_key(key), float(value), now, images])
+                elif run not in self._odd:
+                    self._odd.add(run)
+                    self.tags(run, {"non_finite": f"{key} = {value} after {images} images"})
         if points:
             self._writer.put(Write("log", run, points))
 

@@ -1,0 +1,66 @@
+"""The held-out split of a data set in memory: items chosen by a hash of their content, and never trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.info import DataInfo
+
+__all__ = ["DEFAULT_SHARE", "LEAST_ITEMS", "count_in_words", "hold_out", "places"]
+
+DEFAULT_SHARE = 0.1
+LEAST_ITEMS = 256
+"""Smaller sets hold nothing out unless a share is given: every tenth of so few items says little and costs much."""
+
+
+def places(items: Tensor) -> Tensor:
+    """Each item's place in [0, 1), float64 (N,): the first 53 bits of SHA-256 of its bytes, uniform over items.
+
+    It depends on the item's values alone: not on its order, its name or the other items. Equal items share a place.
+    """
+    digests = (hashlib.sha256(item.contiguous().numpy().data).digest() for item in items)
+    return torch.tensor([int.from_bytes(digest[:8]) >> 11 for digest in digests], dtype=torch.float64) / 2**53
+
+
+def hold_out(data: Dataset, share: float | None) -> Dataset:
+    """`data` without the items whose place lies below `share`; they are its `heldout`, in the order of their places.
+
+    share: in [0, 1), 0 for none; None is `DEFAULT_SHARE` of sets of `LEAST_ITEMS` or more, else none. About so many
+    items are held out, not exactly: whether one is depends on no other, so that a set that grows moves none of them.
+    Raises ConfigError where a share is given that leaves one side empty.
+    """
+    if share is None:
+        share = DEFAULT_SHARE if len(data) >= LEAST_ITEMS else 0.0
+    if not share:
+        return data
+    place = places(data.items)
+    chosen = place < share
+    count = int(chosen.sum())
+    if not 0 < count < len(data):
+        raise ConfigError(
+            f"data.holdout_share must leave items on either side, but {share:g} holds out {count} of the {len(data)} "
+            f"of {data.name}"
+        )
+    order = place.argsort(stable=True)
+    return replace(_select(data, (~chosen).nonzero().flatten()), heldout=_select(data, order[chosen[order]]))
+
+
+def count_in_words(data: Dataset | DataInfo) -> str:
+    """How many items are trained on and how many are held out, e.g. "1,626 items to train on, 171 held out"."""
+    held = data.held_out if isinstance(data, DataInfo) else 0 if data.heldout is None else len(data.heldout)
+    return (
+        f"{len(data):,} items to train on, {held:,} held out"
+        if held
+        else f"{len(data):,} items, none held out"
+    )
+
+
+def _select(data: Dataset, indices: Tensor) -> Dataset:
+    condition = None if data.condition is None else data.condition[indices]
+    return replace(data, items=data.items[indices], condition=condition)

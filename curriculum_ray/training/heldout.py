@@ -1,0 +1,177 @@
+"""The held-out loss by noise level: items that nothing is trained on, with noise and levels that are always the same.
+
+The training losses of two schedules say nothing beside each other, because each averages over other noise levels. Here
+all runs are measured alike: at K levels, even in u of the process's default base distribution whatever the schedule's,
+the averaged weights denoise the same items under the same noise, and the squared error of the network's prediction is
+averaged without a weighting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.curriculum import default_base
+from curriculum_ray.curriculum.base import level_of
+from curriculum_ray.data import DataInfo, Dataset
+from curriculum_ray.data.order import mix
+
+if TYPE_CHECKING:
+    from curriculum_ray.training.config import TrainConfig
+    from curriculum_ray.training.loop import Trainer
+
+__all__ = ["COST", "MEASUREMENTS", "Heldout", "HeldoutSpec", "check_heldout"]
+
+MEASUREMENTS = 8
+"""How often a run is measured unless `every_images` says otherwise."""
+COST = 0.015
+"""Share of a run's arithmetic that the measurements take unless `items` says otherwise."""
+_LEAST_ITEMS = 4
+# A training step is a forward pass and a backward one of twice its operations.
+_FORWARDS_PER_STEP = 3
+
+
+class HeldoutSpec(Spec):
+    """The held-out loss by noise level on the way; training goes on as it would without it."""
+
+    levels: int = Field(default=16, ge=1, le=1000)
+    """Noise levels: the middles of so many even parts of u, in the process's default base distribution."""
+    every_images: int | None = Field(default=None, ge=1)
+    """Images between measurements, rounded up to whole steps; an eighth of the budget if not given. The end is one."""
+    items: int | None = Field(default=None, ge=1)
+    """Held-out items at each level; if not given, as many as cost about 1.5% of the training."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the noise: equal for all arms of a comparison, whatever their training seeds."""
+
+
+def _affordable(spec: HeldoutSpec, held_out: int, total_images: int, measurements: int) -> int:
+    """Items at each level: `spec.items`, else what costs `COST` of the run, at least 4 and at most `held_out`.
+
+    total_images / (measurements * levels) * 3 * COST: a measurement passes forward once, a training step three times
+    in effect. Raises ConfigError where more are asked for than are held out.
+    """
+    if spec.items is not None:
+        if spec.items > held_out:
+            raise ConfigError(
+                f"heldout.items must be at most {held_out}, the items that are held out, but got {spec.items}"
+            )
+        return spec.items
+    share = COST * _FORWARDS_PER_STEP * total_images / (measurements * spec.levels)
+    return min(held_out, max(_LEAST_ITEMS, math.floor(share)))
+
+
+def check_heldout(config: TrainConfig, data: Dataset | DataInfo) -> int:
+    """Items at each level of a run, 0 where nothing is measured; ConfigError where that is not what was asked for."""
+    spec = config.heldout
+    held = data.heldout if isinstance(data, Dataset) else None
+    if spec is None or config.heldout_steps is None:
+        return 0
+    if held is None:
+        if spec != HeldoutSpec():
+            raise ConfigError(
+                f"heldout is set, but {data.name} holds nothing out: give data.holdout_share above 0 (data in memory "
+                "only), or leave heldout out"
+            )
+        return 0
+    measurements = -(-config.total_steps // config.heldout_steps)
+    return _affordable(spec, len(held), config.total_images, measurements)
+
+
+class Heldout:
+    """What is measured of one run: n items at each of K levels; row r = k·n + i of the K·n is item r mod N at level k.
+
+    So each level has items of its own as far as the held-out ones go. Noise of a row is drawn on the CPU from
+    (seed, row): it is the same on every device and on any number of ranks.
+    """
+
+    def __init__(self, trainer: Trainer, count: int) -> None:
+        config, data = trainer.config, trainer.data
+        assert config.heldout is not None
+        assert isinstance(data, Dataset)
+        assert data.heldout is not None
+        self.spec = spec = config.heldout
+        self.count = count
+        self.u = (torch.arange(spec.levels, dtype=torch.float64) + 0.5) / spec.levels
+        base = default_base(config.process.kind)
+        levels = level_of(base, self.u, trainer.process.levels)
+        self._levels = levels if levels.dtype == torch.long else levels.float()
+        self._data = data.heldout
+        self._conditional = bool(trainer.conditioning) and data.heldout.condition is not None
+        told = {
+            "items": data.heldout.fingerprint,
+            "count": self.count,
+            "levels": spec.levels,
+            "seed": spec.seed,
+            "process": config.process.model_dump(mode="json"),
+            "base": base.model_dump(mode="json"),
+            "conditional": self._conditional,
+        }
+        text = json.dumps(told, sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
+        """12 hexadecimal digits that change with anything that changes the numbers, except for the weights."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What was measured: fingerprint, the u of each level (0 clean, 1 noise), items at each, and of how many."""
+        return {
+            "fingerprint": self.fingerprint,
+            "u": self.u.tolist(),
+            "items": self.count,
+            "held_out": len(self._data),
+        }
+
+    @torch.no_grad()
+    def measure(self, trainer: Trainer) -> list[float]:
+        """The mean loss at each of the K levels, the cleanest first; every rank must call it, and has the same.
+
+        Ranks share the rows. No random generator that training reads is touched.
+        """
+        world, config = trainer.world, trainer.config
+        rows = torch.arange(self.count * self.spec.levels)
+        # Ranks that hold shards must pass forward as often as the others: what is too much counts for nothing.
+        each = -(-len(rows) // world.size)
+        mine = rows[world.rank :: world.size]
+        counted = len(mine)
+        mine = torch.cat([mine, rows[: each - counted]])
+        size = max(1, config.batch_size // world.size // config.accumulate)
+        losses = torch.cat([self._losses(trainer, part) for part in mine.split(size)])[:counted]
+        if trainer.sharded:
+            # Else the weights that were gathered for this pass would serve the next one too.
+            reshard: Any = trainer.ema.model
+            reshard.reshard()
+        sums = torch.zeros(self.spec.levels, dtype=torch.float64, device=losses.device)
+        sums.index_add_(0, (mine[:counted] // self.count).to(losses.device), losses.double())
+        if world.size > 1:
+            torch.distributed.all_reduce(sums)
+        means: list[float] = (sums / self.count).tolist()
+        return means
+
+    def _losses(self, trainer: Trainer, rows: Tensor) -> Tensor:
+        """Unweighted losses of these rows, float32 (len(rows),)."""
+        device = trainer.world.device
+        item = rows % len(self._data)
+        x0 = self._data.items[item].to(device)
+        condition = None
+        if self._conditional:
+            assert self._data.condition is not None
+            condition = self._data.condition[item].to(device)
+        levels = self._levels[rows // self.count].to(device)
+        with trainer.precision.autocast():
+            _, raw = trainer.process.losses(
+                trainer.ema.model, x0, levels, self._noise(rows).to(device), condition
+            )
+        return raw
+
+    def _noise(self, rows: Tensor) -> Tensor:
+        noise = torch.empty(len(rows), *self._data.shape)
+        source = torch.Generator()
+        for place, row in enumerate(rows.tolist()):
+            source.manual_seed(mix(self.spec.seed, row))
+            noise[place].normal_(generator=source)
+        return noise

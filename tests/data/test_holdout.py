@@ -1,0 +1,97 @@
+"""The held-out split: chosen by content alone, of about the share asked for, and apart from what is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.data import Dataset, DataSpec, data_info, load_data
+from curriculum_ray.data.autoencoder import CacheSpec
+from curriculum_ray.data.holdout import LEAST_ITEMS, hold_out
+
+
+def _rows(items: torch.Tensor) -> set[bytes]:
+    return {item.contiguous().numpy().tobytes() for item in items}
+
+
+@pytest.mark.parametrize("name", ["digits", "photos", "shapes", "mixture2d", "tones"])
+def test_each_embedded_set_holds_out_about_a_tenth_and_trains_on_none_of_it(name: str) -> None:
+    data, whole = load_data(DataSpec(name=name)), load_data(DataSpec(name=name, holdout_share=0))
+    assert whole.heldout is None
+    assert data.heldout is not None
+    assert len(data) + len(data.heldout) == len(whole)
+    assert 0.08 < len(data.heldout) / len(whole) < 0.12
+    assert not _rows(data.items) & _rows(data.heldout.items)
+    assert _rows(data.items) | _rows(data.heldout.items) == _rows(whole.items)
+    assert data.heldout.conditioning == data.conditioning == whole.conditioning
+    info = data_info(DataSpec(name=name))
+    assert (info.count, info.held_out) == (len(data), len(data.heldout))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.floats(0.05, 0.9))
+def test_the_split_follows_an_item_through_any_order_and_a_growing_set(seed: int, share: float) -> None:
+    source = torch.Generator().manual_seed(seed)
+    items = torch.randn(300, 3, generator=source)
+    labels = torch.arange(300)
+    names = tuple(str(label) for label in range(300))
+    order = torch.randperm(300, generator=source)
+    one = hold_out(Dataset("a", items, labels, names), share)
+    other = hold_out(Dataset("b", items[order], labels[order], names), share)
+    fewer = hold_out(Dataset("c", items[:200], labels[:200], names), share)
+    assert one.heldout is not None
+    assert other.heldout is not None
+    assert fewer.heldout is not None
+    assert torch.equal(one.heldout.items, other.heldout.items)
+    assert torch.equal(one.heldout.condition, other.heldout.condition)  # type: ignore[arg-type]
+    assert _rows(fewer.heldout.items) == _rows(one.heldout.items) & _rows(items[:200])
+    assert torch.equal(items[one.condition], one.items)
+
+
+def test_equal_items_are_on_one_side() -> None:
+    items = torch.randn(LEAST_ITEMS, 2).repeat(2, 1)
+    data = hold_out(Dataset("twice", items), None)
+    assert data.heldout is not None
+    assert len(data.heldout) % 2 == 0
+    assert not _rows(data.items) & _rows(data.heldout.items)
+
+
+def test_small_sets_hold_nothing_out_unless_asked_to() -> None:
+    small = Dataset("small", torch.randn(LEAST_ITEMS - 1, 2))
+    assert hold_out(small, None) is small
+    assert hold_out(small, 0.5).heldout is not None
+
+
+@pytest.mark.parametrize(("count", "share"), [(3, 0.0001), (3, 0.9999)])
+def test_a_share_that_leaves_a_side_empty_is_refused(count: int, share: float) -> None:
+    with pytest.raises(ConfigError, match=r"data\.holdout_share must leave items on either side, but"):
+        hold_out(Dataset("tiny", torch.arange(count * 2.0).reshape(count, 2)), share)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"name": "x", "format": "parquet", "holdout_share": 0.1},
+            "data.holdout_share is for data in memory",
+        ),
+        ({"name": "x", "format": "latents", "stream": True, "holdout_share": 0.1}, "for data in memory"),
+        ({"holdout_share": 1.0}, "holdout_share"),
+    ],
+)
+def test_a_share_that_does_not_apply_is_refused_in_one_line(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as error:
+        parse(DataSpec, values, "data")
+    assert "\n" not in str(error.value)
+
+
+def test_latents_are_cached_of_all_images_and_split_when_they_are_trained_on(tmp_path: Path) -> None:
+    assert CacheSpec(data=DataSpec(name=str(tmp_path))).data.holdout_share == 0
+    with pytest.raises(ConfigError, match="all images are cached"):
+        parse(CacheSpec, {"data": {"holdout_share": 0.2}}, "cache")

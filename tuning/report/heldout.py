@@ -1,0 +1,129 @@
+"""The map of a report: at which noise levels, and when, a confirmed arm gains on uniform sampling or pays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from tuning.heldout import HeldoutMap, heldout_map
+from tuning.records import Arm, count
+from tuning.report.draw import drawn
+from tuning.report.page import Html, paragraph, section, table
+from tuning.report.plots import levels_axis
+from tuning.report.theme import Theme, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_maps", "gains_by_level"]
+
+_NOTE = (
+    "Held-out items, noise and levels are the same for all arms, whatever levels their schedules train. Blue: the "
+    "arm's loss is lower than uniform sampling's after as many images (better), orange: higher (worse), in percent, "
+    "paired by seed and averaged over the seeds. A dot marks a difference smaller than its standard error over the "
+    "seeds. A lower loss need not mean better samples."
+)
+# Percent within which the scale of colours is linear; beyond it is logarithmic, up to twice the other's loss.
+_LINEAR = 1.0
+_SPAN = (2.0, 100.0)
+
+
+def gains_by_level(ranked: Sequence[Arm]) -> Html:
+    """Return the section; empty where no confirmed arm was measured beside uniform sampling."""
+    uniform = next((arm for arm in ranked if arm.is_uniform), None)
+    if uniform is None:
+        return Html()
+    found = [heldout_map(arm, uniform) for arm in ranked if arm.confirmed and arm is not uniform]
+    maps = [each for each in found if each is not None]
+    if not maps:
+        return Html()
+    most = max(abs(gain) for each in maps for row in each.gain for gain in row)
+    span = min(max(most, _SPAN[0]), _SPAN[1])
+    pictures = [
+        drawn(
+            partial(draw_maps, maps[place : place + 2], span),
+            "gain in held-out loss over uniform sampling by noise level and images seen: "
+            + "; ".join(each.name for each in maps[place : place + 2]),
+        )
+        for place in range(0, len(maps), 2)
+    ]
+    headings = ["arm", "mean over levels, at the end", "gains most at", "pays most at", "seeds"]
+    return section(
+        "Where it gains, by noise level",
+        paragraph(_NOTE, faint=True),
+        *pictures,
+        table(headings, [_row(each) for each in maps]),
+    )
+
+
+def _row(found: HeldoutMap) -> list[object]:
+    """The last column of the map in words; a level counts where its difference is beyond its standard error."""
+    last = [
+        (gain[-1], u)
+        for gain, error, u in zip(found.gain, found.error, found.u, strict=True)
+        if abs(gain[-1]) >= error[-1]
+    ]
+    best, worst = max(last, default=(0.0, 0.0)), min(last, default=(0.0, 0.0))
+    return [
+        found.name,
+        f"{found.mean:+.1f}%" if found.seeds < 2 else f"{found.mean:+.1f}% ± {found.mean_error:.1f}",
+        f"u = {best[1]:.2f}: {best[0]:+.1f}%" if best[0] > 0 else "–",
+        f"u = {worst[1]:.2f}: {worst[0]:+.1f}%" if worst[0] < 0 else "–",
+        found.seeds,
+    ]
+
+
+def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
+    """Draw maps beside one another under one scale of colours, from -span to span percent."""
+    from matplotlib.colors import AsinhNorm, LinearSegmentedColormap
+
+    figure, axes = new_figure(4.8 * max(2, len(maps)), 3.3, theme, max(2, len(maps)), squeeze=False)
+    colours = LinearSegmentedColormap.from_list("gains", list(theme.gains))
+    norm: Any = AsinhNorm(linear_width=_LINEAR, vmin=-span, vmax=span)
+    for panel in axes[0][len(maps) :]:
+        panel.remove()
+    for place, found in enumerate(maps):
+        panel = axes[0][place]
+        levels = len(found.u)
+        edges = [0, *found.images]
+        mesh = panel.pcolormesh(
+            edges, [level / levels for level in range(levels + 1)], found.gain, cmap=colours, norm=norm
+        )
+        unsure = [
+            ((edges[column] + edges[column + 1]) / 2, u)
+            for u, gains, errors in zip(found.u, found.gain, found.error, strict=True)
+            for column, (gain, error) in enumerate(zip(gains, errors, strict=True))
+            if abs(gain) < error
+        ]
+        if unsure:
+            panel.plot(*zip(*unsure, strict=True), ".", color=theme.faint, markersize=2.5)
+        levels_axis(panel, theme, shorten(found.name, 110, placeholder=" …"))
+        panel.set_title(
+            theme.wrapped(shorten(found.name, 110, placeholder=" …"), 52),
+            loc="left",
+            fontsize=9.5,
+            color=theme.ink,
+            pad=6,
+        )
+        if place and not theme.narrow:
+            panel.set_ylabel("")
+        panel.xaxis.set_major_formatter(lambda value, _: count(value))
+        panel.set_xlabel("images seen, each cell up to its measurement")
+        beyond = min(min(row) for row in found.gain) < -span
+        bar = figure.colorbar(mesh, ax=panel, pad=0.02, aspect=22, extend="min" if beyond else "neither")
+        ticks = _ticks(span)
+        bar.set_ticks(ticks, labels=[f"{tick:+g}%".replace("-", "−") if tick else "0" for tick in ticks])
+        bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
+        bar.ax.minorticks_off()
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.set_title("better", fontsize=8, color=theme.faint, pad=4)
+        bar.ax.set_xlabel("worse", fontsize=8, color=theme.faint, labelpad=9 if beyond else 4)
+    return figure
+
+
+def _ticks(span: float) -> list[float]:
+    """Percent to write beside the scale, on both sides of 0."""
+    above = [tick for tick in (1.0, 3.0, 10.0, 30.0, 100.0) if tick <= span]
+    return [-tick for tick in reversed(above)] + [0.0] + above
