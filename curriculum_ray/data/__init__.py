@@ -7,6 +7,7 @@ from curriculum_ray.data.digits import digits_split
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.summary import DataSummary, DataWarning
 from curriculum_ray.data.vocabulary import tokenise
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "Conditioning",
     "DataInfo",
     "DataSpec",
+    "DataSummary",
+    "DataWarning",
     "Dataset",
     "InMemoryBatches",
     "data_info",

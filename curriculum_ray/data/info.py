@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+from curriculum_ray.data.summary import DataSummary
 
 __all__ = ["DataInfo"]
 
@@ -22,6 +23,10 @@ class DataInfo:
     """SHA-256 (hex) of the content, or of the shards' names and sizes where the content is streamed."""
     class_names: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    labels: tuple[int | str, ...] = ()
+    """Labels of the classes as shards store them, where `class_names` has other names for them."""
+    summary: DataSummary | None = None
+    """What was found and what of it is used."""
 
     def __len__(self) -> int:
         return self.count

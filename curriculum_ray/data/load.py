@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
@@ -16,13 +17,28 @@ from curriculum_ray.data.photos import load_photos
 from curriculum_ray.data.shapes import load_shapes
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import EMBEDDED, DataSpec
+from curriculum_ray.data.summary import DataSummary, warn_of
 from curriculum_ray.data.tones import load_tones
 
 __all__ = ["data_info", "load_data"]
 
 
 def load_data(spec: DataSpec) -> Dataset:
-    """Load the items of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`."""
+    """Load the items of `spec`; a missing, empty or partly unreadable folder raises `ConfigError`.
+
+    What a person could miss of how the data is read is said in warnings of `DataWarning`, and in `summary`.
+    """
+    data = _load(spec)
+    if data.summary is None:
+        path = "" if spec.name in EMBEDDED else spec.name
+        form = spec.format or "embedded"
+        data = replace(data, summary=DataSummary(data.name, form, path, shape=data.shape).of(data))
+    assert data.summary is not None
+    warn_of(data.summary)
+    return data
+
+
+def _load(spec: DataSpec) -> Dataset:
     if spec.streamed:
         raise ConfigError(
             f"data.format {spec.format} is streamed, never loaded whole as searches, evaluations and previews need it: "
@@ -46,16 +62,7 @@ def load_data(spec: DataSpec) -> Dataset:
             f"data.name must be {', '.join(repr(name) for name in reversed(EMBEDDED))} or a folder of images, "
             f"but {spec.name!r} is neither"
         )
-    if spec.format == "latents":
-        return load_latents(spec)
-    return load_folder(
-        spec.name,
-        size=spec.image_size,
-        channels=spec.channels,
-        conditioning=told,
-        corrupt=spec.corrupt,
-        text_encoder=spec.text_encoder,
-    )
+    return load_latents(spec) if spec.format == "latents" else load_folder(spec)
 
 
 def data_info(spec: DataSpec) -> DataInfo:
@@ -67,7 +74,10 @@ def data_info(spec: DataSpec) -> DataInfo:
                 f"{EMBEDDINGS_FILE} is for image folders, not for {spec.format} ({spec.name}), whose captions are read "
                 "as words: take it away, or cache latents of the images as a folder"
             )
-        return scan(spec).info
+        info = scan(spec).info
+        if info.summary is not None:
+            warn_of(info.summary)
+        return info
     data = load_data(spec)
     return DataInfo(
         name=data.name,
@@ -77,4 +87,5 @@ def data_info(spec: DataSpec) -> DataInfo:
         fingerprint=data.fingerprint,
         class_names=data.class_names,
         vocabulary=data.vocabulary,
+        summary=data.summary,
     )
