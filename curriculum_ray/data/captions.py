@@ -52,7 +52,7 @@ def read_told(root: Path, files: Sequence[Path], images: Sequence[Path], spec: D
     captions_from = _source(root, captioned, "caption_column")
     read = {table.path for table in tables}
     notes = [table.note for table in tables if table.note]
-    beside = []
+    beside: list[Sidecars] = []
     wish = spec.caption_column or ""
     if spec.conditioning in (None, "text"):
         beside, used, note = _beside(root, files, images, wish)

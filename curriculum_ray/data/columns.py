@@ -8,10 +8,20 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["CAPTION_NAMES", "IMAGE_NAMES", "LABEL_NAMES", "class_names", "pick", "pick_by_alias"]
+__all__ = [
+    "CAPTION_NAMES",
+    "IMAGE_NAMES",
+    "LABEL_NAMES",
+    "SHARD_CAPTIONS",
+    "class_names",
+    "pick",
+    "pick_by_alias",
+]
 
 CAPTION_NAMES = ("text", "caption", "TEXT", "Text", "Caption", "CAPTION", "captions", "prompt", "description")
 """Usual names of captions, the first that is there is read."""
+SHARD_CAPTIONS = ("caption", "text", *CAPTION_NAMES[2:])
+"""The same in shards, where `caption` comes first."""
 LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "category", "target", "fine_label")
 IMAGE_NAMES = (
     "image",

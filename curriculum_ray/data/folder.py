@@ -17,7 +17,6 @@ from curriculum_ray.data.dataset import Dataset, from_uint8
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings, read_embeddings
 from curriculum_ray.data.images import (
     DEFAULT_SIZE,
-    SUFFIXES,
     Square,
     list_failures,
     look_over,
@@ -27,6 +26,7 @@ from curriculum_ray.data.images import (
 from curriculum_ray.data.layout import Layout, Repeats, are_parts, read_layout, read_repeats
 from curriculum_ray.data.leftovers import leftovers, no_images
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import DataSummary, LeftOut
 from curriculum_ray.data.text import same_name
 from curriculum_ray.data.text_encoder import told_by_captions
@@ -63,7 +63,8 @@ def load_folder(spec: DataSpec) -> Dataset:
     repeats = _repeats(spec, told, classes)
     data, notes, told_from = _told(root, spec, layout, told, every, paths, classes, items, repeats)
     names = [path.relative_to(root).as_posix() for path in paths]
-    left = [*walk.left_out, *leftovers(root, walk, told.files, bool(data.conditioning)), *broken]
+    content = bool(data.conditioning) or spec.conditioning == "none"
+    left = [*walk.left_out, *leftovers(root, walk, told.files, content), *broken]
     summary = DataSummary(
         name=data.name,
         format="folder",

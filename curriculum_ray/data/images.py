@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SIZE",
-    "SUFFIXES",
-    "UNREAD_SUFFIXES",
     "Square",
     "is_encoded_image",
     "list_failures",
@@ -32,104 +30,6 @@ __all__ = [
 ]
 
 DEFAULT_SIZE = 32
-SUFFIXES = frozenset(
-    [
-        ".apng",
-        ".avif",
-        ".avifs",
-        ".blp",
-        ".bmp",
-        ".bw",
-        ".cur",
-        ".dcx",
-        ".dds",
-        ".dib",
-        ".fit",
-        ".fits",
-        ".flc",
-        ".fli",
-        ".ftc",
-        ".ftu",
-        ".gbr",
-        ".gif",
-        ".icb",
-        ".icns",
-        ".ico",
-        ".iim",
-        ".im",
-        ".j2c",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpc",
-        ".jpe",
-        ".jpeg",
-        ".jpf",
-        ".jpg",
-        ".jpx",
-        ".msp",
-        ".pbm",
-        ".pcd",
-        ".pcx",
-        ".pfm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".psd",
-        ".pxr",
-        ".qoi",
-        ".ras",
-        ".rgb",
-        ".rgba",
-        ".sgi",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".vda",
-        ".vst",
-        ".webp",
-        ".xbm",
-        ".xpm",
-    ]
-)
-"""Every format that Pillow decodes by itself, in lower case: not those for which it starts another program, as
-PostScript, nor those of which it knows the name alone."""
-UNREAD_SUFFIXES = frozenset(
-    [
-        ".heic",
-        ".heif",
-        ".jxl",
-        ".svg",
-        ".svgz",
-        ".eps",
-        ".ps",
-        ".ai",
-        ".pdf",
-        ".raw",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-        ".raf",
-        ".exr",
-        ".hdr",
-        ".jxr",
-        ".wmf",
-        ".emf",
-        ".wdp",
-        ".bpg",
-        ".xcf",
-        ".kra",
-        ".djvu",
-        ".dcm",
-    ]
-)
-"""Images in formats that are not read here."""
-
 # How files of the usual formats begin: an image may lack its suffix.
 _STARTS = (
     b"\xff\xd8\xff",
@@ -191,7 +91,8 @@ def look_over(names: Sequence[str], squares: Iterable[Square]) -> Look:
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     first: dict[str, str] = {}
-    repeated, pair, animated, count = 0, (), 0, 0
+    pair: tuple[str, ...] = ()
+    repeated = animated = count = 0
     for name, square in zip(names, squares, strict=True):
         count += 1
         sizes["x".join(map(str, square.size))] += 1

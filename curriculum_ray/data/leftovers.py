@@ -6,7 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
-from curriculum_ray.data.images import SUFFIXES, UNREAD_SUFFIXES, is_encoded_image
+from curriculum_ray.data.images import is_encoded_image
+from curriculum_ray.data.suffixes import SUFFIXES, UNREAD_SUFFIXES, USUAL
 from curriculum_ray.data.summary import LeftOut, Tally
 from curriculum_ray.data.walk import Walk, shown
 
@@ -68,7 +69,7 @@ def leftovers(root: Path, walk: Walk, read: Collection[Path], told: bool) -> tup
 
 def no_images(root: Path, walk: Walk) -> str:
     """The error line for a folder without images: what it has instead, and the setting that reads it."""
-    line = f"{root} must hold images ({', '.join(sorted(SUFFIXES))}), but has none"
+    line = f"{root} must hold images ({USUAL}), but has none"
     shards = {"parquet": ".parquet", "webdataset": ".tar"}
     for name, suffix in shards.items():
         count = sum(path.suffix.lower() == suffix for path in walk.files)

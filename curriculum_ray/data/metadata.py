@@ -86,6 +86,10 @@ def read_metadata(path: Path, within: str, spec: DataSpec) -> Table:
         if name not in (file, label) and any(isinstance(row.get(name), str) for _, row in rows)
     ]
     unread = () if caption else tuple(strings)
+    usual = [name for name in CAPTION_NAMES if name in names]
+    if not any(len({row[name] for name in usual if row.get(name)}) > 1 for _, row in rows):
+        # Both are there, but never differ in a row.
+        note = ""
     return Table(path, captions, labels, caption or "", label or "", unread, note)
 
 

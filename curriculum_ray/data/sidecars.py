@@ -43,7 +43,7 @@ def find_sidecars(
 
 
 def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sidecars | None:
-    """Read the files beside images; None where they hold numbers alone, as boxes of objects do, or .json without one."""
+    """Read the files beside images; None where they hold numbers alone, as boxes do, or no caption (.json)."""
     captions: dict[str, str] = {}
     for image, path in found.items():
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["SUMMARY_FILE", "DataSummary", "DataWarning", "LeftOut", "Look", "Tally", "warn_of"]
+__all__ = ["SUMMARY_FILE", "DataSummary", "DataWarning", "LeftOut", "Look", "Tally", "quiet", "warn_of"]
 
 SUMMARY_FILE = "data.json"
 """What the summary is called beside a run."""
@@ -21,7 +22,8 @@ _MOST = 12
 class Described(Protocol):
     """What the summary counts of a data set in memory."""
 
-    class_names: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
 
     @property
     def condition(self) -> Tensor | None: ...
@@ -170,6 +172,14 @@ class DataSummary:
         yield f"  repeated  {look.duplicates:,} images have the content of another{pair}{most}"
         if look.animated:
             yield f"  animated  {look.animated:,} images have several frames, of which the first is read{most}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No `DataWarning`: where the summary is printed, or another process has warned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        yield
 
 
 def warn_of(summary: DataSummary, stacklevel: int = 3) -> None:
