@@ -132,9 +132,12 @@ def _told(
         within = [path.relative_to(root).as_posix() for path in paths]
         data, from_ = Dataset(name, items, read_embeddings(root, within)), EMBEDDINGS_FILE
     elif told.captions:
-        texts = caption_images(root, every, paths, told.captions)
+        captions = dict(told.captions)
         if repeats:
-            texts = [text or own for text, own in zip(texts, repeats.names, strict=True)]
+            own = zip(paths, repeats.names, strict=True)
+            captions = {same_name(path.relative_to(root).as_posix()): name for path, name in own} | captions
+            notes += _named_by_folder(len(captions) - len(told.captions), paths)
+        texts = caption_images(root, every, paths, captions)
         if spec.text_encoder is None and (line := alike(texts)):
             notes.append(line)
         condition, vocabulary = told_by_captions(texts, spec.text_encoder)
@@ -146,6 +149,10 @@ def _told(
         told_again = None if data.condition is None else data.condition[index]
         data = replace(data, items=data.items[index], condition=told_again)
     return data, notes, from_
+
+
+def _named_by_folder(count: int, paths: Sequence[Path]) -> list[str]:
+    return [f"{count} of {len(paths)} images without a caption are told their folder's name"] if count else []
 
 
 def _class_folders(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.dataset import Dataset, to_uint8
+from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.images import Square, look_over, to_pixels, to_square
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.shards import Unit, condition_of, open_unit, place, scan
 from curriculum_ray.data.spec import DataSpec
-from curriculum_ray.data.summary import DataSummary
+from curriculum_ray.data.summary import DataSummary, LeftOut
 
 __all__ = ["Shown", "describe", "in_words"]
 
@@ -29,7 +29,7 @@ class Shown:
     """Items as they are trained on, and what is told of each, in words."""
 
     items: Tensor
-    """uint8 images (N, C, H, W)."""
+    """Images (N, C, H, W) as uint8, or items of any shape as float32."""
     told: tuple[str, ...]
 
 
@@ -45,9 +45,9 @@ def describe(
     if isinstance(data, Dataset):
         rows = _spread(len(data), show)
         told = None if data.condition is None else data.condition[rows]
-        return summary, Shown(to_uint8(data.items[rows]), in_words(data, told))
+        return summary, Shown(data.items[rows], in_words(data, told))
     if spec.format == "latents":
-        return summary, Shown(torch.zeros(0, *data.shape, dtype=torch.uint8), ())
+        return summary, Shown(torch.zeros(0, *data.shape), ())
     units = scan(spec).units
     chosen = units if every else [units[index] for index in _spread(len(units), _UNITS)]
     each = None if every else -(-LOOKED_AT // len(chosen))
@@ -61,6 +61,9 @@ def describe(
     pixels = [to_pixels(images[index].resize((size, size)), data.shape[0]) for index in shown]
     items = torch.stack(pixels) if pixels else torch.zeros(0, *data.shape, dtype=torch.uint8)
     told = condition_of(data, [labels[index] for index in shown]) if shown else None
+    if broken := [name for piece in pieces for name in piece.broken]:
+        left = LeftOut("unreadable images among those looked at", len(broken), broken[0], matters=True)
+        summary = replace(summary, left_out=(*summary.left_out, left))
     return replace(summary, look=look), Shown(items, in_words(data, told) if shown else ())
 
 
@@ -81,13 +84,14 @@ class _Piece:
     names: Sequence[str]
     squares: Sequence[Square]
     labels: Sequence[int | str | None]
+    broken: Sequence[str]
 
 
 def _look(spec: DataSpec, info: DataInfo, unit: Unit, most: int | None) -> _Piece:
     """The first images of a unit; those that cannot be read are passed over, as training names them."""
     rows = unit.rows if most is None else min(most, unit.rows)
     fetch = open_unit(spec, info, unit, rows)
-    names, squares, labels = [], [], []
+    names, squares, labels, broken = [], [], [], []
     for row in range(rows):
         try:
             content, label = fetch(row)
@@ -95,12 +99,13 @@ def _look(spec: DataSpec, info: DataInfo, unit: Unit, most: int | None) -> _Piec
         except ConfigError:
             raise
         # Pillow's decoders raise almost anything on a broken file.
-        except Exception:
+        except Exception as error:
+            broken.append(f"{place(spec, unit, row)} ({type(error).__name__})")
             continue
         names.append(place(spec, unit, row))
         squares.append(square)
         labels.append(label)
-    return _Piece(names, squares, labels)
+    return _Piece(names, squares, labels, broken)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.config import LocalPath, Spec, absolute
 
-__all__ = ["EMBEDDED", "DataSpec"]
+__all__ = ["EMBEDDED", "DataSpec", "OnlyData"]
 
 EMBEDDED = ("digits", "photos", "shapes", "mixture2d", "tones")
 
@@ -146,3 +146,10 @@ class DataSpec(Spec):
         if value is not None and value not in allowed:
             choices = f"be {' or '.join(str(choice) for choice in allowed)} or left out" if allowed else ""
             raise ValueError(f"data.{key} must {choices or 'be left out'} for {what}, but got {value}")
+
+
+class OnlyData(Spec):
+    """Settings of a command that looks at data alone."""
+
+    data: DataSpec = DataSpec()
+    """The data set."""

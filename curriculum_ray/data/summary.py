@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -95,6 +95,9 @@ class Look:
 class DataSummary:
     """The face of a data set to a person, before anything is started."""
 
+    MADE_BY: ClassVar[str] = "curriculum-ray"
+    """Stands in the JSON, so that a command knows a file as its own."""
+
     name: str
     format: str
     """embedded, folder, parquet, webdataset or latents."""
@@ -140,7 +143,7 @@ class DataSummary:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
-        return {"version": 1, **asdict(self)}
+        return {"version": 1, "made_by": self.MADE_BY, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
         """The summary as text for a terminal."""
@@ -165,7 +168,9 @@ class DataSummary:
 
     def _looks(self) -> Iterator[str]:
         look = self.look
-        most = f" (of {look.images:,} looked at)" if look.images < self.items else ""
+        most = (
+            f" (of {look.images:,} looked at)" if self.format != "folder" and look.images < self.items else ""
+        )
         yield f"  sizes     {_counts(look.sizes, 4)}{most}"
         yield f"  modes     {_counts(look.modes)}{most}"
         pair = f", e.g. {' and '.join(look.duplicate)}" if look.duplicate else ""

@@ -52,6 +52,7 @@ def plan(
     """
     from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
     from tuning.config import StudyConfig
+    from tuning.data_summary import show_summary
     from tuning.launch import check_study, study_rivals
     from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.report.theme import LIGHT, to_png
@@ -75,6 +76,7 @@ def plan(
     )
     searched = SearchSpace.load(config.space)
     run, dataset, _ = check_study(config, searched)
+    summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)
     if concurrent is None:
         cpus = {"CPU": float(available_cpus())}
@@ -91,6 +93,7 @@ def plan(
     controls = ["uniform", *rivals]
     if as_json:
         result = {
+            "data": summary.as_json(),
             "space": searched.model_dump(mode="json"),
             "controls": controls,
             "calibration": asdict(found),
