@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.dataset import Dataset, is_image, to_uint8
 from curriculum_ray.data.images import Square, look_over, to_pixels, to_square
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.shards import Unit, condition_of, open_unit, place, scan
@@ -44,8 +44,8 @@ def describe(
     assert summary is not None
     if isinstance(data, Dataset):
         rows = _spread(len(data), show)
-        told = None if data.condition is None else data.condition[rows]
-        return summary, Shown(data.items[rows], in_words(data, told))
+        items, told = data.items[rows], None if data.condition is None else data.condition[rows]
+        return summary, Shown(to_uint8(items) if is_image(data.shape) else items, in_words(data, told))
     if spec.format == "latents":
         return summary, Shown(torch.zeros(0, *data.shape), ())
     units = scan(spec).units

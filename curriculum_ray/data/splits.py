@@ -19,7 +19,7 @@ _NAMES = {word: split for split, words in _KEYWORDS.items() for word in words}
 _FOLDER = re.compile(
     rf"({'|'.join(_NAMES)})(?:[-_ .]?(?:set|split|data|images|imgs)|[-_ .]?\d+)?s?", re.IGNORECASE
 )
-_WORD = re.compile(rf"(?:^|[-._ 0-9/])({'|'.join(_NAMES)})(?:[-._ 0-9/]|$)", re.IGNORECASE)
+_WORD = re.compile(rf"(?:^|[-._ 0-9/])({'|'.join(_NAMES)})(?=[-._ 0-9/]|$)", re.IGNORECASE)
 
 
 def split_of_folder(name: str) -> str | None:
@@ -43,7 +43,8 @@ def choose_split(
     The note is for a person, where there was a choice. A wish that is not there raises `ConfigError`, and so does no
     wish where there are splits, none of which is train.
     """
-    counts = dict(Counter(split or "(no split)" for split in found).most_common())
+    every = Counter(split or "(no split)" for split in found)
+    counts = {name: every[name] for name in (*_KEYWORDS, "(no split)") if name in every}
     names = [name for name in counts if name != "(no split)"]
     if wish in (None, "all") and not names:
         return "", {}, ""

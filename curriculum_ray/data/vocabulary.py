@@ -60,7 +60,7 @@ def alike(captions: Iterable[str]) -> str:
     first: dict[tuple[str, ...], str] = {}
     count, example = 0, ("", "")
     for caption in dict.fromkeys(" ".join(unicodedata.normalize("NFC", text).split()) for text in captions):
-        other = first.setdefault(_words(caption), caption)
+        other = first.setdefault(_words(caption), caption) if caption else caption
         if other != caption or (caption and not _words(caption)):
             example = example if count else (other if other != caption else "", caption)
             count += 1
