@@ -21,6 +21,7 @@ from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.models import build_model
 from curriculum_ray.training.packed import check_packable
 from tuning.config import StudyConfig
+from tuning.data_summary import keep_summary, show_summary
 from tuning.lock import held
 from tuning.progress import Progress
 from tuning.ranges import check_ranges
@@ -137,6 +138,7 @@ def run_study(
     """Run a study to its end, or go on with one that was interrupted."""
     space = SearchSpace.load(config.space)
     run, data, evaluator = check_study(config, space)
+    summary = show_summary(run.data, data, console)
     experiment = experiment_name(data, run)
     name = name or f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}"
     folder = output / name
@@ -156,6 +158,8 @@ def run_study(
         ):
             slots = slots or room(config.resources, most, cluster, config.pack)
             study = Study(name, folder, tracker, progress, tags, params)
+            tracker.artifacts(study.run, [keep_summary(summary, folder)])
+            tracker.dataset(study.run, summary, data.fingerprint)
             if study.records:
                 progress.earlier(study.records.values())
             try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.data import DataInfo, Dataset, count_in_words, data_info, load_data
+from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.config import RunConfig
@@ -17,6 +18,7 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.training.heldout import check_heldout
+from tuning.data_summary import keep_summary, show_summary
 from tuning.heldout import as_history, as_metrics
 from tuning.lock import held
 from tuning.publish import publish
@@ -37,10 +39,12 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
 
     _check_resources(config, resources)
     data: Dataset | DataInfo
-    if config.data.streamed and config.evaluation is None:
-        data, evaluator = data_info(config.data), None
-    else:
-        data = load_data(config.data)
+    # What `DataWarning` says stands in the summary, which every command prints.
+    with quiet():
+        if config.data.streamed and config.evaluation is None:
+            data, evaluator = data_info(config.data), None
+        else:
+            data = load_data(config.data)
     process = build_process(config.process, config.weighting)
     if isinstance(data, Dataset):
         evaluator = None if config.evaluation is None else prepare(config.evaluation, data, process)
@@ -123,6 +127,7 @@ def train_run(
 ) -> dict[str, Any]:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
     data, evaluator = check_run(config, resources)
+    summary = show_summary(config.data, data, display.console)
     experiment = experiment_name(data, config)
     display.console.print(f"{data.name}: {count_in_words(data)}", highlight=False)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
@@ -149,6 +154,8 @@ def train_run(
         live: set[int] = set()
         measured: set[int] = set()
         run = tracker.train(name, config.model_dump(mode="json"), tags)
+        tracker.artifacts(run, [keep_summary(summary, folder)])
+        tracker.dataset(run, summary, data.fingerprint)
 
         def on_event(event: Mapping[str, Any]) -> None:
             display(event)

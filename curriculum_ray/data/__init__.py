@@ -8,6 +8,7 @@ from curriculum_ray.data.holdout import count_in_words
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.summary import DataSummary, DataWarning
 from curriculum_ray.data.vocabulary import tokenise
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Conditioning",
     "DataInfo",
     "DataSpec",
+    "DataSummary",
+    "DataWarning",
     "Dataset",
     "InMemoryBatches",
     "count_in_words",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+from curriculum_ray.data.summary import DataSummary
 
 __all__ = ["Dataset", "from_uint8", "is_image", "to_uint8"]
 
@@ -31,6 +32,8 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
     heldout: Dataset | None = None
+    summary: DataSummary | None = None
+    """What was found and what of it is used, where the data was read by `load_data`."""
 
     def __post_init__(self) -> None:
         assert 2 <= self.items.ndim <= 4

@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from curriculum_ray.data.summary import Look
+
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DEFAULT_SIZE", "SUFFIXES", "list_failures", "read_square", "to_pixels"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "Square",
+    "is_encoded_image",
+    "list_failures",
+    "look_over",
+    "read_square",
+    "to_pixels",
+    "to_square",
+]
 
 DEFAULT_SIZE = 32
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+# How files of the usual formats begin: an image may lack its suffix.
+_STARTS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+    b"qoif",
 )
+_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1")
+
+
+@dataclass(frozen=True)
+class Square:
+    """An image as a square, and what its file was."""
+
+    image: Image.Image
+    """Of mode L or RGB."""
+    size: tuple[int, int]
+    """Width and height, upright."""
+    mode: str
+    digest: str
+    """SHA-256 (hex) of the file's bytes."""
+    animated: bool
 
 
 def read_square(source: Path | IO[bytes], size: int) -> Image.Image:
@@ -25,18 +64,51 @@ def read_square(source: Path | IO[bytes], size: int) -> Image.Image:
     Transparent pixels are laid over white: the colour that a file hides behind them is an accident of its writer.
     Pillow's limit against decompression bombs holds.
     """
+    return to_square(source.read_bytes() if isinstance(source, Path) else source.read(), size).image
+
+
+def to_square(content: bytes, size: int) -> Square:
+    """`read_square` of a file's bytes, with what the file was."""
     from PIL import Image, ImageOps
 
-    with Image.open(source) as image:
+    with Image.open(io.BytesIO(content)) as image:
+        mode, animated = image.mode, bool(getattr(image, "is_animated", False))
         # Pillow clips 16- and 32-bit grey to 255 when it converts them.
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"mode {image.mode}")
+        if mode.startswith(("I", "F")):
+            raise ValueError(f"mode {mode}")
         upright = ImageOps.exif_transpose(image)
         grey = upright.mode in ("1", "L", "LA")
+        before = upright.size
         if "A" in upright.getbands() or "transparency" in upright.info:
             colours = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
-        return ImageOps.fit(upright.convert("L" if grey else "RGB"), (size, size), Image.Resampling.LANCZOS)
+        square = ImageOps.fit(upright.convert("L" if grey else "RGB"), (size, size), Image.Resampling.LANCZOS)
+    return Square(square, before, mode, hashlib.sha256(content).hexdigest(), animated)
+
+
+def look_over(names: Sequence[str], squares: Iterable[Square]) -> Look:
+    """Sizes, modes and repeated contents of images, whose names are for the example."""
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    pair: tuple[str, ...] = ()
+    repeated = animated = count = 0
+    for name, square in zip(names, squares, strict=True):
+        count += 1
+        sizes["x".join(map(str, square.size))] += 1
+        modes[square.mode] += 1
+        animated += square.animated
+        other = first.setdefault(square.digest, name)
+        if other != name:
+            repeated += 1
+            pair = pair or (other, name)
+    return Look(count, dict(sizes.most_common()), dict(modes.most_common()), repeated, pair, animated)
+
+
+def is_encoded_image(start: bytes) -> bool:
+    """Whether a file that begins with these bytes (32 are enough) is an image by its content."""
+    riff = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    return start.startswith(_STARTS) or riff or (start[4:8] == b"ftyp" and start[8:12] in _BRANDS)
 
 
 def to_pixels(image: Image.Image, channels: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+from curriculum_ray.data.summary import DataSummary
 
 __all__ = ["DataInfo"]
 
@@ -24,6 +25,10 @@ class DataInfo:
     vocabulary: tuple[str, ...] = ()
     held_out: int = 0
     """Items of the set that are never trained on."""
+    labels: tuple[int | str, ...] = ()
+    """Labels of the classes as shards store them, where `class_names` has other names for them."""
+    summary: DataSummary | None = None
+    """What was found and what of it is used."""
 
     def __len__(self) -> int:
         return self.count

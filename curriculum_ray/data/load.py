@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
@@ -17,6 +18,7 @@ from curriculum_ray.data.photos import load_photos
 from curriculum_ray.data.shapes import load_shapes
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import EMBEDDED, DataSpec
+from curriculum_ray.data.summary import DataSummary, warn_of
 from curriculum_ray.data.tones import load_tones
 
 __all__ = ["data_info", "load_data"]
@@ -25,12 +27,20 @@ __all__ = ["data_info", "load_data"]
 def load_data(spec: DataSpec) -> Dataset:
     """Load the items of `spec` that are trained on; its held-out ones are their `heldout`.
 
-    A missing, empty or partly unreadable folder raises `ConfigError`.
+    A missing, empty or partly unreadable folder raises `ConfigError`. What a person could miss of how the data is read
+    is said in warnings of `DataWarning`, and in `summary`, which counts the held-out items too.
     """
-    return hold_out(_load_whole(spec), spec.holdout_share)
+    data = _load(spec)
+    if data.summary is None:
+        path = "" if spec.name in EMBEDDED else spec.name
+        form = spec.format or "embedded"
+        data = replace(data, summary=DataSummary(data.name, form, path, shape=data.shape).of(data))
+    assert data.summary is not None
+    warn_of(data.summary)
+    return hold_out(data, spec.holdout_share)
 
 
-def _load_whole(spec: DataSpec) -> Dataset:
+def _load(spec: DataSpec) -> Dataset:
     if spec.streamed:
         raise ConfigError(
             f"data.format {spec.format} is streamed, never loaded whole as searches, evaluations and previews need it: "
@@ -54,16 +64,7 @@ def _load_whole(spec: DataSpec) -> Dataset:
             f"data.name must be {', '.join(repr(name) for name in reversed(EMBEDDED))} or a folder of images, "
             f"but {spec.name!r} is neither"
         )
-    if spec.format == "latents":
-        return load_latents(spec)
-    return load_folder(
-        spec.name,
-        size=spec.image_size,
-        channels=spec.channels,
-        conditioning=told,
-        corrupt=spec.corrupt,
-        text_encoder=spec.text_encoder,
-    )
+    return load_latents(spec) if spec.format == "latents" else load_folder(spec)
 
 
 def data_info(spec: DataSpec) -> DataInfo:
@@ -75,7 +76,10 @@ def data_info(spec: DataSpec) -> DataInfo:
                 f"{EMBEDDINGS_FILE} is for image folders, not for {spec.format} ({spec.name}), whose captions are read "
                 "as words: take it away, or cache latents of the images as a folder"
             )
-        return scan(spec).info
+        info = scan(spec).info
+        if info.summary is not None:
+            warn_of(info.summary)
+        return info
     data = load_data(spec)
     return DataInfo(
         name=data.name,
@@ -86,4 +90,5 @@ def data_info(spec: DataSpec) -> DataInfo:
         class_names=data.class_names,
         vocabulary=data.vocabulary,
         held_out=0 if data.heldout is None else len(data.heldout),
+        summary=data.summary,
     )

@@ -1,57 +1,88 @@
-"""Parquet shards: an encoded image a row in the column `image`, told by the columns `label` or `caption`."""
+"""Parquet shards: an encoded image a row in one column, told by a column of labels or captions."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.headers import Fetch, Header, Unit, Wish
+from curriculum_ray.data.columns import IMAGE_NAMES, LABEL_NAMES, SHARD_CAPTIONS, class_names, pick
+from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
 
 __all__ = ["parquet_fetch", "parquet_header", "parquet_place"]
 
-_COLUMNS: dict[Wish, str] = {"class": "label", "text": "caption"}
+_ROWS = 64
+"""Rows that are decoded at a time: Arrow cannot hold more than 2 GiB of a nested column in one piece."""
 
 
-def parquet_header(path: str, wish: Wish) -> Header:
+def parquet_header(path: str, wish: Wish, names: Names | None = None) -> Header:
     """The row groups of `path`, and the values of the column that `wish` asks for."""
     import pyarrow
 
+    names = names or Names()
     try:
         file = _open(path)
         schema = file.schema_arrow
-        _check_image(path, schema)
+        image = _image_column(path, schema, names)
         groups = range(file.metadata.num_row_groups)
         units = tuple(Unit(path, group, file.metadata.row_group(group).num_rows) for group in groups)
-        column = _COLUMNS.get(wish, "")
-        if column not in schema.names:
-            return Header(path, wish, units)
-        _check_told(path, schema, column)
-        told: dict[Any, None] = {}
+        column = _told_column(path, schema, wish, names)
+        unread = _unread(schema, wish, image, column)
+        if column is None:
+            return Header(path, wish, units, image=image, unread=unread)
+        _check_told(path, schema, column, wish)
+        found: Counter[Any] = Counter()
         for batch in file.iter_batches(columns=[column]):
-            told.update(dict.fromkeys(batch.column(0).unique().to_pylist()))
+            for value, count in zip(
+                *_values(batch.column(0), column, schema).value_counts().flatten(), strict=True
+            ):
+                found[value.as_py()] += count.as_py()
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-    # Label 0 is one, an empty caption is none.
-    return Header(path, wish, units, tuple(value for value in told if value not in (None, "")), True)
+    # Label 0 is one; an empty caption is none, and so is a label of -1.
+    told = {value: count for value, count in found.items() if not _is_nothing(value)}
+    named = class_names(schema).get(column, ()) if wish == "class" else ()
+    return Header(
+        path,
+        wish,
+        units,
+        tuple(told),
+        True,
+        counts=tuple(told.values()),
+        source=f"column {column}",
+        class_names=named,
+        image=image,
+        unread=unread,
+    )
 
 
-def parquet_fetch(unit: Unit, wish: Wish) -> Fetch:
-    """Read the row group `unit` as a whole; a damaged one raises `ConfigError`."""
+def parquet_fetch(unit: Unit, wish: Wish, names: Names | None = None, rows: int | None = None) -> Fetch:
+    """Read the row group `unit`, or its first `rows`; a damaged one raises `ConfigError`."""
     import pyarrow
 
+    names = names or Names()
     try:
         file = _open(unit.path)
-        columns = [name for name in ("image", _COLUMNS.get(wish)) if name in file.schema_arrow.names]
-        table = file.read_row_group(unit.group, columns=columns)
+        schema = file.schema_arrow
+        columns = [_image_column(unit.path, schema, names)]
+        told = _told_column(unit.path, schema, wish, names)
+        columns += [told] if told is not None else []
+        paths = [_path(schema, column) for column in columns]
+        read = file.iter_batches(batch_size=_ROWS, row_groups=[unit.group], columns=columns)
+        batches = list(itertools.islice(read, None if rows is None else -(-rows // _ROWS)))
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{unit.path} row group {unit.group} cannot be read as Parquet: {reason}") from None
+    starts = list(itertools.accumulate((len(batch) for batch in batches), initial=0))
 
     def fetch(row: int) -> tuple[bytes, int | str | None]:
-        image, *told = (table[name][row].as_py() for name in columns)
-        content = image["bytes"] if isinstance(image, dict) else image
-        return content or b"", told[0] if told else None
+        batch = bisect.bisect_right(starts, row) - 1
+        image, *value = (_cell(batches[batch], path, row - starts[batch]) for path in paths)
+        label = value[0] if value and not _is_nothing(value[0]) else None
+        return _content(unit.path, image), label
 
     return fetch
 
@@ -70,31 +101,163 @@ def _open(path: str) -> Any:
     return parquet.ParquetFile(path, page_checksum_verification=True)
 
 
-def _check_image(path: str, schema: Any) -> None:
+def _path(schema: Any, column: str) -> list[str]:
+    """The fields that lead to `column`: itself, or those of structs where its name has dots."""
+    return [column] if column in schema.names else column.split(".")
+
+
+def _type(schema: Any, column: str) -> Any:
+    """The type of a column, which may be a field of structs (`outer.inner`); None if there is none."""
     from pyarrow import types
 
-    if "image" not in schema.names:
-        raise ConfigError(f"{path} must have a column `image`, but has {', '.join(schema.names)}")
-    kind = schema.field("image").type
-    content = kind
-    if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        content = kind.field("bytes").type
-    if not _is_one_of(content, types.is_binary, types.is_large_binary, types.is_binary_view):
+    first, *inner = _path(schema, column)
+    if first not in schema.names:
+        return None
+    kind = schema.field(first).type
+    for name in inner:
+        if not types.is_struct(kind) or kind.get_field_index(name) < 0:
+            return None
+        kind = kind.field(name).type
+    return kind
+
+
+def _columns(schema: Any) -> list[str]:
+    """All columns, and after them the fields within structs."""
+    from pyarrow import types
+
+    found = list(schema.names)
+    for name in schema.names:
+        kind = schema.field(name).type
+        if types.is_struct(kind):
+            found += [f"{name}.{kind.field(index).name}" for index in range(kind.num_fields)]
+    return found
+
+
+def _cell(batch: Any, path: list[str], row: int) -> Any:
+    value = batch.column(batch.schema.get_field_index(path[0]))[row].as_py()
+    for name in path[1:]:
+        value = None if value is None else value[name]
+    return value
+
+
+def _values(array: Any, column: str, schema: Any) -> Any:
+    """The values of a column as read, of which those within structs are fields."""
+    import pyarrow.compute
+
+    for name in _path(schema, column)[1:]:
+        array = pyarrow.compute.struct_field(array, name)
+    return array
+
+
+def _content(path: str, image: Any) -> bytes:
+    """The encoded image of a cell: bytes, or {bytes, path} as Hugging Face datasets has it, whose path may name a file.
+
+    The file is looked for in the shard's folder, and in no other: a shard from elsewhere names no file of its reader.
+    """
+    if not isinstance(image, dict):
+        return image or b""
+    if image["bytes"] or not image.get("path"):
+        return image["bytes"] or b""
+    folder = Path(path).parent.resolve()
+    file = (folder / image["path"]).resolve()
+    if not file.is_relative_to(folder):
+        raise ConfigError(f"{path} has no bytes for {image['path']}, which is not in the folder of the shard")
+    try:
+        return file.read_bytes()
+    except OSError as error:
         raise ConfigError(
-            f"{path} must have a column `image` of type binary, or a struct with binary `bytes`, but got {kind}"
-        )
+            f"{path} has no bytes for {image['path']}, and {file} cannot be read: {error.strerror}"
+        ) from None
 
 
-def _check_told(path: str, schema: Any, column: str) -> None:
+def _is_nothing(value: Any) -> bool:
+    return value is None or value == "" or (value == -1 and not isinstance(value, str))
+
+
+def _image_column(path: str, schema: Any, names: Names) -> str:
+    """The column of encoded images: the one that is named, `image`, or the only one that can be."""
+    if names.image is not None:
+        pick(names.image, _columns(schema), (), "data.image_column", path)
+        return _checked_image(path, schema, names.image)
+    if "image" in schema.names:
+        return _checked_image(path, schema, "image")
+    able = [name for name in schema.names if _holds_images(schema.field(name).type)]
+    if len(able) > 1:
+        usual = [name for name in IMAGE_NAMES if name in able]
+        if len(usual) != 1:
+            raise ConfigError(
+                f"{path} has several columns that may hold images ({', '.join(able)}): "
+                "say which with data.image_column"
+            )
+        return usual[0]
+    if not able:
+        inner = [name for name in _columns(schema) if "." in name and _holds_images(_type(schema, name))]
+        hint = f": data.image_column reads {inner[0]}" if inner else ""
+        raise ConfigError(f"{path} must have a column `image`, but has {', '.join(schema.names)}{hint}")
+    return able[0]
+
+
+def _holds_images(kind: Any) -> bool:
     from pyarrow import types
 
-    kind = schema.field(column).type
-    accepted = [types.is_string, types.is_large_string, types.is_string_view, types.is_null]
-    rule = "strings"
-    if column == "label":
-        accepted.append(types.is_integer)
-        rule = "integers or strings"
-    if not _is_one_of(kind, *accepted):
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_images(kind.field(index).type)
+    return _is_one_of(kind, types.is_binary, types.is_large_binary, types.is_binary_view)
+
+
+def _checked_image(path: str, schema: Any, column: str) -> str:
+    kind = _type(schema, column)
+    if not _holds_images(kind):
+        raise ConfigError(
+            f"{path} must have a column `{column}` of type binary, or a struct with binary `bytes`, but got {kind}"
+        )
+    return column
+
+
+def _told_column(path: str, schema: Any, wish: Wish, names: Names) -> str | None:
+    """The column of what `wish` asks for, or None where there is none of a usual name."""
+    if wish == "none":
+        return None
+    columns = _columns(schema)
+    if wish == "text":
+        return pick(names.caption, columns, SHARD_CAPTIONS, "data.caption_column", path)
+    found = pick(names.label, columns, LABEL_NAMES[:1], "data.label_column", path)
+    if found is not None or not names.others:
+        return found
+    classes = [name for name in class_names(schema) if name in schema.names]
+    usual = [name for name in LABEL_NAMES if name in schema.names and _may_be(schema, name, "class")]
+    return next(iter([*usual, *(classes if len(classes) == 1 else [])]), None)
+
+
+def _unread(schema: Any, wish: Wish, image: str, column: str | None) -> tuple[str, ...]:
+    """Columns beside the one that is read which a person may have meant: texts, and usual names of labels."""
+    meant = [
+        name
+        for name in schema.names
+        if name not in (image, column, *image.split("."), *(column or "").split("."))
+        and (
+            (name in SHARD_CAPTIONS and _may_be(schema, name, "text"))
+            or (name in (*LABEL_NAMES, *class_names(schema)) and _may_be(schema, name, "class"))
+            or (wish == "none" and _may_be(schema, name, "text"))
+        )
+    ]
+    return tuple(meant)
+
+
+def _may_be(schema: Any, column: str, wish: Wish) -> bool:
+    from pyarrow import types
+
+    accepted = [types.is_string, types.is_large_string, types.is_string_view]
+    return _is_one_of(_type(schema, column), *accepted, *([types.is_integer] if wish == "class" else []))
+
+
+def _check_told(path: str, schema: Any, column: str, wish: Wish) -> None:
+    from pyarrow import types
+
+    kind = _type(schema, column)
+    if not _may_be(schema, column, wish) and not types.is_null(kind):
+        rule = "integers or strings" if wish == "class" else "strings"
         raise ConfigError(f"{path} must have a column `{column}` of {rule}, but got {kind}")
 
 

@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,16 +17,19 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
-from curriculum_ray.data.headers import Fetch, Header, Unit, Wish
-from curriculum_ray.data.images import DEFAULT_SIZE, SUFFIXES, list_failures, read_square, to_pixels
+from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
+from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import read_latents_info, read_shard, told_by_latents
 from curriculum_ray.data.parquet import parquet_fetch, parquet_header, parquet_place
+from curriculum_ray.data.shard_files import Shards, find_shards
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.suffixes import USUAL
+from curriculum_ray.data.summary import DataSummary, LeftOut, Tally
 from curriculum_ray.data.tar import tar_fetch, tar_header, tar_place
-from curriculum_ray.data.vocabulary import build_vocabulary, tokenise, words
+from curriculum_ray.data.vocabulary import alike, build_vocabulary, tokenise, words
 
-__all__ = ["Scan", "Unit", "open_unit", "read_rows", "scan"]
+__all__ = ["Scan", "Unit", "condition_of", "open_unit", "place", "read_rows", "scan"]
 
 
 @dataclass(frozen=True)
@@ -38,57 +42,119 @@ class Scan:
 
 def scan(spec: DataSpec) -> Scan:
     """Find the shards of `spec` and what they hold, without reading an image; once a process and file state."""
-    paths = _files(spec)
-    stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-    return _scan(spec.model_dump_json(), stamp)
-
-
-def _files(spec: DataSpec) -> list[Path]:
-    root = Path(spec.name)
-    suffix = {"parquet": ".parquet", "webdataset": ".tar", "latents": ".safetensors"}[spec.format or ""]
-    paths = [root] if root.is_file() else sorted(root.rglob(f"*{suffix}"))
-    if not paths:
-        raise ConfigError(f"data.name must be a {suffix} file or a folder of some, but {spec.name!r} is not")
-    return paths
+    found = find_shards(spec)
+    stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found.paths)
+    return _scan(spec.model_dump_json(), stamp, found)
 
 
 @lru_cache(maxsize=4)
-def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...]) -> Scan:
+def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...], found: Shards) -> Scan:
     spec = DataSpec.model_validate_json(spec_json)
     text = json.dumps([[Path(path).name, size] for path, size, _ in stamp])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     name = Path(spec.name).resolve().stem
+    summary = DataSummary(
+        name=name,
+        format=str(spec.format),
+        path=spec.name,
+        files=found.files,
+        used=len(stamp),
+        left_out=found.left_out,
+        splits=dict(found.splits),
+        split=found.split,
+    )
     if spec.format == "latents":
         latents = read_latents_info(Path(spec.name))
         units = tuple(Unit(str(Path(spec.name) / file), 0, rows) for file, rows in latents.shards)
         told, classes, vocabulary = told_by_latents(latents, spec)
-        info = DataInfo(name, latents.shape, told, latents.count, fingerprint, classes, vocabulary)
+        summary = replace(summary, items=latents.count, shape=latents.shape, told=str(told))
+        info = DataInfo(
+            name, latents.shape, told, latents.count, fingerprint, classes, vocabulary, summary=summary
+        )
         return Scan(info, units)
     read = parquet_header if spec.format == "parquet" else tar_header
-    headers = _headers([path for path, _, _ in stamp], spec.conditioning, read)
+    headers = _headers([path for path, _, _ in stamp], spec, read)
     _check_bare(spec, headers)
     side = spec.image_size or DEFAULT_SIZE
-    told, classes, vocabulary = _told(spec, headers)
+    labels, counts = _labels(spec, headers)
+    told, classes, vocabulary, line = _told(spec, headers, labels)
     count = sum(header.rows for header in headers)
     if not count:
         raise ConfigError(f"{spec.name} must hold images, but has none")
     shape = (spec.channels or 3, side, side)
     units = tuple(unit for header in headers for unit in header.units)
-    return Scan(DataInfo(name, shape, told, count, fingerprint, classes, vocabulary), units)
+    bare = [f"{Path(header.path).name} sample {name}" for header in headers for name in header.bare]
+    members = Tally()
+    for left in (each for header in headers for each in header.left_out):
+        members.add(left.kind, left.example, left.count, left.matters)
+    summary = replace(
+        summary,
+        items=count,
+        shape=shape,
+        told=str(told),
+        told_from=", ".join(dict.fromkeys(header.source for header in headers if header.source)),
+        classes=dict(zip(classes, counts, strict=True)) if classes else {},
+        unlabelled=count - sum(sum(header.counts) for header in headers) if told else 0,
+        left_out=(
+            *summary.left_out,
+            *members.found,
+            *([LeftOut("samples without an image", len(bare), bare[0])] if bare else []),
+        ),
+        notes=(*([found.note] if found.note else []), *_notes(spec, headers), *([line] if line else [])),
+    )
+    named = () if classes == tuple(map(str, labels)) else tuple(labels)
+    info = DataInfo(name, shape, told, count, fingerprint, classes, vocabulary, labels=named, summary=summary)
+    return Scan(info, units)
 
 
-def _headers(paths: list[str], wish: Wish | None, read: Callable[[str, Wish], Header]) -> list[Header]:
-    """Of each shard, with what `wish` asks for; without one the labels, or where there are none the captions."""
-    wishes: tuple[Wish, ...] = (wish,) if wish else ("class", "text", "none")
-    headers = []
+def names_of(spec: DataSpec, info: DataInfo) -> Names:
+    """The columns or members that are read, also where labels have another usual name."""
+    return replace(Names.of(spec), others=info.conditioning.kind == "class")
+
+
+def _headers(paths: list[str], spec: DataSpec, read: Callable[[str, Wish, Names], Header]) -> list[Header]:
+    """Of each shard, with what is asked for; without that labels, or else captions, or else labels by other names."""
+    plain, others = Names.of(spec), replace(Names.of(spec), others=True)
+    wish = spec.conditioning
+    if wish is None and (spec.label_column or spec.caption_column):
+        wish = "class" if spec.label_column else "text"
+    passes: list[tuple[Wish, Names]] = [("class", plain), ("text", plain), ("class", others), ("none", plain)]
+    passes = [each for each in passes if wish in (None, each[0])]
+    headers: list[Header] = []
+    chosen: list[int] = []
     for path in paths:
-        for each in wishes:
-            header = read(path, each)
-            if header.told:
-                break
+        tries = ((number, read(path, *each)) for number, each in enumerate(passes))
+        last = len(passes) - 1
+        number, header = next((number, found) for number, found in tries if found.told or number == last)
         headers.append(header)
-    first = min((header.wish for header in headers), key=wishes.index)
-    return [header if header.wish == first else read(header.path, first) for header in headers]
+        chosen.append(number)
+    first = min(chosen)
+    each, names = passes[first]
+    return [
+        header if number == first else read(header.path, each, names)
+        for header, number in zip(headers, chosen, strict=True)
+    ]
+
+
+def _notes(spec: DataSpec, headers: list[Header]) -> list[str]:
+    """Lines on what could have been read instead."""
+    unread = {name: header for header in headers for name in reversed(header.unread)}
+    if not unread or spec.conditioning == "none":
+        return []
+    names = ", ".join(list(unread)[:5])
+    place = Path(next(iter(unread.values())).path).name
+    what = "columns" if spec.format == "parquet" else "members"
+    settings = "data.caption_column or data.label_column"
+    source = headers[0].source
+    if headers[0].wish == "none":
+        return [
+            f"nothing is told of the images, but {place} has {what} {names}: {settings} names what to tell"
+        ]
+    if spec.conditioning is None and not (spec.caption_column or spec.label_column):
+        return [
+            f"{source} is told and not {what} {names} of {place}: data.conditioning or {settings} chooses"
+        ]
+    return []
 
 
 def _check_bare(spec: DataSpec, headers: list[Header]) -> None:
@@ -97,21 +163,40 @@ def _check_bare(spec: DataSpec, headers: list[Header]) -> None:
         return
     what = f"{len(names)} of {len(names) + sum(header.rows for header in headers)} have none: "
     if spec.corrupt == "refuse":
-        suffixes = ", ".join(sorted(SUFFIXES))
         raise ConfigError(
-            f"{spec.name} must hold an image ({suffixes}) in each sample, but {what}{list_failures(names)}"
+            f"{spec.name} must hold an image ({USUAL}) in each sample, but {what}{list_failures(names)}"
         )
     warnings.warn(f"samples of {spec.name} were skipped: {what}{list_failures(names)}", stacklevel=4)
 
 
-def _told(spec: DataSpec, headers: list[Header]) -> tuple[Conditioning, tuple[str, ...], tuple[str, ...]]:
-    """The conditioning, class names and vocabulary that the headers' labels or captions make."""
+def _labels(spec: DataSpec, headers: list[Header]) -> tuple[list[int | str], list[int]]:
+    """The labels of all shards, numbers in their order and strings in theirs, and the images of each."""
+    if headers[0].wish != "class":
+        return [], []
+    found: Counter[int | str] = Counter()
+    places: dict[int | str, str] = {}
+    for header in headers:
+        for label, count in zip(header.told, header.counts, strict=True):
+            found[label] += count
+            places[label] = header.path
+    numbers = sorted(label for label in found if isinstance(label, int))
+    strings = sorted(label for label in found if isinstance(label, str))
+    if numbers and strings:
+        both = " and ".join(f"{label!r} in {Path(places[label]).name}" for label in (numbers[0], strings[0]))
+        raise ConfigError(f"{spec.name} must hold integers or strings alone as labels, but has {both}")
+    ordered: list[int | str] = [*numbers, *strings]
+    return ordered, [found[label] for label in ordered]
+
+
+def _told(
+    spec: DataSpec, headers: list[Header], labels: list[int | str]
+) -> tuple[Conditioning, tuple[str, ...], tuple[str, ...], str]:
+    """The conditioning, class names and vocabulary that the headers' labels or captions make, and a note on these."""
     wish = headers[0].wish
     if wish == "none":
-        return NO_CONDITIONING, (), ()
+        return NO_CONDITIONING, (), (), ""
     name = "labels" if wish == "class" else "captions"
-    told = {value: header.path for header in headers for value in header.told}
-    if not told:
+    if not any(header.told for header in headers):
         raise ConfigError(f"data.conditioning {wish} needs {name}, but {spec.name} has none")
     telling = next(header.path for header in headers if header.tells)
     silent = next((header.path for header in headers if header.rows and not header.tells), None)
@@ -121,24 +206,36 @@ def _told(spec: DataSpec, headers: list[Header]) -> tuple[Conditioning, tuple[st
             f"and {Path(silent).name} has none"
         )
     if wish == "text":
-        texts = [str(text) for text in told]
+        texts = [str(text) for text in dict.fromkeys(text for header in headers for text in header.told)]
         vocabulary = build_vocabulary(texts)
         longest = max(1, *(len(words(text)) for text in texts))
-        return Conditioning("tokens", len(vocabulary), longest), (), vocabulary
-    numbers = [label for label in told if isinstance(label, int)]
-    strings = [label for label in told if isinstance(label, str)]
-    if numbers and strings:
-        places = " and ".join(f"{label!r} in {Path(told[label]).name}" for label in (numbers[0], strings[0]))
-        raise ConfigError(f"{spec.name} must hold integers or strings alone as labels, but has {places}")
-    names = tuple(str(label) for label in [*sorted(numbers), *sorted(strings)])
-    return Conditioning("class", len(names)), names, ()
+        return Conditioning("tokens", len(vocabulary), longest), (), vocabulary, alike(texts)
+    return Conditioning("class", len(labels)), _class_names(spec, headers, labels), (), ""
 
 
-def open_unit(spec: DataSpec, info: DataInfo, unit: Unit) -> Fetch:
-    """How rows of a unit of images are fetched; a row group is held in memory as long as this is."""
+def _class_names(spec: DataSpec, headers: list[Header], labels: list[int | str]) -> tuple[str, ...]:
+    """The names of labels: their own, or those that the shards give numbers, alike in all of them."""
+    named = {header.class_names for header in headers if header.told}
+    if len(named) > 1:
+        raise ConfigError(f"{spec.name} must name its classes alike in all files, but their schemas differ")
+    names = named.pop()
+    known = [
+        names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label) for label in labels
+    ]
+    return tuple(known) if len({*known}) == len(known) else tuple(map(str, labels))
+
+
+def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = None) -> Fetch:
+    """How rows of a unit of images are fetched; a row group is held in memory as long as this is.
+
+    first: rows from the unit's start that will be fetched, if not all.
+    """
     wishes: dict[str, Wish] = {"class": "class", "tokens": "text"}
     wish = wishes.get(info.conditioning.kind, "none")
-    return parquet_fetch(unit, wish) if spec.format == "parquet" else tar_fetch(unit, wish)
+    names = names_of(spec, info)
+    if spec.format == "parquet":
+        return parquet_fetch(unit, wish, names, first)
+    return tar_fetch(unit, wish, names)
 
 
 def read_rows(
@@ -163,7 +260,7 @@ def read_rows(
                 image = to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0])
             # Pillow's decoders raise almost anything on a broken file.
             except Exception as error:
-                name = f"{_place(spec, unit, (row + step) % unit.rows)} ({type(error).__name__})"
+                name = f"{place(spec, unit, (row + step) % unit.rows)} ({type(error).__name__})"
                 if spec.corrupt == "refuse":
                     raise ConfigError(
                         f"{spec.name} must hold readable images, but cannot read {name}"
@@ -177,18 +274,18 @@ def read_rows(
             raise ConfigError(
                 f"{unit.path} must hold readable images, but all {unit.rows} of a shard are not"
             )
-    return torch.stack(images), _condition(info, told), list(dict.fromkeys(failed))
+    return torch.stack(images), condition_of(info, told), list(dict.fromkeys(failed))
 
 
-def _condition(info: DataInfo, told: list[int | str | None]) -> Tensor | None:
+def condition_of(info: DataInfo, told: list[int | str | None]) -> Tensor | None:
     if info.conditioning.kind == "class":
-        index = {name: number for number, name in enumerate(info.class_names)}
+        index = {str(label): number for number, label in enumerate(info.labels or info.class_names)}
         return torch.tensor([index.get(str(label), -1) for label in told])
     if info.conditioning.kind == "tokens":
         return tokenise([str(text or "") for text in told], info.vocabulary, info.conditioning.length)
     return None
 
 
-def _place(spec: DataSpec, unit: Unit, row: int) -> str:
+def place(spec: DataSpec, unit: Unit, row: int) -> str:
     """Where a person finds a row."""
-    return parquet_place(unit, row) if spec.format == "parquet" else tar_place(unit, row)
+    return parquet_place(unit, row) if spec.format == "parquet" else tar_place(unit, row, Names.of(spec))

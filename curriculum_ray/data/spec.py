@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.config import LocalPath, Spec, absolute
 
-__all__ = ["EMBEDDED", "DataSpec"]
+__all__ = ["EMBEDDED", "DataSpec", "OnlyData"]
 
 EMBEDDED = ("digits", "photos", "shapes", "mixture2d", "tones")
 
@@ -22,6 +22,9 @@ _TOLD: dict[str, tuple[str, ...]] = {
     "mixture2d": ("class", "none"),
     "tones": ("class", "none"),
 }
+
+# How data on disk is read where it can be read in several ways.
+_READING = ("image_column", "caption_column", "label_column", "split", "repeats")
 
 
 class DataSpec(Spec):
@@ -47,6 +50,25 @@ class DataSpec(Spec):
 
     Data with embeddings of its own (latents, `embeddings.safetensors`) needs it for `tune sample --caption` alone.
     """
+
+    image_column: str | None = Field(default=None, min_length=1)
+    """Column of encoded images in Parquet shards (`outer.inner` is a field of a struct), member of images in tar files
+    (`image.png`), or column of file names in a folder's metadata; if not given, a usual name."""
+
+    caption_column: str | None = Field(default=None, min_length=1)
+    """Column, key or member of the captions, or `.txt` for files of that suffix beside a folder's images; if not
+    given, a usual name."""
+
+    label_column: str | None = Field(default=None, min_length=1)
+    """Column, key or member of the labels, which come before class folders then; if not given, a usual name."""
+
+    split: str | None = Field(default=None, min_length=1)
+    """Split that is read: one of those that folders or shards are named after, `all`, or `none` where such names are
+    no splits; if not given, `train` where there are several."""
+
+    repeats: bool | None = None
+    """Whether images in folders `N_name` come N times an epoch, as kohya-style trainers have it; if not given, where
+    captions lie beside them."""
 
     set_size: int | None = Field(default=None, ge=2, le=4096)
     """Points per item of mixture2d, which has no classes then; without it, each item is one point."""
@@ -81,7 +103,7 @@ class DataSpec(Spec):
         # How a one-line error names the set.
         what = self.name if self.name != "digits" else "the digits"
         if self.name in EMBEDDED:
-            for key in ("format", "stream", "vae"):
+            for key in ("format", "stream", "vae", *_READING):
                 if getattr(self, key) is not None:
                     raise ValueError(f"data.{key} is for data on disk, not for {what}: leave it out")
             if self.corrupt != "refuse":
@@ -101,8 +123,16 @@ class DataSpec(Spec):
                 raise ValueError(f"data.set_size is for mixture2d, but data.name is {self.name}")
             if self.conditioning == "class":
                 raise ValueError("data.conditioning must be none or left out where data.set_size is given")
+        if self.repeats is not None and self.format not in (None, "folder"):
+            raise ValueError(f"data.repeats is for image folders, but data.format is {self.format}")
+        if self.caption_column is not None and self.conditioning in ("class", "none"):
+            raise ValueError(
+                f"data.caption_column needs captions, but data.conditioning is {self.conditioning}"
+            )
+        if self.label_column is not None and self.conditioning in ("text", "none"):
+            raise ValueError(f"data.label_column needs labels, but data.conditioning is {self.conditioning}")
         if self.format == "latents":
-            for key in ("image_size", "channels"):
+            for key in ("image_size", "channels", *_READING):
                 if getattr(self, key) is not None:
                     raise ValueError(f"data.{key} is for images, not for latents: leave it out")
             if self.corrupt == "skip":
@@ -127,3 +157,10 @@ class DataSpec(Spec):
         if value is not None and value not in allowed:
             choices = f"be {' or '.join(str(choice) for choice in allowed)} or left out" if allowed else ""
             raise ValueError(f"data.{key} must {choices or 'be left out'} for {what}, but got {value}")
+
+
+class OnlyData(Spec):
+    """Settings of a command that looks at data alone."""
+
+    data: DataSpec = DataSpec()
+    """The data set."""

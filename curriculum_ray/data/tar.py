@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.headers import Fetch, Header, Unit, Wish
-from curriculum_ray.data.images import SUFFIXES
+from curriculum_ray.data.columns import LABEL_NAMES, SHARD_CAPTIONS
+from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
+from curriculum_ray.data.suffixes import SUFFIXES
+from curriculum_ray.data.summary import LeftOut, Tally
+from curriculum_ray.data.text import decode
+from curriculum_ray.data.walk import left_behind
 
 __all__ = ["tar_fetch", "tar_header", "tar_place"]
 
@@ -23,57 +29,95 @@ Sample = dict[str, tuple[int, int]]
 """Offset and size of each member, by its extension."""
 
 
-def tar_header(path: str, wish: Wish) -> Header:
+# Members and keys of .json that say captions and labels, in the order in which they are looked for.
+_CAPTION_MEMBERS = ("txt", "caption", "text", "captions", "prompt")
+_LABEL_MEMBERS = ("cls", "class", "label")
+
+
+def tar_header(path: str, wish: Wish, names: Names | None = None) -> Header:
     """The samples of `path` that have an image, and the labels or captions of these that `wish` asks for."""
-    samples, bare = _index(path)
-    told: dict[int | str, None] = {}
-    tells = False
+    names = names or Names()
+    found = _index(path, names.image)
+    told: Counter[int | str] = Counter()
+    read, sources = set[str](), dict[str, None]()
     if wish != "none":
         with open(path, "rb") as file:
-            for key, (_, sample) in samples.items():
-                says, value = _told(path, file, key, sample, wish)
-                tells = tells or says
+            for key, (image, sample) in found.samples.items():
+                member, source, value = _told(path, file, key, image, sample, wish, names)
+                if source:
+                    sources[source] = None
+                    read.add(f"{key}.{member}")
                 # Label 0 is one, an empty caption is none.
                 if value not in (None, ""):
-                    told[value] = None
-    return Header(path, wish, (Unit(path, 0, len(samples)),), tuple(told), tells, bare)
+                    told[value] += 1
+    left, unread = _unread(found, read, wish)
+    return Header(
+        path,
+        wish,
+        (Unit(path, 0, len(found.samples)),),
+        tuple(told),
+        bool(sources),
+        found.bare,
+        counts=tuple(told.values()),
+        source=" and ".join(sources),
+        image=next((f".{image}" for image, _ in found.samples.values()), ""),
+        left_out=(*found.left_out, *left),
+        unread=unread,
+    )
 
 
-def tar_fetch(unit: Unit, wish: Wish) -> Fetch:
+def tar_fetch(unit: Unit, wish: Wish, names: Names | None = None) -> Fetch:
     """How samples of the tar file `unit` are read, one at a time."""
-    samples = list(_index(unit.path)[0].items())
+    names = names or Names()
+    samples = list(_index(unit.path, names.image).samples.items())
 
     def fetch(row: int) -> tuple[bytes, int | str | None]:
         key, (image, sample) = samples[row]
         with open(unit.path, "rb") as file:
             content = _member(file, sample[image])
-            return content, None if wish == "none" else _told(unit.path, file, key, sample, wish)[1]
+            told = (
+                _told(unit.path, file, key, image, sample, wish, names) if wish != "none" else ("", "", None)
+            )
+            return content, told[2]
 
     return fetch
 
 
-def tar_place(unit: Unit, row: int) -> str:
+def tar_place(unit: Unit, row: int, names: Names | None = None) -> str:
     """Where a person finds a row of `unit`: the name of its sample."""
-    return f"{Path(unit.path).name} sample {list(_index(unit.path)[0])[row]}"
+    samples = _index(unit.path, names.image if names else None).samples
+    return f"{Path(unit.path).name} sample {list(samples)[row]}"
 
 
-def _index(path: str) -> tuple[dict[str, tuple[str, Sample]], tuple[str, ...]]:
-    """By name of a sample the extension of its image and all members; and the names of samples without an image."""
+@dataclass(frozen=True)
+class _Index:
+    samples: dict[str, tuple[str, Sample]]
+    """By name of a sample the extension of its image and all members."""
+    bare: tuple[str, ...]
+    """Names of samples without an image."""
+    left_out: tuple[LeftOut, ...]
+
+
+def _index(path: str, image: str | None) -> _Index:
     try:
         state = os.stat(path)
-        return _index_of(path, state.st_size, state.st_mtime_ns)
+        return _index_of(path, image, state.st_size, state.st_mtime_ns)
     except (OSError, tarfile.TarError) as error:
         raise ConfigError(f"{path} cannot be read as an uncompressed tar file: {error}") from None
 
 
 @lru_cache(maxsize=8)
-def _index_of(path: str, size: int, changed: int) -> tuple[dict[str, tuple[str, Sample]], tuple[str, ...]]:
+def _index_of(path: str, wish: str | None, size: int, changed: int) -> _Index:
     found: dict[str, Sample] = {}
+    tally = Tally()
     with tarfile.open(path, "r:") as tar:
         for member in tar:
             folder, _, file = member.name.rpartition("/")
             stem, _, extension = file.partition(".")
-            if not stem or member.isdir():
+            if member.isdir():
+                continue
+            if kind := _left_behind(folder, file):
+                tally.add(f"members: {kind}", f"{Path(path).name} {member.name}")
                 continue
             if not member.isfile():
                 raise ConfigError(f"{path} must hold files alone, but {member.name} is a link or a device")
@@ -88,9 +132,16 @@ def _index_of(path: str, size: int, changed: int) -> tuple[dict[str, tuple[str, 
                 raise ConfigError(f"{path} must hold each member once, but has {member.name} twice")
             sample[extension] = (member.offset_data, member.size)
         _check_end(path, tar.offset)
-    images = {key: _image(path, key, sample) for key, sample in found.items()}
+    images = {key: _image(path, key, sample, wish) for key, sample in found.items()}
     samples = {key: (image, found[key]) for key, image in images.items() if image is not None}
-    return samples, tuple(key for key, image in images.items() if image is None)
+    return _Index(samples, tuple(key for key, image in images.items() if image is None), tally.found)
+
+
+def _left_behind(folder: str, file: str) -> str | None:
+    """Why a member is no data: what programs and systems leave in archives."""
+    parts = [part for part in folder.split("/") if part not in ("", ".", "..")]
+    kinds = [left_behind(part, folder=True) for part in parts]
+    return left_behind(file, folder=False) or next(filter(None, kinds), None)
 
 
 def _check_end(path: str, end: int) -> None:
@@ -107,17 +158,27 @@ def _check_end(path: str, end: int) -> None:
                 raise ConfigError(f"{path} must be one tar file, but has more after its end at byte {end}")
 
 
-def _image(path: str, key: str, sample: Sample) -> str | None:
-    """The extension of the sample's image: png or, where no such is there, anything.png."""
+def _image(path: str, key: str, sample: Sample, wish: str | None) -> str | None:
+    """The extension of the sample's image: `wish` if given, else png or, where no such is there, anything.png."""
+    if wish is not None:
+        return next((extension for extension in sample if extension == wish.lower().lstrip(".")), None)
     images = [extension for extension in sample if f".{extension.rpartition('.')[2]}" in SUFFIXES]
     plain = [extension for extension in images if "." not in extension] or images
     if len(plain) > 1:
         names = ", ".join(f"{key}.{extension}" for extension in plain[:3])
         raise ConfigError(
             f"{path} must hold one image a sample, whose name ends at its first dot, "
-            f"but sample {key} has {len(plain)}: {names}"
+            f"but sample {key} has {len(plain)}: {names} (data.image_column {plain[0]} would choose one)"
         )
     return plain[0] if plain else None
+
+
+def _beside(image: str, sample: Sample, name: str) -> str | None:
+    """The member `name` of a sample: v1.txt beside v1.png, else txt, else the only one that ends so."""
+    prefix = image.rpartition(".")[0]
+    exact = [extension for extension in (f"{prefix}.{name}".lstrip("."), name) if extension in sample]
+    ending = [extension for extension in sample if extension.endswith(f".{name}")]
+    return exact[0] if exact else ending[0] if len(ending) == 1 else None
 
 
 def _member(file: Any, place: tuple[int, int]) -> bytes:
@@ -126,36 +187,77 @@ def _member(file: Any, place: tuple[int, int]) -> bytes:
     return content
 
 
-def _told(path: str, file: Any, key: str, sample: Sample, wish: Wish) -> tuple[bool, int | str | None]:
-    """Whether a sample says its label or caption, and what: from .cls or .txt, or else from its .json."""
-    if wish == "class" and "cls" in sample:
-        return True, _whole_number(f"{path} member {key}.cls", _member(file, sample["cls"]))
-    if wish == "text" and "txt" in sample:
-        content = _member(file, sample["txt"])
-        try:
-            return True, content.decode()
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"{path} member {key}.txt must be text in UTF-8, but got byte {content[error.start]:#04x} "
-                f"at {error.start}"
-            ) from None
-    if "json" not in sample:
-        return False, None
-    place = f"{path} member {key}.json"
+def _told(
+    path: str, file: Any, key: str, image: str, sample: Sample, wish: Wish, names: Names
+) -> tuple[str, str, int | str | None]:
+    """The member that says a sample's label or caption, what it is called for a person ("" for none), and the value.
+
+    Looked for are .cls and the like, or .txt, .caption and the like, then keys of .json; or what is named.
+    """
+    named = names.label if wish == "class" else names.caption
+    members = (
+        (_LABEL_MEMBERS if names.others else _LABEL_MEMBERS[:1]) if wish == "class" else _CAPTION_MEMBERS
+    )
+    for name in (named.lower().lstrip("."),) if named is not None else members:
+        member = _beside(image, sample, name)
+        if member is not None and member != image and member.rpartition(".")[2] != "json":
+            place, content = f"{path} member {key}.{member}", _member(file, sample[member])
+            return member, f".{name}", _label(place, content) if wish == "class" else _text(place, content)
+    member = _beside(image, sample, "json")
+    if member is None:
+        return "", "", None
+    place = f"{path} member {key}.{member}"
     try:
-        values = json.loads(_member(file, sample["json"]))
+        values = json.loads(decode(_member(file, sample[member])))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{place} must be JSON, but: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{place} must be a JSON object, but got {_short(values)}")
-    name = "label" if wish == "class" else "caption"
-    value = values.get(name)
+    usual = (LABEL_NAMES if names.others else LABEL_NAMES[:1]) if wish == "class" else SHARD_CAPTIONS
+    found = next((name for name in ((named,) if named is not None else usual) if name in values), None)
+    if found is None:
+        return "", "", None
+    value = values[found]
     types = (int, str) if wish == "class" else (str,)
     # JSON's true and false are integers to Python.
     if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
         rule = "an integer or a string" if wish == "class" else "a string"
-        raise ConfigError(f"{place} key {name} must be {rule}, but got {_short(value)}")
-    return name in values, value
+        raise ConfigError(f"{place} key {found} must be {rule}, but got {_short(value)}")
+    return member, f"key {found} of .json", None if wish == "class" and value == -1 else value
+
+
+def _label(place: str, content: bytes) -> int | None:
+    """A label of -1 is none."""
+    number = _whole_number(place, content)
+    return None if number == -1 else number
+
+
+def _text(place: str, content: bytes) -> str:
+    try:
+        return decode(content)
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{place} must be text in UTF-8, but got byte {content[error.start]:#04x} at {error.start}"
+        ) from None
+
+
+def _unread(found: _Index, read: set[str], wish: Wish) -> tuple[list[LeftOut], tuple[str, ...]]:
+    """Members that are not read, by extension, and which of these a person may have meant as captions or labels."""
+    tally = Tally()
+    meant: dict[str, None] = {}
+    for key, (image, sample) in found.samples.items():
+        for extension in sample:
+            name = f"{key}.{extension}"
+            if extension == image or name in read:
+                continue
+            last = extension.rpartition(".")[2]
+            if f".{last}" in SUFFIXES:
+                tally.add("members that are other images of a sample", name)
+                continue
+            tally.add(f"members .{last}", name)
+            if last in (*_CAPTION_MEMBERS, *_LABEL_MEMBERS) or (wish == "none" and last != "json"):
+                meant[f".{last}"] = None
+    return list(tally.found), tuple(meant)
 
 
 def _whole_number(place: str, content: bytes) -> int:

@@ -1,28 +1,82 @@
-"""Captions as tokens: words in lower case, numbered by a vocabulary whose entry 0 is padding."""
+"""Captions as tokens: words and signs in lower case, numbered by a vocabulary whose entry 0 is padding.
+
+Words are cut as Unicode Standard Annex #29 cuts them where a script writes no spaces, and keep their combining marks.
+"""
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
+import regex
 import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["PADDING", "build_vocabulary", "tokenise", "words"]
+__all__ = ["PADDING", "alike", "build_vocabulary", "tokenise", "words"]
 
 PADDING = "<pad>"
 
+# A run of letters, digits and their marks; or else one character as a reader sees it (UAX #29, grapheme clusters).
+# Joiners stand inside words of Persian and of India's scripts.
+_PIECE = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{N}\p{M}_\u200c\u200d]*|\X", regex.V1)
+# Scripts that write no spaces between words: a run of theirs is cut at the word boundaries of UAX #29.
+_NO_SPACES = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Tai_Tham}"
+    r"\p{New_Tai_Lue}\p{Tai_Le}\p{Tai_Viet}\p{Javanese}\p{Balinese}\p{Yi}]",
+    regex.V1,
+)
+_BOUNDARY = regex.compile(r"(?w)\b", regex.V1)
+# Signs mean something by themselves; other punctuation, spaces and quotes only part words.
+_SIGN = regex.compile(r"[\p{Sm}\p{Sc}\p{So}\p{M}\p{RI}#%&@§‰]", regex.V1)
+# A minus before a number, or after a word's end, as in "-5 °C" and "grade A-".
+_MINUS = regex.compile(r"(?<!\S)-(?=\p{N})|(?<=[\p{L}\p{N}])-+(?!\S)", regex.V1)
+
+
+@lru_cache(maxsize=65_536)
+def _words(caption: str) -> tuple[str, ...]:
+    # Lower case may decompose a letter again.
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", caption).lower())
+    text = _MINUS.sub(lambda found: "\u2212" * len(found[0]), text)
+    tokens: list[str] = []
+    for piece in _PIECE.findall(text):
+        if piece[0] == "_" or piece[0].isalnum() or unicodedata.category(piece[0])[0] in "LN":
+            cut = _BOUNDARY.split(piece) if _NO_SPACES.search(piece) else [piece]
+            tokens += filter(None, (word.strip("\u200c\u200d") for word in cut))
+        elif _SIGN.match(piece):
+            tokens.append(piece)
+    return tuple(tokens)
+
 
 def words(caption: str) -> list[str]:
-    """The words of a caption, in lower case, without punctuation."""
-    return re.findall(r"\w+", caption.lower())
+    """The words and signs of a caption, composed (NFC) and in lower case, without punctuation."""
+    return list(_words(caption))
+
+
+def alike(captions: Iterable[str]) -> str:
+    """One line on captions that differ but become the same tokens, with their count; "" where there are none."""
+    first: dict[tuple[str, ...], str] = {}
+    count, example = 0, ("", "")
+    for caption in dict.fromkeys(" ".join(unicodedata.normalize("NFC", text).split()) for text in captions):
+        other = first.setdefault(_words(caption), caption) if caption else caption
+        if other != caption or (caption and not _words(caption)):
+            example = example if count else (other if other != caption else "", caption)
+            count += 1
+    if not count:
+        return ""
+    pair = f"{_short(example[1])} is told as {_short(example[0]) if example[0] else 'nothing'}"
+    return f"{count:,} different captions become the same tokens as another, or none: {pair}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
 def build_vocabulary(captions: Iterable[str]) -> tuple[str, ...]:
     """Padding, then every word of `captions` once, in alphabetical order."""
-    return (PADDING, *sorted({word for caption in captions for word in words(caption)}))
+    return (PADDING, *sorted({word for caption in captions for word in _words(caption)}))
 
 
 def tokenise(captions: Sequence[str], vocabulary: Sequence[str], length: int | None = None) -> Tensor:
@@ -31,7 +85,7 @@ def tokenise(captions: Sequence[str], vocabulary: Sequence[str], length: int | N
     length: the longest caption's if None. Unknown words and longer captions raise `ConfigError`.
     """
     numbers = {word: number for number, word in enumerate(vocabulary)}
-    split = [words(caption) for caption in captions]
+    split = [_words(caption) for caption in captions]
     unknown = sorted({word for caption in split for word in caption if word not in numbers})
     if unknown:
         known = ", ".join(list(vocabulary)[1:41]) + (", …" if len(vocabulary) > 41 else "")

@@ -20,6 +20,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, data_info, from_uint8
 from curriculum_ray.data.order import mix
 from curriculum_ray.data.shards import Unit, open_unit, read_rows, scan
+from curriculum_ray.data.summary import quiet
 
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
 
@@ -61,7 +62,9 @@ def open_batches(
     assert table is not None
     rows = sorted(table.iter_rows(), key=lambda row: row["index"])
     units = [Unit(str(row["path"]), int(row["group"]), int(row["rows"])) for row in rows]
-    info = data_info(spec)
+    # The driver has said what there is to say of the data.
+    with quiet():
+        info = data_info(spec)
     return info, StreamedBatches(spec, info, units, seed, keep_condition, on_corrupt)
 
 

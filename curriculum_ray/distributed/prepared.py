@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from curriculum_ray.data import Dataset, DataSpec, load_data
+from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator, prepare
@@ -14,7 +15,9 @@ __all__ = ["cached_data", "cached_evaluator", "cached_preview_evaluator"]
 
 @functools.lru_cache(maxsize=4)
 def _data(spec: str) -> Dataset:
-    return load_data(DataSpec.model_validate_json(spec))
+    # The driver has said what there is to say of the data.
+    with quiet():
+        return load_data(DataSpec.model_validate_json(spec))
 
 
 def cached_data(spec: DataSpec) -> Dataset:

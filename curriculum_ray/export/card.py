@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from curriculum_ray.evaluation.trained import Trained
+from curriculum_ray.training.config import TrainConfig
 
 __all__ = ["model_card"]
 
@@ -53,12 +56,21 @@ _SAMPLING = {
 }
 
 
+def _shareable(config: TrainConfig) -> dict[str, Any]:
+    """The settings without where things lay on the machine that trained: folders are named, not their paths."""
+    settings: dict[str, Any] = config.model_dump(mode="json")
+    data = settings["data"]
+    for key in ("name", "vae", "text_encoder"):
+        data[key] = data[key] and Path(data[key]).name
+    return settings
+
+
 def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False) -> str:
     """Markdown with front matter. needs_package: whether loading needs the package curriculum-ray."""
-    config = trained.config
+    config, settings = trained.config, _shareable(trained.config)
     return _CARD.format(
         name=trained.process.name,
-        data=config.data.name,
+        data=settings["data"]["name"],
         network=config.model.kind,
         shape=tuple(trained.shape),
         images=trained.images,
@@ -67,5 +79,5 @@ def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False)
         schedule=yaml.safe_dump(config.schedule.model_dump(mode="json"), sort_keys=False),
         checkpoint=trained.path.name,
         flags=" --raw-weights" if raw_weights else "",
-        config=json.dumps(config.model_dump(mode="json"), indent=2),
+        config=json.dumps(settings, indent=2),
     )

@@ -22,6 +22,7 @@ _COMMANDS = {
     "sample": "tuning.cli.sample",
     "evaluate": "tuning.cli.evaluate",
     "difficulty": "tuning.cli.difficulty",
+    "data": "tuning.cli.data",
     "cache-latents": "tuning.cli.cache_latents",
     "ema": "tuning.cli.ema",
     "export": "tuning.cli.export",

@@ -53,6 +53,7 @@ def plan(
     from curriculum_ray.data import count_in_words
     from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
     from tuning.config import StudyConfig
+    from tuning.data_summary import show_summary
     from tuning.launch import check_study, study_rivals
     from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.report.theme import LIGHT, to_png
@@ -76,6 +77,7 @@ def plan(
     )
     searched = SearchSpace.load(config.space)
     run, dataset, _ = check_study(config, searched)
+    summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)
     if concurrent is None:
         cpus = {"CPU": float(available_cpus())}
@@ -94,7 +96,7 @@ def plan(
         result = {
             "space": searched.model_dump(mode="json"),
             "controls": controls,
-            "data": {"name": dataset.name, "items": len(dataset), "held_out": len(dataset.heldout or ())},
+            "data": {**summary.as_json(), "held_out": len(dataset.heldout or ())},
             "calibration": asdict(found),
             **asdict(cost),
             "schedules": [schedule.to_dict() for schedule in schedules],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ class Mlflow:
             "log": self._log,
             "set_tags": self._set_tags,
             "store_files": self._store_files,
+            "log_dataset": self._log_dataset,
             "end": self._end,
         }
         try:
@@ -124,6 +126,14 @@ class Mlflow:
             if not Path(file).is_file():
                 raise Refused(f"{file} was gone before MLflow could store it")
             self.store.client.log_artifact(self._id(handle), file, folder)
+
+    def _log_dataset(self, handle: str, data: tuple[str, str, list[str], dict[str, Any]]) -> None:
+        from mlflow.entities import Dataset, DatasetInput
+
+        name, fingerprint, (kind, source), profile = data
+        # MLflow takes digests of 36 characters.
+        entity = Dataset(name, fingerprint[:36], kind, source, profile=json.dumps(profile))
+        self.store.client.log_inputs(self._id(handle), datasets=[DatasetInput(entity)])
 
     def _end(self, handle: str, data: tuple[str, int, int | None, dict[str, str]]) -> None:
         from mlflow.entities import Metric, RunTag

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataSummary
 from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
 from tuning.tracking.runs import Mlflow
 from tuning.tracking.spool import SPOOL_FILE
@@ -135,6 +136,16 @@ class Tracker(Mlflow):
     def artifacts(self, run: str, files: Iterable[Path], folder: str | None = None) -> None:
         """Store files of the run; they must stay where they are until `flush`."""
         self._writer.put(Write("store_files", run, ([str(file) for file in files], folder)))
+
+    def dataset(self, run: str, summary: DataSummary, fingerprint: str) -> None:
+        """Store what the run is trained on as its data set, by name and fingerprint, profiled by the summary."""
+        profile = {
+            key: value
+            for key, value in summary.as_json().items()
+            if key in ("items", "format", "splits", "split", "told", "unlabelled", "shape")
+        }
+        source = [summary.format, summary.path or summary.name]
+        self._writer.put(Write("log_dataset", run, [summary.name, fingerprint, source, profile]))
 
     def finish(self, run: str, status: str, reason: str | None = None) -> None:
         """End the run as FINISHED, FAILED or KILLED, with the reason where there is one."""

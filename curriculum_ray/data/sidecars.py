@@ -1,0 +1,64 @@
+"""Captions in a text file beside each image: .txt or .caption, as kohya-style trainers and img2dataset have them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data.columns import CAPTION_NAMES
+from curriculum_ray.data.text import read_text, same_name
+
+__all__ = ["SIDECARS", "Sidecars", "find_sidecars", "read_sidecars"]
+
+SIDECARS = (".txt", ".caption")
+_NUMBERS = re.compile(r"[\s\d.,+\-eE]*\d[\s\d.,+\-eE]*")
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """Captions of files of one suffix, by the image's name within the data."""
+
+    suffix: str
+    captions: Mapping[str, str]
+
+
+def find_sidecars(
+    files: Sequence[Path], images: Sequence[Path], suffixes: Sequence[str]
+) -> dict[str, dict[Path, Path]]:
+    """By suffix, in lower case, the file beside each image: a.txt or a.png.txt beside a.png."""
+    by_stem: dict[tuple[Path, str], dict[str, Path]] = {}
+    for path in files:
+        if (suffix := path.suffix.lower()) in suffixes:
+            by_stem.setdefault((path.parent, path.stem), {}).setdefault(suffix, path)
+    found: dict[str, dict[Path, Path]] = {}
+    for image in images:
+        for name in (image.stem, image.name):
+            for suffix, path in by_stem.get((image.parent, name), {}).items():
+                found.setdefault(suffix, {}).setdefault(image, path)
+    return found
+
+
+def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sidecars | None:
+    """Read the files beside images; None where they hold numbers alone, as boxes do, or no caption (.json)."""
+    captions: dict[str, str] = {}
+    for image, path in found.items():
+        try:
+            text = read_text(path).strip()
+            if suffix == ".json":
+                values = json.loads(text)
+                keys = [key for key in CAPTION_NAMES if isinstance(values, dict) and key in values]
+                if not keys or not isinstance(values[keys[0]], str | None):
+                    return None
+                text = values[keys[0]] or ""
+        except (OSError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{path} must hold the caption of {image.name}, but: {reason}") from None
+        captions[same_name(image.relative_to(root).as_posix())] = text
+    told = [text for text in captions.values() if text]
+    if suffix == ".txt" and told and all(_NUMBERS.fullmatch(text) for text in told):
+        return None
+    return Sidecars(suffix, captions)

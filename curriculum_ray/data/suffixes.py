@@ -1,0 +1,106 @@
+"""Suffixes of image files: of formats that are read, and of others that are only counted."""
+
+from __future__ import annotations
+
+__all__ = ["SUFFIXES", "UNREAD_SUFFIXES", "USUAL"]
+
+USUAL = ".bmp, .gif, .jpg, .png, .tif, .webp and others that Pillow reads"
+"""How an error names the suffixes."""
+
+SUFFIXES = frozenset(
+    [
+        ".apng",
+        ".avif",
+        ".avifs",
+        ".blp",
+        ".bmp",
+        ".bw",
+        ".cur",
+        ".dcx",
+        ".dds",
+        ".dib",
+        ".fit",
+        ".fits",
+        ".flc",
+        ".fli",
+        ".ftc",
+        ".ftu",
+        ".gbr",
+        ".gif",
+        ".icb",
+        ".icns",
+        ".ico",
+        ".iim",
+        ".im",
+        ".j2c",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpc",
+        ".jpe",
+        ".jpeg",
+        ".jpf",
+        ".jpg",
+        ".jpx",
+        ".msp",
+        ".pbm",
+        ".pcd",
+        ".pcx",
+        ".pfm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".psd",
+        ".pxr",
+        ".qoi",
+        ".ras",
+        ".rgb",
+        ".rgba",
+        ".sgi",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".vda",
+        ".vst",
+        ".webp",
+        ".xbm",
+        ".xpm",
+    ]
+)
+"""Every format that Pillow decodes by itself, in lower case: not those for which it starts another program, as
+PostScript, nor those of which it knows the name alone."""
+UNREAD_SUFFIXES = frozenset(
+    [
+        ".heic",
+        ".heif",
+        ".jxl",
+        ".svg",
+        ".svgz",
+        ".eps",
+        ".ps",
+        ".ai",
+        ".pdf",
+        ".raw",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".rw2",
+        ".raf",
+        ".exr",
+        ".hdr",
+        ".jxr",
+        ".wmf",
+        ".emf",
+        ".wdp",
+        ".bpg",
+        ".xcf",
+        ".kra",
+        ".djvu",
+        ".dcm",
+    ]
+)
+"""Images in formats that are not read here."""

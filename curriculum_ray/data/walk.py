@@ -1,0 +1,147 @@
+"""The files of a folder, links followed, less what programs and systems leave behind; and what that was."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data.summary import LeftOut, Tally
+
+__all__ = ["Walk", "find_files", "left_behind", "shown"]
+
+# Folders and files that no person put there as data. Names are compared in lower case.
+_FOLDERS = {
+    ".ipynb_checkpoints": "notebook checkpoints",
+    "ipynb_checkpoints": "notebook checkpoints",
+    "__macosx": "AppleDouble files",
+    "$recycle.bin": "in the trash",
+    "@recycle": "in the trash",
+    "#recycle": "in the trash",
+    "@eadir": "thumbnails of the system",
+    "lost+found": "files of the system",
+    "system volume information": "files of the system",
+    "__pycache__": "files of the system",
+    "_temporary": "half-transferred",
+    "_delta_log": "files of the system",
+}
+_FILES = {
+    "thumbs.db": "thumbnails of the system",
+    "ehthumbs.db": "thumbnails of the system",
+    "desktop.ini": "files of the system",
+}
+_HALF = [
+    ".part",
+    ".partial",
+    ".crdownload",
+    ".download",
+    ".tmp",
+    ".temp",
+    ".filepart",
+    ".opdownload",
+    ".incomplete",
+    ".aria2",
+    ".!ut",
+    ".!qb",
+    ".bc!",
+    ".inprogress",
+    ".uploading",
+    ".unfinished",
+]
+"""Suffixes of what browsers, download and copy programs have not finished."""
+_BACKUP = re.compile(r".*(~|\.bak|\.old|\.orig|\.swp|\.swo)$|^~\$.*|^#.*#$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a walk found."""
+
+    files: tuple[Path, ...]
+    """Sorted."""
+    left_out: tuple[LeftOut, ...]
+
+
+def left_behind(name: str, folder: bool) -> str | None:
+    """Why a file or folder of this name is not data, or None if it may be."""
+    low = name.lower()
+    if folder and low in _FOLDERS:
+        return _FOLDERS[low]
+    if low.startswith((".trash", ".local-trash")):
+        return "in the trash"
+    if not folder:
+        if name.startswith("._"):
+            return "AppleDouble files"
+        if low in _FILES:
+            return _FILES[low]
+        if low.endswith(tuple(_HALF)):
+            return "half-transferred"
+        if _BACKUP.fullmatch(low):
+            return "backup copies"
+    return "hidden" if name.startswith(".") else None
+
+
+def find_files(root: Path, wanted: Collection[str]) -> Walk:
+    """Every file under `root`; a folder is read once, by its own name, however many links lead to it.
+
+    wanted: suffixes of the data, in lower case: what is left out is marked where it might have been such. A folder
+    that cannot be listed raises `ConfigError`.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"{error.filename} cannot be listed: {error.strerror}")
+
+    found: list[Path] = []
+    tally = Tally()
+
+    def leave(path: Path, kind: str) -> None:
+        tally.add(kind, shown(root, path), matters=_is_wanted(path.name, wanted))
+
+    seen: set[tuple[int, int]] = set()
+    # Links come last: a folder within `root` keeps its own name.
+    starts = [root]
+    while starts:
+        links: list[Path] = []
+        for start in starts:
+            for parent, folders, files in os.walk(start, onerror=refuse):
+                state = os.stat(parent)
+                if (state.st_dev, state.st_ino) in seen:
+                    folders.clear()
+                    continue
+                seen.add((state.st_dev, state.st_ino))
+                for name in folders:
+                    if kind := left_behind(name, folder=True):
+                        for path in _below(Path(parent, name)):
+                            leave(path, "AppleDouble files" if path.name.startswith("._") else kind)
+                folders[:] = [name for name in folders if left_behind(name, folder=True) is None]
+                links += [Path(parent, name) for name in folders if os.path.islink(Path(parent, name))]
+                here = set(files)
+                for name in files:
+                    kind = left_behind(name, folder=False)
+                    # A download program keeps its notes beside the file until that is whole.
+                    if kind is None and f"{name}.aria2" in here:
+                        kind = "half-transferred"
+                    if kind is None:
+                        found.append(Path(parent, name))
+                    else:
+                        leave(Path(parent, name), kind)
+        starts = sorted(links)
+    return Walk(tuple(sorted(found)), tally.found)
+
+
+def shown(root: Path, path: Path) -> str:
+    """How a path is named to a person: within `root`."""
+    return path.relative_to(root).as_posix() if path != root else path.name
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent, name) for name in sorted(files))
+
+
+def _is_wanted(name: str, wanted: Collection[str]) -> bool:
+    """Whether a suffix among `wanted` is one of the name's, be it before another: a.png.part, a.png~."""
+    return any(f".{part.rstrip('~#')}" in wanted for part in name.lower().split(".")[1:])

@@ -1,0 +1,72 @@
+"""`python -m tune data`: what is in a data set, what of it is used, and what is left out and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import example, read_settings, shared, writable_folder
+
+__all__ = ["data"]
+
+_SHOWN = 64
+
+
+@click.command(
+    epilog=example(
+        "python -m tune data my-images/\n"
+        "python -m tune data shards/ --set data.format=parquet --set data.caption_column=prompt"
+    )
+)
+@click.argument("path", required=False)
+@shared("output")
+@click.option("--every", is_flag=True, help="Look at every image of shards, not at 256 of them.")
+@click.option(
+    "--force", is_flag=True, help="Replace files of other makers that have the names of the results."
+)
+@shared("config", "set", "json")
+def data(
+    path: str | None,
+    output: Path,
+    every: bool,
+    force: bool,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Print what is in the data at PATH (by default the digits), what of it is used, and what is left out and why.
+
+    The same lines stand at the head of train, search and plan. A sheet of 64 items with their labels or captions,
+    data-NAME.png, and the summary, data-NAME.json, are written to --output. --config and --set hold settings of the
+    data alone.
+    """
+    from curriculum_ray.data import data_info, load_data
+    from curriculum_ray.data.look import describe
+    from curriculum_ray.data.spec import OnlyData
+    from curriculum_ray.data.summary import quiet
+    from tuning.contact_sheet import check_own_sheet, contact_sheet
+    from tuning.data_summary import check_own_summary, keep_summary
+
+    spec = read_settings(OnlyData, config_file, overrides, {"data.name": ("PATH", path)}).data
+    with quiet():
+        found = data_info(spec) if spec.streamed else load_data(spec)
+    folder = writable_folder(output)
+    sheet, file = folder / f"data-{found.name}.png", folder / f"data-{found.name}.json"
+    check_own_sheet(sheet, force)
+    check_own_summary(file, force)
+    summary, shown = describe(spec, found, _SHOWN, every)
+    if as_json:
+        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
+    else:
+        for line in summary.lines():
+            click.echo(line)
+    keep_summary(summary, file)
+    written = [file]
+    if len(shown.items):
+        contact_sheet(shown.items, shown.told, sheet)
+        written.insert(0, sheet)
+    if not as_json:
+        click.echo(f"written     {' and '.join(map(str, written))}")
+    return 0

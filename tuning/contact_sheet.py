@@ -1,0 +1,96 @@
+"""A sheet of items of a data set with what is told of each, so that a person sees what will be trained on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.evaluation.draw import picture
+from curriculum_ray.files import replace_file
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+__all__ = ["check_own_sheet", "contact_sheet"]
+
+_CELL, _GAP, _LINE, _LINES = 96, 8, 13, 2
+_GROUND, _INK = (255, 255, 255), (40, 40, 40)
+_MAKER = "curriculum-ray contact sheet"
+"""Stands in the file, so that a command knows it as its own."""
+
+
+def check_own_sheet(path: Path, force: bool) -> None:
+    """Refuse to write over a file that is no sheet of ours, by a ConfigError, unless `force`."""
+    from PIL import Image
+
+    if force or not path.exists():
+        return
+    try:
+        with Image.open(path) as image:
+            own = image.info.get("Software") == _MAKER
+    # Pillow's decoders raise almost anything on a file of somebody else.
+    except Exception:
+        own = False
+    if not own:
+        raise ConfigError(
+            f"{path} was not written by this command: move it away, or add --force to replace it"
+        )
+
+
+def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int = 8) -> None:
+    """Write items of any shape (see `draw.picture`), or uint8 images, as a PNG: each over what is told of it."""
+    from PIL import Image, ImageDraw
+    from PIL.PngImagePlugin import PngInfo
+
+    pictures = picture(items)
+    count = len(pictures)
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    lines = _LINES if any(told) and count == len(told) else 0
+    width, height = _CELL + _GAP, _CELL + _GAP + lines * _LINE
+    sheet = Image.new("RGB", (_GAP + columns * width, _GAP + rows * height), _GROUND)
+    draw, font = ImageDraw.Draw(sheet), _font()
+    for index, pixels in enumerate(pictures):
+        left, top = _GAP + index % columns * width, _GAP + index // columns * height
+        cell = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
+        side = max(cell.size)
+        size = (max(1, cell.width * _CELL // side), max(1, cell.height * _CELL // side))
+        sheet.paste(cell.resize(size, Image.Resampling.NEAREST), (left, top))
+        for number, line in enumerate(_wrapped(told[index], lines, font) if lines else ()):
+            draw.text((left, top + _CELL + 1 + number * _LINE), line, fill=_INK, font=font)
+    note = PngInfo()
+    note.add_text("Software", _MAKER)
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", pnginfo=note)
+    replace_file(path, buffer.getvalue())
+
+
+def _font() -> FreeTypeFont:
+    """The font that matplotlib brings: it has letters of many scripts."""
+    import matplotlib
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 10)
+
+
+def _wrapped(text: str, most: int, font: FreeTypeFont) -> list[str]:
+    """`text` in at most `most` lines of a cell's width, cut where it is longer."""
+    lines: list[str] = []
+    rest = " ".join(text.split())
+    while rest and len(lines) < most:
+        fits = len(rest)
+        while fits > 1 and font.getlength(rest[:fits]) > _CELL:
+            fits -= 1
+        if fits < len(rest) and len(lines) < most - 1 and " " in rest[:fits]:
+            fits = rest.rindex(" ", 0, fits)
+        elif fits < len(rest) and len(lines) == most - 1:
+            lines.append(f"{rest[: max(1, fits - 1)]}…")
+            break
+        lines.append(rest[:fits])
+        rest = rest[fits:].strip()
+    return lines
