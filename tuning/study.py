@@ -163,7 +163,7 @@ class Study:
             "status": "finished",
             "metrics": {**result["metrics"], "loss": result["loss"]},
             **{name: result[name] for name in kept},
-            **{name: result[name] for name in ("history",) if name in result},
+            **{name: result[name] for name in ("history", "unvisited") if name in result},
         }
         record |= self._rungs(record)
         self._end(record)

@@ -16,6 +16,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.evaluation.visited import unvisited_line
 from tuning.lock import held
 from tuning.publish import publish
 from tuning.tracking import Tracker
@@ -127,6 +128,8 @@ def train_run(
     if (done := _finished(folder)) is not None:
         display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
         return done
+    if line := unvisited_line(config, data.shape):
+        display.console.print(line, highlight=False)
     tags = {
         "data": data.name,
         "process": experiment.partition("/")[2],
