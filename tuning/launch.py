@@ -18,6 +18,7 @@ from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected, packs_of, room
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
+from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import build_model
 from curriculum_ray.training.packed import check_packable
 from tuning.config import StudyConfig
@@ -160,6 +161,8 @@ def run_study(
             study = Study(name, folder, tracker, progress, tags, params)
             tracker.artifacts(study.run, [keep_summary(summary, folder)])
             tracker.dataset(study.run, summary, data.fingerprint)
+            if line := unvisited_line(run, data.shape):
+                progress.note(line)
             if study.records:
                 progress.earlier(study.records.values())
             try:

@@ -167,7 +167,7 @@ class Study:
             "status": "finished",
             "metrics": {**result["metrics"], "loss": result["loss"]},
             **{name: result[name] for name in kept},
-            **{name: result[name] for name in ("history", "heldout") if name in result},
+            **{name: result[name] for name in ("history", "heldout", "unvisited") if name in result},
         }
         record |= self._rungs(record)
         self._end(record)

@@ -17,6 +17,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.training.heldout import check_heldout
 from tuning.data_summary import keep_summary, show_summary
 from tuning.heldout import as_history, as_metrics
@@ -136,6 +137,8 @@ def train_run(
     if (done := _finished(folder)) is not None:
         display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
         return done
+    if line := unvisited_line(config, data.shape):
+        display.console.print(line, highlight=False)
     tags = {
         "data": data.name,
         "process": experiment.partition("/")[2],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Literal, Self
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.functional import logsigmoid
 from curriculum_ray.config import Spec
 from curriculum_ray.diffusion.betas import BetaSchedule, alphas_cumprod
 from curriculum_ray.diffusion.levels import DiscreteTimesteps
-from curriculum_ray.diffusion.process import Predict, Process, broadcast, normal_like
+from curriculum_ray.diffusion.process import PURE_NOISE, Predict, Process, broadcast, normal_like
 
 __all__ = ["DDPM", "DDPMSpec", "spaced_timesteps", "trailing_timesteps"]
 
@@ -119,37 +118,49 @@ class DDPM(Process):
         """
         eta = {"ddim": 0.0, "ancestral": 1.0}[sampler]
         timesteps = self.visited(steps, clip)
+        alphas, sigmas = self.alpha[timesteps], self.sigma[timesteps]
+        if not clip:
+            # The noise is nothing but noise: see `Process.generate`.
+            alphas[0], sigmas[0] = 0.0, 1.0
         x = noise
-        for t, t_next in itertools.pairwise(timesteps):
+        for i, t in enumerate(timesteps[:-1]):
             x0 = self._denoise(predict, x, t, clip)
-            epsilon = (x - self.alpha[t] * x0) / self.sigma[t]
-            alpha, sigma = self.alpha[t_next], self.sigma[t_next]
-            added = eta * sigma / self.sigma[t] * (1 - (self.alpha[t] / alpha) ** 2).sqrt()
+            epsilon = (x - alphas[i] * x0) / sigmas[i]
+            alpha, sigma = alphas[i + 1], sigmas[i + 1]
+            added = eta * sigma / sigmas[i] * (1 - (alphas[i] / alpha) ** 2).sqrt()
             # Rounding may leave a little less than nothing.
             x = alpha * x0 + (sigma**2 - added**2).clamp(min=0).sqrt() * epsilon
             if eta:
                 x = x + added * normal_like(x, generator)
         return self._denoise(predict, x, timesteps[-1], clip)
 
-    def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
-        """See `Process.protocol`: where sampling starts, unless at the noisiest timestep."""
-        noisiest = self.visited(1, clip)[0]
-        return {} if noisiest == len(self.alpha) - 1 else {"noisiest_timestep": noisiest}
-
-    def visited(self, steps: int, clip: bool) -> list[int]:
-        """The timesteps of a sampler of `steps` steps, 1 .. T, the noisiest first.
+    def noisiest(self, clip: bool) -> int:
+        """See `Process.noisiest`.
 
         From predicted noise x0 = (x - sigma·noise) / alpha, which multiplies the network's error by sigma / alpha:
         by thousands at the end of cosine betas. Where no clip bounds x0, sampling therefore starts at the noisiest
         timestep with sigma / alpha <= 20, between the largest noise of Stable Diffusion's betas, 14.6, and of EDM's
-        sampler, 80, and fewer timesteps may be left than steps.
+        sampler, 80. x0 and v have no such factor.
         """
-        count = len(self.alpha)
-        if self.trailing:
-            return trailing_timesteps(count, steps)
-        _check_steps(count, steps)
         if self.prediction == "epsilon" and not clip:
-            count = int((self.sigma <= _LARGEST_NOISE * self.alpha).sum())
+            return int((self.sigma <= _LARGEST_NOISE * self.alpha).sum()) - 1
+        return len(self.alpha) - 1
+
+    def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
+        """See `Process.protocol`: where sampling starts, unless at the noisiest timestep, and from what."""
+        noisiest, last = self.noisiest(clip), len(self.alpha) - 1
+        return {
+            **({} if noisiest == last else {"noisiest_timestep": noisiest}),
+            # At zero terminal SNR the noisiest timestep is pure noise itself.
+            **({} if clip or self.trailing else PURE_NOISE),
+        }
+
+    def visited(self, steps: int, clip: bool) -> list[int]:
+        """The timesteps of a sampler of `steps` steps, 1 .. T, from `noisiest` down; fewer may be left than steps."""
+        if self.trailing:
+            return trailing_timesteps(len(self.alpha), steps)
+        _check_steps(len(self.alpha), steps)
+        count = self.noisiest(clip) + 1
         return spaced_timesteps(count, min(steps, count))
 
     def _denoise(self, predict: Predict, x: Tensor, t: int, clip: bool) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from curriculum_ray.config import Spec
 from curriculum_ray.diffusion.levels import Sigmas
 from curriculum_ray.diffusion.ode import solve
-from curriculum_ray.diffusion.process import Predict, Process, broadcast, normal_like
+from curriculum_ray.diffusion.process import PURE_NOISE, Predict, Process, broadcast, normal_like
 
 __all__ = ["EDM", "EDMSpec", "generation_sigmas"]
 
@@ -98,10 +98,16 @@ class EDM(Process):
         return (sigma**2 + self.spec.sigma_data**2).rsqrt()
 
     def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
-        """See `Process.protocol`: the noise that the stochastic sampler adds."""
+        """See `Process.protocol`: the noise that the stochastic sampler adds, and what sampling starts from."""
+        start = {} if clip else PURE_NOISE
         if sampler != "stochastic":
-            return {}
-        return {"churn": self.spec.model_dump(include={"churn", "churn_min", "churn_max", "churn_noise"})}
+            return {**start}
+        churn = self.spec.model_dump(include={"churn", "churn_min", "churn_max", "churn_noise"})
+        return {**start, "churn": churn}
+
+    def noisiest(self, clip: bool) -> float:
+        """See `Process.noisiest`: sigma_max."""
+        return self.spec.sigma_max
 
     def _sample(
         self,
@@ -117,23 +123,29 @@ class EDM(Process):
         "stochastic" is heun with noise added before each step (Karras et al. 2022, Alg. 2).
         """
 
-        def slope(x: Tensor, sigma: float) -> Tensor:
+        def denoised(x: Tensor, sigma: float) -> Tensor:
             level = torch.full((len(x),), sigma, device=x.device)
             scaled = x * self._c_in(broadcast(level, x))
-            return (x - self._denoised(predict, scaled, 250 * level.log(), level, clip)) / sigma
+            return self._denoised(predict, scaled, 250 * level.log(), level, clip)
+
+        def slope(x: Tensor, sigma: float) -> Tensor:
+            return (x - denoised(x, sigma)) / sigma
 
         spec, sigmas = self.spec, generation_sigmas(self.spec, steps)
-        x = sigmas[0] * noise
+        x, first = sigmas[0] * noise, None
+        if not clip:
+            # From infinite sigma, where x is nothing but noise, to the first level along dx/dsigma = noise.
+            x, first = x + denoised(x, sigmas[0]), noise
         if sampler != "stochastic":
-            return solve(slope, x, sigmas, heun=sampler == "heun")
+            return solve(slope, x, sigmas, heun=sampler == "heun", first=first)
         gamma = min(spec.churn / steps, math.sqrt(2) - 1)
         for sigma, after in itertools.pairwise(sigmas):
             raised = sigma
             if gamma and spec.churn_min <= sigma <= spec.churn_max:
-                raised = sigma * (1 + gamma)
+                raised, first = sigma * (1 + gamma), None
                 added = spec.churn_noise * math.sqrt(raised**2 - sigma**2)
                 x = x + added * normal_like(x, generator)
-            x = solve(slope, x, (raised, after), heun=True)
+            x, first = solve(slope, x, (raised, after), heun=True, first=first), None
         return x
 
 

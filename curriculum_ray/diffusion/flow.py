@@ -51,6 +51,10 @@ class Flow(Process):
         """See `Process.error_scales`; an error e of the velocity is one of (1-t)·e in noise and t·e in x0."""
         return 2 * logsigmoid(log_snr / 2), 2 * logsigmoid(-log_snr / 2)
 
+    def noisiest(self, clip: bool) -> float:
+        """See `Process.noisiest`: t = 1, pure noise."""
+        return 1.0
+
     def _sample(
         self,
         predict: Predict,

@@ -11,14 +11,21 @@ __all__ = ["solve"]
 
 
 def solve(
-    slope: Callable[[Tensor, float], Tensor], x: Tensor, levels: Sequence[float], *, heun: bool
+    slope: Callable[[Tensor, float], Tensor],
+    x: Tensor,
+    levels: Sequence[float],
+    *,
+    heun: bool,
+    first: Tensor | None = None,
 ) -> Tensor:
     """Follow dx/dlevel = slope(x, level) from `x` at levels[0], the noisiest, down to levels[-1] >= 0.
 
     heun: correct each step by the slope at its end, but not one to level 0, where slopes may not exist.
+    first: the slope at `x` and levels[0] where it is known.
     """
     for level, after in itertools.pairwise(levels):
-        start = slope(x, level)
+        start = slope(x, level) if first is None else first
+        first = None
         x_after = x + (after - level) * start
         if heun and after > 0:
             x_after = x + (after - level) / 2 * (start + slope(x_after, after))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 
 from curriculum_ray.diffusion.levels import NoiseLevels
 
-__all__ = ["Denoiser", "Objective", "Predict", "Process", "broadcast", "guided", "normal_like"]
+__all__ = ["PURE_NOISE", "Denoiser", "Objective", "Predict", "Process", "broadcast", "guided", "normal_like"]
+
+PURE_NOISE: Mapping[str, str] = MappingProxyType({"start": "pure noise"})
+"""What `Process.protocol` adds where sampling starts from more noise than the noisiest level has."""
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """A network with its condition fixed: (x (B,*shape), noise_cond (B,)) -> (B,*shape)."""
@@ -82,6 +86,10 @@ class Process(nn.Module, ABC):
     ) -> Tensor:
         """Solve from `noise` to samples; see `generate`. `predict` is the guided network."""
 
+    @abstractmethod
+    def noisiest(self, clip: bool) -> float:
+        """The noisiest level at which generation calls the network, one of `levels`; clip: see `generate`."""
+
     def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
         """What samples depend on beside the names of process and sampler and its steps, JSON-safe.
 
@@ -109,6 +117,12 @@ class Process(nn.Module, ABC):
         is told, (B,...), or None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each
         estimate of x0, and so the samples, within [-1, 1]; off for data without such bounds. The model is
         called as it is: switch it to evaluation mode first.
+
+        The ordinary differential equation of a diffusion is dy/dr = E[x0 | y, r] for y = x / sigma and r = alpha /
+        sigma (Song et al. 2021, Eq. 14), and y is standard normal at r = 0 alone. Published samplers take it to be so
+        at the noisiest level r_1 > 0 too, which leaves the share r_1 of the data's mean out, in standard deviations of
+        the data. With clip they do here as well; without it the first step goes from r = 0, with the network's estimate
+        at the noisiest level: samples start from q(x) for any data, at no further call of the network.
         Settings that do not apply raise ValueError.
         """
         name = sampler or self.samplers[0]

@@ -18,6 +18,7 @@ from curriculum_ray.distributed.log import append_line, cut_log, logged
 from curriculum_ray.distributed.prepared import cached_evaluator
 from curriculum_ray.distributed.preview import Preview, Previews
 from curriculum_ray.evaluation import Evaluator, save_grid
+from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.files import replace_file
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
@@ -64,6 +65,7 @@ class Run:
             cut_log(self._folder, self._resumed_at)
             write_files(self._folder, config)
         self._heldout = HeldoutFile(self._folder, trainer.heldout, self._resumed_at) if self._lead else None
+        self._shape = data.shape
         self._last: dict[str, Any] = {}
         self._shown: dict[str, Any] = {}
         self._saved: int | None = None
@@ -181,6 +183,8 @@ class Run:
             )
             if trainer.guard is not None:
                 result["skipped_updates"] = trainer.guard.skipped
+            if line := unvisited_line(self.config, self._shape):
+                result["unvisited"] = line
             if skipped := _corrupt(self._folder):
                 result["corrupt_images"] = sorted(set(skipped))
             replace_file(self._folder / "result.json", json.dumps(result, indent=1))

@@ -80,12 +80,15 @@ class CurriculumRayPipeline(DiffusionPipeline):
             without = self._network(x, level, None)
             return without + guidance_scale * (output - without)
 
-        x = x * self._start(num_inference_steps, device)
-        for t, level, options in self._steps():
+        noise, x = x, x * self._start(num_inference_steps, device)
+        for place, (t, level, options) in enumerate(self._steps()):
             scaled = x
             if isinstance(self.scheduler, EDMEulerScheduler):
                 scaled = self.scheduler.scale_model_input(x, t)
-            x = self.scheduler.step(predict(scaled, level), t, x, **options).prev_sample
+            step = self.scheduler.step(predict(scaled, level), t, x, **options)
+            x = step.prev_sample
+            if place == 0 and self._unclipped():
+                x = self._from_pure_noise(step.pred_original_sample, noise)
         if self.config.bounded:
             x = x.clamp(-1, 1)
         if output_type == "pt":
@@ -118,6 +121,19 @@ class CurriculumRayPipeline(DiffusionPipeline):
         self.scheduler.sigmas = twice
         self.scheduler.timesteps = 1000 * twice[:-1]
         return 1.0
+
+    def _unclipped(self) -> bool:
+        """Whether the noise holds more noise than the first level says: EDM, and DDIM of unbounded data."""
+        if isinstance(self.scheduler, DDIMScheduler):
+            return not self.config.bounded
+        return isinstance(self.scheduler, EDMEulerScheduler)
+
+    def _from_pure_noise(self, x0: Tensor, noise: Tensor) -> Tensor:
+        """What follows the first step: `noise`, of which nothing is data, and the first estimate of the data."""
+        if isinstance(self.scheduler, EDMEulerScheduler):
+            return x0 + self.scheduler.sigmas[1] * noise
+        after = self.scheduler.timesteps[1:2]
+        return self.scheduler.add_noise(x0, noise, after) if len(after) else x0
 
     def _steps(self) -> Iterator[tuple[Any, float, dict[str, Any]]]:
         """Each step's number for the scheduler, the noise level that the network is told, and the step's options."""

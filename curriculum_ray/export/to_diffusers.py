@@ -102,7 +102,7 @@ def _noisiest(process: Process, bounded: bool) -> int | None:
     """The timestep at which our DDIM starts, None where its timesteps are the scheduler's own."""
     if not isinstance(process, DDPM) or process.trailing:
         return None
-    return process.visited(1, clip=bounded)[0]
+    return process.noisiest(clip=bounded)
 
 
 def _scheduler(spec: ProcessSpec, bounded: bool) -> Any:

@@ -15,6 +15,7 @@ from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 from curriculum_ray.training.heldout import MEASUREMENTS, HeldoutSpec
+from curriculum_ray.training.prediction import with_prediction
 
 __all__ = [
     "CheckpointSpec",
@@ -179,7 +180,8 @@ class TrainConfig(Spec):
     data: DataSpec = DataSpec()
     """The images to train on."""
     process: ProcessSpec = DDPMSpec()
-    """The diffusion process and what the network predicts."""
+    """The diffusion process and what the network predicts; DDPM, if not given, by epsilon for images, which are
+    clipped to [-1, 1], and by v for mixture2d, tones and latents, which nothing bounds."""
     weighting: WeightingSpec = NoWeighting()
     """The weight of each noise level in the loss."""
     model: ModelSpec = UNetSpec()
@@ -240,12 +242,15 @@ class TrainConfig(Spec):
     @model_validator(mode="before")
     @classmethod
     def _default_kinds(cls, values: Any) -> Any:
-        """`process: {num_timesteps: 500}` means the default kind of process; the same for weighting and network."""
+        """`process: {num_timesteps: 500}` means the default kind of process; the same for weighting and network.
+
+        Defaults that depend on other settings are filled in.
+        """
         if not isinstance(values, Mapping):
             return values
-        kinds = {"process": DDPMSpec().kind, "weighting": NoWeighting().kind}
-        groups = {key: values[key] for key in kinds if isinstance(values.get(key), Mapping)}
-        groups = {key: {"kind": kinds[key], **group} for key, group in groups.items()}
+        groups = {"process": with_prediction(values.get("process", {}), values.get("data"))}
+        if isinstance(values.get("weighting"), Mapping):
+            groups["weighting"] = {"kind": NoWeighting().kind, **values["weighting"]}
         default = default_model(values.get("data"))
         if "model" in values or default["kind"] != "unet":
             groups["model"] = normalise_model(values.get("model", {}), default)

@@ -52,6 +52,7 @@ def plan(
     """
     from curriculum_ray.data import count_in_words
     from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
+    from curriculum_ray.evaluation.visited import unvisited_line
     from tuning.config import StudyConfig
     from tuning.data_summary import show_summary
     from tuning.launch import check_study, study_rivals
@@ -91,7 +92,7 @@ def plan(
     densities = [density(schedule, run) for schedule in schedules]
     path = writable_folder(output) / "schedules.png"
     path.write_bytes(to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)))
-    controls = ["uniform", *rivals]
+    controls, unvisited = ["uniform", *rivals], unvisited_line(run, dataset.shape)
     if as_json:
         result = {
             "space": searched.model_dump(mode="json"),
@@ -100,6 +101,7 @@ def plan(
             "calibration": asdict(found),
             **asdict(cost),
             "schedules": [schedule.to_dict() for schedule in schedules],
+            "unvisited": unvisited,
             "picture": str(path),
         }
         click.echo(json.dumps(result, indent=1))
@@ -122,6 +124,8 @@ def plan(
     click.echo(
         f"expected: {_clock(cost.wall_seconds)} with {cost.concurrent} at a time, {sum(cost.trials.values())} trials"
     )
+    if unvisited is not None:
+        click.echo(unvisited)
     if cost.gpu_hours is not None:
         caution = "" if found.device != "CPU" else ", if a GPU were as fast as this CPU"
         click.echo(f"GPU-hours on {gpus:g} GPUs: {cost.gpu_hours:.2f}{caution}")

@@ -112,6 +112,7 @@ def _summary(record: dict[str, Any]) -> str:
         *_heldout(record),
         *_skipped(record.get("corrupt_images", [])),
         *_guarded(record.get("skipped_updates", 0)),
+        *([record["unvisited"]] if record.get("unvisited") else []),
         f"checkpoint  {record['checkpoint']}",
         f"next        python -m tune sample --checkpoint {record['checkpoint']}",
         f"            python -m tune evaluate --checkpoint {record['checkpoint']}",

@@ -39,8 +39,12 @@ def protocol(records: Sequence[Record]) -> Html:
         if record["status"] == "finished" and record.get("fingerprint"):
             found[record["fingerprint"]] = found.get(record["fingerprint"]) or record.get("protocol") or {}
     known = [facts([("fingerprint", tag("code", key)), *how.items()]) for key, how in found.items()]
+    if not known:
+        return Html()
     note = "Numbers are comparable only where the fingerprint is the same."
-    return section("How the numbers were measured", paragraph(note, faint=True), *known) if known else Html()
+    lines = dict.fromkeys(record["unvisited"] for record in records if record.get("unvisited"))
+    said = [paragraph(f"Of some runs or all: {line}.") for line in lines]
+    return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 
 
 def again(study: Mapping[str, Any], output: Path) -> Html:

@@ -16,6 +16,7 @@ from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_proce
 from curriculum_ray.models import ModelSpec, UNetSpec, build_model, normalise_model
 from curriculum_ray.training.config import OptimizerSpec
 from curriculum_ray.training.difficulty.gradients import GradientMoments, gradient_moments
+from curriculum_ray.training.prediction import with_prediction
 from curriculum_ray.training.seeds import mix
 
 __all__ = ["ProbeRun", "ProbeSpec", "evaluation_steps", "train_probe"]
@@ -30,7 +31,7 @@ class ProbeSpec(Spec):
     data: DataSpec = DataSpec()
     """The images to learn."""
     process: ProcessSpec = DDPMSpec()
-    """The diffusion process and what the network predicts."""
+    """The diffusion process and what the network predicts; the default follows the data, as in training."""
     base: BaseSpec | None = None
     """The base distribution whose u is divided into intervals; by default EDM's for sigmas, else uniform."""
     model: ModelSpec = UNetSpec()
@@ -57,9 +58,7 @@ class ProbeSpec(Spec):
     def _ddpm_and_unet_unless_said(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        process = values.get("process")
-        if isinstance(process, dict) and "kind" not in process:
-            values = {**values, "process": {"kind": "ddpm", **process}}
+        values = {**values, "process": with_prediction(values.get("process", {}), values.get("data"))}
         return {**values, "model": normalise_model(values["model"])} if "model" in values else values
 
     @model_validator(mode="after")

@@ -1,0 +1,38 @@
+"""The noise levels that a run trains and its sampler never visits, because sampling starts at less noise."""
+
+from __future__ import annotations
+
+import torch
+
+from curriculum_ray.curriculum.base import level_of
+from curriculum_ray.data import is_image
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.training.config import TrainConfig
+
+__all__ = ["never_visited", "unvisited_line"]
+
+_GRID = 10_000
+_NAMES = {"timestep": "t", "sigma": "sigma", "flow": "t"}
+
+
+def never_visited(config: TrainConfig, shape: tuple[int, ...]) -> float:
+    """The share of u, in [0, 1], whose noise levels are noisier than the one at which sampling starts.
+
+    It is what training by the schedule's base distribution spends there; shape: that of one item, which decides whether
+    samples are clipped. Levels between those of two steps count as visited. Read on 10,000 even quantiles of the base.
+    """
+    process = build_process(config.process)
+    u = (torch.arange(_GRID, dtype=torch.float64) + 0.5) / _GRID
+    levels = level_of(config.schedule.base, u, process.levels)
+    return float((levels > process.noisiest(clip=is_image(shape))).double().mean())
+
+
+def unvisited_line(config: TrainConfig, shape: tuple[int, ...]) -> str | None:
+    """The line that says so, or None where less than a thousandth of the training is concerned."""
+    share = never_visited(config, shape)
+    if share < 1e-3:
+        return None
+    process = build_process(config.process)
+    start = f"{_NAMES[process.levels.kind]} = {process.noisiest(clip=is_image(shape)):g}"
+    remedy = ": process.prediction v visits all" if process.name == "ddpm-epsilon" else ""
+    return f"sampling starts at {start}, and {share:.1%} of the training draws are noisier, never visited{remedy}"

@@ -1,0 +1,192 @@
+"""Exact denoisers of Gaussians and mixtures through every process and sampler: mean and variance within 1%."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, Process, ProcessSpec, build_process
+from curriculum_ray.diffusion.process import Predict
+
+ODE = ("ddim", "heun", "euler")
+DDPMS = [
+    *(DDPMSpec(betas=b, prediction=p) for b in ("linear", "cosine") for p in ("epsilon", "x0", "v")),
+    *(
+        DDPMSpec(betas=b, prediction=p, zero_terminal_snr=True)
+        for b, p in (("linear", "v"), ("cosine", "v"), ("cosine", "x0"))
+    ),
+]
+# The stochastic sampler's noise is a little too strong on purpose (Karras et al. 2022, App. E.2).
+OTHERS = [
+    (EDMSpec(), "heun", 100),
+    (EDMSpec(), "euler", 1000),
+    (EDMSpec(churn_noise=1), "stochastic", 200),
+    (FlowSpec(), "heun", 100),
+    (FlowSpec(), "euler", 1000),
+]
+CASES = [
+    *((spec, "ddim", 1000) for spec in DDPMS),
+    # The ancestral sampler takes finer steps for the same accuracy; to x0, an exact v is the same.
+    *(
+        (spec.model_copy(update={"num_timesteps": 2000}), "ancestral", 2000)
+        for spec in DDPMS
+        if spec.prediction != "x0"
+    ),
+    *OTHERS,
+]
+IDS = [
+    f"{getattr(s, 'betas', s.kind)}-{getattr(s, 'prediction', '')}{'-zero' * getattr(s, 'zero_terminal_snr', False)}-{n}"
+    for s, n, _ in CASES
+]
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """Independent distributions, one a coordinate, of K Gaussians each: all tensors (coordinates, K), float64."""
+
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return (self.weights * self.means).sum(1)
+
+    @property
+    def variance(self) -> Tensor:
+        return (self.weights * (self.stds**2 + self.means**2)).sum(1) - self.mean**2
+
+    def denoise(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """E[x0 | alpha·x0 + sigma·noise = x] for x (n, coordinates)."""
+        variance = alpha**2 * self.stds**2 + sigma**2
+        off = x[..., None] - alpha * self.means
+        mode = (self.weights.log() - variance.log() / 2 - off**2 / (2 * variance)).softmax(-1)
+        return (mode * (self.means + alpha * self.stds**2 / variance * off)).sum(-1)
+
+
+def gaussians(*moments: tuple[float, float]) -> Mixtures:
+    means, stds = torch.tensor(moments, dtype=torch.float64).T[..., None]
+    return Mixtures(torch.ones_like(means), means, stds)
+
+
+GAUSSIANS = gaussians((2.0, 1.0), (-1.0, 0.5), (1.0, 2.0), (-5.0, 1.0))
+# The last one lies within [-1, 1], where samples are clipped.
+MIXTURES = Mixtures(
+    *torch.tensor(
+        [[[0.3, 0.7], [-2.0, 1.5], [0.4, 0.6]], [[0.5, 0.5], [0.5, 2.5], [0.5, 0.3]]], dtype=torch.float64
+    ).unbind(1)
+)
+BOUNDED = Mixtures(
+    *torch.tensor([[[0.3, 0.7], [-0.6, 0.5], [0.09, 0.12]], [[0.8, 0.2], [0.1, 0.6], [0.15, 0.1]]])
+    .double()
+    .unbind(1)
+)
+
+
+@dataclass
+class Exact:
+    """The best network of a process for data of `Mixtures`; remembers the first inputs and their levels."""
+
+    process: Process
+    data: Mixtures
+    seen: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def __call__(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        cond = noise_cond[:1].double()
+        level = {"timestep": cond.long(), "sigma": (cond / 250).exp(), "flow": cond / 1000}[
+            self.process.levels.kind
+        ]
+        one = torch.ones(1, 1, dtype=torch.float64)
+        # corrupt() is linear in (x0, noise): its coefficients are what it makes of (1, 0) and (0, 1).
+        alpha, _, target_x0 = self.process.corrupt(one, level, 0 * one)
+        sigma, _, target_noise = self.process.corrupt(0 * one, level, one)
+        if len(self.seen) < 2:
+            self.seen.append((x.double(), alpha, sigma))
+        x0 = self.data.denoise(x.double(), alpha, sigma)
+        noise = (x.double() - alpha * x0) / sigma
+        return (target_x0 * x0 + target_noise * noise).to(x.dtype)
+
+
+@dataclass
+class Impulses:
+    """In place of the noise that a sampler adds: draw number k is 1 in row k + 2, so that rows add up."""
+
+    drawn: int = 0
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.zeros_like(x)
+        noise[2 + self.drawn] = 1
+        self.drawn += 1
+        return noise
+
+
+def responses(
+    process: Process, model: Predict, sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> Tensor:
+    """Samples of no noise at all (row 0), of the first noise alone (row 1), and of each added noise alone.
+
+    A Gaussian's exact denoiser is affine, and so is its sampler: row 0 is the mean, and the squares of the other rows'
+    distances from it add up to the variance, without a random number.
+    """
+    for module in ("ddpm", "edm"):
+        monkeypatch.setattr(f"curriculum_ray.diffusion.{module}.normal_like", Impulses())
+    noise = torch.zeros(2 if sampler in ODE else 2 + steps, len(GAUSSIANS.means))
+    noise[1] = 1
+    return process.generate(model, noise, sampler=sampler, steps=steps, clip=False).double()
+
+
+def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return rows[0], (rows[1:] - rows[0]).square().sum(0)
+
+
+def assert_within(found: tuple[Tensor, Tensor], data: Mixtures, share: float = 0.01) -> None:
+    torch.testing.assert_close(found[0].double(), data.mean, rtol=share, atol=0)
+    torch.testing.assert_close(found[1].double(), data.variance, rtol=share, atol=0)
+
+
+@pytest.mark.parametrize(("spec", "sampler", "steps"), CASES, ids=IDS)
+def test_gaussians_come_back_with_their_mean_and_variance(
+    spec: ProcessSpec, sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = build_process(spec)
+    model = Exact(process, GAUSSIANS)
+    assert_within(moments(responses(process, model, sampler, steps, monkeypatch)), GAUSSIANS)
+    # The network's second input has the distribution q(x) of its level, too; the first is what is known of it.
+    x, alpha, sigma = model.seen[1]
+    mean, variance = moments(x)
+    torch.testing.assert_close(mean, (alpha * GAUSSIANS.mean)[0], rtol=0.02, atol=2e-5)
+    marginal = (alpha**2 * GAUSSIANS.variance + sigma**2)[0]
+    torch.testing.assert_close(variance, marginal, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("spec", DDPMS)
+def test_two_hundred_steps_of_ddim_keep_the_mean(spec: DDPMSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = build_process(spec)
+    mean, _ = moments(responses(process, Exact(process, GAUSSIANS), "ddim", 200, monkeypatch))
+    torch.testing.assert_close(mean, GAUSSIANS.mean, rtol=0.003, atol=0)
+
+
+def normal_quantiles(count: int, coordinates: int) -> Tensor:
+    """An even grid of the standard normal's quantiles (count, coordinates): an ODE carries it to the data's."""
+    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return torch.special.ndtri(u).float()[:, None].expand(-1, coordinates).clone()
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize(("spec", "sampler", "steps"), CASES, ids=IDS)
+def test_mixtures_come_back_with_their_mean_and_variance(
+    spec: ProcessSpec, sampler: str, steps: int, clip: bool
+) -> None:
+    data = BOUNDED if clip else MIXTURES
+    process = build_process(spec)
+    generator = torch.Generator().manual_seed(0)
+    if sampler in ODE:
+        noise = normal_quantiles(1000, len(data.means))
+    else:
+        half = torch.randn(5000, len(data.means), generator=generator)
+        noise = torch.cat([half, -half])
+    samples = process.generate(
+        Exact(process, data), noise, sampler=sampler, steps=steps, generator=generator, clip=clip
+    ).double()
+    assert_within((samples.mean(0), samples.var(0)), data)
