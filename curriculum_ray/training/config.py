@@ -243,8 +243,8 @@ class TrainConfig(Spec):
         learned = isinstance(self.weighting, EDM2Uncertainty | IntervalUncertaintySpec)
         if learned and isinstance(self.schedule.importance, GradientNorm):
             raise ValueError(
-                "schedule.importance.rule gradient_norm works the gradient out from the loss, which a learned weighting "
-                f"does not allow, but weighting.kind is {self.weighting.kind}"
+                "schedule.importance.rule gradient_norm reads the gradient off the loss, which needs a weighting that "
+                f"is not learned, but weighting.kind is {self.weighting.kind}"
             )
         return self
 
