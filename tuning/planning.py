@@ -189,7 +189,7 @@ def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, column
     """Relative density of u (row 0 is the noisiest) over the budget, (rows, columns), 1 where all is drawn alike.
 
     A plateau's stages depend on losses that nobody has seen: here a loss that is noise around a constant, on which a
-    stage lasts about twice its patience.
+    stage lasts about twice its patience. Importance sampling, which goes by losses too, hardly shows on it.
     """
     process = build_process(run.process, run.weighting)
     sampler = TimestepSampler(
@@ -201,19 +201,14 @@ def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, column
         window=run.window,
     )
     noise = torch.Generator().manual_seed(0)
-    middle = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows
+    edges = torch.linspace(0, 1, rows + 1, dtype=torch.float64)
     result = torch.zeros(rows, columns)
-    edges = torch.as_tensor(sampler.edges, dtype=torch.float64)
-    cluster = (torch.bucketize(middle, edges, right=True) - 1).clamp(0, len(edges) - 2)
     for step in range(run.total_steps):
         column = step * columns // run.total_steps
         if not result[:, column].any():
-            weights = torch.tensor(
-                schedule.active.densities(sampler.order, sampler.stage), dtype=torch.float64
-            )
-            mean = (weights * edges.diff()).sum()
-            result[:, column] = (weights[cluster] / mean).flip(0).float()
+            result[:, column] = sampler.density(edges).flip(0).float()
         sampler.sample(run.batch_size)
+        assert sampler.weights is None or len(sampler.weights) == run.batch_size
         sampler.update(1 + 0.05 * torch.randn(run.batch_size, generator=noise))
     return result
 

@@ -15,6 +15,7 @@ from curriculum_ray.curriculum.draws import offset, positions
 from curriculum_ray.curriculum.importance import NoImportance
 from curriculum_ray.curriculum.level_draws import LevelDraws
 from curriculum_ray.curriculum.order import join_order
+from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
 from curriculum_ray.curriculum.shared_importance import SharedImportance
 from curriculum_ray.curriculum.shared_pacing import SharedPacing
@@ -118,7 +119,9 @@ class TimestepSampler:
         self._importance = (
             None
             if isinstance(importance, NoImportance)
-            else SharedImportance(importance, window or 10, self.world_size, process_group, accumulation)
+            else SharedImportance(
+                importance, window or WINDOWS[0], self.world_size, process_group, accumulation
+            )
         )
         bins = 1 if isinstance(importance, NoImportance) else importance.bins
         self._draws = LevelDraws(schedule.base, self.levels, edges, total_images, bins)
@@ -230,6 +233,14 @@ class TimestepSampler:
             self._aim()
         if self._pacing.close_step(self.images):
             self._aim()
+
+    def density(self, edges: Tensor) -> Tensor:
+        """How densely each interval between `edges` of u is drawn now, relative to uniform; importance included.
+
+        edges: float64 (K + 1,), from 0 to 1. u: that of `last_u`.
+        """
+        self._settle()
+        return self._draws.density(edges, self.images)
 
     def snapshot(self) -> dict[str, Any]:
         """The state for display, JSON-safe: stage, images, intervals of u with densities, lowest loss."""

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.curriculum import CurriculumSchedule, Uniform, default_base
+from curriculum_ray.curriculum import CurriculumSchedule, GradientNorm, Uniform, default_base
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
+from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 from curriculum_ray.training.heldout import MEASUREMENTS, HeldoutSpec
@@ -237,6 +238,16 @@ class TrainConfig(Spec):
             self.schedule.check_ladder(self.batch_size, self.total_images)
         except ConfigError as error:
             raise ValueError(f"schedule.{error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _importance_knows_the_gradient(self) -> TrainConfig:
+        learned = isinstance(self.weighting, EDM2Uncertainty | IntervalUncertaintySpec)
+        if learned and isinstance(self.schedule.importance, GradientNorm):
+            raise ValueError(
+                "schedule.importance.rule gradient_norm reads the gradient off the loss, which needs a weighting that "
+                f"is not learned, but weighting.kind is {self.weighting.kind}"
+            )
         return self
 
     @model_validator(mode="before")

@@ -1,5 +1,6 @@
 """Importance: histories, warm-up and ratios beside improved-diffusion's rule, written out again."""
 
+import json
 import math
 
 import numpy as np
@@ -8,7 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
 from curriculum_ray.curriculum.importance import GradientNorm, Importance, LossSecondMoment
+from curriculum_ray.diffusion.levels import DiscreteTimesteps
+
+LINEAR = DiscreteTimesteps((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0))
 
 
 def played(rule: Importance, steps: int, seed: int = 0):
@@ -85,3 +90,93 @@ def test_rows_of_parts_add_up_to_the_row_of_the_batch(parts, seed):
     whole = rule.row(u, loss, loss, 1)
     pieces = [rule.row(u[k::parts].contiguous(), loss[k::parts], loss[k::parts], parts) for k in range(parts)]
     assert torch.allclose(torch.stack(pieces).sum(0), whole)
+
+
+def schedule(**groups) -> CurriculumSchedule:
+    curriculum = {
+        "clusters": {"by": "uniform", "count": 4},
+        "order": {"direction": "easy_to_hard"},
+        "pacing": {"rule": "fixed", "stage_images": 1600},
+    }
+    importance = {"rule": "loss_second_moment", "bins": 16, "history": 3}
+    return CurriculumSchedule.from_dict({"importance": importance, **curriculum, **groups})
+
+
+def train(run: TimestepSampler, steps: int, batch: int = 32) -> list[tuple]:
+    """Draws, stage and weights of each step; the loss rises with noise."""
+    seen = []
+    for _ in range(steps):
+        levels, weights = run.sample(batch), run.weights
+        seen.append((levels.tolist(), run.stage, None if weights is None else weights.tolist()))
+        run.update(0.1 + run.last_u)
+    return seen
+
+
+def test_a_sampler_follows_the_losses_within_what_is_active():
+    run = TimestepSampler(schedule(), num_timesteps=1000, window=2)
+    seen = train(run, 300)
+    assert {stage for _, stage, _ in seen} == {0, 1, 2, 3}
+    for levels, stage, _ in seen:
+        assert min(levels) >= 750 - 250 * stage
+    # A cluster that joins has no history: draws are plain for a while, and by importance again.
+    for stage in range(4):
+        weighed = [weights is not None for _, now, weights in seen if now == stage]
+        assert not weighed[0]
+        assert weighed[-1]
+    counts, sums = torch.zeros(1000), torch.zeros(1000)
+    for levels, stage, weights in seen[-100:]:
+        assert stage == 3
+        counts.index_add_(0, torch.tensor(levels), torch.ones(len(levels)))
+        sums.index_add_(0, torch.tensor(levels), torch.tensor(weights))
+    # The loss of the noisiest tenth is 1.05 on average, of the cleanest 0.15.
+    assert 5.5 < float(counts[900:].sum() / counts[:100].sum()) < 8.5
+    assert float(sums[900:].sum() / sums[:100].sum()) == pytest.approx(1, abs=0.1)
+    assert float(sums.sum()) == pytest.approx(3200, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {},
+        {"base": {"kind": "changing", "at_images": 800, "blend_images": 3200, "first": {"kind": "beta"}}},
+        {"importance": {"rule": "gradient_norm", "bins": 16, "history": 3}},
+    ],
+)
+@pytest.mark.parametrize("stop", [40, 77])
+def test_a_resumed_sampler_draws_and_weighs_to_the_bit(groups, stop):
+    whole = train(TimestepSampler(schedule(**groups), num_timesteps=1000, window=5), 160)
+    first = TimestepSampler(schedule(**groups), num_timesteps=1000, window=5)
+    train(first, stop)
+    assert first.at_boundary == (stop % 5 == 0)
+    second = TimestepSampler(schedule(**groups), num_timesteps=1000, window=5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert train(second, 160 - stop) == whole[stop:]
+
+
+def test_weights_that_nobody_multiplies_by_are_refused():
+    for groups in ({}, {"importance": {"rule": "none"}, "base": {"kind": "speed"}}):
+        run = TimestepSampler(schedule(**groups), levels=LINEAR)
+        run.sample(8)
+        with pytest.raises(ValueError, match="multiply their losses by `weights`"):
+            run.update(torch.zeros(8))
+    plain = TimestepSampler(CurriculumSchedule.uniform(), levels=LINEAR)
+    plain.sample(8)
+    plain.update(torch.zeros(8))
+    assert plain.weights is None
+
+
+def test_importance_needs_a_loss_for_each_sample():
+    run = TimestepSampler(schedule(), num_timesteps=1000)
+    run.sample(8)
+    assert run.weights is None
+    with pytest.raises(ValueError, match=r"importance needs losses of shape \(8,\), but got \(\)"):
+        run.update(torch.tensor(0.5))
+
+
+def test_no_importance_leaves_the_id_of_a_schedule_as_it_was():
+    plain = CurriculumSchedule.uniform()
+    assert "importance" not in plain.to_dict()
+    assert plain.schedule_id != CurriculumSchedule(importance=LossSecondMoment()).schedule_id
+    with_it = CurriculumSchedule(importance=GradientNorm(bins=7))
+    assert CurriculumSchedule.from_dict(with_it.to_dict()) == with_it
+    assert "importance by gradient_norm" in with_it.describe()

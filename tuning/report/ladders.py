@@ -38,6 +38,11 @@ def ladders(ranked: Sequence[Arm], metric: str) -> Html:
             else "Every schedule walked all of its stages."
         )
         + (f" The best {MOST} are drawn." if len(records) > MOST else "")
+        + (
+            " Importance sampling goes by the losses: the left picture is without it."
+            if any(run.active and run.active.importance for run in runs)
+            else ""
+        )
     )
     rows = [[record["key"], describe(record), _walked(record), _lengths(record)] for record in records]
     headings = ["run", "schedule", "stages walked", "images in each stage"]

@@ -67,9 +67,10 @@ def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
     mesh = axes.pcolormesh(
         active.starts, active.edges, columns, cmap=colormap(theme), norm=density_scale(top)
     )
-    if len(active.edges) <= 60:
-        axes.hlines(active.edges[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
-    levels_axis(axes, theme, "What the schedule asks for")
+    if len(active.clusters) <= 60:
+        axes.hlines(active.clusters[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
+    asked = "What the schedule asks for" + (", before importance" if active.importance else "")
+    levels_axis(axes, theme, asked)
     _images(axes)
     _scale(axes, mesh, theme)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,11 +23,15 @@ class ActiveSet:
     """The density over u that a schedule asked for, stage by stage."""
 
     edges: list[float]
-    """The N + 1 edges of the clusters in u, from 0 (clean) to 1 (noise)."""
+    """The edges in u, from 0 (clean) to 1 (noise), of the columns: the clusters, or finer where the base changes."""
     starts: list[int]
-    """Images at which each stage began, and the end of the run."""
+    """Images at which each row began, and the end of the run."""
     densities: list[list[float]]
-    """A row per stage, a column per cluster; 1 is the density of uniform sampling."""
+    """A row per stage, or per piece of one where the base changes, and a column per interval of u; 1 is uniform."""
+    clusters: list[float]
+    """The N + 1 edges of the clusters."""
+    importance: bool = False
+    """Whether importance sampling changed these densities by losses, which the settings do not tell."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,10 @@ def read_config(folder: Path) -> RunConfig | None:
 
 def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
     """Work out the active set of a run from its settings and its stages; None where they are not known."""
-    from curriculum_ray.curriculum import cluster_edges, join_order
+    import torch
+
+    from curriculum_ray.curriculum import Changing, NoImportance, cluster_edges, join_order
+    from curriculum_ray.curriculum.level_draws import LevelDraws
     from curriculum_ray.diffusion import build_process
 
     starts = record.get("stage_starts")
@@ -86,15 +94,23 @@ def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
         levels = build_process(run.process).levels
         edges = cluster_edges(schedule.clusters, schedule.base, levels)
         order = join_order(schedule.order, edges, schedule.base, levels)
+        draws = LevelDraws(schedule.base, levels, edges, run.total_images)
     except ConfigError:  # a difficulty file that is gone by now
         return None
-    widths = edges.diff().tolist()
-    rows = []
-    for _, stage in starts:
-        row = [1.0] * len(widths) if schedule.pacing is None else schedule.active.densities(order, int(stage))
-        mass = sum(density * width for density, width in zip(row, widths, strict=True))
-        rows.append([density / mass for density in row])
-    return ActiveSet(edges.tolist(), [*(int(images) for images, _ in starts), int(record["images"])], rows)
+    columns = edges
+    if isinstance(schedule.base, Changing):
+        columns = torch.cat([edges, torch.linspace(0, 1, 61, dtype=torch.float64)]).unique()
+    stages, end = {int(images): int(stage) for images, stage in starts}, int(record["images"])
+    begun = sorted({*stages, *(turn for turn in draws.turns() if min(stages) < turn < end)})
+    rows, stage = [], 0
+    for images, following in itertools.pairwise([*begun, end]):
+        stage = stages.get(images, stage)
+        if schedule.pacing is not None:
+            draws.aim(schedule.active.densities(order, stage))
+        # In the middle of a piece of a blend.
+        rows.append(draws.density(columns, (images + following) // 2).tolist())
+    importance = schedule.importance != NoImportance()
+    return ActiveSet(columns.tolist(), [*begun, end], rows, edges.tolist(), importance)
 
 
 def _json(path: Path) -> dict[str, Any] | None:
