@@ -12,13 +12,18 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from curriculum_ray.curriculum.base import (
-    BaseSpec,
+    Asymmetric,
     Beta,
+    CosMap,
+    FluxShifted,
     LaplaceLogSnr,
     LogitNormal,
     LogNormalSigma,
     Mode,
-    Speed,
+    Normal,
+    Quantile,
+    Shifted,
+    SqrtShifted,
     Uniform,
 )
 from curriculum_ray.curriculum.cells import boundaries
@@ -44,8 +49,16 @@ def by_density(density: Callable[[float], float]) -> Callable[[float], float]:
     return lambda value: quad(density, 0, value, epsabs=1e-12, limit=200)[0]
 
 
+def unshifted(shift: Callable[[float], float]) -> Callable[[float], float]:
+    """The time that is shifted to a given one, by root finding."""
+    return lambda value: brentq(lambda t: shift(t) - value, 0, 1, xtol=1e-15) if 0 < value < 1 else value
+
+
+# FLUX.1's line through 0.5 at 256 tokens and 1.15 at 4,096.
+FLUX_MU = float(np.interp(1000, [256, 4096], [0.5, 1.15]))
+
 # The base, where it was published, and P(cleaner than a value) computed without the package.
-PUBLISHED: list[tuple[BaseSpec, str, Callable[[float], float]]] = [
+PUBLISHED: list[tuple[Quantile, str, Callable[[float], float]]] = [
     (Uniform(), "Ho et al. 2020, Alg. 1", stats.uniform.cdf),
     (Beta(alpha=0.8), "B-TTDM, Zheng et al. 2024", stats.beta(0.8, 1).cdf),
     (LaplaceLogSnr(loc=0.3, scale=0.5), "Hang et al. 2024, 2407.03297", stats.laplace(0.3, 0.5).sf),
@@ -61,9 +74,31 @@ PUBLISHED: list[tuple[BaseSpec, str, Callable[[float], float]]] = [
         by_density(lambda t: logit_normal_density(t, -0.5, 0.8) if 0 < t < 1 else 0.0),
     ),
     (
-        Speed(k=5, tau=0.7),
-        "Wang et al. 2024, §3.2",
+        CosMap(),
+        "Esser et al. 2024, §3.1",
+        by_density(lambda t: 2 / (math.pi - 2 * math.pi * t + 2 * math.pi * t * t)),
+    ),
+    (
+        Asymmetric(k=5, tau=0.7),
+        "Wang et al. 2024, 2405.17403",
         lambda t: quad(lambda v: 5.0 if v < 0.7 else 1.0, 0, t, points=[0.7])[0] / (5 * 0.7 + 0.3),
+    ),
+    (Normal(mean=0.3, std=0.3), "CLTS, Xu et al. 2024", stats.truncnorm(-1, 7 / 3, loc=0.3, scale=0.3).cdf),
+    (Shifted(shift=3.0), "Esser et al. 2024, §5.3.2", unshifted(lambda t: 3 * t / (1 + 2 * t))),
+    (
+        Shifted(shift=0.5, of=Beta(alpha=2)),
+        "Esser et al. 2024, §5.3.2",
+        lambda v: stats.beta(2, 1).cdf(unshifted(lambda t: 0.5 * t / (1 - 0.5 * t))(v)),
+    ),
+    (
+        SqrtShifted(tokens=1024, reference=256),
+        "Esser et al. 2024, Eq. 23",
+        unshifted(lambda t: math.sqrt(4) * t / (1 + (math.sqrt(4) - 1) * t)),
+    ),
+    (
+        FluxShifted(tokens=1000),
+        "flux, time_shift",
+        unshifted(lambda t: math.exp(FLUX_MU) / (math.exp(FLUX_MU) + 1 / t - 1) if t > 0 else 0.0),
     ),
     *(
         (
@@ -77,9 +112,9 @@ PUBLISHED: list[tuple[BaseSpec, str, Callable[[float], float]]] = [
 ]
 
 
-def name_of(base: BaseSpec) -> str:
-    """The kind and its settings."""
-    return " ".join([base.kind, *(f"{value:g}" for key, value in base if key != "kind")])
+def name_of(base: Quantile) -> str:
+    """The kind and its numbers."""
+    return " ".join([base.kind, *(f"{value:g}" for _, value in base if isinstance(value, int | float))])
 
 
 def checks() -> Iterator[Check]:
