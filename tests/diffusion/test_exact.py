@@ -36,7 +36,8 @@ CASES = [
     *OTHERS,
 ]
 IDS = [
-    f"{getattr(s, 'betas', s.kind)}-{getattr(s, 'prediction', '')}{'-zero' * getattr(s, 'zero_terminal_snr', False)}-{n}"
+    f"{getattr(s, 'betas', s.kind)}-{getattr(s, 'prediction', '')}"
+    f"{'-zero' * getattr(s, 'zero_terminal_snr', False)}-{n}"
     for s, n, _ in CASES
 ]
 
