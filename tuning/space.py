@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, load_yaml, parse, set_key
+from curriculum_ray.config import ConfigError, Spec, load_yaml, parse, with_key
 
 __all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction", "lay_over"]
 
@@ -242,7 +242,7 @@ def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -
     """Nested settings with dotted keys laid over them; keys of a kind that no longer holds are dropped."""
     nested: dict[str, Any] = {}
     for key, value in point.items():
-        set_key(nested, key, value, f"{source}.{key}")
+        nested = with_key(nested, key, value, f"{source}.{key}")
     return _merge(config, nested)
 
 

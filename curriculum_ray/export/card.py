@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-
-import yaml
+import shlex
 
 from curriculum_ray.evaluation.trained import Trained
+from curriculum_ray.plain_yaml import write_yaml
 
 __all__ = ["model_card"]
 
@@ -64,8 +64,8 @@ def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False)
         images=trained.images,
         needs=" The package curriculum-ray must be installed." if needs_package else "",
         sampling=_SAMPLING[config.process.kind],
-        schedule=yaml.safe_dump(config.schedule.model_dump(mode="json"), sort_keys=False),
-        checkpoint=trained.path.name,
+        schedule=write_yaml(config.schedule.model_dump(mode="json"), flow=False),
+        checkpoint=shlex.quote(trained.path.name),
         flags=" --raw-weights" if raw_weights else "",
         config=json.dumps(config.model_dump(mode="json"), indent=2),
     )

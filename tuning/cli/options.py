@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from curriculum_ray.config import ConfigError, SpecT, apply_overrides, load_yaml, parse, set_key
+from curriculum_ray.config import ConfigError, SpecT, apply_overrides, load_yaml, parse, with_key
 
 __all__ = ["example", "read_settings", "shared", "writable_folder"]
 
@@ -118,7 +118,7 @@ def read_settings(
         sources[override.partition("=")[0].strip()] = f"--set {override}"
     for key, (option, value) in options.items():
         if value is not None:
-            set_key(data, key, value, option)
+            data = with_key(data, key, value, option)
             sources[key] = option
     return parse(cls, data, sources)
 
