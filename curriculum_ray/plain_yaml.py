@@ -247,5 +247,5 @@ class _Builder:
             group.key = None
 
 
-def _place(mark: yaml.Mark | None) -> str:
+def _place(mark: Any) -> str:
     return "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"

@@ -28,7 +28,7 @@ from tuning.samplers import make_sampler
 from tuning.search import search
 from tuning.space import SearchSpace, lay_over
 from tuning.study import Study, open_folder
-from tuning.tracking import Tracker
+from tuning.tracking import Tracker, store_address
 from tuning.train import check_run, experiment_name
 
 __all__ = ["Outcome", "check_study", "run_study", "study_facts", "study_rivals"]
@@ -135,6 +135,7 @@ def run_study(
     console: Console,
 ) -> Outcome:
     """Run a study to its end, or go on with one that was interrupted."""
+    store_address(mlflow_uri)
     space = SearchSpace.load(config.space)
     run, data, evaluator = check_study(config, space)
     experiment = experiment_name(data, run)

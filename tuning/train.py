@@ -18,7 +18,8 @@ from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
 from tuning.lock import held
 from tuning.publish import publish
-from tuning.tracking import Tracker
+from tuning.terminal import make_console
+from tuning.tracking import Tracker, store_address
 
 __all__ = ["Display", "check_run", "experiment_name", "train_run"]
 
@@ -52,9 +53,12 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
 def _check_resources(config: RunConfig, resources: ResourceSpec) -> None:
     """Every number of workers must be able to share the batch, and have the device that the precision needs."""
     least, most = resources.workers
-    multiple = math.lcm(*range(least, most + 1))
+    multiple, counted = 1, least - 1
+    while counted < most and multiple <= config.batch_size:
+        counted += 1
+        multiple = math.lcm(multiple, counted)
     if config.batch_size % multiple:
-        each = f"--num-workers {least}" if least == most else f"{multiple} for {least} to {most} workers"
+        each = f"{multiple} for {least} to {counted} workers" if least < most else f"--num-workers {least}"
         raise ConfigError(f"batch_size must be a multiple of {each}, but got {config.batch_size}")
     for workers in range(least, most + 1):
         share = config.batch_size // workers
@@ -73,14 +77,13 @@ class Display:
     """Progress of one run: a live line on a terminal, else a line per log entry; nothing when `quiet`."""
 
     def __init__(self, config: RunConfig, quiet: bool = False) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(quiet=quiet, stderr=False)
+        self.console = make_console(quiet=quiet)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
@@ -105,7 +108,7 @@ class Display:
             )
             self._bar.update(self._task, completed=event["images"], state=state)
             if not self.console.is_terminal:
-                self.console.print(state, highlight=False)
+                self.console.print(state)
         elif event["kind"] == "started" and event["attempt"] > 1:
             self.console.print(f"workers lost; going on from the newest checkpoint, try {event['attempt']}")
 
@@ -119,13 +122,14 @@ def train_run(
     display: Display,
 ) -> dict[str, Any]:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
+    store_address(mlflow_uri)
     data, evaluator = check_run(config, resources)
     experiment = experiment_name(data, config)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
     folder = output / name
     _check_folder(folder, config)
     if (done := _finished(folder)) is not None:
-        display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
+        display.console.print(f"{folder} is finished; choose another --name to train anew")
         return done
     tags = {
         "data": data.name,
