@@ -17,6 +17,7 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
 from tuning.lock import held
+from tuning.names import checked_name
 from tuning.publish import publish
 from tuning.terminal import make_console
 from tuning.tracking import Tracker, store_address
@@ -125,7 +126,7 @@ def train_run(
     store_address(mlflow_uri)
     data, evaluator = check_run(config, resources)
     experiment = experiment_name(data, config)
-    name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
+    name = checked_name(name, f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}")
     folder = output / name
     _check_folder(folder, config)
     if (done := _finished(folder)) is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,12 +19,11 @@ from curriculum_ray.config import (
     parse,
     with_key,
 )
-from curriculum_ray.shown import fits_a_line, one_line, shown
+from curriculum_ray.shown import one_line, shown
+from tuning.names import check_name
 
 __all__ = ["FiniteRange", "NameOption", "PathOption", "example", "read_settings", "shared", "writable_folder"]
 
-LONGEST_RUN_NAME = 200
-"""Bytes of a run's name, which others are made of."""
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -80,10 +78,10 @@ class NameOption(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name."""
-        if value in ("", ".", "..") or "/" in value or not fits_a_line(value):
-            self.fail(f"a name must be one that a folder can have, but got {shown(value)}", param, ctx)
-        if len(os.fsencode(value)) > LONGEST_RUN_NAME:
-            self.fail(f"a name has {LONGEST_RUN_NAME} bytes at most, but got {shown(value)}", param, ctx)
+        try:
+            check_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         return str(value)
 
 
