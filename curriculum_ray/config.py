@@ -15,6 +15,7 @@ from curriculum_ray.shown import fits_a_line, one_line, shown
 __all__ = [
     "LONGEST_NAME",
     "ConfigError",
+    "FilePath",
     "LocalPath",
     "Spec",
     "absolute",
@@ -77,6 +78,14 @@ LONGEST_NAME = 255
 _LONGEST_PATH = 4096
 _LONGEST_OVERRIDE = 160
 
+
+def _checked(path: str) -> str:
+    check_path(Path(path))
+    return path
+
+
+FilePath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_checked)]
+"""A path as it is written, from wherever it is read."""
 LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
 
 SpecT = TypeVar("SpecT", bound=Spec)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError, FilePath, Spec
 from curriculum_ray.curriculum.base import BaseSpec, level_of
 from curriculum_ray.curriculum.cells import boundaries, translate
 from curriculum_ray.curriculum.curve import DifficultyCurve
@@ -33,6 +33,8 @@ __all__ = [
 
 # Continuous levels are read on so many equally likely cells of u; the end cells stand for infinite tails.
 GRID = 1000
+# Of each pair of cells one number is kept.
+_MOST_CELLS = 5000
 
 
 class _Counted(Spec):
@@ -59,7 +61,7 @@ class CurveClusters(_Counted):
 
     by: Literal["relative_entropy", "loss", "convergence"]
     """The kind of the curve whose cumulative difficulty is shared out equally."""
-    difficulty: str = Field(min_length=1)
+    difficulty: FilePath
     """Path of the difficulty file, of the same kind."""
 
 
@@ -68,7 +70,7 @@ class GradientClusters(_Counted):
 
     by: Literal["gradient"] = "gradient"
     """By the pairwise similarity of gradients."""
-    difficulty: str = Field(min_length=1)
+    difficulty: FilePath
     """Path of a difficulty file of kind gradient with a similarity matrix."""
 
 
@@ -107,6 +109,7 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
     missing, malformed or of another kind, and where the log-SNR is needed but not known.
     """
     grid = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
+    _check_levels(base, levels, grid[:-1])
     discrete = levels.count is not None
     if discrete:
         # Levels that the base distribution never draws have empty cells, and take no part.
@@ -116,6 +119,17 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
         raise ConfigError(f"clusters.count must be at most {what}, but got {spec.count}")
     targets = _targets(spec, base, levels, grid)
     return snap(targets, grid) if discrete else spread(targets)
+
+
+def _check_levels(base: BaseSpec, levels: NoiseLevels, u: Tensor) -> None:
+    """ConfigError for a base so extreme that its levels are no numbers to train on."""
+    level = level_of(base, u, levels).float()
+    if not bool(base.quantile(u).isnan().any()) and bool(level.isfinite().all()):
+        if levels.kind != "sigma" or bool((level > 0).all()):
+            return
+    raise ConfigError(
+        f"base {base.kind} is too extreme for {levels.kind} levels, which leave the floats: {base!r}"
+    )
 
 
 def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
@@ -128,6 +142,11 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
     if isinstance(spec, LogSnrClusters):
         log_snr = _log_snr_of_cells(base, levels, grid)
         if spec.by == "log_snr_dp":
+            if len(log_snr) > _MOST_CELLS:
+                raise ConfigError(
+                    f"clusters.by log_snr_dp compares all pairs of timesteps, {_MOST_CELLS:,} at most, but there are "
+                    f"{len(log_snr):,}: choose log_snr"
+                )
             return grid[best_intervals(absolute_deviation(log_snr), spec.count)]
         bounds = log_snr[0] + even[1:-1] * (log_snr[-1] - log_snr[0])
         inner = torch.searchsorted(-log_snr, -bounds, right=True)
@@ -150,6 +169,10 @@ def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tens
     """The log-SNR of each cell of the grid, falling; an infinite one counts as its finite neighbour."""
     log_snr = levels.log_snr(level_of(base, (grid[1:] + grid[:-1]) / 2, levels)).double()
     finite = log_snr[log_snr.isfinite()]
+    if len(finite) == 0:
+        raise ConfigError(
+            f"clusters by log_snr need finite log-SNRs, but base {base.kind} has none on {levels.kind} levels: {base!r}"
+        )
     return log_snr.clamp(float(finite.min()), float(finite.max()))
 
 
