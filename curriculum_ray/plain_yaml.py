@@ -59,7 +59,7 @@ def read_yaml(text: str) -> Any:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text; raises `TextFault`."""
+    """The value of a JSON text, nan and infinities as Python writes them; raises `TextFault`."""
     if len(text) > LARGEST_JSON:
         raise TextFault(f"it has {len(text):,} characters, but may have {LARGEST_JSON:,} at most")
 
@@ -71,14 +71,10 @@ def read_json(text: str) -> Any:
             group[checked_text(key)] = value if not isinstance(value, str) else checked_text(value)
         return group
 
-    def refuse(name: str) -> Any:
-        raise TextFault(f"numbers must be finite, but got {name}")
-
     try:
         value = json.loads(
             text,
             object_pairs_hook=pairs,
-            parse_constant=refuse,
             parse_int=read_integer,
             parse_float=read_float,
         )

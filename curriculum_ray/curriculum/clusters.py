@@ -124,9 +124,9 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
 def _check_levels(base: BaseSpec, levels: NoiseLevels, u: Tensor) -> None:
     """ConfigError for a base so extreme that its levels are no numbers to train on."""
     level = level_of(base, u, levels).float()
-    if not bool(base.quantile(u).isnan().any()) and bool(level.isfinite().all()):
-        if levels.kind != "sigma" or bool((level > 0).all()):
-            return
+    positive = levels.kind != "sigma" or bool((level > 0).all())
+    if positive and bool(level.isfinite().all()) and not bool(base.quantile(u).isnan().any()):
+        return
     raise ConfigError(
         f"base {base.kind} is too extreme for {levels.kind} levels, which leave the floats: {base!r}"
     )
