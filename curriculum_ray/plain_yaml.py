@@ -50,9 +50,9 @@ def read_yaml(text: str) -> Any:
         raise TextFault(f"{problem}{_place(error.problem_mark)}") from None
     except yaml.YAMLError as error:
         raise TextFault(str(error)) from None
-    except ValueError as error:
-        if isinstance(error, TextFault):
-            raise
+    except TextFault:
+        raise
+    except (ValueError, OverflowError) as error:
         # An escape for a sign beyond Unicode, such as "\\UFFFFFFFF".
         raise TextFault(f"an escape names no character: {error}") from None
     return builder.document
