@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
-from tuning.cli.options import example, shared
+from curriculum_ray.shown import one_line
+from tuning.cli.options import FiniteRange, example, shared
 
 __all__ = ["cli", "doctor", "local", "main", "wait"]
 
@@ -25,9 +26,7 @@ def cli() -> None:
     epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu")
 )
 @shared("output", "use_gpu", "mlflow_uri")
-@click.option(
-    "--timeout", type=click.FloatRange(min=5), default=120.0, show_default=True, help="Seconds for all."
-)
+@click.option("--timeout", type=FiniteRange(min=5), default=120.0, show_default=True, help="Seconds for all.")
 @shared("json")
 def doctor(output: Path, use_gpu: bool | None, mlflow_uri: str | None, timeout: float, as_json: bool) -> int:
     """Check everything that a study needs of every node of the cluster that RAY_ADDRESS names (or of this machine).
@@ -50,7 +49,7 @@ def doctor(output: Path, use_gpu: bool | None, mlflow_uri: str | None, timeout: 
 
 @cli.command(epilog=example("python -m clusters wait --nodes 4 --timeout 300"))
 @click.option("--nodes", type=click.IntRange(min=1), required=True, help="How many must be there.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds.")
+@click.option("--timeout", type=FiniteRange(min=1), default=300.0, show_default=True, help="Seconds.")
 def wait(nodes: int, timeout: float) -> int:
     """Wait until the cluster that RAY_ADDRESS names has so many nodes; exit code 1 when it has not in time."""
     from clusters.nodes import wait_for_nodes
@@ -89,5 +88,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return code

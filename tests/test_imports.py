@@ -11,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
+    "curriculum_ray.shown",
+    "curriculum_ray.core_schema",
+    "curriculum_ray.plain_yaml",
     "curriculum_ray.config",
     "curriculum_ray.files",
     "curriculum_ray.data",
@@ -25,7 +28,13 @@ ROOMS = [
     "clusters",
 ]
 # Usable alone in anybody's training loop: torch, the settings, and how noise levels are numbered.
-ALONE = {"curriculum_ray.curriculum": {"curriculum_ray.config", "curriculum_ray.diffusion.levels"}}
+ALONE = {
+    "curriculum_ray.curriculum": {
+        "curriculum_ray.config",
+        "curriculum_ray.plain_yaml",
+        "curriculum_ray.diffusion.levels",
+    }
+}
 
 
 def _files() -> list[Path]:

@@ -28,11 +28,11 @@ class StudyConfig(Spec):
     """The settings that all trials share; the searched keys are laid over them."""
     space: str = "default"
     """A shipped search space, or the path of a YAML file."""
-    trials: int = Field(default=8, ge=1)
+    trials: int = Field(default=8, ge=1, le=100_000)
     """Schedules that the search tries, beside the controls."""
-    confirm_top: int = Field(default=1, ge=0)
+    confirm_top: int = Field(default=1, ge=0, le=1000)
     """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
-    confirm_seeds: int = Field(default=5, ge=2)
+    confirm_seeds: int = Field(default=5, ge=2, le=1000)
     """Fresh seeds for each of them; more seeds find smaller differences."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """More one-line rivals beside the space's: a name and dotted keys, e.g. {weighting.kind: min_snr}."""

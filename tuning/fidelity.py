@@ -67,7 +67,7 @@ class AfterLastStage(_Full):
     """Looks at equal distances within the budget; each draws and scores a preview."""
     settle: float = Field(default=0.1, ge=0, lt=1)
     """The share of the budget for which a trial must have been in its last stage before a look counts."""
-    num_samples: int = Field(default=500, ge=16)
+    num_samples: int = Field(default=500, ge=16, le=1_000_000)
     """Samples of a preview."""
 
     def preview(self, images: int) -> dict[str, int]:

@@ -21,16 +21,18 @@ from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import build_model
 from curriculum_ray.training.packed import check_packable
+from tuning.comparable import check_comparable
 from tuning.config import StudyConfig
 from tuning.data_summary import keep_summary, show_summary
 from tuning.lock import held
+from tuning.names import checked_name
 from tuning.progress import Progress
 from tuning.ranges import check_ranges
 from tuning.samplers import make_sampler
 from tuning.search import search
 from tuning.space import SearchSpace, lay_over
 from tuning.study import Study, open_folder
-from tuning.tracking import Tracker
+from tuning.tracking import Tracker, store_address
 from tuning.train import check_run, experiment_name
 
 __all__ = ["Outcome", "check_study", "run_study", "study_facts", "study_rivals"]
@@ -55,6 +57,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     The fixed settings, every start point, every choice, both ends of every range and every rival must give a run
     that can be trained and evaluated. ConfigError says what does not.
     """
+    check_comparable(config, space, study_rivals(config, space))
     base = config.run.model_dump(mode="json")
     fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
     if fixed.evaluation is None:
@@ -67,7 +70,6 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
         _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
     check_ranges(space, fixed, config.fidelity.budgets(fixed.total_images))
     for name, keys in study_rivals(config, space).items():
-        _check_rival(name, keys)
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
         _check_point(config, settings, data, f"rivals.{name}")
     make_sampler(config, space)
@@ -94,16 +96,6 @@ def _check_looks(config: StudyConfig, run: RunConfig) -> None:
 def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str, Any]]:
     """The one-line rivals of the space and of the settings, by name."""
     return {**space.rivals, **config.rivals}
-
-
-def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
-    """A rival has no curriculum, and a name that a folder can have."""
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise ConfigError(f"a rival's name must hold letters, digits, - and _ only, but got {name!r}")
-    groups = ("schedule.order", "schedule.pacing", "schedule.active", "schedule.clusters")
-    for key in keys:
-        if key.startswith(groups):
-            raise ConfigError(f"rivals.{name} must have no curriculum, but sets {key}")
 
 
 def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str) -> None:
@@ -137,11 +129,12 @@ def run_study(
     console: Console,
 ) -> Outcome:
     """Run a study to its end, or go on with one that was interrupted."""
+    store_address(mlflow_uri)
     space = SearchSpace.load(config.space)
     run, data, evaluator = check_study(config, space)
     summary = show_summary(run.data, data, console)
     experiment = experiment_name(data, run)
-    name = name or f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}"
+    name = checked_name(name, f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}")
     folder = output / name
     process = experiment.partition("/")[2]
     tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}

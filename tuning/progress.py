@@ -16,6 +16,7 @@ from rich.text import Text
 
 from tuning.front import front
 from tuning.records import count, direction, metric_name, number
+from tuning.terminal import make_console
 
 __all__ = ["Progress", "clock_text"]
 
@@ -50,7 +51,7 @@ class Progress:
         metric: str = "fid",
     ) -> None:
         self.total_trials, self.images_per_trial, self.metric = total_trials, images_per_trial, metric
-        self._console = console or Console()
+        self._console = console or make_console()
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
         self._running: dict[int, _Running] = {}

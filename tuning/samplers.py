@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.shown import shown
 from tuning.config import StudyConfig
-from tuning.space import CategoricalRange, FloatRange, IntRange, SearchSpace
+from tuning.space import CategoricalRange, FloatRange, IntRange, Range, SearchSpace
 from tuning.tpe import BoundedTPE
 
-__all__ = ["make_sampler", "open_storage"]
+__all__ = ["check_earlier_trials", "make_sampler", "open_storage"]
+
+_MOST_POINTS = 100_000
+"""Of a grid, which is made whole."""
 
 
 def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStorage:
@@ -75,12 +87,55 @@ def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.Bas
         case "grid":
             grid = _grid(space)
             points = math.prod(map(len, grid.values()))
+            if points > _MOST_POINTS:
+                raise ConfigError(
+                    f"sampler grid takes {_MOST_POINTS:,} points at most, but space {space.name} has {points:,}"
+                )
             if config.trials > points:
                 raise ConfigError(
                     f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
                     f"but got {config.trials}"
                 )
             return _Grid(grid, seed=seed)
+
+
+def check_earlier_trials(trials: Iterable[FrozenTrial], space: SearchSpace) -> None:
+    """ConfigError where a study holds trials of a space in which a key had other choices, or was no number.
+
+    Optuna keeps one set of choices for each key of a study.
+    """
+    for trial in trials:
+        queued = trial.system_attrs.get("fixed_params", {}) if trial.state == TrialState.WAITING else {}
+        for key, span in space.search.items():
+            before = trial.distributions.get(key)
+            if before is not None and not _compatible(before, span):
+                was = f"{_in_words(before)}, and is {span.values()} now"
+            elif key in queued and not span.holds(queued[key]):
+                was = f"to be tried at {shown(queued[key])}, and is {span.values()} now"
+            else:
+                continue
+            raise ConfigError(
+                f"space {space.name} was edited: search.{key} was {was}: choose another --name or --output"
+            )
+
+
+def _compatible(before: BaseDistribution, span: Range) -> bool:
+    """Whether Optuna takes the range of a key beside what the key was before."""
+    match span:
+        case CategoricalRange():
+            return isinstance(before, CategoricalDistribution) and list(before.choices) == span.choices
+        case IntRange():
+            return isinstance(before, IntDistribution) and before.log == span.log
+        case FloatRange():
+            return isinstance(before, FloatDistribution) and before.log == span.log
+
+
+def _in_words(before: BaseDistribution) -> str:
+    if isinstance(before, CategoricalDistribution):
+        return " or ".join(map(str, before.choices))
+    kind = "whole" if isinstance(before, IntDistribution) else "real"
+    scale = ", by ratios" if getattr(before, "log", False) else ""
+    return f"a {kind} number{scale}"
 
 
 def _no_conditions(space: SearchSpace, sampler: str) -> None:
@@ -100,6 +155,11 @@ def _grid(space: SearchSpace) -> dict[str, list[str | int | float | bool]]:
             case CategoricalRange():
                 grid[key] = list(span.choices)
             case IntRange():
+                if span.high - span.low >= _MOST_POINTS:
+                    raise ConfigError(
+                        f"sampler grid takes {_MOST_POINTS:,} points at most, but search.{key} of space "
+                        f"{space.name} has {span.high - span.low + 1:,} values"
+                    )
                 grid[key] = list(range(span.low, span.high + 1))
             case _:
                 raise ConfigError(

@@ -19,7 +19,7 @@ from tuning.front import aims
 from tuning.plan import StudyPlan
 from tuning.planned import Planned, index_of
 from tuning.records import DIRECTIONS
-from tuning.samplers import make_sampler
+from tuning.samplers import check_earlier_trials, make_sampler
 from tuning.space import SearchSpace, SpaceFunction, lay_over
 
 __all__ = ["StudySearch"]
@@ -56,6 +56,7 @@ class StudySearch(OptunaSearch):
         self.config, self.space, self.plan = config, space, plan
         self._make_job, self._ended = make_job, ended
         self._planned: dict[str, Planned] = {}
+        check_earlier_trials(self.study.get_trials(deepcopy=False), space)
         self._enqueue_start()
         self._settle()
 

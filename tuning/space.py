@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import resources
@@ -10,16 +11,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, load_yaml, parse, set_key
+from curriculum_ray.config import ConfigError, Spec, load_yaml, parse, with_key
+from curriculum_ray.shown import shown
 
-__all__ = ["CategoricalRange", "FloatRange", "IntRange", "SearchSpace", "SpaceFunction", "lay_over"]
+__all__ = ["CategoricalRange", "FloatRange", "IntRange", "Range", "SearchSpace", "SpaceFunction", "lay_over"]
 
 
 Value = str | int | float | bool
 
+# Whole numbers beyond it are not told apart by the samplers, which think in floats.
+_LARGEST = 2**53
+Whole = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
+
 
 class _Range(Spec, ABC):
-    when: dict[str, Value | list[Value]] = Field(default_factory=dict)
+    when: dict[str, Value | Annotated[list[Value], Field(min_length=1)]] = Field(default_factory=dict)
     """Other searched keys and the value, or list of values, at which this one exists; they stand above it."""
 
     @abstractmethod
@@ -42,7 +48,7 @@ class _Range(Spec, ABC):
     def exists(self, chosen: Mapping[str, Any]) -> bool:
         """Whether the key exists beside the values of the keys above it."""
         return all(
-            other in chosen and chosen[other] in (allowed if isinstance(allowed, list) else [allowed])
+            other in chosen and _among(chosen[other], _listed(allowed))
             for other, allowed in self.when.items()
         )
 
@@ -51,9 +57,9 @@ class IntRange(_Range):
     """A whole number in [low, high]."""
 
     type: Literal["int"]
-    low: int
+    low: Whole
     """Smallest value."""
-    high: int
+    high: Whole
     """Largest value."""
     log: bool = False
     """Whether to search by ratios rather than differences."""
@@ -73,7 +79,7 @@ class IntRange(_Range):
 
     def holds(self, value: Any) -> bool:
         """Whether `value` lies in the range."""
-        return isinstance(value, int) and self.low <= value <= self.high
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
 class FloatRange(_Range):
@@ -102,15 +108,27 @@ class FloatRange(_Range):
 
     def holds(self, value: Any) -> bool:
         """Whether `value` lies in the range."""
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        )
 
 
 class CategoricalRange(_Range):
     """One of some values."""
 
     type: Literal["categorical"]
-    choices: list[Value] = Field(min_length=1)
-    """The values."""
+    choices: list[Value] = Field(min_length=1, max_length=1000)
+    """The values, each once."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> CategoricalRange:
+        # 1, 1.0 and true are one value to Python, and so to the samplers.
+        twice = next(
+            (value for place, value in enumerate(self.choices) if value in self.choices[:place]), None
+        )
+        if twice is not None:
+            raise ValueError(f"choices must each be another value, but got {shown(self.choices)}")
+        return self
 
     def values(self) -> str:
         """What it may be, in words."""
@@ -122,11 +140,20 @@ class CategoricalRange(_Range):
 
     def holds(self, value: Any) -> bool:
         """Whether `value` is one of the choices."""
-        return value in self.choices
+        return _among(value, self.choices)
 
 
 def _either(values: Value | list[Value]) -> str:
     return " or ".join(map(str, values)) if isinstance(values, list) else str(values)
+
+
+def _listed(allowed: Value | list[Value]) -> list[Value]:
+    return allowed if isinstance(allowed, list) else [allowed]
+
+
+def _among(value: Any, values: list[Value]) -> bool:
+    """Whether `value` is one of `values`; true is not 1."""
+    return any(isinstance(value, bool) == isinstance(other, bool) and value == other for other in values)
 
 
 def _check_order(low: float, high: float, log: bool) -> None:
@@ -134,6 +161,8 @@ def _check_order(low: float, high: float, log: bool) -> None:
         raise ValueError(f"low must be at most high, but got {low} and {high}")
     if log and low <= 0:
         raise ValueError(f"low must be positive where log is true, but got {low}")
+    if not math.isfinite(float(high) - float(low)):
+        raise ValueError(f"low and high must not be as far apart as {low} and {high}")
 
 
 Range = Annotated[IntRange | FloatRange | CategoricalRange, Field(discriminator="type")]
@@ -164,6 +193,11 @@ class SearchSpace(Spec):
                     raise ValueError(
                         f"search.{key}.when names {other}, which must be a searched key above it"
                     )
+                for value in _listed(span.when[other]):
+                    if not self.search[other].holds(value):
+                        raise ValueError(f"search.{key}.when names {shown(value)}, which {other} never is")
+            if key not in self._point(self._conditions(key)):
+                raise ValueError(f"search.{key} never exists, for its conditions exclude each other")
             seen.add(key)
         for point in self.start:
             for key, value in point.items():
@@ -203,11 +237,16 @@ class SearchSpace(Spec):
         return points
 
     def _conditions(self, key: str) -> dict[str, Any]:
-        """Values at which `key` exists."""
-        result: dict[str, Any] = {}
-        for other, allowed in self.search[key].when.items():
-            result |= {**self._conditions(other), other: allowed[0] if isinstance(allowed, list) else allowed}
-        return result
+        """Values at which `key` exists, of the keys that it depends on; without one that can have none."""
+        allowed: dict[str, list[Value]] = {}
+        waiting = [key]
+        while waiting:
+            for other, values in self.search[waiting.pop()].when.items():
+                known = allowed.get(other)
+                both = [value for value in _listed(values) if known is None or _among(value, known)]
+                allowed[other] = both
+                waiting.append(other)
+        return {other: values[0] for other, values in allowed.items() if values}
 
     def _point(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """A point with the `given` values, and the first choice or lower end of every other key that exists."""
@@ -235,14 +274,15 @@ _ALIKE = (
 
 def _form(kind: Any) -> Any:
     """What stands for all kinds that have the same keys as `kind`."""
-    return next((number for number, kinds in enumerate(_ALIKE) if kind in kinds), kind)
+    alike = (number for number, kinds in enumerate(_ALIKE) if isinstance(kind, str) and kind in kinds)
+    return next(alike, kind)
 
 
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Nested settings with dotted keys laid over them; keys of a kind that no longer holds are dropped."""
     nested: dict[str, Any] = {}
     for key, value in point.items():
-        set_key(nested, key, value, f"{source}.{key}")
+        nested = with_key(nested, key, value, f"{source}.{key}")
     return _merge(config, nested)
 
 

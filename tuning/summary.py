@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from tuning import evidence
 from tuning.config import StudyConfig
@@ -16,6 +17,7 @@ from tuning.records import arms
 from tuning.report import build_report
 from tuning.speed import speed_up
 from tuning.tables import final_table
+from tuning.terminal import tune_command
 
 __all__ = ["answer", "as_object", "show"]
 
@@ -41,24 +43,29 @@ def _best(config: StudyConfig, outcome: Outcome) -> str | None:
 def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:
     """Print the table, the answer, the report's path and the commands that come next."""
     console.print(final_table(outcome.records, config.metric))
-    console.print(f"\n[bold]{answer(config, outcome)}[/bold]", highlight=False)
+    console.print()
+    console.print(Text(answer(config, outcome), "bold"))
     if config.two_aims:
         console.print("\nthe front, of which no schedule is beaten in both aims:")
         for each in front(outcome.records, config.metric):
-            console.print(f"  {each.in_words(config.metric)}", highlight=False)
+            console.print(Text(f"  {each.in_words(config.metric)}"))
     report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     for problem in outcome.problems:
-        console.print(f"MLflow: {problem}", style="yellow", highlight=False)
-    where = "" if output == Path("runs") else f" --output {output}"
-    rows = [
-        ("report", str(report)),
-        ("best schedule", f"python -m tune best{where}"),
-        ("train with it", f"python -m tune train{where} --schedule schedule.yaml --num-workers 2"),
-        ("all runs", outcome.ui_command),
-    ]
+        console.print(Text(f"MLflow: {problem}", "yellow"))
     console.print()
-    for name, value in rows:
-        console.print(f"{name:14} {value}", highlight=False, soft_wrap=True)
+    for name, value in _next(outcome, report, output):
+        console.print(Text(f"{name:14} {value}"), soft_wrap=True)
+
+
+def _next(outcome: Outcome, report: Path, output: Path) -> list[tuple[str, str]]:
+    """Where everything lies, and the commands that come next; `best` finds nothing where no trial finished."""
+    where = [] if output == Path("runs") else ["--output", output]
+    found = [
+        ("best schedule", tune_command("best", *where)),
+        ("train with it", tune_command("train", *where, "--schedule", "schedule.yaml", "--num-workers", 2)),
+    ]
+    finished = any(record["status"] == "finished" for record in outcome.records)
+    return [("report", str(report)), *(found if finished else []), ("all runs", outcome.ui_command)]
 
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:

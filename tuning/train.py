@@ -22,8 +22,10 @@ from curriculum_ray.training.heldout import check_heldout
 from tuning.data_summary import keep_summary, show_summary
 from tuning.heldout import as_history, as_metrics
 from tuning.lock import held
+from tuning.names import checked_name
 from tuning.publish import publish
-from tuning.tracking import Tracker
+from tuning.terminal import make_console
+from tuning.tracking import Tracker, store_address
 
 __all__ = ["Display", "check_run", "experiment_name", "train_run"]
 
@@ -60,9 +62,12 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
 def _check_resources(config: RunConfig, resources: ResourceSpec) -> None:
     """Every number of workers must be able to share the batch, and have the device that the precision needs."""
     least, most = resources.workers
-    multiple = math.lcm(*range(least, most + 1))
+    multiple, counted = 1, least - 1
+    while counted < most and multiple <= config.batch_size:
+        counted += 1
+        multiple = math.lcm(multiple, counted)
     if config.batch_size % multiple:
-        each = f"--num-workers {least}" if least == most else f"{multiple} for {least} to {most} workers"
+        each = f"{multiple} for {least} to {counted} workers" if least < most else f"--num-workers {least}"
         raise ConfigError(f"batch_size must be a multiple of {each}, but got {config.batch_size}")
     for workers in range(least, most + 1):
         share = config.batch_size // workers
@@ -81,14 +86,13 @@ class Display:
     """Progress of one run: a live line on a terminal, else a line per log entry; nothing when `quiet`."""
 
     def __init__(self, config: RunConfig, quiet: bool = False) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.console = Console(quiet=quiet, stderr=False)
+        self.console = make_console(quiet=quiet)
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=quiet or not self.console.is_terminal,
@@ -113,7 +117,7 @@ class Display:
             )
             self._bar.update(self._task, completed=event["images"], state=state)
             if not self.console.is_terminal:
-                self.console.print(state, highlight=False)
+                self.console.print(state)
         elif event["kind"] == "started" and event["attempt"] > 1:
             self.console.print(f"workers lost; going on from the newest checkpoint, try {event['attempt']}")
 
@@ -127,18 +131,19 @@ def train_run(
     display: Display,
 ) -> dict[str, Any]:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
+    store_address(mlflow_uri)
     data, evaluator = check_run(config, resources)
     summary = show_summary(config.data, data, display.console)
     experiment = experiment_name(data, config)
-    display.console.print(f"{data.name}: {count_in_words(data)}", highlight=False)
-    name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
+    display.console.print(f"{data.name}: {count_in_words(data)}")
+    name = checked_name(name, f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}")
     folder = output / name
     _check_folder(folder, config)
     if (done := _finished(folder)) is not None:
-        display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
+        display.console.print(f"{folder} is finished; choose another --name to train anew")
         return done
     if line := unvisited_line(config, data.shape):
-        display.console.print(line, highlight=False)
+        display.console.print(line)
     tags = {
         "data": data.name,
         "process": experiment.partition("/")[2],

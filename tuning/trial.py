@@ -49,8 +49,6 @@ class BoardTrial(tune.Trainable):
             events = ray.get(self._board.events.remote(key, self._seen, _WAIT_S))
         self._seen += len(events)
         last = events[-1]
-        if last["kind"] == "failed":
-            raise RuntimeError(last["reason"])
         progress: dict[str, Any] = next(
             (event for event in reversed(events) if event["kind"] == "progress"), {}
         )
@@ -62,8 +60,9 @@ class BoardTrial(tune.Trainable):
             result["attempt"] = attempt
         if last["kind"] == "finished":
             result.update(done=True, outcome="finished", **_final(last["result"]))
-        elif last["kind"] == "stopped":
-            result.update(done=True, outcome="stopped")
+        elif last["kind"] in ("stopped", "failed"):
+            # Not an exception: Tune would print its own traceback, where the board knows the run's reason.
+            result.update(done=True, outcome=last["kind"])
         return result
 
     def cleanup(self) -> None:

@@ -13,8 +13,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError, FilePath, Spec
 from curriculum_ray.curriculum.base import BaseSpec, level_of
+from curriculum_ray.curriculum.base.core import Quantile
 from curriculum_ray.curriculum.cells import boundaries, translate
 from curriculum_ray.curriculum.curve import DifficultyCurve
 from curriculum_ray.curriculum.intervals import (
@@ -43,6 +44,8 @@ GRID = 1000
 END_SHARE = 0.005
 # The narrowest cluster, as a share of the even width 1/N.
 NARROWEST = 0.1
+# Of each pair of cells one number is kept.
+_MOST_CELLS = 5000
 
 
 class _Counted(Spec):
@@ -78,7 +81,7 @@ class CurveClusters(_Counted):
 
     by: Literal["relative_entropy", "loss", "convergence"]
     """The kind of the curve whose cumulative difficulty is shared out equally."""
-    difficulty: str = Field(min_length=1)
+    difficulty: FilePath
     """Path of the difficulty file, of the same kind."""
 
 
@@ -87,7 +90,7 @@ class GradientClusters(_Counted):
 
     by: Literal["gradient"] = "gradient"
     """By the pairwise similarity of gradients."""
-    difficulty: str = Field(min_length=1)
+    difficulty: FilePath
     """Path of a difficulty file of kind gradient with a similarity matrix."""
 
 
@@ -127,6 +130,7 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
     is missing, malformed or of another kind, and where the log-SNR is needed but not known.
     """
     grid = torch.linspace(0, 1, GRID + 1, dtype=torch.float64)
+    _check_levels(base, levels, grid[:-1])
     discrete = levels.count is not None
     if discrete:
         # Levels that the base distribution never draws have empty cells, and take no part.
@@ -141,6 +145,18 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
     return snap(targets, grid, least) if discrete else spread(targets, least)
 
 
+def _check_levels(base: BaseSpec, levels: NoiseLevels, u: Tensor) -> None:
+    """ConfigError for a base so extreme that its levels are no numbers to train on."""
+    for each in base.distributions():
+        level = level_of(each, u, levels).float()
+        positive = levels.kind != "sigma" or bool((level > 0).all())
+        number = not isinstance(each, Quantile) or not bool(each.quantile(u).isnan().any())
+        if not (positive and number and bool(level.isfinite().all())):
+            raise ConfigError(
+                f"base {each.kind} is too extreme for {levels.kind} levels, which leave the floats: {each!r}"
+            )
+
+
 def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
     """Where edges should lie, before they move to the borders of cells; float64 (N + 1,), ascending."""
     if isinstance(spec, ExplicitClusters):
@@ -151,6 +167,11 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
     if isinstance(spec, LogSnrClusters):
         log_snr = _log_snr_of_cells(base, levels, grid)
         if spec.by == "log_snr_dp":
+            if len(log_snr) > _MOST_CELLS:
+                raise ConfigError(
+                    f"clusters.by log_snr_dp compares all pairs of timesteps, {_MOST_CELLS:,} at most, but there are "
+                    f"{len(log_snr):,}: choose log_snr"
+                )
             return grid[best_intervals(absolute_deviation(log_snr), spec.count)]
         bounds = log_snr[0] + even[1:-1] * (log_snr[-1] - log_snr[0])
         inner = torch.searchsorted(-log_snr, -bounds, right=True)
@@ -178,6 +199,10 @@ def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tens
     ends = torch.tensor([1 - END_SHARE, END_SHARE], dtype=torch.float64)
     log_snr = levels.log_snr(level_of(base, torch.cat([ends, middles]), levels)).double()
     finite = log_snr[log_snr.isfinite()]
+    if len(finite) == 0:
+        raise ConfigError(
+            f"clusters by log_snr need finite log-SNRs, but base {base.kind} has none on {levels.kind} levels: {base!r}"
+        )
     log_snr = log_snr.clamp(float(finite.min()), float(finite.max()))
     return log_snr[2:].clamp(float(log_snr[0]), float(log_snr[1]))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, parse
+from curriculum_ray.config import ConfigError, Spec, load_json, parse
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 
 __all__ = ["DifficultyCurve"]
@@ -67,14 +67,7 @@ class DifficultyCurve(Spec):
     @classmethod
     def from_file(cls, path: str | Path) -> DifficultyCurve:
         """Read and check a curve; raises `ConfigError` of one line that names the file and the key."""
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"{path} does not exist") from None
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"{path} is not a readable difficulty file: {reason}") from None
-        return parse(cls, data, str(path))
+        return parse(cls, load_json(path), str(path))
 
     def to_file(self, path: str | Path) -> None:
         """Write the curve as JSON."""

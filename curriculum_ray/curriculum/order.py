@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError, FilePath, Spec
 from curriculum_ray.curriculum.base import BaseSpec
 from curriculum_ray.curriculum.cells import translate
 from curriculum_ray.curriculum.curve import DifficultyCurve
@@ -35,7 +35,7 @@ class SortedOrder(Spec):
 
     direction: Literal["easy_to_hard", "hard_to_easy"]
     """Whether the easiest or the hardest cluster comes first."""
-    by: str = Field(default="noise_level", min_length=1)
+    by: FilePath = "noise_level"
     """noise_level (more noise is easier), or the path of a difficulty file (its mean over the cluster)."""
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import model_validator
 
-from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
+from curriculum_ray.config import ConfigError, Spec, check_path, flatten, load_yaml, parse
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
@@ -28,6 +27,7 @@ from curriculum_ray.curriculum.order import (
 )
 from curriculum_ray.curriculum.pacing import FamilyPacing, PacingSpec, SingleStepPacing
 from curriculum_ray.diffusion.levels import NoiseLevels
+from curriculum_ray.plain_yaml import write_yaml
 
 __all__ = ["CurriculumSchedule"]
 
@@ -97,9 +97,14 @@ class CurriculumSchedule(Spec):
                 continue
             name = settings.get(key)
             if isinstance(name, str) and name != "noise_level":
-                beside = Path(path).parent / name
-                found = beside if beside.exists() else Path(name)
-                if not found.exists():
+                try:
+                    check_path(Path(name))
+                    beside = Path(path).parent / name
+                    found = beside if beside.exists() else Path(name)
+                    there = found.exists()
+                except (OSError, ValueError) as error:
+                    raise ConfigError(f"{path}: {group}.{key} cannot be looked for: {error}") from None
+                if not there:
                     raise ConfigError(f"{path}: {group}.{key} names {name}, which does not exist")
                 data = {**data, group: {**settings, key: str(found)}}
         return cls.from_dict(data, str(path))
@@ -126,7 +131,7 @@ class CurriculumSchedule(Spec):
 
     def to_yaml(self) -> str:
         """The content of schedule.yaml."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None, width=110)
+        return write_yaml(self.to_dict())
 
     def to_file(self, path: str | Path) -> None:
         """Write schedule.yaml."""

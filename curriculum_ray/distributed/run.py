@@ -20,6 +20,7 @@ from curriculum_ray.distributed.preview import Preview, Previews
 from curriculum_ray.evaluation import Evaluator, save_grid
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.files import replace_file
+from curriculum_ray.plain_yaml import write_yaml
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.loop import Progress, Trainer
@@ -221,10 +222,8 @@ def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
 
 def write_files(folder: Path, config: RunConfig) -> None:
     """Write config.yaml and schedule.yaml, which reproduce the run."""
-    import yaml
-
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    text = write_yaml(config.model_dump(mode="json"), flow=False)
     replace_file(folder / "config.yaml", text)
     replace_file(folder / "schedule.yaml", config.schedule.to_yaml())
 

@@ -24,14 +24,14 @@ class EvaluationSpec(Spec):
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; without it, a download."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 that the file in `weights` must have; without it, that of the published file."""
-    num_samples: int = Field(default=2_000, ge=1)
+    num_samples: int = Field(default=2_000, ge=1, le=1_000_000)
     """Images to generate; FID falls with it, so that only equal numbers compare."""
     sampler: Literal["auto", "ddim", "ancestral", "heun", "euler", "stochastic"] = "auto"
     """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching. EDM's stochastic
     sampler goes by process.churn."""
-    steps: int = Field(default=20, ge=1)
+    steps: int = Field(default=20, ge=1, le=100_000)
     """Steps of the sampler; the model is evaluated once a step, by heun twice."""
-    batch_size: int = Field(default=500, ge=1)
+    batch_size: int = Field(default=500, ge=1, le=1_000_000)
     """Images generated at a time; with ddim it changes memory and speed alone."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the sampling noise: equal for all arms of a comparison, whatever their training seeds."""

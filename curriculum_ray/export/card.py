@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from curriculum_ray.evaluation.trained import Trained
+from curriculum_ray.plain_yaml import write_yaml
 from curriculum_ray.training.config import TrainConfig
 
 __all__ = ["model_card"]
@@ -76,8 +76,8 @@ def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False)
         images=trained.images,
         needs=" The package curriculum-ray must be installed." if needs_package else "",
         sampling=_SAMPLING[config.process.kind],
-        schedule=yaml.safe_dump(config.schedule.model_dump(mode="json"), sort_keys=False),
-        checkpoint=trained.path.name,
+        schedule=write_yaml(config.schedule.model_dump(mode="json"), flow=False),
+        checkpoint=shlex.quote(trained.path.name),
         flags=" --raw-weights" if raw_weights else "",
         config=json.dumps(settings, indent=2),
     )

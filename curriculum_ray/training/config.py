@@ -118,7 +118,7 @@ class PreviewSpec(Spec):
 
     every_images: int = Field(default=25_600, ge=1)
     """Images between previews, rounded up to a multiple of the logging interval; the end of the run is one too."""
-    num_samples: int = Field(default=500, ge=16)
+    num_samples: int = Field(default=500, ge=16, le=1_000_000)
     """Images to generate for each preview; FID falls with it, so that only equal numbers compare."""
     metric: bool = True
     """Whether they are scored by the evaluation's metrics too, or only drawn as a grid."""
@@ -193,13 +193,13 @@ class TrainConfig(Spec):
     """How the weights are updated."""
     ema: EmaSpec = EmaSpec()
     """How the weights are averaged; the average is what is sampled and evaluated."""
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=1_000_000)
     """Images per step over all workers; the number of workers must divide it."""
-    images: int = Field(default=44_800, ge=1)
+    images: int = Field(default=44_800, ge=1, le=10**13)
     """The budget: images seen in the whole run, rounded up to whole steps."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the initialisation, the data order and the noise; schedules with equal seeds are paired."""
-    window: int | None = Field(default=None, ge=0)
+    window: int | None = Field(default=None, ge=0, le=10_000)
     """Steps over which workers collect losses before the schedule decides; if not given, see `TimestepSampler`."""
     log_every_images: int = Field(default=6_400, ge=1)
     """Images between log lines, rounded up to whole windows."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.shown import one_line, shown
 
 __all__ = ["cli", "main"]
 
@@ -27,6 +30,12 @@ _COMMANDS = {
     "ema": "tuning.cli.ema",
     "export": "tuning.cli.export",
     "doctor": "clusters.cli",
+}
+
+# What a file system says of a path that a person chose.
+_REFUSED_PATHS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
 }
 
 
@@ -51,6 +60,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        if any("\ud800" <= sign <= "\udfff" for sign in argument):
+            _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)
     try:
         code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
     except click.UsageError as error:
@@ -60,6 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except ConfigError as error:
         _fail(str(error), 2)
+    except OSError as error:
+        if error.filename is None or error.errno not in _REFUSED_PATHS:
+            raise
+        _fail(f"{shown(str(error.filename))} cannot be used: {error.strerror}", 2)
     except (KeyboardInterrupt, click.Abort) as error:
         from curriculum_ray.distributed.preemption import Preempted
 
@@ -76,6 +92,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)

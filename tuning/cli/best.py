@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import example, shared
+from tuning.cli.options import PathOption, example, shared
 
 __all__ = ["best"]
 
@@ -25,7 +25,7 @@ __all__ = ["best"]
 @click.option(
     "--write",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathOption(),
     default=Path("schedule.yaml"),
     show_default=True,
     help="Where the schedule is written.",
@@ -50,6 +50,7 @@ def best(
     one evaluation protocol are compared.
     """
     from tuning.best import best as ask
+    from tuning.terminal import tune_command
 
     found = ask(
         output,
@@ -64,7 +65,7 @@ def best(
     )
     found.write(target)
     settings = target.with_suffix(".run.yaml")
-    again = f"python -m tune train --config {settings}" if found.write_settings(settings) else None
+    again = tune_command("train", "--config", settings) if found.write_settings(settings) else None
     if as_json:
         click.echo(json.dumps({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
         return 0
@@ -77,7 +78,7 @@ def best(
         "run": f"{found.run_id}  trial {found.trial} of {found.study} ({found.experiment})",
         "written": str(target),
         "again": again or "not possible: its config.yaml is not in MLflow any more",
-        "next": f"python -m tune train --schedule {target}",
+        "next": tune_command("train", "--schedule", target),
     }
     for name, value in rows.items():
         click.echo(f"{name:9} {value}")

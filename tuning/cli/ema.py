@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
-from tuning.cli.options import example
+from tuning.cli.options import FiniteRange, PathOption, example
 
 __all__ = ["ema"]
 
@@ -19,14 +19,14 @@ __all__ = ["ema"]
 @click.option(
     "--run",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PathOption(),
     required=True,
     help="Folder of a run that was trained with ema.power.",
 )
-@click.option("--sigma-rel", type=float, required=True, help="Relative width of the average, in (0, 0.28).")
 @click.option(
-    "--into", "output", type=click.Path(path_type=Path), required=True, help="A new or empty folder to write."
+    "--sigma-rel", type=FiniteRange(), required=True, help="Relative width of the average, in (0, 0.28)."
 )
+@click.option("--into", "output", type=PathOption(), required=True, help="A new or empty folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     """Rebuild the power-function average of any width after training (Karras et al. 2024, §3.2).

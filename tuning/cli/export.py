@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import example, shared
+from tuning.cli.options import PathOption, example, shared
 
 __all__ = ["export"]
 
@@ -19,9 +19,7 @@ __all__ = ["export"]
 )
 @shared("checkpoint", "json")
 @click.option("--to", "target", type=click.Choice(["diffusers"]), required=True, help="The library.")
-@click.option(
-    "--into", "output", type=click.Path(path_type=Path), required=True, help="A new or empty folder to write."
-)
+@click.option("--into", "output", type=PathOption(), required=True, help="A new or empty folder to write.")
 @click.option("--raw-weights", is_flag=True, help="Export the last weights instead of their average.")
 def export(checkpoint: Path, target: str, output: Path, raw_weights: bool, as_json: bool) -> int:
     """Write a trained model as a folder that `DiffusionPipeline.from_pretrained` loads.

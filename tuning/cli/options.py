@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from curriculum_ray.config import ConfigError, SpecT, apply_overrides, load_yaml, parse, set_key
+from curriculum_ray.config import (
+    ConfigError,
+    SpecT,
+    apply_overrides,
+    check_path,
+    load_yaml,
+    parse,
+    with_key,
+)
+from curriculum_ray.shown import one_line, shown
+from tuning.names import check_name
 
-__all__ = ["example", "read_settings", "shared", "writable_folder"]
+__all__ = ["FiniteRange", "NameOption", "PathOption", "example", "read_settings", "shared", "writable_folder"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,26 +37,67 @@ class _Workers(click.ParamType):
     ) -> int | tuple[int, int]:
         """As ResourceSpec takes it."""
         ends = value.split("-")
-        if len(ends) > 2 or not all(end.isdecimal() and int(end) for end in ends):
-            self.fail(f"{value!r} is neither a number of workers nor a range such as 1-4", param, ctx)
+        if len(ends) > 2 or not all(re.fullmatch("[1-9][0-9]{0,5}", end) for end in ends):
+            self.fail(f"{shown(value)} is neither a number of workers nor a range such as 1-4", param, ctx)
         return int(ends[0]) if len(ends) == 1 else (int(ends[0]), int(ends[1]))
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, of which neither nan nor infinity is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, where it lies in the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+class PathOption(click.Path):
+    """A path that a file system could have; whether anything is there is not looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        path = Path(str(super().convert(value, param, ctx)))
+        try:
+            check_path(path)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not str(value):
+            self.fail("a path must not be empty", param, ctx)
+        return path
+
+
+class NameOption(click.ParamType):
+    """The name of a study or run, which becomes that of its folder."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name."""
+        try:
+            check_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "output": click.option(
         "--output",
-        type=click.Path(path_type=Path),
+        type=PathOption(),
         default=Path("runs"),
         show_default=True,
         help="Folder for results; the embedded MLflow store lies in it.",
     ),
     "data": click.option("--data", help="`digits`, or a folder of images."),
-    "schedule": click.option(
-        "--schedule", type=click.Path(path_type=Path), help="A schedule file, e.g. from `best`."
-    ),
+    "schedule": click.option("--schedule", type=PathOption(), help="A schedule file, e.g. from `best`."),
     "checkpoint": click.option(
         "--checkpoint",
-        type=click.Path(path_type=Path),
+        type=PathOption(),
         required=True,
         help="A checkpoint folder, or a run's folder for its newest one.",
     ),
@@ -70,9 +123,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "mlflow_uri": click.option(
         "--mlflow-uri", help="MLflow server; default MLFLOW_TRACKING_URI, else a store in --output."
     ),
-    "config": click.option(
-        "--config", "config_file", type=click.Path(path_type=Path), help="YAML file of settings."
-    ),
+    "config": click.option("--config", "config_file", type=PathOption(), help="YAML file of settings."),
     "set": click.option(
         "--set",
         "overrides",
@@ -115,10 +166,10 @@ def read_settings(
     sources = {"": str(config_file) if config_file else "settings"}
     data = apply_overrides(data, overrides)
     for override in overrides:
-        sources[override.partition("=")[0].strip()] = f"--set {override}"
+        sources[override.partition("=")[0].strip()] = f"--set {one_line(override, 160)}"
     for key, (option, value) in options.items():
         if value is not None:
-            set_key(data, key, value, option)
+            data = with_key(data, key, value, option)
             sources[key] = option
     return parse(cls, data, sources)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
 
 __all__ = ["plan"]
 
@@ -22,7 +22,7 @@ __all__ = ["plan"]
 @click.option(
     "--pack", type=click.IntRange(min=1), help="Trials that one worker trains at a time, see search."
 )
-@click.option("--gpus", type=click.FloatRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
+@click.option("--gpus", type=FiniteRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import click
 
 from curriculum_ray.config import ConfigError
-from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
 
 __all__ = ["sample"]
 
@@ -32,7 +31,7 @@ __all__ = ["sample"]
 )
 @click.option(
     "--guidance",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="Scale of classifier-free guidance, for a model that is told something; 1 is none.",
@@ -78,8 +77,6 @@ def sample(
     )
     trained = load_trained(checkpoint, ema=spec.ema)
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
-    if not math.isfinite(guidance):
-        raise ConfigError(f"--guidance must be a finite number, but got {guidance}")
     folder = writable_folder(output)
     told = trained.conditioning
     if guidance != 1 and not told:

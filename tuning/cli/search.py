@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.options import NameOption, example, read_settings, shared, writable_folder
 
 __all__ = ["search"]
 
@@ -20,7 +20,9 @@ __all__ = ["search"]
 )
 @shared("data", "output")
 @click.option(
-    "--name", help="Name of the study and its folder; by default from data, process, space and seed."
+    "--name",
+    type=NameOption(),
+    help="Name of the study and its folder; by default from data, process, space and seed.",
 )
 @click.option("--space", help="A shipped search space (default, paper, wide), or a YAML file.")
 @click.option(
@@ -69,11 +71,10 @@ def search(
     trials. The best schedule and uniform sampling are then trained again on fresh seeds, and the answer is their
     paired difference, which may be none. The same command run again goes on where it was interrupted.
     """
-    from rich.console import Console
-
     from tuning.config import StudyConfig
     from tuning.launch import run_study
     from tuning.summary import as_object, show
+    from tuning.terminal import make_console
 
     config = read_settings(
         StudyConfig,
@@ -95,7 +96,7 @@ def search(
             "seed": ("--seed", seed),
         },
     )
-    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
+    console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
     outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console)
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))

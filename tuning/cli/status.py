@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from tuning.cli.options import example, shared
+from tuning.cli.options import NameOption, example, shared
 
 __all__ = ["status"]
 
 
 @click.command(epilog=example("python -m tune status\npython -m tune status --name my-study --watch"))
 @shared("output")
-@click.option("--name", help="The study; by default the one that wrote last.")
+@click.option("--name", type=NameOption(), help="The study; by default the one that wrote last.")
 @click.option("--watch", is_flag=True, help="Show it again every second until the study ends.")
 @shared("json")
 def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.options import NameOption, example, read_settings, shared, writable_folder
 
 __all__ = ["train"]
 
@@ -16,7 +16,9 @@ __all__ = ["train"]
 @click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
 @shared("schedule", "data", "output")
 @click.option(
-    "--name", help="Name of the run and its folder; by default from data, process, schedule and seed."
+    "--name",
+    type=NameOption(),
+    help="Name of the run and its folder; by default from data, process, schedule and seed.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
 @shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
@@ -103,6 +105,8 @@ def _heldout(record: dict[str, Any]) -> list[str]:
 
 
 def _summary(record: dict[str, Any]) -> str:
+    from tuning.terminal import tune_command
+
     metrics = ", ".join(
         f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
     )
@@ -114,7 +118,7 @@ def _summary(record: dict[str, Any]) -> str:
         *_guarded(record.get("skipped_updates", 0)),
         *([record["unvisited"]] if record.get("unvisited") else []),
         f"checkpoint  {record['checkpoint']}",
-        f"next        python -m tune sample --checkpoint {record['checkpoint']}",
-        f"            python -m tune evaluate --checkpoint {record['checkpoint']}",
+        f"next        {tune_command('sample', '--checkpoint', record['checkpoint'])}",
+        f"            {tune_command('evaluate', '--checkpoint', record['checkpoint'])}",
     ]
     return "\n".join(lines)

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from curriculum_ray.files import replace_file
+from curriculum_ray.plain_yaml import write_yaml
 from tuning.evidence import against_rival, against_uniform, answer
 from tuning.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
 from tuning.report import plots
@@ -182,7 +181,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
     if best is None:
         return Html()
     run = runs[best.arm_id]
-    text = yaml.safe_dump(best.records[0]["schedule"], sort_keys=False, default_flow_style=None, width=100)
+    text = write_yaml(best.records[0]["schedule"], width=100)
     caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
     return section(
         "The best schedule",

@@ -1,6 +1,6 @@
 """MLflow: the store, and the one writer of runs, parameters, metrics and artifacts."""
 
-from tuning.tracking.store import Store, open_store
+from tuning.tracking.store import Store, open_store, store_address
 from tuning.tracking.tracker import Tracker
 
-__all__ = ["Store", "Tracker", "open_store"]
+__all__ = ["Store", "Tracker", "open_store", "store_address"]

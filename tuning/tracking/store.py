@@ -103,22 +103,34 @@ def open_store(uri: str | None, output: Path, *, create: bool) -> Store:
     stands, and it may be done in a thread. Raises `ConfigError` when there is no store, or when it cannot be
     reached within a few seconds.
     """
-    origin = "--mlflow-uri" if uri else "MLFLOW_TRACKING_URI"
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-    if uri is None:
+    uri, origin, scheme = store_address(uri)
+    if not uri:
         return _open_embedded(output.absolute() / DATABASE, create, f"--output {output}")
-    scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme == "sqlite":
-        path = uri.partition(":///")[2]
-        if not path or path == ":memory:":
-            raise ConfigError(f"{origin} must name a database file (sqlite:///path), but got {uri!r}")
-        return _open_embedded(Path(path).absolute(), create, f"{origin} {uri}")
-    if scheme not in ("http", "https", "databricks", *_SQL_PORTS):
+        return _open_embedded(Path(uri.partition(":///")[2]).absolute(), create, f"{origin} {uri}")
+    return _open_remote(uri, scheme, origin)
+
+
+def store_address(uri: str | None) -> tuple[str, str, str]:
+    """The address of the store that is meant ("" for the embedded one), what named it, and its scheme.
+
+    Raises `ConfigError` for an address that cannot be one of a store; nothing is asked.
+    """
+    origin = "--mlflow-uri" if uri else "MLFLOW_TRACKING_URI"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    try:
+        parts = urlsplit(uri)
+        scheme, _ = parts.scheme.partition("+")[0], parts.port
+    except ValueError as error:
+        raise ConfigError(f"{origin} is no address: {error}") from None
+    if scheme == "sqlite" and uri.partition(":///")[2] in ("", ":memory:"):
+        raise ConfigError(f"{origin} must name a database file (sqlite:///path), but got {uri!r}")
+    if uri and scheme not in ("sqlite", "http", "https", "databricks", *_SQL_PORTS):
         raise ConfigError(
             f"{origin} must be an http(s) address of an MLflow server or a database address, but got "
             f"{_without_secrets(uri)!r}"
         )
-    return _open_remote(uri, scheme, origin)
+    return uri, origin, scheme
 
 
 def _open_embedded(database: Path, create: bool, origin: str) -> Store:

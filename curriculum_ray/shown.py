@@ -1,0 +1,61 @@
+"""Values and reasons as people read them: on one line, printable, and no longer than one wants to read."""
+
+from __future__ import annotations
+
+import reprlib
+import unicodedata
+from typing import Any
+
+__all__ = ["fits_a_line", "one_line", "shown"]
+
+LONGEST_LINE = 700
+"""Characters of a line; what is longer loses its middle, for the rule stands first and the reason last."""
+
+
+# Unicode's control characters, halves of a character, and separators of lines and paragraphs.
+_NOT_ON_A_LINE = ("Cc", "Cs", "Zl", "Zp")
+
+
+def fits_a_line(text: str) -> bool:
+    """Whether `text` can be written on one line, with no control characters and no halves of characters."""
+    return text.isprintable() or not any(unicodedata.category(sign) in _NOT_ON_A_LINE for sign in text)
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """`text` with every run of blanks as one, signs that cannot be printed escaped, and its middle left out if long."""
+    words = " ".join(text.split())
+    line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
+    if len(line) <= longest:
+        return line
+    head = longest * 2 // 3
+    return f"{line[:head]} … {line[head + 3 - longest :]}"
+
+
+class _Short(reprlib.Repr):
+    """`repr` of the first parts of a value, however deep, wide or long it is; keys keep their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong, self.maxother = 4, 120, 40, 120
+        self.maxdict = self.maxlist = self.maxtuple = 12
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0 and x:
+            return "{...}"
+        parts = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(x[key], level - 1)}"
+            for key in list(x)[: self.maxdict]
+        ]
+        return "{" + ", ".join([*parts, *["..."] * (len(x) > self.maxdict)]) + "}"
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to print integers of more than some thousands of digits.
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 1000 else super().repr_int(x, level)
+
+
+_SHORT = _Short()
+
+
+def shown(value: Any) -> str:
+    """`value` as in Python, shortened where it is long."""
+    return one_line(_SHORT.repr(value), 200)
