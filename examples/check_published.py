@@ -19,9 +19,9 @@ import sys
 # Small arrays gain nothing by threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from published import Check, averages, bases, clusters, entropy, pacing, processes, weightings
+from published import Check, averages, bases, clusters, entropy, pacing, processes, rivals, weightings
 
-GROUPS = (processes, bases, weightings, clusters, pacing, averages, entropy)
+GROUPS = (processes, bases, rivals, weightings, clusters, pacing, averages, entropy)
 
 
 def table(checks: list[Check]) -> str:

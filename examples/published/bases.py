@@ -12,13 +12,18 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from curriculum_ray.curriculum.base import (
-    BaseSpec,
+    Asymmetric,
     Beta,
+    CosMap,
+    FluxShifted,
     LaplaceLogSnr,
     LogitNormal,
     LogNormalSigma,
     Mode,
-    Speed,
+    Normal,
+    Quantile,
+    Shifted,
+    SqrtShifted,
     Uniform,
 )
 from curriculum_ray.curriculum.cells import boundaries
@@ -45,7 +50,7 @@ def by_density(density: Callable[[float], float]) -> Callable[[float], float]:
 
 
 # The base, where it was published, and P(cleaner than a value) computed without the package.
-PUBLISHED: list[tuple[BaseSpec, str, Callable[[float], float]]] = [
+PUBLISHED: list[tuple[Quantile, str, Callable[[float], float]]] = [
     (Uniform(), "Ho et al. 2020, Alg. 1", stats.uniform.cdf),
     (Beta(alpha=0.8), "B-TTDM, Zheng et al. 2024", stats.beta(0.8, 1).cdf),
     (LaplaceLogSnr(loc=0.3, scale=0.5), "Hang et al. 2024, 2407.03297", stats.laplace(0.3, 0.5).sf),
@@ -61,9 +66,32 @@ PUBLISHED: list[tuple[BaseSpec, str, Callable[[float], float]]] = [
         by_density(lambda t: logit_normal_density(t, -0.5, 0.8) if 0 < t < 1 else 0.0),
     ),
     (
-        Speed(k=5, tau=0.7),
+        Asymmetric(k=5, tau=0.7),
         "Wang et al. 2024, §3.2",
         lambda t: quad(lambda v: 5.0 if v < 0.7 else 1.0, 0, t, points=[0.7])[0] / (5 * 0.7 + 0.3),
+    ),
+    (Normal(mean=0.3, std=0.4), "SpeeD's code, for CLTS", stats.truncnorm(-0.75, 1.75, 0.3, 0.4).cdf),
+    (
+        CosMap(),
+        "Esser et al. 2024, §3.1",
+        by_density(lambda t: 2 / (math.pi - 2 * math.pi * t + 2 * math.pi * t * t)),
+    ),
+    (
+        Shifted(shift=3.0, of=Beta(alpha=2.0)),
+        "Esser et al. 2024, Eq. 23",
+        # The t that is shifted to a value, by root finding.
+        lambda value: brentq(lambda t: 3 * t / (1 + 2 * t) - value, 0, 1, xtol=1e-15) ** 2,
+    ),
+    (
+        SqrtShifted(tokens=4096, reference=1024),
+        "Esser et al. 2024, Eq. 23",
+        lambda value: brentq(lambda t: 2 * t / (1 + t) - value, 0, 1, xtol=1e-15),
+    ),
+    (
+        FluxShifted(tokens=1024),
+        "FLUX.1, time_shift",
+        # e^μ / (e^μ + 1/t - 1) with μ = 0.63, solved for t.
+        lambda value: 1 / (1 + math.exp(0.63) * (1 / value - 1)) if value else 0.0,
     ),
     *(
         (
@@ -77,9 +105,9 @@ PUBLISHED: list[tuple[BaseSpec, str, Callable[[float], float]]] = [
 ]
 
 
-def name_of(base: BaseSpec) -> str:
+def name_of(base: Quantile) -> str:
     """The kind and its settings."""
-    return " ".join([base.kind, *(f"{value:g}" for key, value in base if key != "kind")])
+    return " ".join([base.kind, *(f"{value:g}" for _, value in base if isinstance(value, int | float))])
 
 
 def checks() -> Iterator[Check]:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from curriculum_ray.curriculum.pacing_spec import FamilyPacing, FixedExponentialPacing, SingleStepPacing
 
+from curriculum_ray.curriculum.pacing import FamilyPacing, FixedExponentialPacing, SingleStepPacing
 from published import Check, row
 
 B = 0.2
