@@ -269,6 +269,7 @@ _ALIKE = (
     {"easy_to_hard", "hard_to_easy"},
     {"root", "linear", "quad", "exp", "log", "step"},
     {"uniform", "log_snr"},
+    {"loss_second_moment", "gradient_norm"},
 )
 
 

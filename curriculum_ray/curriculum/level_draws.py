@@ -117,7 +117,7 @@ class LevelDraws:
     def draw(self, u01: Tensor, images: int) -> Drawn:
         """Map places u01, float64 (B,), each in [0, 1), to noise levels as they are drawn after `images` images."""
         share = self.share(images)
-        if share in (0.0, 1.0):
+        if share == 0 or share == 1:
             part = self._parts[int(share)]
             return self._drawn(part, part.active(u01), part.mass / part.plain_mass)
         first, then = self._parts

@@ -78,6 +78,23 @@ def test_a_resume_from_rank_zeros_checkpoint_repeats_both_ranks(ranks, name):
         assert rank[f"{name}_resumed"] == rank[name][8 * two_ranks.WINDOW :]
 
 
+def test_two_ranks_draw_and_weigh_by_importance_as_one_worker_does(ranks):
+    expected = two_ranks.follow(two_ranks.by_importance(), 2 * two_ranks.BATCH, 8 * two_ranks.WINDOW)
+    weighed = 0
+    for wanted, *seen in zip(expected, *(rank["importance"] for rank in ranks), strict=True):
+        both = sorted(tuple(pair) for pair in (*seen[0], *seen[1]))
+        assert [level for level, _ in both] == [level for level, _ in wanted]
+        assert [weight for _, weight in both] == pytest.approx([weight for _, weight in wanted], rel=1e-6)
+        weighed += any(weight != 1 for _, weight in wanted)
+    assert weighed > 20
+
+
+def test_importance_resumes_on_both_ranks_from_rank_zeros_checkpoint(ranks):
+    assert ranks[0]["importance_state"] == ranks[1]["importance_state"]
+    for rank in ranks:
+        assert rank["importance_resumed"] == rank["importance_rest"]
+
+
 def test_ranks_with_unequal_batches_are_told_so(ranks):
     for rank in ranks:
         assert "all ranks must see equally many images" in rank["uneven"]

@@ -11,6 +11,27 @@ from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
 STEPS, BATCH, WINDOW = 90, 4, 5
 
 
+def by_importance(**options) -> TimestepSampler:
+    data = {
+        "base": {"kind": "changing", "at_images": 100, "blend_images": 400, "first": {"kind": "beta"}},
+        "importance": {"rule": "loss_second_moment", "bins": 4, "history": 3},
+    }
+    return TimestepSampler(
+        CurriculumSchedule.from_dict(data), num_timesteps=1000, window=WINDOW, seed=3, **options
+    )
+
+
+def follow(sampler: TimestepSampler, batch: int, steps: int) -> list:
+    """What is drawn and weighed where the loss rises with noise: (timestep, weight) in each step, sorted."""
+    history = []
+    for _ in range(steps):
+        levels, weights = sampler.sample(batch), sampler.weights
+        each = torch.ones(batch) if weights is None else weights
+        history.append(sorted(zip(levels.tolist(), each.tolist(), strict=True)))
+        sampler.update(0.1 + sampler.last_u)
+    return history
+
+
 def make(pacing: dict, **options) -> TimestepSampler:
     data = {
         "clusters": {"by": "uniform", "count": 4},
@@ -53,6 +74,16 @@ def main() -> None:
         second = make(pacing)
         second.load_state_dict(json.loads(json.dumps(states[0])))
         result[f"{name}_resumed"] = run(second, rank, 8 * WINDOW)
+    first = by_importance()
+    result["importance"] = follow(first, BATCH, 8 * WINDOW)
+    assert first.at_boundary
+    states = [first.state_dict()]
+    result["importance_state"] = states[0]
+    dist.broadcast_object_list(states)
+    second = by_importance()
+    second.load_state_dict(json.loads(json.dumps(states[0])))
+    result["importance_rest"] = follow(first, BATCH, 4 * WINDOW)
+    result["importance_resumed"] = follow(second, BATCH, 4 * WINDOW)
     uneven = make({})
     try:
         for step in range(3 * WINDOW):

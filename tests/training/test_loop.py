@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.curriculum import Speed
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
@@ -77,6 +78,56 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
         assert torch.equal(whole.histogram.counts, resumed.histogram.counts)
         assert whole.stage_starts == resumed.stage_starts
         assert whole.loss == resumed.loss
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("weighting", ["none", "min_snr"])
+def test_the_gradient_is_that_of_the_weighed_mean_loss(
+    data: Dataset, accumulate: int, weighting: str
+) -> None:
+    speed = {"version": 1, "base": {"kind": "speed"}}
+    trainer = Trainer(_config(schedule=speed, accumulate=accumulate, weighting={"kind": weighting}), data)
+    drawn = trainer.draw()
+    raw, trained = trainer._backward(*drawn)
+    got = [value.grad.clone() for value in trainer.parameters.values() if value.grad is not None]
+    trainer.optimizer.zero_grad()
+    losses, unweighted = trainer.objective(*drawn)
+    weights = Speed().loss_weights(trainer.process.levels)
+    assert weights is not None
+    assert set((weights < 1).tolist()) == {True, False}
+    (losses * weights[drawn[1]]).mean().backward()
+    wanted = [value.grad for value in trainer.parameters.values() if value.grad is not None]
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close((raw, trained), (unweighted, losses.detach()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["loss_second_moment", "gradient_norm"])
+def test_a_run_by_importance_resumes_to_the_bit(tmp_path: Path, data: Dataset, rule: str) -> None:
+    schedule = {
+        "version": 1,
+        "base": {"kind": "changing", "at_share": 0.25, "blend_share": 0.5},
+        "importance": {"rule": rule, "bins": 4, "history": 2},
+    }
+    config = _config(schedule=schedule, weighting={"kind": "min_snr"})
+    whole = Trainer(config, data)
+    log = _curve(_train(whole, tmp_path))
+    weights = whole.sampler.weights
+    assert weights is not None
+    assert len(weights.unique()) > 2
+    for path in checkpoints.find_checkpoints(tmp_path, "run"):
+        resumed = Trainer(config, data)
+        resumed.restore(checkpoints.read(path))
+        start = resumed.images
+        assert _curve(_train(resumed)) == [line for line in log if line[0] > start]
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(value, resumed.model.state_dict()[name]), name
+        assert resumed.sampler.state_dict() == whole.sampler.state_dict()
+
+
+def test_gradients_cannot_be_read_off_a_learned_weighting() -> None:
+    schedule = {"version": 1, "importance": {"rule": "gradient_norm"}}
+    with pytest.raises(ConfigError, match=r"not learned, but weighting\.kind is edm2"):
+        parse(TrainConfig, {"schedule": schedule, "weighting": {"kind": "edm2_uncertainty"}}, "run")
 
 
 def test_a_finished_run_resumes_with_its_last_loss(data: Dataset) -> None:

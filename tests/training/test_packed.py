@@ -61,6 +61,18 @@ OWN: list[dict[str, Any]] = [
         "ema": {"half_life_images": 50, "ramp_up": 0.5, "power": {"every_images": 64}},
     },
 ]
+# Weights of their own, and a base that changes.
+WEIGHING: list[dict[str, Any]] = [
+    {"schedule": {"version": 1, "base": {"kind": "speed"}}, "seed": 1, "weighting": {"kind": "min_snr"}},
+    {
+        "schedule": {
+            "version": 1,
+            "base": {"kind": "changing", "at_share": 0.25, "blend_share": 0.5},
+            "importance": {"rule": "gradient_norm", "bins": 4, "history": 1},
+        },
+        "seed": 2,
+    },
+]
 
 
 def _configs(network: dict[str, Any] = UNET, **changes: Any) -> list[TrainConfig]:
@@ -104,6 +116,17 @@ def test_a_pack_equals_separate_runs(network: str) -> None:
         _close(member, single)
         stages.add(tuple(images for images, _ in member.stage_starts))
     assert len(stages) > 1, "the test needs runs that change stage at different times"
+
+
+def test_a_pack_multiplies_by_the_weights_of_each_schedule_as_separate_runs_do(data: Dataset) -> None:
+    configs = [TrainConfig.model_validate({**SMALL, **UNET, **own}) for own in WEIGHING]
+    packed = PackedTrainer(configs, data)
+    assert packed.run() == [True] * 2
+    for config, member in zip(configs, packed.members, strict=True):
+        single = Trainer(config, data)
+        single.run()
+        assert single.sampler.weights is not None
+        _close(member, single)
 
 
 def test_a_pack_in_bf16_equals_separate_runs_within_its_rounding(data: Dataset) -> None:

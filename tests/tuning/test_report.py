@@ -232,6 +232,31 @@ def test_the_active_set_is_a_density_that_grows_from_noise_to_all(study):
     assert (found.starts[0], found.starts[-1], len(found.starts)) == (0, IMAGES, 21)
 
 
+def test_a_changing_base_is_drawn_as_what_it_asks_for_in_each_part_of_a_stage(tmp_path):
+    base = {
+        "kind": "changing",
+        "at_share": 0.25,
+        "then": {"kind": "beta", "alpha": 2.0},
+        "first": {"kind": "uniform"},
+    }
+    values = {**schedule(2, "easy_to_hard"), "base": base}
+    run = RunConfig(schedule=CurriculumSchedule.from_dict(values), images=IMAGES)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json")))
+    record = {"stage_starts": [[0, 0], [IMAGES // 2, 1]], "images": IMAGES}
+    found = active_set(record, tmp_path / "config.yaml")
+    assert found.starts == [0, IMAGES // 4, IMAGES // 2, IMAGES]
+    assert found.clusters == [0, 0.5, 1]
+    middles = [(a + b) / 2 for a, b in zip(found.edges, found.edges[1:], strict=False)]
+    # The upper half evenly, then by t ~ Beta(2, 1), whose density is 2t, then all by that.
+    asked = (
+        [2.0 * (u > 0.5) for u in middles],
+        [2 * u / 0.75 * (u > 0.5) for u in middles],
+        [2 * u for u in middles],
+    )
+    for row, wanted in zip(found.densities, asked, strict=True):
+        assert row == pytest.approx(wanted, abs=0.03)
+
+
 def test_uniform_sampling_is_active_everywhere(study):
     assert active_set(study[0], Path(study[0]["folder"]) / "config.yaml").densities == [[1.0]]
 

@@ -41,7 +41,8 @@ class Changing(Base):
         w(n) = clamp((n - at) / blend, 0, 1),   or 1[n >= at] without a blend.
 
     Curriculum Sampling (Sun 2026, 2603.12517): logit-normal, then uniform, by a step. CLTS (Xu et al. 2024,
-    2404.07946) lets uniform timesteps give way little by little to a normal distribution with fewer noisy ones:
+    2404.07946), as SpeeD's released comparison writes it, lets uniform timesteps give way to a normal distribution
+    around 300 of 1,000 in proportion to the steps taken:
     `{kind: changing, first: {kind: uniform}, then: {kind: normal}, at_share: 0, blend_share: 1}`.
 
     u, and with it the clusters of a curriculum, is `first`'s for the whole of training: a cluster stays the same noise
