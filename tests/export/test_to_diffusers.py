@@ -49,6 +49,7 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...], Conditioning]] = {
 }
 PROCESSES = {
     "ddpm": {"kind": "ddpm"},
+    "ddpm-linear": {"kind": "ddpm", "betas": "linear"},
     "ddpm-linear-x0": {"kind": "ddpm", "betas": "linear", "prediction": "x0"},
     "ddpm-zero": {"kind": "ddpm", "prediction": "v", "zero_terminal_snr": True},
     "edm": {"kind": "edm"},
@@ -94,7 +95,7 @@ CASES = [
     *((model, process) for model in ("unet", "dit", "diffusers-unet") for process in PROCESSES),
     ("dit-signal", "flow"),
     *(("dit-latents", process) for process in ("ddpm-zero", "edm", "flow")),
-    *(("mlp", process) for process in ("ddpm", "ddpm-zero", "edm", "flow")),
+    *(("mlp", process) for process in PROCESSES if process != "ddpm-linear-x0"),
     ("diffusers-unet-told", "edm"),
     ("diffusers-dit", "ddpm-zero"),
 ]
@@ -125,6 +126,18 @@ def test_samples_equal_ours(model: str, process: str, tmp_path: Path) -> None:
     assert expected.std() > 0.05
     # Points are not clipped, and an untrained network sends them far away.
     scale = max(1.0, float(expected.abs().max())) if model == "mlp" else 1.0
+    torch.testing.assert_close(got / scale, expected / scale, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("process", ["ddpm", "ddpm-linear-x0", "ddpm-zero", "edm"])
+def test_one_step_of_what_nothing_bounds_equals_ours(process: str, tmp_path: Path) -> None:
+    ours = trained("mlp", process)
+    export_diffusers(ours, tmp_path / "out")
+    noise = torch.randn(3, *ours.shape, generator=torch.Generator().manual_seed(1))
+    sampler = "euler" if process == "edm" else "ddim"
+    expected = ours.process.generate(ours.model, noise, sampler=sampler, steps=1, clip=False)
+    got = load(tmp_path / "out")(batch_size=3, noise=noise, num_inference_steps=1)
+    scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(got / scale, expected / scale, atol=1e-4, rtol=0)
 
 
