@@ -64,12 +64,19 @@ def near_quarter(history: Sequence[tuple[int, float]], images: int) -> float | N
 
 
 def rows(folders: Sequence[Path]) -> tuple[list[dict[str, float]], int]:
-    """Each trial's early looks and final FID, and how many trials lack one; ConfigError under two protocols."""
-    found, lacking, prints = [], 0, set()
+    """Each arm's early looks and final FID, and how many trials lack one; ConfigError under two protocols.
+
+    Trials of one arm and seed train alike, and count once.
+    """
+    found, lacking, prints, known = [], 0, set(), set()
     for folder in folders:
         for record in load_records(folder).values():
             if record["role"] not in ("searched", "control") or record["status"] != "finished":
                 continue
+            arm = (record["arm_id"], record["seed"])
+            if arm in known:
+                continue
+            known.add(arm)
             row = look(record)
             if row is None:
                 lacking += 1
