@@ -53,7 +53,8 @@ def run_study(output: Path, space: str, trials: int, seed: int) -> Path:
     command = [sys.executable, "-m", "tune", "search", "--output", str(output), "--name", name]
     command += ["--space", space, "--sampler", "random", "--trials", str(trials), "--seed", str(seed)]
     command += [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    subprocess.run(command, check=True)
+    if code := subprocess.run(command).returncode:
+        sys.exit(code)
     return output / name
 
 
