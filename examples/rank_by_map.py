@@ -53,7 +53,8 @@ def run_study(output: Path, space: str, trials: int, seed: int) -> Path:
     command = [sys.executable, "-m", "tune", "search", "--output", str(output), "--name", name]
     command += ["--space", space, "--sampler", "random", "--trials", str(trials), "--seed", str(seed)]
     command += [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
-    subprocess.run(command, check=True)
+    if code := subprocess.run(command).returncode:
+        sys.exit(code)
     return output / name
 
 
@@ -64,12 +65,19 @@ def near_quarter(history: Sequence[tuple[int, float]], images: int) -> float | N
 
 
 def rows(folders: Sequence[Path]) -> tuple[list[dict[str, float]], int]:
-    """Each trial's early looks and final FID, and how many trials lack one; ConfigError under two protocols."""
-    found, lacking, prints = [], 0, set()
+    """Each arm's early looks and final FID, and how many trials lack one; ConfigError under two protocols.
+
+    Trials of one arm and seed train alike, and count once.
+    """
+    found, lacking, prints, known = [], 0, set(), set()
     for folder in folders:
         for record in load_records(folder).values():
             if record["role"] not in ("searched", "control") or record["status"] != "finished":
                 continue
+            arm = (record["arm_id"], record["seed"])
+            if arm in known:
+                continue
+            known.add(arm)
             row = look(record)
             if row is None:
                 lacking += 1

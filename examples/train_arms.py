@@ -35,7 +35,7 @@ __all__ = [
 PLATEAU = {
     "clusters": {"by": "uniform", "count": 20},
     "order": {"direction": "easy_to_hard"},
-    "pacing": {"rule": "plateau", "patience": 10**9},
+    "pacing": {"rule": "plateau", "patience": 10**5},
 }
 
 

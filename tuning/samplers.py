@@ -23,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.order import mix
 from curriculum_ray.shown import shown
 from tuning.config import StudyConfig
 from tuning.space import CategoricalRange, FloatRange, IntRange, Range, SearchSpace
@@ -55,10 +56,15 @@ class _Grid(optuna.samplers.GridSampler):
         """Optuna's own stops the optimisation after the last point, which fails outside of `optimize`."""
 
 
-def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.BaseSampler:
-    """The sampler that the settings name; ConfigError of one line where it cannot work on the space."""
+def make_sampler(config: StudyConfig, space: SearchSpace, begun: int = 0) -> optuna.samplers.BaseSampler:
+    """The sampler that the settings name; ConfigError of one line where it cannot work on the space.
+
+    begun: trials that earlier starts of the study asked for, whose draws are not to be drawn again.
+    """
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     seed, spans = config.seed, space.search
+    if begun:
+        seed = mix(seed, begun) % 2**32
     match config.sampler:
         case "tpe":
             # Grouped: conditional parameters are modelled among the trials in which they exist.
@@ -96,7 +102,7 @@ def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.Bas
                     f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
                     f"but got {config.trials}"
                 )
-            return _Grid(grid, seed=seed)
+            return _Grid(grid, seed=config.seed)
 
 
 def check_earlier_trials(trials: Iterable[FrozenTrial], space: SearchSpace) -> None:

@@ -57,6 +57,8 @@ class StudySearch(OptunaSearch):
         self._make_job, self._ended = make_job, ended
         self._planned: dict[str, Planned] = {}
         check_earlier_trials(self.study.get_trials(deepcopy=False), space)
+        if begun := sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
+            self.study.sampler = make_sampler(config, space, begun)
         self._enqueue_start()
         self._settle()
 

@@ -42,7 +42,7 @@ def test_settings_metrics_stages_and_history_stand_side_by_side(tmp_path):
 def test_held_out_losses_stand_side_by_side_by_noise_level_where_they_were_measured_alike(tmp_path):
     a = run(tmp_path, "one", SETTINGS, heldout=measured([[0.5, 0.25], [0.4, 0.2]]))
     run(tmp_path, "two", SETTINGS, heldout=measured([[0.5, 0.25], [0.3, 0.25]]))
-    run(tmp_path, "three", SETTINGS, heldout=measured([[0.5, 0.25]], fingerprint="other"))
+    run(tmp_path, "three", SETTINGS, heldout=measured([[0.5, 0.25]] * 2, fingerprint="other"))
     run(tmp_path, "four", SETTINGS)
     lines = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output.splitlines()
     assert [line.split() for line in lines[-3:]] == [

@@ -115,6 +115,22 @@ def test_progress_before_the_end_tells_optuna_nothing(path: Path) -> None:
     assert study.search.study.trials[0].intermediate_values == {}
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_study_that_goes_on_repeats_no_draw_of_its_earlier_starts(path: Path, sampler: str) -> None:
+    config = StudyConfig.model_validate({"trials": 12, "confirm_top": 0, "sampler": sampler})
+    records: dict[str, Any] = {}
+    for start in range(3):
+        study = _Study(path, records, config)
+        for trial in range(4):
+            study.search.suggest(f"{start}-{trial}")
+            study.finish(f"{start}-{trial}", fid=float(10 * start + trial))
+        records = study.plan.records
+    found = study.search.study.get_trials(states=(TrialState.COMPLETE,))
+    assert len(found) > 8
+    drawn = [trial.params["schedule.pacing.patience_stage_share"] for trial in found[3:]]
+    assert len({*drawn}) == len(drawn)
+
+
 def test_a_killed_study_goes_on_with_the_very_trials_that_were_running(path: Path) -> None:
     first = _Study(path)
     for trial_id in ("uniform", "a", "b", "c", "d"):
