@@ -166,7 +166,7 @@ def _beside(
     used = {path for suffix, paths in found.items() if read[suffix] for path in paths.values()}
     numbers = [suffix for suffix, sidecars in read.items() if sidecars is None and suffix != ".json"]
     note = (
-        f"{numbers[0]} files beside the images hold numbers alone and are not read as captions"
+        f"{numbers[0]} files beside the images hold boxes of objects and are not read as captions"
         if numbers
         else ""
     )

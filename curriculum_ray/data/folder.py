@@ -100,7 +100,7 @@ def _told(
     encoded = wish in (None, "text") and has_embeddings(root)
     captioned = bool(told.captions) or encoded
     source = EMBEDDINGS_FILE if encoded else told.captions_from
-    notes: list[str] = [repeats.note] if repeats else []
+    notes: list[str] = [repeats.note] if repeats else _no_repeats(spec, classes)
     if wish == "text" and not captioned:
         raise ConfigError(
             f"{root} must hold captions in metadata.jsonl, captions.json or {EMBEDDINGS_FILE}, or in .txt or .caption "
@@ -219,6 +219,16 @@ def _repeats(spec: DataSpec, told: Told, classes: Sequence[str]) -> Repeats | No
             f"data.repeats needs all images of {spec.name} in folders N_name, but it has others"
         )
     return found
+
+
+def _no_repeats(spec: DataSpec, classes: Sequence[str]) -> list[str]:
+    """A line where folders are named as kohya-style trainers name them, but are not read so."""
+    if spec.repeats is not None or spec.conditioning is not None or read_repeats(classes) is None:
+        return []
+    names = list_failures(sorted({*classes}))
+    return [
+        f"folders {names} ask for no repeats, as no captions lie in them: data.repeats true repeats their images"
+    ]
 
 
 def _check_classes(base: Path, filled: set[str]) -> None:

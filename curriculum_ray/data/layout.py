@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from pathlib import PurePosixPath
+from unicodedata import normalize
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.splits import choose_split, split_of_folder
@@ -31,6 +32,20 @@ _WRAPPERS = {
     "png",
     "raw",
     "all",
+}
+# Folders that lie beside images without being a class of them.
+_COMPANIONS = {
+    "images",
+    "imgs",
+    "masks",
+    "mask",
+    "labels",
+    "annotations",
+    "segmentation",
+    "segmentations",
+    "depth",
+    "edges",
+    "thumbnails",
 }
 _NUMBERS = re.compile(r"\d{4,}")
 _PARTS = re.compile(r"(part|shard|chunk|batch|block)[-_ ]?\d+", re.IGNORECASE)
@@ -95,6 +110,7 @@ def read_layout(paths: Sequence[PurePosixPath], wish: str | None, place: str) ->
                 f"all images lie in the folder {classes[0]}, whose folders {_few(below)} are not read as classes: "
                 f"data.name {place.rstrip('/')}/{classes[0]} reads them so"
             )
+    notes += _odd_classes(sorted({*classes} - {""}), place)
     return Layout(tuple(kept), classes, base, counts, chosen if at is not None else "", tuple(notes))
 
 
@@ -122,6 +138,25 @@ def read_repeats(classes: Sequence[str]) -> Repeats | None:
         "data.repeats false reads each once, data.conditioning class reads the folders as classes"
     )
     return Repeats(times, tuple(name for _, name in asked), note)
+
+
+def _odd_classes(names: Sequence[str], place: str) -> list[str]:
+    """Lines on folders that may be no classes, or two spellings of one."""
+    notes = []
+    companions = [name for name in names if name.lower() in _COMPANIONS]
+    if companions and len(names) > 1:
+        notes.append(
+            f"the folder {companions[0]} is read like {_few([name for name in names if name != companions[0]])}: "
+            f"data.name {place.rstrip('/')}/{companions[0]} reads it alone"
+        )
+    spelled: dict[str, str] = {}
+    for name in names:
+        other = spelled.setdefault(normalize("NFC", name).casefold(), name)
+        if other != name:
+            notes.append(
+                f"folders {other} and {name} are two classes, though they differ in case or spelling alone"
+            )
+    return notes
 
 
 def _wrapped(folders: Sequence[tuple[str, ...]], depth: int) -> int:

@@ -52,6 +52,8 @@ _ARCHIVES = frozenset(
     ]
 )
 _VIDEOS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
+_ORDINARY = ("readme", "license", "licence", "requirements", "notice", "changelog", "dataset_info")
+"""How files begin that lie beside any data."""
 _START = 32
 
 
@@ -88,7 +90,8 @@ def _kind(path: Path, suffix: str, told: bool) -> tuple[str, bool]:
         return f"videos ({suffix})", True
     if suffix in _TABLES:
         # Somebody's captions or labels may stand there, and nothing else is told.
-        return f"tables and texts that are not read ({suffix})", not told and suffix != ".txt"
+        ordinary = path.stem.lower().startswith(_ORDINARY) or path.stem.lower().endswith("_stats")
+        return f"tables and texts that are not read ({suffix})", not told and not ordinary
     if _is_image(path):
         return f"images without an image's suffix ({suffix or 'none'})", True
     return f"other files ({suffix or 'without a suffix'})", False

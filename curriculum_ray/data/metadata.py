@@ -90,6 +90,9 @@ def read_metadata(path: Path, within: str, spec: DataSpec) -> Table:
     if not any(len({row[name] for name in usual if row.get(name)}) > 1 for _, row in rows):
         # Both are there, but never differ in a row.
         note = ""
+    if "split" in names:
+        also = f"; {note}" if note else ""
+        note = f"the key split of {path.name} is not read: images of all its splits are{also}"
     return Table(path, captions, labels, caption or "", label or "", unread, note)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import CAPTION_NAMES
-from curriculum_ray.data.text import read_text, same_name
+from curriculum_ray.data.text import lines, read_text, same_name
 
 __all__ = ["SIDECARS", "Sidecars", "find_sidecars", "read_sidecars"]
 
 SIDECARS = (".txt", ".caption")
-_NUMBERS = re.compile(r"[\s\d.,+\-eE]*\d[\s\d.,+\-eE]*")
+_BOX = re.compile(r"(?:[-+]?[\d.]+(?:[eE][-+]?\d+)?[\s,]*){4,}")
+"""A line of numbers, as of a box around an object."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def find_sidecars(
 
 
 def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sidecars | None:
-    """Read the files beside images; None where they hold numbers alone, as boxes do, or no caption (.json)."""
+    """Read the files beside images; None where all lines are boxes of objects, or no caption (.json)."""
     captions: dict[str, str] = {}
     for image, path in found.items():
         try:
@@ -59,6 +60,6 @@ def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sideca
             raise ConfigError(f"{path} must hold the caption of {image.name}, but: {reason}") from None
         captions[same_name(image.relative_to(root).as_posix())] = text
     told = [text for text in captions.values() if text]
-    if suffix == ".txt" and told and all(_NUMBERS.fullmatch(text) for text in told):
+    if suffix == ".txt" and told and all(_BOX.fullmatch(line) for text in told for _, line in lines(text)):
         return None
     return Sidecars(suffix, captions)

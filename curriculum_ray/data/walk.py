@@ -44,6 +44,7 @@ _HALF = [
     ".opdownload",
     ".incomplete",
     ".aria2",
+    ".gstmp",
     ".!ut",
     ".!qb",
     ".bc!",
@@ -69,6 +70,9 @@ def left_behind(name: str, folder: bool) -> str | None:
     low = name.lower()
     if folder and low in _FOLDERS:
         return _FOLDERS[low]
+    # Safari downloads into a folder.
+    if folder and low.endswith(tuple(_HALF)):
+        return "half-transferred"
     if low.startswith((".trash", ".local-trash")):
         return "in the trash"
     if not folder:

@@ -179,10 +179,27 @@ def test_repeats_are_ignored_or_classes_where_that_is_said(tmp_path: Path) -> No
 
 def test_folders_without_captions_beside_the_images_ask_for_no_repeats(tmp_path: Path) -> None:
     draw(tmp_path, "1_cat/1.png", "2_dog/1.png")
-    data = load(tmp_path)
+    with pytest.warns(
+        DataWarning, match="folders 1_cat, 2_dog ask for no repeats, .*: data.repeats true repeats"
+    ):
+        data = load(tmp_path)
     assert (len(data), data.class_names) == (2, ("1_cat", "2_dog"))
     assert len(load(tmp_path, repeats=True)) == 3
     assert read_repeats(("0_a", "1_b")) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("images", "masks"), "the folder images is read like masks: data.name .*/images reads it alone"),
+        (("Cat", "cat"), "folders Cat and cat are two classes, though they differ in case"),
+        (("caf\u00e9", "cafe\u0301"), "are two classes, though they differ in case or spelling alone"),
+    ],
+)
+def test_folders_that_may_be_no_classes_are_named(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+    draw(tmp_path, *(f"{name}/1.png" for name in names))
+    with pytest.warns(DataWarning, match=words):
+        assert len(load(tmp_path).class_names) == 2
 
 
 def test_images_and_classes_keep_their_order(tmp_path: Path) -> None:

@@ -174,8 +174,21 @@ def test_txt_and_caption_files_that_differ_are_refused(folder: Path) -> None:
 def test_boxes_of_objects_are_no_captions(folder: Path) -> None:
     for name in CAPTIONS:
         (folder / name).with_suffix(".txt").write_text("0 0.5 0.5 0.25 1e-1\n2 0.1 0.1 0.2 0.2\n")
-    with pytest.warns(DataWarning, match=r"\.txt files beside the images hold numbers alone"):
+    with pytest.warns(DataWarning, match=r"\.txt files beside the images hold boxes of objects"):
         assert load(folder).condition is None
+
+
+def test_numbers_are_captions_too(folder: Path) -> None:
+    for number, name in enumerate(CAPTIONS):
+        (folder / name).with_suffix(".txt").write_text(f"{number}\n")
+    assert captions_of(load(folder)) == ["0", "1", "2"]
+
+
+def test_a_split_column_of_a_table_is_said_not_to_be_read(folder: Path) -> None:
+    rows = [{"file_name": name, "text": text, "split": "train"} for name, text in CAPTIONS.items()]
+    (folder / "metadata.jsonl").write_text(lines(rows))
+    with pytest.warns(DataWarning, match=r"the key split of metadata\.jsonl is not read"):
+        load(folder)
 
 
 def test_two_usual_columns_that_differ_are_named(folder: Path) -> None:

@@ -22,6 +22,7 @@ LEFT = {
     "a.png.part": "half-transferred",
     "a.png.crdownload": "half-transferred",
     "b.PNG.TMP": "half-transferred",
+    "b.png.download/b.png": "half-transferred",
     "a.png~": "backup copies",
 }
 

@@ -1,0 +1,88 @@
+"""`tune data`: what it prints and writes, and that it writes over nothing of anybody else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.data.folders import draw
+from tuning.cli import main
+
+
+def tune(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+def test_it_says_what_is_used_and_left_out_and_shows_the_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    draw(tmp_path / "set", "train/cat/1.png", "train/dog/1.png", "test/dog/2.png", "train/dog/3.png.part")
+    code, out, err = tune(capsys, "data", str(tmp_path / "set"), "--output", str(tmp_path))
+    assert (code, err) == (0, "")
+    # The lines say it: a warning would say it twice.
+    assert not [each for each in recwarn.list if "left out" in str(each.message)]
+    for line in (
+        "2 items of 3x32x32, 2 classes",
+        "files     4 found, 2 used",
+        "splits    train (2), test (1); read: train",
+        "classes   cat (1), dog (1)",
+        "left out  1 half-transferred, e.g. train/dog/3.png.part",
+        "train is read: data.split chooses another",
+    ):
+        assert line in out
+    with Image.open(tmp_path / "data-set.png") as sheet:
+        assert sheet.width > sheet.height > 96
+        colours = sheet.convert("RGB").getcolors(1 << 24)
+        assert colours is not None
+        assert len(colours) > 2
+    kept = json.loads((tmp_path / "data-set.json").read_text())
+    assert (kept["items"], kept["splits"], kept["classes"]) == (
+        2,
+        {"train": 2, "test": 1},
+        {"cat": 1, "dog": 1},
+    )
+
+
+@pytest.mark.parametrize("name", ["data-digits.png", "data-digits.json"])
+def test_only_its_own_files_are_replaced_unless_forced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    command = ("data", "--output", str(tmp_path))
+    assert tune(capsys, *command)[0] == tune(capsys, *command)[0] == 0
+    (tmp_path / name).write_text("somebody's")
+    code, _, err = tune(capsys, *command)
+    assert code == 2
+    assert f"{name} was not written by this command" in err
+    assert (tmp_path / name).read_text() == "somebody's"
+    assert tune(capsys, *command, "--force")[0] == 0
+    assert (tmp_path / name).read_bytes() != b"somebody's"
+
+
+def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = tune(capsys, "data", "tones", "--output", str(tmp_path), "--json")
+    assert code == 0
+    assert json.loads(out)["items"] == sum(json.loads(out)["classes"].values()) == 8192
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere",), "data.name must be"),
+        (("digits", "--set", "data.split=train"), "data.split is for data on disk"),
+        (("digits", "--set", "images=3"), "images is not a known key"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    code, _, err = tune(capsys, "data", *arguments, "--output", str(tmp_path))
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
