@@ -14,24 +14,184 @@ from curriculum_ray.plain_yaml import write_yaml
 
 # What stands for a value in a text, and was meant for another place, another language or nothing.
 TOKENS = (
-    *("{{ images }}", "{{images}}", "${IMAGES}", "<TODO>", "?", "-", "- 1", "|", ">", "|\n  text\n", "&", "*", "*x", "!", "%", "@", "`"),
-    *("yes", "no", "on", "off", "y", "true", "True", "1", "0", "-0", "010", "0o17", "0x1F", "0x_", "1_000", "1:30", "1:30:59.5"),
-    *("2001-01-01", "2001-99-99", "2001-01-01T25:00:00Z", "12e03", "1e-3", "1e999", "-1e999", ".inf", "-.inf", ".nan", "nan", "inf"),
+    *(
+        "{{ images }}",
+        "{{images}}",
+        "${IMAGES}",
+        "<TODO>",
+        "?",
+        "-",
+        "- 1",
+        "|",
+        ">",
+        "|\n  text\n",
+        "&",
+        "*",
+        "*x",
+        "!",
+        "%",
+        "@",
+        "`",
+    ),
+    *(
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "true",
+        "True",
+        "1",
+        "0",
+        "-0",
+        "010",
+        "0o17",
+        "0x1F",
+        "0x_",
+        "1_000",
+        "1:30",
+        "1:30:59.5",
+    ),
+    *(
+        "2001-01-01",
+        "2001-99-99",
+        "2001-01-01T25:00:00Z",
+        "12e03",
+        "1e-3",
+        "1e999",
+        "-1e999",
+        ".inf",
+        "-.inf",
+        ".nan",
+        "nan",
+        "inf",
+    ),
     *("9" * 30, "9" * 5000, "-" + "9" * 5000, "0." + "1" * 5000, "1e" + "9" * 400, ":".join(["59"] * 900)),
-    *("[" * 500 + "]" * 500, "[" * 70, "{a: " * 80 + "1" + "}" * 80, "[[1]]", "[]", "{}", "[1, 2]: 3", "? [1]\n: 2", "? {a: 1}\n: 2"),
-    *("!!int abc", "!!int 3", "!!float 1", "!!bool maybe", "!!timestamp abc", "!!binary ===", "!!set {a}", "!!map [1]", "!!seq {a: 1}"),
-    *("!!python/object:os.system {}", "!!python/name:os.system", "!custom x", "!<tag:x> y", "!!null x", "!!str 1", "!!omap [a: 1]"),
-    *("&a [*a]", "&a {b: *a}", "&a {*a : 1}", "{&k key: 1, *k : 2}", "<<", "{<<: {a: 1}}", "{<<: *x}", "=", "~", "null", "''", '""'),
-    *('"\\0"', '"\\n"', '"a\\u202Eb"', '"\\ud800"', '"\\ud83d\\ude00"', '"\\x7f"', '"\\UFFFFFFFF"', '"\\q"', "'", '"', '"\\u2028"'),
-    *("[final]", "[/final]", "[bold red]x[/]", ":cat:", "x" * 300, "x" * 5000, "/" + "x/" * 3000, "../../x", "~nobody-here/x", "é" * 200),
-    *("{a: 1, a: 2}", "{? : 1}", "{: 1}", "{1: 2}", "{true: 1}", "{null: 1}", "a: b: c", "\t1", "#", "--- 1", "...", "\x00", "\x07", "\ufffe"),
-)  # fmt: skip
+    *(
+        "[" * 500 + "]" * 500,
+        "[" * 70,
+        "{a: " * 80 + "1" + "}" * 80,
+        "[[1]]",
+        "[]",
+        "{}",
+        "[1, 2]: 3",
+        "? [1]\n: 2",
+        "? {a: 1}\n: 2",
+    ),
+    *(
+        "!!int abc",
+        "!!int 3",
+        "!!float 1",
+        "!!bool maybe",
+        "!!timestamp abc",
+        "!!binary ===",
+        "!!set {a}",
+        "!!map [1]",
+        "!!seq {a: 1}",
+    ),
+    *(
+        "!!python/object:os.system {}",
+        "!!python/name:os.system",
+        "!custom x",
+        "!<tag:x> y",
+        "!!null x",
+        "!!str 1",
+        "!!omap [a: 1]",
+    ),
+    *(
+        "&a [*a]",
+        "&a {b: *a}",
+        "&a {*a : 1}",
+        "{&k key: 1, *k : 2}",
+        "<<",
+        "{<<: {a: 1}}",
+        "{<<: *x}",
+        "=",
+        "~",
+        "null",
+        "''",
+        '""',
+    ),
+    *(
+        '"\\0"',
+        '"\\n"',
+        '"a\\u202Eb"',
+        '"\\ud800"',
+        '"\\ud83d\\ude00"',
+        '"\\x7f"',
+        '"\\UFFFFFFFF"',
+        '"\\q"',
+        "'",
+        '"',
+        '"\\u2028"',
+    ),
+    *(
+        "[final]",
+        "[/final]",
+        "[bold red]x[/]",
+        ":cat:",
+        "x" * 300,
+        "x" * 5000,
+        "/" + "x/" * 3000,
+        "../../x",
+        "~nobody-here/x",
+        "é" * 200,
+    ),
+    *(
+        "{a: 1, a: 2}",
+        "{? : 1}",
+        "{: 1}",
+        "{1: 2}",
+        "{true: 1}",
+        "{null: 1}",
+        "a: b: c",
+        "\t1",
+        "#",
+        "--- 1",
+        "...",
+        "\x00",
+        "\x07",
+        "\ufffe",
+    ),
+)
 # Ten anchors, each ten times the one before it.
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
 )
-_EXTREMES = (0, -1, 1, 2, 5e-324, 1e-300, 1e-9, 1 - 2**-53, 1 + 2**-52, 1e9, 1e30, 1e300, -1e300, 2**31, 2**53, 2**62)
-_TEXTS = ("x", "yes", "1e-3", "0.5", "[final]", ":cat:", "a b", "é\u0301", "漢字", "x" * 300, "{{ x }}", "../x", "noise_level", "")
+_EXTREMES = (
+    0,
+    -1,
+    1,
+    2,
+    5e-324,
+    1e-300,
+    1e-9,
+    1 - 2**-53,
+    1 + 2**-52,
+    1e9,
+    1e30,
+    1e300,
+    -1e300,
+    2**31,
+    2**53,
+    2**62,
+)
+_TEXTS = (
+    "x",
+    "yes",
+    "1e-3",
+    "0.5",
+    "[final]",
+    ":cat:",
+    "a b",
+    "é\u0301",
+    "漢字",
+    "x" * 300,
+    "{{ x }}",
+    "../x",
+    "noise_level",
+    "",
+)
 _OBJECTS: tuple[Any, ...] = (True, False, None, "5", "true", [], {}, [1], {"a": 1}, [[]], 3.5, -1, "x" * 400)
 
 
@@ -45,7 +205,8 @@ class Grammar:
         """Keys of `cls`, most of them left out where they may be; `strange`: the share of values of another kind."""
         data = {}
         for name, field in cls.model_fields.items():
-            if field.is_required() or self.random.random() < 0.4:
+            # What a group is stands in a Literal, and is needed.
+            if field.is_required() or get_origin(field.annotation) is Literal or self.random.random() < 0.4:
                 data[name] = self._field(field, strange)
         if self.random.random() < strange:
             data[self.random.choice(("", "unknown", "a.b", "kind", "x" * 300, *data))] = self.strange()
@@ -77,7 +238,11 @@ class Grammar:
                 del lines[at]
             case 6:
                 cut = self.random.randrange(len(lines[at]) + 1)
-                lines[at] = lines[at][:cut] + self.random.choice("{}[]:,&*!|>'\"%@`#\t ~\u0000\u0085é-?") + lines[at][cut:]
+                lines[at] = (
+                    lines[at][:cut]
+                    + self.random.choice("{}[]:,&*!|>'\"%@`#\t ~\u0000\u0085é-?")
+                    + lines[at][cut:]
+                )
             case _:
                 cut = self.random.randrange(len(lines[at]) + 1)
                 lines[at] = lines[at][:cut]
@@ -107,7 +272,10 @@ class Grammar:
             return [self._value(arguments[0], [], strange) for _ in range(self.random.randrange(5))]
         if origin is dict:
             inner = (self._value(arguments[1], [], strange) for _ in range(self.random.randrange(3)))
-            return {self.random.choice(("a", "weighting.kind", "optimizer", "schedule.base")): value for value in inner}
+            return {
+                self.random.choice(("a", "weighting.kind", "optimizer", "schedule.base")): value
+                for value in inner
+            }
         if annotation is bool:
             return self.random.random() < 0.5
         if annotation in (int, float):
@@ -124,8 +292,12 @@ class Grammar:
             return self.random.choice(_EXTREMES)
         low, high = 0.0, 100.0
         for bound in metadata:
-            low = next((float(v) for name in ("ge", "gt") if (v := getattr(bound, name, None)) is not None), low)
-            high = next((float(v) for name in ("le", "lt") if (v := getattr(bound, name, None)) is not None), high)
+            low = next(
+                (float(v) for name in ("ge", "gt") if (v := getattr(bound, name, None)) is not None), low
+            )
+            high = next(
+                (float(v) for name in ("le", "lt") if (v := getattr(bound, name, None)) is not None), high
+            )
         high = min(max(high, low + 1), low + 10.0 ** self.random.randrange(1, 5)) if high > low + 1 else high
         value = self.random.uniform(low, high)
         return round(value) if kind is int else self.random.choice((low, value, value, round(value, 2)))
