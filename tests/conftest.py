@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# How long an example takes says nothing of the product on a machine that is shared.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
