@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import torch
 
-from curriculum_ray.curriculum.base import level_of
+from curriculum_ray.curriculum.base import BaseSpec, Changing, level_of
 from curriculum_ray.data import is_image
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.training.config import TrainConfig
 
 __all__ = ["never_visited", "unvisited_line"]
 
-_GRID = 10_000
+_EVEN = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
 _NAMES = {"timestep": "t", "sigma": "sigma", "flow": "t"}
 
 
 def never_visited(config: TrainConfig, shape: tuple[int, ...]) -> float:
     """The share of u, in [0, 1], whose noise levels are noisier than the one at which sampling starts.
 
-    It is what training by the schedule's base distribution spends there; shape: that of one item, which decides whether
-    samples are clipped. Levels between those of two steps count as visited. Read on 10,000 even quantiles of the base.
+    It is what training by the schedule's base distribution spends there, over the whole budget where that changes;
+    shape: that of one item, which decides whether samples are clipped. Levels between those of two steps count as
+    visited. Read on 10,000 even quantiles of the base.
     """
     process = build_process(config.process)
-    u = (torch.arange(_GRID, dtype=torch.float64) + 0.5) / _GRID
-    levels = level_of(config.schedule.base, u, process.levels)
-    return float((levels > process.noisiest(clip=is_image(shape))).double().mean())
+    start = process.noisiest(clip=is_image(shape))
+
+    def noisier(base: BaseSpec) -> float:
+        return float((level_of(base, _EVEN, process.levels) > start).double().mean())
+
+    base = config.schedule.base
+    if not isinstance(base, Changing):
+        return noisier(base)
+    at, blend = base.span(config.total_images)
+    images = _EVEN * config.total_images
+    later = float(((images - at) / blend).clamp(0, 1).mean() if blend else (images >= at).double().mean())
+    return (1 - later) * noisier(base.first) + later * noisier(base.then)
 
 
 def unvisited_line(config: TrainConfig, shape: tuple[int, ...]) -> str | None:

@@ -27,11 +27,10 @@ OTHERS = [
 ]
 CASES = [
     *((spec, "ddim", 1000) for spec in DDPMS),
-    # The ancestral sampler takes finer steps for the same accuracy; to x0, an exact v is the same.
+    # The ancestral sampler takes finer steps for the same accuracy.
     *(
-        (spec.model_copy(update={"num_timesteps": 2000}), "ancestral", 2000)
-        for spec in DDPMS
-        if spec.prediction != "x0"
+        (DDPMSpec(num_timesteps=2000, betas=b, prediction=p, zero_terminal_snr=zero), "ancestral", 2000)
+        for b, p, zero in (("linear", "epsilon", False), ("cosine", "v", False), ("linear", "v", True))
     ),
     *OTHERS,
 ]

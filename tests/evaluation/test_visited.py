@@ -62,6 +62,15 @@ def test_the_share_goes_by_the_base_distribution() -> None:
     )
 
 
+def test_a_base_that_changes_counts_for_as_long_as_it_lasts() -> None:
+    base = {"kind": "changing", "first": {"kind": "uniform"}, "then": {"kind": "beta", "alpha": 1e-3}}
+    for change, share in (({"at_share": 0.25}, 0.25), ({"at_share": 0.0, "blend_share": 1.0}, 0.5)):
+        config = settings({"prediction": "epsilon", "betas": "linear"}, {**base, **change})
+        # Beta times with alpha 1e-3 are hardly ever above 0.769: 1 - 0.769^0.001.
+        expected = share * 0.231 + (1 - share) * 0.00026
+        assert never_visited(config, POINT) == pytest.approx(expected, abs=3e-4)
+
+
 def test_noisiest_is_the_level_of_the_first_call() -> None:
     for spec in (
         {"betas": "linear", "prediction": "epsilon"},
