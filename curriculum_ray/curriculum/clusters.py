@@ -44,8 +44,8 @@ GRID = 1000
 END_SHARE = 0.005
 # The narrowest cluster, as a share of the even width 1/N.
 NARROWEST = 0.1
-# Of each pair of cells one number is kept.
-_MOST_CELLS = 5000
+# Pairs of cells times clusters: some seconds.
+_MOST_COMPARED = 400_000_000
 
 
 class _Counted(Spec):
@@ -167,10 +167,10 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
     if isinstance(spec, LogSnrClusters):
         log_snr = _log_snr_of_cells(base, levels, grid)
         if spec.by == "log_snr_dp":
-            if len(log_snr) > _MOST_CELLS:
+            if len(log_snr) ** 2 * spec.count > _MOST_COMPARED:
                 raise ConfigError(
-                    f"clusters.by log_snr_dp compares all pairs of timesteps, {_MOST_CELLS:,} at most, but there are "
-                    f"{len(log_snr):,}: choose log_snr"
+                    f"clusters.by log_snr_dp compares all pairs of timesteps for each cluster, too many with "
+                    f"{len(log_snr):,} timesteps and {spec.count} clusters: choose fewer, or log_snr"
                 )
             return grid[best_intervals(absolute_deviation(log_snr), spec.count)]
         bounds = log_snr[0] + even[1:-1] * (log_snr[-1] - log_snr[0])
