@@ -105,12 +105,70 @@ def _try(text: str, act: Callable[[], Any]) -> Any:
         raise
 
 
+def _walked(grammar: Grammar) -> dict[str, Any]:
+    """Clusters, an order, a pacing with a length, and an active set, mostly such that they can be walked."""
+    draw = grammar.random
+    count = draw.choice((1, 2, 3, 5, 8, 20))
+    rule, lengths = draw.choice(
+        (
+            *(("plateau", ("patience", "patience_images", "patience_share", "patience_stage_share")),) * 3,
+            *(("fixed", ("stage_images", "stage_share", "finish_by")),) * 2,
+            *(
+                (rule, ("full_images", "full_share"))
+                for rule in ("root", "linear", "quad", "exp", "log", "step")
+            ),
+            *((rule, ("step_images", "step_share")) for rule in ("fixed_exponential", "single_step")),
+        )
+    )
+    unit = draw.choice(lengths)
+    share = draw.choice((0.02, 0.05, 0.3, 0.8, draw.random() + 1e-9))
+    pacing = {
+        "rule": rule,
+        unit: share if unit.endswith(("share", "by")) else draw.choice((1, 2, 64, 640, 5000)),
+    }
+    if rule == "plateau":
+        pacing |= {"finish_by": draw.choice((0.4, 0.9, 1.0)), "normalize": draw.random() < 0.2}
+        pacing |= {
+            "min_delta": draw.choice((0.0, 1e-300, 1e300)),
+            "smoothing": draw.choice((0.0, 0.9, 1 - 2**-53)),
+        }
+    elif rule != "fixed":
+        pacing["start_fraction"] = draw.choice((0.1, 0.5, 1.0, 1e-9, 5e-324))
+    order = draw.choice(
+        (
+            {"direction": "easy_to_hard"},
+            {"direction": "hard_to_easy"},
+            {"direction": "random", "seed": draw.choice((0, 7, 2**62))},
+            {"direction": "explicit", "ranking": draw.sample(range(count), count)},
+        )
+    )
+    floor = draw.choice((0.0, 0.0, 1.0, 0.3, 1e-9, 1e-300, 5e-324))
+    active = draw.choice(
+        (
+            {"set": "cumulative", "floor": floor},
+            {"set": "window", "width": draw.choice((1, 2, 30)), "floor": floor},
+            {"set": "newest_weighted", "newest_weight": draw.choice((1.0, 2.0, 1000.0)), "floor": floor},
+        )
+    )
+    edges = [0.0, *sorted(draw.random() ** draw.choice((1, 30)) for _ in range(count - 1)), 1.0]
+    clusters = draw.choice(
+        (
+            {"by": "uniform", "count": count},
+            {"by": "log_snr", "count": count},
+            {"by": "explicit", "edges": edges},
+        )
+    )
+    return {"clusters": clusters, "order": order, "pacing": pacing, "active": active}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_schedule_is_refused_in_one_line_or_true(seed: int, tmp_path: Path) -> None:
     grammar, true = Grammar(seed), 0
     path = tmp_path / "schedule.yaml"
     for number in range(200):
         data = {"version": 1, **grammar.settings(CurriculumSchedule, strange=0.01)}
+        if number % 4:
+            data |= _walked(grammar)
         text = grammar.text(data, changes=number % 3 == 0)
         path.write_text(text)
         schedule = _try(text, lambda: CurriculumSchedule.from_file(path))
