@@ -30,8 +30,8 @@ class _FractionPacing(ByImagesRule):
     earlier as is needed for all to have joined by the time that the rule names.
     """
 
-    start_fraction: float = Field(default=0.1, gt=0.0, le=1.0)
-    """Share of the clusters active from the start, in (0, 1]: b of Wu et al., p of Hacohen & Weinshall."""
+    start_fraction: float = Field(default=0.1, ge=1e-9, le=1.0)
+    """Share of the clusters active from the start, in (0, 1], at least 1e-9: b of Wu et al., p of Hacohen & Weinshall."""
 
     @abstractmethod
     def fraction(self, progress: float) -> float:
