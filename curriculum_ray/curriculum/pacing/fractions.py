@@ -31,7 +31,7 @@ class _FractionPacing(ByImagesRule):
     """
 
     start_fraction: float = Field(default=0.1, ge=1e-9, le=1.0)
-    """Share of the clusters active from the start, in (0, 1], at least 1e-9: b of Wu et al., p of Hacohen & Weinshall."""
+    """Share of the clusters active from the start, in [1e-9, 1]: b of Wu et al., p of Hacohen & Weinshall."""
 
     @abstractmethod
     def fraction(self, progress: float) -> float:
