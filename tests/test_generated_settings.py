@@ -38,6 +38,8 @@ def _step(sampler: TimestepSampler) -> torch.Tensor:
     if sampler.levels.count is not None:
         assert 0 <= int(level.min()) <= int(level.max()) < sampler.levels.count
     losses = torch.full((BATCH,), 0.5, dtype=torch.float64)
+    weights = sampler.weights
+    assert weights is None or bool((weights.isfinite() & (weights >= 0)).all())
     sampler.update(losses)
     return u
 
@@ -45,7 +47,9 @@ def _step(sampler: TimestepSampler) -> torch.Tensor:
 def _conserves_probability(sampler: TimestepSampler) -> None:
     """Of evenly spaced positions, each interval gets its density's share of the draws, to a draw at each end."""
     many = 2001
-    u = sampler._active((torch.arange(many, dtype=torch.float64) + 0.5) / many)
+    if sampler._weighs:
+        return  # what is drawn more often counts less, and is not the active set's density
+    _, u, _ = sampler._draws.draw((torch.arange(many, dtype=torch.float64) + 0.5) / many, sampler.images)
     low, high, density = torch.tensor(sampler.snapshot()["active"], dtype=torch.float64).T.contiguous()
     mass = density * (high - low)
     place = torch.searchsorted(low, u, right=True) - 1

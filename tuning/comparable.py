@@ -53,6 +53,7 @@ PLACES: dict[str, Place] = {
     "log_every_images": Place(False, False, _WATCHED),
     "checkpoint": Place(False, False, _WATCHED),
     "preview": Place(False, False, _WATCHED),
+    "heldout": Place(False, False, "it changes the images that are held out, and the others are trained on"),
     "precision": Place(False, False, _ARITHMETIC),
     "tf32": Place(False, False, _ARITHMETIC),
     "compile": Place(False, False, _ARITHMETIC),
