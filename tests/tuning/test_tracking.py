@@ -1,5 +1,6 @@
 """MLflow's runs: trials in their study, the limits of fields, and restarts into the same runs."""
 
+import json
 import math
 import shutil
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataSummary
 from tests.tuning.studies import record, write_trial
 from tuning.tracking import Tracker
 from tuning.tracking.fields import MAX_PARAM_LENGTH, param_values, run_key, shorten, tag_values
@@ -204,3 +206,16 @@ def test_the_store_may_be_opened_in_a_thread(output):
     with opened[0] as tracker:
         tracker.study("a", {}, {})
     assert len(runs_of(tracker, "study")) == 1
+
+
+def test_a_runs_data_set_is_its_input_once_however_often_it_starts(output):
+    summary = DataSummary("cats", "folder", "/data/cats", items=12, splits={"train": 12}, split="train")
+    for _ in range(2):
+        with Tracker.open(None, output, EXPERIMENT) as tracker:
+            run = tracker.train("a", {}, {})
+            tracker.dataset(run, summary, "0123456789" * 6)
+            assert tracker.flush()
+            (stored,) = tracker.store.client.get_run(tracker.run_id(run)).inputs.dataset_inputs
+    assert (stored.dataset.name, stored.dataset.digest) == ("cats", "0123456789" * 3 + "012345")
+    assert (stored.dataset.source_type, stored.dataset.source) == ("folder", "/data/cats")
+    assert json.loads(stored.dataset.profile)["splits"] == {"train": 12}
