@@ -16,6 +16,7 @@ from PIL import Image
 
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.training.stages import stages_walked
 from tests.tuning.studies import record, schedule
 from tuning.evidence import answer
 from tuning.records import arms
@@ -43,7 +44,13 @@ def write_run(folder: Path, values: dict) -> dict:
     lines = [{"images": images, "loss": 1 / images, "stage": 0} for images in range(6400, IMAGES, 6400)]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"images": 7')
     Image.new("L", (16, 16), 128).save(folder / "samples.png")
-    return {**values, "folder": str(folder), "stage_starts": starts, "num_stages": stages}
+    return {
+        **values,
+        "folder": str(folder),
+        "stage_starts": starts,
+        "num_stages": stages,
+        **stages_walked(range(stages), starts, IMAGES),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +167,7 @@ def test_every_part_is_there(text):
         "Confirmation on fresh seeds",
         "All schedules",
         "Every run",
+        "What each schedule trained on",
         "The best schedule",
         "What else was confirmed",
         "Training",
@@ -180,9 +188,9 @@ def test_every_part_is_there(text):
 
 def test_plots_come_in_light_and_dark_and_can_be_read(text):
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    assert len(pictures) == 4 * 6 + 2
-    assert text.count('(prefers-color-scheme: dark)">') == 2 * 6
-    assert text.count('media="(max-width: 700px)') == 2 * 6
+    assert len(pictures) == 4 * 7 + 2
+    assert text.count('(prefers-color-scheme: dark)">') == 2 * 7
+    assert text.count('media="(max-width: 700px)') == 2 * 7
     for data in pictures:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
 
