@@ -166,6 +166,11 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
         return even
     if isinstance(spec, LogSnrClusters):
         log_snr = _log_snr_of_cells(base, levels, grid)
+        if spec.count > 1 and log_snr[0] == log_snr[-1]:
+            raise ConfigError(
+                f"clusters by log_snr need levels of more than one finite log-SNR, but base {base.kind} has "
+                f"{float(log_snr[0]):.3g} alone on {levels.kind} levels: {base!r}"
+            )
         if spec.by == "log_snr_dp":
             if len(log_snr) ** 2 * spec.count > _MOST_COMPARED:
                 raise ConfigError(

@@ -396,3 +396,11 @@ def test_cells_agree_with_the_process(base):
     used = (cells.diff() > 2 * ROUNDING).nonzero().flatten()
     assert torch.equal(level_of(base, cells[used] + ROUNDING, levels), used)
     assert torch.equal(level_of(base, cells[used + 1] - ROUNDING, levels), used)
+
+
+@pytest.mark.parametrize("by", ["log_snr", "log_snr_dp"])
+def test_a_base_without_a_range_of_log_snr_is_not_cut_by_it(by):
+    spec = LogSnrClusters(by=by, count=3)
+    for mean in (40.0, 60.0):  # one level, and none, whose log-SNR is finite
+        with pytest.raises(ConfigError, match="clusters by log_snr need"):
+            cluster_edges(spec, LogitNormal(mean=mean), FlowTimes())
