@@ -10,9 +10,8 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset
-from curriculum_ray.data.info import DataInfo
 
-__all__ = ["DEFAULT_SHARE", "LEAST_ITEMS", "count_in_words", "hold_out", "places"]
+__all__ = ["DEFAULT_SHARE", "LEAST_ITEMS", "hold_out", "places"]
 
 DEFAULT_SHARE = 0.1
 LEAST_ITEMS = 256
@@ -49,16 +48,6 @@ def hold_out(data: Dataset, share: float | None) -> Dataset:
         )
     order = place.argsort(stable=True)
     return replace(_select(data, (~chosen).nonzero().flatten()), heldout=_select(data, order[chosen[order]]))
-
-
-def count_in_words(data: Dataset | DataInfo) -> str:
-    """How many items are trained on and how many are held out, e.g. "1,626 items to train on, 171 held out"."""
-    held = data.held_out if isinstance(data, DataInfo) else 0 if data.heldout is None else len(data.heldout)
-    return (
-        f"{len(data):,} items to train on, {held:,} held out"
-        if held
-        else f"{len(data):,} items, none held out"
-    )
 
 
 def _select(data: Dataset, indices: Tensor) -> Dataset:

@@ -35,9 +35,12 @@ def load_data(spec: DataSpec) -> Dataset:
         path = "" if spec.name in EMBEDDED else spec.name
         form = spec.format or "embedded"
         data = replace(data, summary=DataSummary(data.name, form, path, shape=data.shape).of(data))
-    assert data.summary is not None
-    warn_of(data.summary)
-    return hold_out(data, spec.holdout_share)
+    summary = data.summary
+    assert summary is not None
+    warn_of(summary)
+    data = hold_out(data, spec.holdout_share)
+    held = 0 if data.heldout is None else len(data.heldout)
+    return replace(data, summary=replace(summary, held_out=held))
 
 
 def _load(spec: DataSpec) -> Dataset:

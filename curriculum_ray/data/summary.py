@@ -103,7 +103,9 @@ class DataSummary:
     """embedded, folder, parquet, webdataset or latents."""
     path: str = ""
     items: int = 0
-    """Items in the set that is trained on."""
+    """Items in the set, held-out ones too."""
+    held_out: int = 0
+    """Of these, items that nothing is trained on."""
     files: int = 0
     """Files found, hidden ones too."""
     used: int = 0
@@ -149,6 +151,8 @@ class DataSummary:
         """The summary as text for a terminal."""
         source = f" ({self.path})" if self.path else ""
         yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.told}"
+        if self.held_out:
+            yield f"  held out  {self.held_out:,} of them, chosen by content and never trained on"
         if self.files:
             yield f"  files     {self.files:,} found, {self.used:,} used"
         if self.splits:

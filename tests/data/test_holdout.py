@@ -32,6 +32,8 @@ def test_each_embedded_set_holds_out_about_a_tenth_and_trains_on_none_of_it(name
     assert data.heldout.conditioning == data.conditioning == whole.conditioning
     info = data_info(DataSpec(name=name))
     assert (info.count, info.held_out) == (len(data), len(data.heldout))
+    assert data.summary is not None
+    assert f"  held out  {len(data.heldout):,} of them" in "\n".join(data.summary.lines())
 
 
 @settings(max_examples=20, deadline=None)
