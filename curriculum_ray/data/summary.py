@@ -103,9 +103,11 @@ class DataSummary:
     """embedded, folder, parquet, webdataset or latents."""
     path: str = ""
     items: int = 0
-    """Items in the set, held-out ones too."""
+    """Items in the set or split that is read, with those that are held out of it."""
     held_out: int = 0
-    """Of these, items that nothing is trained on."""
+    """Items that nothing is trained on."""
+    held_out_from: str = ""
+    """How they were chosen, in words."""
     files: int = 0
     """Files found, hidden ones too."""
     used: int = 0
@@ -152,7 +154,7 @@ class DataSummary:
         source = f" ({self.path})" if self.path else ""
         yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.told}"
         if self.held_out:
-            yield f"  held out  {self.held_out:,} of them, chosen by content and never trained on"
+            yield f"  held out  {self.held_out:,}, never trained on: {self.held_out_from}"
         if self.files:
             yield f"  files     {self.files:,} found, {self.used:,} used"
         if self.splits:
