@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.data import DataInfo, Dataset, count_in_words, data_info, load_data
+from curriculum_ray.data import DataInfo, Dataset, data_info, load_data
 from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected
@@ -135,7 +135,6 @@ def train_run(
     data, evaluator = check_run(config, resources)
     summary = show_summary(config.data, data, display.console)
     experiment = experiment_name(data, config)
-    display.console.print(f"{data.name}: {count_in_words(data)}")
     name = checked_name(name, f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}")
     folder = output / name
     _check_folder(folder, config)

@@ -4,7 +4,6 @@ from curriculum_ray.data.batches import Batches, InMemoryBatches
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.dataset import Dataset, from_uint8, is_image, to_uint8
 from curriculum_ray.data.digits import digits_split
-from curriculum_ray.data.holdout import count_in_words
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data
 from curriculum_ray.data.spec import DataSpec
@@ -21,7 +20,6 @@ __all__ = [
     "DataWarning",
     "Dataset",
     "InMemoryBatches",
-    "count_in_words",
     "data_info",
     "digits_split",
     "from_uint8",

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset
-from curriculum_ray.data.info import DataInfo
 
-__all__ = ["DEFAULT_SHARE", "LEAST_ITEMS", "count_in_words", "hold_out", "places"]
+__all__ = ["DEFAULT_SHARE", "LEAST_ITEMS", "hold_out", "hold_out_split", "places"]
 
 DEFAULT_SHARE = 0.1
 LEAST_ITEMS = 256
@@ -35,11 +34,14 @@ def hold_out(data: Dataset, share: float | None) -> Dataset:
     items are held out, not exactly: whether one is depends on no other, so that a set that grows moves none of them.
     Raises ConfigError where a share is given that leaves one side empty.
     """
-    if share is None:
-        share = DEFAULT_SHARE if len(data) >= LEAST_ITEMS else 0.0
-    if not share:
+    if share == 0 or (share is None and len(data) < LEAST_ITEMS):
         return data
     place = places(data.items)
+    if share is None:
+        # An item that comes several times an epoch is one.
+        if len(place.unique()) < LEAST_ITEMS:
+            return data
+        share = DEFAULT_SHARE
     chosen = place < share
     count = int(chosen.sum())
     if not 0 < count < len(data):
@@ -51,14 +53,20 @@ def hold_out(data: Dataset, share: float | None) -> Dataset:
     return replace(_select(data, (~chosen).nonzero().flatten()), heldout=_select(data, order[chosen[order]]))
 
 
-def count_in_words(data: Dataset | DataInfo) -> str:
-    """How many items are trained on and how many are held out, e.g. "1,626 items to train on, 171 held out"."""
-    held = data.held_out if isinstance(data, DataInfo) else 0 if data.heldout is None else len(data.heldout)
-    return (
-        f"{len(data):,} items to train on, {held:,} held out"
-        if held
-        else f"{len(data):,} items, none held out"
-    )
+def hold_out_split(data: Dataset, other: Dataset) -> Dataset | None:
+    """`data` whole, with the items of `other`, a split of its own, held out, less those that `data` holds as well.
+
+    None where `other` is of another shape, is told in other classes or words, or has no item of its own.
+    """
+    alike = ("shape", "conditioning", "class_names", "vocabulary")
+    if any(getattr(data, name) != getattr(other, name) for name in alike):
+        return None
+    place = places(other.items)
+    own = ~torch.isin(place, places(data.items))
+    if not own.any():
+        return None
+    order = place.argsort(stable=True)
+    return replace(data, heldout=_select(other, order[own[order]]))
 
 
 def _select(data: Dataset, indices: Tensor) -> Dataset:

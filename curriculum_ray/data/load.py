@@ -10,7 +10,7 @@ from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import load_digits
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings
 from curriculum_ray.data.folder import load_folder
-from curriculum_ray.data.holdout import hold_out
+from curriculum_ray.data.holdout import hold_out, hold_out_split
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import load_latents
 from curriculum_ray.data.mixture import load_mixture2d
@@ -35,9 +35,30 @@ def load_data(spec: DataSpec) -> Dataset:
         path = "" if spec.name in EMBEDDED else spec.name
         form = spec.format or "embedded"
         data = replace(data, summary=DataSummary(data.name, form, path, shape=data.shape).of(data))
-    assert data.summary is not None
-    warn_of(data.summary)
-    return hold_out(data, spec.holdout_share)
+    summary = data.summary
+    assert summary is not None
+    warn_of(summary)
+    official = _official(spec, data)
+    data = official or hold_out(data, spec.holdout_share)
+    if data.heldout is None:
+        return data
+    how = "a split of its own" if official else "some of them, by their content"
+    return replace(data, summary=replace(summary, held_out=len(data.heldout), held_out_from=how))
+
+
+def _official(spec: DataSpec, data: Dataset) -> Dataset | None:
+    """`data`, the train split of a folder, with its validation or test split held out; None where there is none."""
+    summary = data.summary
+    if spec.holdout_share is not None or summary is None or summary.split != "train":
+        return None
+    name = next((name for name in ("validation", "test") if name in summary.splits), None)
+    if name is None:
+        return None
+    alike = {"split": name, "channels": data.shape[0], "corrupt": "skip"}
+    try:
+        return hold_out_split(data, _load(spec.model_copy(update=alike)))
+    except ConfigError:  # classes or captions that the train split does not have
+        return None
 
 
 def _load(spec: DataSpec) -> Dataset:

@@ -80,7 +80,8 @@ class DataSpec(Spec):
     """Whether data is read while training instead of before; if not given, Parquet and WebDataset are."""
 
     holdout_share: float | None = Field(default=None, ge=0, lt=1)
-    """Share of the items, chosen by their content, that nothing is trained on; if not given, 0.1 of 256 items or more.
+    """Share of the items, chosen by their content, that nothing is trained on; if not given, the validation or test
+    split of a folder whose train split is read, else 0.1 of 256 items or more.
 
     Streams, which are not read before training, hold nothing out.
     """

@@ -103,7 +103,11 @@ class DataSummary:
     """embedded, folder, parquet, webdataset or latents."""
     path: str = ""
     items: int = 0
-    """Items in the set that is trained on."""
+    """Items in the set or split that is read, with those that are held out of it."""
+    held_out: int = 0
+    """Items that nothing is trained on."""
+    held_out_from: str = ""
+    """How they were chosen, in words."""
     files: int = 0
     """Files found, hidden ones too."""
     used: int = 0
@@ -149,6 +153,8 @@ class DataSummary:
         """The summary as text for a terminal."""
         source = f" ({self.path})" if self.path else ""
         yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.told}"
+        if self.held_out:
+            yield f"  held out  {self.held_out:,}, never trained on: {self.held_out_from}"
         if self.files:
             yield f"  files     {self.files:,} found, {self.used:,} used"
         if self.splits:

@@ -14,6 +14,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Dataset, DataSpec, data_info, load_data
 from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.data.holdout import LEAST_ITEMS, hold_out
+from tests.data.folders import draw, load
 
 
 def _rows(items: torch.Tensor) -> set[bytes]:
@@ -32,6 +33,9 @@ def test_each_embedded_set_holds_out_about_a_tenth_and_trains_on_none_of_it(name
     assert data.heldout.conditioning == data.conditioning == whole.conditioning
     info = data_info(DataSpec(name=name))
     assert (info.count, info.held_out) == (len(data), len(data.heldout))
+    assert data.summary is not None
+    words = f"  held out  {len(data.heldout):,}, never trained on: some of them, by their content"
+    assert words in data.summary.lines()
 
 
 @settings(max_examples=20, deadline=None)
@@ -60,6 +64,36 @@ def test_equal_items_are_on_one_side() -> None:
     assert data.heldout is not None
     assert len(data.heldout) % 2 == 0
     assert not _rows(data.items) & _rows(data.heldout.items)
+
+
+def test_an_official_split_is_held_out_whole_less_what_is_also_trained_on(tmp_path: Path) -> None:
+    for kind in ("cat", "dog"):
+        draw(tmp_path, *(f"train/{kind}/{number}.png" for number in range(5)))
+        draw(tmp_path, *(f"test/{kind}/{number}.png" for number in range(3)))
+    (tmp_path / "test/cat/0.png").write_bytes((tmp_path / "train/dog/0.png").read_bytes())
+    data = load(tmp_path)
+    assert len(data) == 10
+    assert data.heldout is not None
+    assert len(data.heldout) == 5
+    assert data.heldout.class_names == ("cat", "dog")
+    assert not _rows(data.items) & _rows(data.heldout.items)
+    assert data.summary is not None
+    assert "  held out  5, never trained on: a split of its own" in data.summary.lines()
+    assert load(tmp_path, holdout_share=0).heldout is None
+    shared = load(tmp_path, holdout_share=0.5)
+    assert shared.heldout is not None
+    assert len(shared) + len(shared.heldout) == 10
+    assert load(tmp_path, split="test").heldout is None
+
+
+def test_a_split_with_other_classes_is_not_held_out(tmp_path: Path) -> None:
+    draw(tmp_path, "train/cat/0.png", "train/dog/0.png", "test/cow/0.png", "test/hen/0.png")
+    assert load(tmp_path).heldout is None
+
+
+def test_repeats_do_not_make_a_small_set_a_large_one() -> None:
+    items = torch.randn(30, 2).repeat(10, 1)
+    assert hold_out(Dataset("repeated", items), None).heldout is None
 
 
 def test_small_sets_hold_nothing_out_unless_asked_to() -> None:

@@ -50,7 +50,6 @@ def plan(
     A few training steps and a part of an evaluation are timed in this process, without Ray. The picture,
     schedules.png in --output, shows a few sampled schedules: what is drawn over images seen.
     """
-    from curriculum_ray.data import count_in_words
     from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
     from tuning.config import StudyConfig
@@ -97,7 +96,7 @@ def plan(
         result = {
             "space": searched.model_dump(mode="json"),
             "controls": controls,
-            "data": {**summary.as_json(), "held_out": len(dataset.heldout or ())},
+            "data": summary.as_json(),
             "calibration": asdict(found),
             **asdict(cost),
             "schedules": [schedule.to_dict() for schedule in schedules],
@@ -106,7 +105,6 @@ def plan(
         }
         click.echo(json.dumps(result, indent=1))
         return 0
-    click.echo(f"data {dataset.name}: {count_in_words(dataset)}")
     click.echo(f"space {searched.name}, chosen by {config.sampler}")
     for key, span in searched.search.items():
         click.echo(f"  {key:34} {span.in_words()}")
