@@ -32,7 +32,7 @@ GPU = torch.device("cuda", 0)
 PLATEAU = {
     "clusters": {"by": "uniform", "count": 4},
     "order": {"direction": "easy_to_hard"},
-    "pacing": {"rule": "plateau", "patience": 10**9},
+    "pacing": {"rule": "plateau", "patience": 90},
 }
 DIT = {"kind": "dit", "depth": 1, "width": 32, "heads": 2}
 CASES: dict[str, dict[str, Any]] = {
