@@ -18,7 +18,7 @@ from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.cluster import connected, packs_of, room
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
-from curriculum_ray.models import build_model
+from curriculum_ray.models import build_model, check_named_code, code_named
 from curriculum_ray.training.packed import check_packable
 from tuning.config import StudyConfig
 from tuning.lock import held
@@ -31,7 +31,7 @@ from tuning.study import Study, open_folder
 from tuning.tracking import Tracker
 from tuning.train import check_run, experiment_name
 
-__all__ = ["Outcome", "check_study", "run_study", "study_facts", "study_rivals"]
+__all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_facts", "study_rivals"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     make_sampler(config, space)
     _check_looks(config, fixed)
     return fixed, data, evaluator
+
+
+def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> None:
+    """Refuse code that the space's file names, but for what the study's own settings name and what is `trusted`."""
+    own = code_named(config.run.model_dump(mode="json"))
+    check_named_code(space.model_dump(mode="json"), f"space {config.space}", trusted=trusted, allowed=own)
 
 
 def _check_looks(config: StudyConfig, run: RunConfig) -> None:
@@ -133,9 +139,14 @@ def run_study(
     mlflow_uri: str | None,
     concurrent: int | None,
     console: Console,
+    trust_code: bool = False,
 ) -> Outcome:
-    """Run a study to its end, or go on with one that was interrupted."""
+    """Run a study to its end, or go on with one that was interrupted.
+
+    trust_code: whether code that the space's file names may be imported.
+    """
     space = SearchSpace.load(config.space)
+    check_code_of(space, config, trust_code)
     run, data, evaluator = check_study(config, space)
     experiment = experiment_name(data, run)
     name = name or f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}"

@@ -35,7 +35,7 @@ __all__ = ["difficulty"]
     type=click.IntRange(min=16),
     help="Samples per timestep of relative entropy; 2048 by default.",
 )
-@shared("use_gpu", "seed", "config", "set", "json")
+@shared("use_gpu", "seed", "config", "set", "trust_code", "json")
 def difficulty(
     data: str | None,
     output: Path,
@@ -51,6 +51,7 @@ def difficulty(
     seed: int | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> int:
     """Measure how hard each noise level of a data set is, and check that low noise is harder.
@@ -78,6 +79,7 @@ def difficulty(
             "seed": ("--seed", seed),
             "use_gpu": ("--use-gpu", use_gpu),
         },
+        trust_code,
     )
     folder = writable_folder(output / "difficulty")
     start = time.perf_counter()

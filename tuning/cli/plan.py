@@ -26,7 +26,7 @@ __all__ = ["plan"]
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
 )
-@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "json")
+@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "trust_code", "json")
 def plan(
     data: str | None,
     output: Path,
@@ -43,6 +43,7 @@ def plan(
     seed: int | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> int:
     """Print a search's space, controls, trials and expected time before anything is spent.
@@ -52,7 +53,7 @@ def plan(
     """
     from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
     from tuning.config import StudyConfig
-    from tuning.launch import check_study, study_rivals
+    from tuning.launch import check_code_of, check_study, study_rivals
     from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.report.theme import LIGHT, to_png
     from tuning.space import SearchSpace
@@ -72,8 +73,10 @@ def plan(
             "resources.use_gpu": ("--use-gpu", use_gpu),
             "seed": ("--seed", seed),
         },
+        trust_code,
     )
     searched = SearchSpace.load(config.space)
+    check_code_of(searched, config, trust_code)
     run, dataset, _ = check_study(config, searched)
     rivals = study_rivals(config, searched)
     if concurrent is None:

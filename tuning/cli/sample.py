@@ -19,7 +19,7 @@ __all__ = ["sample"]
         "python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs"
     )
 )
-@shared("checkpoint", "output", "num_samples", "seed", "json")
+@shared("checkpoint", "output", "num_samples", "seed", "trust_code", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
 @click.option(
     "--sampler", help="How the process is run backwards: ddim or ancestral, heun, euler or stochastic."
@@ -43,6 +43,7 @@ def sample(
     output: Path,
     num_samples: int | None,
     seed: int | None,
+    trust_code: bool,
     as_json: bool,
     steps: int | None,
     sampler: str | None,
@@ -76,7 +77,7 @@ def sample(
             "ema": ("--raw-weights", not raw_weights),
         },
     )
-    trained = load_trained(checkpoint, ema=spec.ema)
+    trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
     if not math.isfinite(guidance):
         raise ConfigError(f"--guidance must be a finite number, but got {guidance}")

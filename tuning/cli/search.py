@@ -40,7 +40,18 @@ __all__ = ["search"]
 @click.option(
     "--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed."
 )
-@shared("num_samples", "num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
+@shared(
+    "num_samples",
+    "num_workers",
+    "use_gpu",
+    "isolate",
+    "seed",
+    "mlflow_uri",
+    "config",
+    "set",
+    "trust_code",
+    "json",
+)
 def search(
     data: str | None,
     output: Path,
@@ -61,6 +72,7 @@ def search(
     mlflow_uri: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> int:
     """Search cluster count, pacing and order of a timestep curriculum, at an equal budget for every trial.
@@ -94,9 +106,10 @@ def search(
             "resources.isolate": ("--isolate", isolate),
             "seed": ("--seed", seed),
         },
+        trust_code,
     )
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
-    outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console)
+    outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console, trust_code)
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:

@@ -19,7 +19,7 @@ __all__ = ["train"]
     "--name", help="Name of the run and its folder; by default from data, process, schedule and seed."
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
-@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
+@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "trust_code", "json")
 def train(
     schedule: Path | None,
     data: str | None,
@@ -33,6 +33,7 @@ def train(
     mlflow_uri: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> int:
     """Train one model, through Ray Train, with the schedule of --schedule (uniform sampling without it).
@@ -60,6 +61,7 @@ def train(
             "images": ("--images", images),
             "seed": ("--seed", seed),
         },
+        trust_code,
     )
     resources = read_settings(
         ResourceSpec,
