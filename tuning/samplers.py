@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from curriculum_ray.config import ConfigError
 from tuning.config import StudyConfig
+from tuning.repeatable import OrderedNSGAII, PlainCmaEs, Repeatable
 from tuning.space import CategoricalRange, FloatRange, IntRange, SearchSpace
 from tuning.tpe import BoundedTPE
 
@@ -46,41 +47,51 @@ class _Grid(optuna.samplers.GridSampler):
 def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.BaseSampler:
     """The sampler that the settings name; ConfigError of one line where it cannot work on the space."""
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    seed, spans = config.seed, space.search
-    match config.sampler:
-        case "tpe":
-            # Grouped: conditional parameters are modelled among the trials in which they exist.
-            return BoundedTPE(
-                seed=seed,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                n_startup_trials=max(4, config.trials // 4),
-            )
-        case "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        case "nsgaii":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, config.trials // 4))
-        case "gp":
-            _no_conditions(space, "gp")
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=max(4, config.trials // 4))
-        case "cmaes":
-            _no_conditions(space, "cmaes")
-            numbers = [span for span in spans.values() if isinstance(span, IntRange | FloatRange)]
-            if len(numbers) < 2:
-                raise ConfigError(
-                    f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
+    if config.sampler == "grid":
+        # Its k-th trial is the k-th point of the shuffled grid: it has no memory to lose.
+        return _grid_sampler(config, space)
+    _check_space(config.sampler, space)
+    few = max(4, config.trials // 4)
+
+    def make(seed: int) -> optuna.samplers.BaseSampler:
+        match config.sampler:
+            case "tpe":
+                # Grouped: conditional parameters are modelled among the trials in which they exist.
+                return BoundedTPE(
+                    seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
                 )
-            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-        case "grid":
-            grid = _grid(space)
-            points = math.prod(map(len, grid.values()))
-            if config.trials > points:
-                raise ConfigError(
-                    f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
-                    f"but got {config.trials}"
-                )
-            return _Grid(grid, seed=seed)
+            case "nsgaii":
+                return OrderedNSGAII(seed=seed, population_size=few)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=few)
+            case "cmaes":
+                return PlainCmaEs(seed=seed, warn_independent_sampling=False)
+            case _:
+                return optuna.samplers.RandomSampler(seed=seed)
+
+    return Repeatable(make, config.seed)
+
+
+def _check_space(sampler: str, space: SearchSpace) -> None:
+    """Refuse a space that the sampler cannot work on."""
+    if sampler in ("gp", "cmaes"):
+        _no_conditions(space, sampler)
+    numbers = [span for span in space.search.values() if isinstance(span, IntRange | FloatRange)]
+    if sampler == "cmaes" and len(numbers) < 2:
+        raise ConfigError(
+            f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
+        )
+
+
+def _grid_sampler(config: StudyConfig, space: SearchSpace) -> _Grid:
+    grid = _grid(space)
+    points = math.prod(map(len, grid.values()))
+    if config.trials > points:
+        raise ConfigError(
+            f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
+            f"but got {config.trials}"
+        )
+    return _Grid(grid, seed=config.seed)
 
 
 def _no_conditions(space: SearchSpace, sampler: str) -> None:
