@@ -21,6 +21,7 @@ from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.models import build_model, check_named_code, code_named
 from curriculum_ray.training.packed import check_packable
 from tuning.config import StudyConfig
+from tuning.identity import content_of
 from tuning.lock import held
 from tuning.progress import Progress
 from tuning.ranges import check_ranges
@@ -157,8 +158,15 @@ def run_study(
     most = config.maximum_trials(len(study_rivals(config, space)))
     progress = Progress(most, run.total_images, console, config.metric)
     slots = None if concurrent is None else packs_of(concurrent, config.pack)
+    content = content_of(
+        {key: value for key, value in config.decisive().items() if key != "space"},
+        run.data,
+        data,
+        evaluator,
+        space.model_dump(mode="json", exclude={"name"}),
+    )
     with held(folder), ThreadPoolExecutor(1) as opener:
-        open_folder(folder, config)
+        identity = open_folder(folder, config, content)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
             connected(slots or 1, config.resources, output) as cluster,
@@ -166,7 +174,7 @@ def run_study(
             progress,
         ):
             slots = slots or room(config.resources, most, cluster, config.pack)
-            study = Study(name, folder, tracker, progress, tags, params)
+            study = Study(name, folder, tracker, progress, tags, params, identity)
             if study.records:
                 progress.earlier(study.records.values())
             try:

@@ -65,14 +65,17 @@ def search(
 
     try:
         storage = open_storage(config.storage, study.folder)
-        # A database may be shared by several studies; a folder holds one.
-        study_name = "curriculum" if config.storage in (None, "sqlite") else study.name
+        # A database may be shared by several studies, some of one name; a folder holds one.
+        shared = config.storage not in (None, "sqlite")
+        study_name = f"{study.name}-{study.identity.short}" if shared else "curriculum"
         tune.Tuner(
             tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
             tune_config=tune.TuneConfig(
                 metric=config.metric,
                 mode=DIRECTIONS[config.metric],
-                search_alg=StudySearch(config, space, plan, storage, make_job, ended, study_name),
+                search_alg=StudySearch(
+                    config, space, plan, storage, make_job, ended, study_name, study.identity
+                ),
                 num_samples=-1,
                 max_concurrent_trials=concurrent * config.pack,
                 reuse_actors=True,

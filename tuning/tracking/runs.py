@@ -39,6 +39,7 @@ class Mlflow:
         self._found: dict[str, Run] = {}  # run key -> run of an earlier start of the same study
         self._stored: dict[str, set[tuple[str, int, float]]] = {}  # points that an earlier start stored
         self._replaying = False
+        self._kept_in: Path | None = None  # the folder of the file from which writes are replayed
 
     def _apply(self, write: Write) -> None:
         import requests
@@ -123,6 +124,10 @@ class Mlflow:
         for file in files:
             if not Path(file).is_file():
                 raise Refused(f"{file} was gone before MLflow could store it")
+            outside = self._kept_in is not None and not Path(file).resolve().is_relative_to(self._kept_in)
+            if self._replaying and outside:
+                # A folder from elsewhere must not make this user's files public.
+                raise Refused(f"{file} was not stored in MLflow: it lies outside {self._kept_in}")
             self.store.client.log_artifact(self._id(handle), file, folder)
 
     def _end(self, handle: str, data: tuple[str, int, int | None, dict[str, str]]) -> None:

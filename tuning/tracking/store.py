@@ -92,6 +92,11 @@ class Store:
         return self.shown.rstrip("/") if self._is_server else f"http://{_UI_HOST}:{_UI_PORT}"
 
     @property
+    def server(self) -> str | None:
+        """The address of a server or shared database without secrets; None for one beside its artifacts."""
+        return self.shown if self.artifact_root is None else None
+
+    @property
     def _is_server(self) -> bool:
         return urlsplit(self.uri).scheme in ("http", "https")
 
