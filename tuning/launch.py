@@ -181,14 +181,14 @@ def run_study(
                 search(config, space, study, slots, study_rivals(config, space))
             except KeyboardInterrupt:
                 running = study.interrupted()
-                study.close("KILLED")
+                _close(study, "KILLED")
                 progress.note(
                     f"stopped with {len(running)} trials running; the same command goes on with them"
                 )
                 raise
             except BaseException:
                 study.interrupted()
-                study.close("FAILED")
+                _close(study, "FAILED")
                 raise
             study.close("FINISHED")
         return Outcome(
@@ -199,6 +199,14 @@ def run_study(
             ui_command=tracker.ui_command(),
             problems=[*study.problems, *tracker.problems],
         )
+
+
+def _close(study: Study, status: str) -> None:
+    """End a study that did not finish, and say what MLflow did not take."""
+    study.close(status)
+    study.tracker.close()
+    for problem in (*study.problems, *study.tracker.problems):
+        study.progress.note(f"MLflow: {problem}")
 
 
 def study_facts(config: StudyConfig, outcome: Outcome) -> Mapping[str, Any]:

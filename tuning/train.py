@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.trainer import fit
 from curriculum_ray.evaluation import Evaluator, prepare
+from tuning.identity import Identity, claim, content_of
 from tuning.lock import held
 from tuning.publish import publish
 from tuning.tracking import Tracker
@@ -96,6 +98,15 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def note(self, line: str) -> None:
+        """Print a line."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def problems(self, lines: Iterable[str]) -> None:
+        """Say what MLflow did not take, on stderr: also where the output is JSON."""
+        for line in lines:
+            print(f"MLflow: {line}", file=sys.stderr, flush=True)
+
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Show an event of the board."""
         if event["kind"] == "progress":
@@ -123,10 +134,8 @@ def train_run(
     experiment = experiment_name(data, config)
     name = name or f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}"
     folder = output / name
-    _check_folder(folder, config)
-    if (done := _finished(folder)) is not None:
-        display.console.print(f"{folder} is finished; choose another --name to train anew", highlight=False)
-        return done
+    params = config.model_dump(mode="json")
+    content = content_of({**params, "parallel": None}, config.data, data, evaluator)
     tags = {
         "data": data.name,
         "process": experiment.partition("/")[2],
@@ -135,38 +144,79 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    with (
-        held(folder),
-        connected(1, resources, output) as cluster,
-        Tracker.open(mlflow_uri, output, experiment) as tracker,
-    ):
-        _check_previews(config, resources, cluster)
-        tracker.keep_in(folder)
-        live: set[int] = set()
-        run = tracker.train(name, config.model_dump(mode="json"), tags)
+    with held(folder):
+        _check_folder(folder, config)
+        identity = claim(folder, content, "run")
+        if (done := _finished(folder)) is not None:
+            display.note(f"{folder} is finished; choose another --name to train anew")
+            _store_what_is_missing(
+                done, folder, (mlflow_uri, output, experiment), (name, params, tags, identity), display
+            )
+            return done
+        with (
+            connected(1, resources, output) as cluster,
+            Tracker.open(mlflow_uri, output, experiment) as tracker,
+        ):
+            try:
+                _check_previews(config, resources, cluster)
+                tracker.keep_in(folder)
+                run = tracker.train(name, params, tags, identity)
+                return _train(config, folder, resources, tracker, run, display)
+            finally:
+                tracker.close()
+                display.problems(tracker.problems)
 
-        def on_event(event: Mapping[str, Any]) -> None:
-            display(event)
-            if event["kind"] == "progress":
-                values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
-                tracker.log(run, values, event["images"])
-                if "preview" in event:
-                    live.add(event["preview_images"])
-                    tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
 
-        try:
-            result = fit(config, folder, resources, on_event)
-        except KeyboardInterrupt:
-            tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
-            raise
-        except Exception as error:
-            tracker.finish(run, "FAILED", str(error))
-            raise
-        for images, value in result.get("history", ()):
-            if images > result["resumed_at"] and images not in live:
-                tracker.log(run, _preview(value), images)
-        publish(tracker, run, folder, result["metrics"], result["images"])
+def _train(
+    config: RunConfig, folder: Path, resources: ResourceSpec, tracker: Tracker, run: str, display: Display
+) -> dict[str, Any]:
+    """Train to the end, shown and stored as it goes."""
+    live: set[int] = set()
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        display(event)
+        if event["kind"] == "progress":
+            values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
+            tracker.log(run, values, event["images"])
+            if "preview" in event:
+                live.add(event["preview_images"])
+                tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
+
+    try:
+        result = fit(config, folder, resources, on_event)
+    except KeyboardInterrupt:
+        tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
+        raise
+    except Exception as error:
+        tracker.finish(run, "FAILED", str(error))
+        raise
+    for images, value in result.get("history", ()):
+        if images > result["resumed_at"] and images not in live:
+            tracker.log(run, _preview(value), images)
+    publish(tracker, run, folder, result["metrics"], result["images"])
     return result
+
+
+def _store_what_is_missing(
+    done: Mapping[str, Any],
+    folder: Path,
+    store: tuple[str | None, Path, str],
+    run: tuple[str, Mapping[str, Any], Mapping[str, Any], Identity],
+    display: Display,
+) -> None:
+    """Store what a kill between a run's end and MLflow's last write left out; a store that is away is no error."""
+    try:
+        with Tracker.open(*store) as tracker:
+            tracker.keep_in(folder)
+            handle = tracker.train(*run)
+            if not tracker.is_finished(handle):
+                for images, value in done.get("history", ()):
+                    tracker.log(handle, _preview(value), images)
+                publish(tracker, handle, folder, done["metrics"], done["images"])
+    except ConfigError as error:
+        display.problems([str(error)])
+        return
+    display.problems(tracker.problems)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
@@ -175,7 +225,8 @@ def _finished(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / "result.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    whole = isinstance(found, dict) and {"images", "metrics", "checkpoint", "seconds"} <= found.keys()
+    return found if whole else None
 
 
 def _preview(fid: float) -> dict[str, float]:

@@ -50,6 +50,9 @@ def best(
     one evaluation protocol are compared.
     """
     from tuning.best import best as ask
+    from tuning.tracking.leftovers import store_leftovers
+
+    store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
 
     found = ask(
         output,

@@ -86,6 +86,7 @@ def search(
     from tuning.config import StudyConfig
     from tuning.launch import run_study
     from tuning.summary import as_object, show
+    from tuning.tracking.leftovers import store_leftovers
 
     config = read_settings(
         StudyConfig,
@@ -109,7 +110,9 @@ def search(
         trust_code,
     )
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
-    outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console, trust_code)
+    folder = writable_folder(output)
+    store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
+    outcome = run_study(config, folder, name, mlflow_uri, concurrent, console, trust_code)
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:

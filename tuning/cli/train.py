@@ -44,6 +44,7 @@ def train(
     from curriculum_ray.curriculum import CurriculumSchedule
     from curriculum_ray.distributed.config import RunConfig
     from curriculum_ray.distributed.slots import ResourceSpec
+    from tuning.tracking.leftovers import store_leftovers
     from tuning.train import Display, train_run
 
     chosen = (
@@ -74,6 +75,7 @@ def train(
         },
     )
     folder = writable_folder(output)
+    store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with Display(config, quiet=as_json) as display:
         record = train_run(config, resources, folder, name, mlflow_uri, display)
     click.echo(json.dumps(record, indent=1) if as_json else _summary(record))

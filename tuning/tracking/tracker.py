@@ -128,6 +128,11 @@ class Tracker(Mlflow):
         run = self._found.get(self.handle(study, key))
         return run is not None and run.info.status == status
 
+    def is_finished(self, run: str) -> bool:
+        """Whether an earlier start stored all of a study or single training and ended its run as FINISHED."""
+        found = self._found.get(run)
+        return found is not None and found.info.status == "FINISHED"
+
     def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
         now = _now()
