@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
@@ -25,7 +26,7 @@ from tuning.identity import content_of
 from tuning.lock import held
 from tuning.progress import Progress
 from tuning.ranges import check_ranges
-from tuning.samplers import make_sampler
+from tuning.samplers import make_sampler, study_name
 from tuning.search import search
 from tuning.space import SearchSpace, lay_over
 from tuning.study import Study, open_folder
@@ -43,6 +44,8 @@ class Outcome:
     folder: Path
     records: list[dict[str, Any]]
     experiment: str
+    optuna: str
+    """What Optuna calls the study."""
     ui_command: str
     problems: list[str]
     """What MLflow did not take, one line each."""
@@ -196,6 +199,7 @@ def run_study(
             folder=folder,
             records=list(study.records.values()),
             experiment=experiment,
+            optuna=study_name(config.storage, name, identity),
             ui_command=tracker.ui_command(),
             problems=[*study.problems, *tracker.problems],
         )
@@ -215,5 +219,10 @@ def study_facts(config: StudyConfig, outcome: Outcome) -> Mapping[str, Any]:
         "name": outcome.name,
         "experiment": outcome.experiment,
         "metric": config.metric,
-        "settings": config.model_dump(mode="json"),
+        "settings": {
+            **config.model_dump(mode="json"),
+            "storage": None if config.storage is None else presentable(config.storage),
+        },
+        # Where Optuna's study lies: to be opened, and never shown.
+        "optuna": (config.storage, outcome.optuna),
     }

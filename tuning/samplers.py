@@ -14,13 +14,15 @@ from typing import Any
 import optuna
 from optuna.storages.journal import JournalFileBackend
 
+from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
 from tuning.config import StudyConfig
+from tuning.identity import Identity
 from tuning.repeatable import OrderedNSGAII, PlainCmaEs, Repeatable
 from tuning.space import CategoricalRange, FloatRange, IntRange, SearchSpace
 from tuning.tpe import BoundedTPE
 
-__all__ = ["make_sampler", "open_storage"]
+__all__ = ["make_sampler", "open_storage", "study_name"]
 
 
 def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStorage:
@@ -29,12 +31,19 @@ def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStora
         return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     url = f"sqlite:///{folder / 'optuna.db'}" if storage == "sqlite" else storage
     if "://" not in url:
-        raise ConfigError(f"storage must be null, sqlite or a database URL, but got {storage!r}")
+        raise ConfigError(f"storage must be null, sqlite or a database URL, but got {presentable(storage)!r}")
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"storage {url} cannot be opened: {type(error).__name__}: {reason}") from None
+        reason = without_secrets(next(iter(str(error).splitlines()), ""), url)
+        raise ConfigError(
+            f"storage {presentable(url)} cannot be opened: {type(error).__name__}: {reason}"
+        ) from None
+
+
+def study_name(storage: str | None, name: str, identity: Identity) -> str:
+    """What Optuna calls a study: a database may be shared by several, some of one name; a folder holds one."""
+    return "curriculum" if storage in (None, "sqlite") else f"{name}-{identity.short}"
 
 
 class _Grid(optuna.samplers.GridSampler):

@@ -20,7 +20,7 @@ from tuning.plan import StudyPlan
 from tuning.planned import Planned
 from tuning.pruning import Judge
 from tuning.records import DIRECTIONS
-from tuning.samplers import open_storage
+from tuning.samplers import open_storage, study_name
 from tuning.searcher import StudySearch
 from tuning.space import SearchSpace
 from tuning.study import Study
@@ -65,17 +65,13 @@ def search(
 
     try:
         storage = open_storage(config.storage, study.folder)
-        # A database may be shared by several studies, some of one name; a folder holds one.
-        shared = config.storage not in (None, "sqlite")
-        study_name = f"{study.name}-{study.identity.short}" if shared else "curriculum"
+        name = study_name(config.storage, study.name, study.identity)
         tune.Tuner(
             tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
             tune_config=tune.TuneConfig(
                 metric=config.metric,
                 mode=DIRECTIONS[config.metric],
-                search_alg=StudySearch(
-                    config, space, plan, storage, make_job, ended, study_name, study.identity
-                ),
+                search_alg=StudySearch(config, space, plan, storage, make_job, ended, name, study.identity),
                 num_samples=-1,
                 max_concurrent_trials=concurrent * config.pack,
                 reuse_actors=True,

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
@@ -172,6 +173,7 @@ class Study:
 
     def failed(self, key: str, reason: str) -> dict[str, Any]:
         """A trial could not be finished."""
+        reason = without_secrets(reason)
         record = {**self._open.pop(key), "status": "failed", "reason": reason, "metrics": {}, "images": 0}
         self._end(record)
         self.progress.failed(record["trial"], reason)

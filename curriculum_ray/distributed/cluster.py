@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.preemption import heeded
@@ -112,8 +113,8 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
             **own,
         )
     except Exception as error:  # Ray raises a bare one where its processes do not come up in time
-        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        where = f"the Ray cluster at RAY_ADDRESS={presentable(address)}" if address else "a local Ray"
+        reason = without_secrets(next(iter(str(error).splitlines()), type(error).__name__), address)
         raise ConfigError(f"cannot reach or start {where}: {reason}") from None
     try:
         cluster = ray.cluster_resources()

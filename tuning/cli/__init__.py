@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError
 
 __all__ = ["cli", "main"]
@@ -76,5 +77,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {without_secrets(message)}", file=sys.stderr)
     sys.exit(code)

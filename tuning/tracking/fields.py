@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import flatten
 
 # mlflow/utils/validation.py: MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH, MAX_ENTITY_KEY_LENGTH.
@@ -86,4 +87,6 @@ def quoted(value: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return without_secrets(
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    )

@@ -64,6 +64,10 @@ class Mlflow:
             raise RuntimeError(reason) from None
         except requests.ConnectionError:
             raise Away("the MLflow server does not answer") from None
+        except (Refused, Away):
+            raise
+        except Exception as error:  # whose text may hold the address
+            raise RuntimeError(self.store.redacted(f"{type(error).__name__}: {error}")) from None
 
     def _begin(self, handle: str, data: tuple[str, dict[str, str], dict[str, str]]) -> None:
         name, params, tags = data
