@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum.base import level_of
@@ -21,6 +23,9 @@ from curriculum_ray.curriculum.window import Losses, LossWindow
 from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
 
 __all__ = ["TimestepSampler"]
+
+# Draws that are repeated before it is said: twice may be meant.
+_REPEATED = 3
 
 
 class TimestepSampler:
@@ -111,6 +116,7 @@ class TimestepSampler:
         self.images, self.accumulation = images, accumulation
         self._part = 0
         self._drawn = 0
+        self._repeated = 0
         self._step_images = 0
         self._positions: Tensor | None = None
         self._positions_of = (0, 0)
@@ -169,9 +175,14 @@ class TimestepSampler:
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
 
-        `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws.
+        `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws, which is
+        warned of once, as an `update` that was forgotten. ConfigError inside a DataLoader's worker, whose copy of the
+        sampler never hears of an update.
         With one rank and a rule that reads losses, waits for the loss of the step before; else for nothing.
         """
+        _check_process()
+        if self._drawn:
+            self._say_repeated()
         if not self._step:
             self._begin(batch_size * self.world_size * self.accumulation)
         self._settle()
@@ -190,6 +201,15 @@ class TimestepSampler:
             level = level_of(self.schedule.base, u, self.levels).to(torch.float32)
         return level if device == "cpu" else level.to(device, non_blocking=True)
 
+    def _say_repeated(self) -> None:
+        self._repeated += 1
+        if self._repeated == _REPEATED:
+            warnings.warn(
+                f"sample() was called {_REPEATED + 1} times without update(loss): it repeats its draws, and the "
+                "schedule stands still",
+                stacklevel=3,
+            )
+
     def update(self, loss: Tensor | float) -> None:
         """Read the loss of the last sample, and count its images; never waits for the device.
 
@@ -203,7 +223,7 @@ class TimestepSampler:
             value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
             self._losses.add(self._row(value))
         self._step_images += self._drawn * self.world_size
-        self._drawn = 0
+        self._drawn = self._repeated = 0
         self._part += 1
         if self._part < self.accumulation:
             return
@@ -318,6 +338,15 @@ class TimestepSampler:
         if self.schedule.pacing is None:
             return ActiveMap(self.edges, [1.0] * len(self.order))
         return ActiveMap(self.edges, self.schedule.active.densities(self.order, self.stage))
+
+
+def _check_process() -> None:
+    """Refuse a copy of the sampler that can hear of no update, and would give the same noise levels for ever."""
+    if get_worker_info() is not None:
+        raise ConfigError(
+            "a TimestepSampler cannot be drawn from inside a DataLoader worker: its copy there never hears update(); "
+            "draw in the training loop, once a batch"
+        )
 
 
 def _levels(num_timesteps: int | None, sigma: bool, flow: bool, levels: NoiseLevels | None) -> NoiseLevels:
