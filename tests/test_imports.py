@@ -14,6 +14,7 @@ ROOMS = [
     "curriculum_ray.addresses",
     "curriculum_ray.config",
     "curriculum_ray.files",
+    "curriculum_ray.own_files",
     "curriculum_ray.data",
     "curriculum_ray.diffusion",
     "curriculum_ray.curriculum",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -30,7 +31,7 @@ __all__ = ["best"]
     show_default=True,
     help="Where the schedule is written.",
 )
-@shared("mlflow_uri", "json")
+@shared("mlflow_uri", "force", "json")
 def best(
     output: Path,
     data: str | None,
@@ -42,6 +43,7 @@ def best(
     confirmed: bool,
     target: Path,
     mlflow_uri: str | None,
+    force: bool,
     as_json: bool,
 ) -> int:
     """Ask MLflow for the best schedule, print it, and write it to a file that `train` and the library read.
@@ -49,11 +51,15 @@ def best(
     The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the embedded one in --output. Only trials measured by
     one evaluation protocol are compared.
     """
+    from curriculum_ray.own_files import check_own
     from tuning.best import best as ask
     from tuning.tracking.leftovers import store_leftovers
 
     store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
 
+    settings = target.with_suffix(".run.yaml")
+    for path in (target, settings):
+        check_own(path, force=force)
     found = ask(
         output,
         mlflow_uri,
@@ -65,9 +71,11 @@ def best(
         fingerprint=fingerprint,
         confirmed=confirmed,
     )
-    found.write(target)
-    settings = target.with_suffix(".run.yaml")
-    again = f"python -m tune train --config {settings}" if found.write_settings(settings) else None
+    kept = [found.write(target, force=force), found.write_settings(settings, force=force)]
+    for path in filter(None, kept):
+        click.echo(f"an earlier file was kept as {path}", err=True)
+    train = ["python", "-m", "tune", "train"]
+    again = None if found.settings_text is None else shlex.join([*train, "--config", str(settings)])
     if as_json:
         click.echo(json.dumps({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
         return 0
@@ -80,7 +88,7 @@ def best(
         "run": f"{found.run_id}  trial {found.trial} of {found.study} ({found.experiment})",
         "written": str(target),
         "again": again or "not possible: its config.yaml is not in MLflow any more",
-        "next": f"python -m tune train --schedule {target}",
+        "next": shlex.join([*train, "--schedule", str(target)]),
     }
     for name, value in rows.items():
         click.echo(f"{name:9} {value}")

@@ -85,6 +85,11 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         is_flag=True,
         help="Import and run a network of your own (model python:…) that a file names; only if you trust that file.",
     ),
+    "force": click.option(
+        "--force",
+        is_flag=True,
+        help="Write even where a file stands that this command did not write; it is kept aside.",
+    ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
 }
 
