@@ -47,7 +47,6 @@ def write_own(path: Path, content: str | bytes, *, force: bool = False) -> Path 
     fresh = _with_mark(content.encode() if isinstance(content, str) else content, path.suffix)
     kept = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         before = _read(path) if path.exists() else None
         if before is not None and before != fresh and not _marked(before):
             kept = next(place for number in range(1, 10_000) if not (place := _aside(path, number)).exists())

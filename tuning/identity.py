@@ -85,7 +85,8 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = json.loads(path.read_text()) if path.exists() else None
-        if found is None:
+        if not path.exists():
+            _check_free(folder)
             fresh = Identity(uuid.uuid4().hex, content.hash)
             whole = {"kind": kind, "id": fresh.id, "hash": fresh.hash, **content.parts()}
             replace_file(path, json.dumps(whole, indent=1))
@@ -102,6 +103,16 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
             "--output"
         )
     return before
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds files of somebody else: a study or run writes over what is called as its own."""
+    names = sorted(found.name for found in folder.iterdir() if not found.name.startswith("."))
+    if names:
+        raise ConfigError(
+            f"{folder} holds files that are of no study or run ({', '.join(names[:3])}{', …' if names[3:] else ''}): "
+            "choose another --name or --output"
+        )
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
