@@ -84,14 +84,14 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
     path = folder / IDENTITY_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(path.read_text()) if path.exists() else None
         if not path.exists():
             _check_free(folder)
             fresh = Identity(uuid.uuid4().hex, content.hash)
             whole = {"kind": kind, "id": fresh.id, "hash": fresh.hash, **content.parts()}
             replace_file(path, json.dumps(whole, indent=1))
             return fresh
-        before = Identity(found["id"], found["hash"])
+        found = json.loads(path.read_text())
+        before = Identity(str(found["id"]), str(found["hash"]))
         changed = _differences({key: found.get(key) for key in content.parts()}, content.parts())
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
