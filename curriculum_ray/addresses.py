@@ -31,9 +31,9 @@ def presentable(address: str) -> str:
 
 def _bare(found: re.Match[str]) -> str:
     scheme, slashes, rest = found.groups()
-    # Three slashes or more: a path, and no host.
-    bare = rest if len(slashes) > 2 else rest.rpartition("@")[2]
-    return f"{scheme}:{slashes}{re.split('[?#]', bare, maxsplit=1)[0]}"
+    if len(slashes) > 2:  # a path, and no host
+        return f"{scheme}:{slashes}{rest.partition('?')[0]}"
+    return f"{scheme}:{slashes}{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
 
 
 def without_secrets(text: str, *addresses: str | None) -> str:

@@ -119,9 +119,12 @@ class Mlflow:
 
         run = self._id(handle)
         stored = self._stored.get(handle, set())
-        fresh = [Metric(*point) for point in points if (point[0], point[3], point[1]) not in stored]
+        sound = [point for point in points if _is_point(point)]
+        fresh = [Metric(*point) for point in sound if (point[0], point[3], point[1]) not in stored]
         for start in range(0, len(fresh), _METRICS_PER_BATCH):
             self.store.client.log_batch(run, metrics=fresh[start : start + _METRICS_PER_BATCH])
+        if len(sound) < len(points):
+            raise Refused(f"{len(points) - len(sound)} damaged metrics were left out")
 
     def _store_files(self, handle: str, data: tuple[list[str], str | None]) -> None:
         files, folder = data
@@ -154,6 +157,12 @@ class Mlflow:
         if handle not in self._runs:
             raise Refused("a write to a run that MLflow refused to create was dropped")
         return self._runs[handle]
+
+
+def _is_point(point: Any) -> bool:
+    """Whether it is a metric's name, value, time and step, as Tracker.log queues them."""
+    kinds = [type(part) for part in point] if isinstance(point, list) else []
+    return kinds in ([str, float, int, int], [str, int, int, int])
 
 
 def _experiment_id(store: Store, name: str) -> str:

@@ -35,16 +35,7 @@ def _parsed(line: bytes) -> Write | None:
         kind, run, data = json.loads(line.lstrip(b"\0"))
     except (ValueError, TypeError, RecursionError):
         return None
-    points = kind != "log" or (isinstance(data, list) and all(_is_point(point) for point in data))
-    return Write(kind, run, data) if isinstance(kind, str) and isinstance(run, str) and points else None
-
-
-def _is_point(point: Any) -> bool:
-    """Whether it is a metric's name, value, time and step: only writes of those are joined before they are stored."""
-    return isinstance(point, list) and list(map(type, point)) in (
-        [str, float, int, int],
-        [str, int, int, int],
-    )
+    return Write(kind, run, data) if isinstance(kind, str) and isinstance(run, str) else None
 
 
 class Spool:

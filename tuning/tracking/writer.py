@@ -143,7 +143,7 @@ def merged(writes: Iterable[Write]) -> list[Write]:
     result: list[Write] = []
     joinable: dict[str, int] = {}
     for write in writes:
-        if write.kind != "log":
+        if write.kind != "log" or not isinstance(write.data, list):
             joinable.pop(write.run, None)
             result.append(write)
         elif write.run in joinable:
