@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
+from curriculum_ray.own_files import write_own
 from tuning.evidence import Difference, against_uniform, answer
 from tuning.records import DIRECTIONS, arms, direction, metric_name, side_by_side
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
@@ -62,16 +63,15 @@ class BestRun:
     sentence: str
     """The answer in one sentence, with its interval where the study has fresh seeds."""
 
-    def write(self, path: Path) -> None:
-        """Write the schedule file, headed by where it comes from."""
-        self._write(path, self._head() + self.schedule_text)
+    def write(self, path: Path, *, force: bool = False) -> Path | None:
+        """Write the schedule file, headed by where it comes from; see `write_own` for what is kept aside."""
+        return write_own(path, self._head() + self.schedule_text, force=force)
 
-    def write_settings(self, path: Path) -> bool:
-        """Write the settings that repeat the run, with the same heading; returns whether the run has any."""
+    def write_settings(self, path: Path, *, force: bool = False) -> Path | None:
+        """Write the settings that repeat the run, if it has any, with the same heading."""
         if self.settings_text is None:
-            return False
-        self._write(path, self._head() + self.settings_text)
-        return True
+            return None
+        return write_own(path, self._head() + self.settings_text, force=force)
 
     def _head(self) -> str:
         source = (
@@ -79,13 +79,6 @@ class BestRun:
         )
         lines = [f"# {' '.join(text.split())}\n" for text in (source, self.sentence)]
         return "".join(lines)
-
-    @staticmethod
-    def _write(path: Path, text: str) -> None:
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"the schedule cannot be written to {path}: {error.strerror}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields, ready for `json.dumps`."""

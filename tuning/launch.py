@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
@@ -19,23 +20,24 @@ from curriculum_ray.distributed.cluster import connected, packs_of, room
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
-from curriculum_ray.models import build_model
+from curriculum_ray.models import build_model, check_named_code, code_named
 from curriculum_ray.training.packed import check_packable
 from tuning.comparable import check_comparable
 from tuning.config import StudyConfig
 from tuning.data_summary import keep_summary, show_summary
+from tuning.identity import content_of
 from tuning.lock import held
 from tuning.names import checked_name
 from tuning.progress import Progress
 from tuning.ranges import check_ranges
-from tuning.samplers import make_sampler
+from tuning.samplers import make_sampler, study_name
 from tuning.search import search
 from tuning.space import SearchSpace, lay_over
 from tuning.study import Study, open_folder
 from tuning.tracking import Tracker, store_address
 from tuning.train import check_run, experiment_name
 
-__all__ = ["Outcome", "check_study", "run_study", "study_facts", "study_rivals"]
+__all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_facts", "study_rivals"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Outcome:
     folder: Path
     records: list[dict[str, Any]]
     experiment: str
+    optuna: str
+    """What Optuna calls the study."""
     ui_command: str
     problems: list[str]
     """What MLflow did not take, one line each."""
@@ -75,6 +79,12 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     make_sampler(config, space)
     _check_looks(config, fixed)
     return fixed, data, evaluator
+
+
+def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> None:
+    """Refuse code that the space's file names, but for what the study's own settings name and what is `trusted`."""
+    own = code_named(config.run.model_dump(mode="json"))
+    check_named_code(space.model_dump(mode="json"), f"space {config.space}", trusted=trusted, allowed=own)
 
 
 def _check_looks(config: StudyConfig, run: RunConfig) -> None:
@@ -127,10 +137,15 @@ def run_study(
     mlflow_uri: str | None,
     concurrent: int | None,
     console: Console,
+    trust_code: bool = False,
 ) -> Outcome:
-    """Run a study to its end, or go on with one that was interrupted."""
+    """Run a study to its end, or go on with one that was interrupted.
+
+    trust_code: whether code that the space's file names may be imported.
+    """
     store_address(mlflow_uri)
     space = SearchSpace.load(config.space)
+    check_code_of(space, config, trust_code)
     run, data, evaluator = check_study(config, space)
     summary = show_summary(run.data, data, console)
     experiment = experiment_name(data, run)
@@ -142,8 +157,15 @@ def run_study(
     most = config.maximum_trials(len(study_rivals(config, space)))
     progress = Progress(most, run.total_images, console, config.metric)
     slots = None if concurrent is None else packs_of(concurrent, config.pack)
+    content = content_of(
+        {key: value for key, value in config.decisive().items() if key != "space"},
+        run.data,
+        data,
+        evaluator,
+        space.model_dump(mode="json", exclude={"name"}),
+    )
     with held(folder), ThreadPoolExecutor(1) as opener:
-        open_folder(folder, config)
+        identity = open_folder(folder, config, content)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
             connected(slots or 1, config.resources, output) as cluster,
@@ -151,7 +173,7 @@ def run_study(
             progress,
         ):
             slots = slots or room(config.resources, most, cluster, config.pack)
-            study = Study(name, folder, tracker, progress, tags, params)
+            study = Study(name, folder, tracker, progress, tags, params, identity)
             tracker.artifacts(study.run, [keep_summary(summary, folder)])
             tracker.dataset(study.run, summary, data.fingerprint)
             if line := unvisited_line(run, data.shape):
@@ -162,14 +184,14 @@ def run_study(
                 search(config, space, study, slots, study_rivals(config, space))
             except KeyboardInterrupt:
                 running = study.interrupted()
-                study.close("KILLED")
+                _close(study, "KILLED")
                 progress.note(
                     f"stopped with {len(running)} trials running; the same command goes on with them"
                 )
                 raise
             except BaseException:
                 study.interrupted()
-                study.close("FAILED")
+                _close(study, "FAILED")
                 raise
             study.close("FINISHED")
         return Outcome(
@@ -177,9 +199,18 @@ def run_study(
             folder=folder,
             records=list(study.records.values()),
             experiment=experiment,
+            optuna=study_name(config.storage, name, identity),
             ui_command=tracker.ui_command(),
             problems=[*study.problems, *tracker.problems],
         )
+
+
+def _close(study: Study, status: str) -> None:
+    """End a study that did not finish, and say what MLflow did not take."""
+    study.close(status)
+    study.tracker.close()
+    for problem in (*study.problems, *study.tracker.problems):
+        study.progress.note(f"MLflow: {problem}")
 
 
 def study_facts(config: StudyConfig, outcome: Outcome) -> Mapping[str, Any]:
@@ -188,5 +219,10 @@ def study_facts(config: StudyConfig, outcome: Outcome) -> Mapping[str, Any]:
         "name": outcome.name,
         "experiment": outcome.experiment,
         "metric": config.metric,
-        "settings": config.model_dump(mode="json"),
+        "settings": {
+            **config.model_dump(mode="json"),
+            "storage": None if config.storage is None else presentable(config.storage),
+        },
+        # Where Optuna's study lies: to be opened, and never shown.
+        "optuna": (config.storage, outcome.optuna),
     }

@@ -5,26 +5,33 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from curriculum_ray.config import ConfigError
-from tuning.status import STATUS_FILE, read_status
+from tuning.lease import LEASE_FILE, Lease, Taken
+from tuning.process import is_alive, moves
+from tuning.status import STATUS_FILE
 
-__all__ = ["LOCK_FILE", "held"]
+__all__ = ["LOCK_FILE", "InUse", "held"]
 
 LOCK_FILE = ".driver.lock"
+_PATIENCE_S = 30.0
+
+
+class InUse(ConfigError):
+    """Another process works in the folder."""
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold `folder`, made where it is missing, for this process; ConfigError of one line while another has it.
+def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    """Hold `folder`, made where it is missing, for this process; InUse, one line, while another has it.
 
-    The kernel lets go when the process ends, however it ends. A file system that cannot lock, or locks for each
-    machine on its own, is helped out by the status that a study's driver writes every second.
+    The kernel lets go when the process ends, however it ends. For a file system that cannot lock, or locks for each
+    machine on its own, there is a lease beside the lock, which its holder renews every second. That of a process which
+    cannot be seen from here is watched for `patience_s` seconds: no clock of another machine counts.
     """
     path = folder / LOCK_FILE
     try:
@@ -37,16 +44,20 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(_in_use(folder, _owner(path))) from None
+            raise InUse(_in_use(folder, _read(folder / LEASE_FILE))) from None
         except OSError:
             pass  # The file system cannot lock.
-        _refuse_elsewhere(folder)
-        own = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(own).encode(), 0)
+        _refuse_an_older_driver(folder, patience_s)
+        try:
+            lease = Lease.take(folder / LEASE_FILE, patience_s)
+        except Taken as taken:
+            raise InUse(_in_use(folder, taken.process)) from None
+        except OSError as error:
+            raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
         try:
             yield
         finally:
+            lease.release()
             # Not by closing alone: a process that another thread forks at this moment still has the file open.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_UN)
@@ -54,25 +65,27 @@ def held(folder: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _refuse_elsewhere(folder: Path) -> None:
-    """A study's driver on another machine that wrote its status less than half a minute ago is at work."""
-    if not (folder / STATUS_FILE).exists():
+def _refuse_an_older_driver(folder: Path, patience_s: float) -> None:
+    """A study's driver without a lease is known by the status that it writes every second."""
+    status = _read(folder / STATUS_FILE)
+    if (folder / LEASE_FILE).exists() or status.get("state") != "running":
         return
+    alive = is_alive(status)
+    if alive is None:
+        alive = moves(folder / STATUS_FILE, patience_s)
+    if alive:
+        raise InUse(_in_use(folder, status))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        status = read_status(folder)
-    except ConfigError:
-        return
-    if status["state"] == "running" and status["host"] != socket.gethostname():
-        raise ConfigError(_in_use(folder, f"process {status['pid']} on {status['host']}"))
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _owner(path: Path) -> str:
-    try:
-        own = json.loads(path.read_text())
-        return f"process {own['pid']} on {own['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
-
-
-def _in_use(folder: Path, owner: str) -> str:
+def _in_use(folder: Path, process: dict[str, Any]) -> str:
+    known = "pid" in process and "host" in process
+    owner = f"process {process['pid']} on {process['host']}" if known else "another process"
     return f"{folder} is in use by {owner}: wait until it ends, or choose another --name or --output"

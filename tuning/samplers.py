@@ -22,14 +22,16 @@ from optuna.distributions import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.order import mix
 from curriculum_ray.shown import shown
 from tuning.config import StudyConfig
+from tuning.identity import Identity
+from tuning.repeatable import OrderedNSGAII, PlainCmaEs, Repeatable
 from tuning.space import CategoricalRange, FloatRange, IntRange, Range, SearchSpace
 from tuning.tpe import BoundedTPE
 
-__all__ = ["check_earlier_trials", "make_sampler", "open_storage"]
+__all__ = ["check_earlier_trials", "make_sampler", "open_storage", "study_name"]
 
 _MOST_POINTS = 100_000
 """Of a grid, which is made whole."""
@@ -41,12 +43,19 @@ def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStora
         return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     url = f"sqlite:///{folder / 'optuna.db'}" if storage == "sqlite" else storage
     if "://" not in url:
-        raise ConfigError(f"storage must be null, sqlite or a database URL, but got {storage!r}")
+        raise ConfigError(f"storage must be null, sqlite or a database URL, but got {presentable(storage)!r}")
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"storage {url} cannot be opened: {type(error).__name__}: {reason}") from None
+        reason = without_secrets(next(iter(str(error).splitlines()), ""), url)
+        raise ConfigError(
+            f"storage {presentable(url)} cannot be opened: {type(error).__name__}: {reason}"
+        ) from None
+
+
+def study_name(storage: str | None, name: str, identity: Identity) -> str:
+    """What Optuna calls a study: a database may be shared by several, some of one name; a folder holds one."""
+    return "curriculum" if storage in (None, "sqlite") else f"{name}-{identity.short}"
 
 
 class _Grid(optuna.samplers.GridSampler):
@@ -56,53 +65,58 @@ class _Grid(optuna.samplers.GridSampler):
         """Optuna's own stops the optimisation after the last point, which fails outside of `optimize`."""
 
 
-def make_sampler(config: StudyConfig, space: SearchSpace, begun: int = 0) -> optuna.samplers.BaseSampler:
-    """The sampler that the settings name; ConfigError of one line where it cannot work on the space.
-
-    begun: trials that earlier starts of the study asked for, whose draws are not to be drawn again.
-    """
+def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.BaseSampler:
+    """The sampler that the settings name; ConfigError of one line where it cannot work on the space."""
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    seed, spans = config.seed, space.search
-    if begun:
-        seed = mix(seed, begun) % 2**32
-    match config.sampler:
-        case "tpe":
-            # Grouped: conditional parameters are modelled among the trials in which they exist.
-            return BoundedTPE(
-                seed=seed,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-                n_startup_trials=max(4, config.trials // 4),
-            )
-        case "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        case "nsgaii":
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=max(4, config.trials // 4))
-        case "gp":
-            _no_conditions(space, "gp")
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=max(4, config.trials // 4))
-        case "cmaes":
-            _no_conditions(space, "cmaes")
-            numbers = [span for span in spans.values() if isinstance(span, IntRange | FloatRange)]
-            if len(numbers) < 2:
-                raise ConfigError(
-                    f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
+    if config.sampler == "grid":
+        # Its k-th trial is the k-th point of the shuffled grid: it has no memory to lose.
+        return _grid_sampler(config, space)
+    _check_space(config.sampler, space)
+    few = max(4, config.trials // 4)
+
+    def make(seed: int) -> optuna.samplers.BaseSampler:
+        match config.sampler:
+            case "tpe":
+                # Grouped: conditional parameters are modelled among the trials in which they exist.
+                return BoundedTPE(
+                    seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
                 )
-            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-        case "grid":
-            grid = _grid(space)
-            points = math.prod(map(len, grid.values()))
-            if points > _MOST_POINTS:
-                raise ConfigError(
-                    f"sampler grid takes {_MOST_POINTS:,} points at most, but space {space.name} has {points:,}"
-                )
-            if config.trials > points:
-                raise ConfigError(
-                    f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
-                    f"but got {config.trials}"
-                )
-            return _Grid(grid, seed=config.seed)
+            case "nsgaii":
+                return OrderedNSGAII(seed=seed, population_size=few)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=few)
+            case "cmaes":
+                return PlainCmaEs(seed=seed, warn_independent_sampling=False)
+            case _:
+                return optuna.samplers.RandomSampler(seed=seed)
+
+    return Repeatable(make, config.seed)
+
+
+def _check_space(sampler: str, space: SearchSpace) -> None:
+    """Refuse a space that the sampler cannot work on."""
+    if sampler in ("gp", "cmaes"):
+        _no_conditions(space, sampler)
+    numbers = [span for span in space.search.values() if isinstance(span, IntRange | FloatRange)]
+    if sampler == "cmaes" and len(numbers) < 2:
+        raise ConfigError(
+            f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
+        )
+
+
+def _grid_sampler(config: StudyConfig, space: SearchSpace) -> _Grid:
+    grid = _grid(space)
+    points = math.prod(map(len, grid.values()))
+    if points > _MOST_POINTS:
+        raise ConfigError(
+            f"sampler grid takes {_MOST_POINTS:,} points at most, but space {space.name} has {points:,}"
+        )
+    if config.trials > points:
+        raise ConfigError(
+            f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
+            f"but got {config.trials}"
+        )
+    return _Grid(grid, seed=config.seed)
 
 
 def check_earlier_trials(trials: Iterable[FrozenTrial], space: SearchSpace) -> None:

@@ -20,7 +20,7 @@ from tuning.plan import StudyPlan
 from tuning.planned import Planned
 from tuning.pruning import Judge
 from tuning.records import DIRECTIONS
-from tuning.samplers import open_storage
+from tuning.samplers import open_storage, study_name
 from tuning.searcher import StudySearch
 from tuning.space import SearchSpace
 from tuning.study import Study
@@ -46,7 +46,6 @@ def search(
     _keep_keys_here()
     board_name = f"board-{study.name}-{uuid.uuid4().hex[:8]}"
     board = create_board(board_name, _judge(config, study))
-    slots = Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack)
 
     def make_job(planned: Planned, run: RunConfig) -> dict[str, Any]:
         packs = {"pack": pack_key(run.train)} if config.pack > 1 else {}
@@ -63,16 +62,17 @@ def search(
         plan.ended(record)
         study.progress.total_trials = plan.total
 
-    try:
-        storage = open_storage(config.storage, study.folder)
-        # A database may be shared by several studies; a folder holds one.
-        study_name = "curriculum" if config.storage in (None, "sqlite") else study.name
+    # Before any slot starts: what is wrong with the storage is said at once.
+    storage = open_storage(config.storage, study.folder)
+    name = study_name(config.storage, study.name, study.identity)
+    algorithm = StudySearch(config, space, plan, storage, make_job, ended, name, study.identity)
+    with Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack):
         tune.Tuner(
             tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
             tune_config=tune.TuneConfig(
                 metric=config.metric,
                 mode=DIRECTIONS[config.metric],
-                search_alg=StudySearch(config, space, plan, storage, make_job, ended, study_name),
+                search_alg=algorithm,
                 num_samples=-1,
                 max_concurrent_trials=concurrent * config.pack,
                 reuse_actors=True,
@@ -83,8 +83,6 @@ def search(
                 name="tune", storage_path=str(study.folder / "tune"), callbacks=[Events(study)], verbose=0
             ),
         ).fit()
-    finally:
-        slots.close()
 
 
 def _keep_keys_here() -> None:

@@ -12,10 +12,11 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from curriculum_ray.config import parse
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.distributed.config import RunConfig
 from tuning.config import StudyConfig
 from tuning.front import aims
+from tuning.identity import Identity
 from tuning.plan import StudyPlan
 from tuning.planned import Planned, index_of
 from tuning.records import DIRECTIONS
@@ -25,6 +26,8 @@ from tuning.space import SearchSpace, SpaceFunction, lay_over
 __all__ = ["StudySearch"]
 
 _KEY = "curriculum_ray.key"
+# User attributes of the Optuna study.
+_STUDY, _CONTENT = "curriculum_ray.id", "curriculum_ray.content"
 
 
 class StudySearch(OptunaSearch):
@@ -43,7 +46,9 @@ class StudySearch(OptunaSearch):
         make_job: Callable[[Planned, RunConfig], dict[str, Any]],
         ended: Callable[[Planned, Mapping[str, Any] | None], None],
         study_name: str = "curriculum",
+        identity: Identity | None = None,
     ) -> None:
+        """identity: the study's own; ConfigError where the storage holds trials of another."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         super().__init__(
             SpaceFunction(space),
@@ -56,9 +61,9 @@ class StudySearch(OptunaSearch):
         self.config, self.space, self.plan = config, space, plan
         self._make_job, self._ended = make_job, ended
         self._planned: dict[str, Planned] = {}
+        if identity is not None:
+            self._recognise(identity)
         check_earlier_trials(self.study.get_trials(deepcopy=False), space)
-        if begun := sum(trial.state != TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
-            self.study.sampler = make_sampler(config, space, begun)
         self._enqueue_start()
         self._settle()
 
@@ -68,6 +73,20 @@ class StudySearch(OptunaSearch):
         study: optuna.Study | None = self._ot_study
         assert study is not None
         return study
+
+    def _recognise(self, identity: Identity) -> None:
+        """Mark the Optuna study as this one, or refuse that of another: its trials tell nothing of these runs."""
+        own = {_STUDY: identity.id, _CONTENT: identity.hash}
+        marks = {key: value for key, value in self.study.user_attrs.items() if key in own}
+        if changed := [key for key, value in marks.items() if value != own[key]]:
+            key = changed[0]
+            raise ConfigError(
+                f"storage: the Optuna study {self.study.study_name!r} belongs to another ({key} is {marks[key]!r}, "
+                f"here {own[key]!r}): choose another storage or --output"
+            )
+        for key, value in own.items():
+            if key not in marks:
+                self.study.set_user_attr(key, value)
 
     def _enqueue_start(self) -> None:
         """Queue the space's start points; those that a kill left out are queued by the next start."""

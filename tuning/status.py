@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
+from tuning.process import is_alive, moves, this_process
 
 __all__ = ["STATUS_FILE", "StatusFile", "find_status", "read_status"]
 
@@ -28,6 +28,7 @@ class StatusFile:
         self._path, self._name, self._snapshot = folder / STATUS_FILE, name, snapshot
         self._end = threading.Event()
         self._since = time.time()
+        self._process, self._beat = this_process(), 0
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
         self._write("running")
         self._thread.start()
@@ -43,11 +44,12 @@ class StatusFile:
             self._write("running")
 
     def _write(self, state: str) -> None:
+        self._beat += 1
         own = {
             "study": self._name,
             "state": state,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
+            **self._process,
+            "beat": self._beat,
             "since": self._since,
             "time": time.time(),
         }
@@ -69,29 +71,24 @@ def find_status(output: Path, name: str | None) -> Path:
     return found[-1].parent
 
 
-def read_status(folder: Path) -> dict[str, Any]:
+def read_status(folder: Path, patience_s: float = _STALE_S) -> dict[str, Any]:
     """What the study's driver wrote last, with "state" "dead" where a driver died without a last word.
 
-    A driver on this machine is dead when its process is gone, one elsewhere when it has been silent for 30 s.
+    A driver on this machine is dead when its process is gone. One that cannot be seen from here is watched: it is dead
+    when it writes nothing for `patience_s` seconds, whatever its clock says.
     """
     path = folder / STATUS_FILE
     try:
         status: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    status["silent_s"] = max(0.0, time.time() - status["time"])
     if status["state"] == "running":
-        here = status["host"] == socket.gethostname()
-        gone = not _alive(status["pid"]) if here else status["silent_s"] > _STALE_S
-        status["state"] = "dead" if gone else "running"
+        alive = is_alive(status)
+        if alive is None:
+            alive = moves(path, patience_s)
+            with suppress(OSError, ValueError):
+                status = json.loads(path.read_text())
+        if not alive and status["state"] == "running":
+            status["state"] = "dead"
+    status["silent_s"] = max(0.0, time.time() - status["time"])
     return status
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import ConfigError, differences, load_yaml
+from curriculum_ray.addresses import without_secrets
+from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.log import logged
@@ -16,6 +17,7 @@ from curriculum_ray.files import replace_file
 from curriculum_ray.training.checkpoint import prune
 from tuning.config import StudyConfig
 from tuning.heldout import as_history
+from tuning.identity import Content, Identity, claim
 from tuning.journal import mend_journal
 from tuning.planned import Planned
 from tuning.progress import Progress
@@ -23,8 +25,7 @@ from tuning.pruning import rung_scores
 from tuning.publish import publish
 from tuning.status import StatusFile
 from tuning.tracking import Tracker
-from tuning.tracking.fields import run_key
-from tuning.tracking.registry import model_name, register
+from tuning.tracking.registry import own_model, register
 from tuning.winner import registered
 
 __all__ = ["Study", "load_records", "open_folder"]
@@ -35,35 +36,32 @@ _SETTINGS = "study.json"
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 
 
-def open_folder(folder: Path, config: StudyConfig) -> None:
-    """Make the study's folder, or check that the study in it has the same settings; ConfigError otherwise."""
-    settings, path = config.decisive(), folder / _SETTINGS
+def open_folder(folder: Path, config: StudyConfig, content: Content) -> Identity:
+    """Make the study's folder, or check that the study in it is of the same content; ConfigError otherwise."""
+    identity = claim(folder, content, "study")
     try:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
-        before = json.loads(path.read_text()) if path.exists() else settings
         mend_journal(folder / "optuna.journal")
-        changed = differences(before, settings)
-        if not changed:
-            _write(path, settings)
+        _write(folder / _SETTINGS, config.decisive())
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
-    if changed:
-        raise ConfigError(
-            f"{folder} holds a study with other settings ({changed}): choose another --name or --output"
-        )
+    return identity
 
 
 def load_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Records of the trials that ended, by key; a half-written one counts as not ended."""
+    """Records of the trials that ended, by key; one that is damaged counts as not ended.
+
+    The folder of each is where it lies now, not what it says: a study may have been moved, or come from elsewhere.
+    """
     records = {}
     for path in sorted((folder / "trials").glob(f"*/{_RECORD}")):
         try:
             record = json.loads(path.read_text())
-        except ValueError:
+            known = record["key"] == path.parent.name and record["status"] in _MLFLOW and record["role"]
+        except (ValueError, KeyError, TypeError):
             continue
-        records[record["key"]] = record
+        if known:
+            records[record["key"]] = {**record, "folder": str(path.parent)}
     return records
 
 
@@ -82,10 +80,12 @@ class Study:
         progress: Progress,
         tags: Mapping[str, Any],
         params: Mapping[str, Any],
+        identity: Identity,
     ) -> None:
         self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
+        self.identity = identity
         tracker.keep_in(folder)
-        self.run = tracker.study(name, params, tags)
+        self.run = tracker.study(name, params, tags, identity)
         self.records = load_records(folder)
         self._runs: dict[str, str] = {}
         self._open: dict[str, dict[str, Any]] = {}
@@ -177,6 +177,7 @@ class Study:
 
     def failed(self, key: str, reason: str) -> dict[str, Any]:
         """A trial could not be finished."""
+        reason = without_secrets(reason)
         record = {**self._open.pop(key), "status": "failed", "reason": reason, "metrics": {}, "images": 0}
         self._end(record)
         self.progress.failed(record["trial"], reason)
@@ -241,12 +242,13 @@ class Study:
     def _register(self) -> None:
         """Let the study's name in MLflow's registry mean its answer; a store without a registry is a problem."""
         for found in registered(self.records.values(), self.progress.metric):
-            run = self.tracker.run_id(run_key("trial", self.name, found.key))
+            run = self.tracker.run_id(self.tracker.handle(self.run, found.key))
             if run is None:
                 continue
             tags = {"verdict": found.verdict, "metric": self.progress.metric, "trial": found.key}
             try:
-                store, name = self.tracker.store, model_name(self.name)
+                store = self.tracker.store
+                name = own_model(store, self.name, self.identity.id)
                 register(store, name, run, found.alias, found.description, tags)
             except Exception as error:  # every kind of store fails in its own way
                 reason = self.tracker.store.redacted(str(error))

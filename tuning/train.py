@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.training.heldout import check_heldout
 from tuning.data_summary import keep_summary, show_summary
 from tuning.heldout import as_history, as_metrics
+from tuning.identity import Identity, claim, content_of
 from tuning.lock import held
 from tuning.names import checked_name
 from tuning.publish import publish
@@ -108,6 +110,15 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def note(self, line: str) -> None:
+        """Print a line."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def problems(self, lines: Iterable[str]) -> None:
+        """Say what MLflow did not take, on stderr: also where the output is JSON."""
+        for line in lines:
+            print(f"MLflow: {line}", file=sys.stderr, flush=True)
+
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Show an event of the board."""
         if event["kind"] == "progress":
@@ -137,12 +148,8 @@ def train_run(
     experiment = experiment_name(data, config)
     name = checked_name(name, f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}")
     folder = output / name
-    _check_folder(folder, config)
-    if (done := _finished(folder)) is not None:
-        display.console.print(f"{folder} is finished; choose another --name to train anew")
-        return done
-    if line := unvisited_line(config, data.shape):
-        display.console.print(line)
+    params = config.model_dump(mode="json")
+    content = content_of({**params, "parallel": None}, config.data, data, evaluator)
     tags = {
         "data": data.name,
         "process": experiment.partition("/")[2],
@@ -151,46 +158,90 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    with (
-        held(folder),
-        connected(1, resources, output) as cluster,
-        Tracker.open(mlflow_uri, output, experiment) as tracker,
-    ):
-        _check_previews(config, resources, cluster)
-        tracker.keep_in(folder)
-        live: set[int] = set()
-        measured: set[int] = set()
-        run = tracker.train(name, config.model_dump(mode="json"), tags)
-        tracker.artifacts(run, [keep_summary(summary, folder)])
-        tracker.dataset(run, summary, data.fingerprint)
+    with held(folder):
+        _check_folder(folder, config)
+        identity = claim(folder, content, "run")
+        if (done := _finished(folder)) is not None:
+            display.note(f"{folder} is finished; choose another --name to train anew")
+            _store_what_is_missing(
+                done, folder, (mlflow_uri, output, experiment), (name, params, tags, identity), display
+            )
+            return done
+        if line := unvisited_line(config, data.shape):
+            display.note(line)
+        with (
+            connected(1, resources, output) as cluster,
+            Tracker.open(mlflow_uri, output, experiment) as tracker,
+        ):
+            try:
+                _check_previews(config, resources, cluster)
+                tracker.keep_in(folder)
+                run = tracker.train(name, params, tags, identity)
+                tracker.artifacts(run, [keep_summary(summary, folder)])
+                tracker.dataset(run, summary, data.fingerprint)
+                return _train(config, folder, resources, tracker, run, display)
+            finally:
+                tracker.close()
+                display.problems(tracker.problems)
 
-        def on_event(event: Mapping[str, Any]) -> None:
-            display(event)
-            if event["kind"] == "progress":
-                values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
-                tracker.log(run, values, event["images"])
-                for images, losses in event.get("heldout", ()):
-                    measured.add(images)
-                    tracker.log(run, as_metrics(losses), images)
-                if "preview" in event:
-                    live.add(event["preview_images"])
-                    tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
 
-        try:
-            result = fit(config, folder, resources, on_event)
-        except KeyboardInterrupt:
-            tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
-            raise
-        except Exception as error:
-            tracker.finish(run, "FAILED", str(error))
-            raise
-        for images, value in result.get("history", ()):
-            if images > result["resumed_at"] and images not in live:
-                tracker.log(run, _preview(value), images)
-        missed = (point for point in as_history(result) if point[0] not in measured)
-        tracker.log_history(run, missed)
-        publish(tracker, run, folder, result)
+def _train(
+    config: RunConfig, folder: Path, resources: ResourceSpec, tracker: Tracker, run: str, display: Display
+) -> dict[str, Any]:
+    """Train to the end, shown and stored as it goes."""
+    live: set[int] = set()
+    measured: set[int] = set()
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        display(event)
+        if event["kind"] == "progress":
+            values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
+            tracker.log(run, values, event["images"])
+            for images, losses in event.get("heldout", ()):
+                measured.add(images)
+                tracker.log(run, as_metrics(losses), images)
+            if "preview" in event:
+                live.add(event["preview_images"])
+                tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
+
+    try:
+        result = fit(config, folder, resources, on_event)
+    except KeyboardInterrupt:
+        tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
+        raise
+    except Exception as error:
+        tracker.finish(run, "FAILED", str(error))
+        raise
+    for images, value in result.get("history", ()):
+        if images > result["resumed_at"] and images not in live:
+            tracker.log(run, _preview(value), images)
+    missed = (point for point in as_history(result) if point[0] not in measured)
+    tracker.log_history(run, missed)
+    publish(tracker, run, folder, result)
     return result
+
+
+def _store_what_is_missing(
+    done: Mapping[str, Any],
+    folder: Path,
+    store: tuple[str | None, Path, str],
+    run: tuple[str, Mapping[str, Any], Mapping[str, Any], Identity],
+    display: Display,
+) -> None:
+    """Store what a kill between a run's end and MLflow's last write left out; a store that is away is no error."""
+    try:
+        with Tracker.open(*store) as tracker:
+            tracker.keep_in(folder)
+            handle = tracker.train(*run)
+            if not tracker.is_finished(handle):
+                for images, value in done.get("history", ()):
+                    tracker.log(handle, _preview(value), images)
+                tracker.log_history(handle, as_history(done))
+                publish(tracker, handle, folder, done)
+    except ConfigError as error:
+        display.problems([str(error)])
+        return
+    display.problems(tracker.problems)
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
@@ -199,7 +250,8 @@ def _finished(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / "result.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    whole = isinstance(found, dict) and {"images", "metrics", "checkpoint", "seconds"} <= found.keys()
+    return found if whole else None
 
 
 def _preview(fid: float) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum.cells import UncalibratedTimesteps, inner_cells
@@ -22,6 +24,9 @@ from curriculum_ray.curriculum.shared_pacing import SharedPacing
 from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
 
 __all__ = ["TimestepSampler"]
+
+# Draws that are repeated before it is said: twice may be meant.
+_REPEATED = 3
 
 
 class TimestepSampler:
@@ -114,6 +119,7 @@ class TimestepSampler:
         self.images, self.accumulation = images, accumulation
         self._part = 0
         self._drawn = 0
+        self._repeated = 0
         self._step_images = 0
         importance = schedule.importance
         self._importance = (
@@ -178,11 +184,16 @@ class TimestepSampler:
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
 
-        `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws.
+        `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws, which is
+        warned of once, as an `update` that was forgotten. ConfigError inside a DataLoader's worker, whose copy of the
+        sampler never hears of an update.
         With one rank and a rule that reads losses, waits for the loss of the step before; else for nothing.
         """
+        _check_process()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
+        if self._drawn:
+            self._say_repeated()
         self._pacing.begin(batch_size * self.world_size * self.accumulation)
         self._settle()
         if self._positions_of != (batch_size, self._part) or self._positions is None:
@@ -198,6 +209,15 @@ class TimestepSampler:
             return level
         self._weights = None if weights is None else weights.to(device, non_blocking=True)
         return level.to(device, non_blocking=True)
+
+    def _say_repeated(self) -> None:
+        self._repeated += 1
+        if self._repeated == _REPEATED:
+            warnings.warn(
+                f"sample() was called {_REPEATED + 1} times without update(loss): it repeats its draws, and the "
+                "schedule stands still",
+                stacklevel=3,
+            )
 
     def update(self, loss: Tensor | float, trained: Tensor | None = None) -> None:
         """Read the loss of the last sample, and count its images; never waits for the device.
@@ -223,7 +243,7 @@ class TimestepSampler:
             if self._importance is not None:
                 self._importance.add(self.last_u, value, value if trained is None else trained.detach())
         self._step_images += self._drawn * self.world_size
-        self._drawn = 0
+        self._drawn = self._repeated = 0
         self._part += 1
         if self._part < self.accumulation:
             return
@@ -294,6 +314,15 @@ class TimestepSampler:
         importance = self._importance
         self._draws.aim(
             densities, None if importance is None else importance.ratios(self._draws.active_bins(densities))
+        )
+
+
+def _check_process() -> None:
+    """Refuse a copy of the sampler that can hear of no update, and would give the same noise levels for ever."""
+    if get_worker_info() is not None:
+        raise ConfigError(
+            "a TimestepSampler cannot be drawn from inside a DataLoader worker: its copy there never hears update(); "
+            "draw in the training loop, once a batch"
         )
 
 

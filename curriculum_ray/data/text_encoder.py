@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,11 +63,13 @@ def encode_captions(
         raise ConfigError(
             f"the text encoder {path} needs the package transformers: install it with pip install transformers"
         ) from None
+    # Code that lies in the folder is never run, nor asked about.
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, **local)
         loader = getattr(transformers, TEXT_PARTS.get(config.model_type, "AutoModel"))
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+        model = loader.from_pretrained(folder, use_safetensors=True, **local)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(
             f"the text encoder {path} cannot be read: {' '.join(str(error).split())[:300]}"

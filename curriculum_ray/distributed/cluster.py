@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.preemption import heeded
@@ -20,7 +23,7 @@ __all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
 # Each has a measured reason. Ray Train polls its workers every 2 s by default, and every checkpoint report waits for
 # a poll. Tune's own signal handler and log writers are replaced by this project's. Unfinished trials have no metric.
 # A small machine's Ray warns of too many processes where boards, controllers and trials need no CPU. Statistics of
-# use stay at home.
+# use stay at home. A thread that outlives the connection must not start a Ray of its own.
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -28,11 +31,13 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_worker_maximum_startup_concurrency": "8",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+_REACH_S = 8.0
 # One machine's own Ray is not reclaimed by a cloud: no process need watch for that.
 _ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
@@ -87,6 +92,33 @@ def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:
     return int(there / each + 1e-6)
 
 
+def _check_reachable(address: str) -> None:
+    """Refuse, within seconds, an address at which no Ray answers: Ray itself would try for minutes."""
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if parts.scheme != "ray" or host is None or port is None:
+        return  # e.g. "auto", or an address that Ray resolves by a plug-in
+    name = f"the Ray cluster at RAY_ADDRESS={presentable(address)}"
+    try:
+        socket.create_connection((host, port), timeout=_REACH_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot reach {name}: {error.strerror or error}: is it gone? without RAY_ADDRESS a local Ray is started"
+        ) from None
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return
+    import grpc
+
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_REACH_S)
+        except grpc.FutureTimeoutError:
+            raise ConfigError(f"cannot reach {name}: something else than Ray listens there") from None
+
+
 @contextmanager
 def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[dict[str, float]]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end.
@@ -102,8 +134,11 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
         os.environ.setdefault(name, value)
     import ray
 
+    if address:
+        _check_reachable(address)
     own: dict[str, Any] = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
-    try:
+
+    def start() -> None:
         ray.init(
             address=address or "local",
             namespace=NAMESPACE,
@@ -111,9 +146,18 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
             logging_level=logging.ERROR,
             **own,
         )
+
+    try:
+        try:
+            start()
+        except Exception:  # a busy machine's own Ray may take too long to come up: the second time it is warm
+            if address:
+                raise
+            ray.shutdown()
+            start()
     except Exception as error:  # Ray raises a bare one where its processes do not come up in time
-        where = f"the Ray cluster at RAY_ADDRESS={address}" if address else "a local Ray"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        where = f"the Ray cluster at RAY_ADDRESS={presentable(address)}" if address else "a local Ray"
+        reason = without_secrets(next(iter(str(error).splitlines()), type(error).__name__), address)
         raise ConfigError(f"cannot reach or start {where}: {reason}") from None
     try:
         cluster = ray.cluster_resources()

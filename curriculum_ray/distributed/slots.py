@@ -6,12 +6,15 @@ runs leak memory, it does so as soon as they have left too much.
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
 
@@ -136,6 +139,8 @@ class Slots:
     """Slots that serve `board` from background threads of the driver, one for each folder.
 
     A slot lives until the board closes. When the last slot has died, every unfinished job fails with the reason.
+    As a context it closes at the end. An error that ends it while slots are still starting is printed at once where
+    they cannot be waited for: Ray may take the process along when it shuts down under them.
     """
 
     def __init__(
@@ -148,6 +153,7 @@ class Slots:
     ) -> None:
         """pack: how many jobs, of one worker each, a slot takes and trains at a time."""
         self.board, self._datasets, self._pack = board, datasets, pack
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._alive = len(folders)
         self._threads = [
@@ -171,17 +177,34 @@ class Slots:
                 ).fit()
                 more = ray.get(self.board.more.remote(slot))
         except Exception as error:
-            reason = f"its slot could not go on: {type(error).__name__}: {str(error).splitlines()[0]}"
+            said = next(iter(str(error).splitlines()), "")
+            reason = f"its slot could not go on: {type(error).__name__}: {said}"
         with self._lock:
             self._alive -= 1
-            if self._alive == 0:
+            if self._alive == 0 and not self._closed.is_set():
                 ray.get(self.board.fail_all.remote(reason))
 
-    def close(self, timeout_s: float = 20.0) -> None:
-        """Stop what still runs, each run with a checkpoint, let the slots go home, and wait for them."""
+    def __enter__(self) -> Slots:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if not self.close() and isinstance(error, Exception):
+            print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+
+    def close(self, timeout_s: float = 20.0, patience_s: float = 120.0) -> bool:
+        """Stop what still runs, each run with a checkpoint, let the slots go home, and wait for them.
+
+        Runs get `timeout_s` seconds to stop. A slot whose workers are starting goes home when they have, for which
+        there are `patience_s` seconds; returns whether all have.
+        """
         import ray
 
-        ray.get(self.board.stop_all.remote(timeout_s))
-        ray.get(self.board.close.remote())
+        try:
+            ray.get(self.board.stop_all.remote(timeout_s))
+            ray.get(self.board.close.remote())
+        finally:
+            self._closed.set()
+        end = time.monotonic() + patience_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)

@@ -35,9 +35,8 @@ def fit(
     board = create_board()
     job = {"key": key, "config": config.model_dump(mode="json"), "folder": str(folder), "resume_from": []}
     ray.get(board.submit.remote(job))
-    slots = Slots(board, [folder], resources, train_datasets(config.data))
     seen = 0
-    try:
+    with Slots(board, [folder], resources, train_datasets(config.data)):
         while True:
             events = ray.get(board.events.remote(key, seen, 5.0))
             seen += len(events)
@@ -47,5 +46,3 @@ def fit(
                     return event["result"]
                 if event["kind"] == "failed":
                     raise TrainingFailed(event["reason"])
-    finally:
-        slots.close()

@@ -16,7 +16,7 @@ So arms share the sampling seed, which is part of the protocol, and are compared
 """
 
 from curriculum_ray.evaluation.evaluator import Evaluator, prepare
-from curriculum_ray.evaluation.grid import save_grid
+from curriculum_ray.evaluation.grid import grid_png, save_grid
 from curriculum_ray.evaluation.spec import EvaluationSpec, require_same_fingerprint
 
-__all__ = ["EvaluationSpec", "Evaluator", "prepare", "require_same_fingerprint", "save_grid"]
+__all__ = ["EvaluationSpec", "Evaluator", "grid_png", "prepare", "require_same_fingerprint", "save_grid"]

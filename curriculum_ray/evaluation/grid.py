@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from curriculum_ray.evaluation.draw import picture
+from curriculum_ray.files import replace_file
 
-__all__ = ["make_grid", "save_grid"]
+__all__ = ["grid_png", "make_grid", "save_grid"]
 
 _CELL = 48
 _BACKGROUND = 64
@@ -37,7 +39,13 @@ def make_grid(samples: Tensor, columns: int | None = None, cell: int = _CELL) ->
 
 
 def save_grid(samples: Tensor, path: str | Path, count: int = 64, columns: int | None = None) -> None:
-    """Write the first `count` of `samples` as a PNG picture: uint8 images (n, 1 or 3, H, W), or floats of any shape.
+    """Write `grid_png` of the first `count` of `samples`, and make the folder it stands in."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace_file(Path(path), grid_png(samples, count, columns), durable=False)
+
+
+def grid_png(samples: Tensor, count: int = 64, columns: int | None = None) -> bytes:
+    """The first `count` of `samples` as a PNG picture: uint8 images (n, 1 or 3, H, W), or floats of any shape.
 
     See `draw.picture` for how signals, points and latents look; single vectors are all drawn into one plot.
     """
@@ -46,5 +54,6 @@ def save_grid(samples: Tensor, path: str | Path, count: int = 64, columns: int |
     shown = samples if samples.ndim == 2 else samples[:count]
     grid = make_grid(picture(shown), columns)
     image = grid[0] if len(grid) == 1 else grid.permute(1, 2, 0)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.contiguous().numpy()).save(path, format="PNG")
+    buffer = io.BytesIO()
+    Image.fromarray(image.contiguous().numpy()).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -11,7 +11,7 @@ from torch import nn
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Conditioning
 from curriculum_ray.diffusion import Process, build_process
-from curriculum_ray.models import build_model
+from curriculum_ray.models import build_model, check_named_code
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 
@@ -49,14 +49,28 @@ def resolve_checkpoint(path: Path) -> Path:
     return sound
 
 
-def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu") -> Trained:
-    """Load the averaged weights (or, with `ema` off, the raw ones) of a checkpoint or of a run's newest one."""
+def load_trained(
+    path: Path, ema: bool = True, device: torch.device | str = "cpu", *, trust_code: bool = False
+) -> Trained:
+    """Load the averaged weights (or, with `ema` off, the raw ones) of a checkpoint or of a run's newest one.
+
+    trust_code: whether a network that the checkpoint names by its import path may be imported; ConfigError otherwise.
+    """
     path = resolve_checkpoint(path)
     group = "ema" if ema else "model"
     content = checkpoints.read(path, groups=(group,))
-    config = parse(TrainConfig, content.state["config"], f"{path}/state.json, config")
-    shape = tuple(content.state["shape"])
-    model = build_model(config.model, shape, Conditioning.from_json(content.state["conditioning"]))
+    try:
+        state = content.state
+        config = parse(TrainConfig, state["config"], f"{path}/state.json, config")
+        shape = tuple(int(length) for length in state["shape"])
+        conditioning = Conditioning.from_json(state["conditioning"])
+        images, vocabulary = int(state["images"]), tuple(map(str, state.get("vocabulary", ())))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"checkpoint {path} is corrupt: its state.json is not whole ({error!r})") from None
+    check_named_code({"model": config.model.model_dump()}, f"checkpoint {path}", trusted=trust_code)
+    model = build_model(config.model, shape, conditioning)
     try:
         model.load_state_dict(dict(content.tensors[group]))
     except (RuntimeError, KeyError) as error:
@@ -70,7 +84,7 @@ def load_trained(path: Path, ema: bool = True, device: torch.device | str = "cpu
         model=model.to(device).eval(),
         shape=shape,
         conditioning=told,
-        images=content.state["images"],
+        images=images,
         path=path,
-        vocabulary=tuple(content.state.get("vocabulary", ())),
+        vocabulary=vocabulary,
     )

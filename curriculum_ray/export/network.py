@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from curriculum_ray.data import Conditioning
-from curriculum_ray.models import ModelSpec, build_model
+from curriculum_ray.models import ModelSpec, build_model, check_named_code
 
 
 class CurriculumRayNetwork(ModelMixin, ConfigMixin):
@@ -23,6 +23,8 @@ class CurriculumRayNetwork(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, spec: dict[str, Any], shape: list[int], conditioning: dict[str, Any]) -> None:
         super().__init__()
+        # An export never names code of its own.
+        check_named_code({"model": spec}, "the exported folder", trusted=False)
         settings = TypeAdapter(ModelSpec).validate_python(dict(spec))
         self.network = build_model(settings, tuple(shape), Conditioning.from_json(dict(conditioning)))
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -156,4 +161,28 @@ class CurriculumRayPipeline(DiffusionPipeline):
         if self.config.null_label is not None:
             null = torch.full((len(x),), self.config.null_label, device=x.device)
             told["class_labels"] = null if labels is None else labels
-        return self.denoiser(x, torch.full((len(x),), level, device=x.device), **told).sample
+        # In half precision the network alone computes so: the solver and the noise level would lose too much.
+        level_B = torch.full((len(x),), level, device=x.device)
+        return self.denoiser(x.to(self.denoiser.dtype), level_B, **told).sample.to(x.dtype)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
+        """As diffusers' own, with the code that the folder needs: without it nothing could load it again."""
+        if options.pop("push_to_hub", False):
+            raise ValueError(
+                "save_pretrained with push_to_hub would leave the code out: save, then upload the folder"
+            )
+        super().save_pretrained(save_directory, **options)
+        folder = Path(save_directory)
+        shutil.copyfile(_source(type(self)), folder / "pipeline.py")
+        index = json.loads((folder / "model_index.json").read_text())
+        index["_class_name"] = ["pipeline", type(self).__name__]
+        library = type(self.denoiser).__module__.rpartition(".")[2]
+        if not type(self.denoiser).__module__.startswith("diffusers."):
+            shutil.copyfile(_source(type(self.denoiser)), folder / "denoiser" / f"{library}.py")
+            index["denoiser"] = [library, type(self.denoiser).__name__]
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _source(code: type) -> str:
+    """The file that a class stands in."""
+    return str(sys.modules[code.__module__].__file__)

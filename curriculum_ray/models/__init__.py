@@ -5,10 +5,12 @@ from curriculum_ray.models.dit import DiT, DiTSpec
 from curriculum_ray.models.flops import training_flops
 from curriculum_ray.models.foreign import DiffusersModel, DiffusersSpec, PythonSpec
 from curriculum_ray.models.mlp import MLP, MLPSpec
+from curriculum_ray.models.named_code import TRUST_OPTION, check_named_code, code_named
 from curriculum_ray.models.unet import UNet, UNetSpec
 
 __all__ = [
     "MLP",
+    "TRUST_OPTION",
     "DiT",
     "DiTSpec",
     "DiffusersModel",
@@ -19,6 +21,8 @@ __all__ = [
     "UNet",
     "UNetSpec",
     "build_model",
+    "check_named_code",
+    "code_named",
     "normalise_model",
     "training_flops",
 ]

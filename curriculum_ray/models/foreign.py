@@ -63,14 +63,14 @@ def build_python(spec: PythonSpec, data_shape: tuple[int, ...], conditioning: Co
         factory = getattr(importlib.import_module(module_name), name)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"model.path {spec.path} cannot be imported: {_line(error)}") from None
+    # Before it is called: settings choose its arguments.
+    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
+        what = factory.__name__ if inspect.isclass(factory) else type(factory).__name__
+        raise ConfigError(f"model.path {spec.path} must be a class of torch.nn.Module, but is {what}")
     try:
-        model = factory(shape=data_shape, conditioning=told, **spec.config)
+        model: nn.Module = factory(shape=data_shape, conditioning=told, **spec.config)
     except Exception as error:
         raise ConfigError(f"model.path {spec.path} cannot be made: {_line(error)}") from None
-    if not isinstance(model, nn.Module):
-        raise ConfigError(
-            f"model.path {spec.path} must make a torch.nn.Module, but made {type(model).__name__}"
-        )
     if not any(True for _ in model.parameters()):
         raise ConfigError(f"model.path {spec.path} must make a network with parameters, but it has none")
     try:

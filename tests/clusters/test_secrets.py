@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -26,9 +28,12 @@ PLANTED = {
 }
 
 
-def _tune(*arguments: str, cwd: Path, seconds: float = 200) -> subprocess.CompletedProcess[str]:
+def _tune(
+    *arguments: str, cwd: Path, seconds: float = 200, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **PLANTED, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_ADDRESS", None)
+    environment |= variables
     return subprocess.run(
         [sys.executable, "-m", "tune", *arguments],
         cwd=cwd,
@@ -52,6 +57,37 @@ def test_an_address_that_does_not_answer_is_named_without_its_password(scheme: s
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["train", "--output", "runs"], {"RAY_ADDRESS": f"ray://me:{SECRET}@127.0.0.1:1"}),
+        (["train", "--output", "runs"], {"RAY_ADDRESS": f"me:{SECRET}@127.0.0.1:1"}),
+        (["best", "--output", "runs"], {"MLFLOW_TRACKING_URI": f"https://{SECRET}@127.0.0.1:1/x"}),
+        (["best", "--output", "runs"], {"MLFLOW_TRACKING_URI": f"sqlite:///?password={SECRET}"}),
+        (["best", "--output", "runs"], {"MLFLOW_TRACKING_URI": f"ftp://me:{SECRET}@host"}),
+        (["compare", "a", "b", "--mlflow-uri", f"http://me:{SECRET}@127.0.0.1:1"], {}),
+        (["train", "--data", f"s3://me:{SECRET}@bucket/images"], {}),
+        (["train", "--output", f"s3://me:{SECRET}@bucket/runs"], {}),
+        (["train", "--set", f"data.vae=[https://me:{SECRET}@host]"], {}),
+        (["search", "--set", f"storage=[postgresql://me:{SECRET}@host/x]"], {}),
+        (["search", "--set", f"sampler=postgresql://me:{SECRET}@host/x"], {}),
+        (
+            ["doctor", "--mlflow-uri", f"http://me:{SECRET}@127.0.0.1:1"],
+            {"RAY_ADDRESS": f"ray://:{SECRET}@127.0.0.1:1"},
+        ),
+    ],
+)
+def test_no_address_shows_its_secret_in_an_error(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str]
+) -> None:
+    done = _tune(*arguments, cwd=tmp_path, variables=variables)
+    assert done.returncode != 0
+    assert done.stderr + done.stdout
+    assert SECRET not in done.stdout + done.stderr
+    leaks = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not leaks
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_run_leaves_no_secret_behind(tmp_path: Path) -> None:
@@ -73,11 +109,14 @@ def test_a_search_leaves_no_secret_in_its_report_its_store_or_the_logs_of_ray(tm
     options = ["--trials", "1", "--images", "640", "--num-samples", "64", "--confirm-seeds", "2"]
     changes = ["run.batch_size=32", "run.log_every_images=320", "run.model.base_channels=8", "rivals={}"]
     settings = [part for change in changes for part in ("--set", change)]
+    # SQLite passes over what it does not know; a server's address would hold the same.
+    storage = f"sqlite:///file:{tmp_path}/o.db?uri=true&mode=rwc&password={SECRET}"
+    settings += ["--set", f"storage={storage}"]
     done = _tune("search", "--name", "study", *options, *settings, cwd=tmp_path, seconds=500)
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"mlflow.db", "report.html", "optuna.journal"} <= {path.name for path in files}
+    assert {"mlflow.db", "report.html", "o.db"} <= {path.name for path in files}
     sessions = [path for path in RAY_LOGS.glob("session_2*") if path.stat().st_mtime >= began]
     logs = [path for session in sessions for path in (session / "logs").rglob("*") if path.is_file()]
     assert any(path.name == "gcs_server.out" for path in logs), "the test needs Ray's logs"

@@ -239,3 +239,52 @@ def test_the_command_exports_a_checkpoint(
     assert exit_.value.code == 0
     assert json.loads(capsys.readouterr().out)["images"] == 1280
     assert (tmp_path / "out" / "pipeline.py").exists()
+
+
+HALF = [
+    ("unet", "ddpm"),
+    ("dit", "edm"),
+    ("dit-signal", "flow"),
+    ("mlp", "flow"),
+    ("diffusers-unet-told", "ddpm"),
+    ("diffusers-dit", "ddpm-zero"),
+]
+
+
+def _draw(pipeline: Any, model: str) -> torch.Tensor:
+    shape, told = MODELS[model][1:]
+    noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    return pipeline(2, noise=noise, num_inference_steps=3, class_labels=[0, 1] if told else None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("model", "process"), HALF)
+def test_an_export_runs_in_half_precision(
+    model: str, process: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    export_diffusers(trained(model, process), tmp_path / "out")
+    whole = _draw(load(tmp_path / "out"), model)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        str(tmp_path / "out"), trust_remote_code=True, torch_dtype=dtype
+    )
+    half = _draw(pipeline, model)
+    assert pipeline.denoiser.dtype == dtype
+    assert half.dtype == torch.float32
+    assert (half - whole).abs().mean() < 0.05 * whole.abs().mean() + 0.02
+
+
+@pytest.mark.parametrize(("model", "process"), HALF)
+def test_an_export_that_diffusers_saved_again_is_the_same(model: str, process: str, tmp_path: Path) -> None:
+    export_diffusers(trained(model, process), tmp_path / "out")
+    first = load(tmp_path / "out")
+    first.save_pretrained(tmp_path / "again")
+    second = load(tmp_path / "again")
+    second.save_pretrained(tmp_path / "once more")
+    for pipeline in (second, load(tmp_path / "once more")):
+        assert torch.equal(_draw(pipeline, model), _draw(first, model))
+
+
+def test_an_export_is_not_uploaded_without_its_code(tmp_path: Path) -> None:
+    export_diffusers(trained("mlp", "flow"), tmp_path / "out")
+    with pytest.raises(ValueError, match="would leave the code out"):
+        load(tmp_path / "out").save_pretrained(tmp_path / "again", push_to_hub=True)

@@ -181,7 +181,7 @@ def test_the_users_own_network_is_told_shape_and_condition(mine: None) -> None:
     [
         ("mine.Other", {}, "cannot be imported"),
         ("nowhere.Other", {}, "cannot be imported"),
-        ("mine.number", {}, "must make a torch.nn.Module, but made int"),
+        ("mine.number", {}, "must be a class of torch.nn.Module, but is function"),
         ("mine.Mine", {"fault": "init"}, "cannot be made: RuntimeError: two lines"),
         ("mine.Mine", {"depth": 3}, "cannot be made: TypeError.*depth"),
         ("mine.Mine", {"fault": "forward"}, "fails on items of shape .*no way"),

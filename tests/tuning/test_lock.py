@@ -8,15 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.files import replace_file
 from tuning.cli import main
-from tuning.lock import held
+from tuning.lease import LEASE_FILE, Lease, Taken
+from tuning.lock import InUse, held
+from tuning.process import is_alive, this_process
 from tuning.status import STATUS_FILE
 
 HOLD = """
@@ -83,18 +88,115 @@ def test_a_driver_that_was_killed_leaves_no_lock(
         pass
 
 
-@pytest.mark.parametrize(("silent", "refused"), [(2.0, True), (300.0, False)])
-def test_a_study_at_work_on_another_machine_is_seen_by_its_status(
-    tmp_path: Path, silent: float, refused: bool
+@contextmanager
+def _counting(path: Path, clock: float, counts: bool) -> Iterator[None]:
+    """A driver on another machine, `clock` seconds behind, whose file is written anew as long as it `counts`."""
+    ended = threading.Event()
+
+    def write(beat: int) -> None:
+        process = {"host": "elsewhere", "boot": "b", "space": "s", "pid": 7, "started": "1", "id": "theirs"}
+        status = {"state": "running", "time": time.time() - clock, "beat": beat, **process}
+        replace_file(path, json.dumps(status), durable=False)
+
+    def run() -> None:
+        beat = 1
+        while not ended.wait(0.02):
+            write(beat := beat + 1)
+
+    write(1)
+    thread = threading.Thread(target=run)
+    if counts:
+        thread.start()
+    yield
+    ended.set()
+    if counts:
+        thread.join()
+
+
+@pytest.mark.parametrize("file", [STATUS_FILE, LEASE_FILE])
+@pytest.mark.parametrize("clock", [0.0, 60.0, 86_400.0, -60.0])
+def test_a_driver_at_work_on_another_machine_is_seen_whatever_its_clock_says(
+    tmp_path: Path, file: str, clock: float
 ) -> None:
-    status = {"state": "running", "host": "elsewhere", "pid": 7, "time": time.time() - silent}
-    (tmp_path / STATUS_FILE).write_text(json.dumps(status))
-    if refused:
-        with pytest.raises(ConfigError, match="process 7 on elsewhere"), held(tmp_path):
+    with (
+        _counting(tmp_path / file, clock, counts=True),
+        pytest.raises(InUse, match="process 7 on elsewhere"),
+        held(tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("file", [STATUS_FILE, LEASE_FILE])
+@pytest.mark.parametrize("clock", [0.0, 60.0])
+def test_a_driver_on_another_machine_that_died_holds_nothing(tmp_path: Path, file: str, clock: float) -> None:
+    with _counting(tmp_path / file, clock, counts=False), held(tmp_path, patience_s=0.3):
+        own = json.loads((tmp_path / LEASE_FILE).read_text())
+        assert own["pid"] == os.getpid()
+    assert not (tmp_path / LEASE_FILE).exists()
+
+
+def test_nothing_is_waited_for_where_there_is_no_patience(tmp_path: Path) -> None:
+    with _counting(tmp_path / LEASE_FILE, 0.0, counts=False):
+        with pytest.raises(InUse), held(tmp_path, patience_s=0):
             pass
-    else:
-        with held(tmp_path):
-            pass
+        assert json.loads((tmp_path / LEASE_FILE).read_text())["id"] == "theirs"
+
+
+def test_without_locks_a_second_driver_is_refused_by_the_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holder: Callable[[Path], subprocess.Popen[str]]
+) -> None:
+    process = holder(tmp_path)
+
+    def cannot(*_: object) -> None:
+        raise OSError("this file system cannot lock")
+
+    monkeypatch.setattr("tuning.lock.fcntl.flock", cannot)
+    with pytest.raises(InUse, match=f"process {process.pid} on"), held(tmp_path):
+        pass
+    process.kill()
+    process.wait()
+    with held(tmp_path):
+        pass
+
+
+def test_a_number_that_another_process_was_given_since_is_not_the_driver(tmp_path: Path) -> None:
+    gone = {**this_process(), "started": "1", "id": "gone"}
+    (tmp_path / LEASE_FILE).write_text(json.dumps(gone))
+    assert is_alive(gone) is False
+    with held(tmp_path):
+        pass
+
+
+def test_of_two_who_find_a_dead_lease_one_gets_it(tmp_path: Path) -> None:
+    path, taken = tmp_path / LEASE_FILE, list[Lease]()
+    start = threading.Barrier(4)
+
+    def take() -> None:
+        start.wait()
+        with suppress(Taken):
+            taken.append(Lease.take(path, 0.0))
+
+    for _ in range(20):
+        path.write_text(json.dumps({**this_process(), "started": "1", "id": "gone"}))
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) == 1
+        taken.pop().release()
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_holder_whose_lease_was_taken_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuning.lease._EVERY_S", 0.01)
+    stopped = threading.Event()
+    monkeypatch.setattr("tuning.lease._thread.interrupt_main", stopped.set)
+    lease = Lease.take(tmp_path / LEASE_FILE, 0.0)
+    replace_file(tmp_path / LEASE_FILE, json.dumps({"id": "another"}))
+    assert stopped.wait(30)
+    lease.release()
+    assert json.loads((tmp_path / LEASE_FILE).read_text()) == {"id": "another"}
 
 
 def test_what_the_holder_starts_does_not_hold_on(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, write_trial
+from tuning.lock import held
 from tuning.tracking import Tracker
-from tuning.tracking.spool import SPOOL_FILE, Spool, Write
-from tuning.tracking.writer import Away
+from tuning.tracking.leftovers import store_leftovers
+from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE, Spool, Write
+from tuning.tracking.writer import Away, Writer
 
 EXPERIMENT = "digits/ddpm"
 
@@ -59,6 +61,104 @@ def test_memory_holds_a_batch_however_long_the_queue_is(tmp_path: Path) -> None:
     assert seen == list(range(2500))
 
 
+GOOD = json.dumps(["log", "h", [["loss", 1.0, 1, 64]]]).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\0" * 200 + b"\n",
+        b"garb{age\n",
+        b"\n",
+        b"{}\n",
+        b"3\n",
+        b'["log", "h"]\n',
+        b'["log", 3, []]\n',
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_a_damaged_line_costs_that_line_and_is_said(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / SPOOL_FILE).write_bytes(GOOD + line + GOOD)
+    got: list[Write] = []
+    writer = Writer(got.append, tmp_path / SPOOL_FILE)
+    assert writer.flush(30)
+    assert [point for write in got for point in write.data] == [["loss", 1.0, 1, 64]] * 2
+    assert len(writer.problems) == 1
+    assert "1 damaged lines" in writer.problems[0]
+    writer.close(10)
+
+
+def test_zeros_before_a_sound_line_cost_nothing(tmp_path: Path) -> None:
+    (tmp_path / SPOOL_FILE).write_bytes(b"\0" * 50 + GOOD)
+    assert len(Spool(tmp_path / SPOOL_FILE).take()[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "data", ["[[1, 2]]", '[["loss", "x", 1, 64]]', "5", '{"a": 1}', '[["loss", true, 1, 64]]']
+)
+def test_a_damaged_metric_costs_itself_alone(output: Path, tmp_path: Path, data: str) -> None:
+    with Tracker.open(None, output, EXPERIMENT) as first:
+        run = first.train("a", {}, {})
+    lines = [f'["log", "{run}", [["loss", {value}, 1, {value}]]]\n' for value in (1.0, 2.0)]
+    lines = [line.replace(".0]", "]") for line in lines]
+    (tmp_path / SPOOL_FILE).write_text(lines[0] + f'["log", "{run}", {data}]\n' + lines[1])
+    with Tracker.open(None, output, EXPERIMENT) as second:
+        second.keep_in(tmp_path)
+        points = second.store.client.get_metric_history(second.run_id(second.train("a", {}, {})), "loss")
+        assert second.problems
+    assert [point.value for point in points] == [1.0, 2.0]
+
+
+def test_a_queue_from_elsewhere_stores_no_file_of_this_user(output: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "id_rsa"
+    secret.write_text("private")
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    with Tracker.open(None, output, EXPERIMENT) as first:
+        run = first.train("a", {}, {})
+    (folder / "link").symlink_to(secret)
+    files = json.dumps(["store_files", run, [[str(secret), str(folder / "link")], None]])
+    (folder / SPOOL_FILE).write_text(files + "\n")
+    with Tracker.open(None, output, EXPERIMENT) as second:
+        second.keep_in(folder)
+    assert "lies outside" in second.problems[0]
+    assert not [path for path in output.rglob("*") if path.name in ("id_rsa", "link")]
+
+
+def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
+    folder = output / "run"
+    first = Tracker.open(None, output, EXPERIMENT)
+    first.keep_in(folder)
+    run = first.train("a", {}, {})
+    _killed(first)
+    lines = [["log", run, [["loss", 0.5, 1, 64]]], ["end", run, ["FINISHED", 1, 64, {}]]]
+    (folder / SPOOL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said: list[str] = []
+    with held(folder):
+        store_leftovers(output, None, said.append)
+    assert not said, "its driver is at work"
+    store_leftovers(output, None, said.append)
+    assert said == [f"stored in MLflow what an earlier start had left in {folder / SPOOL_FILE}"]
+    assert not (folder / SPOOL_FILE).exists()
+    with Tracker.open(None, output, EXPERIMENT) as again:
+        assert again.is_finished(again.train("a", {}, {}))
+
+
+def test_a_queue_for_another_server_waits_and_is_said(output: Path) -> None:
+    folder = output / "run"
+    folder.mkdir(parents=True)
+    (folder / SPOOL_FILE).write_bytes(GOOD)
+    (folder / ADDRESS_FILE).write_text(json.dumps({"experiment": EXPERIMENT, "store": "http://far:5000"}))
+    with Tracker.open(None, output, EXPERIMENT):
+        pass
+    said: list[str] = []
+    store_leftovers(output, None, said.append)
+    assert len(said) == 1
+    assert "http://far:5000" in said[0]
+    assert (folder / SPOOL_FILE).read_bytes() == GOOD
+
+
 def test_a_nameless_queue_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     spool = Spool()
@@ -89,7 +189,7 @@ def test_a_driver_killed_while_the_store_is_away_loses_no_write(
 
     monkeypatch.setattr(first._writer, "_apply", away)
     first.log(half, {"loss": 0.5}, 200)
-    write_trial(first, study, record(7.0, key="best"), tmp_path / "files")
+    write_trial(first, study, record(7.0, key="best"), folder / "files")
     assert not first.flush(0.3)
     _killed(first)
     with Tracker.open(None, output, EXPERIMENT) as second:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from rich.console import Console
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record
 from tuning.cli.status import status as command
+from tuning.process import this_process
 from tuning.progress import Progress
 from tuning.status import STATUS_FILE, StatusFile, find_status, read_status
 
@@ -79,18 +81,21 @@ def test_a_driver_that_died_without_a_word_is_said_so(folder):
     child.wait()
     StatusFile(folder, "mine", progress().snapshot).close("running")
     values = json.loads((folder / STATUS_FILE).read_text())
-    (folder / STATUS_FILE).write_text(json.dumps({**values, "pid": child.pid}))
+    (folder / STATUS_FILE).write_text(json.dumps({**values, "pid": child.pid, "started": "1"}))
     assert read_status(folder)["state"] == "dead"
     assert "the same search command goes on with it" in show(folder, "--watch")
 
 
-def test_a_driver_on_another_machine_is_dead_when_silent(folder):
-    StatusFile(folder, "mine", progress().snapshot).close("running")
-    values = json.loads((folder / STATUS_FILE).read_text())
-    for age, state in ((5, "running"), (60, "dead")):
-        changed = {**values, "host": "elsewhere", "time": values["time"] - age}
-        (folder / STATUS_FILE).write_text(json.dumps(changed))
-        assert read_status(folder)["state"] == state
+@pytest.mark.parametrize("clock", [0, 60, -3600])
+def test_a_driver_on_another_machine_lives_as_long_as_it_writes_whatever_its_clock(
+    folder, monkeypatch, clock
+):
+    monkeypatch.setattr("tuning.status._EVERY_S", 0.01)
+    monkeypatch.setattr("tuning.status.this_process", lambda: {**this_process(), "host": "elsewhere"})
+    written = StatusFile(folder, "mine", lambda: {**progress().snapshot(), "time": time.time() - clock})
+    assert read_status(folder)["state"] == "running"
+    written.close("running")
+    assert read_status(folder, patience_s=0.3)["state"] == "dead"
 
 
 def test_the_latest_study_is_shown_unless_one_is_named(folder):

@@ -64,7 +64,7 @@ def opened(server, output, seconds=200):
 
 @pytest.mark.slow
 def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server, tmp_path, capfd):
-    output, files = tmp_path / "output", tmp_path / "files"
+    output, files = tmp_path / "output", tmp_path / "study" / "files"
     with opened(server, output) as tracker:
         tracker.keep_in(tmp_path / "study")
         study = tracker.study("a", {}, {"fingerprint": "f"})

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.shown import one_line, shown
 
@@ -93,5 +94,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    print(f"error: {one_line(without_secrets(message))}", file=sys.stderr)
     sys.exit(code)

@@ -30,7 +30,7 @@ __all__ = ["best"]
     show_default=True,
     help="Where the schedule is written.",
 )
-@shared("mlflow_uri", "json")
+@shared("mlflow_uri", "force", "json")
 def best(
     output: Path,
     data: str | None,
@@ -42,6 +42,7 @@ def best(
     confirmed: bool,
     target: Path,
     mlflow_uri: str | None,
+    force: bool,
     as_json: bool,
 ) -> int:
     """Ask MLflow for the best schedule, print it, and write it to a file that `train` and the library read.
@@ -49,9 +50,16 @@ def best(
     The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the embedded one in --output. Only trials measured by
     one evaluation protocol are compared.
     """
+    from curriculum_ray.own_files import check_own
     from tuning.best import best as ask
     from tuning.terminal import tune_command
+    from tuning.tracking.leftovers import store_leftovers
 
+    store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
+
+    settings = target.with_suffix(".run.yaml")
+    for path in (target, settings):
+        check_own(path, force=force)
     found = ask(
         output,
         mlflow_uri,
@@ -63,9 +71,10 @@ def best(
         fingerprint=fingerprint,
         confirmed=confirmed,
     )
-    found.write(target)
-    settings = target.with_suffix(".run.yaml")
-    again = tune_command("train", "--config", settings) if found.write_settings(settings) else None
+    kept = [found.write(target, force=force), found.write_settings(settings, force=force)]
+    for path in filter(None, kept):
+        click.echo(f"an earlier file was kept as {path}", err=True)
+    again = None if found.settings_text is None else tune_command("train", "--config", settings)
     if as_json:
         click.echo(json.dumps({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
         return 0

@@ -31,6 +31,9 @@ def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_js
     """
     from tuning.compare import compare as lay_beside
     from tuning.compare import find_run
+    from tuning.tracking.leftovers import store_leftovers
+
+    store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
 
     found = lay_beside(find_run(first, output, mlflow_uri), find_run(second, output, mlflow_uri))
     click.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(_lines(found)))

@@ -35,7 +35,7 @@ __all__ = ["difficulty"]
     type=click.IntRange(min=16),
     help="Samples per timestep of relative entropy; 2048 by default.",
 )
-@shared("use_gpu", "seed", "config", "set", "json")
+@shared("use_gpu", "seed", "config", "set", "trust_code", "force", "json")
 def difficulty(
     data: str | None,
     output: Path,
@@ -51,6 +51,8 @@ def difficulty(
     seed: int | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
+    force: bool,
     as_json: bool,
 ) -> int:
     """Measure how hard each noise level of a data set is, and check that low noise is harder.
@@ -78,11 +80,16 @@ def difficulty(
             "seed": ("--seed", seed),
             "use_gpu": ("--use-gpu", use_gpu),
         },
+        trust_code,
     )
     folder = writable_folder(output / "difficulty")
     start = time.perf_counter()
-    curves = measure_all(config, folder, report=lambda line: click.echo(line, err=True))
-    picture, page = write_report(curves, folder)
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    curves = measure_all(config, folder, report, force=force)
+    picture, page = write_report(curves, folder, report, force=force)
     verdicts = {name: judge(name, curve) for name, curve in curves.items()}
     claim = summary(list(verdicts.values()))
     seconds = time.perf_counter() - start

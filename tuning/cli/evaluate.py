@@ -15,7 +15,7 @@ __all__ = ["evaluate"]
 @click.command(
     epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000")
 )
-@shared("checkpoint", "data", "num_samples", "seed", "config", "set", "json")
+@shared("checkpoint", "data", "num_samples", "seed", "config", "set", "trust_code", "json")
 @click.option("--raw-weights", is_flag=True, help="Evaluate the last weights instead of their average.")
 def evaluate(
     checkpoint: Path,
@@ -24,6 +24,7 @@ def evaluate(
     seed: int | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
     raw_weights: bool,
 ) -> int:
@@ -46,7 +47,7 @@ def evaluate(
             "ema": ("--raw-weights", False if raw_weights else None),
         },
     )
-    trained = load_trained(checkpoint, ema=spec.ema)
+    trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     reference = trained.config.data.model_copy(update={} if data is None else {"name": data})
     evaluator = prepare(spec, load_data(reference), trained.process)
     metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.conditioning)

@@ -131,6 +131,16 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         metavar="KEY.PATH=VALUE",
         help="Change one setting; may be repeated.",
     ),
+    "trust_code": click.option(
+        "--trust-code",
+        is_flag=True,
+        help="Import and run a network of your own (model python:…) that a file names; only if you trust that file.",
+    ),
+    "force": click.option(
+        "--force",
+        is_flag=True,
+        help="Write even where a file stands that this command did not write; it is kept aside.",
+    ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
 }
 
@@ -156,11 +166,13 @@ def read_settings(
     config_file: Path | None,
     overrides: tuple[str, ...],
     options: Mapping[str, tuple[str, Any]],
+    trust_code: bool = False,
 ) -> SpecT:
     """Settings from a file, then `--set`, then named options; later ones win.
 
     `options` maps a dotted key to (option, value); a value of None was not given. Raises ConfigError naming the
-    file, `--set` or option that a fault came from.
+    file, `--set` or option that a fault came from. Code that the file names and `--set` does not is refused but with
+    `trust_code`.
     """
     data = load_yaml(config_file) if config_file else {}
     sources = {"": str(config_file) if config_file else "settings"}
@@ -171,7 +183,13 @@ def read_settings(
         if value is not None:
             data = with_key(data, key, value, option)
             sources[key] = option
-    return parse(cls, data, sources)
+    spec = parse(cls, data, sources)
+    if config_file is not None and not trust_code:
+        from curriculum_ray.models.named_code import check_named_code, code_named
+
+        said = code_named(apply_overrides({}, overrides))
+        check_named_code(spec.model_dump(mode="json"), str(config_file), trusted=False, allowed=said)
+    return spec
 
 
 def writable_folder(folder: Path) -> Path:

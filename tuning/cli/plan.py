@@ -26,7 +26,7 @@ __all__ = ["plan"]
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
 )
-@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "json")
+@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "trust_code", "force", "json")
 def plan(
     data: str | None,
     output: Path,
@@ -43,6 +43,8 @@ def plan(
     seed: int | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
+    force: bool,
     as_json: bool,
 ) -> int:
     """Print a search's space, controls, trials and expected time before anything is spent.
@@ -52,9 +54,10 @@ def plan(
     """
     from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
+    from curriculum_ray.own_files import check_own, write_own
     from tuning.config import StudyConfig
     from tuning.data_summary import show_summary
-    from tuning.launch import check_study, study_rivals
+    from tuning.launch import check_code_of, check_study, study_rivals
     from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.report.theme import LIGHT, to_png
     from tuning.space import SearchSpace
@@ -74,9 +77,13 @@ def plan(
             "resources.use_gpu": ("--use-gpu", use_gpu),
             "seed": ("--seed", seed),
         },
+        trust_code,
     )
     searched = SearchSpace.load(config.space)
+    check_code_of(searched, config, trust_code)
     run, dataset, _ = check_study(config, searched)
+    path = writable_folder(output) / "schedules.png"
+    check_own(path, force=force)
     summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)
     if concurrent is None:
@@ -89,8 +96,9 @@ def plan(
     cost = estimate(config, len(rivals), found, slots, gpus)
     schedules = sampled(config, searched, pictures)
     densities = [density(schedule, run) for schedule in schedules]
-    path = writable_folder(output) / "schedules.png"
-    path.write_bytes(to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)))
+    kept = write_own(path, to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)), force=force)
+    if kept is not None:
+        click.echo(f"an earlier file was kept as {kept}", err=True)
     controls, unvisited = ["uniform", *rivals], unvisited_line(run, dataset.shape)
     if as_json:
         result = {

@@ -18,7 +18,7 @@ __all__ = ["sample"]
         "python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs"
     )
 )
-@shared("checkpoint", "output", "num_samples", "seed", "json")
+@shared("checkpoint", "output", "num_samples", "seed", "trust_code", "force", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
 @click.option(
     "--sampler", help="How the process is run backwards: ddim or ancestral, heun, euler or stochastic."
@@ -42,6 +42,8 @@ def sample(
     output: Path,
     num_samples: int | None,
     seed: int | None,
+    trust_code: bool,
+    force: bool,
     as_json: bool,
     steps: int | None,
     sampler: str | None,
@@ -58,10 +60,11 @@ def sample(
 
     from curriculum_ray.data.autoencoder import decode_latents
     from curriculum_ray.data.prompts import told_by_prompts
-    from curriculum_ray.evaluation import EvaluationSpec, save_grid
+    from curriculum_ray.evaluation import EvaluationSpec, grid_png
     from curriculum_ray.evaluation.evaluator import resolve_sampler
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
+    from curriculum_ray.own_files import check_own, write_own
 
     spec = read_settings(
         EvaluationSpec,
@@ -75,9 +78,10 @@ def sample(
             "ema": ("--raw-weights", not raw_weights),
         },
     )
-    trained = load_trained(checkpoint, ema=spec.ema)
+    trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
-    folder = writable_folder(output)
+    path = writable_folder(output) / "samples.png"
+    check_own(path, force=force)
     told = trained.conditioning
     if guidance != 1 and not told:
         raise ConfigError(
@@ -102,8 +106,9 @@ def sample(
     samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, guidance=guidance)
     if trained.config.data.vae is not None:
         samples = decode_latents(trained.config.data, samples)
-    path = folder / "samples.png"
-    save_grid(samples, path)
+    kept = write_own(path, grid_png(samples), force=force)
+    if kept is not None:
+        click.echo(f"an earlier file was kept as {kept}", err=True)
     if as_json:
         found = {"path": str(path), "num_samples": len(samples), "images": trained.images}
         click.echo(json.dumps({**found, "captions": list(captions)} if captions else found))

@@ -42,7 +42,18 @@ __all__ = ["search"]
 @click.option(
     "--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed."
 )
-@shared("num_samples", "num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
+@shared(
+    "num_samples",
+    "num_workers",
+    "use_gpu",
+    "isolate",
+    "seed",
+    "mlflow_uri",
+    "config",
+    "set",
+    "trust_code",
+    "json",
+)
 def search(
     data: str | None,
     output: Path,
@@ -63,6 +74,7 @@ def search(
     mlflow_uri: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> int:
     """Search cluster count, pacing and order of a timestep curriculum, at an equal budget for every trial.
@@ -75,6 +87,7 @@ def search(
     from tuning.launch import run_study
     from tuning.summary import as_object, show
     from tuning.terminal import make_console
+    from tuning.tracking.leftovers import store_leftovers
 
     config = read_settings(
         StudyConfig,
@@ -95,9 +108,12 @@ def search(
             "resources.isolate": ("--isolate", isolate),
             "seed": ("--seed", seed),
         },
+        trust_code,
     )
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
-    outcome = run_study(config, writable_folder(output), name, mlflow_uri, concurrent, console)
+    folder = writable_folder(output)
+    store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
+    outcome = run_study(config, folder, name, mlflow_uri, concurrent, console, trust_code)
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:

@@ -25,6 +25,9 @@ def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
     Reads the file that the study's driver replaces every second; says so when that driver is dead.
     """
     from tuning.status import find_status, read_status
+    from tuning.tracking.leftovers import store_leftovers
+
+    store_leftovers(output, None, lambda line: click.echo(line, err=True))
 
     folder = find_status(output, name)
     while True:

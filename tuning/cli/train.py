@@ -21,7 +21,7 @@ __all__ = ["train"]
     help="Name of the run and its folder; by default from data, process, schedule and seed.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
-@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "json")
+@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "trust_code", "json")
 def train(
     schedule: Path | None,
     data: str | None,
@@ -35,6 +35,7 @@ def train(
     mlflow_uri: str | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    trust_code: bool,
     as_json: bool,
 ) -> int:
     """Train one model, through Ray Train, with the schedule of --schedule (uniform sampling without it).
@@ -45,6 +46,7 @@ def train(
     from curriculum_ray.curriculum import CurriculumSchedule
     from curriculum_ray.distributed.config import RunConfig
     from curriculum_ray.distributed.slots import ResourceSpec
+    from tuning.tracking.leftovers import store_leftovers
     from tuning.train import Display, train_run
 
     chosen = (
@@ -62,6 +64,7 @@ def train(
             "images": ("--images", images),
             "seed": ("--seed", seed),
         },
+        trust_code,
     )
     resources = read_settings(
         ResourceSpec,
@@ -74,6 +77,7 @@ def train(
         },
     )
     folder = writable_folder(output)
+    store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with Display(config, quiet=as_json) as display:
         record = train_run(config, resources, folder, name, mlflow_uri, display)
     click.echo(json.dumps(record, indent=1) if as_json else _summary(record))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,9 @@ from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.distributed.cluster import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
 from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.own_files import check_own, write_own
 from curriculum_ray.training.difficulty import ProbeSpec, convergence_curve, gradient_curve, loss_curve
+from tuning.difficulty.page import check_report
 
 __all__ = ["MEASURES", "DifficultyConfig", "Measure", "measure"]
 
@@ -56,7 +59,11 @@ class DifficultyConfig(Spec):
 
 
 def measure(
-    config: DifficultyConfig, folder: Path, report: Callable[[str], None] = lambda line: None
+    config: DifficultyConfig,
+    folder: Path,
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    force: bool = False,
 ) -> dict[str, DifficultyCurve]:
     """Measure, and write each curve to `folder`/<name>.json as soon as it stands.
 
@@ -71,9 +78,15 @@ def measure(
     data = load_data(config.probe.data)
     curves: dict[str, DifficultyCurve] = {}
 
+    check_report(folder, force=force)
+    for name in (*config.measure, *(["loss"] if "convergence" in config.measure else [])):
+        check_own(folder / f"{name}.json", force=force)
+
     def keep(name: str, curve: DifficultyCurve) -> None:
         curves[name] = curve
-        curve.to_file(folder / f"{name}.json")
+        content = json.dumps(curve.model_dump(mode="json", exclude_none=True))
+        if (kept := write_own(folder / f"{name}.json", content, force=force)) is not None:
+            report(f"an earlier file was kept as {kept}")
 
     _closed_forms(config, data, process, keep, report)
     tasks = _probe_tasks(config)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from curriculum_ray.curriculum import DifficultyCurve
+from curriculum_ray.own_files import check_own, write_own
 from tuning.difficulty.figure import DARK, LIGHT, render
 from tuning.difficulty.verdict import NAMES, agreement, judge, signed
 
-__all__ = ["write_report"]
+__all__ = ["check_report", "write_report"]
+
+_FILES = ("difficulty.png", "difficulty.html")
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --ink: #1f2430; --faint: #6b7280; --line: #e5e7eb;
@@ -39,12 +42,26 @@ var(--faint); }
 """
 
 
-def write_report(curves: Mapping[str, DifficultyCurve], folder: Path) -> tuple[Path, Path]:
-    """Write difficulty.png and difficulty.html into `folder`; returns their paths."""
-    picture, page = folder / "difficulty.png", folder / "difficulty.html"
+def check_report(folder: Path, *, force: bool = False) -> None:
+    """Refuse a `folder` in which somebody else's files are called as the report's."""
+    for name in _FILES:
+        check_own(folder / name, force=force)
+
+
+def write_report(
+    curves: Mapping[str, DifficultyCurve],
+    folder: Path,
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    force: bool = False,
+) -> tuple[Path, Path]:
+    """Write difficulty.png and difficulty.html into `folder`; returns their paths. report: hears of what is kept."""
+    picture, page = (folder / name for name in _FILES)
     title = f"How hard is each noise level of {next(iter(curves.values())).data}?"
-    picture.write_bytes(render(curves, LIGHT, kind="png", title=title))
-    page.write_text(_page(curves, title), encoding="utf-8")
+    written = {picture: render(curves, LIGHT, kind="png", title=title), page: _page(curves, title).encode()}
+    for path, content in written.items():
+        if (kept := write_own(path, content, force=force)) is not None:
+            report(f"an earlier file was kept as {kept}")
     return picture, page
 
 

@@ -82,8 +82,8 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
 
 
 def _searched(study: Mapping[str, Any], output: Path) -> Explored | None:
-    settings = study.get("settings") or {}
-    return read_explored(output, settings.get("storage"), str(study.get("name", "")))
+    storage, name = study.get("optuna", (None, "curriculum"))
+    return read_explored(output, storage, name)
 
 
 def _answer(text: str) -> list[Html]:

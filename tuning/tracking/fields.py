@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import flatten
 
 # mlflow/utils/validation.py: MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH, MAX_ENTITY_KEY_LENGTH.
@@ -20,6 +21,8 @@ TAG_PREFIX = "curriculum_ray."
 TAGS = {
     "kind": "study, trial or train",
     "key": "identity of the run: a restart finds its run by it",
+    "id": "the study's or single run's own id, kept in its folder; trials carry their study's",
+    "content": "hash of settings, space, data and protocol: equal ones may share a table",
     "study": "name of the study",
     "trial": "key of the trial within the study",
     "role": "searched, control or confirmation",
@@ -45,7 +48,7 @@ def tag(name: str) -> str:
 
 
 def run_key(kind: str, study: str, trial: str = "") -> str:
-    """Return the identity of a run, the same in every process that starts the same study."""
+    """Return the key of a run by its study's id, the same in every process that goes on with that study."""
     return hashlib.sha256(json.dumps([kind, study, trial]).encode()).hexdigest()[:32]
 
 
@@ -84,4 +87,6 @@ def quoted(value: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return without_secrets(
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    )

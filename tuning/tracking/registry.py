@@ -7,12 +7,28 @@ from collections.abc import Mapping
 from tuning.tracking.fields import TAG_PREFIX
 from tuning.tracking.store import Store
 
-__all__ = ["model_name", "register"]
+__all__ = ["model_name", "own_model", "register"]
 
 
 def model_name(study: str) -> str:
     """The study's name as the registry allows it: it refuses slashes, colons and the like."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in study)
+
+
+def own_model(store: Store, study: str, ident: str) -> str:
+    """The model that stands for the study of this id: called as the study, or, where another study of that name has
+    taken the name, with the id's first digits behind it."""
+    from mlflow.exceptions import MlflowException
+
+    name, mark = model_name(study), TAG_PREFIX + "id"
+    try:
+        store.client.create_registered_model(name, tags={mark: ident})
+        return name
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = store.client.get_registered_model(name)
+    return name if found.tags.get(mark) == ident else f"{name}-{ident[:8]}"
 
 
 def register(

@@ -40,6 +40,7 @@ class Mlflow:
         self._found: dict[str, Run] = {}  # run key -> run of an earlier start of the same study
         self._stored: dict[str, set[tuple[str, int, float]]] = {}  # points that an earlier start stored
         self._replaying = False
+        self._kept_in: Path | None = None  # the folder of the file from which writes are replayed
 
     def _apply(self, write: Write) -> None:
         import requests
@@ -65,6 +66,10 @@ class Mlflow:
             raise RuntimeError(reason) from None
         except requests.ConnectionError:
             raise Away("the MLflow server does not answer") from None
+        except (Refused, Away):
+            raise
+        except Exception as error:  # whose text may hold the address
+            raise RuntimeError(self.store.redacted(f"{type(error).__name__}: {error}")) from None
 
     def _begin(self, handle: str, data: tuple[str, dict[str, str], dict[str, str]]) -> None:
         name, params, tags = data
@@ -116,15 +121,22 @@ class Mlflow:
 
         run = self._id(handle)
         stored = self._stored.get(handle, set())
-        fresh = [Metric(*point) for point in points if (point[0], point[3], point[1]) not in stored]
+        sound = [point for point in points if _is_point(point)]
+        fresh = [Metric(*point) for point in sound if (point[0], point[3], point[1]) not in stored]
         for start in range(0, len(fresh), _METRICS_PER_BATCH):
             self.store.client.log_batch(run, metrics=fresh[start : start + _METRICS_PER_BATCH])
+        if len(sound) < len(points):
+            raise Refused(f"{len(points) - len(sound)} damaged metrics were left out")
 
     def _store_files(self, handle: str, data: tuple[list[str], str | None]) -> None:
         files, folder = data
         for file in files:
             if not Path(file).is_file():
                 raise Refused(f"{file} was gone before MLflow could store it")
+            outside = self._kept_in is not None and not Path(file).resolve().is_relative_to(self._kept_in)
+            if self._replaying and outside:
+                # A folder from elsewhere must not make this user's files public.
+                raise Refused(f"{file} was not stored in MLflow: it lies outside {self._kept_in}")
             self.store.client.log_artifact(self._id(handle), file, folder)
 
     def _log_dataset(self, handle: str, data: tuple[str, str, list[str], dict[str, Any]]) -> None:
@@ -155,6 +167,12 @@ class Mlflow:
         if handle not in self._runs:
             raise Refused("a write to a run that MLflow refused to create was dropped")
         return self._runs[handle]
+
+
+def _is_point(point: Any) -> bool:
+    """Whether it is a metric's name, value, time and step, as Tracker.log queues them."""
+    kinds = [type(part) for part in point] if isinstance(point, list) else []
+    return kinds in ([str, float, int, int], [str, int, int, int])
 
 
 def _experiment_id(store: Store, name: str) -> str:

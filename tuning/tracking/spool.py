@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["SPOOL_FILE", "Spool", "Write"]
+__all__ = ["ADDRESS_FILE", "SPOOL_FILE", "Spool", "Write"]
 
 SPOOL_FILE = "mlflow.spool.jsonl"
+ADDRESS_FILE = "mlflow.json"
+"""Beside it: the experiment, and the server without secrets, or null for the database of the output folder."""
 _BATCH = 1000
 
 
@@ -25,6 +27,15 @@ class Write:
     run: str
     """Handle of the run."""
     data: Any
+
+
+def _parsed(line: bytes) -> Write | None:
+    """The write that a line holds; None for a damaged one."""
+    try:
+        kind, run, data = json.loads(line.lstrip(b"\0"))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return Write(kind, run, data) if isinstance(kind, str) and isinstance(run, str) else None
 
 
 class Spool:
@@ -78,11 +89,15 @@ class Spool:
             self._count += 1
 
     def take(self) -> tuple[list[Write], int]:
-        """The oldest writes, at most a batch, and where they end: the argument of `done`."""
+        """The oldest writes, at most a batch, and the number of their lines: the argument of `done`.
+
+        A line that is no write, as a loss of power leaves it, is among the lines and not among the writes.
+        """
         with self._lock:
             self._file.seek(self._read)
             lines = [line for _ in range(_BATCH) if (line := self._file.readline())]
-            return [Write(*json.loads(line)) for line in lines], len(lines)
+        writes = [write for line in lines if (write := _parsed(line)) is not None]
+        return writes, len(lines)
 
     def done(self, count: int) -> None:
         """Forget the oldest `count` writes; the file is emptied with the last."""

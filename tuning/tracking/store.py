@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
+from tuning.tracking.reach import ask_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,13 +53,11 @@ class Store:
     @property
     def shown(self) -> str:
         """The address without user, password and query."""
-        return _without_secrets(self.uri)
+        return presentable(self.uri)
 
     def redacted(self, text: str) -> str:
-        """Return `text` as one line without the password of the address."""
-        password = urlsplit(self.uri).password
-        text = " ".join(text.replace(self.uri, self.shown).split())
-        return text.replace(password, "***") if password else text
+        """Return `text` as one line without the secrets of the address."""
+        return " ".join(without_secrets(text, self.uri).split())
 
     def search_runs(
         self, experiments: list[str], query: str, order: list[str] | None = None, limit: int = 0
@@ -92,6 +92,11 @@ class Store:
         return self.shown.rstrip("/") if self._is_server else f"http://{_UI_HOST}:{_UI_PORT}"
 
     @property
+    def server(self) -> str | None:
+        """The address of a server or shared database without secrets; None for one beside its artifacts."""
+        return self.shown if self.artifact_root is None else None
+
+    @property
     def _is_server(self) -> bool:
         return urlsplit(self.uri).scheme in ("http", "https")
 
@@ -107,7 +112,9 @@ def open_store(uri: str | None, output: Path, *, create: bool) -> Store:
     if not uri:
         return _open_embedded(output.absolute() / DATABASE, create, f"--output {output}")
     if scheme == "sqlite":
-        return _open_embedded(Path(uri.partition(":///")[2]).absolute(), create, f"{origin} {uri}")
+        return _open_embedded(
+            Path(uri.partition(":///")[2]).absolute(), create, f"{origin} {presentable(uri)}"
+        )
     return _open_remote(uri, scheme, origin)
 
 
@@ -124,11 +131,13 @@ def store_address(uri: str | None) -> tuple[str, str, str]:
     except ValueError as error:
         raise ConfigError(f"{origin} is no address: {error}") from None
     if scheme == "sqlite" and uri.partition(":///")[2] in ("", ":memory:"):
-        raise ConfigError(f"{origin} must name a database file (sqlite:///path), but got {uri!r}")
+        raise ConfigError(
+            f"{origin} must name a database file (sqlite:///path), but got {presentable(uri)!r}"
+        )
     if uri and scheme not in ("sqlite", "http", "https", "databricks", *_SQL_PORTS):
         raise ConfigError(
             f"{origin} must be an http(s) address of an MLflow server or a database address, but got "
-            f"{_without_secrets(uri)!r}"
+            f"{presentable(uri)!r}"
         )
     return uri, origin, scheme
 
@@ -204,9 +213,9 @@ def _follow_move(connection: sqlite3.Connection, root: str) -> None:
 
 def _open_remote(uri: str, scheme: str, origin: str) -> Store:
     _import_mlflow()
-    shown = _without_secrets(uri)
+    shown = presentable(uri)
     if scheme in ("http", "https"):
-        _ask_server(uri, f"the MLflow server {shown} ({origin})")
+        ask_server(uri, f"the MLflow server {shown} ({origin})")
     elif scheme in _SQL_PORTS:
         parts = urlsplit(uri)
         try:
@@ -217,37 +226,11 @@ def _open_remote(uri: str, scheme: str, origin: str) -> Store:
     return Store(_connect(uri, origin), uri, None)
 
 
-def _ask_server(uri: str, name: str) -> None:
-    """Ask for one experiment without MLflow's own retries, which go on for minutes."""
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
-
-    try:
-        answer = http_request(
-            get_default_host_creds(uri),
-            "/api/2.0/mlflow/experiments/search",
-            "POST",
-            json={"max_results": 1},
-            max_retries=0,
-            timeout=_REACH_SECONDS,
-            raise_on_status=False,
-        )
-    except Exception:  # requests' and MLflow's errors quote the whole address, password included
-        raise ConfigError(f"{name} cannot be reached within {_REACH_SECONDS} s") from None
-    if answer.status_code in (401, 403):
-        raise ConfigError(
-            f"{name} refuses the credentials (HTTP {answer.status_code}): set MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-        )
-    if answer.status_code != 200 or not answer.text.lstrip().startswith("{"):
-        raise ConfigError(f"{name} does not answer as an MLflow server does (HTTP {answer.status_code})")
-
-
 def _connect(uri: str, origin: str) -> MlflowClient:
     _import_mlflow()
     from mlflow import MlflowClient
 
-    shown = _without_secrets(uri)
+    shown = presentable(uri)
     try:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
@@ -277,11 +260,3 @@ def _import_mlflow() -> Any:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow
-
-
-def _without_secrets(uri: str) -> str:
-    parts = urlsplit(uri)
-    if parts.scheme == "sqlite" or not parts.netloc:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"

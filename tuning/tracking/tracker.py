@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSummary
+from curriculum_ray.files import replace_file
 from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
 from tuning.tracking.runs import Mlflow
-from tuning.tracking.spool import SPOOL_FILE
+from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE
 from tuning.tracking.store import Store, open_store
 from tuning.tracking.writer import Write, Writer
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from tuning.identity import Identity
+
 STATUSES = ("FINISHED", "FAILED", "KILLED")
-_INHERITED = ("data", "process", "fingerprint")
+_INHERITED = ("id", "content", "data", "process", "fingerprint")
 
 
 class Tracker(Mlflow):
@@ -31,6 +38,7 @@ class Tracker(Mlflow):
         super().__init__(store, experiment)
         self._shared_tags: dict[str, dict[str, str]] = {}  # study's handle -> tags that its trials share
         self._names: dict[str, str] = {}  # study's handle -> name
+        self._ids: dict[str, str] = {}  # study's handle -> its own id
         self._images: dict[str, int] = {}
         self._odd: set[str] = set()
         self._writer = Writer(self._apply)
@@ -62,7 +70,9 @@ class Tracker(Mlflow):
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._writer.close(seconds)
-        self._replaying = True
+        address = {"experiment": self.experiment, "store": self.store.server}
+        replace_file(folder / ADDRESS_FILE, json.dumps(address))
+        self._replaying, self._kept_in = True, folder.resolve()
         self._writer = Writer(self._apply, folder / SPOOL_FILE)
         if not self._writer.flush(seconds):
             left = len(self._writer)
@@ -75,22 +85,31 @@ class Tracker(Mlflow):
         for known in (self._runs, self._found, self._stored):
             known.clear()
 
-    def study(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
+    def study(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any], identity: Identity | None = None
+    ) -> str:
         """Open the run of the study `name`, the same at each restart, and return its handle.
 
-        `params` may be nested and hold what must not change: `ConfigError` when the study was started before
-        with other values. `tags` may change; they are keys of `fields.TAGS` without prefix, and data, process
-        and fingerprint pass on to the trials.
+        identity: the study's own, without which its name stands for it; others of that name keep runs of their own,
+        and a run of another content is refused. `params` may be nested and hold what must not change: `ConfigError`
+        when the study was started before with other values. `tags` may change; they are keys of `fields.TAGS` without
+        prefix, and data, process and fingerprint pass on to the trials.
         """
-        handle = self._top("study", name, params, tags)
+        handle = self._top("study", name, params, tags, identity)
         query = f"tags.`mlflow.parentRunId` = '{self._runs[handle]}'"
         for run in self.store.search_runs([self._experiment_id], query):
             self._found[run.data.tags.get(tag("key"), "")] = run
         return handle
 
-    def train(self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
-        """Open the run of a single training `name` outside any study, the same at each restart."""
-        return self._top("train", name, params, tags)
+    def train(
+        self, name: str, params: Mapping[str, Any], tags: Mapping[str, Any], identity: Identity | None = None
+    ) -> str:
+        """Open the run of a single training `name` outside any study, the same at each restart; see `study`."""
+        return self._top("train", name, params, tags, identity)
+
+    def handle(self, study: str, key: str) -> str:
+        """The handle of the trial `key` of a study."""
+        return run_key("trial", self._ids[study], key)
 
     def trial(
         self, study: str, key: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]
@@ -99,7 +118,7 @@ class Tracker(Mlflow):
 
         A run that had finished stays finished; one that had failed or was killed is running again.
         """
-        handle = run_key("trial", self._names[study], key)
+        handle = self.handle(study, key)
         own = {"kind": "trial", "key": handle, "study": self._names[study], "trial": key, **tags}
         all_tags = {**self._shared_tags[study], **tag_values(own), "mlflow.parentRunId": self._runs[study]}
         self._writer.put(Write("begin", handle, (name, param_values(params), all_tags)))
@@ -107,8 +126,13 @@ class Tracker(Mlflow):
 
     def has_ended(self, study: str, key: str, status: str) -> bool:
         """Whether an earlier start of the study stored all of the trial `key` and ended its run as `status`."""
-        run = self._found.get(run_key("trial", self._names[study], key))
+        run = self._found.get(self.handle(study, key))
         return run is not None and run.info.status == status
+
+    def is_finished(self, run: str) -> bool:
+        """Whether an earlier start stored all of a study or single training and ended its run as FINISHED."""
+        found = self._found.get(run)
+        return found is not None and found.info.status == "FINISHED"
 
     def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
@@ -177,11 +201,22 @@ class Tracker(Mlflow):
         earlier = self._found.get(run)
         return self._runs.get(run) or (earlier.info.run_id if earlier else None)
 
-    def _top(self, kind: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> str:
-        handle = run_key(kind, name)
+    def _top(
+        self,
+        kind: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        identity: Identity | None,
+    ) -> str:
+        own = name if identity is None else identity.id
+        handle = run_key(kind, own)
+        if identity is not None:
+            tags = {**tags, "id": identity.id, "content": identity.hash}
         query = f"tags.`{tag('key')}` = {quoted(handle)}"
         for run in self.store.search_runs([self._experiment_id], query, limit=1):
             self._found[handle] = run
+            self._check_content(run, kind, name, identity)
             for key, value in param_values(params).items():
                 before = run.data.params.get(key, value)
                 if before != value:
@@ -193,9 +228,17 @@ class Tracker(Mlflow):
             {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
         )
         self._begin(handle, (name, param_values(params), all_tags))
-        self._names[handle] = name
+        self._names[handle], self._ids[handle] = name, own
         self._shared_tags[handle] = {key: all_tags[key] for key in map(tag, _INHERITED) if key in all_tags}
         return handle
+
+    def _check_content(self, run: Run, kind: str, name: str, identity: Identity | None) -> None:
+        before = run.data.tags.get(tag("content"))
+        if identity is not None and before not in (None, identity.hash):
+            raise ConfigError(
+                f"the {kind} {name!r} stands in {self.store.shown} with another content (hash {before}, here "
+                f"{identity.hash}): go on with the same settings and data, or choose another name or output folder"
+            )
 
 
 def _now() -> int:

@@ -64,7 +64,8 @@ class Writer:
         self._hurry.set()
         try:
             with self._changed:
-                return self._changed.wait_for(lambda: not len(self._spool), seconds)
+                self._changed.wait_for(lambda: not len(self._spool) or self._abandon.is_set(), seconds)
+                return not len(self._spool)
         finally:
             self._hurry.clear()
 
@@ -89,6 +90,15 @@ class Writer:
             self._spool.close()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # e.g. a disk that does not give back what it took
+            self.problems.append(f"what MLflow was to store could not be read back: {error!r}")
+            self._abandon.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _work(self) -> None:
         while not self._abandon.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: len(self._spool) or self._closing)
@@ -96,6 +106,11 @@ class Writer:
                 return
             self._hurry.wait(_GATHER_SECONDS)
             writes, count = self._spool.take()
+            if damaged := count - len(writes):
+                self.problems.append(
+                    f"{damaged} damaged lines of {self._spool.path or 'the queue'} were left out: MLflow lacks what "
+                    "they held"
+                )
             for write in merged(writes):
                 self._store(write)
             if not self._abandon.is_set():
@@ -128,7 +143,7 @@ def merged(writes: Iterable[Write]) -> list[Write]:
     result: list[Write] = []
     joinable: dict[str, int] = {}
     for write in writes:
-        if write.kind != "log":
+        if write.kind != "log" or not isinstance(write.data, list):
             joinable.pop(write.run, None)
             result.append(write)
         elif write.run in joinable:

@@ -1,0 +1,80 @@
+"""Addresses as they may be shown, logged, stored and raised: without the secrets that they hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+__all__ = ["presentable", "without_secrets"]
+
+_HIDDEN = "***"
+# Paths make one slash of several.
+_ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.\-]+):(/+)([^\s\"'<>|\\^`{}]+)")
+_WHOLE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(/+)(.*)", re.DOTALL)
+_SECRET_NAME = re.compile(
+    r"(PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIALS?|(ACCESS|API|PRIVATE|SECRET)_KEY(_ID)?)$", re.IGNORECASE
+)
+# What would be found in ordinary words is no secret.
+_SHORTEST, _SHORTEST_OF_ENVIRONMENT = 4, 6
+
+
+def presentable(address: str) -> str:
+    """The address without user, password, query and fragment: `postgresql://db:5432/optuna`.
+
+    A password may hold any sign, also those that end it by the rules ("/", "@", "#"): all up to the last "@" goes.
+    What is no address comes back as it is.
+    """
+    found = _WHOLE.fullmatch(address)
+    return _bare(found) if found else address
+
+
+def _bare(found: re.Match[str]) -> str:
+    scheme, slashes, rest = found.groups()
+    if len(slashes) > 2:  # a path, and no host
+        return f"{scheme}:{slashes}{rest.partition('?')[0]}"
+    return f"{scheme}:{slashes}{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
+
+
+def without_secrets(text: str, *addresses: str | None) -> str:
+    """`text`, in which every address is `presentable`, and no secret of `addresses` or of the environment stands.
+
+    addresses: those that the text may be about, so that parts of them are found which errors quote by themselves.
+    Secrets of the environment are the values of variables that are called a password, token, key or the like.
+    """
+    known = [address for address in addresses if address]
+    secrets = {secret for address in known for secret in _secrets(address)}
+    secrets |= {
+        value
+        for name, value in os.environ.items()
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_OF_ENVIRONMENT
+    }
+    # Variables that hold addresses, e.g. MLFLOW_TRACKING_URI.
+    held = [value for value in os.environ.values() if "://" in value]
+    for address in sorted({*known, *held}, key=len, reverse=True):
+        text = text.replace(address, presentable(address))
+        secrets |= _secrets(address)
+    text = _ADDRESS.sub(_bare, text)
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, _HIDDEN)
+    return text
+
+
+def _secrets(address: str) -> set[str]:
+    """The password and the values of the query, as they are written, decoded and encoded."""
+    parts = _WHOLE.fullmatch(address)
+    if parts is None:
+        return set()
+    _, slashes, rest = parts.groups()
+    found = set()
+    if len(slashes) < 3:
+        user, _, _ = rest.rpartition("@")
+        # A lone name may be a token: `https://TOKEN@host`.
+        found.add(user.partition(":")[2] or user)
+    pairs = re.split("[&;#]", re.split("[?#]", rest, maxsplit=1)[1]) if re.search("[?#]", rest) else []
+    ordinary = {"true", "false", "require", "disable", "verify-full", "verify-ca", "prefer"}
+    found |= {value for pair in pairs if (value := pair.partition("=")[2]) and value not in ordinary}
+    decoded = {form(secret) for secret in found for form in (unquote, unquote_plus)}
+    encoded = {form(secret, safe="") for secret in decoded for form in (quote, quote_plus)}
+    return (found | decoded | encoded) - {""}

@@ -1,0 +1,122 @@
+"""Files that a command writes where people work: each says inside who wrote it, and nobody else's is written over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.files import replace_file
+
+__all__ = ["FORCE_OPTION", "check_own", "write_own"]
+
+FORCE_OPTION = "--force"
+_MARK = "written by curriculum-ray, sha256 "
+_JSON_KEY = "written_by"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_KEY = b"curriculum-ray"
+# The first chunk of a PNG, its header: length, kind, 13 bytes, checksum.
+_PNG_HEADER = len(_PNG_START) + 25
+
+
+def check_own(path: Path, *, force: bool = False) -> None:
+    """Refuse, by a ConfigError of one line, a `path` at which there is a file that no command of this project wrote."""
+    if force or not path.exists():
+        return
+    if not path.is_file():
+        raise ConfigError(f"{path} cannot be written: it is no file")
+    if _marked(_read(path)) is None:
+        raise ConfigError(
+            f"{path} exists, and was not written by this command: choose another place, or give {FORCE_OPTION}, "
+            "which keeps it aside"
+        )
+
+
+def write_own(path: Path, content: str | bytes, *, force: bool = False) -> Path | None:
+    """Write `content` (YAML, HTML, PNG or JSON, by the suffix of `path`) with a mark of who wrote it; see `check_own`.
+
+    Returns where the file that stood there was kept, if it may hold somebody's work: one that was edited since it was
+    written, or any other with `force`.
+    """
+    check_own(path, force=force)
+    fresh = _with_mark(content.encode() if isinstance(content, str) else content, path.suffix)
+    kept = None
+    try:
+        before = _read(path) if path.exists() else None
+        if before is not None and before != fresh and not _marked(before):
+            kept = next(place for number in range(1, 10_000) if not (place := _aside(path, number)).exists())
+            path.rename(kept)
+        replace_file(path, fresh)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+    return kept
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.kept-{number}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _with_mark(content: bytes, suffix: str) -> bytes:
+    if suffix != ".png" and not content.endswith(b"\n"):
+        content += b"\n"
+    digest = hashlib.sha256(content).hexdigest()
+    match suffix:
+        case ".png":
+            body = b"tEXt" + _PNG_KEY + b"\0" + f"{_MARK}{digest}".encode()
+            chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+            return content[:_PNG_HEADER] + chunk + content[_PNG_HEADER:]
+        case ".html":
+            return content + f"<!-- {_MARK}{digest} -->\n".encode()
+        case ".json":
+            data = json.loads(content)
+            return _json(
+                {**data, "meta": {**data.get("meta", {}), _JSON_KEY: f"{_MARK}{_json_digest(data)}"}}
+            )
+        case _:
+            return content + f"# {_MARK}{digest}\n".encode()
+
+
+def _marked(content: bytes) -> bool | None:
+    """Whether a file is as it was written: True, False where it was edited since, None where it has no mark."""
+    mark = _MARK.encode()
+    if content.startswith(b"{"):
+        return _json_marked(content)
+    if content.startswith(_PNG_START):
+        found = re.search(rb".{4}tEXt" + _PNG_KEY + b"\0" + mark + rb"([0-9a-f]{64}).{4}", content, re.DOTALL)
+    else:
+        found = re.search(rb"(?:# |<!-- )" + mark + rb"([0-9a-f]{64})(?: -->)?\n", content)
+    if found is None:
+        return None
+    rest = content[: found.start()] + content[found.end() :]
+    return hashlib.sha256(rest).hexdigest().encode() == found[1]
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data).encode() + b"\n"
+
+
+def _json_digest(data: Any) -> str:
+    """Of all but the mark, which stands in the file's own room for notes."""
+    meta = {key: value for key, value in data.get("meta", {}).items() if key != _JSON_KEY}
+    return hashlib.sha256(_json({**data, "meta": meta})).hexdigest()
+
+
+def _json_marked(content: bytes) -> bool | None:
+    try:
+        data = json.loads(content)
+        mark = data["meta"][_JSON_KEY]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return bool(mark == f"{_MARK}{_json_digest(data)}")

@@ -1,0 +1,128 @@
+"""What a study or a run is: its settings, its space, its data and its protocol, under an id of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.data import DataInfo, Dataset, DataSpec
+from curriculum_ray.data.content import describe_content
+from curriculum_ray.evaluation import Evaluator
+from curriculum_ray.files import replace_file
+
+__all__ = ["IDENTITY_FILE", "Content", "Identity", "claim", "content_of"]
+
+IDENTITY_FILE = "identity.json"
+"""In the folder of a study or run: its id, its hash, and what that is the hash of."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that decides a study's or a run's numbers, as JSON values; two of equal hash may share a table."""
+
+    settings: Mapping[str, Any]
+    """Settings that decide results."""
+    data: Mapping[str, Any]
+    """See `describe_content`."""
+    protocol: Mapping[str, Any]
+    """How results are measured; {} where nothing is."""
+    space: Mapping[str, Any] | None = None
+    """What a study searches, and holds fixed; None for a run."""
+
+    def parts(self) -> dict[str, Any]:
+        """Its parts by name."""
+        parts = {"settings": self.settings, "data": self.data, "protocol": self.protocol}
+        return parts if self.space is None else {**parts, "space": self.space}
+
+    @property
+    def hash(self) -> str:
+        """Of all parts, 16 hex digits."""
+        text = json.dumps(self.parts(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A study or run: the one in this folder, whatever others are called the same elsewhere."""
+
+    id: str
+    """32 hex digits, drawn when the folder was begun."""
+    hash: str
+    """Of its `Content`."""
+
+    @property
+    def short(self) -> str:
+        """The first digits of the id, for names that people read."""
+        return self.id[:8]
+
+
+def content_of(
+    settings: Mapping[str, Any],
+    spec: DataSpec,
+    data: Dataset | DataInfo,
+    evaluator: Evaluator | None,
+    space: Mapping[str, Any] | None = None,
+) -> Content:
+    """The content of a study (with its `space`) or of a run."""
+    protocol = {} if evaluator is None else evaluator.protocol
+    plain = json.loads(json.dumps([settings, describe_content(spec, data), protocol, space], default=str))
+    return Content(*plain)
+
+
+def claim(folder: Path, content: Content, kind: str) -> Identity:
+    """The identity of the study or run in `folder`, begun here where there is none.
+
+    kind: "study" or "run", for the error. ConfigError of one line that says what differs where the folder holds one of
+    another content.
+    """
+    path = folder / IDENTITY_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _check_free(folder)
+            fresh = Identity(uuid.uuid4().hex, content.hash)
+            whole = {"kind": kind, "id": fresh.id, "hash": fresh.hash, **content.parts()}
+            replace_file(path, json.dumps(whole, indent=1))
+            return fresh
+        found = json.loads(path.read_text())
+        before = Identity(str(found["id"]), str(found["hash"]))
+        changed = _differences({key: found.get(key) for key in content.parts()}, content.parts())
+    except OSError as error:
+        raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
+    if changed or before.hash != content.hash:
+        raise ConfigError(
+            f"{folder} holds a {kind} of another content ({changed or 'its hash differs'}): choose another --name or "
+            "--output"
+        )
+    return before
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that holds files of somebody else: a study or run writes over what is called as its own."""
+    names = sorted(found.name for found in folder.iterdir() if not found.name.startswith("."))
+    if names:
+        raise ConfigError(
+            f"{folder} holds files that are of no study or run ({', '.join(names[:3])}{', …' if names[3:] else ''}): "
+            "choose another --name or --output"
+        )
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+    """Say which keys differ and how, at most `most` of them, each value in a few words; "" where none does."""
+    old, new = flatten(before), flatten(now)
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    shown = [f"{key} was {_brief(old.get(key))} and is {_brief(new.get(key))}" for key in keys[:most]]
+    return ", ".join(shown) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
