@@ -90,7 +90,7 @@ def show(title: str, count: int, rows: list[Metrics]) -> Summary:
 )
 def main(images: int, splits: int, seeds: int, sizes: tuple[int, ...]) -> None:
     torch.set_num_threads(1)
-    data = load_data(DataSpec())
+    data = load_data(DataSpec(holdout_share=0))
     print(f"{'mean ± sd':<12}{'n':>6}" + "".join(f"{name:>15}{'':7}" for name in NAMES))
     half, rows = real_halves(data, splits)
     results: dict[str, dict[str, Summary]] = {"real": {str(half): show("real", half, rows)}}
