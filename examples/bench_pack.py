@@ -51,7 +51,7 @@ def settings(model: str, place: int, batch: int) -> TrainConfig:
             "version": 1,
             "clusters": {"by": "uniform", "count": 4 + place},
             "order": {"direction": "easy_to_hard"},
-            "pacing": {"rule": "plateau", "patience": 10**9},
+            "pacing": {"rule": "plateau", "patience": 10**5},
         },
     }
     return parse(TrainConfig, values, "bench")
