@@ -244,13 +244,16 @@ def _store_what_is_missing(
     display.problems(tracker.problems)
 
 
+_RESULT = {"images", "metrics", "checkpoint", "seconds", "stages_walked", "images_in_stage"}
+
+
 def _finished(folder: Path) -> dict[str, Any] | None:
     """The result of a run that has ended; one that was torn counts as not written, and the run's end is repeated."""
     try:
         found = json.loads((folder / "result.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
-    whole = isinstance(found, dict) and {"images", "metrics", "checkpoint", "seconds"} <= found.keys()
+    whole = isinstance(found, dict) and found.keys() >= _RESULT
     return found if whole else None
 
 

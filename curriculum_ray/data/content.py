@@ -21,8 +21,9 @@ _END, _BLOCK, _BLOCKS = 64 * 1024, 4096, 4
 def describe_content(spec: DataSpec, data: Dataset | DataInfo) -> dict[str, Any]:
     """What the data set of `spec` holds, as JSON: name, count, shape, conditioning, and a digest of the content.
 
-    In memory the digest is of every item and of what is told of it. Of a stream it is of the shards' names and sizes,
-    their headers and footers, and a few blocks between: reading a stream whole would take as long as training on it.
+    In memory the digest is of every item, trained on or held out, and of what is told of it. Of a stream it is of the
+    shards' names and sizes, their headers and footers, and a few blocks between: reading a stream whole would take as
+    long as training on it.
     """
     content = _in_memory(data) if isinstance(data, Dataset) else _in_shards(spec, data)
     return {
@@ -38,6 +39,8 @@ def _in_memory(data: Dataset) -> str:
     digest = hashlib.sha256(data.fingerprint.encode())
     if data.condition is not None:
         digest.update(data.condition.contiguous().numpy().data)
+    if data.heldout is not None:
+        digest.update(_in_memory(data.heldout).encode())
     digest.update(repr((data.class_names, data.vocabulary)).encode())
     return digest.hexdigest()
 

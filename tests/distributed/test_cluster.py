@@ -1,5 +1,7 @@
 """How many runs a cluster has room for, and what is refused before anything is started."""
 
+import socket
+
 import pytest
 
 from curriculum_ray.config import ConfigError
@@ -49,6 +51,43 @@ def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch
     assert (
         str(refused.value) == "cannot reach or start a local Ray: The current node timed out during startup."
     )
+
+
+@pytest.mark.parametrize("listens", [False, True])
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_at_which_no_ray_answers_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, form: str, listens: bool
+) -> None:
+    monkeypatch.setattr("curriculum_ray.distributed.cluster._REACH_S", 0.5)
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if listens:
+            listener.listen()
+        address = form.format(listener.getsockname()[1])
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        said = "something else than Ray listens there" if listens else "Connection refused"
+        with pytest.raises(ConfigError, match=said) as refused, connected(1, ResourceSpec()):
+            pass
+    assert f"RAY_ADDRESS={address}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_local_ray_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def init(**_: object) -> None:
+        tried.append(1)
+        if len(tried) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    with connected(1, ResourceSpec()) as cluster:
+        assert cluster == {"CPU": 4.0}
+    assert len(tried) == 2
 
 
 def test_packs_go_on_beside_each_other_where_there_is_room_and_use() -> None:

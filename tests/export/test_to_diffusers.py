@@ -222,7 +222,7 @@ def test_the_command_exports_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = trained("unet", "flow")
-    monkeypatch.setattr("curriculum_ray.evaluation.trained.load_trained", lambda path, ema: ours)
+    monkeypatch.setattr("curriculum_ray.evaluation.trained.load_trained", lambda path, ema, trust_code: ours)
     with pytest.raises(SystemExit) as exit_:
         main(
             [

@@ -131,7 +131,7 @@ def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
     first = Tracker.open(None, output, EXPERIMENT)
     first.keep_in(folder)
     run = first.train("a", {}, {})
-    _killed(first)
+    first.close()
     lines = [["log", run, [["loss", 0.5, 1, 64]]], ["end", run, ["FINISHED", 1, 64, {}]]]
     (folder / SPOOL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     said: list[str] = []
