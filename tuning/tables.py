@@ -15,6 +15,8 @@ __all__ = ["FinalTable", "final_table", "top_and_controls"]
 
 # Below this many columns the table keeps to the metric of the search.
 _WIDE = 120
+# Below this many it leaves out how much of its ladder each schedule walked.
+_ROOMY = 80
 
 
 def top_and_controls(records: Iterable[Record], metric: str, best: int) -> list[Arm]:
@@ -48,15 +50,16 @@ class FinalTable:
         metric, name = self.metric, metric_name(self.metric)
         others = [other for other in ("fid", "kid", "precision", "recall") if other != metric]
         others = others if width >= _WIDE else []
+        roomy = width >= _ROOMY
         uniform = next((arm for arm in self.rows if arm.is_uniform), None)
         fresh = any(arm.confirmed for arm in self.rows)
-        caption = (
-            "gain: improvement over uniform sampling with the same seeds; stages: walked of those asked for"
-        )
+        caption = "gain: improvement over uniform sampling with the same seeds"
+        if roomy:
+            caption += "; stages: walked of those asked for"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-        table.add_column("schedule", max_width=max(24, width - 58 - 11 * len(others)))
+        table.add_column("schedule", max_width=max(24, width - 50 - 8 * roomy - 11 * len(others)))
         headings = [f"{name}\nsearch", *[f"{name}\nfresh seeds"] * fresh, "gain", *map(metric_name, others)]
-        for heading in (*headings, "stages", "images", "seeds"):
+        for heading in (*headings, *["stages"] * roomy, "images", "seeds"):
             table.add_column(heading, justify="right", no_wrap=True)
         for arm in self.rows:
             value, beside, seeds = side_by_side(arm, uniform, metric)
@@ -68,7 +71,7 @@ class FinalTable:
                 *[number(arm.confirmed_value(metric))] * fresh,
                 better,
                 *(number(_mean(runs, other)) for other in others),
-                arm.stages,
+                *[arm.stages] * roomy,
                 count(max(int(record["images"]) for record in runs)),
                 str(seeds),
                 style="bold" if arm is self.rows[0] else "",

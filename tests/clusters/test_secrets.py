@@ -106,7 +106,19 @@ def test_a_run_leaves_no_secret_behind(tmp_path: Path) -> None:
 @pytest.mark.timeout(580)
 def test_a_search_leaves_no_secret_in_its_report_its_store_or_the_logs_of_ray(tmp_path: Path) -> None:
     began = time.time()
-    options = ["--trials", "1", "--images", "640", "--num-samples", "64", "--confirm-seeds", "2"]
+    small = ROOT / "tests" / "tuning" / "small_space.yaml"
+    options = [
+        "--space",
+        str(small),
+        "--trials",
+        "1",
+        "--images",
+        "1280",
+        "--num-samples",
+        "64",
+        "--confirm-seeds",
+        "2",
+    ]
     changes = ["run.batch_size=32", "run.log_every_images=320", "run.model.base_channels=8", "rivals={}"]
     settings = [part for change in changes for part in ("--set", change)]
     # SQLite passes over what it does not know; a server's address would hold the same.

@@ -37,7 +37,9 @@ def run(*arguments: str) -> Result:
 
 
 def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> None:
-    result = run("--output", str(tmp_path), "--measure", "relative_entropy,gaussian,snr", *QUICK)
+    result = run(
+        "--output", str(tmp_path), "--measure", "relative_entropy,gaussian,snr", *QUICK, "--samples", "256"
+    )
     assert result.exit_code == 0
     folder = tmp_path / "difficulty"
     assert {path.name for path in folder.iterdir()} == {

@@ -170,7 +170,7 @@ def test_a_study_that_goes_on_reads_the_looks_from_the_logs(tmp_path: Path) -> N
 
 
 def test_looks_that_come_too_late_are_refused_in_one_line() -> None:
-    late = {"run": {"images": 12_800, "log_every_images": 12_800}, "fidelity": {"rule": "after_last_stage"}}
+    late = {"run": {"images": 25_600, "log_every_images": 25_600}, "fidelity": {"rule": "after_last_stage"}}
     with pytest.raises(ConfigError, match="early enough") as caught:
         check_study(StudyConfig.model_validate(late), SearchSpace.load("default"))
     assert "\n" not in str(caught.value)

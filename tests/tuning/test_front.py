@@ -36,7 +36,7 @@ UNIFORM = record(
 
 
 def trial(key: str, fid: float, half: float, end: float) -> dict[str, Any]:
-    return record(fid, key=key, name=key, images=1000, history=[[500, half], [1000, end]])
+    return record(fid, key=key, name=key, arm_id=key, images=1000, history=[[500, half], [1000, end]])
 
 
 def test_images_are_read_off_between_two_previews_and_a_miss_costs_the_same_to_all() -> None:
@@ -119,7 +119,7 @@ class _Driver:
     def _ended(self, planned: Planned, result: Mapping[str, Any] | None) -> None:
         assert result is not None
         run = self.runs[planned.key]
-        schedule = {"schedule": run.schedule.model_dump(mode="json"), "schedule_id": run.schedule.schedule_id}
+        schedule = {"schedule": run.schedule.model_dump(mode="json"), "arm_id": planned.arm_id(run.schedule)}
         plain = {"role": planned.role, "control": planned.control, "images": run.total_images}
         values = {**plain, **schedule, "history": result["history"], "rungs": result["history"][:1]}
         self.plan.ended(record(result["metrics"]["fid"], key=planned.key, **values))

@@ -56,5 +56,5 @@ def test_isolate_reaches_the_slots(
     monkeypatch.setattr(search, "create_board", lambda *_: None)
     monkeypatch.setattr(trainer, "create_board", Board)
     with pytest.raises(Reached):
-        main([command, "--output", str(output), "--images", "3200", *options])
+        main([command, "--output", str(output), "--images", "44800", *options])
     assert asked == [bool(options)]

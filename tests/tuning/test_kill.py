@@ -26,6 +26,8 @@ TINY = [
     "64",
     "--confirm-seeds",
     "2",
+    "--space",
+    str(Path(__file__).with_name("small_space.yaml")),
 ]
 for _setting in (
     "run.log_every_images=640",

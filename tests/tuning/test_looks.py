@@ -17,7 +17,7 @@ from tuning.samplers import open_storage
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = """
 run:
-  images: 12800
+  images: 19200
   log_every_images: 1280
   model: {base_channels: 8}
   evaluation: {num_samples: 64}

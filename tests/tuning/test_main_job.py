@@ -12,7 +12,20 @@ import pytest
 
 from tests.door import start_tune
 
-TINY = ["--trials", "2", "--images", "3200", "--num-samples", "64", "--confirm-seeds", "2", "--set"]
+SMALL_SPACE = str(Path(__file__).with_name("small_space.yaml"))
+TINY = [
+    "--space",
+    SMALL_SPACE,
+    "--trials",
+    "2",
+    "--images",
+    "3200",
+    "--num-samples",
+    "64",
+    "--confirm-seeds",
+    "2",
+    "--set",
+]
 TINY += [
     "run.log_every_images=640",
     "--set",

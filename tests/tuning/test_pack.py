@@ -18,6 +18,7 @@ from tuning.config import StudyConfig
 
 TINY = [
     *("search", "--trials", "3", "--images", "3200", "--num-samples", "64", "--confirm-seeds", "2"),
+    *("--space", str(Path(__file__).with_name("small_space.yaml"))),
     *("--name", "study", "--concurrent"),
 ]
 SETTINGS = ["run.log_every_images=640", "run.checkpoint.every_images=640", "run.model.base_channels=16"]

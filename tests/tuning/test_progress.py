@@ -199,14 +199,15 @@ def test_the_final_table_puts_the_best_beside_all_controls():
 
 
 def test_the_final_table_tells_the_search_from_fresh_seeds():
+    walked = {"stages_asked": 8, "stages_walked": 7}
     fresh = [
-        record(fid, role="confirmation", seed=seed, control=control, schedule=schedule(4))
+        record(fid, role="confirmation", seed=seed, control=control, schedule=schedule(4), **walked)
         for seed in (1000, 1001)
         for control, fid in ((None, 9.0), ("uniform", 10.0))
     ]
     records = [record(4.0, schedule=schedule(4)), record(12.0, control="uniform", role="control"), *fresh]
     rows = [line.split() for line in table_text(records).splitlines() if "77k" in line]
-    assert rows[0][-7:] == ["9.00", "+10.0%", "0.900", "0.500", "0.250", "77k", "2"]
+    assert rows[0][-7:] == ["+10.0%", "0.900", "0.500", "0.250", "7/8", "77k", "2"]
     assert rows[1][:4] == ["uniform", "sampling", "12.00", "10.00"]
 
 

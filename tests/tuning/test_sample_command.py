@@ -78,7 +78,7 @@ def test_whatever_was_trained_on_is_drawn_and_scored(
     [
         (["--sampler", "heun"], "--sampler must be one of ddim, ancestral for ddpm-epsilon, but got heun"),
         (["--steps", "1001"], "--steps must be at most 1000, the number of timesteps, but got 1001"),
-        (["--guidance", "nan"], "--guidance must be a finite number, but got nan"),
+        (["--guidance", "nan"], "Invalid value for '--guidance': nan is not a finite number"),
         (["--guidance", "2"], "--guidance needs a model that was trained with label_dropout"),
     ],
 )

@@ -210,10 +210,15 @@ class PlateauPacing(PacingRule):
         last = num_stages - 1
         assert total_images is not None
         if finish < last * step:
+            later = (
+                f", or finish_by at least {share_of(last * step, total_images)}"
+                if (last + 1) * step <= total_images
+                else ""
+            )
             raise ConfigError(
                 f"pacing: {num_stages} stages need {last} steps before finish_by, but {self.finish_by:.6g} of "
                 f"{total_images:,} images has {finish // step} of {step} images each: at most {finish // step + 1} "
-                f"stages fit, or finish_by at least {share_of(last * step, total_images)}"
+                f"stages fit{later}"
             )
         check_end(f"finish_by {self.finish_by:.6g}", finish, step, total_images)
         # The first loss of a stage is its best, and patience counts from there.
