@@ -12,8 +12,9 @@ Spearman's rank correlation with the final FID over trials of one protocol and o
   training_end      the training loss at the end, of other noise levels for each schedule: what people look at
 
 with 95% intervals by Fisher's z and the variance of Bonett & Wright (2000), (1 + rho²/2) / (n - 3), and the difference
-heldout_quarter - fid_quarter with its percentile interval over 10,000 bootstrap samples of the trials. Confirmations
-and runs at smaller budgets do not count. A control that was run with the search's seed does. The last line is JSON.
+heldout_quarter - fid_quarter with its percentile interval over 10,000 bootstrap samples of the trials. Beside them the
+means by the direction of the order, which decides what a curriculum has not seen at a quarter. Confirmations and runs
+at smaller budgets do not count. A control that was run with the search's seed does. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def near_quarter(history: Sequence[tuple[int, float]], images: int) -> float | N
     return near[1] if near is not None and 0.2 <= near[0] / images <= 0.3 else None
 
 
-def rows(folders: Sequence[Path]) -> tuple[list[dict[str, float]], int]:
+def rows(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], int]:
     """Each arm's early looks and final FID, and how many trials lack one; ConfigError under two protocols.
 
     Trials of one arm and seed train alike, and count once.
@@ -89,7 +90,7 @@ def rows(folders: Sequence[Path]) -> tuple[list[dict[str, float]], int]:
     return found, lacking
 
 
-def look(record: Mapping[str, Any]) -> dict[str, float] | None:
+def look(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What one trial showed early, and its final FID; None where something was not measured."""
     images = int(record["images"])
     held = [(seen, metrics["heldout_loss"]) for seen, metrics in as_history(record)]
@@ -103,6 +104,7 @@ def look(record: Mapping[str, Any]) -> dict[str, float] | None:
         "heldout_end": held[-1][1],
         "training_end": record["metrics"]["loss"],
         "fid": record["metrics"]["fid"],
+        "order": record["schedule"]["order"]["direction"],
     }
 
 
@@ -146,7 +148,7 @@ def main(folders: tuple[Path, ...], space: str, trials: int, seed: int, output: 
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    table = {key: np.array([row[key] for row in found]) for key in found[0]}
+    table = {key: np.array([row[key] for row in found]) for key in (*EARLY, "fid")}
     results: dict[str, Any] = {"n": len(found), "lacking": lacking}
     print(f"rank correlation with the final FID over {len(found)} trials, {lacking} more lack a look")
     for early in EARLY:
@@ -155,6 +157,13 @@ def main(folders: tuple[Path, ...], space: str, trials: int, seed: int, output: 
     for name, value in results.items():
         if isinstance(value, dict):
             print(f"  {name:16} {value['rho']:6.2f} [{value['low']:.2f}, {value['high']:.2f}]")
+    results["by_order"] = {}
+    print(f"  {'means by order':16} {'n':>3} " + "".join(f"{name:>17}" for name in table))
+    for order in sorted({row["order"] for row in found}):
+        chosen = np.array([row["order"] == order for row in found])
+        means = {name: round(float(values[chosen].mean()), 4) for name, values in table.items()}
+        results["by_order"][order] = {"n": int(chosen.sum()), **means}
+        print(f"  {order:16} {chosen.sum():3} " + "".join(f"{mean:17.3f}" for mean in means.values()))
     spread = np.quantile(table["fid"], [0, 0.5, 1])
     results["fid"] = [round(float(value), 3) for value in spread]
     print(f"  final FID: {spread[0]:.2f} at best, {spread[1]:.2f} in the middle, {spread[2]:.2f} at worst")
