@@ -79,7 +79,9 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
     """Draw maps beside one another under one scale of colours, from -span to span percent."""
     from matplotlib.colors import AsinhNorm, LinearSegmentedColormap
 
-    figure, axes = new_figure(4.8 * max(2, len(maps)), 3.3, theme, max(2, len(maps)), squeeze=False)
+    # Beside a single map the page has room for another; below one a telephone has none.
+    places = len(maps) if theme.narrow else max(2, len(maps))
+    figure, axes = new_figure(4.8 * places, 3.3, theme, places, squeeze=False)
     colours = LinearSegmentedColormap.from_list("gains", list(theme.gains))
     norm: Any = AsinhNorm(linear_width=_LINEAR, vmin=-span, vmax=span)
     for panel in axes[0][len(maps) :]:
