@@ -48,7 +48,15 @@ def test_a_command_is_quoted_for_a_shell() -> None:
 
 def _shown(folder: Path, records: list[dict[str, object]]) -> str:
     file = io.StringIO()
-    outcome = Outcome("s", folder / "s", records, "digits/ddpm", "mlflow ui", ["[final] was not stored"])
+    outcome = Outcome(
+        name="s",
+        folder=folder / "s",
+        records=records,
+        experiment="digits/ddpm",
+        optuna="curriculum",
+        ui_command="mlflow ui",
+        problems=["[final] was not stored"],
+    )
     outcome.folder.mkdir(parents=True)
     show(StudyConfig(), outcome, folder, Console(file=file, width=200))
     return file.getvalue()
