@@ -10,6 +10,7 @@ What lies in memory: at most one unit's encoded images in each of two reading ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ from curriculum_ray.data.summary import quiet
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
 
 _CHUNK = 256
+# What Ray Data writes behind the message of an error in a task, on the line that a ConfigError is.
+_ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 _READERS = 2
 _OBJECT_STORE = 1 << 30
 """Bytes of Ray's object store that one worker's stream may fill."""
@@ -177,8 +180,7 @@ class StreamedBatches:
             cause: BaseException | None = error
             while isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, ConfigError | None):
                 cause = getattr(cause, "cause", None) or cause.__cause__
-            # A line of ours, and behind it what Ray Data says of its attempts.
-            raise (ConfigError(str(cause).partition("\n")[0]) if cause else error) from None
+            raise (ConfigError(_ATTEMPTS.split(str(cause))[0]) if cause else error) from None
 
 
 class _Reader:

@@ -62,7 +62,13 @@ def test_a_disk_that_is_full_keeps_what_it_has_and_says_so_in_one_line_each_time
     if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("this machine gives no mount namespaces to this user")
     config = RunConfig.model_validate(
-        {**SETTINGS, "images": 16 * 12, "log_every_images": 32, "checkpoint": {"every_images": 32, "keep": 9}}
+        {
+            **SETTINGS,
+            "images": 16 * 12,
+            "log_every_images": 32,
+            "checkpoint": {"every_images": 32, "keep": 9},
+            "schedule": {"version": 1},
+        }
     )
     trainer = Trainer(config.train, load_data(config.data))
     trainer.step()
