@@ -30,7 +30,7 @@ from tuning.lock import held
 from tuning.names import checked_name
 from tuning.progress import Progress
 from tuning.ranges import check_ranges
-from tuning.samplers import make_sampler, study_name
+from tuning.samplers import make_sampler, open_storage, study_name
 from tuning.search import search
 from tuning.space import SearchSpace, lay_over
 from tuning.study import Study, open_folder
@@ -166,6 +166,7 @@ def run_study(
     )
     with held(folder), ThreadPoolExecutor(1) as opener:
         identity = open_folder(folder, config, content)
+        storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
             connected(slots or 1, config.resources, output) as cluster,
@@ -181,7 +182,7 @@ def run_study(
             if study.records:
                 progress.earlier(study.records.values())
             try:
-                search(config, space, study, slots, study_rivals(config, space))
+                search(config, space, study, slots, study_rivals(config, space), storage)
             except KeyboardInterrupt:
                 running = study.interrupted()
                 _close(study, "KILLED")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import ray
+from optuna.storages import BaseStorage
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
@@ -20,7 +21,7 @@ from tuning.plan import StudyPlan
 from tuning.planned import Planned
 from tuning.pruning import Judge
 from tuning.records import DIRECTIONS
-from tuning.samplers import open_storage, study_name
+from tuning.samplers import study_name
 from tuning.searcher import StudySearch
 from tuning.space import SearchSpace
 from tuning.study import Study
@@ -35,6 +36,7 @@ def search(
     study: Study,
     concurrent: int,
     rivals: Mapping[str, Mapping[str, Any]],
+    storage: BaseStorage,
 ) -> None:
     """Run what is left of `study`, `concurrent` trials or packs of them at a time, inside a connection to Ray.
 
@@ -62,8 +64,7 @@ def search(
         plan.ended(record)
         study.progress.total_trials = plan.total
 
-    # Before any slot starts: what is wrong with the storage is said at once.
-    storage = open_storage(config.storage, study.folder)
+    # Before any slot starts: what is wrong with what the storage holds is said at once.
     name = study_name(config.storage, study.name, study.identity)
     algorithm = StudySearch(config, space, plan, storage, make_job, ended, name, study.identity)
     with Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack):
