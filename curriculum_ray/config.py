@@ -257,6 +257,8 @@ def _key(location: tuple[int | str, ...], data: Any, kind: str) -> str:
         )
         if inside:
             data = data[part]
-        if inside or (index == len(location) - 1 and kind == "missing"):
+        # A field that is missing, or that a shorthand such as "dit-S/2" holds, is no key of `data` either.
+        named = kind in ("missing", "string_pattern_mismatch")
+        if inside or (index == len(location) - 1 and named):
             parts.append(str(part))
     return ".".join(parts)
