@@ -16,7 +16,7 @@ from tuning.brackets import rungs
 from tuning.config import FRESH_SEEDS, StudyConfig
 from tuning.front import front
 from tuning.planned import PLAIN, Planned
-from tuning.records import DIRECTIONS
+from tuning.records import DIRECTIONS, arm_id_of
 from tuning.space import lay_over
 from tuning.twins import planned_twins
 
@@ -108,7 +108,7 @@ class StudyPlan:
         """
         arms: dict[str, Mapping[str, Any]] = {}
         for record in self.ranking():
-            arms.setdefault(str(record.get("arm_id", record["schedule_id"])), record)
+            arms.setdefault(arm_id_of(record), record)
         ranking = list(arms.values())
         if self.config.two_aims:
             places = {
@@ -155,7 +155,7 @@ class StudyPlan:
     def _twins(self) -> list[Planned]:
         searched = [record for record in self.records.values() if record["role"] == "searched"]
         best = next(iter(self._ranked(searched)), None)
-        known = {record.get("arm_id", record["schedule_id"]) for record in searched}
+        known = {arm_id_of(record) for record in searched}
         return [] if best is None else planned_twins(best, known, self.config.seed, self._plain)
 
     def _confirmations(self) -> list[Planned]:

@@ -17,6 +17,7 @@ from curriculum_ray.config import ConfigError
 __all__ = [
     "DIRECTIONS",
     "Arm",
+    "arm_id_of",
     "arms",
     "count",
     "describe",
@@ -25,6 +26,7 @@ __all__ = [
     "metric_name",
     "number",
     "side_by_side",
+    "walked",
 ]
 
 DIRECTIONS: dict[str, Literal["min", "max"]] = {
@@ -120,7 +122,7 @@ class Arm:
         if not runs:
             return "–"
         least = min(runs, key=lambda record: record["stages_walked"] / record["stages_asked"])
-        return f"{least['stages_walked']}/{least['stages_asked']}"
+        return walked(least)
 
     @property
     def is_uniform(self) -> bool:
@@ -145,9 +147,9 @@ def arms(records: Iterable[Record], metric: str) -> list[Arm]:
     """
     result: dict[str, Arm] = {}
     measured = _measured(records, metric)
-    plain = {_arm_id(record) for record in measured if record.get("control") == "uniform"}
+    plain = {arm_id_of(record) for record in measured if record.get("control") == "uniform"}
     for record in measured:
-        arm_id = _arm_id(record)
+        arm_id = arm_id_of(record)
         # A searched schedule that draws as uniform sampling does is uniform sampling.
         control = "uniform" if arm_id in plain else record.get("control")
         key = "uniform" if control == "uniform" else arm_id
@@ -201,8 +203,14 @@ def _measured(records: Iterable[Record], metric: str) -> list[Record]:
     ]
 
 
-def _arm_id(record: Record) -> str:
+def arm_id_of(record: Record) -> str:
+    """What the records of one arm share: they train alike but for the seed."""
     return str(record.get("arm_id", record["schedule_id"]))
+
+
+def walked(record: Record) -> str:
+    """How many stages the record's run walked of those asked for: "8/8"; a dash where that was not recorded."""
+    return f"{record['stages_walked']}/{record['stages_asked']}" if "stages_asked" in record else "–"
 
 
 def _mean(records: list[Record], metric: str) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tuning.records import Arm, Record, count, describe, metric_name, number
+from tuning.records import Arm, Record, count, describe, metric_name, number, walked
 from tuning.report.draw import drawn
 from tuning.report.page import Html, details, paragraph, section, table
 from tuning.report.plots import density_scale
@@ -44,7 +44,7 @@ def ladders(ranked: Sequence[Arm], metric: str) -> Html:
             else ""
         )
     )
-    rows = [[record["key"], describe(record), _walked(record), _lengths(record)] for record in records]
+    rows = [[record["key"], describe(record), walked(record), _lengths(record)] for record in records]
     headings = ["run", "schedule", "stages walked", "images in each stage"]
     return section(
         "What each schedule trained on",
@@ -52,10 +52,6 @@ def ladders(ranked: Sequence[Arm], metric: str) -> Html:
         drawn(lambda theme: _draw(runs, metric, theme), "asked and sampled densities of every schedule"),
         details("images in each stage", table(headings, rows)),
     )
-
-
-def _walked(record: Record) -> str:
-    return f"{record['stages_walked']}/{record['stages_asked']}" if "stages_asked" in record else "–"
 
 
 def _lengths(record: Record) -> str:
@@ -88,7 +84,7 @@ def _draw(runs: Sequence[Run], metric: str, theme: Theme) -> Figure | None:
         _panel(sampled, data["images"], data["u"], list(zip(*drawn_rows, strict=True)), theme)
         score = number(record.get("metrics", {}).get(metric))
         asked.set_title(
-            f"{record['key']}  {metric_name(metric)} {score}  {_walked(record)} stages",
+            f"{record['key']}  {metric_name(metric)} {score}  {walked(record)} stages",
             loc="left",
             fontsize=7.5,
             color=theme.ink,
