@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := curriculum_ray tuning clusters tests examples tune.py
+PACKAGES := curriculum_ray tuning clusters tests examples benchmarks tune.py
 
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
@@ -34,43 +34,43 @@ test-all: setup lint ## every test, the slow ones too
 	$(BIN)/python -m pytest
 
 bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
-	$(BIN)/python examples/bench_search.py
+	$(BIN)/python benchmarks/bench_search.py
 
 bench-sampler: setup ## what the sampler costs beside a training step
-	$(BIN)/python examples/bench_sampler.py
+	$(BIN)/python benchmarks/bench_sampler.py
 
 bench-train: setup ## speed of the training loop beside a bare step and beside diffusers
-	$(BIN)/python examples/bench_train.py
+	$(BIN)/python benchmarks/bench_train.py
 
 bench-driver: setup ## what a trial costs the driver of a long study
-	$(BIN)/python examples/bench_driver.py
+	$(BIN)/python benchmarks/bench_driver.py
 
 bench-schedule: setup ## the shared schedule under 8 to 10,000 simulated ranks
-	$(BIN)/python examples/bench_schedule.py
+	$(BIN)/python benchmarks/bench_schedule.py
 
 bench-stream: setup ## memory and speed of a worker that trains through 10 GB of shards
-	$(BIN)/python examples/bench_stream.py
+	$(BIN)/python benchmarks/bench_stream.py
 
 bench-pack: setup ## K runs as one ensemble beside K runs on their own
-	$(BIN)/python examples/bench_pack.py
+	$(BIN)/python benchmarks/bench_pack.py
 
 bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks the final FID
-	$(BIN)/python examples/rank_by_map.py
+	$(BIN)/python benchmarks/rank_by_map.py
 
 gallery: setup ## a picture of generated items for each process and data set, in gallery/
-	$(BIN)/python examples/gallery.py
+	$(BIN)/python benchmarks/gallery.py
 
 noise-floor: setup ## how much the metric varies on its own
-	$(BIN)/python examples/metric_noise_floor.py
+	$(BIN)/python benchmarks/metric_noise_floor.py
 
 check-ladders: setup ## whether schedules of the shipped spaces walk all of their stages
-	$(BIN)/python examples/check_ladders.py
+	$(BIN)/python benchmarks/check_ladders.py
 
 check-evidence: setup ## how often a study names a false winner, or misses a true one
-	$(BIN)/python examples/check_evidence.py
+	$(BIN)/python benchmarks/check_evidence.py
 
 check-published: setup ## every published formula beside an independent computation of it
-	$(BIN)/python examples/check_published.py
+	$(BIN)/python benchmarks/check_published.py
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(PACKAGES)

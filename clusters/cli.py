@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.shown import one_line
+from curriculum_ray.config.shown import one_line
 from tuning.cli.options import FiniteRange, example, shared
 
 __all__ = ["cli", "doctor", "local", "main", "wait"]

@@ -75,7 +75,7 @@ def _reachable(address: str | None) -> None:
 
 
 def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str | None, until: float) -> None:
-    from curriculum_ray.distributed.cluster import connected
+    from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.slots import ResourceSpec
 
     def left(most: float) -> float:

@@ -22,7 +22,7 @@ def ray_of_two() -> Iterator[None]:
     # Workers import `witness` from here: what they know as `tests` may be another project's.
     here = str(Path(__file__).parent / "distributed")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    from curriculum_ray.distributed.cluster import connected
+    from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.slots import ResourceSpec
 
     with connected(1, ResourceSpec(num_workers=2, cpus_per_worker=0.5)):

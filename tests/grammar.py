@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.plain_yaml import write_yaml
+from curriculum_ray.config.plain_yaml import write_yaml
 
 # What stands for a value in a text, and was meant for another place, another language or nothing.
 TOKENS = (

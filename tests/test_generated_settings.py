@@ -12,16 +12,16 @@ import pytest
 import torch
 
 from curriculum_ray.config import Spec, apply_overrides, flatten, load_json, load_yaml, parse
+from curriculum_ray.config.plain_yaml import TextFault, read_yaml, write_yaml
 from curriculum_ray.curriculum import CurriculumSchedule, DifficultyCurve, TimestepSampler
 from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, NoiseLevels, Sigmas
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec
-from curriculum_ray.plain_yaml import TextFault, read_yaml, write_yaml
+from curriculum_ray.runs.config import RunConfig
 from tests.grammar import LAUGHS, TOKENS, Grammar, accepted
-from tuning.config import StudyConfig
 from tuning.difficulty import DifficultyConfig
+from tuning.study.config import StudyConfig
 
 BATCH, IMAGES = 64, 64 * 120
 LEVELS: list[NoiseLevels] = [DiscreteTimesteps(torch.linspace(0.99, 0.01, 200)), Sigmas(), FlowTimes()]

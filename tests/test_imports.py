@@ -11,9 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "curriculum_ray.shown",
-    "curriculum_ray.core_schema",
-    "curriculum_ray.plain_yaml",
     "curriculum_ray.addresses",
     "curriculum_ray.config",
     "curriculum_ray.files",
@@ -25,15 +22,25 @@ ROOMS = [
     "curriculum_ray.training",
     "curriculum_ray.evaluation",
     "curriculum_ray.export",
+    "curriculum_ray.runs",
     "curriculum_ray.distributed",
-    "tuning",
+    "tuning.folder",
+    "tuning.evidence",
+    "tuning.figures",
+    "tuning.tracking",
+    "tuning.terminal",
+    "tuning.study",
+    "tuning.search",
+    "tuning.difficulty",
+    "tuning.report",
+    "tuning.cli",
     "clusters",
 ]
 # Usable alone in anybody's training loop: torch, the settings, and how noise levels are numbered.
 ALONE = {
     "curriculum_ray.curriculum": {
         "curriculum_ray.config",
-        "curriculum_ray.plain_yaml",
+        "curriculum_ray.config.plain_yaml",
         "curriculum_ray.diffusion.levels",
     }
 }

@@ -13,7 +13,7 @@ import torch
 from curriculum_ray.curriculum.base import BaseSpec
 from curriculum_ray.diffusion import WeightingSpec, weighting
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module."""
     import importlib
 
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module("check_published")
 
 
@@ -50,7 +50,7 @@ def test_every_shipped_base_and_weighting_has_a_row(script: ModuleType) -> None:
     learned = {"none", "edm2_uncertainty", "ant_uncertainty"}
     shipped = _kinds(BaseSpec) | _kinds(WeightingSpec) - learned
     assert {"uniform", "speed", "min_snr"} <= shipped
-    assert not shipped - formulas, f"add rows to examples/published for {sorted(shipped - formulas)}"
+    assert not shipped - formulas, f"add rows to benchmarks/published for {sorted(shipped - formulas)}"
 
 
 def test_a_formula_that_is_off_by_a_percent_is_seen(

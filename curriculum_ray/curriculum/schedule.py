@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from curriculum_ray.config import ConfigError, Spec, check_path, flatten, load_yaml, parse
+from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
@@ -27,7 +28,6 @@ from curriculum_ray.curriculum.order import (
 )
 from curriculum_ray.curriculum.pacing import FamilyPacing, PacingSpec, SingleStepPacing
 from curriculum_ray.diffusion.levels import NoiseLevels
-from curriculum_ray.plain_yaml import write_yaml
 
 __all__ = ["CurriculumSchedule"]
 

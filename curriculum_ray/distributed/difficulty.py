@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from curriculum_ray.distributed.prepared import cached_data
+from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
 
 __all__ = ["ProbeTask", "run_probes"]

@@ -10,10 +10,10 @@ import torch
 
 from curriculum_ray.config import parse
 from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.ingest import open_batches
-from curriculum_ray.distributed.prepared import cached_data
-from curriculum_ray.distributed.run import Announce, Report, Run, Warned, note_corrupt
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned, note_corrupt
+from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.training.loop import Trainer, World
 from curriculum_ray.training.prefetch import Prefetched
 
@@ -49,7 +49,7 @@ def run_job(
         if stays_on_host(data, world.device):
             batches = InMemoryBatches(data, config.seed, torch.device("cpu"), told)
             ahead = Prefetched(batches, config.total_images)
-    run = Run(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
+    run = RunHooks(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         run.catch_up()
         ended = run.trainer.run(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import parse
-from curriculum_ray.distributed.config import RunConfig
-from curriculum_ray.distributed.prepared import cached_data
-from curriculum_ray.distributed.run import Announce, Report, Run, Warned
-from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
+from curriculum_ray.runs.prepared import cached_data
+from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer, World
 from curriculum_ray.training.packed import PackedTrainer
 
 __all__ = ["Ended", "run_pack"]
@@ -60,13 +60,13 @@ def run_pack(
         return tell
 
     runs = [
-        Run(job, config, trainer, data, report, announced(place), warned_once(place))
+        RunHooks(job, config, trainer, data, report, announced(place), warned_once(place))
         for place, (job, config, trainer, report) in enumerate(
             zip(jobs, configs, packed.members, reports, strict=True)
         )
     ]
 
-    def on_log(place: int, progress: Progress) -> bool:
+    def on_log(place: int, progress: LogLine) -> bool:
         return runs[place].on_log(progress)
 
     def on_checkpoint(place: int, trainer: Trainer) -> None:

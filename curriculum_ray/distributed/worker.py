@@ -15,7 +15,7 @@ from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
-from curriculum_ray.distributed.run import Report
+from curriculum_ray.runs.hooks import Report
 from curriculum_ray.training.loop import NonFiniteLoss, World
 
 __all__ = ["serve"]

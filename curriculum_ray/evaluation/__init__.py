@@ -1,7 +1,7 @@
 """FID, KID, precision and recall under a protocol that has a fingerprint.
 
 On the digits, by the shipped extractor (64 features, 99.72% of the held-out digits named right) and the
-default protocol (DDIM, 20 steps), `examples/metric_noise_floor.py` gives mean ± standard deviation
+default protocol (DDIM, 20 steps), `benchmarks/metric_noise_floor.py` gives mean ± standard deviation
 
                                               n   FID          KID         precision      recall
     half of the digits against the other    898    3.0 ± 0.7   0.0 ± 0.7    0.90 ± 0.01   0.90 ± 0.01

@@ -14,7 +14,7 @@ from curriculum_ray.data import from_uint8
 __all__ = ["DIGITS_CNN_WEIGHTS", "DigitsCNN", "load_digits_cnn", "save_digits_cnn"]
 
 DIGITS_CNN_WEIGHTS = Path(__file__).parent / "weights" / "digits-cnn.safetensors"
-"""The weights that ship with the package; `examples/train_digits_extractor.py` makes them."""
+"""The weights that ship with the package; `benchmarks/train_digits_extractor.py` makes them."""
 
 _HEADER = "digits-cnn"
 

@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.evaluation.trained import Trained
-from curriculum_ray.plain_yaml import write_yaml
 from curriculum_ray.training.config import TrainConfig
 
 __all__ = ["model_card"]

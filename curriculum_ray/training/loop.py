@@ -33,7 +33,7 @@ from curriculum_ray.training.seeds import seed_step
 from curriculum_ray.training.spikes import SpikeGuard
 from curriculum_ray.training.state import capture, finite, restore
 
-__all__ = ["NonFiniteLoss", "Progress", "Trainer", "World"]
+__all__ = ["LogLine", "NonFiniteLoss", "Trainer", "World"]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -51,7 +51,7 @@ class World:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class LogLine:
     """One log line; equal on every rank except for the speed."""
 
     images: int
@@ -224,7 +224,7 @@ class Trainer:
 
     def run(
         self,
-        on_log: Callable[[Progress], bool] | None = None,
+        on_log: Callable[[LogLine], bool] | None = None,
         on_checkpoint: Callable[[Trainer], None] | None = None,
         on_preview: Callable[[Trainer], bool | None] | None = None,
         on_snapshot: Callable[[Trainer], None] | None = None,
@@ -271,7 +271,7 @@ class Trainer:
             return False
         return self.steps == self.config.total_steps or self.steps % every == 0
 
-    def log(self, steps: int, stop: bool) -> tuple[Progress, bool]:
+    def log(self, steps: int, stop: bool) -> tuple[LogLine, bool]:
         """Average the loss of the last `steps` over all ranks, and agree whether rank 0 was told to stop."""
         sums = torch.stack(
             [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
@@ -289,7 +289,7 @@ class Trainer:
         now = time.perf_counter()
         speed = steps * self.config.batch_size / max(now - self.clock, 1e-9)
         self.clock = now
-        progress = Progress(
+        progress = LogLine(
             images=self.images,
             loss=loss,
             stage=self.sampler.stage,

@@ -31,7 +31,7 @@ from curriculum_ray.data import Dataset
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import ema_decay
-from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
+from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer, World
 from curriculum_ray.training.packed_weights import PackedWeights
 from curriculum_ray.training.rates import learning_rate
 
@@ -181,7 +181,7 @@ class PackedTrainer:
 
     def run(
         self,
-        on_log: Callable[[int, Progress], bool] | None = None,
+        on_log: Callable[[int, LogLine], bool] | None = None,
         on_checkpoint: Callable[[int, Trainer], None] | None = None,
         on_preview: Callable[[int, Trainer], bool | None] | None = None,
         on_snapshot: Callable[[int, Trainer], None] | None = None,

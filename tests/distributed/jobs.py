@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 
 
 def as_job(folder: Path, key: str, config: RunConfig, **more: Any) -> dict[str, Any]:

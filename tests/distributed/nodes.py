@@ -21,7 +21,7 @@ import psutil
 import yaml
 
 from curriculum_ray.data import load_data
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.loop import Trainer
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,7 +7,7 @@ import torch
 
 from curriculum_ray.data import load_data
 from curriculum_ray.diffusion import DDPMSpec
-from curriculum_ray.distributed.cluster import connected
+from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.models import UNetSpec

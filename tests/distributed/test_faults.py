@@ -17,8 +17,8 @@ import torch
 import yaml
 
 from curriculum_ray.data import load_data
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.preemption import Preempted, heeded
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 from tests.distributed import nodes

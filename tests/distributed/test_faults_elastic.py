@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curriculum_ray.data import load_data
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 from tests.distributed.nodes import SETTINGS, Cluster, Command, cluster, log, result, state
@@ -22,10 +22,10 @@ IMAGES = 16 * 2400
 _FIT = """
 import json, sys
 from pathlib import Path
-from curriculum_ray.distributed.cluster import connected
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed.connection import connected
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec
-from curriculum_ray.distributed.trainer import fit
+from curriculum_ray.distributed.fit import fit
 resources = ResourceSpec(num_workers=(1, 2), resize_seconds=5)
 with connected(1, resources):
     config = RunConfig.model_validate(json.loads(sys.argv[1]))

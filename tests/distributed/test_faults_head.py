@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 from tests.distributed.nodes import SETTINGS, cluster, log, result, state, train, undisturbed
 
 EVERY = SETTINGS["checkpoint"]["every_images"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from tests.distributed.nodes import ROOT, SETTINGS, log, result, state, undisturbed
 

@@ -12,8 +12,8 @@ import pytest
 
 from curriculum_ray.distributed import slots
 from curriculum_ray.distributed.board import create_board
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.runs.config import RunConfig
 from tests.distributed.jobs import as_job
 
 

@@ -16,10 +16,11 @@ from click.testing import CliRunner
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, InMemoryBatches, load_data
-from curriculum_ray.distributed import job, log, preview
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.distributed import job
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
+from curriculum_ray.runs import log, preview
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training import ema_posthoc
 from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World

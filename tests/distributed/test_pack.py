@@ -16,9 +16,9 @@ import torch
 from curriculum_ray.data import load_data
 from curriculum_ray.distributed import pack as packs
 from curriculum_ray.distributed.board import create_board
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
 from curriculum_ray.training.packed import PackedTrainer, pack_key

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from curriculum_ray.distributed.board import create_board
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 from tests.distributed.jobs import as_job, training_processes, wait

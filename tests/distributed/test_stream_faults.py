@@ -16,8 +16,8 @@ import torch
 import yaml
 
 from curriculum_ray.data.shards import scan
-from curriculum_ray.distributed.config import RunConfig
 from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 from tests.distributed.test_ingest import encoded

@@ -14,9 +14,9 @@ from curriculum_ray.models import TRUST_OPTION, check_named_code, code_named
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from tuning.cli import main
-from tuning.config import StudyConfig
-from tuning.launch import check_code_of
-from tuning.space import SearchSpace
+from tuning.search.launch import check_code_of
+from tuning.study.config import StudyConfig
+from tuning.study.space import SearchSpace
 
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n"
 NETWORK = """

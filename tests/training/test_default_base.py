@@ -11,14 +11,14 @@ import yaml
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import EDM, CurriculumSchedule, Uniform
 from curriculum_ray.data import load_data
-from curriculum_ray.distributed.config import RunConfig
-from curriculum_ray.distributed.run import write_files
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.hooks import write_files
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import Trainer
-from tuning.config import StudyConfig
-from tuning.launch import check_study
-from tuning.plan import StudyPlan
-from tuning.space import SearchSpace
+from tuning.search.launch import check_study
+from tuning.study.config import StudyConfig
+from tuning.study.plan import StudyPlan
+from tuning.study.space import SearchSpace
 
 PACED = {
     "version": 1,

@@ -13,7 +13,7 @@ from curriculum_ray.curriculum import Speed
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer
+from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer
 from curriculum_ray.training.seeds import mix, seed_step
 
 SMALL: dict[str, Any] = {
@@ -41,8 +41,8 @@ def _config(**changes: Any) -> TrainConfig:
     return TrainConfig.model_validate({**SMALL, **changes})
 
 
-def _train(trainer: Trainer, folder: Path | None = None) -> list[Progress]:
-    log: list[Progress] = []
+def _train(trainer: Trainer, folder: Path | None = None) -> list[LogLine]:
+    log: list[LogLine] = []
 
     def on_checkpoint(trainer: Trainer) -> None:
         if folder is not None:
@@ -53,7 +53,7 @@ def _train(trainer: Trainer, folder: Path | None = None) -> list[Progress]:
     return log
 
 
-def _curve(log: list[Progress]) -> list[tuple[int, float, int]]:
+def _curve(log: list[LogLine]) -> list[tuple[int, float, int]]:
     return [(progress.images, progress.loss, progress.stage) for progress in log]
 
 
@@ -186,7 +186,7 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None
     trainer = Trainer(_config(), data)
     seen: list[int] = []
 
-    def on_log(progress: Progress) -> bool:
+    def on_log(progress: LogLine) -> bool:
         seen.append(progress.images)
         return True
 

@@ -12,7 +12,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import NonFiniteLoss, Progress, Trainer, World
+from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer, World
 from curriculum_ray.training.packed import PackedTrainer, pack_key
 
 SMALL: dict[str, Any] = {
@@ -104,11 +104,11 @@ def test_a_pack_equals_separate_runs(network: str) -> None:
     configs = _configs(NETWORKS[network])
     data = load_data(configs[0].data)
     packed = PackedTrainer(configs, data)
-    logs: list[list[Progress]] = [[], [], []]
+    logs: list[list[LogLine]] = [[], [], []]
     assert packed.run(lambda place, progress: bool(logs[place].append(progress))) == [True] * 3
     stages = set()
     for config, member, log in zip(configs, packed.members, logs, strict=True):
-        single, lines = Trainer(config, data), list[Progress]()
+        single, lines = Trainer(config, data), list[LogLine]()
         single.run(lambda progress, lines=lines: bool(lines.append(progress)))  # type: ignore[misc]
         assert [line.images for line in log] == [line.images for line in lines]
         assert [line.stage for line in log] == [line.stage for line in lines]
@@ -219,7 +219,7 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to_and_the_others_go_on(d
     packed = PackedTrainer(configs, data)
     seen: list[tuple[int, int]] = []
 
-    def on_log(place: int, progress: Progress) -> bool:
+    def on_log(place: int, progress: LogLine) -> bool:
         seen.append((place, progress.images))
         return place == 2
 

@@ -11,14 +11,14 @@ import optuna
 import pytest
 
 from curriculum_ray.config import load_yaml, parse
-from curriculum_ray.distributed.config import RunConfig
-from curriculum_ray.plain_yaml import write_yaml
+from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.runs.config import RunConfig
 from tests.grammar import TOKENS, Grammar, accepted
 from tuning.cli import cli, main
-from tuning.comparable import check_comparable
-from tuning.config import StudyConfig
-from tuning.launch import study_rivals
-from tuning.space import SearchSpace, SpaceFunction
+from tuning.search.launch import study_rivals
+from tuning.study.comparable import check_comparable
+from tuning.study.config import StudyConfig
+from tuning.study.space import SearchSpace, SpaceFunction
 
 _ARGUMENTS = [token for token in TOKENS if "\x00" not in token] + [
     "nan",
@@ -71,11 +71,11 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     for target in (
-        "tuning.train.check_run",
-        "tuning.launch.check_run",
+        "tuning.study.single.check_run",
+        "tuning.search.launch.check_run",
         "tuning.difficulty.measure",
-        "tuning.best.best",
-        "tuning.compare.find_run",
+        "tuning.tracking.best.best",
+        "tuning.tracking.compare.find_run",
         "clusters.doctor.examine",
         "curriculum_ray.evaluation.trained.load_trained",
         "curriculum_ray.data.autoencoder.load_autoencoder",

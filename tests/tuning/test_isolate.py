@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import curriculum_ray.distributed.trainer as trainer
-import tuning.launch as launch
-import tuning.search as search
-import tuning.train as train
+import curriculum_ray.distributed.fit as trainer
+import tuning.search.launch as launch
+import tuning.search.tune_search as search
+import tuning.study.single as train
 from tuning.cli import main
 
 

@@ -149,7 +149,7 @@ def _every_trial_is_one_run_with_each_point_once(folder: Path, trials: int) -> N
 def _optuna_knows_each_searched_trial_once(study: Path) -> None:
     import optuna
 
-    from tuning.samplers import open_storage
+    from tuning.search.samplers import open_storage
 
     storage = open_storage(None, study)
     trials = optuna.load_study(study_name="curriculum", storage=storage).trials

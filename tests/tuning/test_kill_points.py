@@ -16,13 +16,13 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from curriculum_ray.distributed.config import RunConfig
-from tuning.config import StudyConfig
-from tuning.plan import StudyPlan
-from tuning.planned import Planned
-from tuning.samplers import open_storage
-from tuning.searcher import StudySearch
-from tuning.space import SearchSpace
+from curriculum_ray.runs.config import RunConfig
+from tuning.search.samplers import open_storage
+from tuning.search.study_search import StudySearch
+from tuning.study.config import StudyConfig
+from tuning.study.plan import StudyPlan
+from tuning.study.space import SearchSpace
+from tuning.study.trial_spec import TrialSpec
 
 FULL = StudyConfig.model_validate({"trials": 5, "confirm_seeds": 2})
 COMPRESSED = StudyConfig.model_validate(
@@ -43,7 +43,7 @@ class Driver:
     ) -> None:
         self.folder, self.config, self.kill = folder, config, kill
         self.runs: dict[str, RunConfig] = {}
-        self.planned: dict[str, Planned] = {}
+        self.planned: dict[str, TrialSpec] = {}
         self.plan = StudyPlan(config, self.records())
         self.kept = set(self.plan.records)
         storage = open_storage(None, folder)
@@ -53,12 +53,12 @@ class Driver:
         found = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
         return {record["key"]: record for record in found}
 
-    def begin(self, planned: Planned, run: RunConfig) -> dict[str, Any]:
+    def begin(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
         self.kill("asked", planned.key)
         self.runs[planned.key], self.planned[planned.key] = run, planned
         return {"key": planned.key}
 
-    def ended(self, planned: Planned, result: Mapping[str, Any] | None) -> None:
+    def ended(self, planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
         run = self.runs[planned.key]
         record = {
             "key": planned.key,

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
-from tuning.samplers import open_storage
+from tuning.search.samplers import open_storage
 
 ROOT = Path(__file__).parent.parent.parent
 SETTINGS = """

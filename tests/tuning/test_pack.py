@@ -14,7 +14,7 @@ import pytest
 
 from curriculum_ray.training.checkpoint import find_checkpoints
 from tests.door import start_tune
-from tuning.config import StudyConfig
+from tuning.study.config import StudyConfig
 
 TINY = [
     *("search", "--trials", "3", "--images", "3200", "--num-samples", "64", "--confirm-seeds", "2"),

@@ -12,7 +12,7 @@ import torch
 from curriculum_ray.curriculum import CurriculumSchedule, cluster_edges, clusters
 from curriculum_ray.curriculum.base import default_base
 from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, ProcessSpec, build_process
-from tuning.space import SearchSpace
+from tuning.study.space import SearchSpace
 
 PROCESSES: dict[str, ProcessSpec] = {
     "cosine": DDPMSpec(betas="cosine"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from curriculum_ray.config import load_yaml
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from tests.distributed.nodes import ROOT, Command, log, result, state, undisturbed
 from tests.tuning.test_kill import TINY

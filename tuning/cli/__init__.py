@@ -11,7 +11,7 @@ import click
 
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError
-from curriculum_ray.shown import one_line, shown
+from curriculum_ray.config.shown import one_line, shown
 
 __all__ = ["cli", "main"]
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
             _fail("ended by SIGTERM; the same command goes on", 143)
         _fail("interrupted", 130)
     except RuntimeError as error:
-        from curriculum_ray.distributed.trainer import TrainingFailed
+        from curriculum_ray.distributed.fit import TrainingFailed
 
         if not isinstance(error, TrainingFailed):
             raise

@@ -51,8 +51,8 @@ def best(
     one evaluation protocol are compared.
     """
     from curriculum_ray.own_files import check_own
-    from tuning.best import best as ask
-    from tuning.terminal import tune_command
+    from tuning.terminal.text import tune_command
+    from tuning.tracking.best import best as ask
     from tuning.tracking.leftovers import store_leftovers
 
     store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))

@@ -12,8 +12,8 @@ import click
 from tuning.cli.options import example, shared
 
 if TYPE_CHECKING:
-    from tuning.compare import Comparison
-    from tuning.heldout import LevelGain
+    from tuning.evidence.heldout import LevelGain
+    from tuning.tracking.compare import Comparison
 
 __all__ = ["compare"]
 
@@ -29,8 +29,8 @@ def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_js
     protocols measured are not compared. Last stand the held-out losses, in the mean and at each noise level u (1 is
     noise), where both runs measured them alike.
     """
-    from tuning.compare import compare as lay_beside
-    from tuning.compare import find_run
+    from tuning.tracking.compare import compare as lay_beside
+    from tuning.tracking.compare import find_run
     from tuning.tracking.leftovers import store_leftovers
 
     store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
@@ -41,7 +41,7 @@ def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_js
 
 
 def _lines(found: Comparison) -> list[str]:
-    from tuning.records import count, metric_name, number
+    from tuning.evidence.records import count, metric_name, number
 
     a, b = found.a, found.b
     lines = [f"A  {a.name}  ({a.source})", f"B  {b.name}  ({b.source})", ""]
@@ -72,7 +72,7 @@ def _lines(found: Comparison) -> list[str]:
 
 def _heldout(found: LevelGain | str | None) -> list[str]:
     """The mean held-out loss, then each noise level, the noisiest first as in plots."""
-    from tuning.records import count, number
+    from tuning.evidence.records import count, number
 
     if found is None or isinstance(found, str):
         return [found] if found else []

@@ -46,8 +46,8 @@ def data(
     from curriculum_ray.data.look import describe
     from curriculum_ray.data.spec import OnlyData
     from curriculum_ray.data.summary import quiet
-    from tuning.contact_sheet import check_own_sheet, contact_sheet
-    from tuning.data_summary import check_own_summary, keep_summary
+    from tuning.figures.contact_sheet import check_own_sheet, contact_sheet
+    from tuning.study.data_summary import check_own_summary, keep_summary
 
     spec = read_settings(OnlyData, config_file, overrides, {"data.name": ("PATH", path)}).data
     with quiet():

@@ -19,8 +19,8 @@ from curriculum_ray.config import (
     parse,
     with_key,
 )
-from curriculum_ray.shown import one_line, shown
-from tuning.names import check_name
+from curriculum_ray.config.shown import one_line, shown
+from tuning.folder.names import check_name
 
 __all__ = ["FiniteRange", "NameOption", "PathOption", "example", "read_settings", "shared", "writable_folder"]
 

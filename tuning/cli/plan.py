@@ -52,15 +52,15 @@ def plan(
     A few training steps and a part of an evaluation are timed in this process, without Ray. The picture,
     schedules.png in --output, shows a few sampled schedules: what is drawn over images seen.
     """
-    from curriculum_ray.distributed.cluster import available_cpus, packs_of, room
+    from curriculum_ray.distributed.connection import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
     from curriculum_ray.own_files import check_own, write_own
-    from tuning.config import StudyConfig
-    from tuning.data_summary import show_summary
-    from tuning.launch import check_code_of, check_study, study_rivals
-    from tuning.planning import calibrate, density, draw_schedules, estimate, sampled, sketch
-    from tuning.report.theme import LIGHT, to_png
-    from tuning.space import SearchSpace
+    from tuning.figures.theme import LIGHT, to_png
+    from tuning.search.launch import check_code_of, check_study, study_rivals
+    from tuning.study.config import StudyConfig
+    from tuning.study.cost import calibrate, density, draw_schedules, estimate, sampled, sketch
+    from tuning.study.data_summary import show_summary
+    from tuning.study.space import SearchSpace
 
     config = read_settings(
         StudyConfig,

@@ -83,10 +83,10 @@ def search(
     trials. The best schedule and uniform sampling are then trained again on fresh seeds, and the answer is their
     paired difference, which may be none. The same command run again goes on where it was interrupted.
     """
-    from tuning.config import StudyConfig
-    from tuning.launch import run_study
-    from tuning.summary import as_object, show
-    from tuning.terminal import make_console
+    from tuning.cli.summary import as_object, show
+    from tuning.search.launch import run_study
+    from tuning.study.config import StudyConfig
+    from tuning.terminal.text import make_console
     from tuning.tracking.leftovers import store_leftovers
 
     config = read_settings(

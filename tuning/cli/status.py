@@ -24,7 +24,7 @@ def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
 
     Reads the file that the study's driver replaces every second; says so when that driver is dead.
     """
-    from tuning.status import find_status, read_status
+    from tuning.folder.status import find_status, read_status
     from tuning.tracking.leftovers import store_leftovers
 
     store_leftovers(output, None, lambda line: click.echo(line, err=True))
@@ -44,8 +44,8 @@ def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    from tuning.progress import clock_text
-    from tuning.records import count, metric_name, number
+    from tuning.evidence.records import count, metric_name, number
+    from tuning.terminal.display import clock_text
 
     states = {
         "running": f"running (process {found['pid']} on {found['host']})",

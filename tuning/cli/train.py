@@ -44,10 +44,10 @@ def train(
     With RAY_ADDRESS set it runs on that cluster.
     """
     from curriculum_ray.curriculum import CurriculumSchedule
-    from curriculum_ray.distributed.config import RunConfig
     from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.runs.config import RunConfig
+    from tuning.study.single import Display, train_run
     from tuning.tracking.leftovers import store_leftovers
-    from tuning.train import Display, train_run
 
     chosen = (
         CurriculumSchedule.from_file(schedule).model_dump(mode="json", exclude_unset=True)
@@ -96,7 +96,7 @@ def _guarded(updates: int) -> list[str]:
 
 def _heldout(record: dict[str, Any]) -> list[str]:
     """The mean held-out loss at the end, where it was measured."""
-    from tuning.heldout import as_history
+    from tuning.evidence.heldout import as_history
 
     found = as_history(record)
     if not found:
@@ -109,7 +109,7 @@ def _heldout(record: dict[str, Any]) -> list[str]:
 
 
 def _summary(record: dict[str, Any]) -> str:
-    from tuning.terminal import tune_command
+    from tuning.terminal.text import tune_command
 
     metrics = ", ".join(
         f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)

@@ -26,7 +26,7 @@ from curriculum_ray.curriculum.difficulty import (
 )
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.diffusion import Process, build_process
-from curriculum_ray.distributed.cluster import connected
+from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.own_files import check_own, write_own

@@ -9,18 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
-from curriculum_ray.plain_yaml import write_yaml
-from tuning.evidence import against_rival, against_uniform, answer
-from tuning.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
-from tuning.report import plots
-from tuning.report.confirmed import confirmation
-from tuning.report.draw import drawn
-from tuning.report.explored import Explored, explored, read_explored
-from tuning.report.heldout import gains_by_level
-from tuning.report.ladders import ladders
-from tuning.report.levels import difficulty, read_difficulty
-from tuning.report.page import (
+from tuning.evidence.differences import against_rival, against_uniform, answer
+from tuning.evidence.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
+from tuning.evidence.speed import speed_up
+from tuning.figures import plots
+from tuning.figures.draw import drawn
+from tuning.figures.page import (
     Html,
     details,
     figure,
@@ -33,10 +29,14 @@ from tuning.report.page import (
     tag,
     tiles,
 )
+from tuning.figures.run_files import RunFiles, read_run
+from tuning.report.confirmed import confirmation
+from tuning.report.explored import Explored, explored, read_explored
+from tuning.report.heldout import gains_by_level
+from tuning.report.ladders import ladders
+from tuning.report.levels import difficulty, read_difficulty
 from tuning.report.reproduce import again, failures, protocol
-from tuning.report.runs import Run, read_run
 from tuning.report.way import label, way
-from tuning.speed import speed_up
 
 __all__ = ["build_report"]
 
@@ -177,7 +177,7 @@ def _trials(ranked: Sequence[Arm], metric: str) -> Html:
     return section("Every run", drawn(lambda theme: plots.trials(ranked, metric, theme), alt))
 
 
-def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
+def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
     if best is None:
         return Html()
     run = runs[best.arm_id]
@@ -192,7 +192,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, Run]) -> Html:
     )
 
 
-def _others(best: Arm | None, ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
+def _others(best: Arm | None, ranked: Sequence[Arm], runs: Mapping[str, RunFiles]) -> Html:
     """Draw the other arms that were run on fresh seeds, each as in its first run."""
     parts: list[Html] = []
     for arm in ranked:
@@ -204,7 +204,7 @@ def _others(best: Arm | None, ranked: Sequence[Arm], runs: Mapping[str, Run]) ->
     return section("What else was confirmed", *parts)
 
 
-def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
+def _losses(ranked: Sequence[Arm], runs: Mapping[str, RunFiles]) -> Html:
     best = next((arm for arm in ranked if arm.has_curriculum), None)
     chosen = [arm for arm in ranked if arm is best or arm.control is not None]
     labelled = [
@@ -218,7 +218,7 @@ def _losses(ranked: Sequence[Arm], runs: Mapping[str, Run]) -> Html:
     return section("Training", drawn(lambda theme: plots.losses(labelled, theme), alt))
 
 
-def _samples(shown: Sequence[Arm], runs: Mapping[str, Run], metric: str) -> Html:
+def _samples(shown: Sequence[Arm], runs: Mapping[str, RunFiles], metric: str) -> Html:
     grids = []
     for arm in shown:
         run = runs[arm.arm_id]

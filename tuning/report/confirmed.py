@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from tuning.evidence import Difference
-from tuning.records import Arm, metric_name, number
-from tuning.report import plots
-from tuning.report.draw import drawn
-from tuning.report.page import Html, details, paragraph, section, table, tag
+from tuning.evidence.differences import Difference
+from tuning.evidence.records import Arm, metric_name, number
+from tuning.figures import plots
+from tuning.figures.draw import drawn
+from tuning.figures.page import Html, details, paragraph, section, table, tag
 
 __all__ = ["confirmation"]
 

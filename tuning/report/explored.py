@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuning.records import metric_name
-from tuning.report.draw import drawn
-from tuning.report.page import Html, paragraph, section
-from tuning.report.theme import Theme, color_of, dress, new_figure
+from tuning.evidence.records import metric_name
+from tuning.figures.draw import drawn
+from tuning.figures.page import Html, paragraph, section
+from tuning.figures.theme import Theme, color_of, dress, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def read_explored(folder: Path, storage: str | None = None, name: str = "") -> E
         return None
     import optuna
 
-    from tuning.samplers import open_storage
+    from tuning.search.samplers import open_storage
 
     try:
         kind = url or (None if (folder / "optuna.journal").is_file() else "sqlite")

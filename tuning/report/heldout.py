@@ -7,12 +7,12 @@ from functools import partial
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from tuning.heldout import HeldoutMap, heldout_map
-from tuning.records import Arm, count
-from tuning.report.draw import drawn
-from tuning.report.page import Html, paragraph, section, table
-from tuning.report.plots import levels_axis
-from tuning.report.theme import Theme, new_figure
+from tuning.evidence.heldout import HeldoutMap, heldout_map
+from tuning.evidence.records import Arm, count
+from tuning.figures.draw import drawn
+from tuning.figures.page import Html, paragraph, section, table
+from tuning.figures.plots import levels_axis
+from tuning.figures.theme import Theme, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

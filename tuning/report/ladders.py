@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tuning.records import Arm, Record, count, describe, metric_name, number, walked
-from tuning.report.draw import drawn
-from tuning.report.page import Html, details, paragraph, section, table
-from tuning.report.plots import density_scale
-from tuning.report.runs import Run, read_run
-from tuning.report.theme import NARROW_INCHES, Theme, colormap
+from tuning.evidence.records import Arm, Record, count, describe, metric_name, number, walked
+from tuning.figures.draw import drawn
+from tuning.figures.page import Html, details, paragraph, section, table
+from tuning.figures.plots import density_scale
+from tuning.figures.run_files import RunFiles, read_run
+from tuning.figures.theme import NARROW_INCHES, Theme, colormap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _lengths(record: Record) -> str:
     return " ".join(count(images) for images in record.get("images_in_stage", ())) or "–"
 
 
-def _draw(runs: Sequence[Run], metric: str, theme: Theme) -> Figure | None:
+def _draw(runs: Sequence[RunFiles], metric: str, theme: Theme) -> Figure | None:
     from matplotlib.figure import Figure
 
     shown = [run for run in runs if run.active is not None and run.sampled is not None]

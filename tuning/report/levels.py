@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError
-from tuning.report.draw import drawn
-from tuning.report.page import Html
-from tuning.report.plots import levels_axis
-from tuning.report.runs import read_config
-from tuning.report.theme import Theme, color_of, new_figure
+from tuning.figures.draw import drawn
+from tuning.figures.page import Html
+from tuning.figures.plots import levels_axis
+from tuning.figures.run_files import read_config
+from tuning.figures.theme import Theme, color_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from curriculum_ray.distributed.config import RunConfig
+    from curriculum_ray.runs.config import RunConfig
 
 __all__ = ["Difficulty", "difficulty", "read_difficulty"]
 

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tuning.records import Record
-from tuning.report.page import Html, details, facts, paragraph, section, table, tag
+from tuning.evidence.records import Record
+from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
 
 __all__ = ["again", "failures", "protocol"]
 

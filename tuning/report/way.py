@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuning.records import Arm, Record, count, metric_name
-from tuning.report import plots
-from tuning.report.draw import drawn
-from tuning.report.page import Html, paragraph, section, table
-from tuning.speed import SpeedUp, speed_up
+from tuning.evidence.records import Arm, Record, count, metric_name
+from tuning.evidence.speed import SpeedUp, speed_up
+from tuning.figures import plots
+from tuning.figures.draw import drawn
+from tuning.figures.page import Html, paragraph, section, table
 
 __all__ = ["label", "way"]
 

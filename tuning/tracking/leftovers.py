@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
-from tuning.lock import InUse, held
+from tuning.folder.lock import InUse, held
 from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE
 from tuning.tracking.store import DATABASE, open_store
 from tuning.tracking.tracker import Tracker

@@ -21,7 +21,7 @@ from tuning.tracking.writer import Write, Writer
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from tuning.identity import Identity
+    from tuning.folder.identity import Identity
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 _INHERITED = ("id", "content", "data", "process", "fingerprint")

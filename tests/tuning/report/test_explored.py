@@ -5,7 +5,7 @@ import optuna
 from tests.tuning.studies import record, schedule
 from tuning.report import build_report
 from tuning.report.explored import read_explored
-from tuning.samplers import open_storage
+from tuning.search.samplers import open_storage
 
 
 def write_study(folder, trials=12):

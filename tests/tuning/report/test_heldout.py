@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.colors import to_rgb
-
 from tests.tuning.test_heldout import measured, two_arms
-from tuning.heldout import heldout_map
+
+from tuning.evidence.heldout import heldout_map
+from tuning.figures.theme import DARK, LIGHT, Theme
 from tuning.report.heldout import draw_maps, gains_by_level
-from tuning.report.theme import DARK, LIGHT, Theme
 
 BETTER_WHERE_CLEAN = {
     1: measured([[0.90, 1.98, 2.2], [0.8, 2.02, 2.2]]),

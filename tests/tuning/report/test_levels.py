@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from curriculum_ray.distributed.config import RunConfig
+from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import record
 from tuning.report.levels import read_difficulty
 

@@ -1,0 +1,37 @@
+"""Settings: declared types, plain YAML, and one clear line where something is wrong."""
+
+from curriculum_ray.config.spec import (
+    LONGEST_NAME,
+    ConfigError,
+    FilePath,
+    LocalPath,
+    Spec,
+    SpecT,
+    absolute,
+    apply_overrides,
+    check_path,
+    differences,
+    flatten,
+    load_json,
+    load_yaml,
+    parse,
+    with_key,
+)
+
+__all__ = [
+    "LONGEST_NAME",
+    "ConfigError",
+    "FilePath",
+    "LocalPath",
+    "Spec",
+    "SpecT",
+    "absolute",
+    "apply_overrides",
+    "check_path",
+    "differences",
+    "flatten",
+    "load_json",
+    "load_yaml",
+    "parse",
+    "with_key",
+]

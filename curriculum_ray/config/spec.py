@@ -1,0 +1,265 @@
+"""Settings: frozen pydantic models, safe YAML, `key.path=value` overrides, and errors of one clear line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+
+from curriculum_ray.config.plain_yaml import DEEPEST, LARGEST_JSON, TextFault, read_json, read_yaml
+from curriculum_ray.config.shown import fits_a_line, one_line, shown
+
+__all__ = [
+    "LONGEST_NAME",
+    "ConfigError",
+    "FilePath",
+    "LocalPath",
+    "Spec",
+    "SpecT",
+    "absolute",
+    "apply_overrides",
+    "check_path",
+    "differences",
+    "flatten",
+    "load_json",
+    "load_yaml",
+    "parse",
+    "with_key",
+]
+
+
+class ConfigError(ValueError):
+    """Bad input from a user: one line with the rule, the value, and the file and key it came from.
+
+    Command-line programs print it and exit with code 2. Whatever it is made of, its text is one printable line of
+    readable length.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+class Spec(pydantic.BaseModel):
+    """Base of all settings: immutable, keyword-only, unknown keys refused, field docstrings kept as help."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+def absolute(path: str) -> str:
+    """`path` from the root, links kept: workers of a run have other working folders than its user.
+
+    ValueError where no file system could have it.
+    """
+    try:
+        found = Path(path).expanduser().absolute()
+    except RuntimeError as error:  # a home folder that nobody has
+        raise ValueError(f"{error} in {path}") from None
+    check_path(found)
+    return str(found)
+
+
+def check_path(path: Path) -> None:
+    """ValueError for a path with names longer than a file system takes, or signs that cannot be written on a line."""
+    long = next((part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME), None)
+    if long is not None:
+        raise ValueError(f"names in a path have {LONGEST_NAME} bytes at most, but got {shown(long)}")
+    if len(os.fsencode(path)) >= _LONGEST_PATH:
+        raise ValueError(f"a path has fewer than {_LONGEST_PATH} bytes, but got {shown(str(path))}")
+    if not fits_a_line(str(path)):
+        raise ValueError(f"a path must be of signs that can be printed, but got {shown(str(path))}")
+
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on every common file system."""
+_LONGEST_PATH = 4096
+_LONGEST_OVERRIDE = 160
+
+
+def _checked(path: str) -> str:
+    check_path(Path(path))
+    return path
+
+
+FilePath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_checked)]
+"""A path as it is written, from wherever it is read."""
+LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
+
+SpecT = TypeVar("SpecT", bound=Spec)
+
+
+def _read(text: str, source: str, json: bool = False) -> Any:
+    try:
+        return read_json(text) if json else read_yaml(text)
+    except TextFault as error:
+        kind = "JSON" if json else "YAML"
+        raise ConfigError(f"{source} is not readable {kind}: {error}") from None
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read the mapping of settings in `path`, YAML or, by its suffix, JSON; anything else raises `ConfigError`."""
+    data = _read(_read_text(path), str(path), json=Path(path).suffix == ".json")
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, but holds {type(data).__name__}")
+    return data
+
+
+def load_json(path: str | Path) -> Any:
+    """Read the JSON value in `path`; `ConfigError` where there is none."""
+    return _read(_read_text(path), str(path), json=True)
+
+
+def _read_text(path: str | Path) -> str:
+    """The text of a file of settings or measurements, in UTF-8; `ConfigError` where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            # Not more than any reader takes, of what may have no end.
+            return file.read(LARGEST_JSON + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return a copy of `data` with each `key.path=value` set; the value is read as YAML."""
+    result = dict(data)
+    for override in overrides:
+        path, separator, text = override.partition("=")
+        path = path.strip()
+        if not separator or not all(path.split(".")):
+            raise ConfigError(f"--set takes key.path=value, but got {shown(override)}")
+        source = f"--set {one_line(override, _LONGEST_OVERRIDE)}"
+        result = with_key(result, path, _read(text, source), source)
+    return result
+
+
+def with_key(data: Mapping[str, Any], path: str, value: Any, source: str) -> dict[str, Any]:
+    """A copy of nested settings with the dotted key `path` set; groups that are missing are made."""
+    *groups, last = path.split(".")
+    if len(groups) >= DEEPEST:
+        raise ConfigError(f"{source}: a key has {DEEPEST} parts at most, but got {len(groups) + 1}")
+    result = node = dict(data)
+    for group in groups:
+        child = node.get(group, {})
+        if not isinstance(child, Mapping):
+            raise ConfigError(f"{source}: {group} holds the value {shown(child)}, not a group of keys")
+        copied = node[group] = dict(child)
+        node = copied
+    node[last] = value
+    return result
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into one level with dotted keys, e.g. {"clusters.count": 20}."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+    """Say in words which of two nested settings differ, at most `most` of them; "" where none does."""
+    old, new = flatten(before), flatten(now)
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    words = [f"{key} was {shown(old.get(key))} and is {shown(new.get(key))}" for key in keys[:most]]
+    return ", ".join(words) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT:
+    """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
+
+    `source` is a name for all of `data`, or names by dotted key, where the longest that leads to the fault counts,
+    else one within it, and "" is the rest.
+    """
+    try:
+        found = cls.model_validate(data)
+    except pydantic.ValidationError as error:
+        faults = error.errors(include_url=False)
+        key, line = _first_fault(faults[0], data)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ConfigError(f"{_source(source, key)}: {line}{more}") from None
+    fault = _other_kind(data, found, "") if isinstance(data, Mapping) else None
+    if fault is not None:
+        key, line = fault
+        raise ConfigError(f"{_source(source, key)}: {line}")
+    return found
+
+
+def _source(source: str | Mapping[str, str], key: str) -> str:
+    """The name of what a fault at `key` came from."""
+    if isinstance(source, str):
+        return source
+    leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
+    within = [name for name in source if name.startswith(f"{key}.")]
+    return source[within[0] if leads == [""] and within else max(leads, key=len)]
+
+
+def _other_kind(given: Any, found: Any, key: str) -> tuple[str, str] | None:
+    """The key and fault of a number or truth value that pydantic made of something else: a text is no number, and
+    true is not 1."""
+    if isinstance(given, Mapping):
+        inner = found if isinstance(found, Mapping) else getattr(found, "__dict__", {})
+        pairs = [
+            (f"{key}.{name}".lstrip("."), value, inner.get(name, value)) for name, value in given.items()
+        ]
+    elif isinstance(given, list | tuple) and isinstance(found, list | tuple):
+        pairs = [(f"{key}.{place}", *both) for place, both in enumerate(zip(given, found, strict=False))]
+    else:
+        if isinstance(found, bool) == isinstance(given, bool) and not (
+            isinstance(given, str) and isinstance(found, int | float)
+        ):
+            return None
+        kind = "true or false" if isinstance(found, bool) else "a number"
+        return (
+            (key, f"{key} must be {kind}, but got {shown(given)}") if isinstance(found, int | float) else None
+        )
+    return next((fault for pair in pairs if (fault := _other_kind(pair[1], pair[2], pair[0]))), None)
+
+
+def _first_fault(fault: Any, data: Any) -> tuple[str, str]:
+    """The dotted key of a fault, and a line that gives the rule, the key and the value."""
+    key, kind, value = _key(fault["loc"], data, fault["type"]), fault["type"], fault.get("input")
+    if kind == "extra_forbidden":
+        return key, f"{key} is not a known key (its value is {shown(value)})"
+    if kind == "missing":
+        parent, _, name = key.rpartition(".")
+        if name.isdecimal():
+            return parent, f"{parent} must have more values, but got {shown(value)}"
+        return key, f"{key} is required but missing"
+    if kind == "value_error":
+        return key, f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        tag = f"{key}.{fault['ctx']['discriminator']}".replace("'", "").lstrip(".")
+        if kind == "union_tag_not_found":
+            return tag, f"{tag} is required but missing"
+        choices = str(fault["ctx"]["expected_tags"]).replace("'", "")
+        return tag, f"{tag} must be one of {choices}, but got {shown(fault['ctx']['tag'])}"
+    rule = fault["msg"].replace("Input should be", "must be")
+    return key, f"{key or 'the whole'} {rule}, but got {shown(value)}"
+
+
+def _key(location: tuple[int | str, ...], data: Any, kind: str) -> str:
+    """The dotted key of a fault: its location less the tags of unions, which are no keys of `data`."""
+    parts = []
+    for index, part in enumerate(location):
+        inside = (isinstance(data, Mapping) and part in data) or (
+            isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            data = data[part]
+        # A field that is missing, or that a shorthand such as "dit-S/2" holds, is no key of `data` either.
+        named = kind in ("missing", "string_pattern_mismatch")
+        if inside or (index == len(location) - 1 and named):
+            parts.append(str(part))
+    return ".".join(parts)

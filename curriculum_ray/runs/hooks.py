@@ -1,0 +1,261 @@
+"""A run as its folder, the board and Ray Train see it: what happens at log lines, at checkpoints and at its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.data import DataInfo, Dataset
+from curriculum_ray.evaluation import Evaluator, save_grid
+from curriculum_ray.evaluation.visited import unvisited_line
+from curriculum_ray.files import replace_file
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.heldout_file import HeldoutFile
+from curriculum_ray.runs.log import append_line, cut_log, logged
+from curriculum_ray.runs.prepared import cached_evaluator
+from curriculum_ray.runs.preview import Preview, Previews
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
+from curriculum_ray.training.loop import LogLine, Trainer
+from curriculum_ray.training.stages import stages_walked
+
+__all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
+
+CORRUPT_IMAGES = "corrupt_images.txt"
+"""In a run's folder: images of a stream that could not be read and were skipped, one a line."""
+Report = Callable[[dict[str, Any]], bool]
+"""Tells the board about progress; returns whether the run should stop."""
+Announce = Callable[[Path | None, dict[str, Any]], None]
+"""Tells Ray Train, on every rank, that a checkpoint stands at a path, or that none could be written."""
+Warned = Callable[[], bool]
+"""Asked on every rank at each log line, the same answer on all: whether a checkpoint is due because a node will go."""
+
+
+class RunHooks:
+    """A run as the rest of the world sees it: it resumes, and its folder, the board and Ray Train hear of its trainer.
+
+    Its methods are what `Trainer.run` calls; every rank must call them. Only rank 0 writes and reports.
+    """
+
+    def __init__(
+        self,
+        job: dict[str, Any],
+        config: RunConfig,
+        trainer: Trainer,
+        data: Dataset | DataInfo,
+        report: Report,
+        announce: Announce,
+        warned: Warned,
+    ) -> None:
+        self._start = time.perf_counter()
+        self._evaluator = cached_evaluator(config)
+        self.job, self.config, self.trainer = job, config, trainer
+        self._report, self._announce, self._warned = report, announce, warned
+        self._lead = trainer.world.rank == 0
+        self._folder = Path(job["folder"])
+        self._resumed_at = _resume(trainer, job)
+        if self._lead:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            cut_log(self._folder, self._resumed_at)
+            write_files(self._folder, config)
+        self._heldout = HeldoutFile(self._folder, trainer.heldout, self._resumed_at) if self._lead else None
+        self._shape = data.shape
+        self._last: dict[str, Any] = {}
+        self._shown: dict[str, Any] = {}
+        self._saved: int | None = None
+        self._previews = Previews(config, data, self._folder, job["key"], self._lead)
+
+    def catch_up(self) -> None:
+        """Draw the preview of the moment that the run resumed at, where it was under way and is lost."""
+        trainer, every = self.trainer, self.config.preview_steps
+        if every and trainer.steps and trainer.steps % every == 0 and self._previews.lacks(trainer):
+            line: dict[str, Any] = next(
+                (line for line in reversed(logged(self._folder)) if "preview" not in line), {}
+            )
+            self._tell(self._previews.make(trainer, {**line, "images": trainer.images}))
+
+    def on_log(self, progress: LogLine) -> bool:
+        """Write the log line and tell the board; returns whether the run should stop."""
+        last = self._last
+        last.update(
+            images=progress.images,
+            loss=progress.loss,
+            stage=progress.stage,
+            num_stages=progress.num_stages,
+            images_per_second=progress.images_per_second,
+        )
+        if progress.skipped_updates:
+            last["skipped_updates"] = progress.skipped_updates
+        stop = False
+        if self._lead:
+            append_line(self._folder, last)
+            assert self._heldout is not None
+            measured = {"heldout": new} if (new := self._heldout.news()) else {}
+            self._shown.update(last, total_images=self.config.total_images, snapshot=dict(progress.snapshot))
+            stop = self._report({**self._shown, **measured})
+            stop = self._tell(self._previews.collect()) or stop
+        if self._warned():
+            self.on_checkpoint(self.trainer)
+        return stop
+
+    def _tell(self, made: list[Preview]) -> bool:
+        stop = False
+        for line, metrics in made:
+            append_line(self._folder, {**line, "preview": metrics})
+            stop = self._report({**self._shown, "preview": metrics, "preview_images": line["images"]}) or stop
+        return stop
+
+    def on_preview(self, trainer: Trainer) -> bool:
+        """Draw samples and score them; returns whether the run should stop."""
+        return self._tell(self._previews.make(trainer, self._last))
+
+    def on_heldout(self, trainer: Trainer) -> None:
+        """Measure the held-out loss and keep it; the board hears of it with the next log line."""
+        assert trainer.heldout is not None
+        losses = trainer.heldout.measure(trainer)
+        if self._heldout is not None:
+            self._heldout.add(trainer.images, losses)
+
+    def on_snapshot(self, trainer: Trainer) -> None:
+        """Keep the power-function averages; a full disk costs this snapshot."""
+        assert trainer.power is not None
+        tensors = trainer.snapshot()
+        if self._lead:
+            try:
+                write_snapshot(self._folder / SNAPSHOTS, trainer.power.spec, tensors, trainer.images)
+            except OSError as error:
+                print(
+                    f"the snapshot after {trainer.images} images was not written: {error.strerror}",
+                    flush=True,
+                )
+
+    def on_checkpoint(self, trainer: Trainer) -> None:
+        """Save the state of this moment, once; a full disk is no error, as there may be room the next time."""
+        if self._saved == trainer.images:
+            return
+        self._saved = trainer.images
+        # A resumed run draws the preview of this moment again, but none of an earlier one: those must be in the log.
+        self._tell(self._previews.collect(before=trainer.images))
+        root, key = Path(self.job["checkpoints"]), self.job["key"]
+        path = root / checkpoints.checkpoint_name(key, trainer.images)
+        state = trainer.checkpoint()
+        written: Path | None = path
+        if self._lead:
+            try:
+                checkpoints.write(path, state)
+            except checkpoints.CheckpointNotWritten as error:
+                print(error, flush=True)
+                written = None
+        self._announce(written, dict(self._last))
+        if self._lead and written:
+            checkpoints.prune(root, key, self.config.checkpoint.keep)
+
+    def end(self, whole: bool) -> dict[str, Any] | None:
+        """The last checkpoint and, of a run whose budget was spent, the evaluation; its result on rank 0, else None."""
+        trainer, job, evaluator = self.trainer, self.job, self._evaluator
+        if not whole:
+            self.on_checkpoint(trainer)
+            return None
+        final = self._folder / checkpoints.checkpoint_name(job["key"], trainer.images)
+        state = trainer.checkpoint()
+        result = None
+        model = trainer.whole_model(evaluator is None or evaluator.spec.ema)
+        if self._lead:
+            self._tell(self._previews.collect(before=trainer.images + 1))
+            checkpoints.write(final, state)
+            result = _results(trainer, model, evaluator, self._folder)
+            if self.config.preview is not None:
+                result["history"] = self._previews.history
+            if self._heldout is not None and trainer.heldout is not None:
+                result["heldout"] = self._heldout.content
+            result.update(
+                images=trainer.images,
+                resumed_at=self._resumed_at,
+                checkpoint=str(final),
+                loss=trainer.loss,
+                seconds=time.perf_counter() - self._start,
+            )
+            if trainer.guard is not None:
+                result["skipped_updates"] = trainer.guard.skipped
+            if line := unvisited_line(self.config, self._shape):
+                result["unvisited"] = line
+            if skipped := _corrupt(self._folder):
+                result["corrupt_images"] = sorted(set(skipped))
+            replace_file(self._folder / "result.json", json.dumps(result, indent=1))
+        if self._folder == Path(job["checkpoints"]):
+            self._announce(final, dict(self._last))
+        if self._lead:
+            for root in _roots(job):
+                checkpoints.prune(
+                    root, job["key"], self.config.checkpoint.keep if root == self._folder else 0
+                )
+        return result
+
+
+def _roots(job: dict[str, Any]) -> list[Path]:
+    """Every folder that may hold checkpoints of the job."""
+    return list(
+        dict.fromkeys(Path(root) for root in (job["folder"], job["checkpoints"], *job["resume_from"]))
+    )
+
+
+def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
+    """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
+    found = [path for root in _roots(job) for path in checkpoints.find_checkpoints(root, job["key"])]
+    for path in sorted(found, key=lambda path: path.name, reverse=True):
+        try:
+            state = checkpoints.read(path)
+        except ConfigError as error:
+            print(f"skipped: {error}", flush=True)
+            continue
+        trainer.restore(state)
+        return trainer.images
+    return 0
+
+
+def write_files(folder: Path, config: RunConfig) -> None:
+    """Write config.yaml and schedule.yaml, which reproduce the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = write_yaml(config.model_dump(mode="json"), flow=False)
+    replace_file(folder / "config.yaml", text)
+    replace_file(folder / "schedule.yaml", config.schedule.to_yaml())
+
+
+def note_corrupt(folder: Path, names: list[str]) -> None:
+    """Add corrupt images that were skipped to the run's list of them, each once over all ranks and resumes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _corrupt(folder)
+    with open(folder / CORRUPT_IMAGES, "a") as file:
+        file.write("".join(f"{name}\n" for name in names if name not in known))
+
+
+def _corrupt(folder: Path) -> list[str]:
+    path = folder / CORRUPT_IMAGES
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _results(
+    trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator | None, folder: Path
+) -> dict[str, Any]:
+    """Evaluate `model`, the average of the weights, and write the sample grid and what was really sampled."""
+    result: dict[str, Any] = {
+        "stage_starts": trainer.stage_starts,
+        "num_stages": trainer.sampler.num_stages,
+        **stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images),
+    }
+    replace_file(folder / "sampled_timesteps.json", json.dumps({**trainer.histogram.as_json(), **result}))
+    result["metrics"] = {}
+    if evaluator is not None:
+        metrics, samples = evaluator.evaluate(
+            trainer.process, model, trainer.conditioning, device=trainer.world.device
+        )
+        save_grid(samples[:64], folder / "samples.png")
+        result.update(metrics=metrics, fingerprint=evaluator.fingerprint, protocol=evaluator.protocol)
+    return result

@@ -1,0 +1,48 @@
+"""What runs in one process share: data sets and evaluations, loaded once."""
+
+from __future__ import annotations
+
+import functools
+
+from curriculum_ray.data import Dataset, DataSpec, load_data
+from curriculum_ray.data.summary import quiet
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.runs.config import RunConfig
+
+__all__ = ["cached_data", "cached_evaluator", "cached_preview_evaluator"]
+
+
+@functools.lru_cache(maxsize=4)
+def _data(spec: str) -> Dataset:
+    # The driver has said what there is to say of the data.
+    with quiet():
+        return load_data(DataSpec.model_validate_json(spec))
+
+
+def cached_data(spec: DataSpec) -> Dataset:
+    """Load a data set once a process."""
+    return _data(spec.model_dump_json())
+
+
+@functools.lru_cache(maxsize=4)
+def _evaluator(config: str) -> Evaluator | None:
+    settings = RunConfig.model_validate_json(config)
+    if settings.evaluation is None:
+        return None
+    return prepare(settings.evaluation, cached_data(settings.data), build_process(settings.process))
+
+
+def cached_evaluator(config: RunConfig) -> Evaluator | None:
+    """Prepare a run's evaluation (weights, reference features) once a process."""
+    alike = RunConfig(data=config.data, process=config.process, evaluation=config.evaluation)
+    return _evaluator(alike.model_dump_json())
+
+
+def cached_preview_evaluator(config: RunConfig) -> Evaluator | None:
+    """The evaluation of a run with as many samples as a preview has; None where previews are not scored."""
+    preview = config.preview
+    if preview is None or not preview.metric or config.evaluation is None:
+        return None
+    spec = config.evaluation.model_copy(update={"num_samples": preview.num_samples})
+    return cached_evaluator(config.model_copy(update={"evaluation": spec}))

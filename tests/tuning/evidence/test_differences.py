@@ -1,0 +1,209 @@
+"""The evidence: few false claims without an effect, and the effect found where there is one."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tuning.studies import record, schedule
+from tuning.evidence.differences import (
+    Difference,
+    against_rival,
+    against_uniform,
+    paired_differences,
+    rival_verdict,
+    verdict,
+)
+from tuning.evidence.records import arms
+
+
+def differences_of(table, **options):
+    """Compare the rows below the first with the first; columns are seeds."""
+    rows = [dict(enumerate(row)) for row in table]
+    return paired_differences(
+        {f"arm {number}": row for number, row in enumerate(rows[1:])}, rows[0], **options
+    )
+
+
+def simulated(rng, schedules, seeds, effect=0.0, noise=None):
+    """FID of uniform sampling (row 0) and of schedules; `effect`, of the first, in paired deviations."""
+    noise = np.ones(schedules + 1) if noise is None else np.array(noise)
+    table = 50 + 5 * rng.standard_normal(seeds) + noise[:, None] * rng.standard_normal((schedules + 1, seeds))
+    table[1] -= effect * math.sqrt(2)
+    return table
+
+
+@pytest.mark.parametrize(("schedules", "seeds"), [(1, 2), (1, 3), (3, 3), (5, 3), (3, 5)])
+def test_equal_arms_are_seldom_told_apart(schedules, seeds):
+    rng = np.random.default_rng(schedules + 10 * seeds)
+    studies = [differences_of(simulated(rng, schedules, seeds)) for _ in range(1000)]
+    wins = sum(any(difference.beats for difference in study) for study in studies)
+    claims = sum(any(difference.beats or difference.loses for difference in study) for study in studies)
+    # At most 5% by construction; 4 standard errors of 1,000 studies on top.
+    assert claims <= 50 + 4 * math.sqrt(1000 * 0.05 * 0.95)
+    assert wins <= 25 + 4 * math.sqrt(1000 * 0.025 * 0.975)
+
+
+def test_one_noisy_arm_does_not_make_the_others_winners():
+    rng = np.random.default_rng(0)
+    studies = [differences_of(simulated(rng, 3, 3, noise=[1, 1, 1, 3])) for _ in range(1000)]
+    assert sum(any(difference.beats for difference in study) for study in studies) <= 50
+
+
+@pytest.mark.parametrize("schedules", [1, 3])
+def test_an_effect_of_two_paired_standard_deviations_is_found_with_five_seeds(schedules):
+    rng = np.random.default_rng(schedules)
+    studies = [differences_of(simulated(rng, schedules, 5, effect=2.0)) for _ in range(300)]
+    assert (
+        sum(any(found.beats and found.key == "arm 0" for found in study) for study in studies) >= 0.87 * 300
+    )
+
+
+def test_one_schedule_gets_the_ordinary_paired_t_interval():
+    uniform, schedule = [10.0, 12.0, 11.0, 14.0], [9.0, 10.5, 10.5, 12.0]
+    (found,) = differences_of([uniform, schedule])
+    gains = np.subtract(uniform, schedule)
+    half = 3.182446 * gains.std(ddof=1) / 2  # t quantile of 3 degrees of freedom at 0.975
+    assert found.mean == pytest.approx(gains.mean())
+    assert (found.low, found.high) == pytest.approx((gains.mean() - half, gains.mean() + half), rel=1e-6)
+
+
+def test_more_certainty_widens_the_interval():
+    table = simulated(np.random.default_rng(3), 1, 4)
+    wide, narrow = (differences_of(table, level=level)[0] for level in (0.99, 0.9))
+    assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
+
+
+@given(shift=st.lists(st.floats(-50, 50), min_size=3, max_size=3), seed=st.integers(0, 1000))
+def test_the_seeds_own_luck_cancels(shift, seed):
+    table = simulated(np.random.default_rng(seed), 2, 3)
+    for one, other in zip(differences_of(table), differences_of(table + np.array(shift)), strict=True):
+        assert one.key == other.key
+        assert (one.mean, one.low, one.high) == pytest.approx((other.mean, other.low, other.high), abs=1e-6)
+
+
+def test_a_gain_is_positive_in_either_direction_of_the_metric():
+    (lower,) = differences_of([[10.0, 10.0], [9.0, 9.1]])
+    (higher,) = differences_of([[0.5, 0.5], [0.6, 0.61]], lower_is_better=False)
+    assert lower.mean > 0
+    assert higher.mean > 0
+
+
+def test_one_seed_makes_no_claim():
+    (found,) = differences_of([[10.0], [1.0]])
+    assert (found.low, found.high, found.beats) == (None, None, False)
+    assert "two or more fresh seeds" in verdict([found], "fid", 1000)
+
+
+def test_only_seeds_that_both_have_are_compared():
+    (found,) = paired_differences({"a": {0: 9.0, 1: 8.0, 7: 1.0}}, {0: 10.0, 1: 10.0, 2: 99.0})
+    assert (found.seeds, found.mean, found.control) == (2, 1.5, 10.0)
+    assert paired_differences({"a": {5: 1.0}}, {0: 10.0}) == []
+
+
+def test_an_arm_with_one_seed_costs_the_others_nothing():
+    complete = {"a": {0: 9.0, 1: 8.0}}
+    control = {0: 10.0, 1: 10.5}
+    alone = paired_differences(complete, control)[0]
+    found = {
+        difference.key: difference for difference in paired_differences({**complete, "b": {0: 7.0}}, control)
+    }
+    assert found["a"] == alone
+    assert found["b"].low is None
+
+
+def test_identical_values_make_no_claim_and_no_error():
+    (found,) = differences_of([[10.0, 10.0], [10.0, 10.0]])
+    assert not found.beats
+    assert not found.loses
+
+
+def sentence(mean, low, high, **changes):
+    values = {"key": "x", "name": "cumulative 6-cluster easy_to_hard", "control": 10.0, "seeds": 3, **changes}
+    return verdict([Difference(mean=mean, low=low, high=high, **values)], "fid", 76800)
+
+
+def test_the_verdict_claims_what_the_interval_holds():
+    assert sentence(0.81, 0.3, 1.29) == (
+        "cumulative 6-cluster easy_to_hard beats uniform sampling by 8.1% FID [3.0, 12.9], 3 seeds, "
+        "77k images"
+    )
+    assert sentence(0.81, -0.3, 1.9).startswith("no schedule beat uniform sampling beyond noise (the best, ")
+    assert sentence(-0.81, -1.3, -0.3).startswith(
+        "uniform sampling beats every confirmed schedule (the best, "
+    )
+    assert "no schedule was compared" in verdict([], "fid", 1000)
+
+
+def test_a_confirmation_is_paired_by_seed_and_named():
+    records = [
+        record(value - gain, role="confirmation", seed=seed, control=control, schedule=schedule(6))
+        for seed, value in ((1000, 10.0), (1001, 12.0), (1002, 14.0))
+        for control, gain in ((None, 1.0 + 0.01 * (seed % 2)), ("uniform", 0.0))
+    ]
+    (found,) = against_uniform(arms([*records, record(3.0)], "fid"), "fid")
+    assert found.name == "6 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
+    assert found.beats
+    assert found.percent(found.mean) == pytest.approx(100 / 12, rel=0.01)
+    assert found.to_json()["beats_uniform"] is True
+
+
+def compared(table):
+    """The verdicts on a table of FID: uniform sampling, the rival, then schedules; columns are seeds."""
+    names = ["uniform", "rival", *[None] * (len(table) - 2)]
+    records = [
+        record(
+            value,
+            role="confirmation",
+            seed=1000 + seed,
+            control=control,
+            schedule=schedule(6 + place),
+            arm_id=f"arm {place}",
+            description="min_snr, no curriculum" if control == "rival" else f"schedule {place}",
+        )
+        for place, (control, row) in enumerate(zip(names, table, strict=True))
+        for seed, value in enumerate(row)
+    ]
+    ranked = arms(records, "fid")
+    first, second = against_uniform(ranked, "fid"), against_rival(ranked, "fid")
+    return first, second, rival_verdict(first, second, "fid")
+
+
+NOISE = np.array([[0.1, -0.1, 0.05, 0.0, -0.05], [-0.1, 0.0, 0.1, 0.05, 0.0], [0.0, 0.1, -0.05, 0.0, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("means", "says"),
+    [
+        ((10, 8, 6), "schedule 2 beats the best rival, min_snr, no curriculum, by "),
+        ((10, 6, 8), "the best rival, min_snr, no curriculum, beats every confirmed schedule"),
+        ((10, 8, 8), "no schedule beat the best rival, min_snr, no curriculum, beyond noise"),
+        # Better than a poor rival, but not than uniform sampling: no claim in a fixed sequence.
+        ((10, 14, 10), "no schedule beat the best rival"),
+    ],
+)
+def test_the_second_question_is_whether_a_schedule_beats_the_best_rival(means, says):
+    _, _, sentence = compared(NOISE + np.array(means, dtype=float)[:, None])
+    assert sentence.startswith(says)
+
+
+def test_a_rival_is_compared_with_uniform_sampling_but_is_no_schedule():
+    table = NOISE + np.array([10.0, 6.0, 10.0])[:, None]
+    first, second, _ = compared(table)
+    assert [found.rival for found in first] == [True, False]
+    assert verdict(first, "fid", 1000).startswith("no schedule beat uniform sampling")
+    (against,) = second
+    assert against.mean == pytest.approx((table[1] - table[2]).mean())
+    assert against.control == pytest.approx(table[1].mean())
+
+
+def test_without_a_rival_there_is_no_second_question():
+    records = [
+        record(value, role="confirmation", seed=seed, control=control, schedule=schedule(6))
+        for seed in (1000, 1001)
+        for control, value in ((None, 9.0 + seed % 2), ("uniform", 10.0))
+    ]
+    assert against_rival(arms(records, "fid"), "fid") == []
+    assert rival_verdict([], [], "fid") == ""

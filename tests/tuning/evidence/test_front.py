@@ -1,0 +1,155 @@
+"""Two aims: the metric against images to reach uniform sampling's end, for Optuna, for the eye, and across a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.runs.config import RunConfig
+from tests.tuning.studies import record
+from tuning.cli.status import _lines
+from tuning.evidence.front import MISSED, aims, front
+from tuning.search.samplers import open_storage
+from tuning.search.study_search import StudySearch
+from tuning.study.config import StudyConfig
+from tuning.study.plan import StudyPlan
+from tuning.study.space import SearchSpace
+from tuning.study.trial_spec import TrialSpec
+from tuning.terminal.display import Display
+
+CONFIG = StudyConfig.model_validate({"trials": 6, "confirm_seeds": 2, "sampler": "nsgaii", "previews": 4})
+UNIFORM = record(
+    8.0,
+    key="control-uniform",
+    role="control",
+    control="uniform",
+    images=1000,
+    history=[[500, 12.0], [1000, 10.0]],
+)
+
+
+def trial(key: str, fid: float, half: float, end: float) -> dict[str, Any]:
+    return record(fid, key=key, name=key, arm_id=key, images=1000, history=[[500, half], [1000, end]])
+
+
+def test_images_are_read_off_between_two_previews_and_a_miss_costs_the_same_to_all() -> None:
+    found = aims(trial("a", 7.0, 11.0, 9.0), UNIFORM, "fid")
+    assert (found.value, found.images, found.missed) == (7.0, 750.0, False)
+    for each in (trial("b", 9.0, 14.0, 10.5), trial("c", 9.0, 90.0, 80.0)):
+        assert aims(each, UNIFORM, "fid").images == MISSED * 1000
+    assert aims(trial("d", 7.0, 1.0, 1.0), {"status": "failed"}, "fid").missed
+
+
+def test_with_two_aims_the_front_is_confirmed_before_what_it_dominates() -> None:
+    trials = [
+        trial("best", 5.0, 15.0, 8.0),
+        trial("dominated", 5.5, 16.0, 8.5),
+        trial("fast", 7.0, 9.0, 9.0),
+    ]
+    records = {each["key"]: each for each in (UNIFORM, *trials)}
+    two = CONFIG.model_copy(update={"confirm_top": 2})
+    assert [each["key"] for each in StudyPlan(two, dict(records)).to_confirm()] == ["best", "fast"]
+    one = two.model_copy(update={"sampler": "tpe"})
+    assert [each["key"] for each in StudyPlan(one, dict(records)).to_confirm()] == ["best", "dominated"]
+
+
+def test_the_front_begins_with_the_best_by_the_metric_and_ends_with_the_fastest() -> None:
+    trials = [
+        trial("slow and best", 5.0, 15.0, 8.0),
+        trial("fast", 7.0, 9.0, 9.0),
+        trial("dominated", 7.5, 11.0, 9.0),
+        trial("never there", 4.0, 30.0, 20.0),
+        {**trial("a rung", 1.0, 1.0, 1.0), "role": "rung"},
+        record(None, key="failed"),
+    ]
+    assert [each.key for each in front([UNIFORM, *trials], "fid")] == ["never there", "slow and best", "fast"]
+    words = [each.in_words("fid") for each in front([UNIFORM, *trials], "fid")]
+    assert "not as good as uniform" in words[0]
+    assert "after 500 images: fast" in words[2]
+    assert front([UNIFORM, record(3.0)], "fid") == []
+
+
+def test_a_running_study_shows_its_front() -> None:
+    progress = Display(4, 1000)
+    progress.earlier([UNIFORM, trial("fast", 7.0, 9.0, 9.0), trial("best", 5.0, 15.0, 8.0)])
+    shown = {
+        "study": "s",
+        "state": "running",
+        "pid": 1,
+        "host": "here",
+        "silent_s": 0.0,
+        **progress.snapshot(),
+    }
+    lines = [line for line in _lines(shown) if "as good as uniform sampling" in line]
+    assert [line.split()[-1] for line in lines] == ["best", "fast"]
+    assert lines[0].startswith("front ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"previews": 0}, "needs previews"), ({"fidelity": {"rule": "compressed"}}, "fidelity must be none")],
+)
+def test_what_two_aims_cannot_do_is_refused_in_one_line(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        parse(StudyConfig, {"sampler": "nsgaii", "previews": 4, **changes}, "study")
+    assert "\n" not in str(caught.value)
+
+
+class _Driver:
+    """A study's driver without training."""
+
+    def __init__(self, folder: Path, records: Mapping[str, Any] | None = None) -> None:
+        self.plan = StudyPlan(CONFIG, dict(records or {}))
+        self.runs: dict[str, RunConfig] = {}
+        self.search = StudySearch(
+            CONFIG, SearchSpace.load("default"), self.plan, open_storage(None, folder), self._job, self._ended
+        )
+
+    def _job(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
+        self.runs[planned.key] = run
+        return {"key": planned.key}
+
+    def _ended(self, planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
+        assert result is not None
+        run = self.runs[planned.key]
+        schedule = {"schedule": run.schedule.model_dump(mode="json"), "arm_id": planned.arm_id(run.schedule)}
+        plain = {"role": planned.role, "control": planned.control, "images": run.total_images}
+        values = {**plain, **schedule, "history": result["history"], "rungs": result["history"][:1]}
+        self.plan.ended(record(result["metrics"]["fid"], key=planned.key, **values))
+
+    def finish(self, trial_id: str, fid: float) -> None:
+        half, end = CONFIG.run.total_images // 2, CONFIG.run.total_images
+        result = {"metrics": {"fid": fid}, "history": [[half, fid + 2], [end, fid]]}
+        self.search.on_trial_complete(
+            trial_id, {"outcome": "finished", "fid": fid, "result": json.dumps(result)}
+        )
+
+
+def test_optuna_hears_both_aims_once_uniform_sampling_has_ended_also_after_a_kill(tmp_path: Path) -> None:
+    first = _Driver(tmp_path)
+    for trial_id in ("uniform", "a", "b"):
+        first.search.suggest(trial_id)
+    first.finish("a", 5.0)
+    assert first.search.study.trials[0].state == TrialState.RUNNING
+    second = _Driver(tmp_path, first.plan.records)
+    number = 0
+    while (suggested := second.search.suggest(f"t{number}")) != Searcher.FINISHED:
+        assert suggested["key"] != "search-000"
+        second.finish(f"t{number}", 6.0 if suggested["key"] == "control-uniform" else 4.5 + number)
+        number += 1
+    trials = second.search.study.trials
+    assert [each.state for each in trials] == [TrialState.COMPLETE] * CONFIG.trials
+    budget = CONFIG.run.total_images
+    assert trials[0].values == [5.0, 0.75 * budget]
+    assert trials[-1].values[1] == MISSED * budget
+    previewed = {key.split("-")[0]: run.preview is not None for key, run in second.runs.items()}
+    assert previewed == {"control": True, "search": True, "confirm": True}
+    best = front(second.plan.records.values(), "fid")[0]
+    assert f"confirm-{best.key}-seed1000" in second.plan.records

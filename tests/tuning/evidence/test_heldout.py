@@ -1,0 +1,98 @@
+"""Held-out losses of records: paired by seed, refused where they were not measured alike."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from tests.tuning.studies import record, schedule
+from tuning.evidence.heldout import LevelGain, as_history, as_metrics, beside, heldout_map
+from tuning.evidence.records import Arm, arms
+
+IMAGES = [100, 200]
+
+
+def measured(
+    losses: list[list[float]], fingerprint: str = "abc", images: list[int] = IMAGES
+) -> dict[str, Any]:
+    """heldout.json of a run, from the losses of each measurement."""
+    levels = len(losses[0])
+    return {
+        "fingerprint": fingerprint,
+        "u": [(level + 0.5) / levels for level in range(levels)],
+        "items": 5,
+        "held_out": 20,
+        "history": [list(point) for point in zip(images, losses, strict=True)],
+    }
+
+
+def two_arms(ours: dict[int, Any], theirs: dict[int, Any]) -> tuple[Arm, Arm]:
+    """A schedule and uniform sampling, confirmed with what each seed measured."""
+    uniform = {"control": "uniform", "schedule": schedule(1, "none")}
+    records = [
+        record(8.0, key=f"c{seed}", role="confirmation", seed=seed, heldout=found)
+        for seed, found in ours.items()
+    ]
+    records += [
+        record(9.0, key=f"u{seed}", role="confirmation", seed=seed, heldout=found, **uniform)
+        for seed, found in theirs.items()
+    ]
+    best, control = arms(records, "fid")
+    assert control.is_uniform
+    return best, control
+
+
+def test_metrics_name_the_mean_and_each_level_from_the_cleanest() -> None:
+    assert as_metrics([0.5, 0.25, 0.0]) == {
+        "heldout_loss": 0.25,
+        "heldout_loss_00": 0.5,
+        "heldout_loss_01": 0.25,
+        "heldout_loss_02": 0.0,
+    }
+    history = as_history({"heldout": measured([[1.0, 3.0], [1.0, 1.0]])})
+    assert [(images, metrics["heldout_loss"]) for images, metrics in history] == [(100, 2.0), (200, 1.0)]
+    assert as_history({}) == []
+
+
+def test_gains_are_paired_by_seed_and_averaged_with_their_standard_error() -> None:
+    ours = {
+        1: measured([[0.9, 2.0], [0.8, 2.2]]),
+        2: measured([[1.8, 4.0], [1.8, 4.0]]),
+        3: measured([[1.0, 1.0]], images=[100]),
+    }
+    theirs = {1: measured([[1.0, 2.0], [1.0, 2.0]]), 2: measured([[2.0, 4.0], [2.0, 4.0]])}
+    found = heldout_map(*two_arms(ours, theirs))
+    assert found is not None
+    assert (found.seeds, found.images, found.u) == (2, IMAGES, [0.25, 0.75])
+    assert found.gain[0] == pytest.approx([10.0, 15.0])
+    assert found.gain[1] == pytest.approx([0.0, -5.0])
+    # Two values: the deviation is their distance over root 2, and the error of the mean half of the distance.
+    assert found.error[0] == pytest.approx([0.0, 5.0], abs=1e-9)
+    assert found.error[1] == pytest.approx([0.0, 5.0], abs=1e-9)
+    # At the end: means 1.5 beside 1.5, and 2.9 beside 3.
+    assert found.mean == pytest.approx(100 / 60)
+
+
+def test_one_seed_has_no_error_and_arms_that_were_not_measured_alike_no_map() -> None:
+    one = measured([[1.0, 1.0], [1.0, 1.0]])
+    found = heldout_map(*two_arms({1: one}, {1: one}))
+    assert found is not None
+    assert found.gain == [[0.0, 0.0], [0.0, 0.0]]
+    assert found.mean_error == math.inf
+    assert heldout_map(*two_arms({1: one}, {2: one})) is None
+    assert heldout_map(*two_arms({1: one}, {1: {**one, "fingerprint": "other"}})) is None
+    assert heldout_map(*two_arms({1: None}, {1: one})) is None
+
+
+def test_two_runs_are_compared_at_the_last_measurement_that_both_have() -> None:
+    a, b = measured([[1.0, 3.0], [2.0, 2.0]]), measured([[0.5, 3.0]], images=[100])
+    found = beside(a, b)
+    assert isinstance(found, LevelGain)
+    assert (found.images, found.gain) == (100, [50.0, 0.0])
+    assert found.mean_gain == pytest.approx(12.5)
+    assert beside(None, None) is None
+    assert "A has none" in str(beside(None, b))
+    assert "not measured alike (abc and x)" in str(beside(a, {**b, "fingerprint": "x"}))
+    assert "equally many images" in str(beside(a, measured([[1.0, 1.0]], images=[150])))

@@ -1,0 +1,240 @@
+"""Protects: numbers of two contents never stand in one table, and two studies of one name never become one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy
+import optuna
+import pytest
+from PIL import Image
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataSpec, data_info, load_data
+from curriculum_ray.data.content import describe_content
+from tuning.folder.identity import IDENTITY_FILE, Content, Identity, claim, content_of
+from tuning.search.samplers import open_storage, study_name
+from tuning.search.study_search import StudySearch
+from tuning.study.config import StudyConfig
+from tuning.study.ledger import load_records, open_folder
+from tuning.study.plan import StudyPlan
+from tuning.study.space import SearchSpace
+from tuning.tracking import Tracker
+from tuning.tracking.registry import own_model, register
+
+PARTS: dict[str, Any] = {
+    "settings": {"run": {"images": 128}},
+    "data": {"name": "digits", "count": 10, "content": "ab"},
+    "protocol": {"steps": 50},
+    "space": {"search": {"schedule.clusters.count": {"choices": [4, 8]}}, "fixed": {}},
+}
+EXPERIMENT = "digits/ddpm"
+
+
+def _content(**changes: Any) -> Content:
+    return Content(**{**PARTS, **changes})
+
+
+def test_one_folder_is_one_study_and_another_is_another(tmp_path: Path) -> None:
+    first = claim(tmp_path / "a", _content(), "study")
+    assert claim(tmp_path / "a", _content(), "study") == first
+    other = claim(tmp_path / "b", _content(), "study")
+    assert other.id != first.id
+    assert other.hash == first.hash
+    stored = json.loads((tmp_path / "a" / IDENTITY_FILE).read_text())
+    assert (stored["id"], stored["hash"]) == (first.id, first.hash)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"settings": {"run": {"images": 256}}}, r"settings\.run\.images was 128 and is 256"),
+        (
+            {"data": {"name": "digits", "count": 11, "content": "cd"}},
+            r"data\.content was 'ab' and is 'cd', data\.count",
+        ),
+        ({"protocol": {"steps": 20}}, r"protocol\.steps was 50 and is 20"),
+        (
+            {"space": {"search": {"schedule.clusters.count": {"choices": [4, 8, 16]}}, "fixed": {}}},
+            r"space\.search\.schedule\.clusters\.count\.choices was \[4, 8\] and is \[4, 8, 16\]",
+        ),
+        ({"space": {**PARTS["space"], "start": [{"x": "y" * 5000}]}}, r"space\.start was None and is "),
+    ],
+)
+def test_another_content_is_refused_in_one_line_that_says_what_differs(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    claim(tmp_path, _content(), "study")
+    with pytest.raises(ConfigError, match=says) as error:
+        claim(tmp_path, _content(**changes), "study")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+    assert _content(**changes).hash != _content().hash
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"id": 3}', '{"id": "a", "hash": "b", "data": 3}'])
+def test_a_damaged_identity_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / IDENTITY_FILE).write_text(text)
+    with pytest.raises(ConfigError, match=r"corrupt|another content|holds files"):
+        claim(tmp_path, _content(), "study")
+
+
+def test_a_folder_with_somebodys_files_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "schedule.yaml").write_text("# by hand\n")
+    with pytest.raises(ConfigError, match=r"holds files .*schedule\.yaml"):
+        claim(tmp_path, _content(), "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["schedule.yaml"]
+
+
+def _images(folder: Path, seed: int, count: int = 6) -> DataSpec:
+    generator = numpy.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        pixels = generator.integers(0, 256, (8, 8, 3), dtype=numpy.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return DataSpec(name=str(folder), image_size=8)
+
+
+def test_the_content_of_data_is_what_it_holds(tmp_path: Path) -> None:
+    spec = _images(tmp_path / "images", seed=0)
+    before = describe_content(spec, load_data(spec))
+    for path in (tmp_path / "images").iterdir():
+        path.touch()
+    assert describe_content(spec, load_data(spec)) == before
+    _images(tmp_path / "images", seed=1)
+    replaced = describe_content(spec, load_data(spec))
+    assert replaced["count"] == before["count"]
+    assert replaced["content"] != before["content"]
+    _images(tmp_path / "images", seed=0, count=7)
+    assert describe_content(spec, load_data(spec))["count"] == 7
+
+
+def test_what_is_told_of_items_is_content(tmp_path: Path) -> None:
+    told, untold = (DataSpec.model_validate({"conditioning": wish}) for wish in ("class", "none"))
+    assert (
+        describe_content(told, load_data(told))["content"]
+        != describe_content(untold, load_data(untold))["content"]
+    )
+
+
+def test_a_stream_whose_shard_was_replaced_is_another(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    spec = DataSpec(name=str(tmp_path), format="parquet")
+
+    def write(seed: int) -> dict[str, Any]:
+        rows = []
+        for number in range(4):
+            pixels = numpy.random.default_rng([seed, number]).integers(0, 256, (8, 8, 3), dtype=numpy.uint8)
+            path = tmp_path / "one.bmp"  # of one size whatever it shows
+            Image.fromarray(pixels).save(path)
+            rows.append({"bytes": path.read_bytes()})
+            path.unlink()
+        table = pyarrow.table({"image": rows})
+        parquet.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
+        return describe_content(spec, data_info(spec))
+
+    first, again, other = write(0), write(0), write(1)
+    assert first == again
+    assert other["content"] != first["content"]
+
+
+def test_the_name_of_a_space_is_not_its_content() -> None:
+    config = StudyConfig()
+    data = load_data(config.run.data)
+    spaces = [SearchSpace.load("default"), SearchSpace.load("default").model_copy(update={"name": "mine"})]
+    contents = [
+        content_of({}, config.run.data, data, None, space.model_dump(mode="json", exclude={"name"}))
+        for space in spaces
+    ]
+    assert contents[0].hash == contents[1].hash
+
+
+def test_open_folder_keeps_settings_that_a_search_reads_again(tmp_path: Path) -> None:
+    open_folder(tmp_path, StudyConfig(seed=3), _content())
+    stored = json.loads((tmp_path / "study.json").read_text())
+    assert StudyConfig.model_validate(stored) == StudyConfig(seed=3)
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "{}", "null", '{"key": "a"}', "[", '{"key": "b", "status": "finished"}']
+)
+def test_a_damaged_record_is_a_trial_that_has_not_ended(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "trials" / "a"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(text)
+    assert load_records(tmp_path) == {}
+
+
+def test_a_record_lies_where_it_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "trials" / "a"
+    folder.mkdir(parents=True)
+    record = {"key": "a", "status": "finished", "role": "searched", "folder": "/etc"}
+    (folder / "record.json").write_text(json.dumps(record))
+    assert load_records(tmp_path)["a"]["folder"] == str(folder)
+
+
+def test_two_people_with_one_name_on_one_server_have_two_studies(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    runs = []
+    for person in ("alice", "bob"):
+        identity = claim(tmp_path / person, _content(), "study")
+        with Tracker.open(store, tmp_path, EXPERIMENT) as tracker:
+            study = tracker.study("search", {"images": 128}, {}, identity)
+            run = tracker.trial(study, "search-000", "a", {}, {})
+            tracker.flush()
+            runs.append({tracker.run_id(study), tracker.run_id(run)})
+            tags = tracker.store.client.get_run(tracker.run_id(run)).data.tags
+            assert (tags["curriculum_ray.id"], tags["curriculum_ray.content"]) == (identity.id, identity.hash)
+    assert not runs[0] & runs[1]
+    with Tracker.open(store, tmp_path, EXPERIMENT) as tracker:
+        again = tracker.study("search", {"images": 128}, {}, claim(tmp_path / "alice", _content(), "study"))
+        assert tracker.run_id(again) in runs[0]
+
+
+def test_a_run_of_another_content_in_mlflow_is_refused(tmp_path: Path) -> None:
+    with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
+        tracker.train("a", {}, {}, Identity("1" * 32, "aaaa"))
+        with pytest.raises(ConfigError, match=r"another content \(hash aaaa, here bbbb\)"):
+            tracker.train("a", {}, {}, Identity("1" * 32, "bbbb"))
+
+
+def test_a_name_in_the_registry_stays_with_the_study_that_took_it(tmp_path: Path) -> None:
+    with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
+        run = tracker.train("a", {}, {})
+        ident = tracker.run_id(run)
+        names = [own_model(tracker.store, "search", person * 32) for person in ("1", "2", "1")]
+        assert names == ["search", "search-22222222", "search"]
+        for name in names[:2]:
+            register(tracker.store, name, ident, "best", "it beats", {})
+
+
+def _search(folder: Path, storage: str, identity: Identity) -> StudySearch:
+    config = StudyConfig(storage=storage)
+    opened = open_storage(storage, folder)
+    name = study_name(storage, "search", identity)
+    return StudySearch(
+        config,
+        SearchSpace.load("default"),
+        StudyPlan(config),
+        opened,
+        lambda *_: {},
+        lambda *_: None,
+        name,
+        identity,
+    )
+
+
+def test_two_studies_of_one_name_in_one_database_share_no_trial(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/o.db"
+    for person in ("1", "2"):
+        search = _search(tmp_path, storage, Identity(person * 32, "same"))
+        search.study.ask()
+    found = optuna.get_all_study_summaries(storage=storage)
+    assert sorted(one.study_name for one in found) == ["search-11111111", "search-22222222"]
+    _search(tmp_path, storage, Identity("1" * 32, "same"))
+    with pytest.raises(ConfigError, match="belongs to another") as error:
+        _search(tmp_path, storage, Identity("1" * 32, "other"))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,116 @@
+"""`status` reads what a driver writes every second, and knows a dead driver from a living one."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from curriculum_ray.config import ConfigError
+from tests.tuning.studies import record
+from tuning.cli.status import status as command
+from tuning.folder.process import this_process
+from tuning.folder.status import STATUS_FILE, StatusFile, find_status, read_status
+from tuning.terminal.display import Display
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    return tmp_path / "runs" / "mine"
+
+
+def progress():
+    shown = Display(5, 1000, Console(file=io.StringIO(), _environ={}))
+    shown.finished(record(8.0, trial=0, control="uniform", role="control"))
+    shown.finished(record(7.0, trial=1, name="good"))
+    shown.started(record(trial=2, name="half way", total_images=1000))
+    shown.update(2, 400, 1, 4, 0.25)
+    shown.failed(3, "out of memory")
+    return shown
+
+
+def show(folder, *options):
+    done = CliRunner().invoke(
+        command, ["--output", str(folder.parent), *options], standalone_mode=False, catch_exceptions=False
+    )
+    return done.output
+
+
+def test_a_running_study_is_shown_from_outside(folder):
+    written = StatusFile(folder, "mine", progress().snapshot)
+    try:
+        text = show(folder)
+    finally:
+        written.close("finished")
+    assert f"mine: running (process {os.getpid()}" in text
+    assert "2 of 5 trials done, 1 running, 1 failed, time left unknown yet" in text
+    assert "FID 7.00  good" in text
+    assert "stage 2/4    400/1k images  loss 0.250  half way" in text
+    assert "mine: finished" in show(folder)
+
+
+def test_json_holds_the_same(folder):
+    StatusFile(folder, "mine", progress().snapshot).close("finished")
+    found = json.loads(show(folder, "--json"))
+    assert (found["state"], found["total"], found["best"]["value"]) == ("finished", 5, 7.0)
+    assert found["running"][0]["images"] == 400
+
+
+def test_the_file_is_replaced_as_the_study_goes_on(folder, monkeypatch):
+    monkeypatch.setattr("tuning.folder.status._EVERY_S", 0.01)
+    shown = progress()
+    written = StatusFile(folder, "mine", shown.snapshot)
+    shown.finished(record(6.0, trial=2, name="better"))
+    for _ in range(500):
+        if read_status(folder)["best"]["value"] == 6.0:
+            break
+        written._end.wait(0.01)
+    assert read_status(folder)["best"]["name"] == "better"
+    written.close("finished")
+    assert [path.name for path in folder.iterdir()] == [STATUS_FILE]
+
+
+def test_a_driver_that_died_without_a_word_is_said_so(folder):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    StatusFile(folder, "mine", progress().snapshot).close("running")
+    values = json.loads((folder / STATUS_FILE).read_text())
+    (folder / STATUS_FILE).write_text(json.dumps({**values, "pid": child.pid, "started": "1"}))
+    assert read_status(folder)["state"] == "dead"
+    assert "the same search command goes on with it" in show(folder, "--watch")
+
+
+@pytest.mark.parametrize("clock", [0, 60, -3600])
+def test_a_driver_on_another_machine_lives_as_long_as_it_writes_whatever_its_clock(
+    folder, monkeypatch, clock
+):
+    monkeypatch.setattr("tuning.folder.status._EVERY_S", 0.01)
+    monkeypatch.setattr("tuning.folder.status.this_process", lambda: {**this_process(), "host": "elsewhere"})
+    written = StatusFile(folder, "mine", lambda: {**progress().snapshot(), "time": time.time() - clock})
+    assert read_status(folder)["state"] == "running"
+    written.close("running")
+    assert read_status(folder, patience_s=0.3)["state"] == "dead"
+
+
+def test_the_latest_study_is_shown_unless_one_is_named(folder):
+    other = folder.parent / "other"
+    other.mkdir()
+    for place, age in ((folder, 100), (other, 50)):
+        StatusFile(place, place.name, progress().snapshot).close("finished")
+        os.utime(place / STATUS_FILE, (age, 1e9 - age))
+    assert find_status(folder.parent, None) == other
+    assert find_status(folder.parent, "mine") == folder
+    with pytest.raises(ConfigError, match="there is no study 'x'"):
+        find_status(folder.parent, "x")
+
+
+def test_a_corrupt_file_is_one_line(folder):
+    (folder / STATUS_FILE).write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_status(folder)

@@ -1,0 +1,123 @@
+"""Every sampler that is offered chooses from a space it can, and is refused in one line where it cannot."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import optuna
+import pytest
+
+from curriculum_ray.config import ConfigError
+from tuning.search.samplers import make_sampler, open_storage
+from tuning.study.config import StudyConfig
+from tuning.study.space import SearchSpace, SpaceFunction
+
+CHOICES = SearchSpace.model_validate(
+    {
+        "version": 1,
+        "search": {
+            "a": {"type": "int", "low": 1, "high": 3},
+            "b": {"type": "categorical", "choices": ["x", "y"]},
+        },
+    }
+)
+
+
+def _config(sampler: str) -> StudyConfig:
+    return StudyConfig.model_validate({"sampler": sampler, "trials": 6, "previews": 8})
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space"),
+    [
+        ("tpe", "wide"),
+        ("random", "wide"),
+        ("nsgaii", "wide"),
+        ("gp", "default"),
+        ("cmaes", "default"),
+        ("tpe", "paper"),
+    ],
+)
+def test_a_sampler_chooses_on_the_shipped_spaces(sampler: str, space: str) -> None:
+    found = SearchSpace.load(space)
+    study = optuna.create_study(sampler=make_sampler(_config(sampler), found))
+    for _ in range(6):
+        trial = study.ask()
+        SpaceFunction(found)(trial)
+        study.tell(trial, float(trial.number))
+    assert len(study.trials) == 6
+
+
+def test_cmaes_closes_in_on_the_best_numbers() -> None:
+    space = SearchSpace.model_validate(
+        {
+            "version": 1,
+            "search": {
+                "a": {"type": "float", "low": 0.0, "high": 1.0},
+                "b": {"type": "float", "low": 1e-3, "high": 1.0, "log": True},
+            },
+        }
+    )
+    study = optuna.create_study(sampler=make_sampler(_config("cmaes"), space))
+    for _ in range(80):
+        trial = study.ask()
+        SpaceFunction(space)(trial)
+        study.tell(trial, (trial.params["a"] - 0.7) ** 2 + (math.log10(trial.params["b"]) + 1) ** 2)
+    early, late = (
+        [trial.value for trial in study.trials[part] if trial.value is not None]
+        for part in (slice(0, 16), slice(64, 80))
+    )
+    assert statistics.median(late) < 0.2 * statistics.median(early)
+
+
+def test_a_grid_tries_every_combination_once() -> None:
+    study = optuna.create_study(sampler=make_sampler(_config("grid"), CHOICES))
+    for _ in range(6):
+        trial = study.ask()
+        SpaceFunction(CHOICES)(trial)
+        study.tell(trial, 0.0)
+    assert len({tuple(trial.params.items()) for trial in study.trials}) == 6
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space", "says"),
+    [
+        ("gp", "wide", "conditional"),
+        ("cmaes", "wide", "conditional"),
+        ("grid", "default", "patience_stage_share"),
+    ],
+)
+def test_a_sampler_that_cannot_work_on_a_space_is_refused_in_one_line(
+    sampler: str, space: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        make_sampler(_config(sampler), SearchSpace.load(space))
+    assert "\n" not in str(caught.value)
+    assert sampler in str(caught.value)
+
+
+def test_a_grid_has_a_point_for_every_trial() -> None:
+    with pytest.raises(ConfigError, match="at most 6"):
+        make_sampler(_config("grid").model_copy(update={"trials": 7}), CHOICES)
+
+
+def test_cmaes_is_refused_where_there_are_no_numbers_to_adapt_to() -> None:
+    with pytest.raises(ConfigError, match="at least two searched numbers"):
+        make_sampler(_config("cmaes"), CHOICES)
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite"])
+def test_a_storage_keeps_the_study(tmp_path: Path, storage: str | None) -> None:
+    study = optuna.create_study(storage=open_storage(storage, tmp_path), study_name="curriculum")
+    study.tell(study.ask(), 1.0)
+    again = optuna.load_study(storage=open_storage(storage, tmp_path), study_name="curriculum")
+    assert again.best_value == 1.0
+
+
+@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////no/such/folder/x.db"])
+def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, storage: str) -> None:
+    with pytest.raises(ConfigError, match="storage") as caught:
+        open_storage(storage, tmp_path)
+    assert "\n" not in str(caught.value)

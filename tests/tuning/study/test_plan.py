@@ -1,0 +1,175 @@
+"""A study always has its controls, repeats the best on fresh seeds, and runs nothing twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder
+from curriculum_ray.curriculum.order import random_ranking
+from tuning.study.config import FRESH_SEEDS, StudyConfig
+from tuning.study.plan import StudyPlan
+from tuning.study.trial_spec import TrialSpec
+from tuning.study.twins import twins
+
+PACED = {
+    "version": 1,
+    "clusters": {"by": "uniform", "count": 4},
+    "pacing": {"rule": "plateau", "patience": 3},
+}
+
+
+def _schedule(direction: str = "easy_to_hard", count: int = 4) -> CurriculumSchedule:
+    order = {"direction": direction, **({"seed": 9} if direction == "random" else {})}
+    clusters = {"by": "uniform", "count": count}
+    return CurriculumSchedule.from_dict({**PACED, "order": order, "clusters": clusters}, "test")
+
+
+def _record(
+    planned: TrialSpec, schedule: CurriculumSchedule, fid: float, status: str = "finished"
+) -> dict[str, Any]:
+    return {
+        "key": planned.key,
+        "role": planned.role,
+        "control": planned.control,
+        "seed": planned.seed,
+        "schedule": schedule.model_dump(mode="json"),
+        "schedule_id": schedule.schedule_id,
+        "status": status,
+        "metrics": {"fid": fid} if status == "finished" else {},
+    }
+
+
+def _play(config: StudyConfig, fids: list[float], plan: StudyPlan | None = None) -> list[TrialSpec]:
+    """Run a plan with one trial at a time; searched trial i has 2 + i clusters and the i-th FID."""
+    plan = plan or StudyPlan(config)
+    done = []
+    while (planned := plan.next()) is not None:
+        index = int(planned.key[-3:]) if planned.role == "searched" else 0
+        schedule = planned.schedule or _schedule(count=2 + index)
+        fid = fids[index] if planned.role == "searched" else 5.0
+        plan.ended(_record(planned, schedule, fid))
+        done.append(planned)
+    assert plan.complete
+    return done
+
+
+def test_uniform_comes_first_and_the_best_meets_its_twins_and_fresh_seeds() -> None:
+    config = StudyConfig(trials=3, confirm_seeds=2)
+    done = _play(config, [4.0, 2.0, 3.0])
+    assert done[0].control == "uniform"
+    assert [trial.key for trial in done[1:4]] == ["search-000", "search-001", "search-002"]
+    assert {(trial.control, trial.origin) for trial in done[4:6]} == {
+        ("reversed", "search-001"),
+        ("random", "search-001"),
+    }
+    confirmations = done[6:]
+    assert {(trial.seed, trial.origin) for trial in confirmations} == {
+        (seed, key) for seed in (FRESH_SEEDS, FRESH_SEEDS + 1) for key in ("search-001", "control-uniform")
+    }
+    assert len(done) == StudyPlan(config).total == config.maximum_trials(0)
+
+
+def test_search_and_confirmation_share_no_seed() -> None:
+    done = _play(StudyConfig(trials=2, seed=999, confirm_seeds=3), [1.0, 2.0])
+    searched = {trial.seed for trial in done if trial.role != "confirmation"}
+    confirmed = {trial.seed for trial in done if trial.role == "confirmation"}
+    assert not searched & confirmed
+
+
+def test_twins_keep_clusters_and_pacing_and_change_the_order_alone() -> None:
+    schedule = _schedule()
+    for twin in twins(schedule, seed=1).values():
+        assert (twin.clusters, twin.pacing, twin.active) == (
+            schedule.clusters,
+            schedule.pacing,
+            schedule.active,
+        )
+        assert twin.order != schedule.order
+    assert set(twins(schedule, 1)) == {"reversed", "random"}
+    assert set(twins(_schedule("random"), 1)) == {"easy_to_hard", "hard_to_easy"}
+    assert twins(CurriculumSchedule.uniform(), 1) == {}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_random_twin_is_really_another_order(seed: int) -> None:
+    order = twins(_schedule(count=3), seed)["random"].order
+    assert isinstance(order, RandomOrder)
+    assert random_ranking(3, order.seed) not in ((0, 1, 2), (2, 1, 0))
+
+
+def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
+    plan = StudyPlan(StudyConfig(trials=2, confirm_top=0))
+    uniform, first, second = plan.next(), plan.next(), plan.next()
+    assert uniform is not None
+    assert first is not None
+    assert second is not None
+    plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
+    plan.ended(_record(first, _schedule("easy_to_hard"), 1.0))
+    plan.ended(_record(second, _schedule("hard_to_easy"), 2.0))
+    twin = plan.next()
+    assert twin is not None
+    assert twin.control == "random"
+    plan.ended(_record(twin, _schedule("random"), 3.0))
+    assert plan.complete
+
+
+def test_a_phase_waits_for_the_one_before() -> None:
+    plan = StudyPlan(StudyConfig(trials=1))
+    running = [plan.next(), plan.next()]
+    assert all(running)
+    assert plan.next() is None
+    assert not plan.complete
+
+
+def test_a_study_goes_on_where_it_was_and_runs_nothing_twice() -> None:
+    config = StudyConfig(trials=3, confirm_seeds=2)
+    whole = _play(config, [4.0, 2.0, 3.0])
+    plan = StudyPlan(config)
+    for _ in range(4):
+        planned = plan.next()
+        assert planned is not None
+        index = int(planned.key[-3:]) if planned.role == "searched" else 0
+        schedule = planned.schedule or _schedule(count=2 + index)
+        plan.ended(_record(planned, schedule, [4.0, 2.0, 3.0][index] if planned.role == "searched" else 5.0))
+    interrupted = plan.next()
+    assert interrupted is not None
+    rest = _play(config, [4.0, 2.0, 3.0], StudyPlan(config, dict(plan.records)))
+    assert [trial.key for trial in rest] == [trial.key for trial in whole[4:]]
+
+
+def test_failed_trials_do_not_stop_a_study_nor_win_it() -> None:
+    plan = StudyPlan(StudyConfig(trials=2, confirm_seeds=2))
+    uniform, first, second = plan.next(), plan.next(), plan.next()
+    assert uniform is not None
+    assert first is not None
+    assert second is not None
+    plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
+    plan.ended(_record(first, _schedule(), 0.0, status="failed"))
+    plan.ended(_record(second, _schedule(count=3), 7.0))
+    assert [record["key"] for record in plan.ranking()] == ["search-001"]
+
+
+def test_a_study_whose_searched_trials_all_failed_ends() -> None:
+    plan = StudyPlan(StudyConfig(trials=1))
+    for _ in range(2):
+        planned = plan.next()
+        assert planned is not None
+        plan.ended(
+            _record(
+                planned, planned.schedule or _schedule(), 5.0, "finished" if planned.control else "failed"
+            )
+        )
+    assert plan.next() is None
+    assert plan.complete
+
+
+@pytest.mark.parametrize(("metric", "best"), [("fid", "search-000"), ("recall", "search-001")])
+def test_better_is_lower_or_higher_as_the_metric_has_it(metric: str, best: str) -> None:
+    plan = StudyPlan(StudyConfig.model_validate({"trials": 2, "metric": metric}))
+    for planned, value in ((plan.next(), 9.0), (plan.next(), 0.1), (plan.next(), 0.2)):
+        assert planned is not None
+        record = _record(planned, planned.schedule or _schedule(), value)
+        plan.ended({**record, "metrics": {metric: value}})
+    assert plan.ranking()[0]["key"] == best

@@ -1,0 +1,223 @@
+"""The display of a search: plain lines without a terminal, a live picture in one, a fair time left."""
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from tests.tuning.studies import record, schedule
+from tuning.terminal import display as module
+from tuning.terminal.display import Display
+from tuning.terminal.tables import final_table
+
+TOTAL = 76800
+
+
+def terminal(width=100):
+    return Console(force_terminal=True, width=width, file=io.StringIO(), _environ={})
+
+
+def plain():
+    return Console(file=io.StringIO(), width=40, _environ={})
+
+
+def text_of(console):
+    return console.file.getvalue()
+
+
+def picture(progress, width=100):
+    console = Console(width=width, file=io.StringIO(), _environ={})
+    console.print(progress._render())
+    return text_of(console)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test turns."""
+
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_without_a_terminal_each_event_is_one_plain_line():
+    console = plain()
+    with Display(2, TOTAL, console) as progress:
+        progress.started(record(trial=0, name="[bold]a long name[/bold] that is wider than the console"))
+        progress.update(0, 100, 0, 2, 0.5)
+        progress.update(0, 200, 0, 2, 0.4)
+        progress.update(0, 40000, 1, 2, 0.3)
+        progress.finished(record(7.5, trial=0))
+        progress.started(record(trial=1))
+        progress.failed(1, "worker died:\n  out of memory")
+        progress.note("going on")
+    lines = text_of(console).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "trial 0 started",
+        "trial 0 stage 2/2 at 40k of 77k images, loss 0.300",
+        "trial 0 (1/2)",
+        "trial 1 started",
+        "trial 1 (2/2)",
+        "going on",
+    ]
+    assert "[bold]a long name[/bold]" in lines[0]
+    assert "FID 7.50" in lines[2]
+    assert "failed · worker died: out of memory" in lines[4]
+    assert "\x1b" not in text_of(console)
+
+
+def test_in_a_terminal_stages_are_shown_and_not_printed():
+    console = terminal()
+    with Display(2, TOTAL, console) as progress:
+        progress.started(record(trial=0, name="a schedule"))
+        progress.update(0, 100, 0, 20, 0.5)
+        progress.update(0, 40000, 2, 20, 0.3)
+        shown = picture(progress)
+    assert "3/20" in shown
+    assert "40k/77k" in shown
+    assert "trial 0 stage" not in text_of(console)
+
+
+def test_the_best_so_far_stands_beside_uniform_sampling_and_fresh_seeds_do_not_count():
+    progress = Display(9, TOTAL, plain())
+    for values in (
+        record(8.0, control="uniform", role="control"),
+        record(7.0, name="good"),
+        record(6.0, name="lucky", role="confirmation"),
+        record(7.5, name="fair"),
+    ):
+        progress.started(values)
+        progress.finished(values)
+    shown = picture(progress)
+    assert "uniform sampling FID 8.00 · best FID 7.00 good" in shown
+
+
+def test_a_larger_value_is_better_where_the_metric_says_so():
+    progress = Display(9, TOTAL, plain(), metric="precision")
+    for name, value in (("worse", 0.2), ("better", 0.4)):
+        progress.finished(record(1.0, name=name, metrics={"precision": value}))
+    assert "best precision 0.400 better" in picture(progress)
+
+
+def test_ended_trials_are_counted_by_how_they_ended():
+    progress = Display(9, TOTAL, plain())
+    progress.earlier([record(7.0), record(None)])
+    progress.finished(record(7.0, status="pruned"))
+    progress.started(record(trial=5))
+    shown = picture(progress)
+    assert "1/9 trials done" in shown
+    assert "1 running, 1 pruned, 1 failed" in shown
+
+
+def test_the_time_left_follows_the_images_seen(clock):
+    progress = Display(4, 1000, plain())
+    progress.started(record(trial=0, total_images=1000))
+    assert progress.seconds_left is None
+    for images in (100, 300, 600):
+        progress.update(0, images, 0, 1, 0.1)
+        clock.now += 10
+    # 500 images in 30 s, 3,400 to go.
+    assert progress.seconds_left == pytest.approx(3400 * 30 / 500)
+    assert "3:24 left" in picture(progress)
+
+
+def test_images_of_an_earlier_start_do_not_count_as_speed(clock):
+    progress = Display(4, 1000, plain())
+    progress.earlier([record(7.0), record(7.0)])
+    progress.started(record(trial=2, total_images=1000))
+    progress.update(2, 800, 0, 1, 0.1)
+    clock.now += 10
+    progress.update(2, 900, 0, 1, 0.1)
+    assert progress.seconds_left == pytest.approx(1100 * 10 / 100)
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_the_picture_fits_any_width(width):
+    progress = Display(4, TOTAL, plain())
+    for trial in range(3):
+        progress.started(record(trial=trial, name="a schedule of many words " * 10))
+        progress.update(trial, 1000 * trial, trial, 20, 0.1)
+    progress.finished(record(7.0, trial=0, name="the best " * 30))
+    lines = picture(progress, width).splitlines()
+    assert len(lines) == 5
+    assert all(len(line.rstrip()) <= width for line in lines)
+
+
+def test_drawing_and_events_may_come_from_different_threads():
+    progress = Display(500, TOTAL, plain())
+    stop = threading.Event()
+    errors = []
+
+    def draw():
+        while not stop.is_set():
+            try:
+                picture(progress)
+            except Exception as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    for trial in range(100):
+        progress.started(record(trial=trial))
+        progress.update(trial, 10, 0, 1, 0.1)
+        if trial > 3:
+            progress.finished(record(7.0, trial=trial - 3))
+    stop.set()
+    thread.join()
+    assert not errors
+
+
+def table_text(records, width=200, **options):
+    console = Console(width=width, file=io.StringIO(), _environ={})
+    console.print(final_table(records, **options))
+    return text_of(console)
+
+
+def test_the_final_table_puts_the_best_beside_all_controls():
+    records = [record(fid, schedule=schedule(int(fid))) for fid in (3.0, 4.0, 5.0, 6.0)]
+    records += [
+        record(8.0, role="control", control="uniform"),
+        record(9.0, role="control", control="reversed", schedule_id="r"),
+        record(None),
+    ]
+    text = table_text(records, best=2)
+    assert "3 uniform clusters" in text
+    assert "4 uniform clusters" in text
+    assert "5 uniform clusters" not in text
+    assert "reversed: 20 uniform clusters" in text
+    assert "uniform sampling" in text
+    assert "+62.5%" in text
+    assert "-12.5%" in text
+    assert "fresh" not in text
+
+
+def test_the_final_table_tells_the_search_from_fresh_seeds():
+    walked = {"stages_asked": 8, "stages_walked": 7}
+    fresh = [
+        record(fid, role="confirmation", seed=seed, control=control, schedule=schedule(4), **walked)
+        for seed in (1000, 1001)
+        for control, fid in ((None, 9.0), ("uniform", 10.0))
+    ]
+    records = [record(4.0, schedule=schedule(4)), record(12.0, control="uniform", role="control"), *fresh]
+    rows = [line.split() for line in table_text(records).splitlines() if "77k" in line]
+    assert rows[0][-7:] == ["+10.0%", "0.900", "0.500", "0.250", "7/8", "77k", "2"]
+    assert rows[1][:4] == ["uniform", "sampling", "12.00", "10.00"]
+
+
+@pytest.mark.parametrize("width", [70, 80, 119])
+def test_the_final_table_fits_a_narrow_terminal(width):
+    records = [record(fid, schedule=schedule(int(fid))) for fid in (3.0, 4.0)]
+    text = table_text([*records, record(9.0, role="confirmation", schedule=schedule(3))], width=width)
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    assert "…" not in text
+
+
+def test_a_final_table_of_nothing_is_empty_and_no_error():
+    assert "schedule" in table_text([record(None)])

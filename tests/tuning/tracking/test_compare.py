@@ -1,0 +1,97 @@
+"""`compare` shows what differs, and never sets numbers of two protocols beside each other."""
+
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from tests.tuning.test_heldout import measured
+
+from curriculum_ray.config import ConfigError
+from tests.tuning.studies import record, write_trial
+from tuning.cli.compare import compare as command
+from tuning.tracking import Tracker
+from tuning.tracking.compare import compare, find_run
+
+
+def run(output, key, settings, study="a", **changes):
+    folder = output / study / "trials" / key
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "record.json").write_text(json.dumps(record(key=key, name=key, **changes)))
+    return folder
+
+
+WALKED = {"stages_asked": 1, "stages_walked": 1, "images_in_stage": [100]}
+CUT = {"stages_asked": 3, "stages_walked": 2, "images_in_stage": [40, 0, 60]}
+SETTINGS = {"images": 100, "schedule": {"pacing": None}, "seed": 0}
+
+
+def test_settings_metrics_stages_and_history_stand_side_by_side(tmp_path):
+    a = run(tmp_path, "one", SETTINGS, fid=10.0, **WALKED, history=[[50, 20.0], [100, 10.0]])
+    run(tmp_path, "two", {**SETTINGS, "seed": 1}, fid=8.0, **CUT, history=[[50, 15.0]])
+    found = compare(find_run(str(a), tmp_path, None), find_run("two", tmp_path, None))
+    assert found.settings == {"seed": (0, 1)}
+    assert found.metrics["fid"] == {"a": 10.0, "b": 8.0, "gain": pytest.approx(20.0)}
+    assert found.refusal is None
+    shown = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output
+    for words in ("seed", "B better by +20.0%", "2/3", "[40, 0, 60]", "preview after 50", "15.00"):
+        assert words in shown
+
+
+def test_held_out_losses_stand_side_by_side_by_noise_level_where_they_were_measured_alike(tmp_path):
+    a = run(tmp_path, "one", SETTINGS, heldout=measured([[0.5, 0.25], [0.4, 0.2]]))
+    run(tmp_path, "two", SETTINGS, heldout=measured([[0.5, 0.25], [0.3, 0.25]]))
+    run(tmp_path, "three", SETTINGS, heldout=measured([[0.5, 0.25]] * 2, fingerprint="other"))
+    run(tmp_path, "four", SETTINGS)
+    lines = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output.splitlines()
+    assert [line.split() for line in lines[-3:]] == [
+        ["held-out", "loss", "after", "200", "0.300", "0.275", "B", "better", "by", "+8.3%"],
+        ["u", "=", "0.750", "0.200", "0.250", "B", "better", "by", "-25.0%"],
+        ["u", "=", "0.250", "0.400", "0.300", "B", "better", "by", "+25.0%"],
+    ]
+    shown = json.loads(
+        CliRunner().invoke(command, [str(a), "two", "--output", str(tmp_path), "--json"]).output
+    )
+    assert shown["heldout"]["gain"] == pytest.approx([25.0, -25.0])
+    for other, words in (("three", "not measured alike (abc and other)"), ("four", "B has none")):
+        assert words in CliRunner().invoke(command, ["one", other, "--output", str(tmp_path)]).output
+
+
+def test_numbers_of_two_protocols_are_not_compared_but_settings_are(tmp_path):
+    run(tmp_path, "one", SETTINGS)
+    run(tmp_path, "two", {**SETTINGS, "images": 200}, fingerprint="other", history=[[1, 2.0]])
+    found = compare(find_run("one", tmp_path, None), find_run("two", tmp_path, None))
+    assert found.metrics == {}
+    assert found.settings == {"images": (100, 200)}
+    shown = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output
+    assert "the protocols differ (f00dcafe and other)" in shown
+    assert "FID" not in shown
+    assert "preview" not in shown
+
+
+def test_a_run_without_an_evaluation_is_said_so(tmp_path):
+    run(tmp_path, "one", SETTINGS)
+    run(tmp_path, "two", SETTINGS, fid=None, fingerprint=None)
+    found = compare(find_run("one", tmp_path, None), find_run("two", tmp_path, None))
+    assert found.refusal == "metrics are not compared: two has no evaluation"
+
+
+def test_a_key_of_two_studies_is_ambiguous_and_an_unknown_one_refused(tmp_path, output):
+    run(tmp_path, "one", SETTINGS, study="a")
+    run(tmp_path, "one", SETTINGS, study="b")
+    with pytest.raises(ConfigError, match="names 2 runs: give a folder"):
+        find_run("one", tmp_path, None)
+    with pytest.raises(ConfigError, match="no trial's key"):
+        find_run("three", output, None)
+
+
+def test_a_run_of_mlflow_is_found_by_its_id(output, tmp_path):
+    with Tracker.open(None, output, "digits/ddpm") as tracker:
+        study = tracker.study("a", {}, {"fingerprint": "f"})
+        handle = write_trial(tracker, study, record(7.0), tmp_path / "files")
+        tracker.flush()
+        ident = tracker.run_id(handle)
+    side = find_run(ident, output, None)
+    assert (side.metrics["fid"], side.images, side.fingerprint) == (7.0, 76800, "f")
+    assert side.settings["schedule.clusters.count"] == "20"

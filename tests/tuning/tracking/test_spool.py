@@ -1,0 +1,246 @@
+"""What MLflow does not take yet waits on disk: a kill of the driver loses nothing and repeats nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from curriculum_ray.config import ConfigError
+from tests.tuning.studies import record, write_trial
+from tuning.folder.lock import held
+from tuning.tracking import Tracker
+from tuning.tracking.leftovers import store_leftovers
+from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE, Spool, Write
+from tuning.tracking.writer import Away, Writer
+
+EXPERIMENT = "digits/ddpm"
+
+
+def numbers(writes: list[Write]) -> list[int]:
+    return [write.data for write in writes]
+
+
+def test_writes_come_out_in_their_order_and_the_file_is_emptied_with_the_last(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    for number in range(3):
+        spool.put(Write("log", "run", number))
+    writes, count = spool.take()
+    spool.put(Write("log", "run", 3))
+    assert numbers(writes) == [0, 1, 2]
+    spool.done(count)
+    assert len(spool) == 1
+    assert numbers(spool.take()[0]) == [3]
+    spool.done(1)
+    assert (tmp_path / "s").stat().st_size == 0
+    spool.close()
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_a_killed_process_left_is_handed_out_again_without_its_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    left = Spool(path)
+    for number in range(3):
+        left.put(Write("log", "run", number))
+    with open(path, "ab") as file:
+        file.write(b'["log", "run"')
+    again = Spool(path)
+    again.put(Write("log", "run", 3))
+    assert numbers(again.take()[0]) == [0, 1, 2, 3]
+
+
+def test_memory_holds_a_batch_however_long_the_queue_is(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "s")
+    for number in range(2500):
+        spool.put(Write("log", "run", number))
+    seen: list[int] = []
+    while len(spool):
+        writes, count = spool.take()
+        assert len(writes) <= 1000
+        seen += numbers(writes)
+        spool.done(count)
+    assert seen == list(range(2500))
+
+
+GOOD = json.dumps(["log", "h", [["loss", 1.0, 1, 64]]]).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\0" * 200 + b"\n",
+        b"garb{age\n",
+        b"\n",
+        b"{}\n",
+        b"3\n",
+        b'["log", "h"]\n',
+        b'["log", 3, []]\n',
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_a_damaged_line_costs_that_line_and_is_said(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / SPOOL_FILE).write_bytes(GOOD + line + GOOD)
+    got: list[Write] = []
+    writer = Writer(got.append, tmp_path / SPOOL_FILE)
+    assert writer.flush(30)
+    assert [point for write in got for point in write.data] == [["loss", 1.0, 1, 64]] * 2
+    assert len(writer.problems) == 1
+    assert "1 damaged lines" in writer.problems[0]
+    writer.close(10)
+
+
+def test_zeros_before_a_sound_line_cost_nothing(tmp_path: Path) -> None:
+    (tmp_path / SPOOL_FILE).write_bytes(b"\0" * 50 + GOOD)
+    assert len(Spool(tmp_path / SPOOL_FILE).take()[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "data", ["[[1, 2]]", '[["loss", "x", 1, 64]]', "5", '{"a": 1}', '[["loss", true, 1, 64]]']
+)
+def test_a_damaged_metric_costs_itself_alone(output: Path, tmp_path: Path, data: str) -> None:
+    with Tracker.open(None, output, EXPERIMENT) as first:
+        run = first.train("a", {}, {})
+    lines = [f'["log", "{run}", [["loss", {value}, 1, {value}]]]\n' for value in (1.0, 2.0)]
+    lines = [line.replace(".0]", "]") for line in lines]
+    (tmp_path / SPOOL_FILE).write_text(lines[0] + f'["log", "{run}", {data}]\n' + lines[1])
+    with Tracker.open(None, output, EXPERIMENT) as second:
+        second.keep_in(tmp_path)
+        points = second.store.client.get_metric_history(second.run_id(second.train("a", {}, {})), "loss")
+        assert second.problems
+    assert [point.value for point in points] == [1.0, 2.0]
+
+
+def test_a_queue_from_elsewhere_stores_no_file_of_this_user(output: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "id_rsa"
+    secret.write_text("private")
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    with Tracker.open(None, output, EXPERIMENT) as first:
+        run = first.train("a", {}, {})
+    (folder / "link").symlink_to(secret)
+    files = json.dumps(["store_files", run, [[str(secret), str(folder / "link")], None]])
+    (folder / SPOOL_FILE).write_text(files + "\n")
+    with Tracker.open(None, output, EXPERIMENT) as second:
+        second.keep_in(folder)
+    assert "lies outside" in second.problems[0]
+    assert not [path for path in output.rglob("*") if path.name in ("id_rsa", "link")]
+
+
+def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
+    folder = output / "run"
+    first = Tracker.open(None, output, EXPERIMENT)
+    first.keep_in(folder)
+    run = first.train("a", {}, {})
+    first.close()
+    lines = [["log", run, [["loss", 0.5, 1, 64]]], ["end", run, ["FINISHED", 1, 64, {}]]]
+    (folder / SPOOL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said: list[str] = []
+    with held(folder):
+        store_leftovers(output, None, said.append)
+    assert not said, "its driver is at work"
+    store_leftovers(output, None, said.append)
+    assert said == [f"stored in MLflow what an earlier start had left in {folder / SPOOL_FILE}"]
+    assert not (folder / SPOOL_FILE).exists()
+    with Tracker.open(None, output, EXPERIMENT) as again:
+        assert again.is_finished(again.train("a", {}, {}))
+
+
+def test_a_queue_for_another_server_waits_and_is_said(output: Path) -> None:
+    folder = output / "run"
+    folder.mkdir(parents=True)
+    (folder / SPOOL_FILE).write_bytes(GOOD)
+    (folder / ADDRESS_FILE).write_text(json.dumps({"experiment": EXPERIMENT, "store": "http://far:5000"}))
+    with Tracker.open(None, output, EXPERIMENT):
+        pass
+    said: list[str] = []
+    store_leftovers(output, None, said.append)
+    assert len(said) == 1
+    assert "http://far:5000" in said[0]
+    assert (folder / SPOOL_FILE).read_bytes() == GOOD
+
+
+def test_a_nameless_queue_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spool = Spool()
+    spool.put(Write("log", "run", {"ü": [1.5, None]}))
+    assert spool.take()[0] == [Write("log", "run", {"ü": [1.5, None]})]
+    assert not list(tmp_path.iterdir())
+
+
+def _killed(tracker: Tracker) -> None:
+    """End a tracker as kill -9 does: nothing is said, nothing is stored any more."""
+    tracker._writer._abandon.set()
+    tracker._writer._thread.join()
+
+
+def test_a_driver_killed_while_the_store_is_away_loses_no_write(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    first = Tracker.open(None, output, EXPERIMENT)
+    first.keep_in(folder)
+    study = first.study("a", {}, {"fingerprint": "f"})
+    half = first.trial(study, "half", "half", {}, {})
+    first.log(half, {"loss": 1.0}, 100)
+    assert first.flush()
+
+    def away(write: Write) -> None:
+        raise Away
+
+    monkeypatch.setattr(first._writer, "_apply", away)
+    first.log(half, {"loss": 0.5}, 200)
+    write_trial(first, study, record(7.0, key="best"), folder / "files")
+    assert not first.flush(0.3)
+    _killed(first)
+    with Tracker.open(None, output, EXPERIMENT) as second:
+        second.keep_in(folder)
+        study = second.study("a", {}, {"fingerprint": "f"})
+        assert second.has_ended(study, "best", "FINISHED")
+        half = second.trial(study, "half", "half", {}, {})
+        for images, loss in ((100, 1.0), (200, 0.5), (300, 0.25)):
+            second.log(half, {"loss": loss}, images)
+        second.flush()
+        client = second.store.client
+        points = client.get_metric_history(second.run_id(half), "loss")
+        runs = client.search_runs([second._experiment_id], "tags.`curriculum_ray.kind` = 'trial'")
+    assert [(point.step, point.value) for point in points] == [(100, 1.0), (200, 0.5), (300, 0.25)]
+    assert len(runs) == 2
+    assert not second.problems
+    assert not (folder / SPOOL_FILE).exists()
+
+
+def test_what_was_stored_but_not_yet_forgotten_is_not_stored_twice(output: Path, tmp_path: Path) -> None:
+    with Tracker.open(None, output, EXPERIMENT) as first:
+        study = first.study("a", {}, {})
+        run = first.trial(study, "t", "t", {}, {"role": "searched"})
+        kept: list[Write] = []
+        put = first._writer.put
+        first._writer.put = lambda write: (kept.append(write), put(write))[1]  # type: ignore[method-assign]
+        run = first.trial(study, "t", "t", {}, {"role": "searched"})
+        first.log(run, {"fid": 3.0}, 100)
+        first.finish(run, "FINISHED")
+    lines = [json.dumps([write.kind, write.run, write.data]) + "\n" for write in kept]
+    (tmp_path / SPOOL_FILE).write_text("".join(lines))
+    with Tracker.open(None, output, EXPERIMENT) as second:
+        second.keep_in(tmp_path)
+        runs = second.store.client.search_runs(
+            [second._experiment_id], "tags.`curriculum_ray.kind` = 'trial'"
+        )
+        assert len(runs) == 1
+        points = second.store.client.get_metric_history(runs[0].info.run_id, "fid")
+    assert len(points) == 1
+
+
+def test_a_store_that_does_not_take_the_old_writes_is_one_line(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spool(tmp_path / SPOOL_FILE).put(Write("log", "run", []))
+
+    def away(self: Tracker, write: Write) -> None:
+        raise Away
+
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+        monkeypatch.setattr(Tracker, "_apply", away)
+        with pytest.raises(ConfigError, match="does not take the 1 writes that an earlier start left"):
+            tracker.keep_in(tmp_path, 0.3)
+    assert len(Spool(tmp_path / SPOOL_FILE)) == 1

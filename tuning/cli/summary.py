@@ -1,0 +1,88 @@
+"""The end of a study as a person and as a program reads it: table, answer, report, next commands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from tuning.evidence import differences as evidence
+from tuning.evidence.front import front
+from tuning.evidence.records import arms
+from tuning.evidence.speed import speed_up
+from tuning.report import build_report
+from tuning.search.launch import Outcome, study_facts
+from tuning.study.config import StudyConfig
+from tuning.terminal.tables import final_table
+from tuning.terminal.text import tune_command
+
+__all__ = ["answer", "as_object", "show"]
+
+
+def answer(config: StudyConfig, outcome: Outcome) -> str:
+    """Whether a schedule beat uniform sampling on fresh seeds, in one sentence; why not, where nothing finished."""
+    finished = [record for record in outcome.records if record["status"] == "finished"]
+    if not finished:
+        reasons = {record.get("reason", "stopped") for record in outcome.records}
+        return f"no trial finished: {'; '.join(sorted(reasons))}"
+    ranked = arms(finished, config.metric)
+    fastest = next((found for found in speed_up(ranked) if found.key == _best(config, outcome)), None)
+    words = "" if fastest is None else f"; the best schedule is {fastest.in_words()}"
+    return evidence.answer(ranked, config.metric) + words
+
+
+def _best(config: StudyConfig, outcome: Outcome) -> str | None:
+    """The id of the best arm with a curriculum."""
+    ranked = arms(outcome.records, config.metric)
+    return next((arm.arm_id for arm in ranked if arm.has_curriculum), None)
+
+
+def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:
+    """Print the table, the answer, the report's path and the commands that come next."""
+    console.print(final_table(outcome.records, config.metric))
+    console.print()
+    console.print(Text(answer(config, outcome), "bold"))
+    if config.two_aims:
+        console.print("\nthe front, of which no schedule is beaten in both aims:")
+        for each in front(outcome.records, config.metric):
+            console.print(Text(f"  {each.in_words(config.metric)}"))
+    report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
+    for problem in outcome.problems:
+        console.print(Text(f"MLflow: {problem}", "yellow"))
+    console.print()
+    for name, value in _next(outcome, report, output):
+        console.print(Text(f"{name:14} {value}"), soft_wrap=True)
+
+
+def _next(outcome: Outcome, report: Path, output: Path) -> list[tuple[str, str]]:
+    """Where everything lies, and the commands that come next; `best` finds nothing where no trial finished."""
+    where = [] if output == Path("runs") else ["--output", output]
+    found = [
+        ("best schedule", tune_command("best", *where)),
+        ("train with it", tune_command("train", *where, "--schedule", "schedule.yaml", "--num-workers", 2)),
+    ]
+    finished = any(record["status"] == "finished" for record in outcome.records)
+    return [("report", str(report)), *(found if finished else []), ("all runs", outcome.ui_command)]
+
+
+def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
+    """The study as one JSON object."""
+    ranked = arms(outcome.records, config.metric)
+    report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
+    return {
+        "study": outcome.name,
+        "experiment": outcome.experiment,
+        "folder": str(outcome.folder),
+        "report": str(report),
+        "metric": config.metric,
+        "answer": answer(config, outcome),
+        "against_uniform": [found.to_json() for found in evidence.against_uniform(ranked, config.metric)],
+        "against_rival": [found.to_json() for found in evidence.against_rival(ranked, config.metric)],
+        "front": [asdict(found) for found in front(outcome.records, config.metric)],
+        "speed_up": [asdict(found) for found in speed_up(ranked)],
+        "trials": outcome.records,
+        "problems": outcome.problems,
+    }

@@ -1,0 +1,73 @@
+"""Two aims at once, for the sampler nsgaii: the metric, and how few images it takes to reach uniform sampling's end.
+
+The second is read from the previews (see `tuning.evidence.speed`): images until a trial's Fréchet distance is that of
+uniform sampling's last preview, on the same seed. A trial that never gets there counts as `MISSED` budgets, equal for
+all of them, so that only the metric ranks them among each other; so does every trial where uniform sampling failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuning.evidence.records import count, direction, metric_name, number
+from tuning.evidence.speed import images_to_reach
+
+__all__ = ["MISSED", "Aims", "aims", "front"]
+
+MISSED = 2.0
+"""Budgets that a trial is said to need that has not reached the target within one."""
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What one searched trial reached of both aims."""
+
+    key: str
+    """The trial's key."""
+    name: str
+    """The schedule in words."""
+    value: float
+    """The metric at the end."""
+    images: float
+    """Images until as good as uniform sampling at its end; `MISSED` budgets where it never was."""
+    missed: bool
+    """Whether it never was."""
+
+    def in_words(self, metric: str) -> str:
+        """Say both: "FID 6.10, as good as uniform sampling at its end after 31k images: 8 uniform clusters, …"."""
+        reached = "not as good as uniform sampling at its end"
+        if not self.missed:
+            reached = f"as good as uniform sampling at its end after {count(self.images)} images"
+        return f"{metric_name(metric)} {number(self.value)}, {reached}: {self.name}"
+
+
+def aims(record: Mapping[str, Any], uniform: Mapping[str, Any], metric: str) -> Aims:
+    """Both aims of a finished trial, beside the record of uniform sampling on the same seed, finished or not."""
+    budget = record["images"]
+    target = uniform["history"][-1][1] if uniform.get("history") else None
+    needed = None if target is None else images_to_reach(record.get("history", ()), target)
+    images = MISSED * budget if needed is None else needed
+    return Aims(record["key"], record["name"], record["metrics"][metric], images, needed is None)
+
+
+def front(records: Iterable[Mapping[str, Any]], metric: str) -> list[Aims]:
+    """The searched trials that no other one beats in both aims, the best by the metric first.
+
+    They are confirmed in this order, as far as `confirm_top` goes. Empty without previews in the search.
+    """
+    known = list(records)
+    uniform = next((record for record in known if record["key"] == "control-uniform"), {})
+    sign = 1 if direction(metric) == "min" else -1
+    found = [
+        aims(record, uniform, metric)
+        for record in known
+        if record["role"] == "searched" and record["status"] == "finished" and record.get("history")
+    ]
+    found.sort(key=lambda each: (sign * each.value, each.images, each.key))
+    result: list[Aims] = []
+    for each in found:
+        if not result or each.images < result[-1].images:
+            result.append(each)
+    return result

@@ -1,0 +1,1 @@
+"""Figures and pages: one theme for all pictures, light and dark."""

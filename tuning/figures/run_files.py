@@ -1,0 +1,121 @@
+"""What a run left in its folder, as the plots need it; a file that is missing or unreadable is left out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curriculum_ray.config import ConfigError, load_yaml, parse
+from curriculum_ray.runs.log import logged
+
+if TYPE_CHECKING:
+    from curriculum_ray.runs.config import RunConfig
+
+__all__ = ["ActiveSet", "RunFiles", "active_set", "read_config", "read_run"]
+
+
+@dataclass(frozen=True)
+class ActiveSet:
+    """The density over u that a schedule asked for, stage by stage."""
+
+    edges: list[float]
+    """The edges in u, from 0 (clean) to 1 (noise), of the columns: the clusters, or finer where the base changes."""
+    starts: list[int]
+    """Images at which each row began, and the end of the run."""
+    densities: list[list[float]]
+    """A row per stage, or per piece of one where the base changes, and a column per interval of u; 1 is uniform."""
+    clusters: list[float]
+    """The N + 1 edges of the clusters."""
+    importance: bool = False
+    """Whether importance sampling changed these densities by losses, which the settings do not tell."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's curves and pictures."""
+
+    record: Mapping[str, Any]
+    sampled: dict[str, Any] | None = None
+    """sampled_timesteps.json."""
+    log: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of metrics.jsonl."""
+    samples: bytes | None = None
+    """samples.png."""
+    active: ActiveSet | None = None
+
+    @property
+    def stage_starts(self) -> list[int]:
+        """Images at which the stages after the first began."""
+        return [int(images) for images, _ in (self.record.get("stage_starts") or [])[1:]]
+
+
+def read_run(record: Mapping[str, Any]) -> RunFiles:
+    """Read what the folder of a finished run holds."""
+    folder = Path(record.get("folder") or "/nonexistent")
+    samples = folder / "samples.png"
+    return RunFiles(
+        record=record,
+        sampled=_json(folder / "sampled_timesteps.json"),
+        log=logged(folder),
+        samples=samples.read_bytes() if samples.is_file() else None,
+        active=active_set(record, folder / "config.yaml"),
+    )
+
+
+def read_config(folder: Path) -> RunConfig | None:
+    """Read the settings of the run in `folder`."""
+    from curriculum_ray.runs.config import RunConfig
+
+    file = folder / "config.yaml"
+    try:
+        return parse(RunConfig, load_yaml(file), str(file)) if file.is_file() else None
+    except ConfigError:
+        return None
+
+
+def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
+    """Work out the active set of a run from its settings and its stages; None where they are not known."""
+    import torch
+
+    from curriculum_ray.curriculum import Changing, NoImportance, cluster_edges, join_order
+    from curriculum_ray.curriculum.level_draws import LevelDraws
+    from curriculum_ray.diffusion import build_process
+
+    starts = record.get("stage_starts")
+    run = read_config(config.parent)
+    if not starts or run is None:
+        return None
+    schedule = run.schedule
+    try:
+        levels = build_process(run.process).levels
+        edges = cluster_edges(schedule.clusters, schedule.base, levels)
+        order = join_order(schedule.order, edges, schedule.base, levels)
+        draws = LevelDraws(schedule.base, levels, edges, run.total_images)
+    except ConfigError:  # a difficulty file that is gone by now
+        return None
+    columns = edges
+    if isinstance(schedule.base, Changing):
+        columns = torch.cat([edges, torch.linspace(0, 1, 61, dtype=torch.float64)]).unique()
+    stages, end = {int(images): int(stage) for images, stage in starts}, int(record["images"])
+    begun = sorted({*stages, *(turn for turn in draws.turns() if min(stages) < turn < end)})
+    rows, stage = [], 0
+    for images, following in itertools.pairwise([*begun, end]):
+        stage = stages.get(images, stage)
+        if schedule.pacing is not None:
+            draws.aim(schedule.active.densities(order, stage))
+        # In the middle of a piece of a blend.
+        rows.append(draws.density(columns, (images + following) // 2).tolist())
+    importance = schedule.importance != NoImportance()
+    return ActiveSet(columns.tolist(), [*begun, end], rows, edges.tolist(), importance)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None

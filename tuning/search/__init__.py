@@ -1,0 +1,1 @@
+"""How a study is searched: Optuna chooses, Ray Tune runs the trials."""

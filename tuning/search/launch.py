@@ -1,0 +1,229 @@
+"""From a command to a finished study: check everything, connect, search, and say what came out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from curriculum_ray.addresses import presentable
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.curriculum import TimestepSampler
+from curriculum_ray.data import Dataset
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.distributed.connection import connected, packs_of, room
+from curriculum_ray.evaluation import Evaluator
+from curriculum_ray.evaluation.visited import unvisited_line
+from curriculum_ray.models import build_model, check_named_code, code_named
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.packed import check_packable
+from tuning.folder.identity import content_of
+from tuning.folder.lock import held
+from tuning.folder.names import checked_name
+from tuning.search.samplers import make_sampler, open_storage, study_name
+from tuning.search.tune_search import search
+from tuning.study.comparable import check_comparable
+from tuning.study.config import StudyConfig
+from tuning.study.data_summary import keep_summary, show_summary
+from tuning.study.ledger import StudyLedger, open_folder
+from tuning.study.ranges import check_ranges
+from tuning.study.single import check_run, experiment_name
+from tuning.study.space import SearchSpace, lay_over
+from tuning.terminal.display import Display
+from tuning.tracking import Tracker, store_address
+
+__all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_facts", "study_rivals"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study left behind."""
+
+    name: str
+    folder: Path
+    records: list[dict[str, Any]]
+    experiment: str
+    optuna: str
+    """What Optuna calls the study."""
+    ui_command: str
+    problems: list[str]
+    """What MLflow did not take, one line each."""
+
+
+def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset, Evaluator]:
+    """Everything that can be wrong with a study is found here, before anything is started.
+
+    The fixed settings, every start point, every choice, both ends of every range and every rival must give a run
+    that can be trained and evaluated. ConfigError says what does not.
+    """
+    check_comparable(config, space, study_rivals(config, space))
+    base = config.run.model_dump(mode="json")
+    fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
+    if fixed.evaluation is None:
+        raise ConfigError("a search compares schedules by their evaluation, but run.evaluation is null")
+    data, evaluator = check_run(fixed, config.resources)
+    assert evaluator is not None
+    assert isinstance(data, Dataset)
+    for point in itertools.chain(space.start, space.probes()):
+        shown = ", ".join(f"{key} = {value}" for key, value in point.items())
+        _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
+    check_ranges(space, fixed, config.fidelity.budgets(fixed.total_images))
+    for name, keys in study_rivals(config, space).items():
+        settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
+        _check_point(config, settings, data, f"rivals.{name}")
+    make_sampler(config, space)
+    _check_looks(config, fixed)
+    return fixed, data, evaluator
+
+
+def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> None:
+    """Refuse code that the space's file names, but for what the study's own settings name and what is `trusted`."""
+    own = code_named(config.run.model_dump(mode="json"))
+    check_named_code(space.model_dump(mode="json"), f"space {config.space}", trusted=trusted, allowed=own)
+
+
+def _check_looks(config: StudyConfig, run: RunConfig) -> None:
+    """A look must come early enough to stop something: a run stops at the log line after it."""
+    rule = config.fidelity
+    if rule.rule != "after_last_stage":
+        return
+    looks = parse(
+        RunConfig, {**run.model_dump(mode="json"), "preview": rule.preview(run.total_images)}, "run"
+    )
+    assert looks.preview_steps is not None
+    if looks.preview_steps + looks.log_steps >= looks.total_steps:
+        raise ConfigError(
+            f"fidelity: no look of after_last_stage comes early enough to stop a run of {run.total_images:,} images: "
+            f"lower run.log_every_images, which is {run.log_every_images}"
+        )
+
+
+def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str, Any]]:
+    """The one-line rivals of the space and of the settings, by name."""
+    return {**space.rivals, **config.rivals}
+
+
+def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str) -> None:
+    """The settings give a run whose schedule, process and model can be built."""
+    run = parse(RunConfig, settings, source)
+    try:
+        process = build_process(run.process, run.weighting)
+        TimestepSampler(
+            run.schedule, levels=process.levels, total_images=run.total_images, world_size=1, rank=0
+        )
+        build_model(run.model, data.shape, data.conditioning)
+        if config.pack > 1:
+            check_packable([run.train])
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    pacing = {} if run.schedule.pacing is None else run.schedule.pacing.model_dump()
+    lengths = [key for key in pacing if key == "patience" or key.endswith("_images")]
+    given = next((key for key in lengths if pacing[key] is not None), None)
+    if config.fidelity.rule == "compressed" and given is not None:
+        raise ConfigError(
+            f"{source}: schedule.pacing.{given} cannot be compressed: give a share of the budget"
+        )
+
+
+def run_study(
+    config: StudyConfig,
+    output: Path,
+    name: str | None,
+    mlflow_uri: str | None,
+    concurrent: int | None,
+    console: Console,
+    trust_code: bool = False,
+) -> Outcome:
+    """Run a study to its end, or go on with one that was interrupted.
+
+    trust_code: whether code that the space's file names may be imported.
+    """
+    store_address(mlflow_uri)
+    space = SearchSpace.load(config.space)
+    check_code_of(space, config, trust_code)
+    run, data, evaluator = check_study(config, space)
+    summary = show_summary(run.data, data, console)
+    experiment = experiment_name(data, run)
+    name = checked_name(name, f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}")
+    folder = output / name
+    process = experiment.partition("/")[2]
+    tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
+    params = config.decisive()
+    most = config.maximum_trials(len(study_rivals(config, space)))
+    progress = Display(most, run.total_images, console, config.metric)
+    slots = None if concurrent is None else packs_of(concurrent, config.pack)
+    content = content_of(
+        {key: value for key, value in config.decisive().items() if key != "space"},
+        run.data,
+        data,
+        evaluator,
+        space.model_dump(mode="json", exclude={"name"}),
+    )
+    with held(folder), ThreadPoolExecutor(1) as opener:
+        identity = open_folder(folder, config, content)
+        storage = open_storage(config.storage, folder)
+        opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
+        with (
+            connected(slots or 1, config.resources, output) as cluster,
+            opening.result() as tracker,
+            progress,
+        ):
+            slots = slots or room(config.resources, most, cluster, config.pack)
+            study = StudyLedger(name, folder, tracker, progress, tags, params, identity)
+            tracker.artifacts(study.run, [keep_summary(summary, folder)])
+            tracker.dataset(study.run, summary, data.fingerprint)
+            if line := unvisited_line(run, data.shape):
+                progress.note(line)
+            if study.records:
+                progress.earlier(study.records.values())
+            try:
+                search(config, space, study, slots, study_rivals(config, space), storage)
+            except KeyboardInterrupt:
+                running = study.interrupted()
+                _close(study, "KILLED")
+                progress.note(
+                    f"stopped with {len(running)} trials running; the same command goes on with them"
+                )
+                raise
+            except BaseException:
+                study.interrupted()
+                _close(study, "FAILED")
+                raise
+            study.close("FINISHED")
+        return Outcome(
+            name=name,
+            folder=folder,
+            records=list(study.records.values()),
+            experiment=experiment,
+            optuna=study_name(config.storage, name, identity),
+            ui_command=tracker.ui_command(),
+            problems=[*study.problems, *tracker.problems],
+        )
+
+
+def _close(study: StudyLedger, status: str) -> None:
+    """End a study that did not finish, and say what MLflow did not take."""
+    study.close(status)
+    study.tracker.close()
+    for problem in (*study.problems, *study.tracker.problems):
+        study.progress.note(f"MLflow: {problem}")
+
+
+def study_facts(config: StudyConfig, outcome: Outcome) -> Mapping[str, Any]:
+    """What the report says of the study beside its trials."""
+    return {
+        "name": outcome.name,
+        "experiment": outcome.experiment,
+        "metric": config.metric,
+        "settings": {
+            **config.model_dump(mode="json"),
+            "storage": None if config.storage is None else presentable(config.storage),
+        },
+        # Where Optuna's study lies: to be opened, and never shown.
+        "optuna": (config.storage, outcome.optuna),
+    }

@@ -1,0 +1,86 @@
+"""The searched trials of a study, rung by rung: the next rung is known once every run of the one below has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from curriculum_ray.curriculum import CurriculumSchedule
+from tuning.evidence.records import DIRECTIONS
+from tuning.study.budgets import promoted
+from tuning.study.config import StudyConfig
+from tuning.study.trial_spec import TrialSpec, index_of
+
+__all__ = ["rungs"]
+
+
+def rungs(
+    config: StudyConfig, records: Mapping[str, Mapping[str, Any]], eliminated: set[str]
+) -> Iterator[list[TrialSpec]]:
+    """The rungs of all brackets, one after the other; a rung is asked for when all before it are in `records`.
+
+    Puts into `eliminated`, by Optuna's key, the schedules that a smaller budget ended: they get no run at the full
+    one. At the full budget alone, there is one rung with all trials.
+    """
+    size = config.fidelity.bracket(config.trials)
+    for start in range(0, config.trials, size):
+        yield from _bracket(config, records, range(start, min(start + size, config.trials)), eliminated)
+
+
+def _bracket(
+    config: StudyConfig, records: Mapping[str, Mapping[str, Any]], indices: range, eliminated: set[str]
+) -> Iterator[list[TrialSpec]]:
+    budgets = config.fidelity.budgets(config.run.total_images)
+    survivors = config.fidelity.survivors(len(indices))
+    rung = [_first(config, index, None if len(budgets) == 1 else budgets[0]) for index in indices]
+    yield rung
+    for level in range(1, len(budgets)):
+        top = level == len(budgets) - 1
+        below, keep = rung, _best(config, records, rung, survivors[level])
+        eliminated |= {trial.optuna for trial in below if trial.optuna and trial.optuna not in keep}
+        rung = [
+            _repeat(config, records[trial.key], trial, level, None if top else budgets[level])
+            for trial in below
+            if trial.optuna in keep
+        ]
+        yield rung
+
+
+def _best(
+    config: StudyConfig, records: Mapping[str, Mapping[str, Any]], rung: list[TrialSpec], keep: int
+) -> list[str]:
+    """Optuna's keys of those of a rung that go on."""
+    scores = {
+        trial.optuna: records[trial.key]["metrics"][config.metric]
+        for trial in rung
+        if trial.optuna is not None and records[trial.key]["status"] == "finished"
+    }
+    return promoted(scores, keep, DIRECTIONS[config.metric] == "min")
+
+
+def _first(config: StudyConfig, index: int, images: int | None) -> TrialSpec:
+    """A schedule that the sampler is still to choose; `images` is None at the full budget."""
+    key = f"search-{index:03d}"
+    return TrialSpec(
+        key=key if images is None else f"rung0-{index:03d}",
+        role="searched" if images is None else "rung",
+        seed=config.seed,
+        optuna=key,
+        images=images,
+    )
+
+
+def _repeat(
+    config: StudyConfig, record: Mapping[str, Any], below: TrialSpec, level: int, images: int | None
+) -> TrialSpec:
+    """The same schedule at the next budget; `images` is None at the full one."""
+    assert below.optuna is not None
+    return TrialSpec(
+        key=below.optuna if images is None else f"rung{level}-{index_of(below.optuna):03d}",
+        role="searched" if images is None else "rung",
+        seed=config.seed,
+        optuna=below.optuna,
+        images=images,
+        schedule=CurriculumSchedule.from_dict(record["schedule"], record["key"]),
+        settings=record.get("settings", {}),
+    )

@@ -1,0 +1,150 @@
+"""What the trials of a study may differ in: a study compares like with like, or does not start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.config.shown import shown
+from curriculum_ray.runs.config import RunConfig
+from tuning.study.config import StudyConfig
+from tuning.study.space import SearchSpace
+
+__all__ = ["Place", "check_comparable", "place_of"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a space may do with a group of a run's settings."""
+
+    differs: bool
+    """Whether trials, and rivals, may differ in it."""
+    fixed: bool
+    """Whether a space may hold it fixed for all trials alike."""
+    reason: str = ""
+    """Why they may not differ."""
+
+
+_ARM = Place(differs=True, fixed=True)
+_BUDGET = "it changes the budget, which is equal for all trials"
+_ARITHMETIC = "it says how a run is computed, not what is trained"
+_WATCHED = "it says how a run is kept and watched, not what is trained"
+
+# Every key of a run's settings by the longest of these that leads to it.
+PLACES: dict[str, Place] = {
+    "schedule": _ARM,
+    "schedule.version": Place(False, False, "it is the version of a file's format"),
+    "weighting": _ARM,
+    "optimizer": _ARM,
+    "stability": _ARM,
+    "ema": _ARM,
+    "ema.power": Place(False, False, _WATCHED),
+    "model": Place(False, True, "it changes what an image costs, and the budget is counted in images"),
+    "model.label_dropout": _ARM,
+    "process": Place(False, False, "a study is of one process, by which its trials are filed and scored"),
+    "data": Place(False, False, "it changes the data, of which a study has one set"),
+    "evaluation": Place(False, False, "it changes the protocol by which all trials are scored"),
+    "seed": Place(False, False, "trials share the study's seed, so that they are paired"),
+    "images": Place(False, False, _BUDGET),
+    "batch_size": Place(False, False, f"{_BUDGET}: images are rounded up to whole steps"),
+    "window": Place(False, False, "it changes the steps at which all trials are logged and looked at"),
+    "log_every_images": Place(False, False, _WATCHED),
+    "checkpoint": Place(False, False, _WATCHED),
+    "preview": Place(False, False, _WATCHED),
+    "heldout": Place(False, False, "it changes the images that are held out, and the others are trained on"),
+    "precision": Place(False, False, _ARITHMETIC),
+    "tf32": Place(False, False, _ARITHMETIC),
+    "compile": Place(False, False, _ARITHMETIC),
+    "accumulate": Place(False, False, _ARITHMETIC),
+    "parallel": Place(False, False, _ARITHMETIC),
+}
+# Groups of a schedule that make a curriculum, which a rival has none of.
+_CURRICULUM = ("clusters", "order", "pacing", "active")
+
+
+def place_of(key: str) -> Place | None:
+    """The place of a dotted key of a run's settings, None for a key that no run has."""
+    leads = [lead for lead in PLACES if key == lead or key.startswith(f"{lead}.")]
+    return PLACES[max(leads, key=len)] if leads else None
+
+
+def check_comparable(
+    config: StudyConfig, space: SearchSpace, rivals: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """ConfigError, with the reason, for a space or a rival whose trials could not be compared, or would be ignored."""
+    for key in space.search:
+        _check(key, f"space {space.name}: search.{key}", "searched")
+    for key in _leaves(space.fixed):
+        place = place_of(key)
+        if place is not None and not place.fixed:
+            raise ConfigError(
+                f"space {space.name}: fixed.{key} must not stand in a space, for {place.reason}: "
+                f"set {_own(key)} for the whole study instead"
+            )
+    for name, keys in rivals.items():
+        _check_rival(name, keys)
+    twice = [
+        name for name in config.rivals if config.rivals[name] != space.rivals.get(name, config.rivals[name])
+    ]
+    if twice:
+        raise ConfigError(f"rivals.{twice[0]} is another one in space {space.name}: give it another name")
+    _check_overlaid(config.run, space)
+
+
+def _own(key: str) -> str:
+    """Where the study itself has a key of a run."""
+    return key if key == "seed" else f"run.{key}"
+
+
+def _leaves(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values; a group without keys stands for itself."""
+    flat: dict[str, Any] = {}
+    for key, value in group.items():
+        inner = _leaves(value) if isinstance(value, Mapping) and value else None
+        flat |= {key: value} if inner is None else {f"{key}.{name}": leaf for name, leaf in inner.items()}
+    return flat
+
+
+def _check(key: str, where: str, what: str) -> None:
+    place = place_of(key)
+    if place is not None and not place.differs:
+        raise ConfigError(
+            f"{where} must not be {what}, for {place.reason}: set {_own(key)} for the whole study"
+        )
+
+
+def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
+    """A rival has a name that a folder can have, changes something that trials may differ in, and no curriculum."""
+    if not name.replace("_", "").replace("-", "").isalnum() or len(name) > 50:
+        raise ConfigError(
+            f"a rival's name must hold letters, digits, - and _ only, 50 at most, but got {shown(name)}"
+        )
+    if not keys:
+        raise ConfigError(
+            f"rivals.{name} changes nothing: give it dotted keys, e.g. {{weighting.kind: min_snr}}"
+        )
+    for key in _leaves(keys):
+        parts = key.split(".")
+        if parts[0] == "schedule" and (len(parts) == 1 or parts[1] in _CURRICULUM):
+            raise ConfigError(f"rivals.{name} must have no curriculum, but sets {key}")
+        _check(key, f"rivals.{name}: {key}", "changed by a rival")
+
+
+def _check_overlaid(run: RunConfig, space: SearchSpace) -> None:
+    """Settings of the study that its space would lay aside: the study's own must not be ignored.
+
+    Of searched keys only those of the schedule: others hold for the trials without a curriculum.
+    """
+    own = flatten(run.model_dump(mode="json"))
+    usual = flatten(
+        RunConfig.model_validate({"data": run.data, "process": run.process}).model_dump(mode="json")
+    )
+    searched = {key: None for key in space.search if key.startswith("schedule.")}
+    for key, value in {**searched, **_leaves(space.fixed)}.items():
+        if key in own and own[key] != usual.get(key) and own[key] != value:
+            what = f"fixes it at {shown(value)}" if key not in searched else "searches it"
+            raise ConfigError(
+                f"run.{key} is {shown(own[key])}, but space {space.name} {what}: leave one of them out"
+            )

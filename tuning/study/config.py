@@ -1,0 +1,150 @@
+"""Settings of a study: the run that every trial is a variation of, what is searched, and how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from curriculum_ray.config import Spec
+from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.packed import check_packable
+from tuning.study.budgets import FidelitySpec, FullBudget
+
+__all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
+
+Metric = Literal["fid", "kid", "precision", "recall"]
+SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
+FRESH_SEEDS = 1000
+"""Seeds of confirmations start here, above every seed that a search may use."""
+
+
+class StudyConfig(Spec):
+    """Everything that determines a study; equal values continue the same one."""
+
+    run: RunConfig = RunConfig()
+    """The settings that all trials share; the searched keys are laid over them."""
+    space: str = "default"
+    """A shipped search space, or the path of a YAML file."""
+    trials: int = Field(default=8, ge=1, le=100_000)
+    """Schedules that the search tries, beside the controls."""
+    confirm_top: int = Field(default=1, ge=0, le=1000)
+    """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
+    confirm_seeds: int = Field(default=5, ge=2, le=1000)
+    """Fresh seeds for each of them; more seeds find smaller differences."""
+    rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """More one-line rivals beside the space's: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
+    sampler: SamplerName = "tpe"
+    """How Optuna chooses; nsgaii has two aims (see `tuning.evidence.front`); both it and cmaes need many trials."""
+    storage: str | None = None
+    """Where Optuna's study lives: null for a journal in the study's folder, sqlite, or an RDB URL."""
+    fidelity: FidelitySpec = FullBudget()
+    """Whether schedules are first tried at smaller budgets."""
+    previews: int = Field(default=0, ge=0, le=64)
+    """Points at which confirmations, with nsgaii searched trials too, are scored; 8 of 500 samples add a third."""
+    metric: Metric = "fid"
+    """What the search improves."""
+    seed: int = Field(default=0, ge=0, lt=FRESH_SEEDS)
+    """Seed of the search, and of the initialisation, data order and noise of every trial in it."""
+    resources: ResourceSpec = ResourceSpec()
+    """What each trial gets."""
+    pack: int = Field(default=1, ge=1, le=256)
+    """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
+
+    @model_validator(mode="after")
+    def _evaluated(self) -> StudyConfig:
+        if self.run.evaluation is None:
+            raise ValueError("run.evaluation must be set in a study: trials are compared by it, but got null")
+        if self.run.preview and self.run.preview.asynchronous:
+            raise ValueError(
+                "run.preview.asynchronous is for `tune train`: a study's trials use all there is"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_of_workers(self) -> StudyConfig:
+        least, most = self.resources.workers
+        if least != most:
+            raise ValueError(
+                f"resources.num_workers must be one number in a study, but got {least} to {most}: "
+                "a range is for `tune train`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _packs(self) -> StudyConfig:
+        if self.pack == 1:
+            return self
+        if self.resources.workers != (1, 1):
+            raise ValueError(
+                f"pack trains {self.pack} trials in one worker: resources.num_workers must be 1, but is "
+                f"{self.resources.workers[0]}"
+            )
+        if self.resources.isolate:
+            raise ValueError(
+                f"pack trains {self.pack} trials in one process, but resources.isolate gives each its own"
+            )
+        check_packable([self.run.train])
+        return self
+
+    @model_validator(mode="after")
+    def _two_aims(self) -> StudyConfig:
+        if not self.two_aims:
+            return self
+        if not self.previews:
+            raise ValueError(
+                "sampler nsgaii weighs the metric against the images to reach uniform sampling: it needs previews, "
+                "e.g. previews=8, but previews is 0"
+            )
+        if self.fidelity.rule != "none":
+            raise ValueError(
+                f"sampler nsgaii has two aims, by which Optuna stops no trial: fidelity must be none, but is "
+                f"{self.fidelity.rule}"
+            )
+        return self
+
+    @property
+    def two_aims(self) -> bool:
+        """Whether the search weighs the metric against the images to reach uniform sampling."""
+        return self.sampler == "nsgaii"
+
+    def with_previews(self, settings: Mapping[str, Any], role: str, control: str | None) -> dict[str, Any]:
+        """A run's settings with the previews laid over its own that the study itself asks for.
+
+        They are of confirmations, for two aims, and for looks. role, control: those of the trial's record.
+        """
+        asked = self._previews(role, control)
+        own = settings.get("preview")
+        return {**settings, "preview": {**(own or {}), **asked} if asked else own}
+
+    def _previews(self, role: str, control: str | None) -> dict[str, Any]:
+        images, rule = self.run.total_images, self.fidelity
+        looked_at = role == "searched" or control == "uniform"
+        if self.previews and (role == "confirmation" or (self.two_aims and looked_at)):
+            return {"every_images": max(1, images // self.previews)}
+        if role == "searched" and rule.rule == "after_last_stage":
+            return {**rule.preview(images), "metric": True}
+        return {}
+
+    def phases(self, rivals: int) -> dict[str, int]:
+        """The most trials of each phase, with so many rivals: what `maximum_trials` adds up."""
+        arms = self.confirm_top + 1 + bool(rivals)
+        return {
+            "controls": 1 + rivals,
+            "smaller budgets": self.fidelity.low_trials(self.trials),
+            "searched": self.fidelity.full_trials(self.trials),
+            # Reversed, random, and, where more than the order is searched, without a curriculum.
+            "twins of the best": 2 + bool(rivals),
+            "confirmations": arms * self.confirm_seeds * bool(self.confirm_top),
+        }
+
+    def maximum_trials(self, rivals: int) -> int:
+        """The most trials that the study runs with so many rivals, at whatever budget."""
+        return sum(self.phases(rivals).values())
+
+    def decisive(self) -> dict[str, Any]:
+        """What determines the trials' results; how many there are, and on what resources, does not."""
+        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "storage"}
+        return self.model_dump(mode="json", exclude=free)

@@ -1,0 +1,74 @@
+"""Who is stopped on the way by `fidelity: {rule: after_last_stage}`, and what the looks so far have said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.runs.log import logged
+from tuning.evidence.records import count, metric_name, number
+from tuning.study.budgets import AfterLastStage, promoted
+
+__all__ = ["Judge", "logged", "rung_scores"]
+
+
+class Judge:
+    """The rule, told of every report of every run; runs on the board, where all reports arrive.
+
+    Only searched trials are judged, by key. Controls, twins and confirmations are never stopped. What it knows can be
+    told again from the runs' logs, so that a study that was killed goes on with the same scores.
+    """
+
+    def __init__(self, rule: AfterLastStage, metric: str, total_images: int, lower_is_better: bool) -> None:
+        self.rule, self.metric, self.total_images = rule, metric, total_images
+        self.lower_is_better = lower_is_better
+        self.scores: dict[int, dict[str, float]] = {}
+        """By images and key: the looks that counted."""
+        self._last_since: dict[str, int] = {}
+
+    def __call__(self, key: str, line: Mapping[str, Any]) -> str | None:
+        """Take note of a report or a line of a log; returns why the run is to stop, None to go on.
+
+        line: "images", "stage" (0 is the first), "num_stages" and, for a look, "preview" with metrics.
+        """
+        if not key.startswith("search-") or "stage" not in line:
+            return None
+        images = int(line["images"])
+        if line["stage"] < line["num_stages"] - 1:
+            return None
+        since = min(images, self._last_since.get(key, images))
+        self._last_since[key] = since
+        score = line.get("preview", {}).get(self.metric)
+        settled = images - since >= self.rule.settle * self.total_images
+        if score is None or not settled or images >= self.total_images:
+            return None
+        if not math.isfinite(score):
+            score = math.inf if self.lower_is_better else -math.inf
+        rung = self.scores.setdefault(images, {})
+        rung[key] = score
+        keep = -(-len(rung) // self.rule.reduction)
+        ranked = promoted(rung, len(rung), self.lower_is_better)
+        place = ranked.index(key) + 1
+        if place <= keep:
+            return None
+        return (
+            f"stopped in its last stage after {count(images)} images: {metric_name(self.metric)} {number(score)} is "
+            f"number {place} of {len(rung)} looked at there, and {keep} go on"
+        )
+
+    def remember(self, folders: Iterable[Path]) -> None:
+        """Read what the trials in these folders, named by their keys, have logged."""
+        for folder in sorted(folders):
+            for line in logged(folder):
+                self(folder.name, line)
+
+
+def rung_scores(folder: Path, metric: str, total_images: int) -> list[tuple[int, float]]:
+    """[images, metric] of each look at a run before its end."""
+    return [
+        (line["images"], line["preview"][metric])
+        for line in logged(folder)
+        if metric in line.get("preview", {}) and line["images"] < total_images
+    ]

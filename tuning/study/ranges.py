@@ -1,0 +1,163 @@
+"""Whether a search space's ranges make a difference: every schedule in them can be walked, and both halves of each
+range sample differently."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.runs.config import RunConfig
+from tuning.study.space import CategoricalRange, FloatRange, IntRange, SearchSpace
+
+__all__ = ["check_ranges"]
+
+# Keys that decide how a curriculum is walked.
+_WALK = (
+    "schedule.clusters.count",
+    "schedule.order.direction",
+    "schedule.pacing.",
+    "schedule.active.set",
+    "schedule.active.width",
+)
+# Those whose effect does not depend on losses that nobody has seen.
+_LENGTHS = (
+    "_share",
+    "_images",
+    ".patience",
+    ".finish_by",
+    ".start_fraction",
+    ".start_stage",
+    ".increase",
+    ".width",
+)
+
+
+def check_ranges(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None:
+    """Refuse, in one line, a space that holds a schedule which cannot be walked, or a range that changes nothing.
+
+    run: the settings that the space is laid over. budgets: images of every run that a trial may be, the study's own the
+    last. Corners are tried: each choice and each end of the keys that make a curriculum.
+    """
+    try:
+        _check(space, run, budgets)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_enough(space, run, budgets)}") from None
+
+
+def _enough(space: SearchSpace, run: RunConfig, budgets: list[int]) -> str:
+    """ ", or give at least N images", where more of them would do."""
+
+    def fits(factor: float) -> bool:
+        try:
+            _check(space, run, [round(images * factor) for images in budgets])
+        except ConfigError:
+            return False
+        return True
+
+    low, high = 1.0, 2.0
+    while not fits(high):
+        low, high = high, 2 * high
+        if high > 1024:
+            return ""
+    for _ in range(4):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return f", or give at least {math.ceil(budgets[-1] * high / 100) * 100:,} images"
+
+
+def _check(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None:
+    base = {"schedule": run.schedule.model_dump(mode="json")}
+    varied = [key for key in space.search if key.startswith(_WALK)]
+    whole = [-(-images // run.batch_size) * run.batch_size for images in budgets]
+    for point in _corners(space, varied):
+        source = f"space {space.name} with {_shown(point)}"
+        schedule = _schedule(space, base, point, source)
+        for images in whole:
+            try:
+                schedule.check_ladder(run.batch_size, images)
+            except ConfigError as error:
+                smaller = f" at the smaller budget of {images:,} images" if images < whole[-1] else ""
+                raise ConfigError(f"{source}{smaller}: schedule.{error}") from None
+    for key in varied:
+        span = space.search[key]
+        if not isinstance(span, CategoricalRange) and key.endswith(_LENGTHS) and span.low < span.high:
+            beside = [other for other in varied if other not in (key, "schedule.order.direction")]
+            if key.startswith("schedule.active"):
+                beside = [other for other in beside if not other.startswith("schedule.pacing")]
+            _check_halves(space, base, key, beside, run, whole[-1])
+
+
+def _check_halves(
+    space: SearchSpace, base: Mapping[str, Any], key: str, others: list[str], run: RunConfig, images: int
+) -> None:
+    """The low end, the middle and the high end of a range sample differently beside every corner of the others."""
+    span = space.search[key]
+    assert not isinstance(span, CategoricalRange)
+    values = sorted({span.low, _middle(span), span.high})
+    for point in _corners(space, others):
+        if not span.exists(point):
+            continue
+        beside = {other: value for other, value in point.items() if other != key}
+        schedules = [
+            _schedule(space, base, {**beside, key: value}, f"space {space.name}") for value in values
+        ]
+        walks = [_sampled(schedule, key, images, run.batch_size) for schedule in schedules]
+        for (low, one), (high, other) in itertools.pairwise(zip(values, walks, strict=True)):
+            if one == other:
+                raise ConfigError(
+                    f"space {space.name}: search.{key}: {low:.3g} and {high:.3g} sample alike with {_shown(beside)} in "
+                    f"{images // run.batch_size} steps: narrow the range, or search fewer clusters"
+                )
+
+
+def _sampled(schedule: CurriculumSchedule, key: str, images: int, batch: int) -> Any:
+    """What of the draws `key` decides: each stage's densities, or when stages begin at the earliest and the latest."""
+    stages, order = schedule.num_stages, range(schedule.clusters.count)
+    if key.startswith("schedule.active"):
+        return [schedule.active.densities(order, stage) for stage in range(stages)]
+    assert schedule.pacing is not None
+    when = (stages, images, batch)
+    return schedule.pacing.earliest(*when), schedule.pacing.latest(*when)
+
+
+def _corners(space: SearchSpace, keys: list[str]) -> Iterator[dict[str, Any]]:
+    """Every combination of choices and ends of `keys`, where they exist; other keys take their first value."""
+
+    def extend(point: dict[str, Any], left: list[str]) -> Iterator[dict[str, Any]]:
+        if not left:
+            yield point
+            return
+        key, *rest = left
+        span = space.search[key]
+        if not span.exists(point):
+            yield from extend(point, rest)
+            return
+        for value in _ends(span) if key in keys else _ends(span)[:1]:
+            yield from extend({**point, key: value}, rest)
+
+    yield from extend({}, list(space.search))
+
+
+def _ends(span: IntRange | FloatRange | CategoricalRange) -> list[Any]:
+    return list(dict.fromkeys(span.choices if isinstance(span, CategoricalRange) else [span.low, span.high]))
+
+
+def _middle(span: IntRange | FloatRange) -> float:
+    middle = math.sqrt(span.low * span.high) if span.log else (span.low + span.high) / 2
+    return round(middle) if isinstance(span, IntRange) else middle
+
+
+def _schedule(
+    space: SearchSpace, base: Mapping[str, Any], point: Mapping[str, Any], source: str
+) -> CurriculumSchedule:
+    own = {key: value for key, value in point.items() if key.startswith("schedule.")}
+    return parse(CurriculumSchedule, space.apply(base, own)["schedule"], source)
+
+
+def _shown(point: Mapping[str, Any]) -> str:
+    walk = {key: value for key, value in point.items() if key.startswith(_WALK)}
+    return ", ".join(f"{key.removeprefix('schedule.')} = {value}" for key, value in walk.items())

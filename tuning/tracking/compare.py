@@ -1,0 +1,177 @@
+"""Two runs side by side: the settings that differ, and the metrics where one protocol measured both."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curriculum_ray.config import ConfigError, flatten, load_yaml
+from curriculum_ray.runs.heldout_file import HELDOUT_FILE, read_heldout
+from tuning.evidence.heldout import LevelGain, beside
+from tuning.evidence.records import DIRECTIONS, gain
+from tuning.tracking.fields import quoted, tag
+from tuning.tracking.store import open_store
+
+__all__ = ["Comparison", "Side", "compare", "find_run"]
+
+_SETTINGS = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run, wherever it was found."""
+
+    name: str
+    source: str
+    """Its folder, or "MLflow run …"."""
+    settings: dict[str, Any]
+    """Dotted keys."""
+    metrics: dict[str, float]
+    images: int | None
+    fingerprint: str
+    """Evaluation protocol; empty for a run that was not evaluated."""
+    stage_starts: list[int] = field(default_factory=list)
+    """(images seen, stage) at the start of each stage."""
+    stages_walked: str | None = None
+    """Of how many asked for, e.g. "8/8"."""
+    images_in_stage: list[int] = field(default_factory=list)
+    """Of each stage that the schedule asks for."""
+    history: list[list[float]] = field(default_factory=list)
+    """[images seen, preview metric] on the way."""
+    heldout: dict[str, Any] | None = None
+    """heldout.json, where the held-out loss was measured."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two runs."""
+
+    a: Side
+    b: Side
+    settings: dict[str, tuple[Any, Any]]
+    """Dotted keys whose values differ; None where a run has no such key."""
+    metrics: dict[str, dict[str, float]]
+    """Of each metric that both have "a", "b" and "gain" (percent by which b is better); empty under two protocols."""
+    refusal: str | None
+    """Why metrics are not compared, where they are not."""
+    heldout: LevelGain | str | None
+    """The held-out losses by noise level, or why they are not compared; None where neither run has any."""
+
+
+def compare(a: Side, b: Side) -> Comparison:
+    """Lay two runs beside each other; metrics of different fingerprints are never compared."""
+    keys = list(dict.fromkeys([*a.settings, *b.settings]))
+    changed = {key: (a.settings.get(key), b.settings.get(key)) for key in keys}
+    changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
+    refusal = None
+    unmeasured = [side.name for side in (a, b) if not side.fingerprint]
+    if unmeasured:
+        refusal = f"metrics are not compared: {' and '.join(unmeasured)} has no evaluation"
+    elif a.fingerprint != b.fingerprint:
+        refusal = f"metrics are not compared: the protocols differ ({a.fingerprint} and {b.fingerprint})"
+    metrics = {
+        key: {
+            "a": a.metrics[key],
+            "b": b.metrics[key],
+            "gain": gain(b.metrics[key], a.metrics[key], key),
+        }
+        for key in DIRECTIONS
+        if refusal is None and key in a.metrics and key in b.metrics
+    }
+    return Comparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
+
+
+def find_run(what: str, output: Path, uri: str | None) -> Side:
+    """Find a run by its folder, by its trial's or run's key in `output`, or by its MLflow run id; ConfigError else."""
+    if (folder := Path(what)).is_dir():
+        return _from_folder(folder)
+    folders = sorted({path.parent for path in output.glob(f"*/trials/{_safe(what)}/{_SETTINGS}")})
+    folders += sorted({path.parent for path in output.glob(f"{_safe(what)}/{_SETTINGS}")})
+    if len(folders) > 1:
+        raise ConfigError(
+            f"{what!r} names {len(folders)} runs: give a folder, e.g. {folders[0]} or {folders[1]}"
+        )
+    return _from_folder(folders[0]) if folders else _from_mlflow(what, output, uri)
+
+
+def _safe(key: str) -> str:
+    import glob
+
+    return glob.escape(key)
+
+
+def _from_folder(folder: Path) -> Side:
+    settings = folder / _SETTINGS
+    if not settings.exists():
+        raise ConfigError(f"{folder} holds no run: there is no {_SETTINGS} in it")
+    result = _json(folder / "record.json") or _json(folder / "result.json")
+    return Side(
+        name=str(result.get("name", folder.name)),
+        source=str(folder),
+        settings=flatten(load_yaml(settings)),
+        metrics=dict(result.get("metrics", {})),
+        images=result.get("images"),
+        fingerprint=result.get("fingerprint") or "",
+        **_stages(result),
+        history=[list(point) for point in result.get("history", [])],
+        heldout=result.get("heldout") or read_heldout(folder),
+    )
+
+
+def _stages(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of its stages."""
+    walked = f"{result['stages_walked']}/{result['stages_asked']}" if "stages_asked" in result else None
+    return {
+        "stage_starts": list(result.get("stage_starts", [])),
+        "stages_walked": walked,
+        "images_in_stage": list(result.get("images_in_stage", [])),
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
+    store = open_store(uri, output, create=False)
+    experiments = [found.experiment_id for found in store.client.search_experiments()]
+    query = f"attributes.run_id = {quoted(what)}"
+    runs = store.search_runs(experiments, query) if what.isalnum() else []
+    if not runs:
+        raise ConfigError(
+            f"{what!r} is no run's folder, no trial's key in {output}, and no run of {store.shown}"
+        )
+    run = runs[0]
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for name in (_SETTINGS, "sampled_timesteps.json", HELDOUT_FILE):
+            try:
+                files[name] = Path(store.client.download_artifacts(what, name, folder))
+            except Exception:  # each artifact store fails in its own way
+                continue
+        settings: Mapping[str, Any] = (
+            flatten(load_yaml(files[_SETTINGS])) if _SETTINGS in files else run.data.params
+        )
+        sampled = _json(files.get("sampled_timesteps.json", Path()))
+        heldout = read_heldout(Path(folder))
+    points = store.client.get_metric_history(what, "preview_fid")
+    metrics = dict(run.data.metrics)
+    return Side(
+        name=str(run.info.run_name),
+        source=f"MLflow run {what}",
+        settings=dict(settings),
+        metrics={key: value for key, value in metrics.items() if key in DIRECTIONS},
+        images=int(metrics["images"]) if "images" in metrics else None,
+        fingerprint=run.data.tags.get(tag("fingerprint"), ""),
+        **_stages(sampled),
+        history=[[point.step, point.value] for point in points],
+        heldout=heldout,
+    )
