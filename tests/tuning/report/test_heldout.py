@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.colors import to_rgb
-from tests.tuning.test_heldout import measured, two_arms
 
+from tests.tuning.evidence.test_heldout import measured, two_arms
 from tuning.evidence.heldout import heldout_map
 from tuning.figures.theme import DARK, LIGHT, Theme
 from tuning.report.heldout import draw_maps, gains_by_level

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tuning.test_plan import _record, _schedule
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import Board
+from tests.tuning.study.test_plan import _record, _schedule
 from tuning.search.launch import check_study
 from tuning.study.budgets import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.config import StudyConfig

@@ -5,9 +5,9 @@ import json
 import pytest
 import yaml
 from click.testing import CliRunner
-from tests.tuning.test_heldout import measured
 
 from curriculum_ray.config import ConfigError
+from tests.tuning.evidence.test_heldout import measured
 from tests.tuning.studies import record, write_trial
 from tuning.cli.compare import compare as command
 from tuning.tracking import Tracker
