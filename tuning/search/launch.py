@@ -31,9 +31,10 @@ from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.ledger import StudyLedger, open_folder
+from tuning.study.overlay import lay_over
 from tuning.study.ranges import check_ranges
 from tuning.study.single import check_run, experiment_name
-from tuning.study.space import SearchSpace, lay_over
+from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
 

@@ -29,7 +29,8 @@ from tuning.folder.identity import Identity
 from tuning.search.repeatable import OrderedNSGAII, PlainCmaEs, Repeatable
 from tuning.search.tpe import BoundedTPE
 from tuning.study.config import StudyConfig
-from tuning.study.space import CategoricalRange, FloatRange, IntRange, Range, SearchSpace
+from tuning.study.parameters import CategoricalRange, FloatRange, IntRange, Range
+from tuning.study.space import SearchSpace
 
 __all__ = ["check_earlier_trials", "make_sampler", "open_storage", "study_name"]
 

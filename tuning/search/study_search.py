@@ -19,8 +19,9 @@ from tuning.evidence.records import DIRECTIONS
 from tuning.folder.identity import Identity
 from tuning.search.samplers import check_earlier_trials, make_sampler
 from tuning.study.config import StudyConfig
+from tuning.study.overlay import lay_over
 from tuning.study.plan import StudyPlan
-from tuning.study.space import SearchSpace, SpaceFunction, lay_over
+from tuning.study.space import SearchSpace, SpaceFunction
 from tuning.study.trial_spec import TrialSpec, index_of
 
 __all__ = ["StudySearch"]

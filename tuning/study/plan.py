@@ -16,7 +16,7 @@ from tuning.evidence.front import front
 from tuning.evidence.records import DIRECTIONS, arm_id_of
 from tuning.study.brackets import rungs
 from tuning.study.config import FRESH_SEEDS, StudyConfig
-from tuning.study.space import lay_over
+from tuning.study.overlay import lay_over
 from tuning.study.trial_spec import PLAIN, TrialSpec
 from tuning.study.twins import twin_trials
 

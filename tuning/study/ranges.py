@@ -11,7 +11,8 @@ from typing import Any
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
-from tuning.study.space import CategoricalRange, FloatRange, IntRange, SearchSpace
+from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
+from tuning.study.space import SearchSpace
 
 __all__ = ["check_ranges"]
 
