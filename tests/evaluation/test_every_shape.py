@@ -44,15 +44,24 @@ def test_scores_get_worse_with_corruption(spec: dict[str, Any], extractor: str) 
         assert values[0] < values[-1], name
 
 
-@pytest.mark.parametrize("name", ["mixture2d", "tones"])
-@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
-def test_what_a_short_training_by_default_gives_has_the_spread_of_the_data(name: str, sampler: str) -> None:
-    config = parse(TrainConfig, {"data": {"name": name}, "images": 19_200}, "test")
-    data = load_data(config.data)
-    trainer = Trainer(config, data)
+@pytest.fixture(scope="module", params=[("mixture2d", 19_200), ("tones", 9_600)], ids=["mixture2d", "tones"])
+def trained(request: pytest.FixtureRequest) -> Trainer:
+    """A short training on a data set, by default settings."""
+    name, images = request.param
+    config = parse(TrainConfig, {"data": {"name": name}, "images": images}, "test")
+    trainer = Trainer(config, load_data(config.data))
     trainer.run()
+    return trainer
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_what_a_short_training_by_default_gives_has_the_spread_of_the_data(
+    trained: Trainer, sampler: str
+) -> None:
     spec = EvaluationSpec(num_samples=200, steps=20, sampler=sampler)
-    samples = draw_samples(spec, trainer.process, trainer.ema.model, data.shape)
+    data = trained.data
+    assert isinstance(data, Dataset)
+    samples = draw_samples(spec, trained.process, trained.ema.model, data.shape)
     assert 0.5 < samples.std() / data.items.std() < 2
 
 
