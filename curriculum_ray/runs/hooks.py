@@ -23,8 +23,9 @@ from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
-from curriculum_ray.training.loop import LogLine, Trainer
+from curriculum_ray.training.hooks import NoHooks
 from curriculum_ray.training.stages import stages_walked
+from curriculum_ray.training.trainer import LogLine, Trainer
 
 __all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
 
@@ -38,10 +39,10 @@ Warned = Callable[[], bool]
 """Asked on every rank at each log line, the same answer on all: whether a checkpoint is due because a node will go."""
 
 
-class RunHooks:
+class RunHooks(NoHooks):
     """A run as the rest of the world sees it: it resumes, and its folder, the board and Ray Train hear of its trainer.
 
-    Its methods are what `Trainer.run` calls; every rank must call them. Only rank 0 writes and reports.
+    Every rank must call its methods. Only rank 0 writes and reports.
     """
 
     def __init__(
@@ -81,24 +82,24 @@ class RunHooks:
             )
             self._tell(self._previews.make(trainer, {**line, "images": trainer.images}))
 
-    def on_log(self, progress: LogLine) -> bool:
+    def on_log(self, line: LogLine) -> bool:
         """Write the log line and tell the board; returns whether the run should stop."""
         last = self._last
         last.update(
-            images=progress.images,
-            loss=progress.loss,
-            stage=progress.stage,
-            num_stages=progress.num_stages,
-            images_per_second=progress.images_per_second,
+            images=line.images,
+            loss=line.loss,
+            stage=line.stage,
+            num_stages=line.num_stages,
+            images_per_second=line.images_per_second,
         )
-        if progress.skipped_updates:
-            last["skipped_updates"] = progress.skipped_updates
+        if line.skipped_updates:
+            last["skipped_updates"] = line.skipped_updates
         stop = False
         if self._lead:
             append_line(self._folder, last)
             assert self._heldout is not None
             measured = {"heldout": new} if (new := self._heldout.news()) else {}
-            self._shown.update(last, total_images=self.config.total_images, snapshot=dict(progress.snapshot))
+            self._shown.update(last, total_images=self.config.total_images, snapshot=dict(line.snapshot))
             stop = self._report({**self._shown, **measured})
             stop = self._tell(self._previews.collect()) or stop
         if self._warned():

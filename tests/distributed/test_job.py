@@ -23,7 +23,8 @@ from curriculum_ray.runs import log, preview
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training import ema_posthoc
-from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
+from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
 from tuning.cli.ema import ema
 
 SETTINGS: dict[str, Any] = {

@@ -14,7 +14,8 @@ from curriculum_ray.data import Dataset, DataSpec, is_image, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, prepare, save_grid
 from curriculum_ray.evaluation.sampling import draw_samples
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 
 COUNT = 500
 SETS: list[tuple[dict[str, Any], str]] = [
@@ -50,7 +51,7 @@ def test_what_a_short_training_by_default_gives_has_the_spread_of_the_data(name:
     config = parse(TrainConfig, {"data": {"name": name}, "images": 19_200}, "test")
     data = load_data(config.data)
     trainer = Trainer(config, data)
-    trainer.run()
+    train(trainer)
     spec = EvaluationSpec(num_samples=200, steps=20, sampler=sampler)
     samples = draw_samples(spec, trainer.process, trainer.ema.model, data.shape)
     assert 0.5 < samples.std() / data.items.std() < 2
