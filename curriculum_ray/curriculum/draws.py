@@ -8,21 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["ActiveMap", "Rearrangement", "merge", "offset", "positions"]
+from curriculum_ray.splitmix import splitmix64
 
-_MASK = 2**64 - 1
+__all__ = ["ActiveMap", "Rearrangement", "merge", "offset", "positions"]
 
 
 def offset(seed: int, images: int) -> float:
     """A number in [0, 1) that depends on (seed, images) only, by two rounds of SplitMix64."""
-    return (_mix(_mix(seed & _MASK) ^ images) >> 11) * 2.0**-53
-
-
-def _mix(x: int) -> int:
-    x = (x + 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
+    return (splitmix64(splitmix64(seed) ^ images) >> 11) * 2.0**-53
 
 
 def positions(batch: int, part: int, parts: int) -> Tensor:

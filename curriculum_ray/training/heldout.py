@@ -20,8 +20,8 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import default_base
 from curriculum_ray.curriculum.base import level_of
 from curriculum_ray.data import Conditioning, DataInfo, Dataset
-from curriculum_ray.data.order import mix
 from curriculum_ray.diffusion import Process
+from curriculum_ray.splitmix import mix
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
 from curriculum_ray.training.heldout_spec import HeldoutSpec

@@ -11,7 +11,7 @@ import torch
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, load_data
-from curriculum_ray.data.order import mix
+from curriculum_ray.splitmix import mix
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.heldout import COST, check_heldout

@@ -11,10 +11,11 @@ import torch
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import Speed
 from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.splitmix import mix
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train
-from curriculum_ray.training.seeds import mix, seed_step
+from curriculum_ray.training.seeds import seed_step
 from curriculum_ray.training.trainer import LogLine, NonFiniteLoss, Trainer
 from tests.training.calls import calling
 
