@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from curriculum_ray.config import ConfigError, Spec, check_path, flatten, load_yaml, parse
 from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.config.unions import union_at
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
@@ -120,14 +121,11 @@ class CurriculumSchedule(Spec):
         if self.importance == NoImportance():
             # What most schedules do not have does not change their id.
             del data["importance"]
-        # What a group is stands first in it.
-        first = ("kind", "by", "direction", "rule", "set")
-        return {
-            key: dict(sorted(value.items(), key=lambda item: item[0] not in first))
-            if key != "version"
-            else value
-            for key, value in data.items()
-        }
+        for key in data:
+            if (union := union_at(type(self), key)) is not None:
+                # What a group is stands first in it.
+                data[key] = dict(sorted(data[key].items(), key=lambda item: item[0] != union.tag))
+        return data
 
     def to_yaml(self) -> str:
         """The content of schedule.yaml."""

@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset
+from curriculum_ray.models import DiTSpec, MLPSpec, UNetSpec
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import ema_decay
@@ -77,7 +78,7 @@ def pack_key(config: TrainConfig) -> str:
 
 def _vmaps(config: TrainConfig) -> bool:
     """Whether the network is one of ours: what others do inside, e.g. draw random numbers, is not known."""
-    return config.model.kind in ("unet", "dit", "mlp")
+    return isinstance(config.model, UNetSpec | DiTSpec | MLPSpec)
 
 
 class PackedTrainer(Lockstep):
