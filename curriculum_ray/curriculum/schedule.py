@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,6 +147,13 @@ class CurriculumSchedule(Spec):
             if key in content[group]:
                 content[group][key] = Path(content[group][key]).name
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def densities(self, order: Sequence[int], stage: int) -> list[float]:
+        """Relative density of each cluster 0 (cleanest) .. N-1 at `stage`; see `ActiveSpec`. Without order all are 1.
+
+        order: the clusters in the order in which they join.
+        """
+        return [1.0] * len(order) if self.pacing is None else self.active.densities(order, stage)
 
     def describe(self) -> str:
         """One line for people, e.g. "20 log_snr clusters, easy_to_hard, plateau patience 200, cumulative"."""
