@@ -28,7 +28,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset
 from curriculum_ray.models import DiTSpec, MLPSpec, UNetSpec
-from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import ema_decay
 from curriculum_ray.training.lockstep import Lockstep
@@ -86,6 +85,8 @@ class PackedTrainer(Lockstep):
 
     configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, process, weighting, optimiser
     and averages are each one's own. data: what all of them train on. Raises ConfigError, see `check_packable`.
+
+    A member is restored, from the checkpoint of a run of its settings, packed or not, before the first step.
     """
 
     def __init__(self, configs: Sequence[TrainConfig], data: Dataset, world: World | None = None) -> None:
@@ -97,11 +98,6 @@ class PackedTrainer(Lockstep):
         self._base = _without_dropout(self.members[0].model)
         self._weights: PackedWeights | None = None
         self._packed: list[int] = []  # whose state lies in `_weights`
-
-    def restore(self, place: int, checkpoint: Checkpoint) -> None:
-        """Let the member at `place` go on from the checkpoint of a run of its settings, packed or not."""
-        self.members[place].restore(checkpoint)
-        self._weights = None
 
     def step(self) -> None:
         """One optimiser step of every active member."""

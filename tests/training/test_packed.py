@@ -162,7 +162,9 @@ def test_a_pack_resumes_to_the_bit_from_its_members_checkpoints(tmp_path: Path, 
     train_together(whole, [calling(on_checkpoint=partial(keep, place=place)) for place in range(3)])
     resumed = PackedTrainer(configs, data)
     for place in range(3):
-        resumed.restore(place, checkpoints.read(tmp_path / checkpoints.checkpoint_name(str(place), 64)))
+        resumed.members[place].restore(
+            checkpoints.read(tmp_path / checkpoints.checkpoint_name(str(place), 64))
+        )
     assert resumed.images == 64
     assert train_together(resumed) == [True] * 3
     for ours, theirs in zip(resumed.members, whole.members, strict=True):
@@ -185,7 +187,7 @@ def test_a_run_goes_from_a_pack_to_a_trainer_and_back(tmp_path: Path, data: Data
         middle.append(checkpoints.read(checkpoints.write(tmp_path / f"{place}b", single.checkpoint())))
     again = PackedTrainer(configs, data)
     for place, checkpoint in enumerate(middle):
-        again.restore(place, checkpoint)
+        again.members[place].restore(checkpoint)
     train_together(again)
     for config, member in zip(configs, again.members, strict=True):
         whole = Trainer(config, data)
@@ -288,7 +290,7 @@ def test_members_that_are_behind_catch_up_first_and_all_end_as_they_would_alone(
         ahead = Trainer(configs[place], data)
         for _ in range(steps):
             ahead.step()
-        packed.restore(place, ahead.checkpoint())
+        packed.members[place].restore(ahead.checkpoint())
     assert (packed.images, packed.active) == (0, [2])
     logs: list[list[LogLine]] = [[], [], []]
     assert train_together(packed, [_logging(log) for log in logs]) == [True] * 3
