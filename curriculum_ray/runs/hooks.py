@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.evaluation import Evaluator, save_grid
@@ -210,15 +209,11 @@ def _roots(job: dict[str, Any]) -> list[Path]:
 def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
     """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
     found = [path for root in _roots(job) for path in checkpoints.find_checkpoints(root, job["key"])]
-    for path in sorted(found, key=lambda path: path.name, reverse=True):
-        try:
-            state = checkpoints.read(path)
-        except ConfigError as error:
-            print(f"skipped: {error}", flush=True)
-            continue
-        trainer.restore(state)
-        return trainer.images
-    return 0
+    sound = checkpoints.newest_sound(found)
+    if sound is None:
+        return 0
+    trainer.restore(sound[1])
+    return trainer.images
 
 
 def write_files(folder: Path, config: RunConfig) -> None:
