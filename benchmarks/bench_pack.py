@@ -30,8 +30,9 @@ import torch
 from curriculum_ray.config import parse
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer, World
 from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 
 MODELS: dict[str, dict[str, Any]] = {
     "unet": {"data": {"name": "digits"}},

@@ -89,13 +89,22 @@ def plain_loop(config: dict[str, Any]) -> None:
 
     from curriculum_ray.config import parse
     from curriculum_ray.runs.prepared import cached_data, cached_evaluator
-    from curriculum_ray.training.loop import Trainer, World
+    from curriculum_ray.training.hooks import NoHooks
+    from curriculum_ray.training.loop import train
+    from curriculum_ray.training.trainer import LogLine, Trainer
+    from curriculum_ray.training.world import World
 
     run = parse(RunConfig, config, "bench")
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), wrap=ray.train.torch.prepare_model)
     trainer = Trainer(run.train, cached_data(run.data), world)
-    trainer.run(on_log=lambda progress: bool(ray.train.report({"loss": progress.loss})))
+
+    class Reporting(NoHooks):
+        def on_log(self, line: LogLine) -> bool:
+            ray.train.report({"loss": line.loss})
+            return False
+
+    train(trainer, Reporting())
     evaluator = cached_evaluator(run)
     if evaluator is not None and world.rank == 0:
         metrics, _ = evaluator.evaluate(trainer.process, trainer.ema.model, trainer.conditioning)

@@ -3,7 +3,7 @@
 `make bench-train`. Rows: the digits' U-Net and DiT-S/2 on 32x32x4 latents, with a GPU also DiT-B/2 and DiT-XL/2 in
 bfloat16, compiled. Arms, in turn within each round and in another order in each:
 
-  on         the whole loop, `Trainer.run`, with a plateau over 20 clusters (too patient to end)
+  on         the whole loop, `train`, with a plateau over 20 clusters (too patient to end)
   off        the same with uniform sampling
   bare       forward, squared error, backward and fused AdamW of the same network on one constant batch
   diffusers  as bare, with diffusers' network of equal size: DiTTransformer2DModel of the same depth, width and heads;

@@ -23,7 +23,8 @@ from curriculum_ray.data import Dataset, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, save_grid
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 
 PROCESSES: dict[str, dict[str, Any]] = {
     "ddpm": {"kind": "ddpm", "prediction": "v"},
@@ -91,7 +92,7 @@ def main(processes: tuple[str, ...], names: tuple[str, ...], output: Path, share
         for process in processes or PROCESSES:
             start = time.perf_counter()
             trainer = Trainer(settings(process, name, share), data)
-            trainer.run()
+            train(trainer)
             save_grid(generate(trainer, data, count), output / f"{process}-{name}.png", count)
             seconds = round(time.perf_counter() - start)
             made[f"{process}-{name}"] = {"images": trainer.images, "loss": trainer.loss, "seconds": seconds}

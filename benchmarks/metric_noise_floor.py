@@ -23,8 +23,9 @@ import torch
 
 from curriculum_ray.data import Dataset, DataSpec, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, prepare
+from curriculum_ray.training import loop
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.trainer import Trainer
 
 Metrics = dict[str, float]
 Summary = dict[str, dict[str, float]]
@@ -55,7 +56,7 @@ def real_halves(data: Dataset, splits: int) -> tuple[int, list[Metrics]]:
 def train(data: Dataset, images: int, seed: int) -> Trainer:
     """Train the default model with uniform sampling."""
     trainer = Trainer(TrainConfig(images=images, seed=seed), data)
-    trainer.run()
+    loop.train(trainer)
     return trainer
 
 

@@ -15,6 +15,7 @@ ROOMS = [
     "curriculum_ray.config",
     "curriculum_ray.files",
     "curriculum_ray.own_files",
+    "curriculum_ray.splitmix",
     "curriculum_ray.data",
     "curriculum_ray.diffusion",
     "curriculum_ray.curriculum",
@@ -42,6 +43,7 @@ ALONE = {
         "curriculum_ray.config",
         "curriculum_ray.config.plain_yaml",
         "curriculum_ray.diffusion.levels",
+        "curriculum_ray.splitmix",
     }
 }
 

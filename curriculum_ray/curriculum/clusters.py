@@ -214,6 +214,7 @@ def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tens
 
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     """Piecewise linear through (xs, ys), both ascending; flat parts of xs give their first point."""
+    # np.interp gives the last point of a flat part.
     right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
     share = (x - xs[right - 1]) / (xs[right] - xs[right - 1])
     return ys[right - 1] + share.nan_to_num(0.0).clamp(0, 1) * (ys[right] - ys[right - 1])

@@ -8,21 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["ActiveMap", "Rearrangement", "merge", "offset", "positions"]
+from curriculum_ray.splitmix import splitmix64
 
-_MASK = 2**64 - 1
+__all__ = ["ActiveMap", "Places", "Rearrangement", "merge", "offset", "positions"]
 
 
 def offset(seed: int, images: int) -> float:
     """A number in [0, 1) that depends on (seed, images) only, by two rounds of SplitMix64."""
-    return (_mix(_mix(seed & _MASK) ^ images) >> 11) * 2.0**-53
-
-
-def _mix(x: int) -> int:
-    x = (x + 0x9E3779B97F4A7C15) & _MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
-    return x ^ (x >> 31)
+    return (splitmix64(splitmix64(seed) ^ images) >> 11) * 2.0**-53
 
 
 def positions(batch: int, part: int, parts: int) -> Tensor:
@@ -32,6 +25,23 @@ def positions(batch: int, part: int, parts: int) -> Tensor:
     alone. float64 (batch,).
     """
     return (part + parts * torch.arange(batch, dtype=torch.float64)) / (batch * parts)
+
+
+class Places:
+    """The stratified places in [0, 1) of one rank's micro-batches: frac(k/B + offset(seed, images))."""
+
+    def __init__(self, seed: int, rank: int, world_size: int, accumulation: int) -> None:
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        self._parts = world_size * accumulation
+        self._positions: Tensor | None = None
+        self._positions_of = (0, 0)
+
+    def __call__(self, batch: int, micro: int, images: int) -> Tensor:
+        """Those of micro-batch `micro`, from 0, of a step that begins after `images` images; float64 (batch,)."""
+        if self._positions_of != (batch, micro) or self._positions is None:
+            self._positions = positions(batch, self._rank + self._world_size * micro, self._parts)
+            self._positions_of = (batch, micro)
+        return (self._positions + offset(self._seed, images)).frac_()
 
 
 class Rearrangement:

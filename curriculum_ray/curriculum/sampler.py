@@ -8,20 +8,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum.cells import UncalibratedTimesteps, inner_cells
-from curriculum_ray.curriculum.clusters import cluster_edges
-from curriculum_ray.curriculum.draws import offset, positions
+from curriculum_ray.curriculum.draws import Places
 from curriculum_ray.curriculum.importance import NoImportance
-from curriculum_ray.curriculum.level_draws import LevelDraws
-from curriculum_ray.curriculum.order import join_order
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
 from curriculum_ray.curriculum.shared_importance import SharedImportance
 from curriculum_ray.curriculum.shared_pacing import SharedPacing
-from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
+from curriculum_ray.curriculum.stage_draws import StageDraws
+from curriculum_ray.curriculum.surroundings import (
+    check_at_least,
+    check_process,
+    noise_levels,
+    place_among_ranks,
+)
+from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["TimestepSampler"]
 
@@ -87,28 +89,23 @@ class TimestepSampler:
         images: int = 0,
         accumulation: int = 1,
     ) -> None:
-        for name, value, least in (
-            ("num_timesteps", num_timesteps, 1),
-            ("total_images", total_images, 1),
-            ("window", window, 0),
-            ("images", images, 0),
-            ("accumulation", accumulation, 1),
-        ):
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, but got {value}")
+        check_at_least(
+            num_timesteps=(num_timesteps, 1),
+            total_images=(total_images, 1),
+            window=(window, 0),
+            images=(images, 0),
+            accumulation=(accumulation, 1),
+        )
         self.schedule = schedule
-        self.levels = _levels(num_timesteps, sigma, flow, levels)
+        self.levels = noise_levels(num_timesteps, sigma, flow, levels)
         self.seed, self.total_images = seed, total_images
-        self.rank, self.world_size = _world(rank, world_size, process_group)
-        for base in schedule.base.distributions():
-            inner_cells(base, self.levels)
-        edges = cluster_edges(schedule.clusters, schedule.base, self.levels)
-        self.edges: list[float] = edges.tolist()
-        self.order = join_order(schedule.order, edges, schedule.base, self.levels)
+        self.rank, self.world_size = place_among_ranks(rank, world_size, process_group)
+        self._draws = StageDraws(schedule, self.levels, total_images)
+        self.edges, self.order = self._draws.edges, self._draws.order
         self.num_stages = schedule.num_stages
         self._pacing = SharedPacing(
             schedule,
-            edges,
+            torch.tensor(self.edges, dtype=torch.float64),
             total_images,
             self.world_size,
             process_group,
@@ -129,13 +126,10 @@ class TimestepSampler:
                 importance, window or WINDOWS[0], self.world_size, process_group, accumulation
             )
         )
-        bins = 1 if isinstance(importance, NoImportance) else importance.bins
-        self._draws = LevelDraws(schedule.base, self.levels, edges, total_images, bins)
         self._weighs = self._importance is not None or self._draws.weighs
         self._weights: Tensor | None = None
         self._weights_read = False
-        self._positions: Tensor | None = None
-        self._positions_of = (0, 0)
+        self._places = Places(seed, self.rank, self.world_size, accumulation)
         self._u: Tensor | None = None
         self._aim()
 
@@ -189,19 +183,15 @@ class TimestepSampler:
         sampler never hears of an update.
         With one rank and a rule that reads losses, waits for the loss of the step before; else for nothing.
         """
-        _check_process()
+        check_process()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
         if self._drawn:
             self._say_repeated()
         self._pacing.begin(batch_size * self.world_size * self.accumulation)
         self._settle()
-        if self._positions_of != (batch_size, self._part) or self._positions is None:
-            part = self.rank + self.world_size * self._part
-            self._positions = positions(batch_size, part, self.world_size * self.accumulation)
-            self._positions_of = (batch_size, self._part)
         self._drawn = batch_size
-        u01 = (self._positions + offset(self.seed, self.images)).frac_()
+        u01 = self._places(batch_size, self._part, self.images)
         level, self._u, weights = self._draws.draw(u01, self.images)
         self._weights_read = not self._weighs
         if device == "cpu":
@@ -308,45 +298,5 @@ class TimestepSampler:
 
     def _aim(self) -> None:
         """Draw from what is active at this stage, by the importance that is known by now."""
-        densities = [1.0] * len(self.order)
-        if self.schedule.pacing is not None:
-            densities = self.schedule.active.densities(self.order, self._pacing.state.stage)
         importance = self._importance
-        self._draws.aim(
-            densities, None if importance is None else importance.ratios(self._draws.active_bins(densities))
-        )
-
-
-def _check_process() -> None:
-    """Refuse a copy of the sampler that can hear of no update, and would give the same noise levels for ever."""
-    if get_worker_info() is not None:
-        raise ConfigError(
-            "a TimestepSampler cannot be drawn from inside a DataLoader worker: its copy there never hears update(); "
-            "draw in the training loop, once a batch"
-        )
-
-
-def _levels(num_timesteps: int | None, sigma: bool, flow: bool, levels: NoiseLevels | None) -> NoiseLevels:
-    given = sum((num_timesteps is not None, sigma, flow, levels is not None))
-    if given != 1:
-        raise ConfigError(
-            f"exactly one of num_timesteps, sigma, flow and levels must be given, but got {given}"
-        )
-    if num_timesteps is not None:
-        return UncalibratedTimesteps(num_timesteps)
-    if levels is not None:
-        return levels
-    return Sigmas() if sigma else FlowTimes()
-
-
-def _world(rank: int | None, world_size: int | None, group: dist.ProcessGroup | None) -> tuple[int, int]:
-    """This process's place among the ranks."""
-    if (rank is None) != (world_size is None):
-        raise ConfigError("rank and world_size must be given together")
-    if rank is None or world_size is None:
-        if not (dist.is_available() and dist.is_initialized()):
-            return 0, 1
-        return dist.get_rank(group), dist.get_world_size(group)
-    if not 0 <= rank < world_size:
-        raise ConfigError(f"rank must be in 0..{world_size - 1}, but got {rank}")
-    return rank, world_size
+        self._draws.aim_at(self._pacing.state.stage, None if importance is None else importance.ratios)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from curriculum_ray.config import ConfigError, Spec, check_path, flatten, load_yaml, parse
 from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.config.unions import union_at
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
@@ -120,14 +121,11 @@ class CurriculumSchedule(Spec):
         if self.importance == NoImportance():
             # What most schedules do not have does not change their id.
             del data["importance"]
-        # What a group is stands first in it.
-        first = ("kind", "by", "direction", "rule", "set")
-        return {
-            key: dict(sorted(value.items(), key=lambda item: item[0] not in first))
-            if key != "version"
-            else value
-            for key, value in data.items()
-        }
+        for key in data:
+            if (union := union_at(type(self), key)) is not None:
+                # What a group is stands first in it.
+                data[key] = dict(sorted(data[key].items(), key=lambda item: item[0] != union.tag))
+        return data
 
     def to_yaml(self) -> str:
         """The content of schedule.yaml."""
@@ -149,6 +147,13 @@ class CurriculumSchedule(Spec):
             if key in content[group]:
                 content[group][key] = Path(content[group][key]).name
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def densities(self, order: Sequence[int], stage: int) -> list[float]:
+        """Relative density of each cluster 0 (cleanest) .. N-1 at `stage`; see `ActiveSpec`. Without order all are 1.
+
+        order: the clusters in the order in which they join.
+        """
+        return [1.0] * len(order) if self.pacing is None else self.active.densities(order, stage)
 
     def describe(self) -> str:
         """One line for people, e.g. "20 log_snr clusters, easy_to_hard, plateau patience 200, cumulative"."""

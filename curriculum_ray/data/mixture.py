@@ -1,4 +1,4 @@
-"""A mixture of Gaussians in the plane, whose density and score are known at every noise level."""
+"""Points in the plane from a mixture of Gaussians."""
 
 from __future__ import annotations
 
@@ -27,21 +27,6 @@ class Mixture2D:
         self.means = 0.75 * torch.stack([angle.cos(), angle.sin()], dim=1)
         self.std = 0.10 - 0.05 * odd.double()
         self.weights = (1 + odd.double()) / (1.5 * _COMPONENTS)
-
-    def _log_parts(self, x: Tensor, signal: float, noise: float) -> tuple[Tensor, Tensor, Tensor]:
-        offset = x.double()[..., None, :] - signal * self.means
-        variance = (signal * self.std).square() + noise**2
-        log = self.weights.log() - offset.square().sum(-1) / (2 * variance) - (2 * math.pi * variance).log()
-        return log, offset, variance
-
-    def log_density(self, x: Tensor, signal: float = 1.0, noise: float = 0.0) -> Tensor:
-        """log p of signal * x0 + noise * n at `x` (..., 2), for x0 of the mixture and n ~ N(0, I); shape (...)."""
-        return self._log_parts(x, signal, noise)[0].logsumexp(-1)
-
-    def score(self, x: Tensor, signal: float = 1.0, noise: float = 0.0) -> Tensor:
-        """Gradient of `log_density` with respect to `x`, shape (..., 2)."""
-        log, offset, variance = self._log_parts(x, signal, noise)
-        return -(log.softmax(-1)[..., None] * offset / variance[:, None]).sum(-2)
 
     def draw(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """`count` points, float64 (count, 2), and the component of each, long (count,)."""

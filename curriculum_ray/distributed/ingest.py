@@ -19,9 +19,9 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, data_info, from_uint8
-from curriculum_ray.data.order import mix
 from curriculum_ray.data.shards import Unit, open_unit, read_rows, scan
 from curriculum_ray.data.summary import quiet
+from curriculum_ray.splitmix import mix
 
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
 

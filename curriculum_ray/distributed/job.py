@@ -14,8 +14,10 @@ from curriculum_ray.distributed.ingest import open_batches
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned, note_corrupt
 from curriculum_ray.runs.prepared import cached_data
-from curriculum_ray.training.loop import Trainer, World
+from curriculum_ray.training.loop import train
 from curriculum_ray.training.prefetch import Prefetched
+from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 
 __all__ = ["clear_process_state", "run_job", "stays_on_host"]
 
@@ -52,9 +54,7 @@ def run_job(
     run = RunHooks(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         run.catch_up()
-        ended = run.trainer.run(
-            run.on_log, run.on_checkpoint, run.on_preview, run.on_snapshot, run.on_heldout
-        )
+        ended = train(run.trainer, run)
     finally:
         if ahead is not None:
             ahead.close()

@@ -10,8 +10,11 @@ from curriculum_ray.config import parse
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
 from curriculum_ray.runs.prepared import cached_data
-from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer, World
+from curriculum_ray.training.hooks import End
+from curriculum_ray.training.loop import train_together
 from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.trainer import NonFiniteLoss
+from curriculum_ray.training.world import World
 
 __all__ = ["Ended", "run_pack"]
 
@@ -60,37 +63,26 @@ def run_pack(
         return tell
 
     runs = [
-        RunHooks(job, config, trainer, data, report, announced(place), warned_once(place))
+        _PackedRun(ended, job, config, trainer, data, report, announced(place), warned_once(place))
         for place, (job, config, trainer, report) in enumerate(
             zip(jobs, configs, packed.members, reports, strict=True)
         )
     ]
+    train_together(packed, runs)
 
-    def on_log(place: int, progress: LogLine) -> bool:
-        return runs[place].on_log(progress)
 
-    def on_checkpoint(place: int, trainer: Trainer) -> None:
-        runs[place].on_checkpoint(trainer)
+class _PackedRun(RunHooks):
+    """A run of a pack, which ends while the others go on."""
 
-    def on_preview(place: int, trainer: Trainer) -> bool:
-        return runs[place].on_preview(trainer)
+    def __init__(self, ended: Ended, *run: Any) -> None:
+        super().__init__(*run)
+        self._ended = ended
 
-    def on_snapshot(place: int, trainer: Trainer) -> None:
-        runs[place].on_snapshot(trainer)
-
-    def on_heldout(place: int, trainer: Trainer) -> None:
-        runs[place].on_heldout(trainer)
-
-    def on_end(place: int, end: bool | NonFiniteLoss) -> None:
-        key = jobs[place]["key"]
-        if isinstance(end, NonFiniteLoss):
-            ended(key, end)
-            return
+    def on_end(self, end: End) -> None:
+        """Evaluate the run where its budget was spent, and tell how it ended."""
+        how: dict[str, Any] | Exception | None
         try:
-            result = runs[place].end(end)
+            how = end if isinstance(end, NonFiniteLoss) else self.end(end)
         except (NonFiniteLoss, FloatingPointError) as error:
-            ended(key, error)
-        else:
-            ended(key, result)
-
-    packed.run(on_log, on_checkpoint, on_preview, on_snapshot, on_end, on_heldout)
+            how = error
+        self._ended(self.job["key"], how)

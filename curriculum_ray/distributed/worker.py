@@ -16,7 +16,8 @@ from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.runs.hooks import Report
-from curriculum_ray.training.loop import NonFiniteLoss, World
+from curriculum_ray.training.trainer import NonFiniteLoss
+from curriculum_ray.training.world import World
 
 __all__ = ["serve"]
 

@@ -17,6 +17,6 @@ So arms share the sampling seed, which is part of the protocol, and are compared
 
 from curriculum_ray.evaluation.evaluator import Evaluator, prepare
 from curriculum_ray.evaluation.grid import grid_png, save_grid
-from curriculum_ray.evaluation.spec import EvaluationSpec, require_same_fingerprint
+from curriculum_ray.evaluation.spec import EvaluationSpec
 
-__all__ = ["EvaluationSpec", "Evaluator", "grid_png", "prepare", "require_same_fingerprint", "save_grid"]
+__all__ = ["EvaluationSpec", "Evaluator", "grid_png", "prepare", "save_grid"]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, LocalPath, Spec
+from curriculum_ray.config import LocalPath, Spec
 
-__all__ = ["EvaluationSpec", "fingerprint", "require_same_fingerprint"]
+__all__ = ["EvaluationSpec", "fingerprint"]
 
 
 class EvaluationSpec(Spec):
@@ -51,12 +51,3 @@ def fingerprint(protocol: Mapping[str, Any]) -> str:
     """Return 12 hexadecimal digits that stand for `protocol`, a mapping of JSON values in any order."""
     text = json.dumps(protocol, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def require_same_fingerprint(a: str, b: str) -> None:
-    """Refuse, by a `ConfigError`, to compare metrics whose fingerprints `a` and `b` differ."""
-    if a != b:
-        raise ConfigError(
-            f"metrics compare only under one evaluation protocol, but their fingerprints are "
-            f"{a or 'missing'} and {b or 'missing'}: evaluate both again with the same settings"
-        )

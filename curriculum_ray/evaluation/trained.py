@@ -40,13 +40,13 @@ def resolve_checkpoint(path: Path) -> Path:
         raise ConfigError(f"--checkpoint {path} does not exist")
     if checkpoints.is_checkpoint(path):
         return path
-    found = [child for child in path.glob("checkpoint-*") if checkpoints.is_checkpoint(child)]
+    found = checkpoints.find_checkpoints(path)
     if not found:
         raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor the folder of a run that has one")
     sound = checkpoints.newest_sound(found)
     if sound is None:
         raise ConfigError(f"--checkpoint {path} holds no checkpoint that can be read")
-    return sound
+    return sound[0]
 
 
 def load_trained(

@@ -2,7 +2,6 @@
 
 from curriculum_ray.models.build import ModelSpec, build_model, normalise_model
 from curriculum_ray.models.dit import DiT, DiTSpec
-from curriculum_ray.models.flops import training_flops
 from curriculum_ray.models.foreign import DiffusersModel, DiffusersSpec, PythonSpec
 from curriculum_ray.models.mlp import MLP, MLPSpec
 from curriculum_ray.models.named_code import TRUST_OPTION, check_named_code, code_named
@@ -24,5 +23,4 @@ __all__ = [
     "check_named_code",
     "code_named",
     "normalise_model",
-    "training_flops",
 ]

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.evaluation import Evaluator, save_grid
@@ -23,8 +22,9 @@ from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
-from curriculum_ray.training.loop import LogLine, Trainer
+from curriculum_ray.training.hooks import NoHooks
 from curriculum_ray.training.stages import stages_walked
+from curriculum_ray.training.trainer import LogLine, Trainer
 
 __all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
 
@@ -38,10 +38,10 @@ Warned = Callable[[], bool]
 """Asked on every rank at each log line, the same answer on all: whether a checkpoint is due because a node will go."""
 
 
-class RunHooks:
+class RunHooks(NoHooks):
     """A run as the rest of the world sees it: it resumes, and its folder, the board and Ray Train hear of its trainer.
 
-    Its methods are what `Trainer.run` calls; every rank must call them. Only rank 0 writes and reports.
+    Every rank must call its methods. Only rank 0 writes and reports.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class RunHooks:
             )
             self._tell(self._previews.make(trainer, {**line, "images": trainer.images}))
 
-    def on_log(self, progress: LogLine) -> bool:
+    def on_log(self, line: LogLine) -> bool:
         """Write the log line and tell the board; returns whether the run should stop."""
         last = self._last
         last.update(
-            images=progress.images,
-            loss=progress.loss,
-            stage=progress.stage,
-            num_stages=progress.num_stages,
-            images_per_second=progress.images_per_second,
+            images=line.images,
+            loss=line.loss,
+            stage=line.stage,
+            num_stages=line.num_stages,
+            images_per_second=line.images_per_second,
         )
-        if progress.skipped_updates:
-            last["skipped_updates"] = progress.skipped_updates
+        if line.skipped_updates:
+            last["skipped_updates"] = line.skipped_updates
         stop = False
         if self._lead:
             append_line(self._folder, last)
             assert self._heldout is not None
             measured = {"heldout": new} if (new := self._heldout.news()) else {}
-            self._shown.update(last, total_images=self.config.total_images, snapshot=dict(progress.snapshot))
+            self._shown.update(last, total_images=self.config.total_images, snapshot=dict(line.snapshot))
             stop = self._report({**self._shown, **measured})
             stop = self._tell(self._previews.collect()) or stop
         if self._warned():
@@ -209,15 +209,11 @@ def _roots(job: dict[str, Any]) -> list[Path]:
 def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
     """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
     found = [path for root in _roots(job) for path in checkpoints.find_checkpoints(root, job["key"])]
-    for path in sorted(found, key=lambda path: path.name, reverse=True):
-        try:
-            state = checkpoints.read(path)
-        except ConfigError as error:
-            print(f"skipped: {error}", flush=True)
-            continue
-        trainer.restore(state)
-        return trainer.images
-    return 0
+    sound = checkpoints.newest_sound(found)
+    if sound is None:
+        return 0
+    trainer.restore(sound[1])
+    return trainer.images
 
 
 def write_files(folder: Path, config: RunConfig) -> None:

@@ -17,7 +17,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.prepared import cached_data, cached_preview_evaluator
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.trainer import Trainer
 
 __all__ = ["BEST", "Preview", "Previews"]
 

@@ -156,20 +156,22 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / _STATE).is_file()
 
 
-def find_checkpoints(folder: str | Path, key: str) -> list[Path]:
-    """All checkpoints of the run `key` directly under `folder`, the newest (most images) first."""
-    return sorted(Path(folder).glob(f"{_PREFIX}{key}-{'[0-9]' * 12}"), reverse=True)
+def find_checkpoints(folder: str | Path, key: str = "*") -> list[Path]:
+    """All checkpoints of the run `key`, or of any, directly under `folder`, the newest (most images) first."""
+    return sorted(Path(folder).glob(f"{_PREFIX}{key}-{'[0-9]' * 12}"), key=_images, reverse=True)
 
 
-def newest_sound(paths: Iterable[Path]) -> Path | None:
+def _images(path: Path) -> str:
+    return path.name.rpartition("-")[2]
+
+
+def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
     """The newest of these checkpoints that can be read, None where none can; each damaged one is named on stderr."""
-    for path in sorted(paths, key=lambda path: path.name.rpartition("-")[2], reverse=True):
+    for path in sorted(paths, key=_images, reverse=True):
         try:
-            read(path)
+            return path, read(path)
         except ConfigError as error:
             print(f"skipped: {error}", file=sys.stderr, flush=True)
-        else:
-            return path
     return None
 
 

@@ -15,7 +15,7 @@ from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
-from curriculum_ray.training.heldout import MEASUREMENTS, HeldoutSpec
+from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
 from curriculum_ray.training.prediction import with_prediction
 
 __all__ = [

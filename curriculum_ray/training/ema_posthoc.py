@@ -27,7 +27,6 @@ __all__ = [
     "find_snapshots",
     "gamma_of",
     "rebuild",
-    "sigma_rel_of",
     "write_snapshot",
 ]
 
@@ -45,11 +44,6 @@ def gamma_of(sigma_rel: float) -> float:
     """
     s = sigma_rel**-2
     return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
-
-
-def sigma_rel_of(gamma: float) -> float:
-    """The relative width of the profile with exponent `gamma`; inverse of `gamma_of`."""
-    return ((gamma + 1) / (gamma + 3)) ** 0.5 / (gamma + 2)
 
 
 class PowerEma:

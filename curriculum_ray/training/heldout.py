@@ -11,44 +11,30 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import default_base
 from curriculum_ray.curriculum.base import level_of
-from curriculum_ray.data import DataInfo, Dataset
-from curriculum_ray.data.order import mix
+from curriculum_ray.data import Conditioning, DataInfo, Dataset
+from curriculum_ray.diffusion import Process
+from curriculum_ray.splitmix import mix
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.ema import Ema
+from curriculum_ray.training.heldout_spec import HeldoutSpec
+from curriculum_ray.training.precision import Precision
+from curriculum_ray.training.world import World
 
-if TYPE_CHECKING:
-    from curriculum_ray.training.config import TrainConfig
-    from curriculum_ray.training.loop import Trainer
+__all__ = ["COST", "Heldout", "MeasuredRun", "check_heldout"]
 
-__all__ = ["COST", "MEASUREMENTS", "Heldout", "HeldoutSpec", "check_heldout"]
-
-MEASUREMENTS = 8
-"""How often a run is measured unless `every_images` says otherwise."""
 COST = 0.015
 """Share of a run's arithmetic that the measurements take unless `items` says otherwise."""
 _LEAST_ITEMS = 4
 # A training step is a forward pass and a backward one of twice its operations.
 _FORWARDS_PER_STEP = 3
-
-
-class HeldoutSpec(Spec):
-    """The held-out loss by noise level on the way; training goes on as it would without it."""
-
-    levels: int = Field(default=16, ge=1, le=1000)
-    """Noise levels: the middles of so many even parts of u, in the process's default base distribution."""
-    every_images: int | None = Field(default=None, ge=1)
-    """Images between measurements, rounded up to whole steps; an eighth of the budget if not given. The end is one."""
-    items: int | None = Field(default=None, ge=1)
-    """Held-out items at each level; if not given, as many as cost about 1.5% of the training."""
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    """Seed of the noise: equal for all arms of a comparison, whatever their training seeds."""
 
 
 def _affordable(spec: HeldoutSpec, held_out: int, total_images: int, measurements: int) -> int:
@@ -84,6 +70,19 @@ def check_heldout(config: TrainConfig, data: Dataset | DataInfo) -> int:
     return _affordable(spec, len(held), config.total_images, measurements)
 
 
+class MeasuredRun(Protocol):
+    """What a measurement reads of a `Trainer`."""
+
+    config: TrainConfig
+    data: Dataset | DataInfo
+    world: World
+    process: Process
+    conditioning: Conditioning
+    ema: Ema
+    precision: Precision
+    sharded: bool
+
+
 class Heldout:
     """What is measured of one run: n items at each of K levels; row r = k·n + i of the K·n is item r mod N at level k.
 
@@ -91,8 +90,8 @@ class Heldout:
     (seed, row): it is the same on every device and on any number of ranks.
     """
 
-    def __init__(self, trainer: Trainer, count: int) -> None:
-        config, data = trainer.config, trainer.data
+    def __init__(self, run: MeasuredRun, count: int) -> None:
+        config, data = run.config, run.data
         assert config.heldout is not None
         assert isinstance(data, Dataset)
         assert data.heldout is not None
@@ -100,10 +99,10 @@ class Heldout:
         self.count = count
         self.u = (torch.arange(spec.levels, dtype=torch.float64) + 0.5) / spec.levels
         base = default_base(config.process.kind)
-        levels = level_of(base, self.u, trainer.process.levels)
+        levels = level_of(base, self.u, run.process.levels)
         self._levels = levels if levels.dtype == torch.long else levels.float()
         self._data = data.heldout
-        self._conditional = bool(trainer.conditioning) and data.heldout.condition is not None
+        self._conditional = bool(run.conditioning) and data.heldout.condition is not None
         told = {
             "items": data.heldout.fingerprint,
             "count": self.count,
@@ -127,12 +126,12 @@ class Heldout:
         }
 
     @torch.no_grad()
-    def measure(self, trainer: Trainer) -> list[float]:
+    def measure(self, run: MeasuredRun) -> list[float]:
         """The mean loss at each of the K levels, the cleanest first; every rank must call it, and has the same.
 
         Ranks share the rows. No random generator that training reads is touched.
         """
-        world, config = trainer.world, trainer.config
+        world, config = run.world, run.config
         rows = torch.arange(self.count * self.spec.levels)
         # Ranks that hold shards must pass forward as often as the others: what is too much counts for nothing.
         each = -(-len(rows) // world.size)
@@ -140,10 +139,10 @@ class Heldout:
         counted = len(mine)
         mine = torch.cat([mine, rows[: each - counted]])
         size = max(1, config.batch_size // world.size // config.accumulate)
-        losses = torch.cat([self._losses(trainer, part) for part in mine.split(size)])[:counted]
-        if trainer.sharded:
+        losses = torch.cat([self._losses(run, part) for part in mine.split(size)])[:counted]
+        if run.sharded:
             # Else the weights that were gathered for this pass would serve the next one too.
-            reshard: Any = trainer.ema.model
+            reshard: Any = run.ema.model
             reshard.reshard()
         sums = torch.zeros(self.spec.levels, dtype=torch.float64, device=losses.device)
         sums.index_add_(0, (mine[:counted] // self.count).to(losses.device), losses.double())
@@ -152,9 +151,9 @@ class Heldout:
         means: list[float] = (sums / self.count).tolist()
         return means
 
-    def _losses(self, trainer: Trainer, rows: Tensor) -> Tensor:
+    def _losses(self, run: MeasuredRun, rows: Tensor) -> Tensor:
         """Unweighted losses of these rows, float32 (len(rows),)."""
-        device = trainer.world.device
+        device = run.world.device
         item = rows % len(self._data)
         x0 = self._data.items[item].to(device)
         condition = None
@@ -162,10 +161,8 @@ class Heldout:
             assert self._data.condition is not None
             condition = self._data.condition[item].to(device)
         levels = self._levels[rows // self.count].to(device)
-        with trainer.precision.autocast():
-            _, raw = trainer.process.losses(
-                trainer.ema.model, x0, levels, self._noise(rows).to(device), condition
-            )
+        with run.precision.autocast():
+            _, raw = run.process.losses(run.ema.model, x0, levels, self._noise(rows).to(device), condition)
         return raw
 
     def _noise(self, rows: Tensor) -> Tensor:

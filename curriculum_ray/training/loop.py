@@ -1,333 +1,109 @@
-"""One worker's training loop: no Ray, callbacks in and out, progress in images seen.
+"""The training loop: from where K >= 1 runs stand to the end of their budgets, calling hooks on the way. No Ray.
 
-Every random number is a function of (seed, rank, images), as in EDM2's training loop (Karras et al. 2024), and
-the whole state lies in one checkpoint, so a resumed run repeats the uninterrupted one.
+train(trainer, hooks)                # one run; NonFiniteLoss is raised
+train_together(packed, hooks)        # several at a time, each of which ends by itself
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from curriculum_ray.training.hooks import End, Hooks, NoHooks
+from curriculum_ray.training.lockstep import Lockstep
+from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
 
-from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum import TimestepSampler
-from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
-from curriculum_ray.diffusion import Objective, build_process
-from curriculum_ray.models import build_model
-from curriculum_ray.training.checkpoint import Checkpoint
-from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.ema import Ema
-from curriculum_ray.training.ema_posthoc import PowerEma
-from curriculum_ray.training.heldout import Heldout, check_heldout
-from curriculum_ray.training.histogram import SampledHistogram
-from curriculum_ray.training.parallel import full, quiet, shard, whole
-from curriculum_ray.training.precision import Precision
-from curriculum_ray.training.rates import learning_rate
-from curriculum_ray.training.seeds import seed_step
-from curriculum_ray.training.spikes import SpikeGuard
-from curriculum_ray.training.state import capture, finite, restore
-
-__all__ = ["LogLine", "NonFiniteLoss", "Trainer", "World"]
+__all__ = ["train", "train_together"]
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss, or a weight, became infinite or not a number; the message names the image count."""
+def train(trainer: Trainer, hooks: Hooks | None = None) -> bool:
+    """Train to the end of the budget; returns whether it was spent, which it is not where a hook asked to stop.
+
+    Every rank must call it. Raises NonFiniteLoss.
+    """
+    (end,) = train_together(Lockstep([trainer]), [hooks or NoHooks()])
+    if isinstance(end, NonFiniteLoss):
+        raise end
+    return end
 
 
-@dataclass(frozen=True)
-class World:
-    """This worker's place: its rank, how many workers there are, its device, and how to wrap a module."""
+def train_together(runs: Lockstep, hooks: Sequence[Hooks] | None = None) -> list[End]:
+    """Train to the end of the budget; returns how each run ended. hooks: one for each of the `members`, or none at all.
 
-    rank: int = 0
-    size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    A member whose hook asked to stop does so at its next log line, and one whose loss or weights are not finite stops
+    there; the others go on.
+    """
+    if hooks is None:
+        hooks = [NoHooks() for _ in runs.members]
+    members = [
+        _Member(place, runs, hook) for place, hook in zip(range(len(runs.members)), hooks, strict=True)
+    ]
+    active: list[int] = []
+    while runs.training:
+        before, active = active, runs.active
+        for place in set(active) - set(before):
+            runs.members[place].clock = time.perf_counter()
+        over = members[active[0]].over
+        if not over:
+            runs.step()
+        for place in active:
+            end = True if over else members[place].after_step()
+            if end is not None:
+                runs.ended[place] = end
+                hooks[place].on_end(end)
+    return [end for end in runs.ended if end is not None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogLine:
-    """One log line; equal on every rank except for the speed."""
+class _Member:
+    """A run in the loop: what is due after a step."""
 
-    images: int
-    loss: float
-    stage: int
-    num_stages: int
-    images_per_second: float
-    snapshot: Mapping[str, Any]
-    """The schedule's state for display."""
-    skipped_updates: int = 0
-    """Updates that the spike guard has skipped so far."""
-
-
-class Trainer:
-    """A model in training. `step()` is one optimiser step; `run()` goes to the end of the budget."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: Dataset | DataInfo,
-        world: World | None = None,
-        batches: Batches | None = None,
-    ) -> None:
-        self.config, self.data, self.world = config, data, world or World()
-        if config.batch_size % self.world.size:
-            raise ConfigError(
-                f"batch_size must be a multiple of the number of workers, {self.world.size}, "
-                f"but got {config.batch_size}"
-            )
-        share = config.batch_size // self.world.size
-        if share % config.accumulate:
-            raise ConfigError(
-                f"accumulate must divide each worker's share of the batch, {share}, but got {config.accumulate}"
-            )
-        device = self.world.device
-        self.precision = Precision(config.precision, device, config.tf32)
-        torch.manual_seed(config.seed)
-        self.process = build_process(config.process, config.weighting).to(device)
-        model = build_model(config.model, data.shape, data.conditioning).to(device)
-        told: Any = model.conditioning
-        self.conditioning: Conditioning = told
-        self.model = model
-        objective = Objective(self.process, model)
-        self.ema = Ema(model, config.ema)
-        self.sharded = config.parallel == "fsdp" and self.world.size > 1
-        if self.sharded:
-            self.objective: nn.Module = shard(objective, device)
-            shard(self.ema.model, device)
-            self.ema.follow(model)
-        if config.compile:
-            model.compile(dynamic=False)
-        if not self.sharded:
-            self.objective = self.world.wrap(objective)
-        self.power = PowerEma(model, config.ema.power) if config.ema.power else None
-        self.parameters: dict[str, nn.Parameter] = dict(objective.named_parameters())
-        self.guard = SpikeGuard(config.stability) if config.stability.spike_factor else None
-        spec = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=spec.learning_rate,
-            betas=spec.betas,
-            weight_decay=spec.weight_decay,
-            fused=True,
-        )
-        self.sampler = TimestepSampler(
-            config.schedule,
-            levels=self.process.levels,
-            seed=config.seed,
-            total_images=config.total_images,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            window=config.window,
-        )
-        self.histogram = SampledHistogram(config.total_images)
-        if batches is None:
-            assert isinstance(data, Dataset)
-            batches = InMemoryBatches(data, config.seed, device, bool(self.conditioning))
-        self.batches = batches
-        held = check_heldout(config, data)
-        self.heldout = Heldout(self, held) if held else None
-        self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
-        self.loss: float | None = None
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.clock = time.perf_counter()
+    def __init__(self, place: int, runs: Lockstep, hooks: Hooks) -> None:
+        self._trainer, self._runs, self._hooks = runs.members[place], runs, hooks
+        self._logged = self._trainer.steps
+        self._stop = False
 
     @property
-    def images(self) -> int:
-        """Images seen so far, over all workers."""
-        return self.sampler.images
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        return self._trainer.steps == self._trainer.config.total_steps
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps so far."""
-        return self.images // self.config.batch_size
+    def after_step(self) -> End | None:
+        """Call what is due; returns how the run ended, None where it goes on."""
+        try:
+            return self._call_due()
+        except NonFiniteLoss as error:
+            return error
 
-    def step(self) -> None:
-        """Draw a batch and its noise levels, update weights, average and schedule."""
-        config, images = self.config, self.images
-        raw, trained = self._backward(*self.draw())
-        self.precision.unscale(self.optimizer)
-        norm = self._clip(config.optimizer.clip_grad_norm)
-        rate = learning_rate(config.optimizer, images + config.batch_size, config.total_images)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        skip = self.guard is not None and self.guard.spiked(
-            full(norm), raw.mean(), self.sampler.stage, self.world.size
-        )
-        self.precision.step(self.optimizer, skip)
-        self.count(raw, trained)
-        self.ema.update(self.images, config.batch_size)
-        if self.power is not None:
-            self.power.update(self.images, config.batch_size)
+    def _call_due(self) -> End | None:
+        trainer, hooks, config, over = self._trainer, self._hooks, self._trainer.config, self.over
+        if trainer.heldout and self._due(config.heldout_steps):
+            with self._uncounted():
+                hooks.on_heldout(trainer)
+        if self._due(config.log_steps):
+            line, stopped = trainer.log(trainer.steps - self._logged, self._stop)
+            self._logged = trainer.steps
+            self._stop = hooks.on_log(line)
+            if stopped and not over:
+                return False
+        with self._uncounted():
+            if self._due(config.preview_steps):
+                self._stop = hooks.on_preview(trainer) or self._stop
+            if self._due(config.snapshot_steps):
+                hooks.on_snapshot(trainer)
+        if not over and self._due(config.checkpoint_steps):
+            hooks.on_checkpoint(trainer)
+        return True if over else None
 
-    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Seed the next step and draw what `Objective` takes: this rank's items, levels, noise and condition."""
-        config, world, images = self.config, self.world, self.images
-        seed_step(config.seed, world.rank, images, world.device)
-        x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
-        levels = self.sampler.sample(len(x0), device=world.device)
-        if self.sampler.stage != self.stage_starts[-1][1]:
-            self.stage_starts.append([images, self.sampler.stage])
-        return x0, levels, torch.randn_like(x0), condition
+    def _due(self, every: int | None) -> bool:
+        """Whether something that is due each `every` steps and at the end, never where None, is due now."""
+        return every is not None and (self.over or self._trainer.steps % every == 0)
 
-    def weighed(self, losses: Tensor, piece: slice = slice(None)) -> Tensor:
-        """`losses` of a piece of the batch, each times what the schedule weighs its sample by."""
-        weights = self.sampler.weights
-        return losses if weights is None else losses * weights[piece]
-
-    def count(self, raw: Tensor, trained: Tensor) -> None:
-        """Count the images of a step and move the schedule.
-
-        raw: the unweighted losses (B,). trained: those of the loss's weighting, before the schedule's own weights.
-        """
-        self.histogram.add(self.images, self.sampler.last_u)
-        self._loss_sum += raw.mean()
-        self.sampler.update(raw, trained)
-
-    def _backward(
-        self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of the mean loss of this rank's share, in `accumulate` parts.
-
-        Returns the unweighted losses (B,) and those of the loss's weighting (B,), both detached.
-        """
-        parts, size = self.config.accumulate, len(x0) // self.config.accumulate
-        self.optimizer.zero_grad(set_to_none=True)
-        raws, trained = [], []
-        for part in range(parts):
-            piece = slice(part * size, (part + 1) * size)
-            told = None if condition is None else condition[piece]
-            with quiet(self.objective, part < parts - 1):
-                with self.precision.autocast():
-                    losses, raw = self.objective(x0[piece], levels[piece], noise[piece], told)
-                self.precision.backward(self.weighed(losses, piece).mean() / parts)
-            raws.append(raw)
-            trained.append(losses.detach())
-        return (raws[0], trained[0]) if parts == 1 else (torch.cat(raws), torch.cat(trained))
-
-    def _clip(self, largest: float) -> Tensor:
-        """Shrink the gradients to a norm of at most `largest`; returns their norm before that.
-
-        On a CPU, where reading the norm costs nothing, gradients that are small enough are left as they are: to
-        multiply each by one takes as long as to find the norm.
-        """
-        gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
-        if self.sharded or self.world.device.type != "cpu" or not norm <= largest:
-            nn.utils.clip_grads_with_norm_(self.parameters.values(), largest, norm, foreach=True)
-        return norm
-
-    def run(
-        self,
-        on_log: Callable[[LogLine], bool] | None = None,
-        on_checkpoint: Callable[[Trainer], None] | None = None,
-        on_preview: Callable[[Trainer], bool | None] | None = None,
-        on_snapshot: Callable[[Trainer], None] | None = None,
-        on_heldout: Callable[[Trainer], None] | None = None,
-    ) -> bool:
-        """Train to the end of the budget.
-
-        `on_log` is called on every rank at each logging interval; when rank 0's, or its `on_preview`, returns True,
-        all ranks stop at the next one. `on_checkpoint` is called on every rank when the state should be saved,
-        `on_preview` when samples are due, `on_snapshot` when the power-function averages are, and `on_heldout` when
-        the held-out loss is, before the log line of its step; their time does not count in the speed, and what they
-        draw from the random generators does not matter. Returns whether the budget was spent. Raises NonFiniteLoss.
-        """
-        config, stop = self.config, False
-        logged = self.steps
-        self.clock = time.perf_counter()
-        while self.steps < config.total_steps:
-            self.step()
-            ended = self.steps == config.total_steps
-            if on_heldout and self.heldout_due:
-                before = time.perf_counter()
-                on_heldout(self)
-                self.clock += time.perf_counter() - before
-            if ended or self.steps % config.log_steps == 0:
-                progress, stopped = self.log(self.steps - logged, stop)
-                logged = self.steps
-                stop = bool(on_log(progress)) if on_log else False
-                if stopped and not ended:
-                    return False
-            before = time.perf_counter()
-            for call, every in ((on_preview, config.preview_steps), (on_snapshot, config.snapshot_steps)):
-                if call and every and (ended or self.steps % every == 0):
-                    stop = bool(call(self)) or stop
-            self.clock += time.perf_counter() - before
-            if on_checkpoint and not ended and self.steps % config.checkpoint_steps == 0:
-                on_checkpoint(self)
-        return True
-
-    @property
-    def heldout_due(self) -> bool:
-        """Whether the held-out loss is to be measured after this step."""
-        every = self.config.heldout_steps
-        if self.heldout is None or every is None:
-            return False
-        return self.steps == self.config.total_steps or self.steps % every == 0
-
-    def log(self, steps: int, stop: bool) -> tuple[LogLine, bool]:
-        """Average the loss of the last `steps` over all ranks, and agree whether rank 0 was told to stop."""
-        sums = torch.stack(
-            [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
-        )
-        self._loss_sum.zero_()
-        if self.world.size > 1:
-            sums[1] *= self.world.rank == 0
-            torch.distributed.all_reduce(sums)
-        loss, stopped = sums[0].item() / (steps * self.world.size), sums[1].item() > 0
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(
-                f"the loss became {loss} within the {steps} steps before {self.images} images"
-            )
-        self.loss = loss
-        now = time.perf_counter()
-        speed = steps * self.config.batch_size / max(now - self.clock, 1e-9)
-        self.clock = now
-        progress = LogLine(
-            images=self.images,
-            loss=loss,
-            stage=self.sampler.stage,
-            num_stages=self.sampler.num_stages,
-            images_per_second=speed,
-            snapshot=self.sampler.snapshot(),
-            skipped_updates=self.guard.skipped if self.guard else 0,
-        )
-        return progress, stopped
-
-    def whole_model(self, ema: bool) -> nn.Module:
-        """The average of the weights, or with `ema` off the weights, as a plain module; every rank must call it."""
-        model = self.ema.model if ema else self.model
-        # A compiled one would be compiled again for each size of a batch.
-        if not self.sharded and (ema or not self.config.compile):
-            return model
-        plain = build_model(self.config.model, self.data.shape, self.data.conditioning)
-        plain.load_state_dict(whole(model.state_dict(), keep=True))
-        return plain.to(self.world.device)
-
-    def snapshot(self) -> dict[str, Tensor]:
-        """The power-function averages, on rank 0; every rank must call it. Raises NonFiniteLoss, as `checkpoint`."""
-        assert self.power is not None
-        self._check_finite()
-        return whole(self.power.tensors(), keep=self.world.rank == 0)
-
-    def checkpoint(self) -> Checkpoint:
-        """The whole state; every rank must call it. Exact when taken at a logging interval, as `run` does.
-
-        Raises NonFiniteLoss where a weight is not finite, so that no such state is ever kept.
-        """
-        self._check_finite()
-        return capture(self)
-
-    def _check_finite(self) -> None:
-        if not finite(self):
-            raise NonFiniteLoss(f"a weight became infinite or not a number before {self.images} images")
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint`, which must come from the same settings; see `training.state`."""
-        restore(self, checkpoint)
+    @contextmanager
+    def _uncounted(self) -> Iterator[None]:
+        """Count the time of the block in nobody's speed."""
+        start = time.perf_counter()
+        yield
+        taken = time.perf_counter() - start
+        for member in self._runs.members:
+            member.clock += taken

@@ -5,7 +5,7 @@ search packs its trials when it is told to (`search --pack`), not by default: a 
 packing loses there. `make bench-pack` measures both ways beside each other.
 
     packed = PackedTrainer([first, second, third], data)
-    packed.run(on_log, on_checkpoint)
+    train_together(packed, hooks)                    # of `training.loop`
     packed.members[1].checkpoint()                   # of an ordinary run: alone or packed, it goes on from there
 
 Each run is what it would be alone, within the rounding of batched kernels: the draws are those of its own `Trainer`.
@@ -16,8 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -28,12 +27,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset
-from curriculum_ray.training.checkpoint import Checkpoint
+from curriculum_ray.models import DiTSpec, MLPSpec, UNetSpec
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import ema_decay
-from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer, World
+from curriculum_ray.training.lockstep import Lockstep
 from curriculum_ray.training.packed_weights import PackedWeights
 from curriculum_ray.training.rates import learning_rate
+from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 
 __all__ = ["PackedTrainer", "check_packable", "pack_key"]
 
@@ -76,16 +77,16 @@ def pack_key(config: TrainConfig) -> str:
 
 def _vmaps(config: TrainConfig) -> bool:
     """Whether the network is one of ours: what others do inside, e.g. draw random numbers, is not known."""
-    return config.model.kind in ("unet", "dit", "mlp")
+    return isinstance(config.model, UNetSpec | DiTSpec | MLPSpec)
 
 
-class PackedTrainer:
-    """K runs in lockstep. `members` are ordinary trainers whose weights, averages and moments lie in one pack.
+class PackedTrainer(Lockstep):
+    """K runs whose steps are one. `members` are ordinary trainers whose weights, averages and moments lie in one pack.
 
     configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, process, weighting, optimiser
     and averages are each one's own. data: what all of them train on. Raises ConfigError, see `check_packable`.
 
-    Members that have seen fewer images than others, because they were restored from older checkpoints, catch up first.
+    A member is restored, from the checkpoint of a run of its settings, packed or not, before the first step.
     """
 
     def __init__(self, configs: Sequence[TrainConfig], data: Dataset, world: World | None = None) -> None:
@@ -93,37 +94,10 @@ class PackedTrainer:
         self.world = world or World()
         if self.world.size > 1:
             raise ConfigError(f"packed runs have one worker, but got {self.world.size}")
-        self.members = [Trainer(config, data, self.world) for config in configs]
-        self.ended: list[bool | NonFiniteLoss | None] = [None] * len(configs)
-        """How each run ended: True with its budget spent, False when it was told to stop, or why it could not go on."""
+        super().__init__([Trainer(config, data, self.world) for config in configs])
         self._base = _without_dropout(self.members[0].model)
         self._weights: PackedWeights | None = None
         self._packed: list[int] = []  # whose state lies in `_weights`
-
-    @property
-    def training(self) -> list[int]:
-        """The places of the members that still train."""
-        return [place for place, end in enumerate(self.ended) if end is None]
-
-    @property
-    def images(self) -> int:
-        """Images seen by the members that take the next step, the fewest of all that still train."""
-        return min(self.members[place].images for place in self.training)
-
-    @property
-    def active(self) -> list[int]:
-        """The places of the members that take the next step."""
-        images = self.images
-        return [place for place in self.training if self.members[place].images == images]
-
-    def restore(self, place: int, checkpoint: Checkpoint) -> None:
-        """Let the member at `place` go on from the checkpoint of a run of its settings, packed or not."""
-        self.members[place].restore(checkpoint)
-        self._weights = None
-
-    def drop(self, place: int, end: bool | NonFiniteLoss) -> None:
-        """Train the member at `place` no further; it keeps the state that it has, and the others go on."""
-        self.ended[place] = end
 
     def step(self) -> None:
         """One optimiser step of every active member."""
@@ -178,94 +152,6 @@ class PackedTrainer:
     def _attention(self) -> Any:
         """On a CPU the fused attention would be called once for each member."""
         return sdpa_kernel(SDPBackend.MATH) if self.world.device.type == "cpu" else nullcontext()
-
-    def run(
-        self,
-        on_log: Callable[[int, LogLine], bool] | None = None,
-        on_checkpoint: Callable[[int, Trainer], None] | None = None,
-        on_preview: Callable[[int, Trainer], bool | None] | None = None,
-        on_snapshot: Callable[[int, Trainer], None] | None = None,
-        on_end: Callable[[int, bool | NonFiniteLoss], None] | None = None,
-        on_heldout: Callable[[int, Trainer], None] | None = None,
-    ) -> list[bool | NonFiniteLoss]:
-        """Train to the end of the budget; returns `ended`.
-
-        The calls are those of `Trainer.run` with a member's place before them. A member whose `on_log` or `on_preview`
-        returned True stops at its next log line, and one whose loss or weights are not finite stops there; the others
-        go on. `on_end` is told of each member as soon as it ends, of how as in `ended`.
-        """
-        config = self.members[0].config
-        stops = [False] * len(self.members)
-        logged = [member.steps for member in self.members]
-        active: list[int] = []
-        while self.training:
-            before, active = active, self.active
-            for place in set(active) - set(before):
-                self.members[place].clock = time.perf_counter()
-            steps = self.images // config.batch_size
-            if steps < config.total_steps:
-                self.step()
-                steps += 1
-            over = steps == config.total_steps
-            for place in active:
-                member, end = self.members[place], True if over else None
-                moved = steps > logged[place]
-                if on_heldout and moved and member.heldout_due:
-                    start = time.perf_counter()
-                    on_heldout(place, member)
-                    self._exclude(time.perf_counter() - start)
-                due = moved and (over or steps % config.log_steps == 0)
-                try:
-                    if due:
-                        progress, stopped = member.log(steps - logged[place], stops[place])
-                        logged[place] = steps
-                        stops[place] = bool(on_log(place, progress)) if on_log else False
-                        if stopped and not over:
-                            end = False
-                    if end is not False:
-                        stops[place] = self._show(place, steps, on_preview, on_snapshot) or stops[place]
-                        if on_checkpoint and not over and steps % config.checkpoint_steps == 0:
-                            on_checkpoint(place, member)
-                except NonFiniteLoss as error:
-                    self._end(place, error, on_end)
-                else:
-                    if end is not None:
-                        self._end(place, end, on_end)
-        return [end for end in self.ended if end is not None]
-
-    def _show(
-        self,
-        place: int,
-        steps: int,
-        on_preview: Callable[[int, Trainer], bool | None] | None,
-        on_snapshot: Callable[[int, Trainer], None] | None,
-    ) -> bool:
-        """Call what is due; its time counts in nobody's speed. Returns whether the member should stop."""
-        member, before, stop = self.members[place], time.perf_counter(), False
-        over = steps == member.config.total_steps
-        for call, every in (
-            (on_preview, member.config.preview_steps),
-            (on_snapshot, member.config.snapshot_steps),
-        ):
-            if call and every and (over or steps % every == 0):
-                stop = bool(call(place, member)) or stop
-        self._exclude(time.perf_counter() - before)
-        return stop
-
-    def _exclude(self, seconds: float) -> None:
-        """Count time in nobody's speed."""
-        for member in self.members:
-            member.clock += seconds
-
-    def _end(
-        self,
-        place: int,
-        end: bool | NonFiniteLoss,
-        on_end: Callable[[int, bool | NonFiniteLoss], None] | None,
-    ) -> None:
-        self.drop(place, end)
-        if on_end:
-            on_end(place, end)
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:

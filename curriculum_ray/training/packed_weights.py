@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.trainer import Trainer
 
 __all__ = ["PackedWeights"]
 

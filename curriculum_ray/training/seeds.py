@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from curriculum_ray.data.order import mix
+from curriculum_ray.splitmix import mix
 
-__all__ = ["mix", "seed_step"]
+__all__ = ["seed_step"]
 
 
 def seed_step(seed: int, rank: int, images: int, device: torch.device) -> None:

@@ -276,6 +276,30 @@ def test_stages_never_go_back_and_reach_the_last(spec, num_stages):
     assert stages[0] >= 0
 
 
+@pytest.mark.parametrize(
+    ("spec", "lengths"),
+    [
+        (PlateauPacing(patience=3), {"patience": 3}),
+        (PlateauPacing(patience_images=30), {"patience_images": 30}),
+        (PlateauPacing(patience_share=0.1), {}),
+        (FixedPacing(stage_images=100), {"stage_images": 100}),
+        (FixedPacing(finish_by=0.5), {}),
+        (FamilyPacing(rule="root", full_images=500), {"full_images": 500}),
+        (FamilyPacing(rule="root", full_share=0.5), {}),
+        (FixedExponentialPacing(step_images=50), {"step_images": 50}),
+        (SingleStepPacing(step_share=0.1), {}),
+    ],
+    ids=repr,
+)
+def test_a_rule_knows_which_of_its_lengths_hold_whatever_the_budget(spec, lengths):
+    assert spec.absolute_lengths() == lengths
+    if lengths:
+        assert spec.build(5, None) == spec.build(5, 100_000)
+    else:
+        with pytest.raises(ConfigError, match="share of the budget"):
+            spec.build(5, None)
+
+
 def test_a_share_without_a_budget_is_refused_by_name():
     for spec, name in (
         (FixedPacing(stage_share=0.1), "stage_share"),

@@ -83,16 +83,6 @@ def test_unknown_words_are_named() -> None:
         tokenise(["a pink circle"], vocabulary)
 
 
-def test_the_mixtures_score_is_the_gradient_of_its_density() -> None:
-    mixture = Mixture2D()
-    x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    (gradient,) = torch.autograd.grad(mixture.log_density(x, 0.8, 0.6).sum(), x)
-    assert torch.allclose(mixture.score(x.detach(), 0.8, 0.6), gradient)
-    line = torch.linspace(-2, 2, 401, dtype=torch.float64)
-    plane = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1)
-    assert mixture.log_density(plane).exp().sum() * 0.01**2 == pytest.approx(1, abs=1e-3)
-
-
 def test_points_follow_the_mixture() -> None:
     data = load_data(DataSpec(name="mixture2d"))
     assert data.condition is not None

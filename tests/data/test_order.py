@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curriculum_ray.data.order import DataOrder
-from curriculum_ray.training.seeds import mix, seed_step
+from curriculum_ray.training.seeds import seed_step
 
 
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 5))
@@ -40,14 +40,6 @@ def test_the_order_is_a_function_of_seed_and_position() -> None:
 def test_epochs_differ() -> None:
     order = DataOrder(20, 0)
     assert not torch.equal(order.indices(0, 20), order.indices(20, 20))
-
-
-def test_mixed_seeds_do_not_collide() -> None:
-    values = {
-        mix(seed, rank, images) for seed in range(4) for rank in range(8) for images in range(0, 4096, 128)
-    }
-    assert len(values) == 4 * 8 * 32
-    assert all(0 <= value < 2**63 for value in values)
 
 
 def test_a_step_is_seeded_by_where_it_stands() -> None:

@@ -16,7 +16,8 @@ from curriculum_ray.data.prompts import told_by_prompts
 from curriculum_ray.data.text_encoder import encode_captions
 from curriculum_ray.data.vocabulary import words
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tests.data.stand_ins import make_autoencoder
 
 transformers = pytest.importorskip("transformers")
@@ -102,7 +103,7 @@ def test_a_network_trains_on_what_an_encoder_tells_it(tmp_path: Path) -> None:
     assert data.conditioning.kind == "embedding"
     assert data.conditioning.size == WIDTH
     trainer = Trainer(config, data)
-    assert trainer.run()
+    assert train(trainer)
     # A network's last layers start at zero: what it is told shows once they do not.
     for parameter in trainer.parameters.values():
         parameter.data.add_(0.1 * torch.randn_like(parameter))

@@ -18,7 +18,8 @@ from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
 from curriculum_ray.data.prompts import told_by_prompts
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tests.data.stand_ins import WIDTH, make_autoencoder, stand_in_for_transformers
 from tuning.cli import main
 
@@ -63,7 +64,7 @@ def trained(place: Path, data: dict[str, Any], model: str) -> tuple[Trainer, str
         {"data": data, "model": MODELS[model], "batch_size": 4, "images": 16, "window": 1}
     )
     trainer = Trainer(config, load_data(config.data))
-    assert trainer.run()
+    assert train(trainer)
     # A network's last layers start at zero: what it is told shows once they do not.
     for name, parameter in trainer.parameters.items():
         parameter.data.add_(

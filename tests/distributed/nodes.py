@@ -22,7 +22,9 @@ import yaml
 
 from curriculum_ray.data import load_data
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training import loop
+from curriculum_ray.training.trainer import Trainer
+from tests.training.calls import calling
 
 ROOT = Path(__file__).parent.parent.parent
 LOGGED = 16 * 6
@@ -268,7 +270,7 @@ def undisturbed(config: RunConfig) -> dict[str, Any]:
     """What `state` returns of a run of one worker that nothing disturbs, trained here and now."""
     single = Trainer(config.train, load_data(config.data))
     curve: list[tuple[int, float, int]] = []
-    single.run(lambda progress: bool(curve.append((progress.images, progress.loss, progress.stage))))
+    loop.train(single, calling(on_log=lambda line: bool(curve.append((line.images, line.loss, line.stage)))))
     counts = single.histogram.as_json()["counts"]
     return {"stage_starts": single.stage_starts, "counts": counts, "curve": curve}
 

@@ -20,7 +20,8 @@ from curriculum_ray.data import load_data
 from curriculum_ray.distributed.preemption import Preempted, heeded
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tests.distributed import nodes
 
 SETTINGS: dict[str, Any] = {**nodes.SETTINGS, "images": 16 * 600}
@@ -31,7 +32,8 @@ import json, sys
 from pathlib import Path
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import World
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.world import World
 job = json.loads(sys.argv[1])
 told = []
 try:
@@ -48,7 +50,7 @@ print(json.dumps({"told": told, "end": end, "kept": images, "litter": litter}))
 
 def _uninterrupted(config: RunConfig) -> Trainer:
     single = Trainer(config.train, load_data(config.data))
-    single.run()
+    train(single)
     return single
 
 

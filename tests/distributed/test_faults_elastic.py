@@ -11,7 +11,8 @@ import pytest
 from curriculum_ray.data import load_data
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tests.distributed.nodes import SETTINGS, Cluster, Command, cluster, log, result, state
 
 EVERY = SETTINGS["checkpoint"]["every_images"]
@@ -85,7 +86,7 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
     assert max(shrinking, growing) <= EVERY
     config = RunConfig.model_validate({**SETTINGS, "images": IMAGES})
     single = Trainer(config.train, load_data(config.data))
-    single.run()
+    train(single)
     ours = state(run)
     assert ours["stage_starts"] == single.stage_starts
     assert ours["counts"] == single.histogram.as_json()["counts"]

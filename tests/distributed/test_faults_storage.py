@@ -20,7 +20,7 @@ from tests.distributed.nodes import ROOT, SETTINGS, log, result, state, undistur
 _ON_A_SLOW_DISK = """
 import json, os, sys, time
 from curriculum_ray.distributed.job import run_job
-from curriculum_ray.training.loop import World
+from curriculum_ray.training.world import World
 flush = os.fsync
 def slow(descriptor):
     time.sleep(0.25)

@@ -23,7 +23,8 @@ from curriculum_ray.runs import log, preview
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training import ema_posthoc
-from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
+from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
 from tuning.cli.ema import ema
 
 SETTINGS: dict[str, Any] = {
@@ -87,7 +88,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     file.write_bytes(flipped if fault == "flip" else payload[: len(payload) // 2])
     capsys.readouterr()
     result, _ = _run(tmp_path)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped")]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")]
     assert len(said) == 1
     assert str(newest) in said[0]
     assert result["resumed_at"] == 64

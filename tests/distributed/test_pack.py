@@ -20,8 +20,10 @@ from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
+from curriculum_ray.training.loop import train
 from curriculum_ray.training.packed import PackedTrainer, pack_key
+from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
 from tests.distributed.jobs import as_job, training_processes, wait
 
 SETTINGS: dict[str, Any] = {
@@ -51,7 +53,7 @@ def _job(folder: Path, key: str, config: RunConfig) -> dict[str, Any]:
 
 def _alone(config: RunConfig) -> Trainer:
     trainer = Trainer(config.train, load_data(config.data))
-    trainer.run()
+    train(trainer)
     return trainer
 
 
@@ -109,14 +111,14 @@ def test_a_run_that_is_not_finite_and_one_that_cannot_be_scored_end_alone(
             with torch.no_grad():
                 next(self.members[0].model.parameters()).fill_(float("nan"))
 
-    def end(self: packs.Run, whole: bool) -> dict[str, Any] | None:
+    def end(self: packs.RunHooks, whole: bool) -> dict[str, Any] | None:
         if self.config.seed == 2:
             raise FloatingPointError("training diverged")
         return ended(self, whole)
 
-    ended = packs.Run.end
+    ended = packs.RunHooks.end
     monkeypatch.setattr(packs, "PackedTrainer", Broken)
-    monkeypatch.setattr(packs.Run, "end", end)
+    monkeypatch.setattr(packs.RunHooks, "end", end)
     ends, _ = _pack(tmp_path, configs)
     assert isinstance(ends["run1"], NonFiniteLoss)
     assert "64 images" in str(ends["run1"])

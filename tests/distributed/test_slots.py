@@ -17,7 +17,8 @@ from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tests.distributed.jobs import as_job, training_processes, wait
 
 SETTINGS: dict[str, Any] = {
@@ -83,7 +84,7 @@ def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, pla
     config = _config()
     result = _finish(board, place, "pair", config)
     single = Trainer(config.train, load_data(config.data))
-    single.run()
+    train(single)
     sampled = json.loads((place / "pair" / "sampled_timesteps.json").read_text())
     assert sampled["counts"] == single.histogram.as_json()["counts"]
     assert result["stage_starts"] == single.stage_starts

@@ -19,7 +19,8 @@ from curriculum_ray.data.shards import scan
 from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tests.distributed.test_ingest import encoded
 from tests.door import start_tune
 
@@ -65,7 +66,7 @@ def _uninterrupted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Traine
     found = scan(config.data)
     batches = StreamedBatches(config.data, found.info, list(found.units), config.seed)
     single = Trainer(config.train, found.info, batches=batches)
-    single.run()
+    train(single)
     return single
 
 

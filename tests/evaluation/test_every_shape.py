@@ -14,7 +14,8 @@ from curriculum_ray.data import Dataset, DataSpec, is_image, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, prepare, save_grid
 from curriculum_ray.evaluation.sampling import draw_samples
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 
 COUNT = 500
 SETS: list[tuple[dict[str, Any], str]] = [
@@ -50,7 +51,7 @@ def trained(request: pytest.FixtureRequest) -> Trainer:
     name, images = request.param
     config = parse(TrainConfig, {"data": {"name": name}, "images": images}, "test")
     trainer = Trainer(config, load_data(config.data))
-    trainer.run()
+    train(trainer)
     return trainer
 
 

@@ -15,7 +15,6 @@ from curriculum_ray.models import (
     MLPSpec,
     UNetSpec,
     build_model,
-    training_flops,
 )
 from curriculum_ray.training.config import TrainConfig
 
@@ -136,25 +135,11 @@ def test_bfloat16_autocast_works_forward_and_back(case: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_value_is_waited_for_and_operations_are_counted(case: str) -> None:
-    """Meta tensors have no values: reading one raises. Twice the batch is twice the work."""
+def test_no_value_is_waited_for(case: str) -> None:
+    """Meta tensors have no values: reading one raises."""
     model, shape = make(case, "tokens")
-    one = training_flops(model, shape, 2, torch.ones(2, 4, dtype=torch.long))
-    assert 2 * one == training_flops(model, shape, 4, torch.ones(4, 4, dtype=torch.long))
-
-
-def test_operations_of_a_known_network() -> None:
-    """A linear layer of 3 by 5 over 7 rows: 2·3·5·7 forward, as many for the weight's gradient; x needs none."""
-
-    class Linear(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(3, 5)
-
-        def forward(self, x: Tensor, noise: Tensor, condition: Tensor | None) -> Tensor:
-            return self.layer(x)
-
-    assert training_flops(Linear(), (3,), 7) == 2 * 2 * 3 * 5 * 7
+    x, noise = torch.empty(2, *shape, device="meta"), torch.empty(2, device="meta")
+    model.to("meta")(x, noise, torch.ones(2, 4, dtype=torch.long, device="meta")).sum().backward()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.runs import heldout_file as heldout
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.heldout_file import read_heldout
-from curriculum_ray.training.loop import World
+from curriculum_ray.training.world import World
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,

@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from curriculum_ray.data import load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer, World
+from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 
 
 def train(rank: int, size: int, folder: str, jobs: list[dict[str, Any]]) -> None:

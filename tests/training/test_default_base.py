@@ -14,7 +14,7 @@ from curriculum_ray.data import load_data
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.hooks import write_files
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.trainer import Trainer
 from tuning.search.launch import check_study
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan

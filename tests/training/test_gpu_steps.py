@@ -23,10 +23,11 @@ from torch._subclasses.fake_tensor import (
 from curriculum_ray.config import parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset, DataSpec, load_data
-from curriculum_ray.training import loop
+from curriculum_ray.training import trainer as trainers
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer, World
 from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 
 GPU = torch.device("cuda", 0)
 PLATEAU = {
@@ -86,8 +87,8 @@ def _to(module: nn.Module, device: torch.device) -> nn.Module:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A device without values, with what looks at values while a trainer is built kept from it."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    monkeypatch.setattr(loop, "build_process", _real(loop.build_process))
-    monkeypatch.setattr(loop, "build_model", _real(loop.build_model))
+    monkeypatch.setattr(trainers, "build_process", _real(trainers.build_process))
+    monkeypatch.setattr(trainers, "build_model", _real(trainers.build_model))
     monkeypatch.setattr(TimestepSampler, "__init__", _real(TimestepSampler.__init__))
     monkeypatch.setattr(nn.Module, "to", _to)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)

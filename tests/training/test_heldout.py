@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, load_data
-from curriculum_ray.data.order import mix
+from curriculum_ray.splitmix import mix
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.heldout import COST, HeldoutSpec, check_heldout
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.heldout import COST, check_heldout
+from curriculum_ray.training.heldout_spec import HeldoutSpec
+from curriculum_ray.training.loop import train, train_together
 from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.trainer import Trainer
+from tests.training.calls import calling
 
 SMALL: dict[str, Any] = {
     "batch_size": 16,
@@ -58,7 +62,7 @@ def _train(trainer: Trainer, folder: Path | None = None) -> Measured:
                 folder / checkpoints.checkpoint_name("run", trainer.images), trainer.checkpoint()
             )
 
-    assert trainer.run(on_checkpoint=keep, on_heldout=measure)
+    assert train(trainer, calling(on_checkpoint=keep, on_heldout=measure))
     return found
 
 
@@ -101,7 +105,7 @@ def test_training_is_the_same_to_the_bit_with_and_without_it(name: str) -> None:
     measured, plain = Trainer(_config(**values), data), Trainer(_config(**values, heldout=None), data)
     assert [images for images, _ in _train(measured)] == [48, 96, 144, 192]
     assert plain.heldout is None
-    plain.run()
+    train(plain)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(value, measured.model.state_dict()[name]), name
     for name, value in plain.ema.model.state_dict().items():
@@ -189,11 +193,11 @@ def test_packed_runs_measure_what_each_would_alone(data: Dataset) -> None:
     packed = PackedTrainer(configs, data)
     together: list[Measured] = [[], []]
 
-    def measure(place: int, trainer: Trainer) -> None:
+    def measure(trainer: Trainer, place: int) -> None:
         assert trainer.heldout is not None
         together[place].append((trainer.images, trainer.heldout.measure(trainer)))
 
-    packed.run(on_heldout=measure)
+    train_together(packed, [calling(on_heldout=partial(measure, place=place)) for place in range(2)])
     for one, other in zip(alone, together, strict=True):
         assert [images for images, _ in one] == [images for images, _ in other]
         for (_, a), (_, b) in zip(one, other, strict=True):

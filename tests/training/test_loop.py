@@ -11,10 +11,13 @@ import torch
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import Speed
 from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.splitmix import mix
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer
-from curriculum_ray.training.seeds import mix, seed_step
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.seeds import seed_step
+from curriculum_ray.training.trainer import LogLine, NonFiniteLoss, Trainer
+from tests.training.calls import calling
 
 SMALL: dict[str, Any] = {
     "batch_size": 16,
@@ -49,7 +52,8 @@ def _train(trainer: Trainer, folder: Path | None = None) -> list[LogLine]:
             name = checkpoints.checkpoint_name("run", trainer.images)
             checkpoints.write(folder / name, trainer.checkpoint())
 
-    assert trainer.run(lambda progress: bool(log.append(progress)), on_checkpoint)
+    hooks = calling(on_log=lambda line: bool(log.append(line)), on_checkpoint=on_checkpoint)
+    assert train(trainer, hooks)
     return log
 
 
@@ -135,7 +139,7 @@ def test_a_finished_run_resumes_with_its_last_loss(data: Dataset) -> None:
     _train(whole)
     resumed = Trainer(_config(), data)
     resumed.restore(whole.checkpoint())
-    assert resumed.run() is True
+    assert train(resumed) is True
     assert resumed.loss == whole.loss is not None
 
 
@@ -190,7 +194,7 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None
         seen.append(progress.images)
         return True
 
-    assert trainer.run(on_log) is False
+    assert train(trainer, calling(on_log=on_log)) is False
     assert seen == [32, 64]
     assert trainer.images == 64
 
@@ -200,7 +204,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_image_count(data:
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(NonFiniteLoss, match="before 32 images"):
-        trainer.run()
+        train(trainer)
 
 
 def test_other_settings_are_refused_on_resume(data: Dataset) -> None:

@@ -14,11 +14,14 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import OptimizerSpec, StabilitySpec, TrainConfig
-from curriculum_ray.training.loop import NonFiniteLoss, Trainer, World
+from curriculum_ray.training.loop import train
 from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.prefetch import Prefetched
 from curriculum_ray.training.rates import learning_rate
 from curriculum_ray.training.spikes import SpikeGuard
+from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
+from tests.training.calls import calling
 
 SMALL: dict[str, Any] = {
     "batch_size": 16,
@@ -66,7 +69,7 @@ def test_a_run_with_every_option_resumes_to_the_bit(tmp_path: Path, data: Datase
     def on_checkpoint(trainer: Trainer) -> None:
         kept.append(checkpoints.write(tmp_path / str(trainer.images), trainer.checkpoint()))
 
-    whole.run(on_checkpoint=on_checkpoint)
+    train(whole, calling(on_checkpoint=on_checkpoint))
     assert whole.guard is not None
     assert whole.guard.skipped > 0, "the test needs a run that skips an update"
     expected = _weights(whole)
@@ -74,7 +77,7 @@ def test_a_run_with_every_option_resumes_to_the_bit(tmp_path: Path, data: Datase
     for path in kept:
         resumed = Trainer(config, data)
         resumed.restore(checkpoints.read(path))
-        resumed.run()
+        train(resumed)
         assert resumed.guard is not None
         assert resumed.guard.state_dict() == whole.guard.state_dict()
         for name, value in _weights(resumed).items():
@@ -101,8 +104,8 @@ def test_parts_must_divide_a_worker_s_share(data: Dataset) -> None:
 
 def test_bf16_stays_near_fp32_and_keeps_fp32_weights(data: Dataset) -> None:
     half, single = Trainer(_config(precision="bf16"), data), Trainer(_config(), data)
-    half.run()
-    single.run()
+    train(half)
+    train(single)
     assert all(value.dtype == torch.float32 for value in half.model.parameters())
     assert half.loss != single.loss
     assert half.loss == pytest.approx(single.loss, rel=0.05)
@@ -160,8 +163,8 @@ def test_a_compiled_model_is_not_compiled_again_when_the_stage_changes(
     trainer.step()
     frames = counters["stats"]["unique_graphs"]
     assert frames >= 1
-    trainer.run()
-    plain.run()
+    train(trainer)
+    train(plain)
     assert len(trainer.stage_starts) == 3
     assert counters["stats"]["unique_graphs"] == frames
     assert trainer.loss == pytest.approx(plain.loss, rel=1e-4)
@@ -249,8 +252,8 @@ def test_previews_do_not_disturb_the_training(data: Dataset) -> None:
         model = trainer.whole_model(ema=True)
         trainer.process.generate(model, torch.randn(4, 1, 8, 8), steps=2)
 
-    plain.run()
-    watched.run(on_preview=on_preview)
+    train(plain)
+    train(watched, calling(on_preview=on_preview))
     assert seen == [64, 128, 192]
     ours, theirs = _weights(plain), _weights(watched)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

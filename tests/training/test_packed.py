@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import LogLine, NonFiniteLoss, Trainer, World
+from curriculum_ray.training.hooks import End, Hooks
+from curriculum_ray.training.loop import train, train_together
 from curriculum_ray.training.packed import PackedTrainer, pack_key
+from curriculum_ray.training.trainer import LogLine, NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
+from tests.training.calls import calling
 
 SMALL: dict[str, Any] = {
     "batch_size": 16,
@@ -84,6 +89,10 @@ def data() -> Dataset:
     return load_data(_configs()[0].data)
 
 
+def _logging(lines: list[LogLine]) -> Hooks:
+    return calling(on_log=lambda line: bool(lines.append(line)))
+
+
 def _close(got: Trainer, wanted: Trainer, rtol: float = 1e-4, atol: float = 1e-5) -> None:
     """The whole states are equal, tensors within rounding and the rest exactly."""
     ours, theirs = got.checkpoint(), wanted.checkpoint()
@@ -105,11 +114,11 @@ def test_a_pack_equals_separate_runs(network: str) -> None:
     data = load_data(configs[0].data)
     packed = PackedTrainer(configs, data)
     logs: list[list[LogLine]] = [[], [], []]
-    assert packed.run(lambda place, progress: bool(logs[place].append(progress))) == [True] * 3
+    assert train_together(packed, [_logging(log) for log in logs]) == [True] * 3
     stages = set()
     for config, member, log in zip(configs, packed.members, logs, strict=True):
         single, lines = Trainer(config, data), list[LogLine]()
-        single.run(lambda progress, lines=lines: bool(lines.append(progress)))  # type: ignore[misc]
+        train(single, _logging(lines))
         assert [line.images for line in log] == [line.images for line in lines]
         assert [line.stage for line in log] == [line.stage for line in lines]
         assert [line.loss for line in log] == pytest.approx([line.loss for line in lines], rel=1e-4)
@@ -121,10 +130,10 @@ def test_a_pack_equals_separate_runs(network: str) -> None:
 def test_a_pack_multiplies_by_the_weights_of_each_schedule_as_separate_runs_do(data: Dataset) -> None:
     configs = [TrainConfig.model_validate({**SMALL, **UNET, **own}) for own in WEIGHING]
     packed = PackedTrainer(configs, data)
-    assert packed.run() == [True] * 2
+    assert train_together(packed) == [True] * 2
     for config, member in zip(configs, packed.members, strict=True):
         single = Trainer(config, data)
-        single.run()
+        train(single)
         assert single.sampler.weights is not None
         _close(member, single)
 
@@ -146,16 +155,18 @@ def test_a_pack_resumes_to_the_bit_from_its_members_checkpoints(tmp_path: Path, 
     configs = _configs()
     whole = PackedTrainer(configs, data)
 
-    def keep(place: int, trainer: Trainer) -> None:
+    def keep(trainer: Trainer, place: int) -> None:
         name = checkpoints.checkpoint_name(str(place), trainer.images)
         checkpoints.write(tmp_path / name, trainer.checkpoint())
 
-    whole.run(on_checkpoint=keep)
+    train_together(whole, [calling(on_checkpoint=partial(keep, place=place)) for place in range(3)])
     resumed = PackedTrainer(configs, data)
     for place in range(3):
-        resumed.restore(place, checkpoints.read(tmp_path / checkpoints.checkpoint_name(str(place), 64)))
+        resumed.members[place].restore(
+            checkpoints.read(tmp_path / checkpoints.checkpoint_name(str(place), 64))
+        )
     assert resumed.images == 64
-    assert resumed.run() == [True] * 3
+    assert train_together(resumed) == [True] * 3
     for ours, theirs in zip(resumed.members, whole.members, strict=True):
         _close(ours, theirs, rtol=0, atol=0)
 
@@ -176,11 +187,11 @@ def test_a_run_goes_from_a_pack_to_a_trainer_and_back(tmp_path: Path, data: Data
         middle.append(checkpoints.read(checkpoints.write(tmp_path / f"{place}b", single.checkpoint())))
     again = PackedTrainer(configs, data)
     for place, checkpoint in enumerate(middle):
-        again.restore(place, checkpoint)
-    again.run()
+        again.members[place].restore(checkpoint)
+    train_together(again)
     for config, member in zip(configs, again.members, strict=True):
         whole = Trainer(config, data)
-        whole.run()
+        train(whole)
         _close(member, whole)
 
 
@@ -203,14 +214,14 @@ def test_a_run_that_is_not_finite_drops_out_alone(data: Dataset, at: int) -> Non
         packed.step()
     with torch.no_grad():
         next(packed.members[1].model.parameters()).fill_(float("nan"))
-    first, failed, last = packed.run()
+    first, failed, last = train_together(packed)
     assert isinstance(failed, NonFiniteLoss)
     assert f"before {16 * at + 32} images" in str(failed)
     assert packed.members[1].images == 16 * at + 32
     assert first is last is True
     for place in (0, 2):
         single = Trainer(configs[place], data)
-        single.run()
+        train(single)
         _close(packed.members[place], single)
 
 
@@ -219,21 +230,25 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to_and_the_others_go_on(d
     packed = PackedTrainer(configs, data)
     seen: list[tuple[int, int]] = []
 
-    def on_log(place: int, progress: LogLine) -> bool:
-        seen.append((place, progress.images))
+    def on_log(line: LogLine, place: int) -> bool:
+        seen.append((place, line.images))
         return place == 2
 
-    assert packed.run(on_log) == [True, True, False]
+    assert train_together(packed, [calling(on_log=partial(on_log, place=place)) for place in range(3)]) == [
+        True,
+        True,
+        False,
+    ]
     assert [images for place, images in seen if place == 2] == [32, 64]
     assert packed.members[2].images == 64
     stopped = Trainer(configs[2], data)
     stopped.restore(packed.members[2].checkpoint())
-    stopped.run()
+    train(stopped)
     whole = Trainer(configs[2], data)
-    whole.run()
+    train(whole)
     _close(stopped, whole)
     single = Trainer(configs[0], data)
-    single.run()
+    train(single)
     _close(packed.members[0], single)
 
 
@@ -275,24 +290,27 @@ def test_members_that_are_behind_catch_up_first_and_all_end_as_they_would_alone(
         ahead = Trainer(configs[place], data)
         for _ in range(steps):
             ahead.step()
-        packed.restore(place, ahead.checkpoint())
+        packed.members[place].restore(ahead.checkpoint())
     assert (packed.images, packed.active) == (0, [2])
-    logs: list[list[int]] = [[], [], []]
-    assert packed.run(lambda place, progress: bool(logs[place].append(progress.images))) == [True] * 3
-    assert [log[0] for log in logs] == [96, 64, 32]
+    logs: list[list[LogLine]] = [[], [], []]
+    assert train_together(packed, [_logging(log) for log in logs]) == [True] * 3
+    assert [log[0].images for log in logs] == [96, 64, 32]
     for config, member in zip(configs, packed.members, strict=True):
         whole = Trainer(config, data)
-        whole.run()
+        train(whole)
         _close(member, whole)
 
 
 def test_each_end_is_told_as_soon_as_it_comes(data: Dataset) -> None:
     packed = PackedTrainer(_configs(preview={"every_images": 32, "metric": False, "num_samples": 16}), data)
     told: list[tuple[int, Any, list[int]]] = []
-    packed.run(
-        on_preview=lambda place, trainer: place == 1 and trainer.images == 64,
-        on_end=lambda place, end: told.append((place, end, [member.images for member in packed.members])),
-    )
+
+    def on_end(end: End, place: int) -> None:
+        told.append((place, end, [member.images for member in packed.members]))
+
+    hooks = [calling(on_end=partial(on_end, place=place)) for place in range(3)]
+    vars(hooks[1]).update(on_preview=lambda trainer: trainer.images == 64)
+    train_together(packed, hooks)
     # Told to stop by its preview after 64 images, it stops at its next log line.
     assert told[0] == (1, False, [96, 96, 96])
     assert [(place, end) for place, end, _ in told[1:]] == [(0, True), (2, True)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import ConstantInputWarning, spearmanr
 from torch import Tensor
 
 from curriculum_ray.curriculum import DifficultyCurve
-from curriculum_ray.curriculum.difficulty import spearman
 
 __all__ = ["NAMES", "Verdict", "agreement", "judge", "signed", "summary"]
 
@@ -75,7 +77,7 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
         torch.tensor(measured) if measured and len(measured) < len(difficulty) else torch.arange(len(centre))
     )
     seeds = torch.tensor(curve.meta.get("by_seed", [curve.difficulty]), dtype=torch.float64)
-    by_seed = tuple(spearman(centre[keep], row[keep]) for row in seeds)
+    by_seed = tuple(_rank_correlation(centre[keep], row[keep]) for row in seeds)
     correlation = sum(by_seed) / len(by_seed)
     clean, noisy = curve.mean_over(0, END), curve.mean_over(1 - END, 1)
     positive = bool((difficulty > 0).all())
@@ -88,6 +90,14 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
         reason="",
     )
     return _with(verdict, _objection(verdict, clean - noisy, _end_error(curve, seeds)))
+
+
+def _rank_correlation(x: Tensor, y: Tensor) -> float:
+    """Spearman's between two vectors of one length, in [-1, 1]; 0 where there is none, as one of them is constant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        correlation = float(spearmanr(x.numpy(), y.numpy()).statistic)
+    return 0.0 if math.isnan(correlation) else correlation
 
 
 def _objection(verdict: Verdict, gap: float, error: float) -> str:
@@ -138,7 +148,7 @@ def agreement(curve: DifficultyCurve) -> tuple[bool, float]:
     assert curve.similarity is not None
     table = torch.tensor(curve.similarity, dtype=torch.float64)
     rows, columns = torch.triu_indices(len(table), len(table), offset=1)
-    correlation = spearman((columns - rows).double(), table[rows, columns])
+    correlation = _rank_correlation((columns - rows).double(), table[rows, columns])
     return correlation <= STRONG, correlation
 
 

@@ -81,8 +81,8 @@ def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
     """Work out the active set of a run from its settings and its stages; None where they are not known."""
     import torch
 
-    from curriculum_ray.curriculum import Changing, NoImportance, cluster_edges, join_order
-    from curriculum_ray.curriculum.level_draws import LevelDraws
+    from curriculum_ray.curriculum import Changing, NoImportance
+    from curriculum_ray.curriculum.stage_draws import StageDraws
     from curriculum_ray.diffusion import build_process
 
     starts = record.get("stage_starts")
@@ -91,12 +91,10 @@ def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
         return None
     schedule = run.schedule
     try:
-        levels = build_process(run.process).levels
-        edges = cluster_edges(schedule.clusters, schedule.base, levels)
-        order = join_order(schedule.order, edges, schedule.base, levels)
-        draws = LevelDraws(schedule.base, levels, edges, run.total_images)
+        draws = StageDraws(schedule, build_process(run.process).levels, run.total_images)
     except ConfigError:  # a difficulty file that is gone by now
         return None
+    edges = torch.tensor(draws.edges, dtype=torch.float64)
     columns = edges
     if isinstance(schedule.base, Changing):
         columns = torch.cat([edges, torch.linspace(0, 1, 61, dtype=torch.float64)]).unique()
@@ -105,12 +103,11 @@ def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
     rows, stage = [], 0
     for images, following in itertools.pairwise([*begun, end]):
         stage = stages.get(images, stage)
-        if schedule.pacing is not None:
-            draws.aim(schedule.active.densities(order, stage))
+        draws.aim_at(stage)
         # In the middle of a piece of a blend.
         rows.append(draws.density(columns, (images + following) // 2).tolist())
     importance = schedule.importance != NoImportance()
-    return ActiveSet(columns.tolist(), [*begun, end], rows, edges.tolist(), importance)
+    return ActiveSet(columns.tolist(), [*begun, end], rows, draws.edges, importance)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -122,13 +122,13 @@ def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset
             check_packable([run.train])
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-    pacing = {} if run.schedule.pacing is None else run.schedule.pacing.model_dump()
-    lengths = [key for key in pacing if key == "patience" or key.endswith("_images")]
-    given = next((key for key in lengths if pacing[key] is not None), None)
-    if config.fidelity.rule == "compressed" and given is not None:
-        raise ConfigError(
-            f"{source}: schedule.pacing.{given} cannot be compressed: give a share of the budget"
-        )
+    pacing = run.schedule.pacing
+    if config.fidelity.rule == "compressed" and pacing is not None:
+        given = next(iter(pacing.absolute_lengths()), None)
+        if given is not None:
+            raise ConfigError(
+                f"{source}: schedule.pacing.{given} cannot be compressed: give a share of the budget"
+            )
 
 
 def run_study(

@@ -74,8 +74,9 @@ def calibrate(run: RunConfig, data: Dataset, pack: int = 1, steps: int = 30, sha
     pack: how many runs a worker will train at a time; then a pack's steps are timed beside those of one run.
     """
     from curriculum_ray.evaluation import prepare
-    from curriculum_ray.training.loop import Trainer, World
     from curriculum_ray.training.packed import PackedTrainer
+    from curriculum_ray.training.trainer import Trainer
+    from curriculum_ray.training.world import World
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train

@@ -5,30 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from curriculum_ray.config import with_key
+from curriculum_ray.config import Spec, with_key
+from curriculum_ray.config.unions import spec_at, union_at
+from curriculum_ray.runs.config import RunConfig
 
 __all__ = ["lay_over", "merge"]
 
 
-# Keys that say which other keys a group may have.
-_KINDS = {"kind", "rule", "by", "set", "direction"}
-# Kinds with the same keys, so that a change from one to another keeps them.
-_ALIKE = (
-    {"easy_to_hard", "hard_to_easy"},
-    {"root", "linear", "quad", "exp", "log", "step"},
-    {"uniform", "log_snr"},
-    {"loss_second_moment", "gradient_norm"},
-)
-
-
-def _form(kind: Any) -> Any:
-    """What stands for all kinds that have the same keys as `kind`."""
-    alike = (number for number, kinds in enumerate(_ALIKE) if isinstance(kind, str) and kind in kinds)
-    return next(alike, kind)
-
-
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Nested settings with dotted keys laid over them; keys of a kind that no longer holds are dropped."""
+    """Nested settings of a run with dotted keys laid over them; keys of a kind that no longer holds are dropped."""
     nested: dict[str, Any] = {}
     for key, value in point.items():
         nested = with_key(nested, key, value, f"{source}.{key}")
@@ -36,15 +21,30 @@ def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `above` over `below`; a group whose kind changes is replaced whole, since its other keys do not apply."""
-    result: dict[str, Any] = merge({}, below) if below else {}
+    """Lay a run's settings `above` over those `below`; a group whose kind changes is replaced whole.
+
+    It is not where the kinds have the same settings, e.g. easy_to_hard and hard_to_easy.
+    """
+    return _merge(below, above, RunConfig)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any], spec: type[Spec] | None) -> dict[str, Any]:
+    """`merge` for settings of the class `spec`; None where it is not known."""
+    result: dict[str, Any] = _merge({}, below, None) if below else {}
     for key, value in above.items():
-        old = result.get(key)
-        if isinstance(value, Mapping):
-            alike = isinstance(old, Mapping) and all(
-                _form(old.get(tag)) == _form(value[tag]) for tag in _KINDS & value.keys()
-            )
-            result[key] = merge(old if alike and old is not None else {}, value)
-        else:
+        if not isinstance(value, Mapping):
             result[key] = value
+            continue
+        old = result.get(key)
+        kept = old if isinstance(old, Mapping) else {}
+        union = None if spec is None else union_at(spec, key)
+        if spec is None or union is None:
+            inner = None if spec is None else spec_at(spec, key)
+        else:
+            before = kept.get(union.tag)
+            kind = value.get(union.tag, before)
+            if not union.alike(before, kind):
+                kept = {}
+            inner = union.members.get(kind) if isinstance(kind, str) else None
+        result[key] = _merge(kept, value, inner)
     return result

@@ -119,7 +119,7 @@ def _sampled(schedule: CurriculumSchedule, key: str, images: int, batch: int) ->
     """What of the draws `key` decides: each stage's densities, or when stages begin at the earliest and the latest."""
     stages, order = schedule.num_stages, range(schedule.clusters.count)
     if key.startswith("schedule.active"):
-        return [schedule.active.densities(order, stage) for stage in range(stages)]
+        return [schedule.densities(order, stage) for stage in range(stages)]
     assert schedule.pacing is not None
     when = (stages, images, batch)
     return schedule.pacing.earliest(*when), schedule.pacing.latest(*when)

@@ -2,13 +2,12 @@
 
 from curriculum_ray.curriculum.difficulty.curves import gaussian_curve, relative_entropy_curve, snr_curve
 from curriculum_ray.curriculum.difficulty.gaussian import gaussian_relative_entropy, principal_moments
-from curriculum_ray.curriculum.difficulty.marginals import Mixture, level_scales, variance_preserving
+from curriculum_ray.curriculum.difficulty.marginals import Mixture, level_scales
 from curriculum_ray.curriculum.difficulty.monte_carlo import (
     RelativeEntropy,
     choose_timesteps,
     relative_entropy,
 )
-from curriculum_ray.curriculum.difficulty.rank import spearman
 
 __all__ = [
     "Mixture",
@@ -21,6 +20,4 @@ __all__ = [
     "relative_entropy",
     "relative_entropy_curve",
     "snr_curve",
-    "spearman",
-    "variance_preserving",
 ]

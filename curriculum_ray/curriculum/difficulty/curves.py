@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,12 +107,8 @@ def _timestep_edges(count: int) -> tuple[float, ...]:
 
 
 def _interpolate(at: Tensor, known: Tensor, values: Tensor) -> Tensor:
-    """Piecewise linear through (known, values), ascending; constant beyond the ends; `at` of any shape."""
-    if len(known) == 1:
-        return values.expand_as(at)
+    """Piecewise linear through (known, values), `known` ascending; constant beyond the ends; float64 (len(at),)."""
     positive = bool((values > 0).all())
     heights = values.log() if positive else values
-    right = torch.searchsorted(known, at).clamp(1, len(known) - 1)
-    share = ((at - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
-    mixed = heights[right - 1] + share * (heights[right] - heights[right - 1])
+    mixed = torch.from_numpy(np.interp(at.numpy(), known.numpy(), heights.numpy()))
     return mixed.exp() if positive else mixed

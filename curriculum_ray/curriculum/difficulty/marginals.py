@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from curriculum_ray.curriculum.base import BaseSpec, Uniform, level_of
 from curriculum_ray.diffusion.levels import NoiseLevels
 
-__all__ = ["Mixture", "level_scales", "variance_preserving"]
+__all__ = ["Mixture", "level_scales"]
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,6 @@ class Mixture:
     def dim(self) -> int:
         """Numbers per centre, D."""
         return self.centres.shape[1]
-
-    def log_density(self, x: Tensor, signal: float, noise_std: float) -> Tensor:
-        """log q(x) at a level, float64 of shape (B,), for points x of shape (B, D); holds B·N·D numbers."""
-        variances = signal**2 * self.variances + noise_std**2
-        offsets = x.double()[:, None] - signal * self.centres.double()
-        exponents = -0.5 * (offsets**2).sum(2) / variances - 0.5 * self.dim * (2 * math.pi * variances).log()
-        return torch.logsumexp(self.log_weights + exponents, dim=1)
-
-
-def variance_preserving(alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal √ᾱ_t and noise √(1 - ᾱ_t) of a DDPM, float64 of shape (T,); index 0 is the cleanest level."""
-    alphas_cumprod = alphas_cumprod.double()
-    return alphas_cumprod.sqrt(), (1 - alphas_cumprod).sqrt()
 
 
 def level_scales(levels: NoiseLevels, base: BaseSpec, count: int = 1000) -> tuple[Tensor, Tensor, BaseSpec]:

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -97,8 +97,15 @@ def caught_up(rule: Pacing, images: int) -> PacingState:
 class PacingRule(Spec, ABC):
     """Settings of a rule. Lengths are in images, or a share of the run's budget of images, exactly one of the two."""
 
+    absolute: ClassVar[tuple[str, ...]] = ()
+    """The settings that are lengths whatever the budget: in images, or in iterations."""
+
     start_stage: int = Field(default=0, ge=0)
     """The stage to start from, 0 is the first: a warm start."""
+
+    def absolute_lengths(self) -> dict[str, int]:
+        """The lengths that are given in images or iterations, by key: they do not shrink with the budget."""
+        return {key: value for key in self.absolute if (value := getattr(self, key)) is not None}
 
     @abstractmethod
     def build(self, num_stages: int, total_images: int | None, step: int = 1) -> Pacing:

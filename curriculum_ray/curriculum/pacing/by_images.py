@@ -78,6 +78,8 @@ class ByImagesRule(PacingRule):
 class FixedPacing(ByImagesRule):
     """Each stage lasts equally long: with the length L, stage k begins at (k - start_stage)·L images."""
 
+    absolute = ("stage_images",)
+
     rule: Literal["fixed"] = "fixed"
     """Each stage lasts equally long."""
     stage_images: Images | None = None

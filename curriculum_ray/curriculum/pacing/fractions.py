@@ -99,6 +99,8 @@ def _spread(begins: list[int], end: int, step: int) -> tuple[float, ...]:
 class FamilyPacing(_FractionPacing):
     """The six pacing families of Wu et al. 2021 (2012.03107, §4), from `start_fraction` to all at `full`."""
 
+    absolute = ("full_images",)
+
     rule: Literal["root", "linear", "quad", "exp", "log", "step"]
     """Shape of the growth."""
     full_share: Share | None = None
@@ -139,6 +141,8 @@ class FamilyPacing(_FractionPacing):
 
 
 class _SteppedPacing(_FractionPacing):
+    absolute = ("step_images",)
+
     step_images: Images | None = None
     """Length of a step in images, at least one optimizer step."""
     step_share: Share | None = None

@@ -140,6 +140,8 @@ class NormalizedPlateau(Plateau):
 class PlateauPacing(PacingRule):
     """The paper's rule: a stage ends when its loss stops improving; the formula is in `Plateau`."""
 
+    absolute = ("patience", "patience_images")
+
     rule: Literal["plateau"] = "plateau"
     """A stage ends when its loss has not improved for a while."""
     patience: Annotated[int, Field(ge=1)] | None = None

@@ -15,7 +15,8 @@ from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import Trainer
 from tuning.cli import main
 
 SMALL = {"base_channels": 8}
@@ -43,7 +44,7 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 def _trained(folder: Path, **settings: Any) -> Path:
     config = TrainConfig.model_validate({"batch_size": 4, "images": 8, **settings})
     trainer = Trainer(config, load_data(config.data))
-    trainer.run()
+    train(trainer)
     return checkpoints.write(folder / "checkpoint-run-000000000008", trainer.checkpoint())
 
 

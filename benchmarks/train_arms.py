@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from flops import training_flops
 from torch import Tensor, nn
 
 from curriculum_ray.config import parse
 from curriculum_ray.data import Dataset, load_data
-from curriculum_ray.models import build_model, training_flops
+from curriculum_ray.models import build_model
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.loop import Trainer, World
+from curriculum_ray.training.hooks import NoHooks
+from curriculum_ray.training.loop import train
+from curriculum_ray.training.trainer import LogLine, Trainer
+from curriculum_ray.training.world import World
 
 __all__ = [
     "PLATEAU",
@@ -100,6 +104,11 @@ def operations(model: dict[str, Any], data: Dataset) -> int:
     return training_flops(network(model, data), data.shape, 1, told)
 
 
+class _StopAtOnce(NoHooks):
+    def on_log(self, line: LogLine) -> bool:
+        return True
+
+
 def loop_arm(
     row: Row, steps: int, device: torch.device, schedule: dict[str, Any] | None
 ) -> Callable[[], int]:
@@ -121,7 +130,7 @@ def loop_arm(
     def run() -> int:
         # Told to stop at its first log line, a run ends at its second.
         before = trainer.images
-        trainer.run(on_log=lambda progress: True)
+        train(trainer, _StopAtOnce())
         trainer.optimizer.zero_grad()
         return trainer.images - before
 

@@ -1,0 +1,59 @@
+"""What a training loop gives a sampler: its noise levels, and this process's place among others."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from torch.utils.data import get_worker_info
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum.cells import UncalibratedTimesteps
+from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
+
+__all__ = ["check_at_least", "check_process", "noise_levels", "place_among_ranks"]
+
+
+def check_at_least(**given: tuple[int | None, int]) -> None:
+    """Refuse, by a `ConfigError`, values below the least of each; None is not given."""
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            raise ConfigError(f"{name} must be at least {least}, but got {value}")
+
+
+def check_process() -> None:
+    """Refuse a copy of the sampler that can hear of no update, and would give the same noise levels for ever."""
+    if get_worker_info() is not None:
+        raise ConfigError(
+            "a TimestepSampler cannot be drawn from inside a DataLoader worker: its copy there never hears update(); "
+            "draw in the training loop, once a batch"
+        )
+
+
+def noise_levels(
+    num_timesteps: int | None, sigma: bool, flow: bool, levels: NoiseLevels | None
+) -> NoiseLevels:
+    """The noise levels that exactly one of the arguments means; see `TimestepSampler`."""
+    given = sum((num_timesteps is not None, sigma, flow, levels is not None))
+    if given != 1:
+        raise ConfigError(
+            f"exactly one of num_timesteps, sigma, flow and levels must be given, but got {given}"
+        )
+    if num_timesteps is not None:
+        return UncalibratedTimesteps(num_timesteps)
+    if levels is not None:
+        return levels
+    return Sigmas() if sigma else FlowTimes()
+
+
+def place_among_ranks(
+    rank: int | None, world_size: int | None, group: dist.ProcessGroup | None
+) -> tuple[int, int]:
+    """This process's rank and the number of ranks: as given, else those of torch.distributed, else 0 of 1."""
+    if (rank is None) != (world_size is None):
+        raise ConfigError("rank and world_size must be given together")
+    if rank is None or world_size is None:
+        if not (dist.is_available() and dist.is_initialized()):
+            return 0, 1
+        return dist.get_rank(group), dist.get_world_size(group)
+    if not 0 <= rank < world_size:
+        raise ConfigError(f"rank must be in 0..{world_size - 1}, but got {rank}")
+    return rank, world_size

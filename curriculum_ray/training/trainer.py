@@ -1,0 +1,275 @@
+"""One run on one worker: its model, optimiser, averages and schedule, and one optimiser step of them.
+
+Every random number is a function of (seed, rank, images), as in EDM2's training loop (Karras et al. 2024), and
+the whole state lies in one checkpoint, so a resumed run repeats the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.curriculum import TimestepSampler
+from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
+from curriculum_ray.diffusion import Objective, build_process
+from curriculum_ray.models import build_model
+from curriculum_ray.training.checkpoint import Checkpoint
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.ema import Ema
+from curriculum_ray.training.ema_posthoc import PowerEma
+from curriculum_ray.training.heldout import Heldout, check_heldout
+from curriculum_ray.training.histogram import SampledHistogram
+from curriculum_ray.training.parallel import full, quiet, shard, whole
+from curriculum_ray.training.precision import Precision
+from curriculum_ray.training.rates import learning_rate
+from curriculum_ray.training.seeds import seed_step
+from curriculum_ray.training.spikes import SpikeGuard
+from curriculum_ray.training.state import capture, finite, restore
+from curriculum_ray.training.world import World
+
+__all__ = ["LogLine", "NonFiniteLoss", "Trainer"]
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss, or a weight, became infinite or not a number; the message names the image count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One log line; equal on every rank except for the speed."""
+
+    images: int
+    loss: float
+    stage: int
+    num_stages: int
+    images_per_second: float
+    snapshot: Mapping[str, Any]
+    """The schedule's state for display."""
+    skipped_updates: int = 0
+    """Updates that the spike guard has skipped so far."""
+
+
+class Trainer:
+    """A model in training. `step()` is one optimiser step; `loop.train` goes to the end of the budget."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: Dataset | DataInfo,
+        world: World | None = None,
+        batches: Batches | None = None,
+    ) -> None:
+        self.config, self.data, self.world = config, data, world or World()
+        if config.batch_size % self.world.size:
+            raise ConfigError(
+                f"batch_size must be a multiple of the number of workers, {self.world.size}, "
+                f"but got {config.batch_size}"
+            )
+        share = config.batch_size // self.world.size
+        if share % config.accumulate:
+            raise ConfigError(
+                f"accumulate must divide each worker's share of the batch, {share}, but got {config.accumulate}"
+            )
+        device = self.world.device
+        self.precision = Precision(config.precision, device, config.tf32)
+        torch.manual_seed(config.seed)
+        self.process = build_process(config.process, config.weighting).to(device)
+        model = build_model(config.model, data.shape, data.conditioning).to(device)
+        told: Any = model.conditioning
+        self.conditioning: Conditioning = told
+        self.model = model
+        objective = Objective(self.process, model)
+        self.ema = Ema(model, config.ema)
+        self.sharded = config.parallel == "fsdp" and self.world.size > 1
+        if self.sharded:
+            self.objective: nn.Module = shard(objective, device)
+            shard(self.ema.model, device)
+            self.ema.follow(model)
+        if config.compile:
+            model.compile(dynamic=False)
+        if not self.sharded:
+            self.objective = self.world.wrap(objective)
+        self.power = PowerEma(model, config.ema.power) if config.ema.power else None
+        self.parameters: dict[str, nn.Parameter] = dict(objective.named_parameters())
+        self.guard = SpikeGuard(config.stability) if config.stability.spike_factor else None
+        spec = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=spec.learning_rate,
+            betas=spec.betas,
+            weight_decay=spec.weight_decay,
+            fused=True,
+        )
+        self.sampler = TimestepSampler(
+            config.schedule,
+            levels=self.process.levels,
+            seed=config.seed,
+            total_images=config.total_images,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            window=config.window,
+        )
+        self.histogram = SampledHistogram(config.total_images)
+        if batches is None:
+            assert isinstance(data, Dataset)
+            batches = InMemoryBatches(data, config.seed, device, bool(self.conditioning))
+        self.batches = batches
+        held = check_heldout(config, data)
+        self.heldout = Heldout(self, held) if held else None
+        self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
+        self.loss: float | None = None
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.clock = time.perf_counter()
+
+    @property
+    def images(self) -> int:
+        """Images seen so far, over all workers."""
+        return self.sampler.images
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps so far."""
+        return self.images // self.config.batch_size
+
+    def step(self) -> None:
+        """Draw a batch and its noise levels, update weights, average and schedule."""
+        config, images = self.config, self.images
+        raw, trained = self._backward(*self.draw())
+        self.precision.unscale(self.optimizer)
+        norm = self._clip(config.optimizer.clip_grad_norm)
+        rate = learning_rate(config.optimizer, images + config.batch_size, config.total_images)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        skip = self.guard is not None and self.guard.spiked(
+            full(norm), raw.mean(), self.sampler.stage, self.world.size
+        )
+        self.precision.step(self.optimizer, skip)
+        self.count(raw, trained)
+        self.ema.update(self.images, config.batch_size)
+        if self.power is not None:
+            self.power.update(self.images, config.batch_size)
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Seed the next step and draw what `Objective` takes: this rank's items, levels, noise and condition."""
+        config, world, images = self.config, self.world, self.images
+        seed_step(config.seed, world.rank, images, world.device)
+        x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
+        levels = self.sampler.sample(len(x0), device=world.device)
+        if self.sampler.stage != self.stage_starts[-1][1]:
+            self.stage_starts.append([images, self.sampler.stage])
+        return x0, levels, torch.randn_like(x0), condition
+
+    def weighed(self, losses: Tensor, piece: slice = slice(None)) -> Tensor:
+        """`losses` of a piece of the batch, each times what the schedule weighs its sample by."""
+        weights = self.sampler.weights
+        return losses if weights is None else losses * weights[piece]
+
+    def count(self, raw: Tensor, trained: Tensor) -> None:
+        """Count the images of a step and move the schedule.
+
+        raw: the unweighted losses (B,). trained: those of the loss's weighting, before the schedule's own weights.
+        """
+        self.histogram.add(self.images, self.sampler.last_u)
+        self._loss_sum += raw.mean()
+        self.sampler.update(raw, trained)
+
+    def _backward(
+        self, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the mean loss of this rank's share, in `accumulate` parts.
+
+        Returns the unweighted losses (B,) and those of the loss's weighting (B,), both detached.
+        """
+        parts, size = self.config.accumulate, len(x0) // self.config.accumulate
+        self.optimizer.zero_grad(set_to_none=True)
+        raws, trained = [], []
+        for part in range(parts):
+            piece = slice(part * size, (part + 1) * size)
+            told = None if condition is None else condition[piece]
+            with quiet(self.objective, part < parts - 1):
+                with self.precision.autocast():
+                    losses, raw = self.objective(x0[piece], levels[piece], noise[piece], told)
+                self.precision.backward(self.weighed(losses, piece).mean() / parts)
+            raws.append(raw)
+            trained.append(losses.detach())
+        return (raws[0], trained[0]) if parts == 1 else (torch.cat(raws), torch.cat(trained))
+
+    def _clip(self, largest: float) -> Tensor:
+        """Shrink the gradients to a norm of at most `largest`; returns their norm before that.
+
+        On a CPU, where reading the norm costs nothing, gradients that are small enough are left as they are: to
+        multiply each by one takes as long as to find the norm.
+        """
+        gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if self.sharded or self.world.device.type != "cpu" or not norm <= largest:
+            nn.utils.clip_grads_with_norm_(self.parameters.values(), largest, norm, foreach=True)
+        return norm
+
+    def log(self, steps: int, stop: bool) -> tuple[LogLine, bool]:
+        """Average the loss of the last `steps` over all ranks, and agree whether rank 0 was told to stop."""
+        sums = torch.stack(
+            [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
+        )
+        self._loss_sum.zero_()
+        if self.world.size > 1:
+            sums[1] *= self.world.rank == 0
+            torch.distributed.all_reduce(sums)
+        loss, stopped = sums[0].item() / (steps * self.world.size), sums[1].item() > 0
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the loss became {loss} within the {steps} steps before {self.images} images"
+            )
+        self.loss = loss
+        now = time.perf_counter()
+        speed = steps * self.config.batch_size / max(now - self.clock, 1e-9)
+        self.clock = now
+        progress = LogLine(
+            images=self.images,
+            loss=loss,
+            stage=self.sampler.stage,
+            num_stages=self.sampler.num_stages,
+            images_per_second=speed,
+            snapshot=self.sampler.snapshot(),
+            skipped_updates=self.guard.skipped if self.guard else 0,
+        )
+        return progress, stopped
+
+    def whole_model(self, ema: bool) -> nn.Module:
+        """The average of the weights, or with `ema` off the weights, as a plain module; every rank must call it."""
+        model = self.ema.model if ema else self.model
+        # A compiled one would be compiled again for each size of a batch.
+        if not self.sharded and (ema or not self.config.compile):
+            return model
+        plain = build_model(self.config.model, self.data.shape, self.data.conditioning)
+        plain.load_state_dict(whole(model.state_dict(), keep=True))
+        return plain.to(self.world.device)
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The power-function averages, on rank 0; every rank must call it. Raises NonFiniteLoss, as `checkpoint`."""
+        assert self.power is not None
+        self._check_finite()
+        return whole(self.power.tensors(), keep=self.world.rank == 0)
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state; every rank must call it. Exact when taken at a logging interval, as the loop does.
+
+        Raises NonFiniteLoss where a weight is not finite, so that no such state is ever kept.
+        """
+        self._check_finite()
+        return capture(self)
+
+    def _check_finite(self) -> None:
+        if not finite(self):
+            raise NonFiniteLoss(f"a weight became infinite or not a number before {self.images} images")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from `checkpoint`, which must come from the same settings; see `training.state`."""
+        restore(self, checkpoint)

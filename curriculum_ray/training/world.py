@@ -1,0 +1,21 @@
+"""Where a worker stands among the workers of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+__all__ = ["World"]
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place: its rank, how many workers there are, its device, and how to wrap a module."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
