@@ -12,13 +12,15 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
+from tuning.evidence.keys import TrialKey
+from tuning.folder.identity import Identity
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import Searcher, StudySearch
 from tuning.study.config import StudyConfig
@@ -48,12 +50,14 @@ def measure(config: StudyConfig, output: Path) -> dict[str, Any]:
     plan = StudyPlan(config, {})
     progress = Display(config.trials, config.run.images, Console(file=io.StringIO()), config.metric)
     with Tracker.open(f"sqlite:///{output}/mlflow.db", output, "bench/none") as tracker:
-        study = StudyLedger("study", folder, tracker, progress, {"fingerprint": "none"}, {})
+        study = StudyLedger(
+            "study", folder, tracker, progress, {"fingerprint": "none"}, {}, Identity("0" * 32, "none")
+        )
 
         def make_job(planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
-            return study.begin(planned, run)
+            return {"job": study.begin(planned, run)}
 
-        def ended(planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
+        def ended(planned: TrialSpec, result: RunResult | None) -> None:
             assert result is not None
             plan.ended(study.finished(planned.key, result))
             progress.total_trials = plan.total
@@ -79,21 +83,21 @@ def _one(search: StudySearch, study: StudyLedger, trial: str) -> float:
     job = search.suggest(trial)
     assert job is not None
     assert job != Searcher.FINISHED
-    key = job["key"]
-    study.progressed(key, {"images": 640, "loss": 0.5, "stage": 0, "num_stages": 1})
+    key = TrialKey(job["job"].key)
+    study.progressed(key, images=640, loss=0.5, stage=0, num_stages=1)
     score = 10 + hash(key) % 1000 / 1000
-    result = {
-        "metrics": {"fid": score},
-        "loss": 0.5,
-        "images": 640,
-        "fingerprint": "none",
-        "protocol": {},
-        "seconds": 0.01,
-        "stage_starts": [0],
-        "num_stages": 1,
-        "checkpoint": "",
-    }
-    search.on_trial_complete(trial, {"outcome": "finished", "fid": score, "result": json.dumps(result)})
+    result = RunResult(
+        images=640,
+        metrics={"fid": score},
+        fingerprint="none",
+        protocol={},
+        seconds=0.01,
+        checkpoint="",
+        resumed_at=0,
+        loss=0.5,
+    )
+    text = json.dumps(result.to_json())
+    search.on_trial_complete(trial, {"outcome": "finished", "fid": score, "result": text})
     return time.thread_time() - start
 
 

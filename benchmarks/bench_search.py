@@ -59,6 +59,7 @@ def slots(run: RunConfig, workers: int, trials: int, concurrent: int = 1) -> flo
 
     from curriculum_ray.distributed.board import create_board
     from curriculum_ray.distributed.slots import Slots
+    from curriculum_ray.runs.jobs import Job
     from tuning.search.board_trial import BoardTrial
 
     class OneOf(BoardTrial):
@@ -68,12 +69,9 @@ def slots(run: RunConfig, workers: int, trials: int, concurrent: int = 1) -> flo
     resources = ResourceSpec(num_workers=workers)
     with tempfile.TemporaryDirectory() as name, connected(concurrent, resources):
         folder = Path(name)
-        board, config = create_board("bench"), run.model_dump(mode="json")
+        board = create_board("bench")
         running = Slots(board, [folder / f"slot-{i}" for i in range(concurrent)], resources)
-        jobs = [
-            {"key": f"trial-{i}", "config": config, "folder": str(folder / f"trial-{i}"), "resume_from": []}
-            for i in range(trials)
-        ]
+        jobs = [Job(key=f"trial-{i}", config=run, folder=folder / f"trial-{i}") for i in range(trials)]
         try:
             trainable = tune.with_resources(OneOf, tune.PlacementGroupFactory([{"memory": 1.0}]))
             configs = [{"board": "bench", "job": job} for job in jobs]

@@ -32,14 +32,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import click
 import numpy as np
 
 from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
+from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import against_rival, against_uniform, rival_verdict, verdict
-from tuning.evidence.records import arms
+from tuning.evidence.records import TrialRecord
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.study.trial_spec import TrialSpec
@@ -61,7 +64,7 @@ def searched(index: int) -> CurriculumSchedule:
     )
 
 
-def play(rng: np.random.Generator, config: StudyConfig, effect: float) -> list[dict[str, Any]]:
+def play(rng: np.random.Generator, config: StudyConfig, effect: float) -> list[TrialRecord]:
     """Run a study to its end on made-up numbers; `effect` is what a curriculum takes off the FID."""
     plan = StudyPlan(config, rivals=RIVALS)
     luck: dict[int, float] = {}
@@ -71,32 +74,23 @@ def play(rng: np.random.Generator, config: StudyConfig, effect: float) -> list[d
         if planned.control not in ("uniform", "rival"):
             fid -= effect
         plan.ended(record(planned, fid))
-    return [dict(values) for values in plan.records.values()]
+    return list(plan.records.values())
 
 
-def record(planned: TrialSpec, fid: float) -> dict[str, Any]:
+def record(planned: TrialSpec, fid: float) -> TrialRecord:
     """What a study keeps of a finished trial."""
-    schedule = planned.schedule or searched(int(planned.key[-3:]))
-    return {
-        "key": planned.key,
-        "role": planned.role,
-        "control": planned.control,
-        "seed": planned.seed,
-        "schedule": schedule.model_dump(mode="json"),
-        "schedule_id": schedule.schedule_id,
-        "arm_id": planned.arm_id(schedule),
-        "settings": dict(planned.settings),
-        "description": planned.describe(schedule) or schedule.describe(),
-        "status": "finished",
-        "images": IMAGES,
-        "metrics": {"fid": fid},
-    }
+    schedule = planned.schedule or searched(planned.key.number)
+    run = RunConfig(schedule=schedule, seed=planned.seed, images=IMAGES)
+    result = RunResult(
+        images=IMAGES, metrics={"fid": fid}, seconds=0.0, checkpoint="", resumed_at=0, loss=None
+    )
+    return planned.begun(0, run, Path("nowhere")).finished(result)
 
 
-def claims(records: list[dict[str, Any]]) -> tuple[bool, bool, bool]:
+def claims(records: list[TrialRecord]) -> tuple[bool, bool, bool]:
     """Whether a schedule is said to beat uniform sampling, to beat the best rival, and the rival to beat uniform."""
-    ranked = arms(records, "fid")
-    first, second = against_uniform(ranked, "fid"), against_rival(ranked, "fid")
+    ranking = Ranking.of(records, "fid")
+    first, second = against_uniform(ranking), against_rival(ranking)
     uniform = " beats uniform sampling by " in verdict(first, "fid", IMAGES)
     rival = " beats the best rival, " in rival_verdict(first, second, "fid")
     return uniform, rival, any(found.rival and found.beats for found in first)

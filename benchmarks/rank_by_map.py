@@ -33,7 +33,7 @@ from scipy.stats import spearmanr
 
 from curriculum_ray.config import ConfigError
 from tuning.evidence.heldout import as_history
-from tuning.study.ledger import load_records
+from tuning.evidence.records import TrialRecord, load_records
 
 LEAST = 30
 # Steps of 128 images: nine log intervals of ten steps lie nearest to a quarter of the default 350.
@@ -73,9 +73,9 @@ def rows(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], int]:
     found, lacking, prints, known = [], 0, set(), set()
     for folder in folders:
         for record in load_records(folder).values():
-            if record["role"] not in ("searched", "control") or record["status"] != "finished":
+            if record.role not in ("searched", "control") or record.status != "finished":
                 continue
-            arm = (record["arm_id"], record["seed"])
+            arm = (record.arm_id, record.seed)
             if arm in known:
                 continue
             known.add(arm)
@@ -84,27 +84,27 @@ def rows(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], int]:
                 lacking += 1
                 continue
             found.append(row)
-            prints.add((record["fingerprint"], record["heldout"]["fingerprint"], record["images"]))
+            assert record.heldout is not None
+            prints.add((record.fingerprint, record.heldout.fingerprint, record.images))
     if len(prints) > 1:
         raise ConfigError(f"the trials must share one protocol and budget, but have {len(prints)}")
     return found, lacking
 
 
-def look(record: Mapping[str, Any]) -> dict[str, Any] | None:
+def look(record: TrialRecord) -> dict[str, Any] | None:
     """What one trial showed early, and its final FID; None where something was not measured."""
-    images = int(record["images"])
+    images = record.images
     held = [(seen, metrics["heldout_loss"]) for seen, metrics in as_history(record)]
-    previews = [(int(seen), float(value)) for seen, value in record.get("history", ())]
-    early, fid = near_quarter(held, images), near_quarter(previews, images)
+    early, fid = near_quarter(held, images), near_quarter(record.history, images)
     if early is None or fid is None or held[-1][0] != images:
         return None
     return {
         "heldout_quarter": early,
         "fid_quarter": fid,
         "heldout_end": held[-1][1],
-        "training_end": record["metrics"]["loss"],
-        "fid": record["metrics"]["fid"],
-        "order": record["schedule"]["order"]["direction"],
+        "training_end": record.metrics["loss"],
+        "fid": record.metrics["fid"],
+        "order": record.order,
     }
 
 

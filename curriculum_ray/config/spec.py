@@ -89,7 +89,7 @@ FilePath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(
 """A path as it is written, from wherever it is read."""
 LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
 
-SpecT = TypeVar("SpecT", bound=Spec)
+SpecT = TypeVar("SpecT", bound=pydantic.BaseModel)
 
 
 def _read(text: str, source: str, json: bool = False) -> Any:

@@ -119,7 +119,7 @@ def to_pixels(image: Image.Image, channels: int) -> Tensor:
     return torch.from_numpy(pixels).reshape(*pixels.shape[:2], channels).permute(2, 0, 1)
 
 
-def list_failures(failed: list[str]) -> str:
+def list_failures(failed: Sequence[str]) -> str:
     """The first three names, and how many more there are."""
     more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
     return f"{', '.join(failed[:3])}{more}"

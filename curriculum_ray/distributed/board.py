@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from curriculum_ray.distributed.entry import ENDED, Entry
+from curriculum_ray.distributed.entry import Entry
+from curriculum_ray.runs.jobs import End, Event, Failed, Job, JobStatus, Progress, Stopped
 
 __all__ = ["NAMESPACE", "Board", "create_board"]
 
@@ -37,7 +38,7 @@ class _Slot:
 
 
 class Board:
-    """Jobs by key, first in, first out. A job is {"key": str, ...}; the rest is between submitter and worker.
+    """Jobs by key, first in, first out.
 
     A job that was taken but not ended is served again when its slot's workers restart: without end while it gets
     further each time, as on machines that a cloud takes away, else up to `max_attempts` times.
@@ -47,7 +48,7 @@ class Board:
     """
 
     def __init__(
-        self, max_attempts: int = 3, judge: Callable[[str, dict[str, Any]], str | None] | None = None
+        self, max_attempts: int = 3, judge: Callable[[str, Progress], str | None] | None = None
     ) -> None:
         """judge: told of every report (key, progress); what it returns is why the run is to stop, None to go on."""
         self.max_attempts, self._judge = max_attempts, judge
@@ -57,19 +58,17 @@ class Board:
         self._changed = asyncio.Condition()
         self._closed = False
 
-    async def submit(self, job: dict[str, Any]) -> None:
+    async def submit(self, job: Job) -> None:
         """Queue a job under its key; a key already queued or running is left as it is."""
         async with self._changed:
-            key = job["key"]
-            if key in self._entries and self._entries[key].state not in ENDED:
+            key = job.key
+            if key in self._entries and not self._entries[key].ended:
                 return
             self._entries[key] = Entry(job=job)
             self._queue.append(key)
             self._changed.notify_all()
 
-    async def take(
-        self, slot: int, generation: int, index: int, most: int = 1
-    ) -> list[dict[str, Any]] | None:
+    async def take(self, slot: int, generation: int, index: int, most: int = 1) -> list[Job] | None:
         """The `index`-th jobs of this generation of the slot's workers, the same for all its ranks: up to `most` of one
         "pack", else one.
 
@@ -100,10 +99,7 @@ class Board:
                 else:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), patience - now)
-            return [
-                {**self._entries[key].job, "attempt": self._entries[key].attempts}
-                for key in place.served[index]
-            ]
+            return [self._entries[key].job for key in place.served[index]]
 
     async def retire(self, slot: int, generation: int) -> None:
         """Let these workers of the slot take no more jobs; others will, with what they had taken and not ended."""
@@ -122,7 +118,7 @@ class Board:
     def _next(self, place: _Slot, most: int) -> list[str]:
         """What the slot would train next: the first job, and up to `most` in all that may be packed with it."""
         while (queue := place.again or self._queue) and self._entries[queue[0]].cancelled:
-            self._end(queue.popleft(), {"kind": "stopped"})
+            self._end(queue.popleft(), Stopped())
         if not queue:
             return []
         group = self._entries[queue[0]].pack
@@ -147,7 +143,7 @@ class Board:
             if reason is None:
                 place.again.append(key)
             else:
-                self._end(key, {"kind": "failed", "reason": reason})
+                self._end(key, Failed(reason=reason))
         place.again.extend(before.again)
 
     async def died(self, key: str, reason: str) -> None:
@@ -164,25 +160,24 @@ class Board:
                     place.again.append(key)
             self._changed.notify_all()
 
-    async def report(self, key: str, progress: dict[str, Any]) -> bool:
+    async def report(self, key: str, progress: Progress) -> bool:
         """Take note of a run's progress; returns whether the run should stop."""
         async with self._changed:
-            entry = self._entries.setdefault(key, Entry(job={"key": key}, state="running"))
+            entry = self._entries[key]
             entry.progress = progress
-            entry.note({"kind": "progress", **progress})
+            entry.note(progress)
             self._changed.notify_all()
             if self._judge is not None and (reason := self._judge(key, progress)) is not None:
                 entry.cancelled, entry.reason = True, reason
             return entry.cancelled
 
-    async def end(self, key: str, kind: str, **details: Any) -> None:
-        """Note that a job ended; kind is "finished", "failed" or "stopped"."""
-        assert kind in ENDED, kind
+    async def end(self, key: str, event: End) -> None:
+        """Note that a job ended; the first end counts."""
         async with self._changed:
-            if self._entries[key].state not in ENDED:
-                self._end(key, {"kind": kind, **details})
+            if not self._entries[key].ended:
+                self._end(key, event)
 
-    def _end(self, key: str, event: dict[str, Any]) -> None:
+    def _end(self, key: str, event: End) -> None:
         for place in self._slots.values():
             for keys in (place.current, place.again):
                 if key in keys:
@@ -190,11 +185,11 @@ class Board:
         self._entries[key].end(event)
         self._changed.notify_all()
 
-    async def events(self, key: str, after: int, timeout_s: float) -> list[dict[str, Any]]:
+    async def events(self, key: str, after: int, timeout_s: float) -> list[Event]:
         """Events of a job beyond the first `after`, which are then forgotten; waits up to `timeout_s` seconds for one.
 
         One listener a job: it counts what it has read. Of more than 1,000 unread ones the oldest are dropped, and
-        counted as read: they come back as {"kind": "dropped"}.
+        counted as read: they come back as `Dropped`.
         """
         async with self._changed:
             entry = self._entries[key]
@@ -231,8 +226,8 @@ class Board:
         """End every job that has not ended, e.g. because no slot is left to run it."""
         async with self._changed:
             for key, entry in self._entries.items():
-                if entry.state not in ENDED:
-                    self._end(key, {"kind": "failed", "reason": reason})
+                if not entry.ended:
+                    self._end(key, Failed(reason=reason))
             self._queue.clear()
 
     async def close(self) -> None:
@@ -241,9 +236,9 @@ class Board:
             self._closed = True
             self._changed.notify_all()
 
-    async def status(self) -> dict[str, dict[str, Any]]:
-        """State, attempts, last progress and, where it failed, the reason, of every job."""
-        return {key: entry.shown() for key, entry in self._entries.items()}
+    async def status(self) -> dict[str, JobStatus]:
+        """What is known of every job, by key."""
+        return {key: entry.status() for key, entry in self._entries.items()}
 
 
 def create_board(name: str | None = None, judge: Any = None) -> Any:

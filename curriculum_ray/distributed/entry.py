@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
-__all__ = ["ENDED", "Entry"]
+from curriculum_ray.runs.jobs import (
+    Dropped,
+    End,
+    Event,
+    Failed,
+    Finished,
+    Job,
+    JobState,
+    JobStatus,
+    Progress,
+    Started,
+    Stopped,
+)
 
-ENDED = ("finished", "failed", "stopped")
+__all__ = ["Entry"]
+
+_STATES: dict[type[End], JobState] = {Finished: "finished", Failed: "failed", Stopped: "stopped"}
 _UNREAD = 1000
 
 
 @dataclass
 class Entry:
-    """A job, {"key": str, ...}, and what became of it."""
+    """A job and what became of it."""
 
-    job: dict[str, Any]
-    state: str = "queued"
-    """queued, running, or one of `ENDED`."""
+    job: Job
+    state: JobState = "queued"
     attempts: int = 0
     """How often it was started."""
     deaths: int = 0
@@ -33,9 +45,9 @@ class Entry:
     """Whether it was asked to stop."""
     reason: str | None = None
     """Why it failed, or was asked to stop."""
-    progress: dict[str, Any] = field(default_factory=dict)
+    progress: Progress | None = None
     """Its last report."""
-    events: deque[dict[str, Any]] = field(default_factory=deque)
+    events: deque[Event] = field(default_factory=deque)
     """What nobody has read yet; what was read is dropped."""
     dropped: int = 0
     """How many events came before the first of `events`."""
@@ -46,11 +58,16 @@ class Entry:
         return self.dropped + len(self.events)
 
     @property
+    def ended(self) -> bool:
+        """Whether it finished, failed or was stopped."""
+        return self.state not in ("queued", "running")
+
+    @property
     def pack(self) -> str | None:
         """Equal for jobs that may be trained together; None where it is trained by itself."""
-        return None if self.alone else self.job.get("pack")
+        return None if self.alone else self.job.pack
 
-    def note(self, event: dict[str, Any]) -> None:
+    def note(self, event: Event) -> None:
         """Add an event; of more than 1,000 unread ones the oldest is dropped."""
         self.events.append(event)
         if len(self.events) > _UNREAD:
@@ -58,23 +75,23 @@ class Entry:
             self.events.popleft()
             self.dropped += 1
 
-    def read(self, after: int) -> list[dict[str, Any]]:
-        """Events beyond the first `after`, which are then forgotten; dropped ones come as {"kind": "dropped"}."""
+    def read(self, after: int) -> list[Event]:
+        """Events beyond the first `after`, which are then forgotten; lost ones come as `Dropped`."""
         while self.events and self.dropped < after:
             self.events.popleft()
             self.dropped += 1
         missed = max(0, self.dropped - after)
-        return [{"kind": "dropped"}] * missed + list(self.events)
+        return [Dropped()] * missed + list(self.events)
 
     def start(self) -> None:
         """A slot takes it."""
         self.attempts += 1
         self.state, self.said = "running", None
-        self.note({"kind": "started", "attempt": self.attempts})
+        self.note(Started(attempt=self.attempts))
 
     def die(self, most: int) -> str | None:
         """Its workers died; returns why it is given up, after `most` deaths without getting further, else None."""
-        images = int(self.progress.get("images", 0))
+        images = 0 if self.progress is None else self.progress.images
         self.deaths = 1 if images > self.furthest else self.deaths + 1
         self.furthest = max(images, self.furthest)
         self.alone = self.alone or self.deaths >= 2
@@ -86,14 +103,14 @@ class Entry:
         )
         return f"{reason}; the last time they said {self.said}" if self.said else reason
 
-    def end(self, event: dict[str, Any]) -> None:
-        """It ended; the event's kind is one of `ENDED`."""
-        self.state = event["kind"]
-        # Of a stopped run it is the judge's, if that stopped it.
-        if event["kind"] != "stopped":
-            self.reason = event.get("reason")
+    def end(self, event: End) -> None:
+        """It ended."""
+        self.state = _STATES[type(event)]
+        # Of a stopped run the reason is the judge's, if that stopped it.
+        if not isinstance(event, Stopped):
+            self.reason = event.reason if isinstance(event, Failed) else None
         self.note(event)
 
-    def shown(self) -> dict[str, Any]:
-        """State, attempts, last progress and, where it failed, the reason."""
-        return {"state": self.state, "attempts": self.attempts, "reason": self.reason, **self.progress}
+    def status(self) -> JobStatus:
+        """What is known of it."""
+        return JobStatus(state=self.state, attempts=self.attempts, reason=self.reason, progress=self.progress)

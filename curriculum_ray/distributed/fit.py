@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.ingest import train_datasets
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Event, Failed, Finished, Job
+from curriculum_ray.runs.result import RunResult
 
 __all__ = ["TrainingFailed", "fit"]
 
@@ -22,9 +23,9 @@ def fit(
     config: RunConfig,
     folder: Path,
     resources: ResourceSpec,
-    on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_event: Callable[[Event], None] = lambda event: None,
     key: str = "run",
-) -> dict[str, Any]:
+) -> RunResult:
     """Train `config` through a TorchTrainer, inside a connection to Ray, and return its result.
 
     Checkpoints go into `folder`; when it holds some of the same settings, the run goes on from the newest. Worker
@@ -33,16 +34,15 @@ def fit(
     import ray
 
     board = create_board()
-    job = {"key": key, "config": config.model_dump(mode="json"), "folder": str(folder), "resume_from": []}
-    ray.get(board.submit.remote(job))
+    ray.get(board.submit.remote(Job(key=key, config=config, folder=folder)))
     seen = 0
     with Slots(board, [folder], resources, train_datasets(config.data)):
         while True:
-            events = ray.get(board.events.remote(key, seen, 5.0))
+            events: list[Event] = ray.get(board.events.remote(key, seen, 5.0))
             seen += len(events)
             for event in events:
                 on_event(event)
-                if event["kind"] == "finished":
-                    return event["result"]
-                if event["kind"] == "failed":
-                    raise TrainingFailed(event["reason"])
+                if isinstance(event, Finished):
+                    return event.result
+                if isinstance(event, Failed):
+                    raise TrainingFailed(event.reason)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from curriculum_ray.config import parse
 from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.distributed.ingest import open_batches
-from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned, note_corrupt
+from curriculum_ray.runs.jobs import Assignment
 from curriculum_ray.runs.prepared import cached_data
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.prefetch import Prefetched
 from curriculum_ray.training.trainer import Trainer
@@ -23,18 +21,14 @@ __all__ = ["clear_process_state", "run_job", "stays_on_host"]
 
 
 def run_job(
-    job: dict[str, Any],
+    job: Assignment,
     world: World,
     report: Report,
     announce: Announce,
     warned: Warned = lambda: False,
-) -> dict[str, Any] | None:
-    """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped.
-
-    `job` holds "key", "config" (a RunConfig as JSON), "folder" (where results go), "checkpoints" (where checkpoints
-    are written on the way; the last one goes to "folder") and "resume_from" (more folders that may hold some).
-    """
-    config = parse(RunConfig, job["config"], f"run {job['key']}")
+) -> RunResult | None:
+    """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped."""
+    config = job.config
     told = config.model.conditional is not False
     data: Dataset | DataInfo
     ahead: Prefetched | None = None
@@ -43,7 +37,7 @@ def run_job(
             config.data,
             config.seed,
             told,
-            lambda names: note_corrupt(Path(job["folder"]), names),
+            lambda names: note_corrupt(job.folder, names),
         )
         ahead = Prefetched(stream, config.total_images)
     else:
@@ -51,7 +45,7 @@ def run_job(
         if stays_on_host(data, world.device):
             batches = InMemoryBatches(data, config.seed, torch.device("cpu"), told)
             ahead = Prefetched(batches, config.total_images)
-    run = RunHooks(job, config, Trainer(config.train, data, world, ahead), data, report, announce, warned)
+    run = RunHooks(job, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         run.catch_up()
         ended = train(run.trainer, run)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import parse
-from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
+from curriculum_ray.runs.jobs import Assignment
 from curriculum_ray.runs.prepared import cached_data
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.hooks import End
 from curriculum_ray.training.loop import train_together
 from curriculum_ray.training.packed import PackedTrainer
@@ -18,27 +18,26 @@ from curriculum_ray.training.world import World
 
 __all__ = ["Ended", "run_pack"]
 
-Ended = Callable[[str, dict[str, Any] | Exception | None], None]
+Ended = Callable[[str, RunResult | Exception | None], None]
 """Tells how the run of a key ended: its result, None where it was stopped, or why it failed."""
 
 
 def run_pack(
-    jobs: list[dict[str, Any]],
+    jobs: list[Assignment],
     world: World,
     reports: list[Report],
     announce: Announce,
     ended: Ended,
     warned: Warned = lambda: False,
 ) -> None:
-    """Train the runs of `jobs` together, see `run_job` for what a job holds; `reports` has one for each.
+    """Train the runs of `jobs` together; `reports` has one for each.
 
     `ended` is told of each run as soon as it ends; one that is not finite, or that cannot be evaluated, ends alone.
     Whatever else goes wrong is raised, and says nothing of those of which `ended` was not told: ConfigError where runs
     cannot be packed.
     """
-    configs = [parse(RunConfig, job["config"], f"run {job['key']}") for job in jobs]
-    data = cached_data(configs[0].data)
-    packed = PackedTrainer([config.train for config in configs], data, world)
+    data = cached_data(jobs[0].config.data)
+    packed = PackedTrainer([job.config.train for job in jobs], data, world)
     asked = (-1, False)  # at how many images, and the answer
 
     def warned_once(place: int) -> Warned:
@@ -63,10 +62,8 @@ def run_pack(
         return tell
 
     runs = [
-        _PackedRun(ended, job, config, trainer, data, report, announced(place), warned_once(place))
-        for place, (job, config, trainer, report) in enumerate(
-            zip(jobs, configs, packed.members, reports, strict=True)
-        )
+        _PackedRun(ended, job, trainer, data, report, announced(place), warned_once(place))
+        for place, (job, trainer, report) in enumerate(zip(jobs, packed.members, reports, strict=True))
     ]
     train_together(packed, runs)
 
@@ -80,9 +77,9 @@ class _PackedRun(RunHooks):
 
     def on_end(self, end: End) -> None:
         """Evaluate the run where its budget was spent, and tell how it ended."""
-        how: dict[str, Any] | Exception | None
+        how: RunResult | Exception | None
         try:
             how = end if isinstance(end, NonFiniteLoss) else self.end(end)
         except (NonFiniteLoss, FloatingPointError) as error:
             how = error
-        self._ended(self.job["key"], how)
+        self._ended(self.job.key, how)

@@ -16,6 +16,8 @@ from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.runs.hooks import Report
+from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
 
@@ -47,46 +49,45 @@ def serve(settings: dict[str, Any]) -> None:
         and (jobs := ray.get(board.take.remote(slot, generation, index, most))) is not None
     ):
         index += 1
-        for job in jobs:
-            job["checkpoints"] = settings["folder"]
-        if len(jobs) == 1:
-            _serve_one(board, jobs[0], world, warned)
+        taken = [job.assigned(Path(settings["folder"])) for job in jobs]
+        if len(taken) == 1:
+            _serve_one(board, taken[0], world, warned)
         else:
-            _serve_pack(board, jobs, world, warned)
+            _serve_pack(board, taken, world, warned)
         clear_process_state()
         if leaked():
             ray.get(board.retire.remote(slot, generation))
 
 
-def _serve_one(board: Any, job: dict[str, Any], world: World, warned: NodeWarning) -> None:
+def _serve_one(board: Any, job: Assignment, world: World, warned: NodeWarning) -> None:
     import ray
 
     try:
-        result = run_job(job, world, _Reporter(board, job["key"]), _announce, warned)
+        result = run_job(job, world, _Reporter(board, job.key), _announce, warned)
     except Exception as error:
         _note_failure(job, error)
         if _may_be_a_lost_peer(error, world):
-            ray.get(board.died.remote(job["key"], _reason(error)))
+            ray.get(board.died.remote(job.key, _reason(error)))
         else:
-            ray.get(board.end.remote(job["key"], "failed", reason=_reason(error)))
+            ray.get(board.end.remote(job.key, Failed(reason=_reason(error))))
         if world.size > 1 or world.device.type != "cpu":
             raise
     else:
         if world.rank == 0:
-            _note_end(board, job["key"], result)
+            _note_end(board, job.key, result)
 
 
-def _serve_pack(board: Any, jobs: list[dict[str, Any]], world: World, warned: NodeWarning) -> None:
+def _serve_pack(board: Any, jobs: list[Assignment], world: World, warned: NodeWarning) -> None:
     """What fails while they are together is nobody's in particular: each is tried once more by itself."""
     import ray
 
-    left = {job["key"]: job for job in jobs}
+    left = {job.key: job for job in jobs}
 
-    def ended(key: str, how: dict[str, Any] | Exception | None) -> None:
+    def ended(key: str, how: RunResult | Exception | None) -> None:
         job = left.pop(key)
         if isinstance(how, Exception):
             _note_failure(job, how)
-            ray.get(board.end.remote(key, "failed", reason=_reason(how)))
+            ray.get(board.end.remote(key, Failed(reason=_reason(how))))
         else:
             _note_end(board, key, how)
 
@@ -100,13 +101,10 @@ def _serve_pack(board: Any, jobs: list[dict[str, Any]], world: World, warned: No
             raise
 
 
-def _note_end(board: Any, key: str, result: dict[str, Any] | None) -> None:
+def _note_end(board: Any, key: str, result: RunResult | None) -> None:
     import ray
 
-    if result is None:
-        ray.get(board.end.remote(key, "stopped"))
-    else:
-        ray.get(board.end.remote(key, "finished", result=result))
+    ray.get(board.end.remote(key, Stopped() if result is None else Finished(result=result)))
 
 
 def _reason(error: Exception) -> str:
@@ -165,12 +163,12 @@ class _Reporter:
         self._board, self._key = board, key
         self._pending: Any = None
 
-    def __call__(self, progress: dict[str, Any]) -> bool:
+    def __call__(self, progress: Progress) -> bool:
         import ray
 
         stop = bool(ray.get(self._pending)) if self._pending is not None else False
         pending = self._pending = self._board.report.remote(self._key, progress)
-        return bool(ray.get(pending)) if "preview" in progress else stop
+        return stop if progress.preview is None else bool(ray.get(pending))
 
 
 def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
@@ -187,10 +185,9 @@ def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
     )
 
 
-def _note_failure(job: dict[str, Any], error: Exception) -> None:
+def _note_failure(job: Job, error: Exception) -> None:
     """Keep the traceback where a person finds it: in the run's folder."""
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
-    folder = Path(job["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").write_text(text)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "error.txt").write_text(text)

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+import pydantic
 
 from curriculum_ray.files import replace_file
 from curriculum_ray.training.heldout import Heldout
 
-__all__ = ["HELDOUT_FILE", "HeldoutFile", "read_heldout"]
+__all__ = ["HELDOUT_FILE", "HeldoutFile", "HeldoutLosses", "HeldoutPoint", "read_heldout"]
 
 HELDOUT_FILE = "heldout.json"
 
+HeldoutPoint = tuple[int, tuple[float, ...]]
+"""Images seen, and the mean loss at each level, the cleanest first."""
 
-def read_heldout(folder: Path) -> dict[str, Any] | None:
-    """What the run in `folder` measured: see `Heldout.as_json`, and "history" [images, [loss of each level]]."""
+
+class HeldoutLosses(pydantic.BaseModel):
+    """What heldout.json holds: the held-out losses of a run."""
+
+    model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    fingerprint: str
+    """Of how they were measured; they are comparable only where it is equal."""
+    u: tuple[float, ...]
+    """Each of the K noise levels: 0 is clean, 1 is noise."""
+    items: int
+    """Held-out items at each level."""
+    held_out: int
+    """Of so many that are held out."""
+    history: tuple[HeldoutPoint, ...] = ()
+    """(images seen, K losses) of each measurement."""
+
+
+def read_heldout(folder: Path) -> HeldoutLosses | None:
+    """What the run in `folder` measured; None where that is not known."""
     try:
-        content = json.loads((folder / HELDOUT_FILE).read_text(encoding="utf-8"))
+        return HeldoutLosses.model_validate_json((folder / HELDOUT_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and isinstance(content.get("history"), list) else None
 
 
 class HeldoutFile:
@@ -30,29 +51,34 @@ class HeldoutFile:
     def __init__(self, folder: Path, heldout: Heldout | None, resumed_at: int) -> None:
         """resumed_at: images at which the run goes on; what an interrupted attempt measured after them is dropped."""
         self._path = folder / HELDOUT_FILE
-        self._news: list[list[Any]] = []
-        self.content: dict[str, Any] = {"history": []}
+        self._news: tuple[HeldoutPoint, ...] = ()
+        self.content: HeldoutLosses | None = None
         if heldout is None:
             return
-        self.content = {**heldout.as_json(), "history": []}
+        self.content = HeldoutLosses.model_validate(heldout.as_json())
         before = read_heldout(folder)
-        if before is not None and before.get("fingerprint") == heldout.fingerprint:
-            self.content["history"] = [point for point in before["history"] if point[0] <= resumed_at]
+        if before is not None and before.fingerprint == heldout.fingerprint:
+            self._extend(point for point in before.history if point[0] <= resumed_at)
 
     def add(self, images: int, losses: list[float]) -> None:
         """Keep the losses of the levels after `images` images; those of a run that diverged are not kept."""
         if not all(math.isfinite(loss) for loss in losses):
             print(f"the held-out loss after {images} images is not finite", flush=True)
             return
-        point = [images, losses]
-        self.content["history"].append(point)
-        self._news.append(point)
+        point = (images, tuple(losses))
+        self._extend([point])
+        self._news += (point,)
+        assert self.content is not None
         try:
-            replace_file(self._path, json.dumps(self.content))
+            replace_file(self._path, json.dumps(self.content.model_dump(mode="json")))
         except OSError as error:
             print(f"{self._path} was not written after {images} images: {error.strerror}", flush=True)
 
-    def news(self) -> list[list[Any]]:
+    def news(self) -> tuple[HeldoutPoint, ...]:
         """What was measured since the last call."""
-        found, self._news = self._news, []
+        found, self._news = self._news, ()
         return found
+
+    def _extend(self, points: Iterable[HeldoutPoint]) -> None:
+        assert self.content is not None
+        self.content = self.content.model_copy(update={"history": (*self.content.history, *points)})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,22 @@ from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.heldout_file import HeldoutFile
+from curriculum_ray.runs.jobs import Assignment, Progress
 from curriculum_ray.runs.log import append_line, cut_log, logged
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
+from curriculum_ray.runs.result import RESULT_FILE, RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
 from curriculum_ray.training.hooks import NoHooks
-from curriculum_ray.training.stages import stages_walked
+from curriculum_ray.training.stages import Walked, stages_walked
 from curriculum_ray.training.trainer import LogLine, Trainer
 
 __all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
 
 CORRUPT_IMAGES = "corrupt_images.txt"
 """In a run's folder: images of a stream that could not be read and were skipped, one a line."""
-Report = Callable[[dict[str, Any]], bool]
+Report = Callable[[Progress], bool]
 """Tells the board about progress; returns whether the run should stop."""
 Announce = Callable[[Path | None, dict[str, Any]], None]
 """Tells Ray Train, on every rank, that a checkpoint stands at a path, or that none could be written."""
@@ -46,8 +49,7 @@ class RunHooks(NoHooks):
 
     def __init__(
         self,
-        job: dict[str, Any],
-        config: RunConfig,
+        job: Assignment,
         trainer: Trainer,
         data: Dataset | DataInfo,
         report: Report,
@@ -55,11 +57,12 @@ class RunHooks(NoHooks):
         warned: Warned,
     ) -> None:
         self._start = time.perf_counter()
+        config = job.config
         self._evaluator = cached_evaluator(config)
         self.job, self.config, self.trainer = job, config, trainer
         self._report, self._announce, self._warned = report, announce, warned
         self._lead = trainer.world.rank == 0
-        self._folder = Path(job["folder"])
+        self._folder = job.folder
         self._resumed_at = _resume(trainer, job)
         if self._lead:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -68,9 +71,9 @@ class RunHooks(NoHooks):
         self._heldout = HeldoutFile(self._folder, trainer.heldout, self._resumed_at) if self._lead else None
         self._shape = data.shape
         self._last: dict[str, Any] = {}
-        self._shown: dict[str, Any] = {}
+        self._shown: Progress | None = None
         self._saved: int | None = None
-        self._previews = Previews(config, data, self._folder, job["key"], self._lead)
+        self._previews = Previews(config, data, self._folder, job.key, self._lead)
 
     def catch_up(self) -> None:
         """Draw the preview of the moment that the run resumed at, where it was under way and is lost."""
@@ -97,9 +100,8 @@ class RunHooks(NoHooks):
         if self._lead:
             append_line(self._folder, last)
             assert self._heldout is not None
-            measured = {"heldout": new} if (new := self._heldout.news()) else {}
-            self._shown.update(last, total_images=self.config.total_images, snapshot=dict(line.snapshot))
-            stop = self._report({**self._shown, **measured})
+            self._shown = Progress.of(line, self.config.total_images, self._heldout.news())
+            stop = self._report(self._shown)
             stop = self._tell(self._previews.collect()) or stop
         if self._warned():
             self.on_checkpoint(self.trainer)
@@ -109,7 +111,8 @@ class RunHooks(NoHooks):
         stop = False
         for line, metrics in made:
             append_line(self._folder, {**line, "preview": metrics})
-            stop = self._report({**self._shown, "preview": metrics, "preview_images": line["images"]}) or stop
+            if self._shown is not None:
+                stop = self._report(self._shown.with_preview(line["images"], metrics)) or stop
         return stop
 
     def on_preview(self, trainer: Trainer) -> bool:
@@ -143,7 +146,7 @@ class RunHooks(NoHooks):
         self._saved = trainer.images
         # A resumed run draws the preview of this moment again, but none of an earlier one: those must be in the log.
         self._tell(self._previews.collect(before=trainer.images))
-        root, key = Path(self.job["checkpoints"]), self.job["key"]
+        root, key = self.job.checkpoints, self.job.key
         path = root / checkpoints.checkpoint_name(key, trainer.images)
         state = trainer.checkpoint()
         written: Path | None = path
@@ -157,58 +160,59 @@ class RunHooks(NoHooks):
         if self._lead and written:
             checkpoints.prune(root, key, self.config.checkpoint.keep)
 
-    def end(self, whole: bool) -> dict[str, Any] | None:
+    def end(self, whole: bool) -> RunResult | None:
         """The last checkpoint and, of a run whose budget was spent, the evaluation; its result on rank 0, else None."""
         trainer, job, evaluator = self.trainer, self.job, self._evaluator
         if not whole:
             self.on_checkpoint(trainer)
             return None
-        final = self._folder / checkpoints.checkpoint_name(job["key"], trainer.images)
+        final = self._folder / checkpoints.checkpoint_name(job.key, trainer.images)
         state = trainer.checkpoint()
         result = None
         model = trainer.whole_model(evaluator is None or evaluator.spec.ema)
         if self._lead:
             self._tell(self._previews.collect(before=trainer.images + 1))
             checkpoints.write(final, state)
-            result = _results(trainer, model, evaluator, self._folder)
-            if self.config.preview is not None:
-                result["history"] = self._previews.history
-            if self._heldout is not None and trainer.heldout is not None:
-                result["heldout"] = self._heldout.content
-            result.update(
-                images=trainer.images,
-                resumed_at=self._resumed_at,
-                checkpoint=str(final),
-                loss=trainer.loss,
-                seconds=time.perf_counter() - self._start,
-            )
-            if trainer.guard is not None:
-                result["skipped_updates"] = trainer.guard.skipped
-            if line := unvisited_line(self.config, self._shape):
-                result["unvisited"] = line
-            if skipped := _corrupt(self._folder):
-                result["corrupt_images"] = sorted(set(skipped))
-            replace_file(self._folder / "result.json", json.dumps(result, indent=1))
-        if self._folder == Path(job["checkpoints"]):
+            result = self._result(model, final)
+            replace_file(self._folder / RESULT_FILE, json.dumps(result.to_json(), indent=1))
+        if self._folder == job.checkpoints:
             self._announce(final, dict(self._last))
         if self._lead:
-            for root in _roots(job):
-                checkpoints.prune(
-                    root, job["key"], self.config.checkpoint.keep if root == self._folder else 0
-                )
+            for root in job.roots:
+                checkpoints.prune(root, job.key, self.config.checkpoint.keep if root == self._folder else 0)
         return result
 
+    def _result(self, model: torch.nn.Module, final: Path) -> RunResult:
+        """What `model`, the average of the weights, comes to; `final` is the last checkpoint."""
+        trainer = self.trainer
+        walked = stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images)
+        _write_sampled(self._folder, trainer, walked)
+        metrics = {} if self._evaluator is None else _evaluate(trainer, model, self._evaluator, self._folder)
+        return RunResult(
+            images=trainer.images,
+            metrics=metrics,
+            fingerprint=None if self._evaluator is None else self._evaluator.fingerprint,
+            protocol=None if self._evaluator is None else self._evaluator.protocol,
+            seconds=time.perf_counter() - self._start,
+            checkpoint=str(final),
+            stage_starts=_pairs(trainer.stage_starts),
+            num_stages=trainer.sampler.num_stages,
+            stages_asked=walked.stages_asked,
+            stages_walked=walked.stages_walked,
+            images_in_stage=tuple(walked.images_in_stage),
+            history=tuple(self._previews.history),
+            heldout=None if self._heldout is None else self._heldout.content,
+            unvisited=unvisited_line(self.config, self._shape),
+            resumed_at=self._resumed_at,
+            loss=trainer.loss,
+            skipped_updates=None if trainer.guard is None else trainer.guard.skipped,
+            corrupt_images=tuple(sorted(set(_corrupt(self._folder)))),
+        )
 
-def _roots(job: dict[str, Any]) -> list[Path]:
-    """Every folder that may hold checkpoints of the job."""
-    return list(
-        dict.fromkeys(Path(root) for root in (job["folder"], job["checkpoints"], *job["resume_from"]))
-    )
 
-
-def _resume(trainer: Trainer, job: dict[str, Any]) -> int:
+def _resume(trainer: Trainer, job: Assignment) -> int:
     """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
-    found = [path for root in _roots(job) for path in checkpoints.find_checkpoints(root, job["key"])]
+    found = [path for root in job.roots for path in checkpoints.find_checkpoints(root, job.key)]
     sound = checkpoints.newest_sound(found)
     if sound is None:
         return 0
@@ -237,21 +241,26 @@ def _corrupt(folder: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _results(
-    trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator | None, folder: Path
-) -> dict[str, Any]:
-    """Evaluate `model`, the average of the weights, and write the sample grid and what was really sampled."""
-    result: dict[str, Any] = {
+def _write_sampled(folder: Path, trainer: Trainer, walked: Walked) -> None:
+    """Write what was really sampled, and the stages beside it."""
+    stages = {
         "stage_starts": trainer.stage_starts,
         "num_stages": trainer.sampler.num_stages,
-        **stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images),
+        **asdict(walked),
     }
-    replace_file(folder / "sampled_timesteps.json", json.dumps({**trainer.histogram.as_json(), **result}))
-    result["metrics"] = {}
-    if evaluator is not None:
-        metrics, samples = evaluator.evaluate(
-            trainer.process, model, trainer.conditioning, device=trainer.world.device
-        )
-        save_grid(samples[:64], folder / "samples.png")
-        result.update(metrics=metrics, fingerprint=evaluator.fingerprint, protocol=evaluator.protocol)
-    return result
+    replace_file(folder / "sampled_timesteps.json", json.dumps({**trainer.histogram.as_json(), **stages}))
+
+
+def _evaluate(
+    trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator, folder: Path
+) -> dict[str, float]:
+    """The metrics of `model`; writes the sample grid."""
+    metrics, samples = evaluator.evaluate(
+        trainer.process, model, trainer.conditioning, device=trainer.world.device
+    )
+    save_grid(samples[:64], folder / "samples.png")
+    return metrics
+
+
+def _pairs(stage_starts: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((images, stage) for images, stage in stage_starts)

@@ -9,28 +9,36 @@ from typing import Any
 import psutil
 
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Event, Job, Progress
 
 
-def as_job(folder: Path, key: str, config: RunConfig, **more: Any) -> dict[str, Any]:
+def as_job(folder: Path, key: str, config: RunConfig, pack: str | None = None) -> Job:
     """The job of a run whose results go to `folder / key`."""
-    return {
-        "key": key,
-        "config": config.model_dump(mode="json"),
-        "folder": str(folder / key),
-        "resume_from": [],
-        **more,
-    }
+    return Job(key=key, config=config, folder=folder / key, pack=pack)
 
 
-def wait(board: Any, key: str, kinds: tuple[str, ...], seconds: float = 120.0) -> list[dict[str, Any]]:
+def progress(images: int, stage: int = 0, num_stages: int = 1, total_images: int = 1000) -> Progress:
+    """The report of a run that has seen so many images."""
+    return Progress(
+        images=images,
+        loss=0.5,
+        stage=stage,
+        num_stages=num_stages,
+        images_per_second=1.0,
+        total_images=total_images,
+        snapshot={},
+    )
+
+
+def wait(board: Any, key: str, *kinds: type[Event], seconds: float = 120.0) -> list[Event]:
     """All events of a job up to the first of `kinds`."""
     import ray
 
-    seen: list[dict[str, Any]] = []
+    seen: list[Event] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         seen += ray.get(board.events.remote(key, len(seen), 2.0))
-        if any(event["kind"] in kinds for event in seen):
+        if any(isinstance(event, kinds) for event in seen):
             return seen
     raise AssertionError(f"{key} had no {kinds} in {seconds} s, but {seen[-3:]}")
 

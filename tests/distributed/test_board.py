@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curriculum_ray.distributed import board as boards
 from curriculum_ray.distributed.board import Board
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Dropped, Failed, Finished, Job, Started, Stopped
+from tests.distributed.jobs import as_job, progress
+from tests.tuning.studies import result
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(work, 10))
 
 
-async def _take(board: Board, slot: int, generation: int, index: int) -> dict[str, Any]:
+def _job(key: str, pack: str | None = None) -> Job:
+    return as_job(Path("nowhere"), key, RunConfig(), pack)
+
+
+FINISHED = Finished(result=result())
+
+
+async def _attempts(board: Board, key: str) -> int:
+    return (await board.status())[key].attempts
+
+
+async def _take(board: Board, slot: int, generation: int, index: int) -> Job:
     """The one job that a slot without packs takes."""
     jobs = await board.take(slot, generation, index)
     assert jobs is not None
@@ -28,18 +44,18 @@ async def _keys(board: Board, generation: int, index: int, most: int = 3) -> lis
     """The keys of what a slot with packs takes."""
     jobs = await board.take(0, generation, index, most)
     assert jobs is not None
-    return [job["key"] for job in jobs]
+    return [job.key for job in jobs]
 
 
 def test_all_ranks_of_a_slot_get_the_same_job_and_slots_get_different_ones() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
-        await board.submit({"key": "b"})
+        await board.submit(_job("a"))
+        await board.submit(_job("b"))
         first = [await _take(board, 0, 7, 0) for _ in range(2)]
         second = await _take(board, 1, 8, 0)
-        assert [job["key"] for job in first] == ["a", "a"]
-        assert second["key"] == "b"
+        assert [job.key for job in first] == ["a", "a"]
+        assert second.key == "b"
 
     _run(work())
 
@@ -47,14 +63,14 @@ def test_all_ranks_of_a_slot_get_the_same_job_and_slots_get_different_ones() -> 
 def test_the_next_job_waits_until_the_one_before_has_ended() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
-        await board.submit({"key": "b"})
+        await board.submit(_job("a"))
+        await board.submit(_job("b"))
         await board.take(0, 7, 0)
         early = asyncio.create_task(_take(board, 0, 7, 1))
         await asyncio.sleep(0.05)
         assert not early.done()
-        await board.end("a", "finished", result={"x": 1})
-        assert (await early)["key"] == "b"
+        await board.end("a", FINISHED)
+        assert (await early).key == "b"
 
     _run(work())
 
@@ -62,15 +78,16 @@ def test_the_next_job_waits_until_the_one_before_has_ended() -> None:
 def test_restarted_workers_get_the_interrupted_job_again_until_it_has_had_its_attempts() -> None:
     async def work() -> None:
         board = Board(max_attempts=2)
-        await board.submit({"key": "a"})
-        await board.submit({"key": "b"})
-        assert (await _take(board, 0, 1, 0))["attempt"] == 1
-        again = await _take(board, 0, 2, 0)
-        assert (again["key"], again["attempt"]) == ("a", 2)
-        assert (await _take(board, 0, 3, 0))["key"] == "b"
+        await board.submit(_job("a"))
+        await board.submit(_job("b"))
+        await _take(board, 0, 1, 0)
+        assert await _attempts(board, "a") == 1
+        assert (await _take(board, 0, 2, 0)).key == "a"
+        assert await _attempts(board, "a") == 2
+        assert (await _take(board, 0, 3, 0)).key == "b"
         status = await board.status()
-        assert status["a"]["state"] == "failed"
-        assert "died 2 times" in status["a"]["reason"]
+        assert status["a"].state == "failed"
+        assert "died 2 times" in status["a"].reason
 
     _run(work())
 
@@ -78,7 +95,7 @@ def test_restarted_workers_get_the_interrupted_job_again_until_it_has_had_its_at
 def test_a_job_that_fails_by_its_workers_deaths_says_what_they_said_the_last_time() -> None:
     async def work() -> None:
         board = Board(max_attempts=2)
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         await _take(board, 0, 1, 0)
         await board.died("a", "RuntimeError: of the first attempt")
         await _take(board, 0, 2, 0)
@@ -86,7 +103,7 @@ def test_a_job_that_fails_by_its_workers_deaths_says_what_they_said_the_last_tim
         await board.died("a", "RuntimeError: the peer is gone")
         await board.close()
         await board.take(0, 3, 0)
-        assert (await board.status())["a"]["reason"].endswith("said RuntimeError: no memory")
+        assert (await board.status())["a"].reason.endswith("said RuntimeError: no memory")
 
     _run(work())
 
@@ -94,16 +111,18 @@ def test_a_job_that_fails_by_its_workers_deaths_says_what_they_said_the_last_tim
 def test_a_job_that_gets_further_each_time_is_served_again_without_end() -> None:
     async def work() -> None:
         board = Board(max_attempts=2)
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         for attempt in range(1, 8):
-            assert (await _take(board, 0, attempt, 0))["attempt"] == attempt
-            await board.report("a", {"images": 100 * attempt})
-        assert (await _take(board, 0, 8, 0))["attempt"] == 8
-        await board.report("a", {"images": 650})
+            assert (await _take(board, 0, attempt, 0)).key == "a"
+            assert await _attempts(board, "a") == attempt
+            await board.report("a", progress(100 * attempt))
+        assert (await _take(board, 0, 8, 0)).key == "a"
+        assert await _attempts(board, "a") == 8
+        await board.report("a", progress(650))
         waiting = asyncio.create_task(board.take(0, 9, 0))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        assert (await board.status())["a"]["state"] == "failed"
+        assert (await board.status())["a"].state == "failed"
         await board.close()
         await waiting
 
@@ -113,18 +132,18 @@ def test_a_job_that_gets_further_each_time_is_served_again_without_end() -> None
 def test_a_cancelled_run_is_told_so_at_its_next_report_and_a_queued_one_never_starts() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
-        await board.submit({"key": "b"})
+        await board.submit(_job("a"))
+        await board.submit(_job("b"))
         await board.take(0, 1, 0)
-        assert await board.report("a", {"images": 1}) is False
+        assert await board.report("a", progress(1)) is False
         await board.cancel("a")
         await board.cancel("b")
-        assert await board.report("a", {"images": 2}) is True
-        await board.end("a", "stopped")
+        assert await board.report("a", progress(2)) is True
+        await board.end("a", Stopped())
         waiting = asyncio.create_task(board.take(0, 1, 1))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        assert (await board.status())["b"]["state"] == "stopped"
+        assert (await board.status())["b"].state == "stopped"
         await board.close()
         assert await waiting is None
 
@@ -134,14 +153,13 @@ def test_a_cancelled_run_is_told_so_at_its_next_report_and_a_queued_one_never_st
 def test_events_wait_for_news_and_come_in_order() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         waiting = asyncio.create_task(board.events("a", 0, 5.0))
         await board.take(0, 1, 0)
-        assert [event["kind"] for event in await waiting] == ["started"]
-        await board.report("a", {"images": 5})
-        await board.end("a", "finished", result={"fid": 1.0})
-        events = await board.events("a", 1, 5.0)
-        assert [event["kind"] for event in events] == ["progress", "finished"]
+        assert await waiting == [Started(attempt=1)]
+        await board.report("a", progress(5))
+        await board.end("a", FINISHED)
+        assert await board.events("a", 1, 5.0) == [progress(5), FINISHED]
         assert await board.events("a", 3, 0.01) == []
 
     _run(work())
@@ -150,11 +168,11 @@ def test_events_wait_for_news_and_come_in_order() -> None:
 def test_the_first_end_counts() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         await board.take(0, 1, 0)
-        await board.end("a", "failed", reason="first")
-        await board.end("a", "finished", result={})
-        assert (await board.status())["a"]["reason"] == "first"
+        await board.end("a", Failed(reason="first"))
+        await board.end("a", FINISHED)
+        assert (await board.status())["a"].reason == "first"
 
     _run(work())
 
@@ -163,31 +181,26 @@ def test_when_no_slot_is_left_every_unfinished_job_fails_with_the_reason() -> No
     async def work() -> None:
         board = Board()
         for key in "abc":
-            await board.submit({"key": key})
+            await board.submit(_job(key))
         await board.take(0, 1, 0)
-        await board.end("a", "finished", result={})
+        await board.end("a", FINISHED)
         await board.fail_all("no GPU answers")
-        states = {key: entry["state"] for key, entry in (await board.status()).items()}
+        states = {key: entry.state for key, entry in (await board.status()).items()}
         assert states == {"a": "finished", "b": "failed", "c": "failed"}
 
     _run(work())
 
 
-def test_an_unknown_end_is_a_programming_error() -> None:
-    with pytest.raises(AssertionError):
-        _run(Board().end("a", "perhaps"))
-
-
 def test_stopping_all_waits_for_the_running_and_leaves_the_queued_unstarted() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
-        await board.submit({"key": "b"})
+        await board.submit(_job("a"))
+        await board.submit(_job("b"))
         await board.take(0, 1, 0)
         assert await board.stop_all(0.01) is False
         waiting = asyncio.create_task(board.stop_all(5.0))
-        assert await board.report("a", {"images": 1}) is True
-        await board.end("a", "stopped")
+        assert await board.report("a", progress(1)) is True
+        await board.end("a", Stopped())
         assert await waiting is True
 
     _run(work())
@@ -196,17 +209,17 @@ def test_stopping_all_waits_for_the_running_and_leaves_the_queued_unstarted() ->
 def test_events_that_were_read_are_forgotten_and_the_count_goes_on() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         await board.take(0, 1, 0)
         seen = 0
         for images in range(5000):
-            await board.report("a", {"images": images})
+            await board.report("a", progress(images))
             events = await board.events("a", seen, 5.0)
             seen += len(events)
-            assert events[-1]["images"] == images
+            assert events[-1] == progress(images)
         assert len(board._entries["a"].events) <= 2
-        await board.end("a", "finished", result={})
-        assert [event["kind"] for event in await board.events("a", seen, 5.0)] == ["finished"]
+        await board.end("a", FINISHED)
+        assert await board.events("a", seen, 5.0) == [FINISHED]
 
     _run(work())
 
@@ -214,14 +227,15 @@ def test_events_that_were_read_are_forgotten_and_the_count_goes_on() -> None:
 def test_events_that_nobody_reads_are_bounded_and_counted() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         await board.take(0, 1, 0)
         for images in range(3000):
-            await board.report("a", {"images": images})
+            await board.report("a", progress(images))
         assert len(board._entries["a"].events) == 1000
         events = await board.events("a", 0, 5.0)
         assert len(events) == 3001
-        assert events[-1]["images"] == 2999
+        assert events[0] == Dropped()
+        assert events[-1] == progress(2999)
         assert await board.events("a", len(events), 0.01) == []
 
     _run(work())
@@ -230,19 +244,19 @@ def test_events_that_nobody_reads_are_bounded_and_counted() -> None:
 def test_retired_workers_take_no_more_and_their_successors_go_on() -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a"})
+        await board.submit(_job("a"))
         await _take(board, 0, 1, 0)
-        await board.end("a", "finished", result={})
+        await board.end("a", FINISHED)
         waiting = [asyncio.create_task(board.take(0, 1, 1)) for _ in range(2)]
         await asyncio.sleep(0.05)
         await board.retire(0, 1)
-        await board.submit({"key": "b"})
+        await board.submit(_job("b"))
         assert [await each for each in waiting] == [None, None]
-        assert (await _take(board, 0, 2, 0))["key"] == "b"
+        assert (await _take(board, 0, 2, 0)).key == "b"
         await board.retire(0, 1)
-        await board.end("b", "finished", result={})
-        await board.submit({"key": "c"})
-        assert (await _take(board, 0, 2, 1))["key"] == "c"
+        await board.end("b", FINISHED)
+        await board.submit(_job("c"))
+        assert (await _take(board, 0, 2, 1)).key == "c"
 
     _run(work())
 
@@ -251,7 +265,7 @@ def test_a_slot_has_more_to_do_where_jobs_are_queued_or_its_own_are_to_be_taken_
     async def work() -> None:
         board = Board()
         for key in "ab":
-            await board.submit({"key": key, "pack": "x"})
+            await board.submit(_job(key, "x"))
         assert await board.more(0)
         assert await _keys(board, 1, 0, most=2) == ["a", "b"]
         waiting = [asyncio.create_task(board.more(slot)) for slot in (0, 1)]
@@ -269,12 +283,12 @@ def test_a_slot_that_packs_takes_queued_jobs_of_one_kind_together_and_others_by_
     async def work() -> None:
         board = Board()
         for key, pack in (("a", "x"), ("b", "y"), ("c", "x"), ("d", None), ("e", "x"), ("f", "x")):
-            await board.submit({"key": key, "pack": pack})
+            await board.submit(_job(key, pack))
         taken = []
         for index in range(4):
             taken.append(await _keys(board, 1, index))
             for key in taken[-1]:
-                await board.end(key, "finished", result={})
+                await board.end(key, FINISHED)
         assert taken == [["a", "c", "e"], ["b"], ["d"], ["f"]]
 
     _run(work())
@@ -283,18 +297,18 @@ def test_a_slot_that_packs_takes_queued_jobs_of_one_kind_together_and_others_by_
 def test_a_pack_that_is_not_full_waits_a_moment_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         board = Board()
-        await board.submit({"key": "a", "pack": "x"})
+        await board.submit(_job("a", "x"))
         waiting = asyncio.create_task(_keys(board, 1, 0))
         await asyncio.sleep(0.05)
-        await board.submit({"key": "b", "pack": "x"})
+        await board.submit(_job("b", "x"))
         await asyncio.sleep(0.05)
         assert not waiting.done()
-        await board.submit({"key": "c", "pack": "x"})
+        await board.submit(_job("c", "x"))
         assert await waiting == ["a", "b", "c"]
         for key in "abc":
-            await board.end(key, "finished", result={})
+            await board.end(key, FINISHED)
         monkeypatch.setattr(boards, "_LINGER_S", 0.05)
-        await board.submit({"key": "d", "pack": "x"})
+        await board.submit(_job("d", "x"))
         assert await _keys(board, 1, 1) == ["d"]
 
     _run(work())
@@ -304,13 +318,13 @@ def test_the_next_pack_waits_for_the_last_of_the_one_before() -> None:
     async def work() -> None:
         board = Board()
         for key in "abcd":
-            await board.submit({"key": key, "pack": "x"})
+            await board.submit(_job(key, "x"))
         assert await _keys(board, 1, 0, most=2) == ["a", "b"]
         early = asyncio.create_task(_keys(board, 1, 1, most=2))
-        await board.end("a", "failed", reason="its own fault")
+        await board.end("a", Failed(reason="its own fault"))
         await asyncio.sleep(0.05)
         assert not early.done()
-        await board.end("b", "finished", result={})
+        await board.end("b", FINISHED)
         assert await early == ["c", "d"]
 
     _run(work())
@@ -320,15 +334,15 @@ def test_a_pack_whose_workers_die_again_is_taken_apart_and_only_the_guilty_one_f
     async def work() -> None:
         board = Board()
         for key in "abc":
-            await board.submit({"key": key, "pack": "x"})
+            await board.submit(_job(key, "x"))
         assert await _keys(board, 1, 0) == ["a", "b", "c"]
         assert await _keys(board, 2, 0) == ["a", "b", "c"]
         assert await _keys(board, 3, 0) == ["a"]
-        await board.end("a", "finished", result={})
+        await board.end("a", FINISHED)
         assert await _keys(board, 3, 1) == ["b"]
         assert await _keys(board, 4, 0) == ["c"]
-        await board.end("c", "finished", result={})
-        states = {key: entry["state"] for key, entry in (await board.status()).items()}
+        await board.end("c", FINISHED)
+        states = {key: entry.state for key, entry in (await board.status()).items()}
         assert states == {"a": "finished", "b": "failed", "c": "finished"}
 
     _run(work())
@@ -338,15 +352,15 @@ def test_jobs_that_failed_together_are_served_one_by_one_before_any_other() -> N
     async def work() -> None:
         board = Board()
         for key in "abcd":
-            await board.submit({"key": key, "pack": "x"})
+            await board.submit(_job(key, "x"))
         assert await _keys(board, 1, 0) == ["a", "b", "c"]
-        await board.end("b", "finished", result={})
+        await board.end("b", FINISHED)
         await board.apart(["a", "c"])
         assert await _keys(board, 1, 1) == ["a"]
-        await board.end("a", "failed", reason="its own fault")
+        await board.end("a", Failed(reason="its own fault"))
         assert await _keys(board, 1, 2) == ["c"]
         await board.cancel("c")
-        await board.end("c", "stopped")
+        await board.end("c", Stopped())
         assert await _keys(board, 1, 3, most=1) == ["d"]
 
     _run(work())
@@ -356,10 +370,10 @@ def test_a_cancelled_job_takes_no_place_in_a_pack() -> None:
     async def work() -> None:
         board = Board()
         for key in "abcd":
-            await board.submit({"key": key, "pack": "x"})
+            await board.submit(_job(key, "x"))
         await board.cancel("a")
         await board.cancel("c")
         assert await _keys(board, 1, 0, most=2) == ["b", "d"]
-        assert (await board.status())["a"]["state"] == "stopped"
+        assert (await board.status())["a"].state == "stopped"
 
     _run(work())

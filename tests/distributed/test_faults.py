@@ -31,19 +31,23 @@ _ON_A_SMALL_DISK = """
 import json, sys
 from pathlib import Path
 from curriculum_ray.distributed.job import run_job
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Job
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.world import World
-job = json.loads(sys.argv[1])
+place = Path(sys.argv[2])
+config = RunConfig.model_validate_json(sys.argv[1])
+job = Job(key="run", config=config, folder=place / "run").assigned(place / "slot")
 told = []
 try:
     run_job(job, World(), lambda progress: False, lambda path, metrics: told.append(path is not None))
     end = "finished"
 except checkpoints.CheckpointNotWritten as error:
     end = str(error)
-kept = checkpoints.find_checkpoints(Path(job["checkpoints"]), job["key"])
+kept = checkpoints.find_checkpoints(job.checkpoints, job.key)
 images = [checkpoints.read(path).state["images"] for path in kept]
-litter = [path.name for path in Path(job["checkpoints"]).parent.rglob("*.tmp")]
+litter = [path.name for path in place.rglob("*.tmp")]
 print(json.dumps({"told": told, "end": end, "kept": images, "litter": litter}))
 """
 
@@ -78,16 +82,9 @@ def test_a_disk_that_is_full_keeps_what_it_has_and_says_so_in_one_line_each_time
     size = sum(file.stat().st_size for file in sample.iterdir())
     place = tmp_path / "disk"
     place.mkdir()
-    job = {
-        "key": "run",
-        "config": config.model_dump(mode="json"),
-        "folder": str(place / "run"),
-        "checkpoints": str(place / "slot"),
-        "resume_from": [],
-    }
     command = f'mount -t tmpfs -o size={int(size * 2.5)} none {place} && exec "$0" "$@"'
     done = subprocess.run(
-        [*mounts, command, sys.executable, "-c", _ON_A_SMALL_DISK, json.dumps(job)],
+        [*mounts, command, sys.executable, "-c", _ON_A_SMALL_DISK, config.model_dump_json(), str(place)],
         capture_output=True,
         text=True,
         cwd=nodes.ROOT,

@@ -30,7 +30,7 @@ from curriculum_ray.distributed.fit import fit
 resources = ResourceSpec(num_workers=(1, 2), resize_seconds=5)
 with connected(1, resources):
     config = RunConfig.model_validate(json.loads(sys.argv[1]))
-    fit(config, Path(sys.argv[2]), resources, lambda event: print(event["kind"], event.get("attempt"), flush=True))
+    fit(config, Path(sys.argv[2]), resources, lambda event: print(event, flush=True))
 """
 
 
@@ -71,15 +71,15 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
         before, shrinking = log(run)[-1]["images"], _unsaved(run)
         there.kill(there.where("RayTrainWorker")[0])
         since = time.monotonic()
-        command.until("started 2")
-        shrunk = command.until("progress") - since
+        command.until("Started(attempt=2)")
+        shrunk = command.until("Progress(") - since
         assert len(there.where("RayTrainWorker")) == 1
         _reach(command, there, run, 1)
         there.start("late", cpus=1)
         since = time.monotonic()
-        command.until("started 3")
+        command.until("Started(attempt=3)")
         growing = _unsaved(run)
-        grown = command.until("progress") - since
+        grown = command.until("Progress(") - since
         assert len(there.where("RayTrainWorker")) == 2
         assert command.end(250) == 0, command.lines
     assert result(run)["resumed_at"] > before - EVERY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,22 +17,27 @@ from tests.distributed.nodes import ROOT, SETTINGS, log, result, state, undistur
 
 # A run whose disk takes 0.25 s for each flush, as a loaded file server may: the flush of Python's os is replaced.
 _ON_A_SLOW_DISK = """
-import json, os, sys, time
+import os, sys, time
+from pathlib import Path
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.training.world import World
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Job
 flush = os.fsync
 def slow(descriptor):
     time.sleep(0.25)
     flush(descriptor)
 os.fsync = slow
-job = json.loads(sys.argv[1])
+place = Path(sys.argv[2])
+config = RunConfig.model_validate_json(sys.argv[1])
+job = Job(key="run", config=config, folder=place / "run").assigned(place / "slot")
 run_job(job, World(), lambda progress: False, lambda path, metrics: print(path, flush=True))
 """
 
 
-def _run(job: dict[str, object]) -> subprocess.Popen[bytes]:
+def _run(config: RunConfig, place: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", _ON_A_SLOW_DISK, json.dumps(job)],
+        [sys.executable, "-c", _ON_A_SLOW_DISK, config.model_dump_json(), str(place)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
@@ -49,16 +53,9 @@ def test_a_run_on_slow_storage_that_is_killed_while_it_writes_goes_on_from_the_c
         {**SETTINGS, "images": every * 8, "checkpoint": {"every_images": every, "keep": 2}}
     )
     run, slot = tmp_path / "run", tmp_path / "slot"
-    job = {
-        "key": "run",
-        "config": config.model_dump(mode="json"),
-        "folder": str(run),
-        "checkpoints": str(slot),
-        "resume_from": [],
-    }
     lost, seconds = [], []
     for _ in range(3):
-        process = _run(job)
+        process = _run(config, tmp_path)
         before = checkpoints.find_checkpoints(slot, "run")
         deadline = time.monotonic() + 100
         # At least one more stands, and the next one is under way.
@@ -78,7 +75,7 @@ def test_a_run_on_slow_storage_that_is_killed_while_it_writes_goes_on_from_the_c
         lost.append(seen - sound[0])
         assert 0 <= lost[-1] <= every
     since = time.monotonic()
-    process = _run(job)
+    process = _run(config, tmp_path)
     while log(run)[-1]["images"] > sound[0] or process.poll() is not None:
         assert process.poll() is None
         time.sleep(0.005)

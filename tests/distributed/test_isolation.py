@@ -14,6 +14,7 @@ from curriculum_ray.distributed import slots
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
 from tests.distributed.jobs import as_job
 
 
@@ -88,7 +89,7 @@ def board(ray_of_two: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     running.close()
 
 
-def _finish(board: Any, folder: Path, key: str, **network: Any) -> tuple[dict[str, Any], set[str]]:
+def _finish(board: Any, folder: Path, key: str, **network: Any) -> tuple[RunResult, set[str]]:
     """The result of a run, and the processes that it lived in."""
     import ray
 
@@ -109,13 +110,13 @@ def _finish(board: Any, folder: Path, key: str, **network: Any) -> tuple[dict[st
     )
     ray.get(board.submit.remote(as_job(folder, key, config)))
     end = time.monotonic() + 120
-    while (state := ray.get(board.status.remote())[key])["state"] in ("queued", "running"):
-        assert time.monotonic() < end, state
+    while (status := ray.get(board.status.remote())[key]).state in ("queued", "running"):
+        assert time.monotonic() < end, status
         time.sleep(0.2)
-    assert state["state"] == "finished", state
+    assert status.state == "finished", status
     events = ray.get(board.events.remote(key, 0, 1.0))
     processes = {path.name for path in (folder / f"{key}-processes").iterdir()}
-    return events[-1]["result"], processes
+    return events[-1].result, processes
 
 
 @pytest.fixture(scope="module")
@@ -147,4 +148,4 @@ def test_two_trials_share_no_process_and_a_crash_costs_one_more(board: Any, tmp_
     crashed, second = _finish(board, tmp_path, "second", crashes=1, after=20)
     assert (len(first), len(second)) == (1, 2)
     assert not first & second
-    assert crashed["resumed_at"] > 0
+    assert crashed.resumed_at > 0

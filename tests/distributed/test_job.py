@@ -21,10 +21,13 @@ from curriculum_ray.distributed.job import run_job
 from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
 from curriculum_ray.runs import log, preview
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Progress
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training import ema_posthoc
 from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
 from curriculum_ray.training.world import World
+from tests.distributed.jobs import as_job
 from tuning.cli.ema import ema
 
 SETTINGS: dict[str, Any] = {
@@ -48,22 +51,16 @@ class _Stop(Exception):
     """Ends a run as a crash would."""
 
 
-def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[dict[str, Any]]]:
+def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[Progress]]:
     """Run a job in `place`, up to a crash after the checkpoint at `stop_at` images; returns result and reports."""
-    reports: list[dict[str, Any]] = []
+    reports: list[Progress] = []
 
     def announce(path: Path | None, _: dict[str, Any]) -> None:
         if stop_at is not None and path is not None and path.name.endswith(f"{stop_at:012d}"):
             raise _Stop
 
     config = RunConfig.model_validate({**SETTINGS, **changes})
-    task = {
-        "key": "run",
-        "config": config.model_dump(mode="json"),
-        "folder": str(place / "run"),
-        "checkpoints": str(place / "slot"),
-        "resume_from": [],
-    }
+    task = as_job(place, "run", config).assigned(place / "slot")
     try:
         result = run_job(task, World(), lambda progress: bool(reports.append(progress)), announce)
     except _Stop:
@@ -71,8 +68,8 @@ def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, 
     return result, reports
 
 
-def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return dict(checkpoints.read(result["checkpoint"]).tensors["model"])
+def _weights(result: RunResult) -> dict[str, torch.Tensor]:
+    return dict(checkpoints.read(result.checkpoint).tensors["model"])
 
 
 @pytest.mark.parametrize("fault", ["flip", "truncate"])
@@ -91,7 +88,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")]
     assert len(said) == 1
     assert str(newest) in said[0]
-    assert result["resumed_at"] == 64
+    assert result.resumed_at == 64
     ours, theirs = _weights(result), _weights(whole)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
@@ -100,7 +97,7 @@ def test_a_command_takes_the_newest_sound_checkpoint_of_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, _ = _run(tmp_path)
-    newest = Path(result["checkpoint"])
+    newest = Path(result.checkpoint)
     older = newest.with_name(checkpoints.checkpoint_name("run", 64))
     checkpoints.write(older, checkpoints.read(newest))
     assert resolve_checkpoint(newest.parent) == newest
@@ -130,7 +127,7 @@ def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if "No space left on device" in line and "000000000128" in line] == said
     assert len(said) == 1
-    assert result["images"] == 192
+    assert result.images == 192
 
 
 @pytest.mark.parametrize("part", ["log", "snapshot", "preview"])
@@ -148,7 +145,7 @@ def test_a_full_disk_costs_a_line_a_snapshot_or_a_picture_and_not_the_run(
     said = [line for line in capsys.readouterr().out.splitlines() if "was not written" in line]
     assert len(said) == (6 if part == "log" else 2)
     assert all("No space left on device" in line for line in said)
-    assert result["images"] == 192
+    assert result.images == 192
 
 
 def test_averages_that_are_not_finite_are_never_written(tmp_path: Path) -> None:
@@ -168,7 +165,7 @@ def test_a_torn_line_of_the_log_is_left_out_and_does_not_stop_a_resume(tmp_path:
     path.write_text(path.read_text() + '{"images": 128, "preview": {"fid": 3}')
     assert [line["images"] for line in log.logged(tmp_path / "run")] == [32, 64, 96, 128]
     result, _ = _run(tmp_path)
-    assert result["resumed_at"] == 128
+    assert result.resumed_at == 128
     assert [json.loads(line)["images"] for line in path.read_text().splitlines()] == [
         32 * n for n in range(1, 7)
     ]
@@ -202,17 +199,17 @@ def test_previews_change_nothing_are_kept_on_resume_and_choose_the_best(tmp_path
     whole, reports = _run(tmp_path / "whole", **SCORED)
     ours, theirs = _weights(whole), _weights(plain)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert whole["metrics"] == plain["metrics"]
-    assert [images for images, _ in whole["history"]] == [64, 128, 192]
-    assert [report["images"] for report in reports if "preview" in report] == [64, 128, 192]
+    assert whole.metrics == plain.metrics
+    assert [images for images, _ in whole.history] == [64, 128, 192]
+    assert [report.preview.images for report in reports if report.preview] == [64, 128, 192]
     assert all((tmp_path / f"whole/run/previews/{images:012d}.png").exists() for images in (64, 128, 192))
     _run(tmp_path, stop_at=128, **SCORED)
     resumed, _ = _run(tmp_path, **SCORED)
-    assert resumed["resumed_at"] == 128
-    assert [list(point) for point in resumed["history"]] == [list(point) for point in whole["history"]]
+    assert resumed.resumed_at == 128
+    assert resumed.history == whole.history
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines if "preview" in line] == [64, 128, 192]
-    lowest = min(whole["history"], key=lambda point: point[1])[0]
+    lowest = min(whole.history, key=lambda point: point[1])[0]
     assert load_trained(tmp_path / "run/best").images == lowest
 
 
@@ -226,13 +223,13 @@ def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: N
     kept = [line for line in log.logged(tmp_path / "run") if "preview" not in line or line["images"] < 128]
     log.log_of(tmp_path / "run").write_text("".join(json.dumps(line) + "\n" for line in kept))
     result, reports = _run(tmp_path, **later)
-    assert result["resumed_at"] == 128
+    assert result.resumed_at == 128
     ours, theirs = _weights(result), _weights(whole)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert [images for images, _ in result["history"]] == [64, 128, 192]
-    for (_, mine), (_, other) in zip(result["history"], whole["history"], strict=True):
+    assert [images for images, _ in result.history] == [64, 128, 192]
+    for (_, mine), (_, other) in zip(result.history, whole.history, strict=True):
         assert mine == pytest.approx(other, rel=1e-4)
-    assert [report["preview_images"] for report in reports if "preview" in report] == [128, 192]
+    assert [report.preview.images for report in reports if report.preview] == [128, 192]
     assert all((tmp_path / f"run/previews/{images:012d}.png").exists() for images in (64, 128, 192))
 
 
@@ -246,8 +243,8 @@ def test_a_preview_whose_task_fails_is_lost_and_the_training_is_not(
     checkpoint = SETTINGS["checkpoint"]
     asynchronous = {**SCORED["preview"], "asynchronous": True}
     result, _ = _run(tmp_path, **{**SCORED, "checkpoint": checkpoint, "preview": asynchronous})
-    assert result["images"] == 192
-    assert result["history"] == []
+    assert result.images == 192
+    assert result.history == ()
     said = [line for line in capsys.readouterr().out.splitlines() if "is lost" in line]
     assert [line.split(" is lost: ")[0] for line in said] == [
         f"the preview after {images} images" for images in (64, 128, 192)
@@ -275,7 +272,7 @@ def test_a_stream_is_read_ahead_and_gives_what_the_same_data_in_memory_do(
     whole, _ = _run(tmp_path / "memory")
     _run(tmp_path, stop_at=128, **streamed)
     result, _ = _run(tmp_path, **streamed)
-    assert result["resumed_at"] == 128
+    assert result.resumed_at == 128
     assert readers
     assert all(name.startswith("prefetch") for name in readers)
     assert not readers & {thread.name for thread in threading.enumerate()}, "a run ends its reader"

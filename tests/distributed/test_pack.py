@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Failed, Finished, Job, Started, Stopped
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.packed import PackedTrainer, pack_key
@@ -47,8 +50,8 @@ def _config(seed: int, **changes: Any) -> RunConfig:
     return RunConfig.model_validate({**SETTINGS, "seed": seed, "schedule": schedule, **changes})
 
 
-def _job(folder: Path, key: str, config: RunConfig) -> dict[str, Any]:
-    return as_job(folder, key, config, pack=pack_key(config.train))
+def _job(folder: Path, key: str, config: RunConfig) -> Job:
+    return as_job(folder, key, config, pack_key(config.train))
 
 
 def _alone(config: RunConfig) -> Trainer:
@@ -57,11 +60,11 @@ def _alone(config: RunConfig) -> Trainer:
     return trainer
 
 
-def _equals(result: dict[str, Any], config: RunConfig) -> None:
+def _equals(result: RunResult, config: RunConfig) -> None:
     """The run ended as it would have by itself, within the rounding of batched kernels."""
-    wanted, got = _alone(config), checkpoints.read(result["checkpoint"])
-    assert result["stage_starts"] == wanted.stage_starts
-    assert result["loss"] == pytest.approx(wanted.loss, rel=1e-3)
+    wanted, got = _alone(config), checkpoints.read(result.checkpoint)
+    assert [list(start) for start in result.stage_starts] == wanted.stage_starts
+    assert result.loss == pytest.approx(wanted.loss, rel=1e-3)
     for name, value in wanted.model.state_dict().items():
         torch.testing.assert_close(got.tensors["model"][name], value, rtol=1e-3, atol=1e-4)
 
@@ -70,9 +73,7 @@ def _pack(folder: Path, configs: dict[str, RunConfig]) -> tuple[dict[str, Any], 
     """How each run of a pack ended, and what Ray Train was told of."""
     ends: dict[str, Any] = {}
     announced: list[Path | None] = []
-    jobs = [
-        _job(folder, key, config) | {"checkpoints": str(folder / "slot")} for key, config in configs.items()
-    ]
+    jobs = [_job(folder, key, config).assigned(folder / "slot") for key, config in configs.items()]
     run_pack(
         jobs,
         World(),
@@ -111,7 +112,7 @@ def test_a_run_that_is_not_finite_and_one_that_cannot_be_scored_end_alone(
             with torch.no_grad():
                 next(self.members[0].model.parameters()).fill_(float("nan"))
 
-    def end(self: packs.RunHooks, whole: bool) -> dict[str, Any] | None:
+    def end(self: packs.RunHooks, whole: bool) -> RunResult | None:
         if self.config.seed == 2:
             raise FloatingPointError("training diverged")
         return ended(self, whole)
@@ -135,7 +136,7 @@ def test_runs_of_a_pack_go_on_from_checkpoints_at_different_images(tmp_path: Pat
             ahead.log(4, False)
     checkpoints.write(tmp_path / "slot" / checkpoints.checkpoint_name("run2", 128), ahead.checkpoint())
     ends, _ = _pack(tmp_path, configs)
-    assert [ends[key]["resumed_at"] for key in configs] == [0, 128]
+    assert [ends[key].resumed_at for key in configs] == [0, 128]
     for key, config in configs.items():
         _equals(ends[key], config)
 
@@ -161,21 +162,21 @@ def _submit(board: Any, folder: Path, configs: dict[str, RunConfig]) -> None:
         ray.get(board.submit.remote(_job(folder, key, config)))
 
 
-def _ends(board: Any, keys: list[str]) -> dict[str, dict[str, Any]]:
+def _ends(board: Any, keys: list[str]) -> dict[str, tuple[Any, int]]:
     """The last event of each of these jobs, and how often it was started."""
     found = {}
     for key in keys:
-        seen = wait(board, key, ("finished", "failed", "stopped"))
-        found[key] = {**seen[-1], "starts": sum(event["kind"] == "started" for event in seen)}
+        seen = wait(board, key, Finished, Failed, Stopped)
+        found[key] = seen[-1], sum(isinstance(event, Started) for event in seen)
     return found
 
 
 def test_a_slot_trains_a_pack_and_then_the_next(board: Any, place: Path) -> None:
     configs = {f"first{seed}": _config(seed) for seed in range(4)}
     _submit(board, place, configs)
-    for key, end in _ends(board, list(configs)).items():
-        assert end["kind"] == "finished", end
-        _equals(end["result"], configs[key])
+    for key, (end, _) in _ends(board, list(configs)).items():
+        assert isinstance(end, Finished), end
+        _equals(end.result, configs[key])
 
 
 def test_a_killed_worker_costs_a_pack_no_more_than_what_followed_its_checkpoints(
@@ -186,24 +187,26 @@ def test_a_killed_worker_costs_a_pack_no_more_than_what_followed_its_checkpoints
     while not checkpoints.find_checkpoints(place / "slot-0", "killed2"):
         time.sleep(0.01)
     os.kill(training_processes()[0], signal.SIGKILL)
-    for key, end in _ends(board, list(configs)).items():
-        assert (end["kind"], end["starts"]) == ("finished", 2), end
-        assert end["result"]["resumed_at"] > 0
-        _equals(end["result"], configs[key])
+    for key, (end, starts) in _ends(board, list(configs)).items():
+        assert isinstance(end, Finished), end
+        assert starts == 2
+        assert end.result.resumed_at > 0
+        _equals(end.result, configs[key])
 
 
 def test_what_cannot_be_trained_fails_by_itself_and_its_companions_end(board: Any, place: Path) -> None:
     configs = {f"mixed{seed}": _config(seed) for seed in range(3)}
     # Of the pack by its key, but no run of it: the others must not suffer.
     jobs = [_job(place, key, config) for key, config in configs.items()]
-    jobs[1]["config"]["data"] = {"name": str(place / "nowhere")}
+    nowhere = jobs[1].config.data.model_copy(update={"name": str(place / "nowhere")})
+    jobs[1] = replace(jobs[1], config=jobs[1].config.model_copy(update={"data": nowhere}))
     import ray
 
     for job in jobs:
         ray.get(board.submit.remote(job))
     ends = _ends(board, list(configs))
-    assert [end["kind"] for end in ends.values()] == ["finished", "failed", "finished"]
-    assert "nowhere" in ends["mixed1"]["reason"]
+    assert [type(end) for end, _ in ends.values()] == [Finished, Failed, Finished]
+    assert "nowhere" in ends["mixed1"][0].reason
     assert "Traceback" in (place / "mixed1" / "error.txt").read_text()
     assert not (place / "mixed0" / "error.txt").exists()
 
@@ -215,10 +218,9 @@ def test_a_run_that_finds_no_memory_fails_with_the_reason_and_the_slot_serves_th
 
     network = {"folder": str(place / "processes"), "hungry": True}
     model = {"kind": "python", "path": "witness.Witness", "config": network}
-    job = {**_job(place, "hungry", _config(0, model=model)), "pack": None}
-    ray.get(board.submit.remote(job))
+    ray.get(board.submit.remote(as_job(place, "hungry", _config(0, model=model))))
     _submit(board, place, {"fed": _config(1)})
-    ends = _ends(board, ["hungry", "fed"])
-    assert ends["hungry"]["kind"] == "failed"
-    assert "alloc" in ends["hungry"]["reason"]
-    assert ends["fed"]["kind"] == "finished"
+    (hungry, _), (fed, _) = _ends(board, ["hungry", "fed"]).values()
+    assert isinstance(hungry, Failed)
+    assert "alloc" in hungry.reason
+    assert isinstance(fed, Finished)

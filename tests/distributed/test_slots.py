@@ -16,6 +16,8 @@ import torch
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Failed, Finished, Progress, Started, Stopped
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.trainer import Trainer
@@ -62,11 +64,11 @@ def _submit(board: Any, place: Path, key: str, config: RunConfig) -> None:
     ray.get(board.submit.remote(as_job(place, key, config)))
 
 
-def _finish(board: Any, place: Path, key: str, config: RunConfig) -> dict[str, Any]:
+def _finish(board: Any, place: Path, key: str, config: RunConfig) -> RunResult:
     _submit(board, place, key, config)
-    last = wait(board, key, ("finished", "failed"))[-1]
-    assert last["kind"] == "finished", last
-    return last["result"]
+    last = wait(board, key, Finished, Failed)[-1]
+    assert isinstance(last, Finished), last
+    return last.result
 
 
 def _curve(place: Path, key: str) -> list[tuple[int, float, int]]:
@@ -74,8 +76,8 @@ def _curve(place: Path, key: str) -> list[tuple[int, float, int]]:
     return [(line["images"], line["loss"], line["stage"]) for line in lines]
 
 
-def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
-    return dict(checkpoints.read(result["checkpoint"]).tensors["model"])
+def _weights(result: RunResult) -> dict[str, torch.Tensor]:
+    return dict(checkpoints.read(result.checkpoint).tensors["model"])
 
 
 def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, place: Path) -> None:
@@ -87,7 +89,7 @@ def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, pla
     train(single)
     sampled = json.loads((place / "pair" / "sampled_timesteps.json").read_text())
     assert sampled["counts"] == single.histogram.as_json()["counts"]
-    assert result["stage_starts"] == single.stage_starts
+    assert [list(start) for start in result.stage_starts] == single.stage_starts
     assert len(single.stage_starts) == 3, "the test needs a run that changes stage"
 
 
@@ -106,15 +108,15 @@ def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the
     whole = _finish(board, place, "whole", config)
     _submit(board, place, "killed", config)
     while not checkpoints.find_checkpoints(place / "slot-0", "killed"):
-        wait(board, "killed", ("progress",))
+        wait(board, "killed", Progress)
         time.sleep(0.01)
     os.kill(training_processes()[0], signal.SIGKILL)
-    last = wait(board, "killed", ("finished", "failed"))[-1]
-    assert last["kind"] == "finished", last
-    assert last["result"]["resumed_at"] > 0
+    last = wait(board, "killed", Finished, Failed)[-1]
+    assert isinstance(last, Finished), last
+    assert last.result.resumed_at > 0
     assert _curve(place, "killed") == _curve(place, "whole")
-    assert last["result"]["stage_starts"] == whole["stage_starts"]
-    theirs, ours = _weights(whole), _weights(last["result"])
+    assert last.result.stage_starts == whole.stage_starts
+    theirs, ours = _weights(whole), _weights(last.result)
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
     counts = [json.loads((place / key / "sampled_timesteps.json").read_text()) for key in ("whole", "killed")]
     assert counts[0] == counts[1]
@@ -124,9 +126,9 @@ def test_a_run_that_cannot_go_on_is_marked_with_the_reason_and_the_slot_serves_t
     board: Any, place: Path
 ) -> None:
     _submit(board, place, "hopeless", _config(data={"name": str(place / "nowhere")}))
-    last = wait(board, "hopeless", ("finished", "failed"))[-1]
-    assert last["kind"] == "failed"
-    assert "nowhere" in last["reason"]
+    last = wait(board, "hopeless", Finished, Failed)[-1]
+    assert isinstance(last, Failed)
+    assert "nowhere" in last.reason
     assert "Traceback" in (place / "hopeless" / "error.txt").read_text()
     _finish(board, place, "after", _config())
 
@@ -138,9 +140,9 @@ def test_a_run_that_finds_no_memory_fails_with_the_reason_and_the_slot_serves_th
     network = {"folder": str(place / "hungry-processes"), "hungry": True}
     model = {"kind": "python", "path": "witness.Witness", "config": network}
     _submit(board, place, "hungry", _config(model=model))
-    events = wait(board, "hungry", ("finished", "failed"), 240.0)
-    assert events[-1]["kind"] == "failed"
-    assert "alloc" in events[-1]["reason"]
+    events = wait(board, "hungry", Finished, Failed, seconds=240.0)
+    assert isinstance(events[-1], Failed)
+    assert "alloc" in events[-1].reason
     _finish(board, place, "fed", _config())
 
 
@@ -149,9 +151,9 @@ def test_a_stopped_run_keeps_a_checkpoint_from_which_it_goes_on(board: Any, plac
 
     config = _config(images=16 * 2000)
     _submit(board, place, "stopped", config)
-    wait(board, "stopped", ("progress",))
+    wait(board, "stopped", Progress)
     ray.get(board.cancel.remote("stopped"))
-    wait(board, "stopped", ("stopped",))
+    wait(board, "stopped", Stopped)
     kept = checkpoints.find_checkpoints(place / "slot-0", "stopped")
     assert kept
     assert int(checkpoints.read(kept[0]).state["images"]) < config.total_images
@@ -164,9 +166,9 @@ def test_a_run_that_crashes_in_native_code_is_tried_again_then_failed_and_the_sl
     network = {"folder": str(place / "processes"), "crashes": 100}
     model = {"kind": "python", "path": "witness.Witness", "config": network}
     _submit(board, place, "crashing", _config(model=model))
-    events = wait(board, "crashing", ("finished", "failed"), 240.0)
-    assert [event["attempt"] for event in events if event["kind"] == "started"] == [1, 2, 3]
-    assert events[-1]["kind"] == "failed"
-    assert "died 3 times" in events[-1]["reason"]
-    assert "crash in native code" in events[-1]["reason"]
+    events = wait(board, "crashing", Finished, Failed, seconds=240.0)
+    assert [event.attempt for event in events if isinstance(event, Started)] == [1, 2, 3]
+    assert isinstance(events[-1], Failed)
+    assert "died 3 times" in events[-1].reason
+    assert "crash in native code" in events[-1].reason
     _finish(board, place, "next", _config())

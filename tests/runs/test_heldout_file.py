@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
+from curriculum_ray.data import load_data
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.runs import heldout_file as heldout
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.heldout_file import read_heldout
+from curriculum_ray.runs.jobs import Assignment, Progress
+from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
+from tests.distributed.jobs import as_job
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
@@ -32,18 +36,13 @@ class _Stop(Exception):
     """Ends a run as a crash would."""
 
 
-def _job(place: Path, key: str = "run", **changes: Any) -> dict[str, Any]:
-    return {
-        "key": key,
-        "config": RunConfig.model_validate({**SETTINGS, **changes}).model_dump(mode="json"),
-        "folder": str(place / key),
-        "checkpoints": str(place / "slot"),
-        "resume_from": [],
-    }
+def _job(place: Path, key: str = "run", **changes: Any) -> Assignment:
+    config = RunConfig.model_validate({**SETTINGS, **changes})
+    return as_job(place, key, config).assigned(place / "slot")
 
 
-def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[dict[str, Any]]]:
-    reports: list[dict[str, Any]] = []
+def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[Progress]]:
+    reports: list[Progress] = []
 
     def announce(path: Path | None, _: dict[str, Any]) -> None:
         if stop_at is not None and path is not None and path.name.endswith(f"{stop_at:012d}"):
@@ -60,12 +59,12 @@ def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, 
 
 def test_a_run_leaves_its_measurements_and_reports_each_once(tmp_path: Path) -> None:
     result, reports = _run(tmp_path)
-    assert result["heldout"] == read_heldout(tmp_path / "run")
-    assert [images for images, _ in result["heldout"]["history"]] == [48, 96, 144, 192]
-    assert all(len(losses) == 3 for _, losses in result["heldout"]["history"])
-    assert (result["heldout"]["items"], result["heldout"]["u"]) == (4, pytest.approx([1 / 6, 1 / 2, 5 / 6]))
-    told = [point for report in reports for point in report.get("heldout", [])]
-    assert told == result["heldout"]["history"]
+    assert result.heldout == read_heldout(tmp_path / "run")
+    assert [images for images, _ in result.heldout.history] == [48, 96, 144, 192]
+    assert all(len(losses) == 3 for _, losses in result.heldout.history)
+    assert (result.heldout.items, result.heldout.u) == (4, pytest.approx([1 / 6, 1 / 2, 5 / 6]))
+    told = [point for report in reports for point in report.heldout]
+    assert told == list(result.heldout.history)
 
 
 def test_a_crashed_run_ends_with_the_measurements_of_the_uninterrupted_one(tmp_path: Path) -> None:
@@ -73,16 +72,16 @@ def test_a_crashed_run_ends_with_the_measurements_of_the_uninterrupted_one(tmp_p
     _run(tmp_path, stop_at=128)
     left = read_heldout(tmp_path / "run")
     assert left is not None
-    assert [images for images, _ in left["history"]] == [48, 96]
+    assert [images for images, _ in left.history] == [48, 96]
     # What a crash left of a later moment is measured again.
     heldout.replace_file(
         tmp_path / "run" / heldout.HELDOUT_FILE,
         (tmp_path / "run" / heldout.HELDOUT_FILE).read_text().replace("[96,", "[160,"),
     )
     result, _ = _run(tmp_path)
-    assert result["resumed_at"] == 128
-    history = dict(result["heldout"]["history"])
-    assert history == {images: losses for images, losses in whole["heldout"]["history"] if images != 96}
+    assert result.resumed_at == 128
+    history = dict(result.heldout.history)
+    assert history == {images: losses for images, losses in whole.heldout.history if images != 96}
 
 
 def test_a_full_disk_costs_the_file_and_not_the_run(
@@ -95,21 +94,23 @@ def test_a_full_disk_costs_the_file_and_not_the_run(
     result, _ = _run(tmp_path)
     said = [line for line in capsys.readouterr().out.splitlines() if "heldout.json was not written" in line]
     assert len(said) == 4
-    assert len(result["heldout"]["history"]) == 4
+    assert len(result.heldout.history) == 4
 
 
 def test_a_loss_that_is_not_finite_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept = heldout.HeldoutFile(tmp_path, None, 0)
+    config = RunConfig.model_validate(SETTINGS)
+    trainer = Trainer(config.train, load_data(config.data))
+    kept = heldout.HeldoutFile(tmp_path, trainer.heldout, 0)
     kept.add(16, [1.0, float("nan")])
     kept.add(32, [1.0, 2.0])
-    assert kept.news() == [[32, [1.0, 2.0]]]
-    assert kept.news() == []
+    assert kept.news() == ((32, (1.0, 2.0)),)
+    assert kept.news() == ()
     assert "after 16 images is not finite" in capsys.readouterr().out
 
 
 def test_data_that_hold_nothing_out_leave_no_file_and_no_result(tmp_path: Path) -> None:
     result, _ = _run(tmp_path, data={"holdout_share": 0}, heldout={})
-    assert "heldout" not in result
+    assert result.heldout is None
     assert not (tmp_path / "run" / heldout.HELDOUT_FILE).exists()
 
 
@@ -122,7 +123,7 @@ def test_each_run_of_a_pack_leaves_its_own(tmp_path: Path) -> None:
         lambda *_: None,
         lambda key, how: results.update({key: how}),
     )
-    histories = [results[key]["heldout"]["history"] for key in ("one", "two")]
+    histories = [results[key].heldout.history for key in ("one", "two")]
     assert [[images for images, _ in history] for history in histories] == [[48, 96, 144, 192]] * 2
     assert histories[0] != histories[1]
-    assert read_heldout(tmp_path / "two") == results["two"]["heldout"]
+    assert read_heldout(tmp_path / "two") == results["two"].heldout

@@ -1,8 +1,12 @@
-"""Trial records for the tests of a study, and how a search writes them to MLflow."""
+"""Trial records and results for the tests of a study, and how a search writes them to MLflow."""
 
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
+from tuning.evidence.records import TrialRecord
+from tuning.study.trial_spec import TrialSpec
 from tuning.tracking import Tracker
 
 FINGERPRINT = "f00dcafe"
@@ -22,7 +26,7 @@ def schedule(count: int = 20, direction: str = "easy_to_hard") -> dict[str, Any]
     }
 
 
-def record(fid: float | None = 10.0, **changes: Any) -> dict[str, Any]:
+def record(fid: float | None = 10.0, **changes: Any) -> TrialRecord:
     """A trial's record; without `fid` one that failed."""
     values = {
         "trial": 0,
@@ -33,42 +37,66 @@ def record(fid: float | None = 10.0, **changes: Any) -> dict[str, Any]:
         "seed": 0,
         "schedule": schedule(),
         "images": 76800,
-        "metrics": {}
-        if fid is None
-        else {"fid": fid, "kid": fid / 10, "precision": 0.5, "recall": 0.25, "loss": 0.1},
+        "total_images": 76800,
+        "metrics": {} if fid is None else {**metrics(fid), "loss": 0.1},
         "fingerprint": FINGERPRINT,
         "status": "failed" if fid is None else "finished",
         "seconds": 30.0,
-        "folder": "",
         **changes,
     }
     values.setdefault("schedule_id", f"id-{values['schedule']['clusters']['count']}-{values['control']}")
-    return values
+    values.setdefault("arm_id", values["schedule_id"])
+    return TrialRecord(**values)
 
 
-def write_trial(tracker: Tracker, study: str, values: dict[str, Any], folder: Path, **tags: Any) -> str:
+def started(planned: TrialSpec, run: RunConfig) -> TrialRecord:
+    """The record of a trial that a study has just begun."""
+    return planned.begun(0, run, Path("nowhere"))
+
+
+def metrics(fid: float) -> dict[str, float]:
+    """What an evaluation measures."""
+    return {"fid": fid, "kid": fid / 10, "precision": 0.5, "recall": 0.25}
+
+
+def result(fid: float = 10.0, **changes: Any) -> RunResult:
+    """What a run's worker hands back."""
+    values = {
+        "images": 76800,
+        "metrics": metrics(fid),
+        "fingerprint": FINGERPRINT,
+        "protocol": {},
+        "seconds": 30.0,
+        "checkpoint": "nowhere",
+        "resumed_at": 0,
+        "loss": 0.1,
+        **changes,
+    }
+    return RunResult(**values)
+
+
+def write_trial(tracker: Tracker, study: str, values: TrialRecord, folder: Path, **tags: Any) -> str:
     """Store a record as a search does."""
+    clusters = values.drawn_by.clusters.count
     run = tracker.trial(
         study,
-        values["key"],
-        values["name"],
-        {"schedule": values["schedule"]},
+        values.key,
+        values.name,
+        {"schedule": values.drawn_by.model_dump(mode="json")},
         {
-            "role": values["role"],
-            "control": values["control"],
-            "seed": values["seed"],
-            "schedule_id": values["schedule_id"],
-            "schedule": f"{values['schedule']['clusters']['count']} clusters",
-            "arm_id": values.get("arm_id"),
+            "role": values.role,
+            "control": values.control,
+            "seed": values.seed,
+            "schedule_id": values.schedule_id,
+            "schedule": f"{clusters} clusters",
+            "arm_id": values.arm_id,
             **tags,
         },
     )
-    path = folder / values["key"] / "schedule.yaml"
+    path = folder / values.key / "schedule.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"version: 1\nclusters: {{by: uniform, count: {values['schedule']['clusters']['count']}}}\n"
-    )
-    tracker.log(run, values["metrics"], values["images"])
+    path.write_text(f"version: 1\nclusters: {{by: uniform, count: {clusters}}}\n")
+    tracker.log(run, values.metrics, values.images)
     tracker.artifacts(run, [path])
-    tracker.finish(run, "FINISHED" if values["status"] == "finished" else "FAILED")
+    tracker.finish(run, "FINISHED" if values.status == "finished" else "FAILED")
     return run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
+from tests.tuning.studies import result, started
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import TrialRecord
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -49,33 +53,22 @@ class Driver:
         storage = open_storage(None, folder)
         self.search = StudySearch(config, SPACE, self.plan, storage, self.begin, self.ended)
 
-    def records(self) -> dict[str, Mapping[str, Any]]:
-        found = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
-        return {record["key"]: record for record in found}
+    def records(self) -> dict[TrialKey, TrialRecord]:
+        found = [TrialRecord.read(path) for path in sorted(self.folder.glob("*.json"))]
+        return {record.key: record for record in found if record is not None}
 
     def begin(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
         self.kill("asked", planned.key)
         self.runs[planned.key], self.planned[planned.key] = run, planned
         return {"key": planned.key}
 
-    def ended(self, planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
-        run = self.runs[planned.key]
-        record = {
-            "key": planned.key,
-            "role": planned.role,
-            "control": planned.control,
-            "seed": run.seed,
-            "schedule": run.schedule.model_dump(mode="json"),
-            "schedule_id": run.schedule.schedule_id,
-            "images": run.total_images,
-            "status": "failed" if result is None else "finished",
-            "metrics": {} if result is None else result["metrics"],
-            **({"reason": "out of memory"} if result is None else {}),
-        }
+    def ended(self, planned: TrialSpec, result: RunResult | None) -> None:
+        record = started(planned, self.runs[planned.key])
+        record = record.failed("out of memory") if result is None else record.finished(result)
         self.kill("trained", planned.key)
         path = self.folder / f"{planned.key}.json"
         assert not path.exists(), f"{planned.key} was run twice"
-        path.write_text(json.dumps(record))
+        path.write_text(json.dumps(record.to_json()))
         self.kill("recorded", planned.key)
         self.plan.ended(record)
 
@@ -94,8 +87,8 @@ class Driver:
                 self.search.on_trial_complete(trial, None, error=True)
             else:
                 fid = self.score(key)
-                result = json.dumps({"metrics": {"fid": fid}})
-                self.search.on_trial_complete(trial, {"outcome": "finished", "fid": fid, "result": result})
+                ended = json.dumps(result(fid).to_json())
+                self.search.on_trial_complete(trial, {"outcome": "finished", "fid": fid, "result": ended})
             self.kill("told", key)
         raise AssertionError("the study does not end")
 
@@ -130,18 +123,19 @@ def check(driver: Driver) -> None:
     starts = [json.dumps(trial.system_attrs.get("fixed_params")) for trial in trials.values()]
     assert Counter(start for start in starts if start != "null") == Counter(map(json.dumps, SPACE.start))
     for key, trial in trials.items():
-        rungs = [r for r in plan.records.values() if r["role"] == "rung" and r["key"][-3:] == key[-3:]]
+        number = TrialKey(key).number
+        rungs = [r for r in plan.records.values() if r.role == "rung" and r.key.number == number]
         budgets = driver.config.fidelity.budgets(driver.config.run.total_images)
-        scores = {budgets[int(r["key"][4])]: r["metrics"]["fid"] for r in rungs if r["status"] == "finished"}
+        scores = {budgets[r.key.rung or 0]: r.metrics["fid"] for r in rungs if r.status == "finished"}
         assert trial.intermediate_values == scores
-        full = plan.records.get(key)
+        full = plan.records.get(TrialKey(key))
         if full is None:
-            failed = any(record["status"] == "failed" for record in rungs)
+            failed = any(record.status == "failed" for record in rungs)
             assert trial.state == (TrialState.FAIL if failed else TrialState.PRUNED)
-        elif full["status"] == "failed":
+        elif full.status == "failed":
             assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, "out of memory")
         else:
-            assert (trial.state, trial.value) == (TrialState.COMPLETE, full["metrics"]["fid"])
+            assert (trial.state, trial.value) == (TrialState.COMPLETE, full.metrics["fid"])
 
 
 PHASES = {

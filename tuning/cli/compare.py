@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +35,12 @@ def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_js
     store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
 
     found = lay_beside(find_run(first, output, mlflow_uri), find_run(second, output, mlflow_uri))
-    click.echo(json.dumps(asdict(found), indent=1) if as_json else "\n".join(_lines(found)))
+    click.echo(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(_lines(found)))
     return 0
 
 
 def _lines(found: Comparison) -> list[str]:
-    from tuning.evidence.records import count, metric_name, number
+    from tuning.evidence.metrics import count, metric_name, number
 
     a, b = found.a, found.b
     lines = [f"A  {a.name}  ({a.source})", f"B  {b.name}  ({b.source})", ""]
@@ -72,7 +71,7 @@ def _lines(found: Comparison) -> list[str]:
 
 def _heldout(found: LevelGain | str | None) -> list[str]:
     """The mean held-out loss, then each noise level, the noisiest first as in plots."""
-    from tuning.evidence.records import count, number
+    from tuning.evidence.metrics import count, number
 
     if found is None or isinstance(found, str):
         return [found] if found else []

@@ -118,5 +118,5 @@ def search(
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:
         show(config, outcome, output, console)
-    finished = any(record["status"] == "finished" for record in outcome.records)
+    finished = any(record.status == "finished" for record in outcome.records)
     return 0 if finished else 1

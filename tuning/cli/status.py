@@ -44,7 +44,7 @@ def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    from tuning.evidence.records import count, metric_name, number
+    from tuning.evidence.metrics import count, metric_name, number
     from tuning.terminal.display import clock_text
 
     states = {

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from tuning.evidence import differences as evidence
+from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
-from tuning.evidence.records import arms
 from tuning.evidence.speed import speed_up
 from tuning.report import build_report
 from tuning.search.launch import Outcome, study_facts
@@ -24,20 +24,14 @@ __all__ = ["answer", "as_object", "show"]
 
 def answer(config: StudyConfig, outcome: Outcome) -> str:
     """Whether a schedule beat uniform sampling on fresh seeds, in one sentence; why not, where nothing finished."""
-    finished = [record for record in outcome.records if record["status"] == "finished"]
-    if not finished:
-        reasons = {record.get("reason", "stopped") for record in outcome.records}
+    if not any(record.status == "finished" for record in outcome.records):
+        reasons = {record.reason or "stopped" for record in outcome.records}
         return f"no trial finished: {'; '.join(sorted(reasons))}"
-    ranked = arms(finished, config.metric)
-    fastest = next((found for found in speed_up(ranked) if found.key == _best(config, outcome)), None)
+    ranking = Ranking.of(outcome.records, config.metric)
+    best = None if ranking.best is None else ranking.best.arm_id
+    fastest = next((found for found in speed_up(ranking) if found.key == best), None)
     words = "" if fastest is None else f"; the best schedule is {fastest.in_words()}"
-    return evidence.answer(ranked, config.metric) + words
-
-
-def _best(config: StudyConfig, outcome: Outcome) -> str | None:
-    """The id of the best arm with a curriculum."""
-    ranked = arms(outcome.records, config.metric)
-    return next((arm.arm_id for arm in ranked if arm.has_curriculum), None)
+    return evidence.answer(ranking) + words
 
 
 def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:
@@ -47,7 +41,7 @@ def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) 
     console.print(Text(answer(config, outcome), "bold"))
     if config.two_aims:
         console.print("\nthe front, of which no schedule is beaten in both aims:")
-        for each in front(outcome.records, config.metric):
+        for each in front(Ranking.of(outcome.records, config.metric)):
             console.print(Text(f"  {each.in_words(config.metric)}"))
     report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     for problem in outcome.problems:
@@ -64,13 +58,13 @@ def _next(outcome: Outcome, report: Path, output: Path) -> list[tuple[str, str]]
         ("best schedule", tune_command("best", *where)),
         ("train with it", tune_command("train", *where, "--schedule", "schedule.yaml", "--num-workers", 2)),
     ]
-    finished = any(record["status"] == "finished" for record in outcome.records)
+    finished = any(record.status == "finished" for record in outcome.records)
     return [("report", str(report)), *(found if finished else []), ("all runs", outcome.ui_command)]
 
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
     """The study as one JSON object."""
-    ranked = arms(outcome.records, config.metric)
+    ranking = Ranking.of(outcome.records, config.metric)
     report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     return {
         "study": outcome.name,
@@ -79,10 +73,10 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "report": str(report),
         "metric": config.metric,
         "answer": answer(config, outcome),
-        "against_uniform": [found.to_json() for found in evidence.against_uniform(ranked, config.metric)],
-        "against_rival": [found.to_json() for found in evidence.against_rival(ranked, config.metric)],
-        "front": [asdict(found) for found in front(outcome.records, config.metric)],
-        "speed_up": [asdict(found) for found in speed_up(ranked)],
-        "trials": outcome.records,
+        "against_uniform": [found.to_json() for found in evidence.against_uniform(ranking)],
+        "against_rival": [found.to_json() for found in evidence.against_rival(ranking)],
+        "front": [asdict(found) for found in front(ranking)],
+        "speed_up": [asdict(found) for found in speed_up(ranking)],
+        "trials": [record.to_json() for record in outcome.records],
         "problems": outcome.problems,
     }

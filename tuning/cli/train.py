@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tuning.cli.options import NameOption, example, read_settings, shared, writable_folder
+
+if TYPE_CHECKING:
+    from curriculum_ray.runs.result import RunResult
 
 __all__ = ["train"]
 
@@ -79,12 +83,12 @@ def train(
     folder = writable_folder(output)
     store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with Display(config, quiet=as_json) as display:
-        record = train_run(config, resources, folder, name, mlflow_uri, display)
-    click.echo(json.dumps(record, indent=1) if as_json else _summary(record))
+        result = train_run(config, resources, folder, name, mlflow_uri, display)
+    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _summary(result))
     return 0
 
 
-def _skipped(names: list[str]) -> list[str]:
+def _skipped(names: Sequence[str]) -> list[str]:
     from curriculum_ray.data.images import list_failures
 
     return [f"{len(names)} corrupt images were skipped: {list_failures(names)}"] if names else []
@@ -94,35 +98,32 @@ def _guarded(updates: int) -> list[str]:
     return [f"{updates:,} updates were skipped by stability.spike_factor"] if updates else []
 
 
-def _heldout(record: dict[str, Any]) -> list[str]:
+def _heldout(result: RunResult) -> list[str]:
     """The mean held-out loss at the end, where it was measured."""
     from tuning.evidence.heldout import as_history
 
-    found = as_history(record)
-    if not found:
+    found, held = as_history(result), result.heldout
+    if held is None or not found:
         return []
-    held = record["heldout"]
     return [
-        f"held-out loss {found[-1][1]['heldout_loss']:.4g}, the mean of {len(held['u'])} noise levels, "
-        f"{held['items']} of {held['held_out']} held-out items at each"
+        f"held-out loss {found[-1][1]['heldout_loss']:.4g}, the mean of {len(held.u)} noise levels, "
+        f"{held.items} of {held.held_out} held-out items at each"
     ]
 
 
-def _summary(record: dict[str, Any]) -> str:
+def _summary(result: RunResult) -> str:
     from tuning.terminal.text import tune_command
 
-    metrics = ", ".join(
-        f"{key} {value:.4g}" for key, value in record["metrics"].items() if isinstance(value, float)
-    )
+    metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     lines = [
-        f"{record['images']:,} images seen, {record['seconds']:.0f} s" + (f": {metrics}" if metrics else ""),
-        f"protocol {record['fingerprint']}" if record.get("fingerprint") else "not evaluated",
-        *_heldout(record),
-        *_skipped(record.get("corrupt_images", [])),
-        *_guarded(record.get("skipped_updates", 0)),
-        *([record["unvisited"]] if record.get("unvisited") else []),
-        f"checkpoint  {record['checkpoint']}",
-        f"next        {tune_command('sample', '--checkpoint', record['checkpoint'])}",
-        f"            {tune_command('evaluate', '--checkpoint', record['checkpoint'])}",
+        f"{result.images:,} images seen, {result.seconds:.0f} s" + (f": {metrics}" if metrics else ""),
+        f"protocol {result.fingerprint}" if result.fingerprint else "not evaluated",
+        *_heldout(result),
+        *_skipped(result.corrupt_images),
+        *_guarded(result.skipped_updates or 0),
+        *([result.unvisited] if result.unvisited else []),
+        f"checkpoint  {result.checkpoint}",
+        f"next        {tune_command('sample', '--checkpoint', result.checkpoint)}",
+        f"            {tune_command('evaluate', '--checkpoint', result.checkpoint)}",
     ]
     return "\n".join(lines)

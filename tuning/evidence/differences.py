@@ -29,7 +29,8 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from tuning.evidence.records import Arm, count, direction, gain, metric_name, number, side_by_side
+from tuning.evidence.arms import Ranking, side_by_side
+from tuning.evidence.metrics import count, direction, gain, metric_name, number
 
 __all__ = [
     "Difference",
@@ -47,7 +48,7 @@ class Difference:
     """By how much a schedule is better than uniform sampling: positive is better, whatever the metric."""
 
     key: str
-    """The arm: a schedule's id."""
+    """The arm's id."""
     name: str
     """The schedule in words."""
     mean: float
@@ -153,13 +154,13 @@ def _half_width(
     return quantile * math.sqrt(2 * squares / freedom / n)
 
 
-def against_uniform(arms: Sequence[Arm], metric: str, level: float = 0.95) -> list[Difference]:
+def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
     """Compare the confirmed schedules of a study, and its best rival, with uniform sampling on their fresh seeds."""
-    uniform = next((arm.by_seed(metric) for arm in arms if arm.is_uniform), {})
-    others = {arm.arm_id: arm for arm in arms if not arm.is_uniform and arm.confirmed}
+    metric = ranking.metric
+    others = {arm.arm_id: arm for arm in ranking.confirmed if not arm.is_uniform}
     differences = paired_differences(
         {key: arm.by_seed(metric) for key, arm in others.items()},
-        uniform,
+        {} if ranking.uniform is None else ranking.uniform.by_seed(metric),
         lower_is_better=direction(metric) == "min",
         level=level,
     )
@@ -168,12 +169,12 @@ def against_uniform(arms: Sequence[Arm], metric: str, level: float = 0.95) -> li
     ]
 
 
-def against_rival(arms: Sequence[Arm], metric: str, level: float = 0.95) -> list[Difference]:
+def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:
     """Compare the confirmed schedules with the best confirmed rival, with the width of `against_uniform`'s intervals.
 
     Claims count only for schedules that beat uniform sampling; see `rival_verdict`. Empty without such a rival.
     """
-    first = [found for found in against_uniform(arms, metric, level) if found.low is not None]
+    first = [found for found in against_uniform(ranking, level) if found.low is not None]
     rivals = [found for found in first if found.rival]
     if not rivals:
         return []
@@ -183,7 +184,7 @@ def against_rival(arms: Sequence[Arm], metric: str, level: float = 0.95) -> list
         if found.rival or found.low is None:
             continue
         mean, half = found.mean - rival.mean, found.mean - found.low
-        sign = 1.0 if direction(metric) == "min" else -1.0
+        sign = 1.0 if direction(ranking.metric) == "min" else -1.0
         result.append(
             replace(
                 found,
@@ -227,21 +228,17 @@ def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], met
     return f"no schedule beat the best rival, {best.against}, beyond noise ({words}){beside}"
 
 
-def answer(arms: Sequence[Arm], metric: str) -> str:
-    """Say what a study found, in one sentence: on fresh seeds where it has them, else with that caveat.
-
-    arms: all schedules that finished, as `records.arms` ranks them.
-    """
-    uniform = next((arm for arm in arms if arm.is_uniform), None)
-    best = next((arm for arm in arms if arm.has_curriculum), None)
+def answer(ranking: Ranking) -> str:
+    """Say what a study found, in one sentence: on fresh seeds where it has them, else with that caveat."""
+    metric, best, uniform = ranking.metric, ranking.best, ranking.uniform
     if best is None:
         return "only uniform sampling has finished" if uniform else "no trial has finished"
-    images = int(best.records[0]["images"])
-    differences = against_uniform(arms, metric)
+    images = best.records[0].images
+    differences = against_uniform(ranking)
     if any(difference.low is not None for difference in differences):
         sentences = (
             verdict(differences, metric, images),
-            rival_verdict(differences, against_rival(arms, metric), metric),
+            rival_verdict(differences, against_rival(ranking), metric),
         )
         return "; ".join(filter(None, sentences))
     value, beside, _ = side_by_side(best, uniform, metric)

@@ -7,11 +7,12 @@ all of them, so that only the metric ranks them among each other; so does every 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from tuning.evidence.records import count, direction, metric_name, number
+from tuning.evidence.arms import Ranking
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import count, direction, metric_name, number
+from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import images_to_reach
 
 __all__ = ["MISSED", "Aims", "aims", "front"]
@@ -24,8 +25,7 @@ MISSED = 2.0
 class Aims:
     """What one searched trial reached of both aims."""
 
-    key: str
-    """The trial's key."""
+    key: TrialKey
     name: str
     """The schedule in words."""
     value: float
@@ -43,27 +43,22 @@ class Aims:
         return f"{metric_name(metric)} {number(self.value)}, {reached}: {self.name}"
 
 
-def aims(record: Mapping[str, Any], uniform: Mapping[str, Any], metric: str) -> Aims:
-    """Both aims of a finished trial, beside the record of uniform sampling on the same seed, finished or not."""
-    budget = record["images"]
-    target = uniform["history"][-1][1] if uniform.get("history") else None
-    needed = None if target is None else images_to_reach(record.get("history", ()), target)
-    images = MISSED * budget if needed is None else needed
-    return Aims(record["key"], record["name"], record["metrics"][metric], images, needed is None)
+def aims(record: TrialRecord, uniform: TrialRecord | None, metric: str) -> Aims:
+    """Both aims of a finished trial, beside uniform sampling on the same seed, finished or not."""
+    target = uniform.history[-1][1] if uniform and uniform.history else None
+    needed = None if target is None else images_to_reach(record.history, target)
+    images = MISSED * record.images if needed is None else needed
+    return Aims(record.key, record.name, record.metrics[metric], images, needed is None)
 
 
-def front(records: Iterable[Mapping[str, Any]], metric: str) -> list[Aims]:
+def front(ranking: Ranking) -> list[Aims]:
     """The searched trials that no other one beats in both aims, the best by the metric first.
 
     They are confirmed in this order, as far as `confirm_top` goes. Empty without previews in the search.
     """
-    known = list(records)
-    uniform = next((record for record in known if record["key"] == "control-uniform"), {})
-    sign = 1 if direction(metric) == "min" else -1
+    sign = 1 if direction(ranking.metric) == "min" else -1
     found = [
-        aims(record, uniform, metric)
-        for record in known
-        if record["role"] == "searched" and record["status"] == "finished" and record.get("history")
+        aims(record, ranking.uniform_run, ranking.metric) for record in ranking.searched if record.history
     ]
     found.sort(key=lambda each: (sign * each.value, each.images, each.key))
     result: list[Aims] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
-from tuning.evidence.records import Arm, Record
+from curriculum_ray.runs.heldout_file import HeldoutLosses
+from curriculum_ray.runs.result import Measured
+from tuning.evidence.arms import Arm
 
 __all__ = ["HeldoutMap", "LevelGain", "as_history", "as_metrics", "beside", "heldout_map", "of_arm"]
 
@@ -19,14 +20,9 @@ def as_metrics(losses: Sequence[float]) -> dict[str, float]:
     return {"heldout_loss": fmean(losses), **levels}
 
 
-def as_history(record: Record) -> list[tuple[int, dict[str, float]]]:
-    """What a record or a run's result measured, by images seen; nothing where nothing was."""
-    return [(int(images), as_metrics(losses)) for images, losses in _measured(record)]
-
-
-def _measured(record: Record) -> list[tuple[int, list[float]]]:
-    found: Any = (record.get("heldout") or {}).get("history", [])
-    return [(int(images), list(losses)) for images, losses in found]
+def as_history(run: Measured) -> list[tuple[int, dict[str, float]]]:
+    """What a run measured, by images seen; nothing where nothing was."""
+    return [] if run.heldout is None else [(seen, as_metrics(losses)) for seen, losses in run.heldout.history]
 
 
 def _gain(loss: float, other: float) -> float:
@@ -51,27 +47,27 @@ class LevelGain:
     """Percent by which b's mean loss is lower."""
 
 
-def beside(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> LevelGain | str | None:
+def beside(a: HeldoutLosses | None, b: HeldoutLosses | None) -> LevelGain | str | None:
     """The last measurement that two runs' heldout.json share; why there is none; None where neither has any."""
     if not a and not b:
         return None
     if not a or not b:
         return f"held-out losses are not compared: {'B' if a else 'A'} has none"
-    if a["fingerprint"] != b["fingerprint"]:
+    if a.fingerprint != b.fingerprint:
         return (
             f"held-out losses are not compared: they were not measured alike "
-            f"({a['fingerprint']} and {b['fingerprint']})"
+            f"({a.fingerprint} and {b.fingerprint})"
         )
-    ours, theirs = dict(_measured({"heldout": a})), dict(_measured({"heldout": b}))
+    ours, theirs = dict(a.history), dict(b.history)
     if not (shared := ours.keys() & theirs.keys()):
         return "held-out losses are not compared: no two were measured after equally many images"
     images = max(shared)
     left, right = ours[images], theirs[images]
     return LevelGain(
         images,
-        list(a["u"]),
-        left,
-        right,
+        list(a.u),
+        list(left),
+        list(right),
         [_gain(y, x) for x, y in zip(left, right, strict=True)],
         fmean(left),
         fmean(right),
@@ -102,18 +98,15 @@ class HeldoutMap:
 def heldout_map(arm: Arm, uniform: Arm) -> HeldoutMap | None:
     """The map of an arm's confirmations; None where no seed was measured in both arms, alike and equally often."""
     ours, theirs = of_arm(arm), of_arm(uniform)
-    prints = {found["fingerprint"] for found in (*ours.values(), *theirs.values())}
+    prints = {found.fingerprint for found in (*ours.values(), *theirs.values())}
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds or len(prints) != 1:
         return None
-    tables = [
-        (dict(_measured({"heldout": ours[seed]})), dict(_measured({"heldout": theirs[seed]})))
-        for seed in seeds
-    ]
+    tables = [(dict(ours[seed].history), dict(theirs[seed].history)) for seed in seeds]
     images = sorted(set.intersection(*({*mine} & {*other} for mine, other in tables)))
     if not images:
         return None
-    u = list(ours[seeds[0]]["u"])
+    u = list(ours[seeds[0]].u)
     cells = [
         [[_gain(mine[seen][level], other[seen][level]) for mine, other in tables] for seen in images]
         for level in range(len(u))
@@ -132,12 +125,12 @@ def heldout_map(arm: Arm, uniform: Arm) -> HeldoutMap | None:
     )
 
 
-def of_arm(arm: Arm) -> dict[int, Mapping[str, Any]]:
+def of_arm(arm: Arm) -> dict[int, HeldoutLosses]:
     """What each confirmation of an arm measured, by seed."""
     return {
-        int(record["seed"]): record["heldout"]
+        record.seed: record.heldout
         for record in arm.confirmed
-        if record.get("heldout") and record["heldout"]["history"]
+        if record.heldout is not None and record.heldout.history
     }
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from tuning.evidence.records import Arm, Record, count
+from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.metrics import count
 
 __all__ = ["SpeedUp", "images_to_reach", "speed_up"]
 
@@ -21,7 +22,7 @@ class SpeedUp:
     """Images of uniform sampling's whole budget over the images that a schedule needs to be as good."""
 
     key: str
-    """The arm: a schedule's id."""
+    """The arm's id."""
     name: str
     """The schedule in words."""
     ratio: float
@@ -64,12 +65,11 @@ def images_to_reach(history: Sequence[Sequence[float]], target: float) -> float 
     return None
 
 
-def speed_up(arms: Sequence[Arm]) -> list[SpeedUp]:
+def speed_up(ranking: Ranking) -> list[SpeedUp]:
     """The speed-up of each confirmed arm that has previews, beside uniform sampling on the same seeds."""
-    uniform = next((arm for arm in arms if arm.is_uniform), None)
-    controls = _histories(uniform) if uniform else {}
+    controls = _histories(ranking.uniform) if ranking.uniform else {}
     result = []
-    for arm in arms:
+    for arm in ranking.arms:
         ours = _histories(arm)
         shared = sorted(ours.keys() & controls.keys())
         if arm.is_uniform or not shared:
@@ -105,5 +105,4 @@ def _summary(arm: Arm, logs: list[float], images: list[float], missed: int) -> S
 
 def _histories(arm: Arm) -> dict[int, Sequence[Sequence[float]]]:
     """Previews by fresh seed."""
-    found: list[Record] = [record for record in arm.confirmed if record.get("history")]
-    return {int(record["seed"]): record["history"] for record in found}
+    return {record.seed: record.history for record in arm.confirmed if record.history}

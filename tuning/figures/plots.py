@@ -9,8 +9,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.files import replace_file
+from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Difference
-from tuning.evidence.records import Arm, Record, count, metric_name, number
+from tuning.evidence.metrics import count, metric_name, number
+from tuning.evidence.records import TrialRecord
 from tuning.figures.run_files import ActiveSet, RunFiles
 from tuning.figures.theme import LIGHT, Theme, color_of, colormap, dress, new_figure, to_png
 
@@ -157,14 +159,14 @@ def kind_of(arm: Arm) -> str:
     """Return the direction of the arm's order, "uniform", or "rival" for another change without a curriculum."""
     if arm.control in ("uniform", "rival"):
         return arm.control
-    order = arm.records[0].get("schedule", {}).get("order", {})
-    return str(order.get("direction", "other"))
+    return arm.records[0].order
 
 
-def trials(table: Sequence[Arm], metric: str, theme: Theme) -> Figure:
+def trials(ranking: Ranking, theme: Theme) -> Figure:
     """Draw each run's metric by the direction of its order: filled in the search, hollow on fresh seeds."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    table, metric, uniform = ranking.arms, ranking.metric, ranking.uniform
     kinds = sorted({kind_of(arm) for arm in table}, key=lambda kind: (kind != "uniform", kind))
     figure, axes = new_figure(9.6, 1.3 + 0.55 * len(kinds), theme)
     for place, kind in enumerate(kinds):
@@ -173,18 +175,17 @@ def trials(table: Sequence[Arm], metric: str, theme: Theme) -> Figure:
         fresh = [(record, arm) for arm in arms for record in arm.confirmed]
         color = color_of(kind, theme)
         for runs, filled in ((searched, True), (fresh, False)):
-            values = [record["metrics"][metric] for record, _ in runs]
+            values = [record.metrics[metric] for record, _ in runs]
             heights = [place + (-0.12 if filled else 0.16) + _jitter(i) for i in range(len(values))]
             face = color if filled else "none"
             axes.scatter(
                 values, heights, s=46, facecolors=face, edgecolors=color, linewidths=1.3, alpha=0.9, zorder=3
             )
-    uniform = next((arm for arm in table if arm.is_uniform), None)
     if uniform is not None and uniform.searched:
         axes.axvline(
             uniform.search_value(metric) or 0.0, color=theme.faint, linewidth=1, linestyle=(0, (4, 3))
         )
-    every = [record["metrics"][metric] for arm in table for record in arm.records]
+    every = [record.metrics[metric] for arm in table for record in arm.records]
     if min(every) > 0 and max(every) > 5 * min(every):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -252,18 +253,18 @@ def confirmation(
     return figure
 
 
-def history(lines: Sequence[tuple[str, str, Record]], metric: str, theme: Theme) -> Figure:
-    """Draw the metric of previews over images seen: label, kind of schedule and record (with "history") of each run."""
+def history(lines: Sequence[tuple[str, str, TrialRecord]], metric: str, theme: Theme) -> Figure:
+    """Draw the metric of previews over images seen: label, kind of schedule and record of each run."""
     figure, axes = new_figure(9.6, 3.4, theme)
     named: set[str] = set()
     for label, kind, record in lines:
-        images, values = zip(*record["history"], strict=True)
+        images, values = zip(*record.history, strict=True)
         once = "_" if label in named else label
         named.add(label)
         axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
     _images(axes)
-    _maybe_log(axes, [value for *_, record in lines for _, value in record["history"]])
+    _maybe_log(axes, [value for *_, record in lines for _, value in record.history])
     axes.set_ylabel(metric_name(metric))
     for text in axes.legend(frameon=False, fontsize=9).get_texts():
         text.set_color(theme.ink)
@@ -280,8 +281,8 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     figure, axes = new_figure(9.6, 3.4, theme)
     rivals = 0
     for place, (label, run) in enumerate(drawn):
-        control = run.record.get("control")
-        kind = control if control in ("uniform", "rival") else _direction(run)
+        control = run.record.control
+        kind = control if control in ("uniform", "rival") else run.record.order
         # The first is the best schedule, which may be the twin of another one and so a control.
         style: Any = "-" if place == 0 or control in (None, "uniform") else (0, (5, 2))
         if control == "rival":
@@ -295,7 +296,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     axes.yaxis.set_major_formatter(lambda value, _: number(value))
     axes.yaxis.set_minor_formatter(NullFormatter())
     for start in drawn[0][1].stage_starts:
-        axes.axvline(start, 0, 0.03, color=color_of(_direction(drawn[0][1]), theme), linewidth=1)
+        axes.axvline(start, 0, 0.03, color=color_of(drawn[0][1].record.order, theme), linewidth=1)
     dress(
         axes,
         theme,
@@ -313,7 +314,3 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     for text in legend.get_texts():
         text.set_color(theme.ink)
     return figure
-
-
-def _direction(run: RunFiles) -> str:
-    return str(run.record.get("schedule", {}).get("order", {}).get("direction", "other"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from curriculum_ray.runs.log import logged
 
 if TYPE_CHECKING:
     from curriculum_ray.runs.config import RunConfig
+    from curriculum_ray.runs.result import Measured
+    from tuning.evidence.records import TrialRecord
 
 __all__ = ["ActiveSet", "RunFiles", "active_set", "read_config", "read_run"]
 
@@ -38,7 +39,7 @@ class ActiveSet:
 class RunFiles:
     """A run's curves and pictures."""
 
-    record: Mapping[str, Any]
+    record: TrialRecord
     sampled: dict[str, Any] | None = None
     """sampled_timesteps.json."""
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -50,12 +51,14 @@ class RunFiles:
     @property
     def stage_starts(self) -> list[int]:
         """Images at which the stages after the first began."""
-        return [int(images) for images, _ in (self.record.get("stage_starts") or [])[1:]]
+        return [images for images, _ in self.record.stage_starts[1:]]
 
 
-def read_run(record: Mapping[str, Any]) -> RunFiles:
+def read_run(record: TrialRecord) -> RunFiles:
     """Read what the folder of a finished run holds."""
-    folder = Path(record.get("folder") or "/nonexistent")
+    folder = record.folder
+    if folder is None:
+        return RunFiles(record=record)
     samples = folder / "samples.png"
     return RunFiles(
         record=record,
@@ -77,7 +80,7 @@ def read_config(folder: Path) -> RunConfig | None:
         return None
 
 
-def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
+def active_set(record: Measured, config: Path) -> ActiveSet | None:
     """Work out the active set of a run from its settings and its stages; None where they are not known."""
     import torch
 
@@ -85,9 +88,8 @@ def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
     from curriculum_ray.curriculum.stage_draws import StageDraws
     from curriculum_ray.diffusion import build_process
 
-    starts = record.get("stage_starts")
     run = read_config(config.parent)
-    if not starts or run is None:
+    if not record.stage_starts or run is None:
         return None
     schedule = run.schedule
     try:
@@ -98,7 +100,7 @@ def active_set(record: Mapping[str, Any], config: Path) -> ActiveSet | None:
     columns = edges
     if isinstance(schedule.base, Changing):
         columns = torch.cat([edges, torch.linspace(0, 1, 61, dtype=torch.float64)]).unique()
-    stages, end = {int(images): int(stage) for images, stage in starts}, int(record["images"])
+    stages, end = dict(record.stage_starts), record.images
     begun = sorted({*stages, *(turn for turn in draws.turns() if min(stages) < turn < end)})
     rows, stage = [], 0
     for images, following in itertools.pairwise([*begun, end]):

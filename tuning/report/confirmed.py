@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import Difference
-from tuning.evidence.records import Arm, metric_name, number
+from tuning.evidence.metrics import metric_name, number
 from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, details, paragraph, section, table, tag
@@ -21,16 +22,15 @@ _NOTE = (
 
 
 def confirmation(
-    ranked: Sequence[Arm],
+    ranking: Ranking,
     differences: Sequence[Difference],
-    metric: str,
     second: Sequence[Difference] = (),
 ) -> Html:
     """Return the section; empty without differences. `second`: the schedules against the best one-line rival."""
     if not differences:
         return Html()
+    metric, confirmed = ranking.metric, ranking.confirmed
     name = metric_name(metric)
-    confirmed = [arm for arm in ranked if arm.confirmed]
     values = {arm.arm_id: arm.by_seed(metric) for arm in confirmed}
     headings = ["schedule", name, "uniform", "gain", "gain in percent", "seeds", ""]
     rows = [_row(found, statistics.fmean(values[found.key].values())) for found in differences]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuning.evidence.records import metric_name
+from tuning.evidence.metrics import metric_name
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section
 from tuning.figures.theme import Theme, color_of, dress, new_figure

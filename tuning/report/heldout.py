@@ -7,8 +7,9 @@ from functools import partial
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import HeldoutMap, heldout_map
-from tuning.evidence.records import Arm, count
+from tuning.evidence.metrics import count
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section, table
 from tuning.figures.plots import levels_axis
@@ -30,12 +31,12 @@ _LINEAR = 1.0
 _SPAN = (2.0, 100.0)
 
 
-def gains_by_level(ranked: Sequence[Arm]) -> Html:
+def gains_by_level(ranking: Ranking) -> Html:
     """Return the section; empty where no confirmed arm was measured beside uniform sampling."""
-    uniform = next((arm for arm in ranked if arm.is_uniform), None)
+    uniform = ranking.uniform
     if uniform is None:
         return Html()
-    found = [heldout_map(arm, uniform) for arm in ranked if arm.confirmed and arm is not uniform]
+    found = [heldout_map(arm, uniform) for arm in ranking.confirmed if arm is not uniform]
     maps = [each for each in found if each is not None]
     if not maps:
         return Html()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tuning.evidence.records import Arm, Record, count, describe, metric_name, number, walked
+from tuning.evidence.arms import Ranking
+from tuning.evidence.metrics import count, metric_name, number
+from tuning.evidence.records import TrialRecord
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, details, paragraph, section, table
 from tuning.figures.plots import density_scale
@@ -22,13 +24,13 @@ MOST = 48
 """So many are drawn, the best ones; the table has all of them."""
 
 
-def ladders(ranked: Sequence[Arm], metric: str) -> Html:
+def ladders(ranking: Ranking) -> Html:
     """The section of the report: pictures of the best schedules, and how long each stage of every one lasted."""
-    records = [arm.searched[0] for arm in ranked if arm.searched and arm.has_curriculum]
+    records = [arm.searched[0] for arm in ranking.arms if arm.searched and arm.has_curriculum]
     if not records:
         return Html()
     runs = [read_run(record) for record in records[:MOST]]
-    cut = sum(1 for record in records if record.get("stages_walked") != record.get("stages_asked"))
+    cut = sum(1 for record in records if record.stages_walked != record.stages_asked)
     words = (
         "Left what each schedule asked for, right what was sampled; noise is at the top, training goes to the right, "
         "and the colours are those of the large pictures. "
@@ -44,18 +46,20 @@ def ladders(ranked: Sequence[Arm], metric: str) -> Html:
             else ""
         )
     )
-    rows = [[record["key"], describe(record), walked(record), _lengths(record)] for record in records]
+    rows = [[record.key, record.describe(), record.walked or "–", _lengths(record)] for record in records]
     headings = ["run", "schedule", "stages walked", "images in each stage"]
     return section(
         "What each schedule trained on",
         paragraph(words, faint=True),
-        drawn(lambda theme: _draw(runs, metric, theme), "asked and sampled densities of every schedule"),
+        drawn(
+            lambda theme: _draw(runs, ranking.metric, theme), "asked and sampled densities of every schedule"
+        ),
         details("images in each stage", table(headings, rows)),
     )
 
 
-def _lengths(record: Record) -> str:
-    return " ".join(count(images) for images in record.get("images_in_stage", ())) or "–"
+def _lengths(record: TrialRecord) -> str:
+    return " ".join(count(images) for images in record.images_in_stage) or "–"
 
 
 def _draw(runs: Sequence[RunFiles], metric: str, theme: Theme) -> Figure | None:
@@ -82,9 +86,9 @@ def _draw(runs: Sequence[RunFiles], metric: str, theme: Theme) -> Figure | None:
             for row, total in zip(data["counts"], totals, strict=True)
         ]
         _panel(sampled, data["images"], data["u"], list(zip(*drawn_rows, strict=True)), theme)
-        score = number(record.get("metrics", {}).get(metric))
+        score = number(record.metrics.get(metric))
         asked.set_title(
-            f"{record['key']}  {metric_name(metric)} {score}  {walked(record)} stages",
+            f"{record.key}  {metric_name(metric)} {score}  {record.walked or '–'} stages",
             loc="left",
             fontsize=7.5,
             color=theme.ink,

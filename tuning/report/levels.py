@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from curriculum_ray.config import ConfigError
 from tuning.figures.draw import drawn
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from curriculum_ray.runs.config import RunConfig
+    from tuning.evidence.records import TrialRecord
 
 __all__ = ["Difficulty", "difficulty", "read_difficulty"]
 
@@ -38,7 +37,7 @@ class Difficulty:
     """(u, nats between neighbouring levels), the data taken as one Gaussian; empty where that is not known."""
 
 
-def read_difficulty(record: Mapping[str, Any]) -> Difficulty | None:
+def read_difficulty(record: TrialRecord) -> Difficulty | None:
     """Work the curves out from the settings in the run's folder; None where these cannot be read.
 
     Relative entropy is worked out for embedded data of at most 1,024 numbers an item: others take long to load, or
@@ -50,7 +49,7 @@ def read_difficulty(record: Mapping[str, Any]) -> Difficulty | None:
     from curriculum_ray.curriculum.base import level_of
     from curriculum_ray.diffusion import build_process
 
-    config = read_config(Path(record.get("folder") or "/nonexistent"))
+    config = None if record.folder is None else read_config(record.folder)
     if config is None:
         return None
     schedule = config.schedule

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tuning.evidence.records import Record
+from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
 
 __all__ = ["again", "failures", "protocol"]
@@ -18,12 +18,10 @@ __all__ = ["again", "failures", "protocol"]
 _PACKAGES = ("curriculum-ray", "torch", "ray", "optuna", "mlflow", "torch-fidelity", "numpy")
 
 
-def failures(records: Sequence[Record]) -> Html:
+def failures(records: Sequence[TrialRecord]) -> Html:
     """List the trials that failed or were stopped."""
     rows = [
-        [record["name"], record["status"], record.get("reason", "")]
-        for record in records
-        if record["status"] != "finished"
+        [record.name, record.status, record.reason or ""] for record in records if record.status != "finished"
     ]
     return (
         section("Trials without a result", table(["trial", "status", "reason"], rows, kind="texts"))
@@ -32,17 +30,17 @@ def failures(records: Sequence[Record]) -> Html:
     )
 
 
-def protocol(records: Sequence[Record]) -> Html:
+def protocol(records: Sequence[TrialRecord]) -> Html:
     """Say how the numbers came about."""
     found: dict[str, Mapping[str, Any]] = {}
     for record in records:
-        if record["status"] == "finished" and record.get("fingerprint"):
-            found[record["fingerprint"]] = found.get(record["fingerprint"]) or record.get("protocol") or {}
+        if record.status == "finished" and record.fingerprint:
+            found[record.fingerprint] = found.get(record.fingerprint) or record.protocol or {}
     known = [facts([("fingerprint", tag("code", key)), *how.items()]) for key, how in found.items()]
     if not known:
         return Html()
     note = "Numbers are comparable only where the fingerprint is the same."
-    lines = dict.fromkeys(record["unvisited"] for record in records if record.get("unvisited"))
+    lines = dict.fromkeys(record.unvisited for record in records if record.unvisited)
     said = [paragraph(f"Of some runs or all: {line}.") for line in lines]
     return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tuning.evidence.records import Arm, Record, count, metric_name
+from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.metrics import count, metric_name
+from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import SpeedUp, speed_up
 from tuning.figures import plots
 from tuning.figures.draw import drawn
@@ -26,11 +28,12 @@ def label(arm: Arm, best: Arm | None) -> str:
     return f"rival: {arm.name}" if arm.control == "rival" else f"{arm.control} control"
 
 
-def way(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
+def way(ranking: Ranking) -> Html:
     """Return the section; empty without previews."""
+    best, metric = ranking.best, ranking.metric
     lines = [
         (label(arm, best), plots.kind_of(arm), record)
-        for arm in ranked
+        for arm in ranking.arms
         if arm is best or arm.control is not None
         for record in _with_history(arm.confirmed) or _with_history(arm.searched)
     ]
@@ -38,7 +41,9 @@ def way(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
         return Html()
     alt = f"{metric_name(metric)} over images seen"
     return section(
-        "On the way", drawn(lambda theme: plots.history(lines, metric, theme), alt), *_speed(speed_up(ranked))
+        "On the way",
+        drawn(lambda theme: plots.history(lines, metric, theme), alt),
+        *_speed(speed_up(ranking)),
     )
 
 
@@ -62,5 +67,5 @@ def _row(one: SpeedUp) -> list[object]:
     return [one.name, count(one.images), f"{one.ratio:.2f}{ends}", one.seeds, one.missed]
 
 
-def _with_history(runs: Sequence[Record]) -> list[Record]:
-    return [run for run in runs if run.get("history")]
+def _with_history(runs: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [run for run in runs if run.history]

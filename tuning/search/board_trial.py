@@ -7,6 +7,9 @@ from typing import Any
 
 from ray import tune
 
+from curriculum_ray.runs.jobs import Event, Failed, Finished, Job, Progress, Started, Stopped
+from curriculum_ray.runs.result import RunResult
+
 __all__ = ["BoardTrial"]
 
 _WAIT_S = 5.0
@@ -15,8 +18,8 @@ _WAIT_S = 5.0
 class BoardTrial(tune.Trainable):
     """A Tune trial whose training happens in a slot.
 
-    `config` holds "board" (the board's actor name) and "job". One actor serves many trials (`reuse_actors`), so a
-    further trial costs no process start.
+    `config` holds "board", the board's actor name, and "job", a `Job`. One actor serves many trials (`reuse_actors`),
+    so a further trial costs no process start.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -32,7 +35,7 @@ class BoardTrial(tune.Trainable):
         from curriculum_ray.distributed.board import NAMESPACE
 
         self._board = ray.get_actor(config["board"], namespace=NAMESPACE)
-        self._job = config["job"]
+        self._job: Job = config["job"]
         self._seen = 0
         self._submitted = False
 
@@ -43,26 +46,25 @@ class BoardTrial(tune.Trainable):
         if not self._submitted:
             ray.get(self._board.submit.remote(self._job))
             self._submitted = True
-        key = self._job["key"]
-        events: list[dict[str, Any]] = []
+        key = self._job.key
+        events: list[Event] = []
         while not events:
             events = ray.get(self._board.events.remote(key, self._seen, _WAIT_S))
         self._seen += len(events)
         last = events[-1]
-        progress: dict[str, Any] = next(
-            (event for event in reversed(events) if event["kind"] == "progress"), {}
-        )
-        result: dict[str, Any] = {
-            name: progress[name] for name in ("images", "loss", "stage", "num_stages") if name in progress
-        }
-        attempt = next((event["attempt"] for event in reversed(events) if event["kind"] == "started"), None)
-        if attempt is not None:
-            result["attempt"] = attempt
-        if last["kind"] == "finished":
-            result.update(done=True, outcome="finished", **_final(last["result"]))
-        elif last["kind"] in ("stopped", "failed"):
+        result: dict[str, Any] = {}
+        for event in events:
+            if isinstance(event, Progress):
+                result.update(
+                    images=event.images, loss=event.loss, stage=event.stage, num_stages=event.num_stages
+                )
+            elif isinstance(event, Started):
+                result["attempt"] = event.attempt
+        if isinstance(last, Finished):
+            result.update(done=True, outcome="finished", **_final(last.result))
+        elif isinstance(last, Stopped | Failed):
             # Not an exception: Tune would print its own traceback, where the board knows the run's reason.
-            result.update(done=True, outcome=last["kind"])
+            result.update(done=True, outcome="stopped" if isinstance(last, Stopped) else "failed")
         return result
 
     def cleanup(self) -> None:
@@ -74,7 +76,7 @@ class BoardTrial(tune.Trainable):
         import ray
 
         if self._submitted:
-            ray.get(self._board.cancel.remote(self._job["key"]))
+            ray.get(self._board.cancel.remote(self._job.key))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing of its own to save: the run's checkpoints lie with its slot."""
@@ -83,6 +85,6 @@ class BoardTrial(tune.Trainable):
         """Nothing to load: the run resumes from its own checkpoints."""
 
 
-def _final(result: dict[str, Any]) -> dict[str, Any]:
+def _final(result: RunResult) -> dict[str, Any]:
     """Tune flattens nested results, so the whole travels as text beside the metrics."""
-    return {**result.get("metrics", {}), "result": json.dumps(result)}
+    return {**result.metrics, "result": json.dumps(result.to_json())}

@@ -22,6 +22,7 @@ from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import build_model, check_named_code, code_named
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
+from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
@@ -47,7 +48,7 @@ class Outcome:
 
     name: str
     folder: Path
-    records: list[dict[str, Any]]
+    records: list[TrialRecord]
     experiment: str
     optuna: str
     """What Optuna calls the study."""

@@ -14,15 +14,18 @@ from ray.tune.search.optuna import OptunaSearch
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
 from tuning.evidence.front import aims
-from tuning.evidence.records import DIRECTIONS
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import DIRECTIONS
+from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import Identity
 from tuning.search.samplers import check_earlier_trials, make_sampler
 from tuning.study.config import StudyConfig
 from tuning.study.overlay import lay_over
 from tuning.study.plan import StudyPlan
 from tuning.study.space import SearchSpace, SpaceFunction
-from tuning.study.trial_spec import TrialSpec, index_of
+from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["StudySearch"]
 
@@ -45,7 +48,7 @@ class StudySearch(OptunaSearch):
         plan: StudyPlan,
         storage: optuna.storages.BaseStorage,
         make_job: Callable[[TrialSpec, RunConfig], dict[str, Any]],
-        ended: Callable[[TrialSpec, Mapping[str, Any] | None], None],
+        ended: Callable[[TrialSpec, RunResult | None], None],
         study_name: str = "curriculum",
         identity: Identity | None = None,
     ) -> None:
@@ -95,9 +98,9 @@ class StudySearch(OptunaSearch):
             for point in self.space.start:
                 self.study.enqueue_trial(point, skip_if_exists=True)
 
-    def _running(self) -> dict[str, optuna.trial.FrozenTrial]:
-        """Optuna's unfinished trials by the plan's key; "" is one that a kill left before it had a key."""
-        return {trial.user_attrs.get(_KEY, ""): trial for trial in self._unfinished()}
+    def _running(self) -> dict[TrialKey | None, optuna.trial.FrozenTrial]:
+        """Optuna's unfinished trials by the plan's key; None is one that a kill left before it had a key."""
+        return {_key_of(trial): trial for trial in self._unfinished()}
 
     def _unfinished(self) -> list[optuna.trial.FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -105,45 +108,46 @@ class StudySearch(OptunaSearch):
     def _settle(self) -> None:
         """Tell Optuna of trials that ended: by their record at the full budget, or out at a smaller one."""
         for key, trial in self._running().items():
-            record = self.plan.records.get(key)
+            record = None if key is None else self.plan.records.get(key)
             rungs = self._report_rungs(key, trial)
             if record is not None:
-                self._report(trial, record.get("rungs", ()))
-            if record is not None and record["status"] == "finished":
+                self._report(trial, record.rungs)
+            if record is not None and record.status == "finished":
                 values = self._values(record)
                 if values is not None:
                     self.study.tell(trial.number, values)
-            elif record is not None and record["status"] == "pruned":
-                self._tell_why(trial, record["reason"], TrialState.PRUNED)
+            elif record is not None and record.status == "pruned":
+                self._tell_why(trial, record.reason, TrialState.PRUNED)
             elif record is not None:
-                self._fail(trial, record.get("reason"))
+                self._tell_why(trial, record.reason, TrialState.FAIL)
             elif key in self.plan.eliminated:
-                if rungs[-1]["status"] == "finished":
+                if rungs[-1].status == "finished":
                     self.study.tell(trial.number, state=TrialState.PRUNED)
                 else:
-                    self._fail(trial, rungs[-1].get("reason"))
+                    self._tell_why(trial, rungs[-1].reason, TrialState.FAIL)
 
-    def _values(self, record: Mapping[str, Any]) -> float | list[float] | None:
+    def _values(self, record: TrialRecord) -> float | list[float] | None:
         """What Optuna is told of a finished trial; None while uniform sampling, the second aim's target, runs."""
         if not self.config.two_aims:
-            return float(record["metrics"][self.config.metric])
-        uniform = self.plan.records.get("control-uniform")
+            return record.metrics[self.config.metric]
+        uniform = self.plan.records.get(TrialKey.uniform())
         if uniform is None:
             return None
         found = aims(record, uniform, self.config.metric)
         return [found.value, found.images]
 
-    def _report_rungs(self, key: str, trial: optuna.trial.FrozenTrial) -> list[Mapping[str, Any]]:
+    def _report_rungs(self, key: TrialKey | None, trial: optuna.trial.FrozenTrial) -> list[TrialRecord]:
         """Tell Optuna the scores at smaller budgets that it has not heard; returns the records of those runs."""
-        budgets = self.config.fidelity.budgets(self.config.run.total_images)[:-1] if key else []
-        found = []
-        for rung, images in enumerate(budgets):
-            record = self.plan.records.get(f"rung{rung}-{index_of(key):03d}")
+        found: list[TrialRecord] = []
+        if key is None:
+            return found
+        for rung, images in enumerate(self.config.fidelity.budgets(self.config.run.total_images)[:-1]):
+            record = self.plan.records.get(key.at_rung(rung))
             if record is None:
                 break
             found.append(record)
-            if record["status"] == "finished":
-                self._report(trial, [(images, record["metrics"][self.config.metric])])
+            if record.status == "finished":
+                self._report(trial, [(images, record.metrics[self.config.metric])])
         return found
 
     def _report(self, trial: optuna.trial.FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
@@ -154,12 +158,9 @@ class StudySearch(OptunaSearch):
             if images not in trial.intermediate_values:
                 optuna.trial.Trial(self.study, trial._trial_id).report(score, step=images)
 
-    def _fail(self, trial: optuna.trial.FrozenTrial, reason: str | None) -> None:
-        self._tell_why(trial, reason or "unknown", TrialState.FAIL)
-
-    def _tell_why(self, trial: optuna.trial.FrozenTrial, reason: str, state: TrialState) -> None:
+    def _tell_why(self, trial: optuna.trial.FrozenTrial, reason: str | None, state: TrialState) -> None:
         """The state, with the reason beside it."""
-        optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("reason", reason)
+        optuna.trial.Trial(self.study, trial._trial_id).set_user_attr("reason", reason or "unknown")
         self.study.tell(trial.number, state=state)
 
     def suggest(self, trial_id: str) -> Any:
@@ -187,7 +188,7 @@ class StudySearch(OptunaSearch):
         Returns the run's settings, and the searched keys that lie beside its schedule.
         """
         running = self._running()
-        left = running.get(planned.optuna or "", running.get(""))
+        left = running.get(planned.optuna, running.get(None))
         trial = self.study.ask() if left is None else optuna.trial.Trial(self.study, left._trial_id)
         trial.set_user_attr(_KEY, planned.optuna)
         SpaceFunction(self.space)(trial)
@@ -204,7 +205,10 @@ class StudySearch(OptunaSearch):
         """Tell Optuna: COMPLETE only with a metric at the full budget, FAIL for a crash, PRUNED for a stop."""
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
         planned = self._planned.pop(trial_id)
-        self._ended(planned, None if final is None else json.loads(final["result"]))
+        source = f"the result of {planned.key}"
+        self._ended(
+            planned, None if final is None else RunResult.from_json(json.loads(final["result"]), source)
+        )
         self._settle()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -216,3 +220,9 @@ class StudySearch(OptunaSearch):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `__getstate__`."""
+
+
+def _key_of(trial: optuna.trial.FrozenTrial) -> TrialKey | None:
+    """The plan's key of an Optuna trial; None where a kill left it before it had one."""
+    key = trial.user_attrs.get(_KEY)
+    return None if key is None else TrialKey(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -15,8 +16,11 @@ from ray.tune.experiment import Trial
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import JobStatus
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.packed import pack_key
-from tuning.evidence.records import DIRECTIONS
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import DIRECTIONS
 from tuning.search.board_trial import BoardTrial
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
@@ -50,17 +54,22 @@ def search(
     board = create_board(board_name, _judge(config, study))
 
     def make_job(planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
-        packs = {"pack": pack_key(run.train)} if config.pack > 1 else {}
-        return {"board": board_name, "job": {**study.begin(planned, run), **packs}}
+        job = study.begin(planned, run)
+        return {
+            "board": board_name,
+            "job": replace(job, pack=pack_key(run.train)) if config.pack > 1 else job,
+        }
 
-    def ended(planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
+    def ended(planned: TrialSpec, result: RunResult | None) -> None:
         if result is not None:
             record = study.finished(planned.key, result)
         else:
-            status = ray.get(board.status.remote()).get(planned.key, {})
-            reason = status.get("reason") or "its trial ended without a result"
-            stopped = status.get("state") == "stopped" and status.get("reason")
-            record = (study.pruned if stopped else study.failed)(planned.key, reason)
+            status: JobStatus | None = ray.get(board.status.remote()).get(planned.key)
+            if status is not None and status.state == "stopped" and status.reason:
+                record = study.pruned(planned.key, status.reason)
+            else:
+                reason = None if status is None else status.reason
+                record = study.failed(planned.key, reason or "its trial ended without a result")
         plan.ended(record)
         study.progress.total_trials = plan.total
 
@@ -120,8 +129,12 @@ class Events(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
         """A trial reported progress."""
-        self._study.progressed(trial.config["job"]["key"], result)
+        if "images" in result:
+            key = TrialKey(trial.config["job"].key)
+            self._study.progressed(
+                key, result["images"], result["loss"], result["stage"], result["num_stages"]
+            )
 
 
 def _trial_folder(trial: Any) -> str:
-    return f"{trial.config['job']['key']}-{trial.trial_id}"
+    return f"{trial.config['job'].key}-{trial.trial_id}"

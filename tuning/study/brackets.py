@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from curriculum_ray.curriculum import CurriculumSchedule
-from tuning.evidence.records import DIRECTIONS
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import DIRECTIONS
+from tuning.evidence.records import TrialRecord
 from tuning.study.budgets import promoted
 from tuning.study.config import StudyConfig
-from tuning.study.trial_spec import TrialSpec, index_of
+from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["rungs"]
 
 
 def rungs(
-    config: StudyConfig, records: Mapping[str, Mapping[str, Any]], eliminated: set[str]
+    config: StudyConfig, records: Mapping[TrialKey, TrialRecord], eliminated: set[TrialKey]
 ) -> Iterator[list[TrialSpec]]:
     """The rungs of all brackets, one after the other; a rung is asked for when all before it are in `records`.
 
@@ -28,7 +28,7 @@ def rungs(
 
 
 def _bracket(
-    config: StudyConfig, records: Mapping[str, Mapping[str, Any]], indices: range, eliminated: set[str]
+    config: StudyConfig, records: Mapping[TrialKey, TrialRecord], indices: range, eliminated: set[TrialKey]
 ) -> Iterator[list[TrialSpec]]:
     budgets = config.fidelity.budgets(config.run.total_images)
     survivors = config.fidelity.survivors(len(indices))
@@ -47,22 +47,22 @@ def _bracket(
 
 
 def _best(
-    config: StudyConfig, records: Mapping[str, Mapping[str, Any]], rung: list[TrialSpec], keep: int
-) -> list[str]:
+    config: StudyConfig, records: Mapping[TrialKey, TrialRecord], rung: list[TrialSpec], keep: int
+) -> list[TrialKey]:
     """Optuna's keys of those of a rung that go on."""
     scores = {
-        trial.optuna: records[trial.key]["metrics"][config.metric]
+        trial.optuna: records[trial.key].metrics[config.metric]
         for trial in rung
-        if trial.optuna is not None and records[trial.key]["status"] == "finished"
+        if trial.optuna is not None and records[trial.key].status == "finished"
     }
     return promoted(scores, keep, DIRECTIONS[config.metric] == "min")
 
 
 def _first(config: StudyConfig, index: int, images: int | None) -> TrialSpec:
     """A schedule that the sampler is still to choose; `images` is None at the full budget."""
-    key = f"search-{index:03d}"
+    key = TrialKey.search(index)
     return TrialSpec(
-        key=key if images is None else f"rung0-{index:03d}",
+        key=key if images is None else key.at_rung(0),
         role="searched" if images is None else "rung",
         seed=config.seed,
         optuna=key,
@@ -71,16 +71,16 @@ def _first(config: StudyConfig, index: int, images: int | None) -> TrialSpec:
 
 
 def _repeat(
-    config: StudyConfig, record: Mapping[str, Any], below: TrialSpec, level: int, images: int | None
+    config: StudyConfig, record: TrialRecord, below: TrialSpec, level: int, images: int | None
 ) -> TrialSpec:
     """The same schedule at the next budget; `images` is None at the full one."""
     assert below.optuna is not None
     return TrialSpec(
-        key=below.optuna if images is None else f"rung{level}-{index_of(below.optuna):03d}",
+        key=below.optuna if images is None else below.optuna.at_rung(level),
         role="searched" if images is None else "rung",
         seed=config.seed,
         optuna=below.optuna,
         images=images,
-        schedule=CurriculumSchedule.from_dict(record["schedule"], record["key"]),
-        settings=record.get("settings", {}),
+        schedule=record.schedule,
+        settings=record.settings,
     )

@@ -16,13 +16,15 @@ to a quarter says nothing, because the model has learnt nothing by then: it save
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
 from curriculum_ray.config import Spec
 
 __all__ = ["AfterLastStage", "Compressed", "FidelitySpec", "FullBudget", "promoted"]
+
+KeyT = TypeVar("KeyT", bound=str)
 
 
 class _Full(Spec):
@@ -114,7 +116,7 @@ class Compressed(Spec):
 FidelitySpec = Annotated[FullBudget | Compressed | AfterLastStage, Field(discriminator="rule")]
 
 
-def promoted(scores: Mapping[str, float], keep: int, lower_is_better: bool = True) -> list[str]:
+def promoted(scores: Mapping[KeyT, float], keep: int, lower_is_better: bool = True) -> list[KeyT]:
     """The keys of the `keep` best of a rung, the best first; a tie goes to the earlier key."""
     sign = 1 if lower_is_better else -1
     return sorted(scores, key=lambda key: (sign * scores[key], key))[:keep]

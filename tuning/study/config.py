@@ -11,6 +11,7 @@ from curriculum_ray.config import Spec
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
+from tuning.evidence.records import Control, Role
 from tuning.study.budgets import FidelitySpec, FullBudget
 
 __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
@@ -110,7 +111,9 @@ class StudyConfig(Spec):
         """Whether the search weighs the metric against the images to reach uniform sampling."""
         return self.sampler == "nsgaii"
 
-    def with_previews(self, settings: Mapping[str, Any], role: str, control: str | None) -> dict[str, Any]:
+    def with_previews(
+        self, settings: Mapping[str, Any], role: Role, control: Control | None
+    ) -> dict[str, Any]:
         """A run's settings with the previews laid over its own that the study itself asks for.
 
         They are of confirmations, for two aims, and for looks. role, control: those of the trial's record.
@@ -119,7 +122,7 @@ class StudyConfig(Spec):
         own = settings.get("preview")
         return {**settings, "preview": {**(own or {}), **asked} if asked else own}
 
-    def _previews(self, role: str, control: str | None) -> dict[str, Any]:
+    def _previews(self, role: Role, control: Control | None) -> dict[str, Any]:
         images, rule = self.run.total_images, self.fidelity
         looked_at = role == "searched" or control == "uniform"
         if self.previews and (role == "confirmation" or (self.two_aims and looked_at)):

@@ -15,6 +15,7 @@ from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.runs.config import RunConfig
+from tuning.evidence.records import Control, Role
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace, SpaceFunction
 
@@ -134,7 +135,7 @@ def estimate(
     trials = config.phases(rivals)
     step = found.seconds_per_step / workers
 
-    def seconds(images: int, role: str, control: str | None = None) -> float:
+    def seconds(images: int, role: Role, control: Control | None = None) -> float:
         scored = 1 + _previews(config, images, role, control)
         return -(-images // config.run.batch_size) * step + scored * found.seconds_per_evaluation
 
@@ -157,7 +158,7 @@ def estimate(
     return Estimate(trials, trial, work, work / slots, slots * config.pack, hours)
 
 
-def _previews(config: StudyConfig, images: int, role: str, control: str | None) -> float:
+def _previews(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:
     """What is drawn on the way in a trial, in evaluations of the study."""
     settings = {**config.run.model_dump(mode="json"), "images": images}
     run = parse(RunConfig, config.with_previews(settings, role, control), "run")

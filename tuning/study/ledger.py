@@ -10,12 +10,16 @@ from typing import Any
 
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError, load_yaml
-from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Job
 from curriculum_ray.runs.log import logged
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.checkpoint import prune
+from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import as_history
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import RECORD_FILE, TrialRecord, load_records
 from tuning.evidence.winner import registered
 from tuning.folder.identity import Content, Identity, claim
 from tuning.folder.journal import mend_journal
@@ -28,9 +32,8 @@ from tuning.terminal.display import Display
 from tuning.tracking import Tracker
 from tuning.tracking.registry import own_model, register
 
-__all__ = ["StudyLedger", "load_records", "open_folder"]
+__all__ = ["StudyLedger", "open_folder"]
 
-_RECORD = "record.json"
 _SETTINGS = "study.json"
 # How MLflow calls what became of a trial.
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
@@ -46,23 +49,6 @@ def open_folder(folder: Path, config: StudyConfig, content: Content) -> Identity
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
     return identity
-
-
-def load_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Records of the trials that ended, by key; one that is damaged counts as not ended.
-
-    The folder of each is where it lies now, not what it says: a study may have been moved, or come from elsewhere.
-    """
-    records = {}
-    for path in sorted((folder / "trials").glob(f"*/{_RECORD}")):
-        try:
-            record = json.loads(path.read_text())
-            known = record["key"] == path.parent.name and record["status"] in _MLFLOW and record["role"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        if known:
-            records[record["key"]] = {**record, "folder": str(path.parent)}
-    return records
 
 
 def _write(path: Path, data: Any) -> None:
@@ -87,8 +73,8 @@ class StudyLedger:
         tracker.keep_in(folder)
         self.run = tracker.study(name, params, tags, identity)
         self.records = load_records(folder)
-        self._runs: dict[str, str] = {}
-        self._open: dict[str, dict[str, Any]] = {}
+        self._runs: dict[TrialKey, str] = {}
+        self._open: dict[TrialKey, TrialRecord] = {}
         self.problems: list[str] = []
         self._publisher = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._published: list[Future[None]] = []
@@ -99,97 +85,72 @@ class StudyLedger:
         """Where each slot keeps the checkpoints of the trial that it is running."""
         return [self.folder / "slots" / f"slot-{slot}" for slot in range(count)]
 
-    def begin(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
+    def begin(self, planned: TrialSpec, run: RunConfig) -> Job:
         """Open a trial's record and its MLflow run; returns the job for the board."""
         folder = self.folder / "trials" / planned.key
-        record: dict[str, Any] = {
-            "trial": len(self.records) + len(self._open),
-            "key": planned.key,
-            "name": _name(planned, run),
-            "role": planned.role,
-            "control": planned.control,
-            "origin": planned.origin,
-            "seed": run.seed,
-            "schedule": run.schedule.model_dump(mode="json"),
-            "schedule_id": run.schedule.schedule_id,
-            "arm_id": planned.arm_id(run.schedule),
-            "settings": dict(planned.settings),
-            "total_images": run.total_images,
-            "folder": str(folder),
-        }
-        description = planned.describe(run.schedule)
-        if description is not None:
-            record["description"] = description
+        record = planned.begun(len(self.records) + len(self._open), run, folder)
         self._open[planned.key] = record
-        params = run.model_dump(mode="json")
-        self._open_run(record, params)
+        self._open_run(record, run.model_dump(mode="json"))
         self.progress.started(record)
-        slots = [str(path) for path in sorted((self.folder / "slots").glob("slot-*"))]
-        return {"key": planned.key, "config": params, "folder": str(folder), "resume_from": slots}
+        slots = tuple(sorted((self.folder / "slots").glob("slot-*")))
+        return Job(key=planned.key, config=run, folder=folder, resume_from=slots)
 
-    def _open_run(self, record: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    def _open_run(self, record: TrialRecord, params: Mapping[str, Any]) -> None:
         """Open the trial's MLflow run, the same one at each start of the study."""
-        tags = {key: record.get(key) for key in ("role", "control", "schedule_id", "arm_id", "seed")}
-        schedule = CurriculumSchedule.from_dict(record["schedule"], record["key"])
-        tags["schedule"] = record.get("description", schedule.describe())
-        self._runs[record["key"]] = self.tracker.trial(self.run, record["key"], record["name"], params, tags)
+        tags = {
+            "role": record.role,
+            "control": record.control,
+            "schedule_id": record.schedule_id,
+            "arm_id": record.arm_id,
+            "seed": record.seed,
+            "schedule": record.description or record.drawn_by.describe(),
+        }
+        self._runs[record.key] = self.tracker.trial(self.run, record.key, record.name, params, tags)
 
     def _publish_what_is_missing(self) -> None:
         """Store what a kill left between a trial's record and its MLflow run; also fills an emptied store."""
         for key, record in self.records.items():
-            status = _MLFLOW[record["status"]]
+            status = _MLFLOW[record.status]
             if self.tracker.has_ended(self.run, key, status):
                 continue
-            settings = Path(record["folder"]) / "config.yaml"
+            settings = record.ran_in / "config.yaml"
             self._open_run(record, load_yaml(settings) if settings.exists() else {})
             if status == "FINISHED":
                 self._publish_soon(record)
             else:
-                self.tracker.finish(self._runs[key], status, record.get("reason"))
+                self.tracker.finish(self._runs[key], status, record.reason)
 
-    def progressed(self, key: str, news: Mapping[str, Any]) -> None:
+    def progressed(self, key: TrialKey, images: int, loss: float, stage: int, num_stages: int) -> None:
         """A trial reported its loss and stage."""
         record = self._open.get(key)
-        if record is None or "images" not in news:
+        if record is None:
             return
-        images = int(news["images"])
-        self.tracker.log(self._runs[key], {"loss": news["loss"], "stage": news["stage"]}, images)
-        self.progress.update(record["trial"], images, news["stage"], news["num_stages"], news["loss"])
+        self.tracker.log(self._runs[key], {"loss": loss, "stage": stage}, images)
+        self.progress.update(record.trial, images, stage, num_stages, loss)
 
-    def finished(self, key: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    def finished(self, key: TrialKey, result: RunResult) -> TrialRecord:
         """A trial reached its budget and was evaluated."""
-        kept = (
-            *("images", "fingerprint", "protocol", "seconds", "checkpoint"),
-            *("stage_starts", "num_stages", "stages_asked", "stages_walked", "images_in_stage"),
-        )
-        record = {
-            **self._open.pop(key),
-            "status": "finished",
-            "metrics": {**result["metrics"], "loss": result["loss"]},
-            **{name: result[name] for name in kept},
-            **{name: result[name] for name in ("history", "heldout", "unvisited") if name in result},
-        }
-        record |= self._rungs(record)
+        record = self._open.pop(key)
+        record = record.finished(result, self._rungs(record))
         self._end(record)
         self.progress.finished(record)
         self._publish_soon(record)
         return record
 
-    def failed(self, key: str, reason: str) -> dict[str, Any]:
+    def failed(self, key: TrialKey, reason: str) -> TrialRecord:
         """A trial could not be finished."""
         reason = without_secrets(reason)
-        record = {**self._open.pop(key), "status": "failed", "reason": reason, "metrics": {}, "images": 0}
+        record = self._open.pop(key).failed(reason)
         self._end(record)
-        self.progress.failed(record["trial"], reason)
+        self.progress.failed(record)
         self.tracker.finish(self._runs[key], "FAILED", reason)
         return record
 
-    def pruned(self, key: str, reason: str) -> dict[str, Any]:
+    def pruned(self, key: TrialKey, reason: str) -> TrialRecord:
         """A trial was stopped on the way for its score there; its checkpoints go, since nothing will go on with it."""
-        record = {**self._open.pop(key), "status": "pruned", "reason": reason, "metrics": {}}
-        lines = logged(Path(record["folder"]))
-        record["images"] = lines[-1]["images"] if lines else 0
-        record |= self._rungs(record)
+        record = self._open.pop(key)
+        lines = logged(record.ran_in)
+        record = record.pruned(reason, lines[-1]["images"] if lines else 0, self._rungs(record))
         self._end(record)
         for slot in (self.folder / "slots").glob("slot-*"):
             prune(slot, key, keep=0)
@@ -197,28 +158,26 @@ class StudyLedger:
         self.tracker.finish(self._runs[key], _MLFLOW["pruned"], reason)
         return record
 
-    def _rungs(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What a searched trial scored on the way, for Optuna: [images, metric] each; nothing without looks."""
-        if record["role"] != "searched":
-            return {}
-        scores = rung_scores(Path(record["folder"]), self.progress.metric, record["total_images"])
-        return {"rungs": scores} if scores else {}
+    def _rungs(self, record: TrialRecord) -> list[tuple[int, float]]:
+        """What a searched trial scored on the way, for Optuna: (images, metric) each; none without looks."""
+        if record.role != "searched":
+            return []
+        return rung_scores(record.ran_in, self.progress.metric, record.total_images)
 
-    def _end(self, record: dict[str, Any]) -> None:
-        folder = Path(record["folder"])
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / _RECORD, record)
-        self.records[record["key"]] = record
+    def _end(self, record: TrialRecord) -> None:
+        record.ran_in.mkdir(parents=True, exist_ok=True)
+        _write(record.ran_in / RECORD_FILE, record.to_json())
+        self.records[record.key] = record
 
-    def _publish_soon(self, record: Mapping[str, Any]) -> None:
-        self._published.append(self._publisher.submit(self._publish, record, self._runs[record["key"]]))
+    def _publish_soon(self, record: TrialRecord) -> None:
+        self._published.append(self._publisher.submit(self._publish, record, self._runs[record.key]))
 
-    def _publish(self, record: Mapping[str, Any], run: str) -> None:
+    def _publish(self, record: TrialRecord, run: str) -> None:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
-        for images, value in record.get("history", ()):
+        for images, value in record.history:
             self.tracker.log(run, {"preview_fid": value}, images)
         self.tracker.log_history(run, as_history(record))
-        publish(self.tracker, run, Path(record["folder"]), record)
+        publish(self.tracker, run, record.ran_in, record)
 
     def interrupted(self) -> list[str]:
         """Mark the trials that are still running as stopped in MLflow; they go on when the study does."""
@@ -241,7 +200,7 @@ class StudyLedger:
 
     def _register(self) -> None:
         """Let the study's name in MLflow's registry mean its answer; a store without a registry is a problem."""
-        for found in registered(self.records.values(), self.progress.metric):
+        for found in registered(Ranking.of(self.records.values(), self.progress.metric)):
             run = self.tracker.run_id(self.tracker.handle(self.run, found.key))
             if run is None:
                 continue
@@ -253,12 +212,3 @@ class StudyLedger:
             except Exception as error:  # every kind of store fails in its own way
                 reason = self.tracker.store.redacted(str(error))
                 self.problems.append(f"the alias {found.alias} was not registered: {reason}")
-
-
-def _name(planned: TrialSpec, run: RunConfig) -> str:
-    what = planned.describe(run.schedule) or run.schedule.describe()
-    if planned.role == "rung":
-        return f"{run.total_images:,} images: {what}"
-    if planned.role == "confirmation":
-        return f"confirm seed {planned.seed}: {what}"
-    return f"{planned.control}: {what}" if planned.control and planned.control != "uniform" else what

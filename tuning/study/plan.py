@@ -7,17 +7,19 @@ schedules, the best rival and uniform sampling on seeds that the search never sa
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule, default_base
+from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
-from tuning.evidence.records import DIRECTIONS, arm_id_of
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import Control, TrialRecord
 from tuning.study.brackets import rungs
 from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.overlay import lay_over
-from tuning.study.trial_spec import PLAIN, TrialSpec
+from tuning.study.trial_spec import TrialSpec
 from tuning.study.twins import twin_trials
 
 __all__ = ["StudyPlan"]
@@ -32,19 +34,19 @@ class StudyPlan:
     """
 
     config: StudyConfig
-    records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    records: dict[TrialKey, TrialRecord] = field(default_factory=dict)
     rivals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Names and dotted keys of the one-line rivals."""
     complete: bool = field(default=False, init=False)
     """Whether every trial of every step has ended."""
-    eliminated: set[str] = field(default_factory=set, init=False)
+    eliminated: set[TrialKey] = field(default_factory=set, init=False)
     """Searched schedules, by Optuna's key, that a smaller budget ended: they get no run at the full one."""
 
     def __post_init__(self) -> None:
         # Without a curriculum; "uniform" in u is the process's own distribution of noise levels.
         self._plain = CurriculumSchedule(base=default_base(self.config.run.process.kind))
         self._waiting: deque[TrialSpec] = deque()
-        self._left: set[str] = set()  # keys of this step's trials that have not ended
+        self._left: set[TrialKey] = set()  # keys of this step's trials that have not ended
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
         self._phase = ""
         self._steps = self._all_steps()
@@ -54,10 +56,10 @@ class StudyPlan:
         """The next trial to start; None when a running one must end first, or when `complete`."""
         return self._waiting.popleft() if self._waiting else None
 
-    def ended(self, record: Mapping[str, Any]) -> None:
-        """Take note of a trial that finished or failed."""
-        self.records[record["key"]] = record
-        self._left.discard(record["key"])
+    def ended(self, record: TrialRecord) -> None:
+        """Take note of a trial that ended."""
+        self.records[record.key] = record
+        self._left.discard(record.key)
         self._advance()
 
     @property
@@ -92,46 +94,29 @@ class StudyPlan:
         yield "twins", self._twins()
         yield "confirmations", self._confirmations()
 
-    def ranking(self) -> list[Mapping[str, Any]]:
-        """Finished curricula at the full budget (no repeats on other seeds, no controls without a curriculum)."""
-        return self._ranked(
-            record
-            for record in self.records.values()
-            if record["role"] not in ("confirmation", "rung")
-            and record["control"] not in ("uniform", "rival")
-        )
+    @property
+    def ranking(self) -> Ranking:
+        """What has ended so far."""
+        return Ranking.of(self.records.values(), self.config.metric)
 
-    def to_confirm(self) -> list[Mapping[str, Any]]:
+    def to_confirm(self) -> list[TrialRecord]:
         """The best curricula, which are run again: by the metric, with two aims then the others of their front.
 
         Of records that train alike the first counts.
         """
-        arms: dict[str, Mapping[str, Any]] = {}
-        for record in self.ranking():
-            arms.setdefault(arm_id_of(record), record)
-        ranking = list(arms.values())
+        ranking = self.ranking
+        arms: dict[str, TrialRecord] = {}
+        for record in ranking.curricula:
+            arms.setdefault(record.arm_id, record)
+        best = list(arms.values())
         if self.config.two_aims:
-            places = {
-                each.key: place for place, each in enumerate(front(self.records.values(), self.config.metric))
-            }
-            ranking[1:] = sorted(ranking[1:], key=lambda record: places.get(record["key"], len(places)))
-        return ranking[: self.config.confirm_top]
-
-    def best_rival(self) -> Mapping[str, Any] | None:
-        """The best finished rival of the search."""
-        rivals = (record for record in self.records.values() if record["control"] == "rival")
-        return next(iter(self._ranked(r for r in rivals if r["role"] == "control")), None)
-
-    def _ranked(self, records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The finished ones, the best first."""
-        metric = self.config.metric
-        sign = 1 if DIRECTIONS[metric] == "min" else -1
-        finished = (record for record in records if record["status"] == "finished")
-        return sorted(finished, key=lambda record: (sign * record["metrics"][metric], record["key"]))
+            places = {each.key: place for place, each in enumerate(front(ranking))}
+            best[1:] = sorted(best[1:], key=lambda record: places.get(record.key, len(places)))
+        return best[: self.config.confirm_top]
 
     def _controls(self) -> list[TrialSpec]:
         uniform = TrialSpec(
-            key="control-uniform",
+            key=TrialKey.uniform(),
             role="control",
             control="uniform",
             seed=self.config.seed,
@@ -143,7 +128,7 @@ class StudyPlan:
         plain = {"schedule": self._plain.model_dump(mode="json")}
         schedule = lay_over(plain, keys, f"rivals.{name}")["schedule"]
         return TrialSpec(
-            key=f"rival-{name}",
+            key=TrialKey.rival(name),
             role="control",
             control="rival",
             rival=name,
@@ -153,44 +138,41 @@ class StudyPlan:
         )
 
     def _twins(self) -> list[TrialSpec]:
-        searched = [record for record in self.records.values() if record["role"] == "searched"]
-        best = next(iter(self._ranked(searched)), None)
-        known = {arm_id_of(record) for record in searched}
-        return [] if best is None else twin_trials(best, known, self.config.seed, self._plain)
+        searched = self.ranking.searched
+        known = {record.arm_id for record in self.records.values() if record.role == "searched"}
+        return twin_trials(searched[0], known, self.config.seed, self._plain) if searched else []
 
     def _confirmations(self) -> list[TrialSpec]:
         best = self.to_confirm()
         if not best:
             return []
-        compared: list[tuple[Mapping[str, Any], str | None]] = [(record, None) for record in best]
-        rival = self.best_rival()
-        if rival is not None:
-            compared.append((rival, "rival"))
-        arms = [
-            TrialSpec(
-                key=f"confirm-{record['key']}",
-                role="confirmation",
-                control=control,
-                seed=0,
-                schedule=CurriculumSchedule.from_dict(record["schedule"], "confirmation"),
-                settings=record.get("settings", {}),
-                rival=record["description"].removesuffix(PLAIN) if control else None,
-                origin=record["key"],
-            )
-            for record, control in compared
-        ]
-        arms.append(
-            TrialSpec(
-                key="confirm-control-uniform",
-                role="confirmation",
-                control="uniform",
-                seed=0,
-                schedule=self._plain,
-                origin="control-uniform",
-            )
-        )
         return [
-            replace(arm, key=f"{arm.key}-seed{seed}", seed=seed)
+            trial
             for seed in range(FRESH_SEEDS, FRESH_SEEDS + self.config.confirm_seeds)
-            for arm in arms
+            for trial in (
+                *(_again(record, seed) for record in best),
+                *(_again(rival, seed, "rival") for rival in self.ranking.rivals[:1]),
+                TrialSpec(
+                    key=TrialKey.uniform().confirmation(seed),
+                    role="confirmation",
+                    control="uniform",
+                    seed=seed,
+                    schedule=self._plain,
+                    origin=TrialKey.uniform(),
+                ),
+            )
         ]
+
+
+def _again(record: TrialRecord, seed: int, control: Control | None = None) -> TrialSpec:
+    """The trial that repeats the arm of `record` on a fresh seed; a twin is confirmed as a schedule of its own."""
+    return TrialSpec(
+        key=record.key.confirmation(seed),
+        role="confirmation",
+        control=control,
+        seed=seed,
+        schedule=record.schedule,
+        settings=record.settings,
+        rival=record.rival,
+        origin=record.key,
+    )

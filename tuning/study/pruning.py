@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
+from curriculum_ray.runs.jobs import Progress
 from curriculum_ray.runs.log import logged
-from tuning.evidence.records import count, metric_name, number
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import count, metric_name, number
 from tuning.study.budgets import AfterLastStage, promoted
 
 __all__ = ["Judge", "logged", "rung_scores"]
@@ -28,19 +29,19 @@ class Judge:
         """By images and key: the looks that counted."""
         self._last_since: dict[str, int] = {}
 
-    def __call__(self, key: str, line: Mapping[str, Any]) -> str | None:
-        """Take note of a report or a line of a log; returns why the run is to stop, None to go on.
+    def __call__(self, key: str, progress: Progress) -> str | None:
+        """Take note of a report; returns why the run is to stop, None to go on."""
+        preview = {} if progress.preview is None else progress.preview.metrics
+        return self._judge(key, progress.images, progress.stage, progress.num_stages, preview)
 
-        line: "images", "stage" (0 is the first), "num_stages" and, for a look, "preview" with metrics.
-        """
-        if not key.startswith("search-") or "stage" not in line:
-            return None
-        images = int(line["images"])
-        if line["stage"] < line["num_stages"] - 1:
+    def _judge(
+        self, key: str, images: int, stage: int, num_stages: int, preview: Mapping[str, float]
+    ) -> str | None:
+        if not TrialKey(key).is_searched or stage < num_stages - 1:
             return None
         since = min(images, self._last_since.get(key, images))
         self._last_since[key] = since
-        score = line.get("preview", {}).get(self.metric)
+        score = preview.get(self.metric)
         settled = images - since >= self.rule.settle * self.total_images
         if score is None or not settled or images >= self.total_images:
             return None
@@ -62,7 +63,9 @@ class Judge:
         """Read what the trials in these folders, named by their keys, have logged."""
         for folder in sorted(folders):
             for line in logged(folder):
-                self(folder.name, line)
+                if "stage" in line:
+                    preview = line.get("preview", {})
+                    self._judge(folder.name, line["images"], line["stage"], line["num_stages"], preview)
 
 
 def rung_scores(folder: Path, metric: str, total_images: int) -> list[tuple[int, float]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from curriculum_ray.runs.heldout_file import HELDOUT_FILE
+from curriculum_ray.runs.result import Measured
 from tuning.tracking import Tracker
 
 __all__ = ["publish"]
@@ -21,17 +20,16 @@ _FILES = (
 )
 
 
-def publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any]) -> None:
+def publish(tracker: Tracker, run: str, folder: Path, result: Measured) -> None:
     """Store the metrics, stages and files of the run in `folder`, and end it as FINISHED.
 
-    result: its "metrics", "images", "stages_walked" and "images_in_stage"; the step of `images_in_stage` is the place
-    of the stage among those that the schedule asks for.
+    The step of the metric `images_in_stage` is the place of the stage among those that the schedule asks for.
     """
     from tuning.figures.plots import plot_sampled
 
-    images = result["images"]
-    tracker.log(run, {**result["metrics"], "stages_walked": result["stages_walked"]}, images)
-    for place, length in enumerate(result["images_in_stage"]):
+    walked = {} if result.stages_walked is None else {"stages_walked": result.stages_walked}
+    tracker.log(run, {**result.metrics, **walked}, result.images)
+    for place, length in enumerate(result.images_in_stage):
         tracker.log(run, {"images_in_stage": length}, place)
     plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
     tracker.artifacts(run, [folder / name for name in _FILES if (folder / name).exists()])

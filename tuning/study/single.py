@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,8 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Event, Progress, Started
+from curriculum_ray.runs.result import RESULT_FILE, RunResult
 from curriculum_ray.training.heldout import check_heldout
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
@@ -119,18 +120,18 @@ class Display:
         for line in lines:
             print(f"MLflow: {line}", file=sys.stderr, flush=True)
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show an event of the board."""
-        if event["kind"] == "progress":
+        if isinstance(event, Progress):
             state = (
-                f"{event['images']:,} images  stage {event['stage'] + 1}/{event['num_stages']}  "
-                f"loss {event['loss']:.4f}  {event['images_per_second']:,.0f} images/s"
+                f"{event.images:,} images  stage {event.stage + 1}/{event.num_stages}  "
+                f"loss {event.loss:.4f}  {event.images_per_second:,.0f} images/s"
             )
-            self._bar.update(self._task, completed=event["images"], state=state)
+            self._bar.update(self._task, completed=event.images, state=state)
             if not self.console.is_terminal:
                 self.console.print(state)
-        elif event["kind"] == "started" and event["attempt"] > 1:
-            self.console.print(f"workers lost; going on from the newest checkpoint, try {event['attempt']}")
+        elif isinstance(event, Started) and event.attempt > 1:
+            self.console.print(f"workers lost; going on from the newest checkpoint, try {event.attempt}")
 
 
 def train_run(
@@ -140,7 +141,7 @@ def train_run(
     name: str | None,
     mlflow_uri: str | None,
     display: Display,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
     store_address(mlflow_uri)
     data, evaluator = check_run(config, resources)
@@ -161,7 +162,7 @@ def train_run(
     with held(folder):
         _check_folder(folder, config)
         identity = claim(folder, content, "run")
-        if (done := _finished(folder)) is not None:
+        if (done := RunResult.read(folder / RESULT_FILE)) is not None:
             display.note(f"{folder} is finished; choose another --name to train anew")
             _store_what_is_missing(
                 done, folder, (mlflow_uri, output, experiment), (name, params, tags, identity), display
@@ -187,22 +188,23 @@ def train_run(
 
 def _train(
     config: RunConfig, folder: Path, resources: ResourceSpec, tracker: Tracker, run: str, display: Display
-) -> dict[str, Any]:
+) -> RunResult:
     """Train to the end, shown and stored as it goes."""
     live: set[int] = set()
     measured: set[int] = set()
 
-    def on_event(event: Mapping[str, Any]) -> None:
+    def on_event(event: Event) -> None:
         display(event)
-        if event["kind"] == "progress":
-            values = {key: float(event[key]) for key in ("loss", "stage", "images_per_second")}
-            tracker.log(run, values, event["images"])
-            for images, losses in event.get("heldout", ()):
-                measured.add(images)
-                tracker.log(run, as_metrics(losses), images)
-            if "preview" in event:
-                live.add(event["preview_images"])
-                tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
+        if not isinstance(event, Progress):
+            return
+        speed = {"stage": float(event.stage), "images_per_second": event.images_per_second}
+        tracker.log(run, {"loss": event.loss, **speed}, event.images)
+        for images, losses in event.heldout:
+            measured.add(images)
+            tracker.log(run, as_metrics(losses), images)
+        if (preview := event.preview) is not None:
+            live.add(preview.images)
+            tracker.log(run, _preview(preview.metrics["fid"]), preview.images)
 
     try:
         result = fit(config, folder, resources, on_event)
@@ -212,8 +214,8 @@ def _train(
     except Exception as error:
         tracker.finish(run, "FAILED", str(error))
         raise
-    for images, value in result.get("history", ()):
-        if images > result["resumed_at"] and images not in live:
+    for images, value in result.history:
+        if images > result.resumed_at and images not in live:
             tracker.log(run, _preview(value), images)
     missed = (point for point in as_history(result) if point[0] not in measured)
     tracker.log_history(run, missed)
@@ -222,7 +224,7 @@ def _train(
 
 
 def _store_what_is_missing(
-    done: Mapping[str, Any],
+    done: RunResult,
     folder: Path,
     store: tuple[str | None, Path, str],
     run: tuple[str, Mapping[str, Any], Mapping[str, Any], Identity],
@@ -234,7 +236,7 @@ def _store_what_is_missing(
             tracker.keep_in(folder)
             handle = tracker.train(*run)
             if not tracker.is_finished(handle):
-                for images, value in done.get("history", ()):
+                for images, value in done.history:
                     tracker.log(handle, _preview(value), images)
                 tracker.log_history(handle, as_history(done))
                 publish(tracker, handle, folder, done)
@@ -242,19 +244,6 @@ def _store_what_is_missing(
         display.problems([str(error)])
         return
     display.problems(tracker.problems)
-
-
-_RESULT = {"images", "metrics", "checkpoint", "seconds", "stages_walked", "images_in_stage"}
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """The result of a run that has ended; one that was torn counts as not written, and the run's end is repeated."""
-    try:
-        found = json.loads((folder / "result.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    whole = isinstance(found, dict) and found.keys() >= _RESULT
-    return found if whole else None
 
 
 def _preview(fid: float) -> dict[str, float]:

@@ -6,23 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.runs.config import RunConfig
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import PLAIN, Control, Role, TrialRecord
 
-__all__ = ["PLAIN", "TrialSpec", "index_of"]
-
-PLAIN = ", no curriculum"
-"""How a rival's description ends."""
+__all__ = ["TrialSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
     """A trial to run; `schedule` is None where the sampler is still to choose it."""
 
-    key: str
-    role: str
-    control: str | None = None
+    key: TrialKey
+    role: Role
+    control: Control | None = None
     seed: int
     schedule: CurriculumSchedule | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -31,10 +32,10 @@ class TrialSpec:
     """The rival's name, for a trial of one."""
     images: int | None = None
     """The budget where it is not the study's own."""
-    optuna: str | None = None
+    optuna: TrialKey | None = None
     """The key by which Optuna knows a searched schedule: that of its run at the full budget."""
-    origin: str | None = None
-    """The key of the trial whose schedule this one varies or repeats."""
+    origin: TrialKey | None = None
+    """The trial whose schedule this one varies or repeats."""
 
     def describe(self, schedule: CurriculumSchedule) -> str | None:
         """The arm in words where its schedule alone does not say it."""
@@ -45,6 +46,36 @@ class TrialSpec:
         words = [f"{key.removesuffix('.kind')} {_short(value)}" for key, value in self.settings.items()]
         return ", ".join([schedule.describe(), *words])
 
+    def begun(self, trial: int, run: RunConfig, folder: Path) -> TrialRecord:
+        """The record of the trial as `run` starts in `folder`; `trial` is its number."""
+        return TrialRecord(
+            trial=trial,
+            key=self.key,
+            name=self._name(run),
+            role=self.role,
+            control=self.control,
+            rival=self.rival,
+            origin=self.origin,
+            seed=run.seed,
+            schedule=run.schedule,
+            schedule_id=run.schedule.schedule_id,
+            arm_id=self.arm_id(run.schedule),
+            settings=dict(self.settings),
+            description=self.describe(run.schedule),
+            total_images=run.total_images,
+            folder=folder,
+            status="running",
+            images=0,
+        )
+
+    def _name(self, run: RunConfig) -> str:
+        what = self.describe(run.schedule) or run.schedule.describe()
+        if self.role == "rung":
+            return f"{run.total_images:,} images: {what}"
+        if self.role == "confirmation":
+            return f"confirm seed {self.seed}: {what}"
+        return f"{self.control}: {what}" if self.control and self.control != "uniform" else what
+
     def arm_id(self, schedule: CurriculumSchedule) -> str:
         """Equal for arms that train alike: with equal settings, and schedules that draw alike."""
         drawn = schedule.simplest().schedule_id
@@ -52,11 +83,6 @@ class TrialSpec:
             return drawn
         text = json.dumps(dict(self.settings), sort_keys=True)
         return f"{drawn}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-
-
-def index_of(key: str) -> int:
-    """The number of a searched schedule, from the key of any of its runs: 7 for "search-007" and "rung0-007"."""
-    return int(key.rpartition("-")[2])
 
 
 def _short(value: Any) -> str:

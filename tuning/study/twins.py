@@ -6,17 +6,17 @@ the growing set and not from the order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder, SortedOrder
 from curriculum_ray.curriculum.order import LEAST_RANDOM
+from tuning.evidence.records import Control, TrialRecord
 from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["twin_trials", "twins"]
 
 
-def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedule]:
+def twins(schedule: CurriculumSchedule, seed: int) -> dict[Control, CurriculumSchedule]:
     """The schedule with its order reversed and with a random order from `seed`, by the name of the control.
 
     A schedule in random order has no reverse: its twins are the two directions. Any other one has none. Two clusters
@@ -24,7 +24,7 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedu
     """
     match schedule.order:
         case SortedOrder():
-            found = {"reversed": schedule.reversed_order()}
+            found: dict[Control, CurriculumSchedule] = {"reversed": schedule.reversed_order()}
             return (
                 found
                 if schedule.clusters.count < LEAST_RANDOM
@@ -39,23 +39,22 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[str, CurriculumSchedu
 
 
 def twin_trials(
-    best: Mapping[str, Any], known: Collection[str], seed: int, uniform: CurriculumSchedule
+    best: TrialRecord, known: Collection[str], seed: int, uniform: CurriculumSchedule
 ) -> list[TrialSpec]:
     """The trials of the twins of the record `best`, but for those whose arm is `known` to have been tried.
 
     uniform: the study's control without a curriculum, which is no twin.
     """
-    schedule = CurriculumSchedule.from_dict(best["schedule"], best["key"])
-    settings = best.get("settings", {})
+    schedule, settings = best.drawn_by, best.settings
     planned = [
         TrialSpec(
-            key=f"twin-{best['key']}-{name}",
+            key=best.key.twin(name),
             role="control",
             control=name,
             seed=seed,
             schedule=twin,
             settings=settings,
-            origin=best["key"],
+            origin=best.key,
         )
         for name, twin in twins(schedule, seed).items()
     ]
@@ -64,14 +63,14 @@ def twin_trials(
         # What the schedule brings beside its order must not be credited to the order.
         planned.append(
             TrialSpec(
-                key=f"twin-{best['key']}-plain",
+                key=best.key.twin("plain"),
                 role="control",
                 control="rival",
                 rival="the best schedule's own settings",
                 seed=seed,
                 schedule=plain,
                 settings=settings,
-                origin=best["key"],
+                origin=best.key,
             )
         )
     return [twin for twin in planned if twin.schedule and twin.arm_id(twin.schedule) not in known]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from threading import RLock
 from typing import Any
@@ -14,8 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
-from tuning.evidence.records import count, direction, metric_name, number
+from tuning.evidence.metrics import count, metric_name, number
+from tuning.evidence.records import Status, TrialRecord
 from tuning.terminal.text import make_console
 
 __all__ = ["Display", "clock_text"]
@@ -55,10 +57,9 @@ class Display:
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
         self._running: dict[int, _Running] = {}
-        self._ended = {"finished": 0, "pruned": 0, "failed": 0}
-        self._best: Mapping[str, Any] | None = None
-        self._uniform: Mapping[str, Any] | None = None
-        self._looked_at: list[Mapping[str, Any]] = []  # searched, with previews, and uniform sampling
+        self._ended: dict[Status, int] = {"finished": 0, "pruned": 0, "failed": 0}
+        self._records: list[TrialRecord] = []
+        self._ranking = Ranking.of((), metric)
         self._images_ended = 0
         self._images_here = 0  # seen since this process began, which the rate is made of
         self._clock: float | None = None
@@ -73,18 +74,17 @@ class Display:
         if self._lives:
             self._live.stop()
 
-    def earlier(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def earlier(self, records: Iterable[TrialRecord]) -> None:
         """Count trials that ended before this process began."""
         with self._lock:
             for record in records:
                 self._count(record)
 
-    def started(self, record: Mapping[str, Any]) -> None:
+    def started(self, record: TrialRecord) -> None:
         """A trial begins, or goes on after an interruption."""
-        total = record.get("total_images", self.images_per_trial)
         with self._lock:
-            self._running[record["trial"]] = _Running(record["name"], total)
-        self._event(f"trial {record['trial']} started: {record['name']}")
+            self._running[record.trial] = _Running(record.name, record.total_images)
+        self._event(f"trial {record.trial} started: {record.name}")
 
     def update(self, trial: int, images: int, stage: int, num_stages: int, loss: float) -> None:
         """A running trial reports; `stage` 0 is the first."""
@@ -100,25 +100,23 @@ class Display:
             seen = f"{count(images)} of {count(running.total)} images"
             self._event(f"trial {trial} stage {stage + 1}/{num_stages} at {seen}, loss {number(loss)}")
 
-    def finished(self, record: Mapping[str, Any]) -> None:
+    def finished(self, record: TrialRecord) -> None:
         """A trial ended with status finished or pruned."""
         with self._lock:
-            self._running.pop(record["trial"], None)
+            self._running.pop(record.trial, None)
             self._count(record)
-        values = [f"{metric_name(key)} {number(value)}" for key, value in record["metrics"].items()]
-        seen = f"{count(record['images'])} images, {record.get('seconds', 0):.0f} s"
-        what = record.get("reason", record["status"])
-        if record["status"] == "finished":
-            what = ", ".join(values)
-        self._line(f"trial {record['trial']} {self._tally()}: {what} · {record['name']} · {seen}")
+        values = [f"{metric_name(key)} {number(value)}" for key, value in record.metrics.items()]
+        seen = f"{count(record.images)} images, {record.seconds or 0:.0f} s"
+        what = ", ".join(values) if record.status == "finished" else record.reason or record.status
+        self._line(f"trial {record.trial} {self._tally()}: {what} · {record.name} · {seen}")
 
-    def failed(self, trial: int, reason: str) -> None:
+    def failed(self, record: TrialRecord) -> None:
         """A trial ended without a result."""
         with self._lock:
-            running = self._running.pop(trial, None)
-            self._count({"status": "failed", "metrics": {}})
-        name = f" {running.name}" if running else ""
-        self._line(f"trial {trial} {self._tally()}: failed · {' '.join(reason.split())} ·{name}", "red")
+            self._running.pop(record.trial, None)
+            self._count(record)
+        reason = " ".join((record.reason or "").split())
+        self._line(f"trial {record.trial} {self._tally()}: failed · {reason} · {record.name}", "red")
 
     def note(self, text: str) -> None:
         """Say something else."""
@@ -147,35 +145,39 @@ class Display:
                 "seconds_left": self.seconds_left,
                 "best": self._brief(self._best),
                 "uniform": self._brief(self._uniform),
-                "front": [each.in_words(self.metric) for each in front(self._looked_at, self.metric)],
+                "front": [each.in_words(self.metric) for each in front(self._ranking)],
                 "running": [
                     {"trial": trial, **asdict(running)} for trial, running in sorted(self._running.items())
                 ],
             }
 
-    def _brief(self, record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    @property
+    def _best(self) -> TrialRecord | None:
+        """The search's own best schedule: fresh seeds are not for choosing."""
+        return next(iter(self._ranking.curricula), None)
+
+    @property
+    def _uniform(self) -> TrialRecord | None:
+        uniform = self._ranking.uniform
+        return uniform.searched[0] if uniform and uniform.searched else None
+
+    def _brief(self, record: TrialRecord | None) -> dict[str, Any] | None:
         if record is None:
             return None
-        keys = ("trial", "key", "name", "seed", "images")
-        brief = {key: record[key] for key in keys if key in record}
-        return {**brief, "value": record["metrics"][self.metric]}
+        return {
+            "trial": record.trial,
+            "key": record.key,
+            "name": record.name,
+            "seed": record.seed,
+            "images": record.images,
+            "value": record.metrics[self.metric],
+        }
 
-    def _count(self, record: Mapping[str, Any]) -> None:
-        self._ended[record["status"]] += 1
+    def _count(self, record: TrialRecord) -> None:
+        self._ended[record.status] += 1
         self._images_ended += self.images_per_trial
-        value = record["metrics"].get(self.metric)
-        # Fresh seeds are not for choosing: the best so far is the search's own.
-        if record["status"] != "finished" or record["role"] in ("confirmation", "rung") or value is None:
-            return
-        if "history" in record:
-            self._looked_at.append(record)
-        if record["control"] == "uniform":
-            self._uniform = record
-        elif self._best is None or self._better(value, self._best["metrics"][self.metric]):
-            self._best = record
-
-    def _better(self, value: float, other: float) -> bool:
-        return value < other if direction(self.metric) == "min" else value > other
+        self._records.append(record)
+        self._ranking = Ranking.of(self._records, self.metric)
 
     def _images_total(self) -> int:
         return self.total_trials * self.images_per_trial
@@ -230,11 +232,11 @@ class Display:
         name = metric_name(self.metric)
         text = Text("so far: ", no_wrap=True, overflow="ellipsis")
         if self._uniform is not None:
-            text.append(f"uniform sampling {name} {number(self._uniform['metrics'][self.metric])}")
+            text.append(f"uniform sampling {name} {number(self._uniform.metrics[self.metric])}")
         if self._best is not None:
             text.append(" · " if self._uniform else "").append("best ")
-            text.append(f"{name} {number(self._best['metrics'][self.metric])}", "bold green")
-            text.append(f" {self._best['name']}")
+            text.append(f"{name} {number(self._best.metrics[self.metric])}", "bold green")
+            text.append(f" {self._best.name}")
         return text
 
     def _trials(self) -> Table:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from tuning.evidence.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
+from tuning.evidence.arms import Arm, Ranking, side_by_side
+from tuning.evidence.metrics import count, gain, metric_name, number
+from tuning.evidence.records import TrialRecord
 
 __all__ = ["FinalTable", "final_table", "top_and_controls"]
 
@@ -19,10 +21,10 @@ _WIDE = 120
 _ROOMY = 80
 
 
-def top_and_controls(records: Iterable[Record], metric: str, best: int) -> list[Arm]:
+def top_and_controls(ranking: Ranking, best: int) -> list[Arm]:
     """Return the `best` best searched schedules and all controls, in one ranking, fresh seeds first."""
     result = []
-    for arm in arms(records, metric):
+    for arm in ranking.arms:
         if arm.control is None:
             best -= 1
             if best < 0:
@@ -31,16 +33,17 @@ def top_and_controls(records: Iterable[Record], metric: str, best: int) -> list[
     return result
 
 
-def final_table(records: Iterable[Record], metric: str = "fid", best: int = 5) -> FinalTable:
+def final_table(records: Iterable[TrialRecord], metric: str = "fid", best: int = 5) -> FinalTable:
     """Return the best schedules and the controls, to be printed by rich at the width of its console."""
-    return FinalTable(top_and_controls(records, metric, best), metric)
+    return FinalTable(Ranking.of(records, metric), best)
 
 
 class FinalTable:
     """Metrics of each schedule in the search and on fresh seeds, gain over uniform sampling, budget."""
 
-    def __init__(self, rows: list[Arm], metric: str) -> None:
-        self.rows, self.metric = rows, metric
+    def __init__(self, ranking: Ranking, best: int) -> None:
+        self.rows, self.metric = top_and_controls(ranking, best), ranking.metric
+        self._uniform = ranking.uniform
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.table(options.max_width)
@@ -51,7 +54,6 @@ class FinalTable:
         others = [other for other in ("fid", "kid", "precision", "recall") if other != metric]
         others = others if width >= _WIDE else []
         roomy = width >= _ROOMY
-        uniform = next((arm for arm in self.rows if arm.is_uniform), None)
         fresh = any(arm.confirmed for arm in self.rows)
         caption = "gain: improvement over uniform sampling with the same seeds"
         if roomy:
@@ -62,7 +64,7 @@ class FinalTable:
         for heading in (*headings, *["stages"] * roomy, "images", "seeds"):
             table.add_column(heading, justify="right", no_wrap=True)
         for arm in self.rows:
-            value, beside, seeds = side_by_side(arm, uniform, metric)
+            value, beside, seeds = side_by_side(arm, self._uniform, metric)
             better = "–" if beside is None or arm.is_uniform else f"{gain(value, beside, metric):+.1f}%"
             runs = arm.confirmed or arm.searched
             table.add_row(
@@ -72,13 +74,13 @@ class FinalTable:
                 better,
                 *(number(_mean(runs, other)) for other in others),
                 *[arm.stages] * roomy,
-                count(max(int(record["images"]) for record in runs)),
+                count(max(record.images for record in runs)),
                 str(seeds),
                 style="bold" if arm is self.rows[0] else "",
             )
         return table
 
 
-def _mean(runs: list[Record], metric: str) -> float | None:
-    values = [run["metrics"].get(metric) for run in runs]
-    return None if None in values else sum(values) / len(values)
+def _mean(runs: Sequence[TrialRecord], metric: str) -> float | None:
+    values = [run.metrics[metric] for run in runs if metric in run.metrics]
+    return sum(values) / len(values) if len(values) == len(runs) else None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.own_files import write_own
+from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.differences import Difference, against_uniform, answer
-from tuning.evidence.records import DIRECTIONS, arms, direction, metric_name, side_by_side
+from tuning.evidence.metrics import DIRECTIONS, direction, metric_name
+from tuning.evidence.records import TrialRecord
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store, open_store
 
@@ -87,6 +88,21 @@ class BestRun:
         return {**fields, "confirmation": [difference.to_json() for difference in self.confirmation]}
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A finished trial in MLflow."""
+
+    record: TrialRecord
+    run_id: str
+    experiment: str
+    """Its id."""
+    parent: str
+    """The run of its study."""
+    study: str
+    data: str
+    process: str
+
+
 def best(
     output: Path,
     uri: str | None = None,
@@ -119,33 +135,40 @@ def best(
     if not finished:
         raise ConfigError(_nothing_finished(runs, metric, store))
     finished = _one_fingerprint(finished, fingerprint)
-    records = [_record(run) for run in finished]
-    curricula = [
-        record
-        for record in records
-        if record["control"] not in ("uniform", "rival") and record["role"] != "rung"
-    ]
+    stored = [_stored(place, run, store) for place, run in enumerate(finished)]
+    curricula = [each for each in stored if each.record.has_curriculum and each.record.role != "rung"]
     if confirmed:
-        tested = {record["parent"] for record in curricula if record["role"] == "confirmation"}
-        curricula = [record for record in curricula if record["parent"] in tested]
+        tested = {each.parent for each in curricula if each.record.role == "confirmation"}
+        curricula = [each for each in curricula if each.parent in tested]
         if not curricula:
             raise ConfigError(f"no schedule in {store.shown} that fits was confirmed on fresh seeds")
     if not curricula:
         raise ConfigError(
             f"only uniform sampling has finished in {store.shown}: there is no schedule to choose yet"
         )
-    top = next((record for record in curricula if record["role"] != "confirmation"), curricula[0])
-    table = arms([record for record in records if record["parent"] == top["parent"]], metric)
-    winner = next(arm for arm in table if arm.has_curriculum)
-    uniform = next((arm for arm in table if arm.is_uniform), None)
+    top = next((each for each in curricula if each.record.role != "confirmation"), curricula[0])
+    study_of = {each.record.key: each for each in stored if each.parent == top.parent}
+    ranking = Ranking.of((each.record for each in study_of.values()), metric)
+    winner = ranking.best
+    assert winner is not None
     record = winner.records[0]
-    differences = against_uniform(table, metric) if winner.confirmed else []
-    value, beside, seeds = side_by_side(winner, uniform, metric)
+    found = study_of[record.key]
+    differences = against_uniform(ranking) if winner.confirmed else []
+    value, beside, seeds = side_by_side(winner, ranking.uniform, metric)
     is_best = beside is not None and (beside > value if upward else beside < value)
-    text, schedule = _schedule(store, record["run_id"])
-    settings = _artifact(store, record["run_id"], SETTINGS_FILE)
+    text, schedule = _schedule(store, found.run_id)
+    settings = _artifact(store, found.run_id, SETTINGS_FILE)
     return BestRun(
-        experiment=names[record["experiment"]],
+        experiment=names[found.experiment],
+        study=found.study,
+        trial=record.key,
+        run_id=found.run_id,
+        data=found.data,
+        process=found.process,
+        fingerprint=record.fingerprint or "",
+        metrics=record.metrics,
+        images=record.images,
+        seed=record.seed,
         metric=metric,
         value=value,
         uniform=beside,
@@ -157,9 +180,7 @@ def best(
         settings_text=settings,
         confirmation=differences,
         uniform_is_best=is_best,
-        sentence=answer(table, metric),
-        **{key: record[key] for key in ("study", "trial", "run_id", "data", "process", "fingerprint")},
-        **{key: record[key] for key in ("metrics", "images", "seed")},
+        sentence=answer(ranking),
     )
 
 
@@ -205,29 +226,43 @@ def _one_fingerprint(runs: list[Run], wanted: str | None) -> list[Run]:
     return runs
 
 
-def _record(run: Run) -> dict[str, Any]:
-    """Turn a finished run into a record (see `tuning.evidence.records`)."""
-    tags: Mapping[str, str] = {
+def _stored(place: int, run: Run, store: Store) -> _Stored:
+    """Check a finished run's tags and metrics; ConfigError for a run that no study of this project wrote."""
+    tags = {
         key.removeprefix(TAG_PREFIX): value
         for key, value in run.data.tags.items()
         if key.startswith(TAG_PREFIX)
     }
     metrics = dict(run.data.metrics)
-    return {
-        "run_id": run.info.run_id,
-        "experiment": run.info.experiment_id,
-        "parent": run.data.tags.get("mlflow.parentRunId", ""),
-        "status": "finished",
-        "control": tags.get("control"),
+    images = int(metrics.pop("images", 0))
+    schedule_id = tags.get("schedule_id", run.info.run_id)
+    data = {
+        "version": 1,
+        "trial": place,
+        "key": tags.get("trial"),
+        "name": str(run.info.run_name),
         "role": tags.get("role", "searched"),
+        "control": tags.get("control"),
         "seed": int(tags.get("seed", 0)),
-        "images": int(metrics.pop("images", 0)),
-        "metrics": {key: value for key, value in metrics.items() if key in DIRECTIONS},
-        "schedule_id": tags.get("schedule_id", run.info.run_id),
-        **({"arm_id": tags["arm_id"]} if "arm_id" in tags else {}),
+        "schedule": None,
+        "schedule_id": schedule_id,
+        "arm_id": tags.get("arm_id", schedule_id),
         "description": tags.get("schedule", run.info.run_name),
-        **{key: tags.get(key, "") for key in ("study", "trial", "data", "process", "fingerprint")},
+        "total_images": images,
+        "images": images,
+        "metrics": {key: value for key, value in metrics.items() if key in DIRECTIONS},
+        "fingerprint": tags.get("fingerprint"),
+        "status": "finished",
     }
+    return _Stored(
+        record=TrialRecord.from_json(data, f"the run {run.info.run_id} in {store.shown}"),
+        run_id=run.info.run_id,
+        experiment=run.info.experiment_id,
+        parent=run.data.tags.get("mlflow.parentRunId", ""),
+        study=tags.get("study", ""),
+        data=tags.get("data", ""),
+        process=tags.get("process", ""),
+    )
 
 
 def _schedule(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:

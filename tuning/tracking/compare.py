@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
-from curriculum_ray.runs.heldout_file import HELDOUT_FILE, read_heldout
+from curriculum_ray.runs.heldout_file import HELDOUT_FILE, HeldoutLosses, read_heldout
+from curriculum_ray.runs.result import RESULT_FILE, Measured, RunResult
 from tuning.evidence.heldout import LevelGain, beside
-from tuning.evidence.records import DIRECTIONS, gain
+from tuning.evidence.metrics import DIRECTIONS, gain
+from tuning.evidence.records import RECORD_FILE, TrialRecord
 from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
 
@@ -34,7 +36,7 @@ class Side:
     images: int | None
     fingerprint: str
     """Evaluation protocol; empty for a run that was not evaluated."""
-    stage_starts: list[int] = field(default_factory=list)
+    stage_starts: list[list[int]] = field(default_factory=list)
     """(images seen, stage) at the start of each stage."""
     stages_walked: str | None = None
     """Of how many asked for, e.g. "8/8"."""
@@ -42,8 +44,8 @@ class Side:
     """Of each stage that the schedule asks for."""
     history: list[list[float]] = field(default_factory=list)
     """[images seen, preview metric] on the way."""
-    heldout: dict[str, Any] | None = None
-    """heldout.json, where the held-out loss was measured."""
+    heldout: HeldoutLosses | None = None
+    """Where the held-out loss was measured."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ class Comparison:
     """Why metrics are not compared, where they are not."""
     heldout: LevelGain | str | None
     """The held-out losses by noise level, or why they are not compared; None where neither run has any."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        sides = {
+            name: {**asdict(side), "heldout": side.heldout and side.heldout.model_dump(mode="json")}
+            for name, side in (("a", self.a), ("b", self.b))
+        }
+        return {**asdict(self), **sides}
 
 
 def compare(a: Side, b: Side) -> Comparison:
@@ -108,23 +118,24 @@ def _from_folder(folder: Path) -> Side:
     settings = folder / _SETTINGS
     if not settings.exists():
         raise ConfigError(f"{folder} holds no run: there is no {_SETTINGS} in it")
-    result = _json(folder / "record.json") or _json(folder / "result.json")
+    record = TrialRecord.read(folder / RECORD_FILE)
+    result: Measured | None = record or RunResult.read(folder / RESULT_FILE)
     return Side(
-        name=str(result.get("name", folder.name)),
+        name=folder.name if record is None else record.name,
         source=str(folder),
         settings=flatten(load_yaml(settings)),
-        metrics=dict(result.get("metrics", {})),
-        images=result.get("images"),
-        fingerprint=result.get("fingerprint") or "",
-        **_stages(result),
-        history=[list(point) for point in result.get("history", [])],
-        heldout=result.get("heldout") or read_heldout(folder),
+        metrics={} if result is None else result.metrics,
+        images=None if result is None else result.images,
+        fingerprint=(result and result.fingerprint) or "",
+        **({} if result is None else _stages(result.to_json())),
+        history=[] if result is None else [list(point) for point in result.history],
+        heldout=(result and result.heldout) or read_heldout(folder),
     )
 
 
 def _stages(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result says of its stages."""
-    walked = f"{result['stages_walked']}/{result['stages_asked']}" if "stages_asked" in result else None
+    """What JSON values of a result, or of what was sampled, say of its stages."""
+    walked = f"{result['stages_walked']}/{result['stages_asked']}" if result.get("stages_asked") else None
     return {
         "stage_starts": list(result.get("stage_starts", [])),
         "stages_walked": walked,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuning.studies import record, schedule
+from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import (
     Difference,
     against_rival,
@@ -16,7 +17,6 @@ from tuning.evidence.differences import (
     rival_verdict,
     verdict,
 )
-from tuning.evidence.records import arms
 
 
 def differences_of(table, **options):
@@ -143,7 +143,7 @@ def test_a_confirmation_is_paired_by_seed_and_named():
         for seed, value in ((1000, 10.0), (1001, 12.0), (1002, 14.0))
         for control, gain in ((None, 1.0 + 0.01 * (seed % 2)), ("uniform", 0.0))
     ]
-    (found,) = against_uniform(arms([*records, record(3.0)], "fid"), "fid")
+    (found,) = against_uniform(Ranking.of([*records, record(3.0)], "fid"))
     assert found.name == "6 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
     assert found.beats
     assert found.percent(found.mean) == pytest.approx(100 / 12, rel=0.01)
@@ -166,8 +166,8 @@ def compared(table):
         for place, (control, row) in enumerate(zip(names, table, strict=True))
         for seed, value in enumerate(row)
     ]
-    ranked = arms(records, "fid")
-    first, second = against_uniform(ranked, "fid"), against_rival(ranked, "fid")
+    ranking = Ranking.of(records, "fid")
+    first, second = against_uniform(ranking), against_rival(ranking)
     return first, second, rival_verdict(first, second, "fid")
 
 
@@ -205,5 +205,5 @@ def test_without_a_rival_there_is_no_second_question():
         for seed in (1000, 1001)
         for control, value in ((None, 9.0 + seed % 2), ("uniform", 10.0))
     ]
-    assert against_rival(arms(records, "fid"), "fid") == []
+    assert against_rival(Ranking.of(records, "fid")) == []
     assert rival_verdict([], [], "fid") == ""

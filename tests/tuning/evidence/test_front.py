@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from ray.tune.search import Searcher
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.runs.config import RunConfig
-from tests.tuning.studies import record
+from curriculum_ray.runs.result import RunResult
+from tests.tuning.studies import record, result, started
 from tuning.cli.status import _lines
-from tuning.evidence.front import MISSED, aims, front
+from tuning.evidence.arms import Ranking
+from tuning.evidence.front import MISSED, Aims, aims, front
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import TrialRecord
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -35,8 +40,17 @@ UNIFORM = record(
 )
 
 
-def trial(key: str, fid: float, half: float, end: float) -> dict[str, Any]:
-    return record(fid, key=key, name=key, arm_id=key, images=1000, history=[[500, half], [1000, end]])
+_NUMBERS = itertools.count()
+
+
+def trial(name: str, fid: float, half: float, end: float, **changes: Any) -> TrialRecord:
+    history = [[500, half], [1000, end]]
+    key = TrialKey.search(next(_NUMBERS))
+    return record(fid, key=key, name=name, arm_id=name, images=1000, history=history, **changes)
+
+
+def _front(records: Iterable[TrialRecord]) -> list[Aims]:
+    return front(Ranking.of(records, "fid"))
 
 
 def test_images_are_read_off_between_two_previews_and_a_miss_costs_the_same_to_all() -> None:
@@ -44,7 +58,7 @@ def test_images_are_read_off_between_two_previews_and_a_miss_costs_the_same_to_a
     assert (found.value, found.images, found.missed) == (7.0, 750.0, False)
     for each in (trial("b", 9.0, 14.0, 10.5), trial("c", 9.0, 90.0, 80.0)):
         assert aims(each, UNIFORM, "fid").images == MISSED * 1000
-    assert aims(trial("d", 7.0, 1.0, 1.0), {"status": "failed"}, "fid").missed
+    assert aims(trial("d", 7.0, 1.0, 1.0), None, "fid").missed
 
 
 def test_with_two_aims_the_front_is_confirmed_before_what_it_dominates() -> None:
@@ -53,11 +67,11 @@ def test_with_two_aims_the_front_is_confirmed_before_what_it_dominates() -> None
         trial("dominated", 5.5, 16.0, 8.5),
         trial("fast", 7.0, 9.0, 9.0),
     ]
-    records = {each["key"]: each for each in (UNIFORM, *trials)}
+    records = {each.key: each for each in (UNIFORM, *trials)}
     two = CONFIG.model_copy(update={"confirm_top": 2})
-    assert [each["key"] for each in StudyPlan(two, dict(records)).to_confirm()] == ["best", "fast"]
+    assert [each.name for each in StudyPlan(two, dict(records)).to_confirm()] == ["best", "fast"]
     one = two.model_copy(update={"sampler": "tpe"})
-    assert [each["key"] for each in StudyPlan(one, dict(records)).to_confirm()] == ["best", "dominated"]
+    assert [each.name for each in StudyPlan(one, dict(records)).to_confirm()] == ["best", "dominated"]
 
 
 def test_the_front_begins_with_the_best_by_the_metric_and_ends_with_the_fastest() -> None:
@@ -66,14 +80,14 @@ def test_the_front_begins_with_the_best_by_the_metric_and_ends_with_the_fastest(
         trial("fast", 7.0, 9.0, 9.0),
         trial("dominated", 7.5, 11.0, 9.0),
         trial("never there", 4.0, 30.0, 20.0),
-        {**trial("a rung", 1.0, 1.0, 1.0), "role": "rung"},
-        record(None, key="failed"),
+        trial("a rung", 1.0, 1.0, 1.0, role="rung"),
+        record(None, key="search-999"),
     ]
-    assert [each.key for each in front([UNIFORM, *trials], "fid")] == ["never there", "slow and best", "fast"]
-    words = [each.in_words("fid") for each in front([UNIFORM, *trials], "fid")]
+    assert [each.name for each in _front([UNIFORM, *trials])] == ["never there", "slow and best", "fast"]
+    words = [each.in_words("fid") for each in _front([UNIFORM, *trials])]
     assert "not as good as uniform" in words[0]
     assert "after 500 images: fast" in words[2]
-    assert front([UNIFORM, record(3.0)], "fid") == []
+    assert _front([UNIFORM, record(3.0)]) == []
 
 
 def test_a_running_study_shows_its_front() -> None:
@@ -105,7 +119,7 @@ def test_what_two_aims_cannot_do_is_refused_in_one_line(changes: dict[str, Any],
 class _Driver:
     """A study's driver without training."""
 
-    def __init__(self, folder: Path, records: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, records: Mapping[TrialKey, TrialRecord] | None = None) -> None:
         self.plan = StudyPlan(CONFIG, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}
         self.search = StudySearch(
@@ -116,19 +130,15 @@ class _Driver:
         self.runs[planned.key] = run
         return {"key": planned.key}
 
-    def _ended(self, planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
-        assert result is not None
-        run = self.runs[planned.key]
-        schedule = {"schedule": run.schedule.model_dump(mode="json"), "arm_id": planned.arm_id(run.schedule)}
-        plain = {"role": planned.role, "control": planned.control, "images": run.total_images}
-        values = {**plain, **schedule, "history": result["history"], "rungs": result["history"][:1]}
-        self.plan.ended(record(result["metrics"]["fid"], key=planned.key, **values))
+    def _ended(self, planned: TrialSpec, ended: RunResult | None) -> None:
+        assert ended is not None
+        self.plan.ended(started(planned, self.runs[planned.key]).finished(ended, ended.history[:1]))
 
     def finish(self, trial_id: str, fid: float) -> None:
         half, end = CONFIG.run.total_images // 2, CONFIG.run.total_images
-        result = {"metrics": {"fid": fid}, "history": [[half, fid + 2], [end, fid]]}
+        ended = result(fid, images=end, history=[[half, fid + 2], [end, fid]])
         self.search.on_trial_complete(
-            trial_id, {"outcome": "finished", "fid": fid, "result": json.dumps(result)}
+            trial_id, {"outcome": "finished", "fid": fid, "result": json.dumps(ended.to_json())}
         )
 
 
@@ -151,5 +161,5 @@ def test_optuna_hears_both_aims_once_uniform_sampling_has_ended_also_after_a_kil
     assert trials[-1].values[1] == MISSED * budget
     previewed = {key.split("-")[0]: run.preview is not None for key, run in second.runs.items()}
     assert previewed == {"control": True, "search": True, "confirm": True}
-    best = front(second.plan.records.values(), "fid")[0]
-    assert f"confirm-{best.key}-seed1000" in second.plan.records
+    best = _front(second.plan.records.values())[0]
+    assert best.key.confirmation(1000) in second.plan.records

@@ -7,41 +7,54 @@ from typing import Any
 
 import pytest
 
+from curriculum_ray.runs.heldout_file import HeldoutLosses
 from tests.tuning.studies import record, schedule
+from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.heldout import LevelGain, as_history, as_metrics, beside, heldout_map
-from tuning.evidence.records import Arm, arms
 
 IMAGES = [100, 200]
 
 
 def measured(
     losses: list[list[float]], fingerprint: str = "abc", images: list[int] = IMAGES
-) -> dict[str, Any]:
+) -> HeldoutLosses:
     """heldout.json of a run, from the losses of each measurement."""
     levels = len(losses[0])
-    return {
-        "fingerprint": fingerprint,
-        "u": [(level + 0.5) / levels for level in range(levels)],
-        "items": 5,
-        "held_out": 20,
-        "history": [list(point) for point in zip(images, losses, strict=True)],
-    }
+    return HeldoutLosses(
+        fingerprint=fingerprint,
+        u=tuple((level + 0.5) / levels for level in range(levels)),
+        items=5,
+        held_out=20,
+        history=tuple((seen, tuple(found)) for seen, found in zip(images, losses, strict=True)),
+    )
 
 
 def two_arms(ours: dict[int, Any], theirs: dict[int, Any]) -> tuple[Arm, Arm]:
     """A schedule and uniform sampling, confirmed with what each seed measured."""
+    best, control = ranked(ours, theirs).arms
+    assert control.is_uniform
+    return best, control
+
+
+def ranked(ours: dict[int, Any], theirs: dict[int, Any]) -> Ranking:
+    """The ranking of those two."""
     uniform = {"control": "uniform", "schedule": schedule(1, "none")}
     records = [
-        record(8.0, key=f"c{seed}", role="confirmation", seed=seed, heldout=found)
+        record(8.0, key=f"confirm-search-000-seed{seed}", role="confirmation", seed=seed, heldout=found)
         for seed, found in ours.items()
     ]
     records += [
-        record(9.0, key=f"u{seed}", role="confirmation", seed=seed, heldout=found, **uniform)
+        record(
+            9.0,
+            key=f"confirm-control-uniform-seed{seed}",
+            role="confirmation",
+            seed=seed,
+            heldout=found,
+            **uniform,
+        )
         for seed, found in theirs.items()
     ]
-    best, control = arms(records, "fid")
-    assert control.is_uniform
-    return best, control
+    return Ranking.of(records, "fid")
 
 
 def test_metrics_name_the_mean_and_each_level_from_the_cleanest() -> None:
@@ -51,9 +64,9 @@ def test_metrics_name_the_mean_and_each_level_from_the_cleanest() -> None:
         "heldout_loss_01": 0.25,
         "heldout_loss_02": 0.0,
     }
-    history = as_history({"heldout": measured([[1.0, 3.0], [1.0, 1.0]])})
+    history = as_history(record(heldout=measured([[1.0, 3.0], [1.0, 1.0]])))
     assert [(images, metrics["heldout_loss"]) for images, metrics in history] == [(100, 2.0), (200, 1.0)]
-    assert as_history({}) == []
+    assert as_history(record()) == []
 
 
 def test_gains_are_paired_by_seed_and_averaged_with_their_standard_error() -> None:
@@ -82,7 +95,7 @@ def test_one_seed_has_no_error_and_arms_that_were_not_measured_alike_no_map() ->
     assert found.gain == [[0.0, 0.0], [0.0, 0.0]]
     assert found.mean_error == math.inf
     assert heldout_map(*two_arms({1: one}, {2: one})) is None
-    assert heldout_map(*two_arms({1: one}, {1: {**one, "fingerprint": "other"}})) is None
+    assert heldout_map(*two_arms({1: one}, {1: one.model_copy(update={"fingerprint": "other"})})) is None
     assert heldout_map(*two_arms({1: None}, {1: one})) is None
 
 
@@ -94,5 +107,5 @@ def test_two_runs_are_compared_at_the_last_measurement_that_both_have() -> None:
     assert found.mean_gain == pytest.approx(12.5)
     assert beside(None, None) is None
     assert "A has none" in str(beside(None, b))
-    assert "not measured alike (abc and x)" in str(beside(a, {**b, "fingerprint": "x"}))
+    assert "not measured alike (abc and x)" in str(beside(a, b.model_copy(update={"fingerprint": "x"})))
     assert "equally many images" in str(beside(a, measured([[1.0, 1.0]], images=[150])))

@@ -1,16 +1,27 @@
-"""Records in words, and grouped by schedule."""
+"""Records in words, as files, and grouped by arm."""
+
+import json
+import math
+import re
 
 import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, schedule
-from tuning.evidence.records import arms, count, describe, direction, gain, number, side_by_side
+from tuning.evidence.arms import Arm, Ranking, side_by_side
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import count, direction, gain, number
+from tuning.evidence.records import TrialRecord, load_records
 
 
 def test_a_schedule_in_words():
-    assert describe(record()) == "20 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
-    assert describe(record(description="as MLflow has it")) == "as MLflow has it"
-    assert describe(record(control="uniform")) == "uniform sampling"
+    assert record().describe() == "20 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
+    assert record(description="as MLflow has it").describe() == "as MLflow has it"
+    assert record(control="uniform").describe() == "uniform sampling"
+
+
+def arms(records: list[TrialRecord], metric: str) -> list[Arm]:
+    return Ranking.of(records, metric).arms
 
 
 @pytest.mark.parametrize(
@@ -38,9 +49,10 @@ def test_an_unknown_metric_is_refused():
 
 
 def test_arms_are_ranked_in_the_metrics_own_direction():
-    records = [record(fid, schedule=schedule(int(fid))) for fid in (9.0, 7.0, 8.0)]
-    for rank, values in enumerate(records):
-        values["metrics"]["precision"] = rank / 10
+    records = [
+        record(fid, schedule=schedule(int(fid)), metrics={"fid": fid, "precision": rank / 10})
+        for rank, fid in enumerate((9.0, 7.0, 8.0))
+    ]
     assert [arm.search_value("fid") for arm in arms(records, "fid")] == [7.0, 8.0, 9.0]
     assert [arm.search_value("precision") for arm in arms(records, "precision")] == [0.2, 0.1, 0.0]
 
@@ -57,11 +69,11 @@ def test_fresh_seeds_outrank_the_searchs_own_score():
 
 def test_equal_scores_go_to_fewer_images():
     table = arms([record(7.0, schedule=schedule(count), images=count * 100) for count in (9, 3, 6)], "fid")
-    assert [arm.records[0]["images"] for arm in table] == [300, 600, 900]
+    assert [arm.records[0].images for arm in table] == [300, 600, 900]
 
 
 def test_failed_runs_and_runs_without_the_metric_are_left_out():
-    records = [record(None), record(float("nan")), record(3.0, status="stopped")]
+    records = [record(None), record(float("nan")), record(3.0, status="pruned")]
     assert arms(records, "fid") == []
 
 
@@ -92,3 +104,91 @@ def test_a_gain_is_positive_whatever_the_metrics_direction():
     assert gain(9.0, 10.0, "fid") == pytest.approx(10)
     assert gain(0.55, 0.5, "precision") == pytest.approx(10)
     assert gain(-0.2, -0.1, "kid") == pytest.approx(100)
+
+
+def test_a_record_comes_back_from_its_file_as_it_was(tmp_path):
+    history = [[50, 9.5], [100, 8.0]]
+    written = record(math.nan, role="control", control="rival", rival="min_snr", history=history, folder="/x")
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(written.to_json()))
+    found = TrialRecord.read(path)
+    assert json.dumps(found.to_json()) == path.read_text()
+    assert type(found.key) is TrialKey
+    assert found.schedule == written.schedule
+
+
+# As a study wrote it that knew neither arms nor versions.
+OLD = {
+    "trial": 3,
+    "key": "rival-min_snr",
+    "name": "rival: min_snr, no curriculum",
+    "role": "control",
+    "control": "rival",
+    "seed": 0,
+    "schedule": schedule(1, "none"),
+    "schedule_id": "abc",
+    "description": "min_snr, no curriculum",
+    "settings": {"weighting.kind": "min_snr"},
+    "folder": "/gone",
+    "status": "finished",
+    "metrics": {"fid": 8.0, "loss": 0.1},
+    "images": 100,
+    "stage_starts": [[0, 0]],
+    "seconds": 1.5,
+    "given_up_since": True,
+}
+
+
+def test_a_record_of_before_there_were_versions_is_read():
+    found = TrialRecord.from_json(OLD, "record.json")
+    assert (found.version, found.arm_id, found.rival, found.total_images) == (1, "abc", "min_snr", 100)
+    assert found.walked is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"role": "winner"}, "record.json: role must be 'control', 'searched'"),
+        ({"key": "search-1"}, "record.json: key: a trial's key must be like search-007"),
+        ({"metrics": {"fid": "8"}}, "record.json: metrics.fid must be a number, but got '8'"),
+        ({"version": 1}, "record.json: arm_id is required but missing"),
+        ({"version": 2}, "record.json is of version 2, which a later release wrote"),
+    ],
+)
+def test_a_record_that_is_none_is_refused_in_one_line(changes, says):
+    with pytest.raises(ConfigError, match=re.escape(says)) as caught:
+        TrialRecord.from_json({**OLD, **changes}, "record.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_of_a_later_release_is_refused_and_its_trials_are_not_run_again(tmp_path):
+    folder = tmp_path / "trials" / "rival-min_snr"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps({**OLD, "version": 2}))
+    with pytest.raises(ConfigError, match=r"rival-min_snr/record\.json is of version 2"):
+        load_records(tmp_path)
+
+
+def test_a_ranking_says_what_the_study_says_and_by_what_it_goes_on():
+    records = [
+        record(9.0, key="control-uniform", role="control", control="uniform", schedule=schedule(1, "none")),
+        record(8.0, key="rival-a", role="control", control="rival", arm_id="a", description="a"),
+        record(7.0, key="search-000", arm_id="b"),
+        record(6.0, key="search-001", arm_id="c"),
+        record(5.0, key="rung0-002", role="rung", arm_id="d"),
+        record(math.nan, key="search-003", arm_id="e"),
+        record(6.5, key="twin-search-001-reversed", role="control", control="reversed", arm_id="f"),
+        record(6.9, key="confirm-search-000-seed1000", role="confirmation", seed=1000, arm_id="b"),
+    ]
+    ranking = Ranking.of(records, "fid")
+    assert [arm.arm_id for arm in ranking.arms if arm.has_curriculum] == ["b", "c", "f"]
+    assert (ranking.best, ranking.confirmed) == (ranking.arms[0], ranking.arms[:1])
+    assert ranking.uniform is not None
+    assert ranking.rival is None
+    keys = ["search-001", "twin-search-001-reversed", "search-000"]
+    assert [run.key for run in ranking.curricula] == keys
+    assert [run.key for run in ranking.searched] == ["search-001", "search-000"]
+    assert [run.key for run in ranking.rivals] == ["rival-a"]
+    assert ranking.uniform_run is records[0]
+    with pytest.raises(ConfigError, match="metric must be one of"):
+        Ranking.of(records, "fidelity")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tuning.studies import record, schedule
-from tuning.evidence.records import arms
+from tuning.evidence.arms import Ranking
 from tuning.evidence.speed import images_to_reach, speed_up
 
 
@@ -25,7 +25,7 @@ def test_a_schedule_that_is_twice_as_fast_on_every_seed():
         slow = [[images, 1e4 / images + 0.01 * seed] for images in (100, 200, 300, 400)]
         fast = [[images / 2, fid] for images, fid in slow]
         records += [confirmed(seed, slow, "uniform"), confirmed(seed, fast)]
-    (found,) = speed_up(arms(records, "fid"))
+    (found,) = speed_up(Ranking.of(records, "fid"))
     assert (found.ratio, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
     assert (found.seeds, found.missed) == (3, 0)
     assert found.images == pytest.approx(200)
@@ -36,14 +36,14 @@ def test_seeds_on_which_it_never_gets_there_are_said_and_leave_no_interval():
     slow = [[100, 10.0], [200, 5.0]]
     records = [confirmed(seed, slow, "uniform") for seed in (1000, 1001, 1002)]
     records += [confirmed(seed, [[100, 4.0]]) for seed in (1000, 1001)] + [confirmed(1002, [[200, 9.0]])]
-    (found,) = speed_up(arms(records, "fid"))
+    (found,) = speed_up(Ranking.of(records, "fid"))
     assert (found.seeds, found.missed, found.low) == (2, 1, None)
     assert "not on 1 more" in found.in_words()
 
 
 def test_never_is_said_as_such():
     records = [confirmed(1000, [[100, 1.0]], "uniform"), confirmed(1000, [[100, 2.0]])]
-    (found,) = speed_up(arms(records, "fid"))
+    (found,) = speed_up(Ranking.of(records, "fid"))
     assert found.seeds == 0
     assert found.images is None
     assert found.in_words().startswith("never")
@@ -51,4 +51,4 @@ def test_never_is_said_as_such():
 
 def test_without_previews_there_is_none():
     records = [confirmed(1000, [], "uniform"), confirmed(1000, [])]
-    assert speed_up(arms(records, "fid")) == []
+    assert speed_up(Ranking.of(records, "fid")) == []

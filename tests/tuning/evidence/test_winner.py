@@ -6,6 +6,7 @@ import mlflow
 import pytest
 
 from tests.tuning.studies import record, schedule, write_trial
+from tuning.evidence.arms import Ranking
 from tuning.evidence.winner import registered
 from tuning.tracking import Tracker
 from tuning.tracking.registry import model_name, register
@@ -15,7 +16,7 @@ def fresh(fids, count, **changes):
     return [
         record(
             fid,
-            key=f"confirm-{count}-{seed}",
+            key=f"confirm-search-{count:03d}-seed{seed}",
             role="confirmation",
             seed=seed,
             schedule=schedule(count, "none" if count == 1 else "easy_to_hard"),
@@ -26,28 +27,28 @@ def fresh(fids, count, **changes):
 
 
 SEARCHED = [
-    record(7.0, key="search-7", schedule=schedule(7)),
+    record(7.0, key="search-007", schedule=schedule(7)),
     record(8.0, key="control-uniform", role="control", control="uniform", schedule=schedule(1, "none")),
 ]
 UNIFORM = fresh([10.0, 11.0, 10.5, 10.2, 10.8], 1, control="uniform")
 
 
 def aliases(records):
-    return {found.alias: (found.key, found.verdict) for found in registered(records, "fid")}
+    return {found.alias: (found.key, found.verdict) for found in registered(Ranking.of(records, "fid"))}
 
 
 def test_a_schedule_that_beat_uniform_sampling_is_the_best():
     found = aliases([*SEARCHED, *UNIFORM, *fresh([8.0, 9.1, 8.4, 8.2, 8.9], 7)])
-    assert found == {"best": ("search-7", "beats_uniform"), "candidate": ("search-7", "beats_uniform")}
+    assert found == {"best": ("search-007", "beats_uniform"), "candidate": ("search-007", "beats_uniform")}
 
 
 def test_uniform_sampling_is_the_best_where_nothing_beat_it():
     found = aliases([*SEARCHED, *UNIFORM, *fresh([9.0, 12.0, 10.0, 11.0, 10.0], 7)])
-    assert found == {"best": ("control-uniform", "uniform"), "candidate": ("search-7", "unconfirmed")}
+    assert found == {"best": ("control-uniform", "uniform"), "candidate": ("search-007", "unconfirmed")}
 
 
 def test_without_fresh_seeds_nothing_is_the_best():
-    assert aliases(SEARCHED) == {"candidate": ("search-7", "unconfirmed")}
+    assert aliases(SEARCHED) == {"candidate": ("search-007", "unconfirmed")}
     assert aliases(SEARCHED[1:]) == {}
 
 
@@ -57,7 +58,7 @@ def test_the_name_finds_the_schedule_and_moves_with_the_answer(
     with Tracker.open(None, output, "digits/ddpm") as tracker:
         study = tracker.study("a", {}, {})
         handles = [
-            write_trial(tracker, study, record(key=str(count), schedule=schedule(count)), tmp_path)
+            write_trial(tracker, study, record(key=f"search-{count:03d}", schedule=schedule(count)), tmp_path)
             for count in (7, 8)
         ]
         tracker.flush()

@@ -14,11 +14,13 @@ from PIL import Image
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, data_info, load_data
 from curriculum_ray.data.content import describe_content
+from tests.tuning.studies import record
+from tuning.evidence.records import load_records
 from tuning.folder.identity import IDENTITY_FILE, Content, Identity, claim, content_of
 from tuning.search.samplers import open_storage, study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
-from tuning.study.ledger import load_records, open_folder
+from tuning.study.ledger import open_folder
 from tuning.study.plan import StudyPlan
 from tuning.study.space import SearchSpace
 from tuning.tracking import Tracker
@@ -158,22 +160,25 @@ def test_open_folder_keeps_settings_that_a_search_reads_again(tmp_path: Path) ->
     assert StudyConfig.model_validate(stored) == StudyConfig(seed=3)
 
 
-@pytest.mark.parametrize(
-    "text", ["3", "{}", "null", '{"key": "a"}', "[", '{"key": "b", "status": "finished"}']
-)
-def test_a_damaged_record_is_a_trial_that_has_not_ended(tmp_path: Path, text: str) -> None:
-    folder = tmp_path / "trials" / "a"
+def _write_record(output: Path, text: str) -> Path:
+    folder = output / "trials" / "search-000"
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "{}", "null", '{"key": "search-000"}', "[", json.dumps(record(key="search-001").to_json())]
+)
+def test_a_damaged_record_is_a_trial_that_has_not_ended(tmp_path: Path, text: str) -> None:
+    _write_record(tmp_path, text)
     assert load_records(tmp_path) == {}
 
 
 def test_a_record_lies_where_it_lies(tmp_path: Path) -> None:
-    folder = tmp_path / "trials" / "a"
-    folder.mkdir(parents=True)
-    record = {"key": "a", "status": "finished", "role": "searched", "folder": "/etc"}
-    (folder / "record.json").write_text(json.dumps(record))
-    assert load_records(tmp_path)["a"]["folder"] == str(folder)
+    written = record(folder="/etc")
+    folder = _write_record(tmp_path, json.dumps(written.to_json()))
+    assert load_records(tmp_path) == {written.key: written.model_copy(update={"folder": folder})}
 
 
 def test_two_people_with_one_name_on_one_server_have_two_studies(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def progress():
     shown.finished(record(7.0, trial=1, name="good"))
     shown.started(record(trial=2, name="half way", total_images=1000))
     shown.update(2, 400, 1, 4, 0.25)
-    shown.failed(3, "out of memory")
+    shown.failed(record(None, trial=3, reason="out of memory"))
     return shown
 
 

@@ -16,10 +16,13 @@ from PIL import Image
 
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import Measured
 from curriculum_ray.training.stages import stages_walked
 from tests.tuning.studies import record, schedule
+from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import answer
-from tuning.evidence.records import arms
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, table, tag
 from tuning.figures.plots import density_scale, kind_of, plot_sampled
 from tuning.figures.run_files import active_set, read_run
@@ -31,10 +34,10 @@ IMAGES = 76800
 VOID = {"meta", "link", "img", "source"}
 
 
-def write_run(folder: Path, values: dict) -> dict:
+def write_run(folder: Path, values: TrialRecord) -> TrialRecord:
     """Give a record a run folder as training leaves it."""
     folder.mkdir(parents=True)
-    checked = CurriculumSchedule.from_dict(values["schedule"])
+    checked = values.drawn_by
     config = RunConfig(schedule=checked, images=IMAGES)
     stages = 1 if checked.pacing is None else 20
     starts = [[int(stage * IMAGES / 2 / stages), stage] for stage in range(stages)]
@@ -44,13 +47,17 @@ def write_run(folder: Path, values: dict) -> dict:
     lines = [{"images": images, "loss": 1 / images, "stage": 0} for images in range(6400, IMAGES, 6400)]
     (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"images": 7')
     Image.new("L", (16, 16), 128).save(folder / "samples.png")
-    return {
-        **values,
-        "folder": str(folder),
-        "stage_starts": starts,
-        "num_stages": stages,
-        **stages_walked(range(stages), starts, IMAGES),
-    }
+    walked = stages_walked(range(stages), starts, IMAGES)
+    return values.model_copy(
+        update={
+            "folder": folder,
+            "stage_starts": tuple((images, stage) for images, stage in starts),
+            "num_stages": stages,
+            "stages_asked": walked.stages_asked,
+            "stages_walked": walked.stages_walked,
+            "images_in_stage": tuple(walked.images_in_stage),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +69,21 @@ def study(tmp_path_factory):
         write_run(folder / "uniform", record(9.9, key="control-uniform", **uniform)),
         write_run(folder / "best", record(8.0, key="search-000", protocol={"extractor": "<b>cnn</b>"})),
         write_run(folder / "other", record(9.0, key="search-001", schedule=schedule(6, "hard_to_easy"))),
-        record(None, key="x", name="<script>alert(1)</script>", reason="a & b < c"),
+        record(None, key="search-002", name="<script>alert(1)</script>", reason="a & b < c"),
     ]
     for seed in (1000, 1001, 1002):
         noise = 0.01 * (seed % 2)
-        records.append(record(8.0 + noise, key=f"c{seed}", role="confirmation", seed=seed))
-        records.append(record(10.0, key=f"u{seed}", seed=seed, **{**uniform, "role": "confirmation"}))
+        records.append(
+            record(8.0 + noise, key=TrialKey.search(0).confirmation(seed), role="confirmation", seed=seed)
+        )
+        records.append(
+            record(
+                10.0,
+                key=f"confirm-control-uniform-seed{seed}",
+                seed=seed,
+                **{**uniform, "role": "confirmation"},
+            )
+        )
     return records
 
 
@@ -126,11 +142,11 @@ def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
     for seed in (1000, 1001, 1002):
         noise = 0.01 * (seed % 2)
         twice = {"role": "confirmation", "seed": seed}
-        records.append(record(8.0 + noise, key=f"c{seed}", **twice))
+        records.append(record(8.0 + noise, key=TrialKey.search(0).confirmation(seed), **twice))
         records.append(
             record(
                 7.0 + 2 * noise,
-                key=f"r{seed}",
+                key=TrialKey.rival("min_snr").confirmation(seed),
                 control="rival",
                 description="min-SNR",
                 arm_id="rival",
@@ -138,12 +154,20 @@ def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
                 **twice,
             )
         )
-        records.append(record(10.0, key=f"u{seed}", control="uniform", schedule=schedule(1, "none"), **twice))
-    ranked = arms(records, "fid")
-    first, *more = _answer(answer(ranked, "fid"))
+        records.append(
+            record(
+                10.0,
+                key=f"confirm-control-uniform-seed{seed}",
+                control="uniform",
+                schedule=schedule(1, "none"),
+                **twice,
+            )
+        )
+    ranking = Ranking.of(records, "fid")
+    first, *more = _answer(answer(ranking))
     assert "beats uniform sampling" in first
     assert "min-SNR" in "".join(more)
-    assert dict(_numbers(records, ranked, "fid"))["FID of the best rival, min-SNR"] == "7.01"
+    assert dict(_numbers(ranking))["FID of the best rival, min-SNR"] == "7.01"
 
 
 def test_uniform_sampling_has_one_colour_whatever_else_is_in_the_plot():
@@ -222,7 +246,7 @@ def test_a_report_replaces_the_one_before_and_leaves_nothing_else(tmp_path):
 
 
 def test_damaged_run_files_are_left_out(study, tmp_path):
-    values = {**study[1], "folder": str(tmp_path)}
+    values = study[1].model_copy(update={"folder": tmp_path})
     for name in ("sampled_timesteps.json", "metrics.jsonl", "config.yaml"):
         (tmp_path / name).write_bytes(b"\xff{not json: [")
     run = read_run(values)
@@ -231,7 +255,7 @@ def test_damaged_run_files_are_left_out(study, tmp_path):
 
 
 def test_the_active_set_is_a_density_that_grows_from_noise_to_all(study):
-    found = active_set(study[1], Path(study[1]["folder"]) / "config.yaml")
+    found = active_set(study[1], study[1].ran_in / "config.yaml")
     widths = [right - left for left, right in zip(found.edges, found.edges[1:], strict=False)]
     for stage, row in enumerate(found.densities):
         assert sum(map(math.prod, zip(row, widths, strict=True))) == pytest.approx(1)
@@ -250,8 +274,8 @@ def test_a_changing_base_is_drawn_as_what_it_asks_for_in_each_part_of_a_stage(tm
     values = {**schedule(2, "easy_to_hard"), "base": base}
     run = RunConfig(schedule=CurriculumSchedule.from_dict(values), images=IMAGES)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(run.model_dump(mode="json")))
-    record = {"stage_starts": [[0, 0], [IMAGES // 2, 1]], "images": IMAGES}
-    found = active_set(record, tmp_path / "config.yaml")
+    ended = Measured(stage_starts=[[0, 0], [IMAGES // 2, 1]], images=IMAGES)
+    found = active_set(ended, tmp_path / "config.yaml")
     assert found.starts == [0, IMAGES // 4, IMAGES // 2, IMAGES]
     assert found.clusters == [0, 0.5, 1]
     middles = [(a + b) / 2 for a, b in zip(found.edges, found.edges[1:], strict=False)]
@@ -266,18 +290,22 @@ def test_a_changing_base_is_drawn_as_what_it_asks_for_in_each_part_of_a_stage(tm
 
 
 def test_uniform_sampling_is_active_everywhere(study):
-    assert active_set(study[0], Path(study[0]["folder"]) / "config.yaml").densities == [[1.0]]
+    assert active_set(study[0], study[0].ran_in / "config.yaml").densities == [[1.0]]
 
 
 def test_a_schedule_is_drawn_by_the_direction_of_its_order(study):
-    assert {kind_of(arm) for arm in arms(study, "fid")} == {"uniform", "easy_to_hard", "hard_to_easy"}
+    assert {kind_of(arm) for arm in Ranking.of(study, "fid").arms} == {
+        "uniform",
+        "easy_to_hard",
+        "hard_to_easy",
+    }
     rival = record(9.0, control="rival", schedule=schedule(1, "none"), description="min-SNR")
-    assert [kind_of(arm) for arm in arms([rival], "fid")] == ["rival"]
+    assert [kind_of(arm) for arm in Ranking.of([rival], "fid").arms] == ["rival"]
 
 
 def test_the_plot_of_what_was_sampled_is_a_picture_and_nothing_else(study, tmp_path):
     target = tmp_path / "sampled.png"
-    plot_sampled(Path(study[1]["folder"]) / "sampled_timesteps.json", target)
+    plot_sampled(study[1].ran_in / "sampled_timesteps.json", target)
     with Image.open(target) as image:
         assert image.width > 500
         # Noise (u near 1) is at the top: only that half was drawn from, in the first half of the run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.colors import to_rgb
 
-from tests.tuning.evidence.test_heldout import measured, two_arms
+from tests.tuning.evidence.test_heldout import measured, ranked, two_arms
 from tuning.evidence.heldout import heldout_map
 from tuning.figures.theme import DARK, LIGHT, Theme
 from tuning.report.heldout import draw_maps, gains_by_level
@@ -38,13 +38,12 @@ def test_better_is_blue_worse_orange_and_what_is_within_its_error_has_a_dot(them
 
 
 def test_the_section_says_where_the_arm_gains_and_pays_at_the_end() -> None:
-    text = gains_by_level(two_arms(BETTER_WHERE_CLEAN, UNIFORM))
+    text = gains_by_level(ranked(BETTER_WHERE_CLEAN, UNIFORM))
     assert "u = 0.17: +20.0%" in text
     assert "u = 0.83: -10.0%" in text
     assert text.count("<picture>") == 1
 
 
 def test_a_study_without_measurements_or_without_uniform_sampling_has_no_section() -> None:
-    assert gains_by_level(two_arms({1: None}, {1: None})) == ""
-    best, _ = two_arms(BETTER_WHERE_CLEAN, UNIFORM)
-    assert gains_by_level([best]) == ""
+    assert gains_by_level(ranked({1: None}, {1: None})) == ""
+    assert gains_by_level(ranked(BETTER_WHERE_CLEAN, {})) == ""

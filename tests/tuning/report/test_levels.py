@@ -11,7 +11,7 @@ from tuning.report.levels import read_difficulty
 def write_config(folder, **changes):
     config = RunConfig.model_validate(changes)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    return record(folder=str(folder))
+    return record(folder=folder)
 
 
 @pytest.mark.parametrize("process", ["ddpm", "flow", "edm"])
@@ -38,6 +38,6 @@ def test_data_that_are_not_at_hand_are_not_loaded(tmp_path):
 
 
 def test_a_run_without_settings_has_no_curves(tmp_path):
-    assert read_difficulty(record(folder=str(tmp_path))) is None
+    assert read_difficulty(record(folder=tmp_path)) is None
     (tmp_path / "config.yaml").write_text("schedule: {version: [")
-    assert read_difficulty(record(folder=str(tmp_path))) is None
+    assert read_difficulty(record(folder=tmp_path)) is None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from curriculum_ray.runs.config import RunConfig
+from tests.distributed.jobs import as_job, progress
 from tuning.search.board_trial import BoardTrial
 
 
@@ -15,10 +18,9 @@ class Board:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
-        self.submit = SimpleNamespace(remote=lambda job: self.asked.append(("submit", job["key"])))
+        self.submit = SimpleNamespace(remote=lambda job: self.asked.append(("submit", job.key)))
         self.cancel = SimpleNamespace(remote=lambda key: self.asked.append(("cancel", key)))
-        event = {"kind": "progress", "images": 64, "loss": 0.5, "stage": 0, "num_stages": 1}
-        self.events = SimpleNamespace(remote=lambda key, after, timeout: [event])
+        self.events = SimpleNamespace(remote=lambda key, after, timeout: [progress(64)])
 
 
 @pytest.fixture
@@ -31,15 +33,19 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Board:
 
 def _actor(key: str) -> Any:
     actor = BoardTrial.__new__(BoardTrial)
-    actor.setup({"board": "board", "job": {"key": key}})
+    actor.setup(_config(key))
     return actor
+
+
+def _config(key: str) -> dict[str, Any]:
+    return {"board": "board", "job": as_job(Path("nowhere"), key, RunConfig())}
 
 
 def test_an_actor_that_is_dropped_before_its_first_step_does_not_stop_the_run_of_another(
     board: Board,
 ) -> None:
     dropped, kept = _actor("search-000"), _actor("control-uniform")
-    assert kept.reset_config({"board": "board", "job": {"key": "search-000"}})
+    assert kept.reset_config(_config("search-000"))
     assert kept.step()["images"] == 64
     dropped.cleanup()
     assert board.asked == [("submit", "search-000")]

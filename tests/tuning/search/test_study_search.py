@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.result import RunResult
+from tests.tuning.studies import result, started
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import TrialRecord
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -26,7 +29,7 @@ class _Study:
     """A study without training: records are made up as trials end."""
 
     def __init__(
-        self, path: Path, records: dict[str, Any] | None = None, config: StudyConfig = CONFIG
+        self, path: Path, records: dict[TrialKey, TrialRecord] | None = None, config: StudyConfig = CONFIG
     ) -> None:
         self.plan = StudyPlan(config, dict(records or {}))
         self.runs: dict[str, RunConfig] = {}
@@ -44,24 +47,19 @@ class _Study:
         self.runs[planned.key] = run
         return {"key": planned.key}
 
-    def _ended(self, planned: TrialSpec, result: Mapping[str, Any] | None) -> None:
-        run = self.runs[planned.key]
-        record = {
-            "key": planned.key,
-            "role": planned.role,
-            "control": planned.control,
-            "schedule": run.schedule.model_dump(mode="json"),
-            "schedule_id": run.schedule.schedule_id,
-            "status": "failed" if result is None else "finished",
-            "metrics": {} if result is None else result["metrics"],
-        }
+    def _ended(self, planned: TrialSpec, ended: RunResult | None) -> None:
+        record = started(planned, self.runs[planned.key])
         if self.stopped is not None:
-            record |= {"status": "pruned", "reason": self.stopped, "rungs": [(100, 9.0)]}
+            record = record.pruned(self.stopped, 100, [(100, 9.0)])
+        elif ended is None:
+            record = record.failed("out of memory")
+        else:
+            record = record.finished(ended)
         self.plan.ended(record)
 
     def finish(self, trial_id: str, fid: float) -> None:
-        result = {"outcome": "finished", "fid": fid, "result": json.dumps({"metrics": {"fid": fid}})}
-        self.search.on_trial_complete(trial_id, result)
+        ended = json.dumps(result(fid).to_json())
+        self.search.on_trial_complete(trial_id, {"outcome": "finished", "fid": fid, "result": ended})
 
     def play(self, prefix: str = "t") -> list[str]:
         keys = []
@@ -118,7 +116,7 @@ def test_progress_before_the_end_tells_optuna_nothing(path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_a_study_that_goes_on_repeats_no_draw_of_its_earlier_starts(path: Path, sampler: str) -> None:
     config = StudyConfig.model_validate({"trials": 12, "confirm_top": 0, "sampler": sampler})
-    records: dict[str, Any] = {}
+    records: dict[TrialKey, TrialRecord] = {}
     for start in range(3):
         study = _Study(path, records, config)
         for trial in range(4):
@@ -151,7 +149,7 @@ def test_a_trial_recorded_just_before_the_kill_is_told_to_optuna_and_not_run_aga
     first = _Study(path)
     for trial_id in ("uniform", "a", "b"):
         first.search.suggest(trial_id)
-    first._ended(first.search._planned["a"], {"metrics": {"fid": 4.0}})
+    first._ended(first.search._planned["a"], result(4.0))
     first._ended(first.search._planned["b"], None)
     second = _Study(path, first.plan.records)
     states = {trial.user_attrs.get("curriculum_ray.key"): trial for trial in second.search.study.trials}

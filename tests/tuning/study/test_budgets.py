@@ -7,13 +7,16 @@ import copy
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import Board
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import JobStatus, Progress, Stopped
+from tests.distributed.jobs import as_job, progress
 from tests.tuning.study.test_plan import _record, _schedule
+from tuning.evidence.keys import TrialKey
 from tuning.search.launch import check_study
 from tuning.study.budgets import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.config import StudyConfig
@@ -74,7 +77,7 @@ def test_stopping_runs_early_kills_the_slow_curriculum_that_wins_at_the_full_bud
 
 def test_compressed_budgets_keep_it() -> None:
     plan, done = play(CONFIG)
-    assert plan.ranking()[0]["key"] == f"search-{SLOW:03d}"
+    assert plan.ranking.curricula[0].key == f"search-{SLOW:03d}"
     rungs = [trial.images for trial in done if trial.role == "rung"]
     assert rungs == [5600] * 8 + [11_200] * 4 + [22_400] * 2
 
@@ -84,13 +87,12 @@ def test_a_higher_rung_repeats_the_schedule_of_the_one_below() -> None:
     top = next(trial for trial in done if trial.role == "searched")
     assert top.schedule is not None
     assert top.images is None
-    below = plan.records[f"rung0-{SLOW:03d}"]
-    assert top.schedule.model_dump(mode="json") == below["schedule"]
+    assert top.schedule == plan.records[TrialKey.search(SLOW).at_rung(0)].schedule
 
 
 def test_a_small_budget_is_never_ranked_and_the_others_are_known_as_eliminated() -> None:
     plan, _ = play(CONFIG)
-    assert {record["role"] for record in plan.ranking()} <= {"searched", "control"}
+    assert {record.role for record in plan.ranking.curricula} <= {"searched", "control"}
     assert plan.eliminated == {f"search-{index:03d}" for index in range(8) if index != SLOW}
 
 
@@ -118,14 +120,18 @@ LOG = BUDGET // 8
 LOOKS = AfterLastStage(rule="after_last_stage", reduction=2, rungs=7, settle=0.1)
 
 
+def look(report: Progress, fid: float) -> Progress:
+    """The report of a preview at the moment of another report."""
+    return report.with_preview(report.images, {"fid": fid})
+
+
 def judged(judge: Judge, index: int) -> str | None:
     """Run schedule `index` at the full budget, looked at on the way; returns why it was stopped, None if it was not."""
     for images in range(LOG, BUDGET + 1, LOG):
         last = images >= (0.75 if index == SLOW else 0.2) * BUDGET
-        line = {"images": images, "stage": 2 if last else 1, "num_stages": 3}
-        assert judge(f"search-{index:03d}", line) is None
-        look = {**line, "preview": {"fid": score(index, images, BUDGET)}}
-        reason = judge(f"search-{index:03d}", look)
+        report = progress(images, 2 if last else 1, 3)
+        assert judge(f"search-{index:03d}", report) is None
+        reason = judge(f"search-{index:03d}", look(report, score(index, images, BUDGET)))
         if reason is not None:
             return reason
     return None
@@ -146,11 +152,11 @@ def test_looks_after_the_last_stage_stop_the_worse_but_keep_the_slow_curriculum(
 def test_controls_twins_and_confirmations_are_never_stopped() -> None:
     judge = Judge(LOOKS, "fid", BUDGET, lower_is_better=True)
     judged(judge, 0)
-    line = {"stage": 0, "num_stages": 1, "preview": {"fid": 900.0}}
+    bad = {images: look(progress(images), 900.0) for images in (LOG, 4 * LOG, 7 * LOG)}
     for key in ("control-uniform", "rival-min_snr", "twin-search-000-random", "confirm-search-000-seed1000"):
-        assert [judge(key, {**line, "images": images}) for images in (LOG, 4 * LOG, 7 * LOG)] == [None] * 3
-    assert judge("search-001", {**line, "images": LOG}) is None
-    assert judge("search-001", {**line, "images": 4 * LOG}) is not None
+        assert [judge(key, report) for report in bad.values()] == [None] * 3
+    assert judge("search-001", bad[LOG]) is None
+    assert judge("search-001", bad[4 * LOG]) is not None
 
 
 def test_a_study_that_goes_on_reads_the_looks_from_the_logs(tmp_path: Path) -> None:
@@ -164,9 +170,8 @@ def test_a_study_that_goes_on_reads_the_looks_from_the_logs(tmp_path: Path) -> N
     assert judge.scores == {3 * LOG: {"search-000": 5.0}}
     assert rung_scores(folder, "fid", BUDGET) == [(3 * LOG, 5.0)]
     again = copy.deepcopy(judge)
-    line = {"stage": 1, "num_stages": 2}
-    again("search-001", {**line, "images": LOG})
-    assert "number 2 of 2" in again("search-001", {**line, "images": 3 * LOG, "preview": {"fid": math.nan}})
+    again("search-001", progress(LOG, 1, 2))
+    assert "number 2 of 2" in str(again("search-001", look(progress(3 * LOG, 1, 2), math.nan)))
 
 
 def test_looks_that_come_too_late_are_refused_in_one_line() -> None:
@@ -177,14 +182,14 @@ def test_looks_that_come_too_late_are_refused_in_one_line() -> None:
 
 
 def test_the_board_passes_the_judges_reason_on_to_the_run_and_to_the_driver() -> None:
-    async def play() -> dict[str, Any]:
-        board = Board(judge=lambda key, progress: "too bad" if progress["images"] > 5 else None)
-        await board.submit({"key": "a"})
+    async def play() -> JobStatus:
+        board = Board(judge=lambda key, report: "too bad" if report.images > 5 else None)
+        await board.submit(as_job(Path("nowhere"), "a", RunConfig()))
         await board.take(0, 0, 0)
-        assert not await board.report("a", {"images": 5})
-        assert await board.report("a", {"images": 6})
-        await board.end("a", "stopped")
+        assert not await board.report("a", progress(5))
+        assert await board.report("a", progress(6))
+        await board.end("a", Stopped())
         return (await board.status())["a"]
 
     found = asyncio.run(play())
-    assert (found["state"], found["reason"]) == ("stopped", "too bad")
+    assert (found.state, found.reason) == ("stopped", "too bad")

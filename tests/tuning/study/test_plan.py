@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder
 from curriculum_ray.curriculum.order import random_ranking
+from curriculum_ray.runs.config import RunConfig
+from tests.tuning.studies import result, started
+from tuning.evidence.records import TrialRecord
 from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.study.trial_spec import TrialSpec
@@ -28,17 +29,9 @@ def _schedule(direction: str = "easy_to_hard", count: int = 4) -> CurriculumSche
 
 def _record(
     planned: TrialSpec, schedule: CurriculumSchedule, fid: float, status: str = "finished"
-) -> dict[str, Any]:
-    return {
-        "key": planned.key,
-        "role": planned.role,
-        "control": planned.control,
-        "seed": planned.seed,
-        "schedule": schedule.model_dump(mode="json"),
-        "schedule_id": schedule.schedule_id,
-        "status": status,
-        "metrics": {"fid": fid} if status == "finished" else {},
-    }
+) -> TrialRecord:
+    record = started(planned, RunConfig(schedule=schedule, seed=planned.seed))
+    return record.finished(result(fid)) if status == "finished" else record.failed("out of memory")
 
 
 def _play(config: StudyConfig, fids: list[float], plan: StudyPlan | None = None) -> list[TrialSpec]:
@@ -148,7 +141,7 @@ def test_failed_trials_do_not_stop_a_study_nor_win_it() -> None:
     plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
     plan.ended(_record(first, _schedule(), 0.0, status="failed"))
     plan.ended(_record(second, _schedule(count=3), 7.0))
-    assert [record["key"] for record in plan.ranking()] == ["search-001"]
+    assert [record.key for record in plan.ranking.curricula] == ["search-001"]
 
 
 def test_a_study_whose_searched_trials_all_failed_ends() -> None:
@@ -170,6 +163,6 @@ def test_better_is_lower_or_higher_as_the_metric_has_it(metric: str, best: str) 
     plan = StudyPlan(StudyConfig.model_validate({"trials": 2, "metric": metric}))
     for planned, value in ((plan.next(), 9.0), (plan.next(), 0.1), (plan.next(), 0.2)):
         assert planned is not None
-        record = _record(planned, planned.schedule or _schedule(), value)
-        plan.ended({**record, "metrics": {metric: value}})
-    assert plan.ranking()[0]["key"] == best
+        record = started(planned, RunConfig(schedule=planned.schedule or _schedule()))
+        plan.ended(record.finished(result(metrics={metric: value})))
+    assert plan.ranking.curricula[0].key == best

@@ -56,7 +56,7 @@ def test_without_a_terminal_each_event_is_one_plain_line():
         progress.update(0, 40000, 1, 2, 0.3)
         progress.finished(record(7.5, trial=0))
         progress.started(record(trial=1))
-        progress.failed(1, "worker died:\n  out of memory")
+        progress.failed(record(None, trial=1, reason="worker died:\n  out of memory"))
         progress.note("going on")
     lines = text_of(console).splitlines()
     assert [line.split(":")[0] for line in lines] == [

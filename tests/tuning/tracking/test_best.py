@@ -8,6 +8,7 @@ import yaml
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import FINGERPRINT, record, schedule, write_trial
+from tuning.evidence.keys import TrialKey
 from tuning.tracking import Tracker
 from tuning.tracking.best import best
 
@@ -33,13 +34,15 @@ def write(output, tmp_path):
 
 
 def trials(*fids, **changes):
-    return [record(fid, key=f"search-{fid}", schedule=schedule(int(fid)), **changes) for fid in fids]
+    return [
+        record(fid, key=TrialKey.search(int(fid)), schedule=schedule(int(fid)), **changes) for fid in fids
+    ]
 
 
 def test_the_best_finished_trial_comes_from_mlflow_alone(write, output):
-    write(*trials(9.0, 7.0, 8.0), record(8.4, **UNIFORM), record(None, key="failed"))
+    write(*trials(9.0, 7.0, 8.0), record(8.4, **UNIFORM), record(None, key="search-099"))
     found = best(output)
-    assert (found.value, found.trial, found.study, found.experiment) == (7.0, "search-7.0", "a", EXPERIMENT)
+    assert (found.value, found.trial, found.study, found.experiment) == (7.0, "search-007", "a", EXPERIMENT)
     assert found.schedule["clusters"]["count"] == 7
     assert found.uniform == 8.4
     assert not found.uniform_is_best
@@ -51,16 +54,23 @@ def test_the_best_finished_trial_comes_from_mlflow_alone(write, output):
 
 def test_arms_of_one_schedule_that_differ_in_their_weighting_are_not_mixed(write, output):
     plain = record(10.0, **UNIFORM)
-    both = [record(6.0, key="search-000"), record(9.0, key="search-001")]
+    arms = [(TrialKey.search(0), 6.0), (TrialKey.search(1), 9.0)]
+    both = [record(fid, key=key, arm_id=f"arm of {key}") for key, fid in arms]
     tested = [
-        record(fid, key=f"confirm-search-{arm}-seed{seed}", role="confirmation", seed=seed)
-        for arm, fid in (("000", 6.0), ("001", 9.0))
+        record(fid, key=key.confirmation(seed), role="confirmation", seed=seed, arm_id=f"arm of {key}")
+        for key, fid in arms
         for seed in (1000, 1001)
     ]
-    for values in (*both, *tested):
-        values["arm_id"] = f"{values['schedule_id']}-{values['key'].split('search-')[1][:3]}"
     uniform = [
-        record(10.0, **{**UNIFORM, "key": f"confirm-{seed}", "role": "confirmation", "seed": seed})
+        record(
+            10.0,
+            **{
+                **UNIFORM,
+                "key": TrialKey.uniform().confirmation(seed),
+                "role": "confirmation",
+                "seed": seed,
+            },
+        )
         for seed in (1000, 1001)
     ]
     write(plain, *both, *tested, *uniform)
@@ -70,16 +80,14 @@ def test_arms_of_one_schedule_that_differ_in_their_weighting_are_not_mixed(write
 
 
 def test_a_larger_precision_is_better(write, output):
-    records = trials(7.0, 8.0, 9.0)
-    for values, precision in zip(records, (0.1, 0.3, 0.2), strict=True):
-        values["metrics"]["precision"] = precision
-    write(*records)
-    assert best(output, metric="precision").trial == "search-8.0"
-    assert best(output, metric="fid").trial == "search-7.0"
+    for fid, precision in ((7.0, 0.1), (8.0, 0.3), (9.0, 0.2)):
+        write(*trials(fid, metrics={"fid": fid, "precision": precision}))
+    assert best(output, metric="precision").trial == "search-008"
+    assert best(output, metric="fid").trial == "search-007"
 
 
 def test_equal_scores_go_to_fewer_images(write, output):
-    write(*(record(7.0, key=str(images), images=images) for images in (900, 300, 600)))
+    write(*(record(7.0, key=TrialKey.search(images), images=images) for images in (900, 300, 600)))
     assert best(output).images == 300
 
 
@@ -87,7 +95,7 @@ def test_uniform_sampling_being_the_best_is_said(write, output):
     write(*trials(9.0, 8.0), record(7.5, **UNIFORM))
     found = best(output)
     assert found.uniform_is_best
-    assert found.trial == "search-8.0"
+    assert found.trial == "search-008"
     assert found.sentence.startswith(
         "uniform sampling is the best: FID 7.50, 6.7% better than 8.00 of the best schedule"
     )
@@ -97,22 +105,22 @@ def test_fresh_seeds_decide_where_there_are_any(write, output):
     fresh = [
         record(
             value + luck,
-            key=f"{name}-{seed}",
+            key=TrialKey(key).confirmation(seed),
             role="confirmation",
             seed=seed,
             control=control,
             schedule=schedule(count),
         )
-        for name, count, control, value in (
-            ("lucky", 7, None, 9.0),
-            ("sound", 8, None, 8.0),
-            ("base", 1, "uniform", 10.0),
+        for key, count, control, value in (
+            ("search-007", 7, None, 9.0),
+            ("search-008", 8, None, 8.0),
+            ("control-uniform", 1, "uniform", 10.0),
         )
         for seed, luck in ((1000, 0.0), (1001, 1.01), (1002, 0.49))
     ]
     write(*trials(7.0, 8.0), record(8.4, **UNIFORM), *fresh)
     found = best(output)
-    assert (found.trial, found.description, found.seeds) == ("search-8.0", "8 clusters", 3)
+    assert (found.trial, found.description, found.seeds) == ("search-008", "8 clusters", 3)
     assert found.value == pytest.approx(8.5)
     assert found.uniform == pytest.approx(10.5)
     assert found.sentence.startswith("8 clusters beats uniform sampling by 19.0% FID [19.0, 19.0], 3 seeds")
@@ -160,7 +168,7 @@ def test_no_store_no_trial_and_no_finished_trial_are_told_apart(write, output, t
         best(tmp_path / "none")
     with pytest.raises(ConfigError, match="there is no trial"):
         best(output)
-    write(record(None, key="failed"))
+    write(record(None, key="search-099"))
     with pytest.raises(ConfigError, match=r"no finished trial with the metric fid .* \(1 failed\)"):
         best(output)
     write(record(7.0, **UNIFORM))
@@ -209,8 +217,14 @@ def test_only_confirmed_studies_count_when_asked_for(write, output):
     with pytest.raises(ConfigError, match=r"no schedule .* was confirmed on fresh seeds"):
         best(output, confirmed=True)
     fresh = [
-        record(8.0 + seed, key=f"fresh-{seed}", role="confirmation", seed=1000 + seed, schedule=schedule(7))
-        for seed in range(2)
+        record(
+            seed - 992.0,
+            key=TrialKey.search(7).confirmation(seed),
+            role="confirmation",
+            seed=seed,
+            schedule=schedule(7),
+        )
+        for seed in (1000, 1001)
     ]
     write(*trials(7.0), *fresh, study="sound")
     assert best(output).study == "lucky"
@@ -218,5 +232,5 @@ def test_only_confirmed_studies_count_when_asked_for(write, output):
 
 
 def test_a_trial_at_a_smaller_budget_is_never_the_best(write, output):
-    write(*trials(7.0), record(5.0, key="rung", role="rung", schedule=schedule(5), images=100))
-    assert best(output).trial == "search-7.0"
+    write(*trials(7.0), record(5.0, key="rung0-005", role="rung", schedule=schedule(5), images=100))
+    assert best(output).trial == "search-007"

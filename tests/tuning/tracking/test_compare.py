@@ -18,7 +18,7 @@ def run(output, key, settings, study="a", **changes):
     folder = output / study / "trials" / key
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    (folder / "record.json").write_text(json.dumps(record(key=key, name=key, **changes)))
+    (folder / "record.json").write_text(json.dumps(record(name=key, **changes).to_json()))
     return folder
 
 

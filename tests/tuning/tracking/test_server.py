@@ -68,10 +68,12 @@ def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server
     with opened(server, output) as tracker:
         tracker.keep_in(tmp_path / "study")
         study = tracker.study("a", {}, {"fingerprint": "f"})
-        write_trial(tracker, study, record(9.0, control="uniform", role="control", key="uniform"), files)
+        write_trial(
+            tracker, study, record(9.0, control="uniform", role="control", key="control-uniform"), files
+        )
         assert tracker.flush()
         server.kill()
-        write_trial(tracker, study, record(7.0, key="best"), files)
+        write_trial(tracker, study, record(7.0, key="search-000"), files)
         assert not tracker.flush(2)
         with pytest.raises(ConfigError, match="cannot be reached"):
             best(output, server.uri)
@@ -80,7 +82,7 @@ def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server
         assert not tracker.problems
         assert tracker.ui_command() == f"http://127.0.0.1:{server.port}"
         server.kill()
-        write_trial(tracker, study, record(6.0, key="later", schedule=schedule(6)), files)
+        write_trial(tracker, study, record(6.0, key="search-001", schedule=schedule(6)), files)
         assert not tracker.flush(2)
         # As kill -9 of the driver leaves it.
         tracker._writer._abandon.set()
@@ -102,8 +104,8 @@ def test_the_winner_is_found_in_the_registry_of_a_server(server, tmp_path):
     output, files = tmp_path / "output", tmp_path / "files"
     with opened(server, output) as tracker:
         study = tracker.study("a/study: one", {}, {"fingerprint": "f"})
-        first = write_trial(tracker, study, record(7.0, key="first"), files)
-        better = write_trial(tracker, study, record(6.0, key="better", schedule=schedule(6)), files)
+        first = write_trial(tracker, study, record(7.0, key="search-000"), files)
+        better = write_trial(tracker, study, record(6.0, key="search-001", schedule=schedule(6)), files)
         assert tracker.flush()
         name = model_name("a/study: one")
         for run in (first, better):

@@ -189,7 +189,7 @@ def test_a_driver_killed_while_the_store_is_away_loses_no_write(
 
     monkeypatch.setattr(first._writer, "_apply", away)
     first.log(half, {"loss": 0.5}, 200)
-    write_trial(first, study, record(7.0, key="best"), folder / "files")
+    write_trial(first, study, record(7.0, key="search-000"), folder / "files")
     assert not first.flush(0.3)
     _killed(first)
     with Tracker.open(None, output, EXPERIMENT) as second:

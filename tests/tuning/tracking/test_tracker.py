@@ -82,7 +82,7 @@ def test_a_restart_writes_into_the_same_runs_and_repeats_no_point(output, tmp_pa
     for attempt in range(2):
         with Tracker.open(None, output, EXPERIMENT) as tracker:
             study = tracker.study("a", {"seed": 0}, {"trials": 8 + attempt})
-            done = write_trial(tracker, study, record(key="done"), tmp_path)
+            done = write_trial(tracker, study, record(key="search-000"), tmp_path)
             run = tracker.trial(study, "half", "half", {}, {})
             for images in range(0, 300 + 200 * attempt, 100):
                 tracker.log(run, {"loss": 1 / (1 + images)}, images)
@@ -184,7 +184,7 @@ def test_a_moved_output_folder_takes_its_artifacts_along(output, tmp_path):
         path = tracker.store.client.download_artifacts(ident, "schedule.yaml", str(tmp_path))
         assert "count: 20" in Path(path).read_text()
         study = tracker.study("a", {}, {})
-        write_trial(tracker, study, record(key="new"), tmp_path / "files")
+        write_trial(tracker, study, record(key="search-001"), tmp_path / "files")
     assert not output.exists()
     assert len(list(moved.rglob("schedule.yaml"))) == 2
 

@@ -1,0 +1,176 @@
+"""What travels between a driver, its board and the workers of its slots: jobs one way, events the other.
+
+These types are pickled between the processes of one start of a driver, and never written to disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.heldout_file import HeldoutPoint
+from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training.trainer import LogLine
+
+__all__ = [
+    "Assignment",
+    "Dropped",
+    "End",
+    "Event",
+    "Failed",
+    "Finished",
+    "Job",
+    "JobState",
+    "JobStatus",
+    "PreviewScore",
+    "Progress",
+    "Started",
+    "Stopped",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run to be trained."""
+
+    key: str
+    """Its name: unique on its board, and part of its checkpoints' names."""
+    config: RunConfig
+    folder: Path
+    """Where its results go, its last checkpoint among them."""
+    resume_from: tuple[Path, ...] = ()
+    """More folders that may hold checkpoints of it."""
+    pack: str | None = None
+    """Equal for jobs that may be trained together; None where it is trained by itself."""
+
+    def assigned(self, checkpoints: Path) -> Assignment:
+        """The job as the workers of a slot take it whose checkpoints lie in the folder `checkpoints`."""
+        return Assignment(
+            key=self.key,
+            config=self.config,
+            folder=self.folder,
+            resume_from=self.resume_from,
+            pack=self.pack,
+            checkpoints=checkpoints,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment(Job):
+    """A job that the workers of a slot have taken."""
+
+    checkpoints: Path
+    """Where the checkpoints on the way go."""
+
+    @property
+    def roots(self) -> list[Path]:
+        """Every folder that may hold checkpoints of the job."""
+        return list(dict.fromkeys((self.folder, self.checkpoints, *self.resume_from)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewScore:
+    """Metrics of a model on the way."""
+
+    images: int
+    """Images that it had seen; an asynchronous preview is reported later than that."""
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is, as of its last log line, and what was measured since the report before."""
+
+    images: int
+    """Images seen, over all workers."""
+    loss: float
+    """Mean over the interval that was logged, unweighted."""
+    stage: int
+    """Of the schedule; 0 is the first."""
+    num_stages: int
+    images_per_second: float
+    total_images: int
+    """The budget."""
+    snapshot: Mapping[str, Any]
+    """The schedule's state for display: see `TimestepSampler.snapshot`."""
+    skipped_updates: int = 0
+    """Updates that the spike guard has skipped so far."""
+    heldout: tuple[HeldoutPoint, ...] = ()
+    """Held-out losses that were measured since the report before."""
+    preview: PreviewScore | None = None
+    """A preview that was scored since the report before."""
+
+    @classmethod
+    def of(cls, line: LogLine, total_images: int, heldout: tuple[HeldoutPoint, ...] = ()) -> Progress:
+        """The progress that a trainer's log line tells of."""
+        return cls(
+            images=line.images,
+            loss=line.loss,
+            stage=line.stage,
+            num_stages=line.num_stages,
+            images_per_second=line.images_per_second,
+            total_images=total_images,
+            snapshot=dict(line.snapshot),
+            skipped_updates=line.skipped_updates,
+            heldout=heldout,
+        )
+
+    def with_preview(self, images: int, metrics: Mapping[str, float]) -> Progress:
+        """The report of a preview that was scored after this one was made."""
+        return replace(self, heldout=(), preview=PreviewScore(images=images, metrics=metrics))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A slot has taken the job."""
+
+    attempt: int
+    """How often that has happened; 1 is the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The run spent its budget and was evaluated."""
+
+    result: RunResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The run could not be finished."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run stopped because it was asked to, or never started."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An event that nobody read in time."""
+
+
+End = Finished | Failed | Stopped
+"""How a job ends."""
+Event = Started | Progress | End | Dropped
+"""What a board tells of a job."""
+
+JobState = Literal["queued", "running", "finished", "failed", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """What a board knows of a job."""
+
+    state: JobState
+    attempts: int
+    """How often it was started."""
+    reason: str | None
+    """Why it failed, or was stopped by the board's judge."""
+    progress: Progress | None
+    """Its last report."""

@@ -1,0 +1,68 @@
+"""What a run leaves: result.json in its folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic
+
+from curriculum_ray.config.stored import Stored
+from curriculum_ray.runs.heldout_file import HeldoutLosses
+
+__all__ = ["RESULT_FILE", "Measured", "RunResult"]
+
+RESULT_FILE = "result.json"
+
+
+class Measured(Stored):
+    """What is known of a run that has ended: the part that its result and a study's record of it share."""
+
+    images: int
+    """Images seen, over all workers."""
+    metrics: dict[str, float] = pydantic.Field(default_factory=dict)
+    """By the evaluation at the end: fid, kid, precision and recall; in a study's record also loss. Empty where the run
+    was not evaluated."""
+    fingerprint: str | None = None
+    """Of the protocol; metrics are comparable only where it is equal. None where the run was not evaluated."""
+    protocol: dict[str, Any] | None = None
+    """How the metrics came about, in JSON values."""
+    seconds: float | None = None
+    """Training and evaluation since the run last started or resumed."""
+    checkpoint: str | None = None
+    """The folder of the last checkpoint."""
+    stage_starts: tuple[tuple[int, int], ...] = ()
+    """(images seen, stage) at the start of each stage that was sampled."""
+    num_stages: int | None = None
+    """The stages that clusters and active set give."""
+    stages_asked: int | None = None
+    """How many stages the schedule asks for."""
+    stages_walked: int | None = None
+    """How many of those were trained in."""
+    images_in_stage: tuple[int, ...] = ()
+    """Of each stage that the schedule asks for; 0 where it was skipped."""
+    history: tuple[tuple[int, float], ...] = ()
+    """(images seen, FID) of each preview that was scored."""
+    heldout: HeldoutLosses | None = None
+    """The held-out losses, where they were measured."""
+    unvisited: str | None = None
+    """The line that says so where much of the training was spent on noise levels that sampling never visits."""
+
+    @property
+    def walked(self) -> str | None:
+        """How many stages it walked of those asked for: "8/8"; None where that was not recorded."""
+        return None if self.stages_asked is None else f"{self.stages_walked}/{self.stages_asked}"
+
+
+class RunResult(Measured):
+    """What result.json holds: a run that spent its budget."""
+
+    seconds: float
+    checkpoint: str
+    resumed_at: int
+    """Images seen when the run last started; 0 where it was never interrupted."""
+    loss: float | None
+    """The training loss of the last interval that was logged."""
+    skipped_updates: int | None = None
+    """Updates that the spike guard skipped; None without a guard."""
+    corrupt_images: tuple[str, ...] = ()
+    """Images of a stream that could not be read and were skipped."""

@@ -1,0 +1,200 @@
+"""Trials ranked: by arm for what a study says, and run by run for what it does next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import direction
+from tuning.evidence.records import Control, TrialRecord
+
+__all__ = ["Arm", "Ranking", "side_by_side"]
+
+
+@dataclass
+class Arm:
+    """All finished runs that train alike but for the seed."""
+
+    arm_id: str
+    name: str
+    """The schedule in words; "uniform sampling" for the control."""
+    control: Control | None
+    searched: list[TrialRecord] = field(default_factory=list)
+    """Runs of the search, controls among them."""
+    confirmed: list[TrialRecord] = field(default_factory=list)
+    """Runs on fresh seeds."""
+
+    def search_value(self, metric: str) -> float | None:
+        """The mean over the search's runs."""
+        return _mean(self.searched, metric)
+
+    def confirmed_value(self, metric: str) -> float | None:
+        """The mean over the fresh seeds."""
+        return _mean(self.confirmed, metric)
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """The metric of each fresh seed."""
+        return _by_seed(self.confirmed, metric)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """All runs, those of the search first."""
+        return self.searched + self.confirmed
+
+    @property
+    def stages(self) -> str:
+        """How much of its ladder the arm walked, the fewest stages of its runs: "8/8"; a dash where not recorded."""
+        runs = [record for record in self.records if record.stages_asked]
+        if not runs:
+            return "–"
+        least = min(runs, key=lambda record: (record.stages_walked or 0) / (record.stages_asked or 1))
+        return least.walked or "–"
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether this is the control without a curriculum."""
+        return self.control == "uniform"
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether this is a one-line rival: no curriculum, but e.g. another weighting of the loss."""
+        return self.control == "rival"
+
+    @property
+    def has_curriculum(self) -> bool:
+        """Whether this is a schedule rather than a control without one."""
+        return not self.is_uniform and not self.is_rival
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What finished of a study's trials, the best first by `metric`; ConfigError for a metric that is not known.
+
+    `arms` and what is picked from them are what the study says: arms with fresh seeds come first, by the mean over
+    them, since the search's own runs flatter what it chose. `curricula`, `searched` and `rivals` are single runs of the
+    search, by which it goes on. Neither holds runs at a smaller budget or without a finite metric.
+    """
+
+    metric: str
+    records: tuple[TrialRecord, ...]
+    """All trials that ended, in whatever way."""
+
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], metric: str) -> Ranking:
+        """Rank the trials of a study."""
+        direction(metric)
+        return cls(metric, tuple(records))
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """The arms, the best first."""
+        result: dict[str, Arm] = {}
+        plain = {record.arm_id for record in self._measured if record.control == "uniform"}
+        for record in self._measured:
+            # A searched schedule that draws as uniform sampling does is uniform sampling.
+            uniform = record.arm_id in plain
+            key = "uniform" if uniform else record.arm_id
+            if key not in result:
+                name = "uniform sampling" if uniform else record.describe()
+                result[key] = Arm(record.arm_id, name, "uniform" if uniform else record.control)
+            arm = result[key]
+            arm.control = arm.control or record.control
+            (arm.confirmed if record.role == "confirmation" else arm.searched).append(record)
+        return sorted(result.values(), key=self._place)
+
+    @cached_property
+    def best(self) -> Arm | None:
+        """The best arm with a curriculum."""
+        return next((arm for arm in self.arms if arm.has_curriculum), None)
+
+    @cached_property
+    def uniform(self) -> Arm | None:
+        """Uniform sampling."""
+        return next((arm for arm in self.arms if arm.is_uniform), None)
+
+    @cached_property
+    def rival(self) -> Arm | None:
+        """The best rival with fresh seeds."""
+        return next((arm for arm in self.arms if arm.is_rival and arm.confirmed), None)
+
+    @property
+    def confirmed(self) -> list[Arm]:
+        """The arms with fresh seeds."""
+        return [arm for arm in self.arms if arm.confirmed]
+
+    def arm(self, arm_id: str) -> Arm:
+        """The arm of this id."""
+        return next(arm for arm in self.arms if arm.arm_id == arm_id)
+
+    @cached_property
+    def curricula(self) -> list[TrialRecord]:
+        """The runs of the search with a curriculum, twins among them."""
+        return self._runs(record for record in self._measured if record.has_curriculum)
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """The runs of searched schedules."""
+        return [record for record in self.curricula if record.role == "searched"]
+
+    @property
+    def rivals(self) -> list[TrialRecord]:
+        """The runs of one-line rivals in the search."""
+        return self._runs(record for record in self._measured if record.control == "rival")
+
+    @property
+    def uniform_run(self) -> TrialRecord | None:
+        """Uniform sampling's run of the search, whether or not it finished."""
+        return next((record for record in self.records if record.key == TrialKey.uniform()), None)
+
+    @cached_property
+    def _measured(self) -> list[TrialRecord]:
+        return [
+            record
+            for record in self.records
+            # A run at a smaller budget is no match for one at the full one.
+            if record.status == "finished"
+            and record.role != "rung"
+            and math.isfinite(record.metrics.get(self.metric, math.nan))
+        ]
+
+    @property
+    def _sign(self) -> int:
+        return 1 if direction(self.metric) == "min" else -1
+
+    def _runs(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Those of the search, the best first."""
+        found = [record for record in records if record.role != "confirmation"]
+        return sorted(found, key=lambda record: (self._sign * record.metrics[self.metric], record.key))
+
+    def _place(self, arm: Arm) -> tuple[bool, float, int]:
+        confirmed = arm.confirmed_value(self.metric)
+        value = arm.search_value(self.metric) if confirmed is None else confirmed
+        assert value is not None
+        return confirmed is None, self._sign * value, min(record.images for record in arm.records)
+
+
+def side_by_side(arm: Arm, uniform: Arm | None, metric: str) -> tuple[float, float | None, int]:
+    """Return the means of the arm and of uniform sampling, and the number of seeds behind the first.
+
+    Both are means over fresh seeds if the arm has them, else over the search's; over the seeds that both
+    have, if there are any. The second is None without such runs of uniform sampling.
+    """
+    ours = _by_seed(arm.confirmed or arm.searched, metric)
+    theirs = (
+        {} if uniform is None else _by_seed(uniform.confirmed if arm.confirmed else uniform.searched, metric)
+    )
+    if shared := ours.keys() & theirs.keys():
+        ours, theirs = ({seed: values[seed] for seed in sorted(shared)} for values in (ours, theirs))
+    return fmean(ours.values()), fmean(theirs.values()) if theirs else None, len(ours)
+
+
+def _by_seed(records: Sequence[TrialRecord], metric: str) -> dict[int, float]:
+    return {record.seed: record.metrics[metric] for record in records}
+
+
+def _mean(records: Sequence[TrialRecord], metric: str) -> float | None:
+    return fmean(record.metrics[metric] for record in records) if records else None

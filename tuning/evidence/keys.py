@@ -1,0 +1,98 @@
+"""Keys of a study's trials: each says what the trial is for, and names its folder.
+
+control-uniform                      uniform sampling
+rival-NAME                           a one-line rival
+search-007                           the searched schedule number 7 at the full budget
+rung0-007                            the same at the smallest budget; rung1-007 at the next one
+twin-search-007-reversed             a twin of the schedule of search-007
+confirm-search-007-seed1000          the arm of search-007, or of any other trial, on a fresh seed
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+__all__ = ["TrialKey"]
+
+_KINDS = re.compile(
+    r"search-(?P<searched>\d{3,})"
+    r"|rung(?P<rung>\d+)-(?P<tried>\d{3,})"
+    r"|control-uniform"
+    r"|rival-[\w-]+"
+    r"|twin-(?P<varied>.+)-\w+"
+    r"|confirm-(?P<confirmed>.+)-seed\d+"
+)
+
+
+class TrialKey(str):
+    """The key of a trial: a text of the form above, equal to the plain text; ValueError for any other."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> TrialKey:
+        match = _KINDS.fullmatch(text)
+        if match is None:
+            raise ValueError(f"a trial's key must be like search-007 or control-uniform, but got {text!r}")
+        if origin := match["varied"] or match["confirmed"]:
+            cls(origin)
+        return super().__new__(cls, text)
+
+    @classmethod
+    def uniform(cls) -> TrialKey:
+        """Of the study's uniform sampling."""
+        return cls("control-uniform")
+
+    @classmethod
+    def rival(cls, name: str) -> TrialKey:
+        """Of a one-line rival."""
+        return cls(f"rival-{name}")
+
+    @classmethod
+    def search(cls, index: int) -> TrialKey:
+        """Of a searched schedule at the full budget; `index` counts from 0."""
+        return cls(f"search-{index:03d}")
+
+    def at_rung(self, rung: int) -> TrialKey:
+        """Of the same searched schedule at a smaller budget; 0 is the smallest."""
+        return TrialKey(f"rung{rung}-{self.number:03d}")
+
+    def twin(self, variant: str) -> TrialKey:
+        """Of a twin of this trial's schedule, e.g. "reversed"."""
+        return TrialKey(f"twin-{self}-{variant}")
+
+    def confirmation(self, seed: int) -> TrialKey:
+        """Of this trial's arm on a fresh seed."""
+        return TrialKey(f"confirm-{self}-seed{seed}")
+
+    @property
+    def _parts(self) -> re.Match[str]:
+        match = _KINDS.fullmatch(self)
+        assert match is not None
+        return match
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether the trial tries a searched schedule at the full budget."""
+        return self._parts["searched"] is not None
+
+    @property
+    def number(self) -> int:
+        """The number of the searched schedule that the trial tries, at whatever budget; ValueError for any other."""
+        number = self._parts["searched"] or self._parts["tried"]
+        if number is None:
+            raise ValueError(f"{self} tries no searched schedule")
+        return int(number)
+
+    @property
+    def rung(self) -> int | None:
+        """Which smaller budget the trial runs at, 0 the smallest; None at the full one."""
+        rung = self._parts["rung"]
+        return None if rung is None else int(rung)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
