@@ -142,7 +142,7 @@ def test_the_command_line_without_its_extra_is_refused_in_one_line(
 @pytest.mark.slow
 def test_training_needs_no_package_of_the_search(tmp_path: Path) -> None:
     python = make_environment(tmp_path / "train", "train")
-    settings = ["--images", "1280", "--num-samples", "64", "--name", "first"]
+    settings = ["--images", "1280", "--name", "first", "--set", "evaluation.num_samples=64"]
     done = _run(python, "-m", "tune", "train", *settings, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     searched = _run(python, "-m", "tune", "search", folder=tmp_path)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from typing import Any
+
+from settings import link_to
+
+from curriculum_ray.config import Spec
 
 __all__ = ["api_page"]
 
@@ -15,6 +21,8 @@ _PACKAGES = {
     "curriculum_ray.evaluation": "Evaluation under a protocol. Needs `curriculum-ray[train]`.",
     "curriculum_ray.export": "Trained models elsewhere. Needs `curriculum-ray[export]`.",
 }
+# What a reader looks for first.
+_FIRST = ("TimestepSampler", "CurriculumSchedule", "DifficultyCurve")
 
 
 def api_page() -> str:
@@ -25,9 +33,19 @@ def api_page() -> str:
     for package, about in _PACKAGES.items():
         module = importlib.import_module(package)
         parts.append(f"## {package}\n\n{about}\n")
-        parts += [
-            f"::: {value.__module__}.{value.__qualname__}\n"
-            for value in (getattr(module, name) for name in module.__all__)
-            if hasattr(value, "__qualname__") and value.__module__.startswith("curriculum_ray.")
-        ]
+        names = sorted(module.__all__, key=lambda name: (name not in _FIRST, name))
+        values = (getattr(module, name) for name in names)
+        parts += [_entry(value) for value in values if inspect.isclass(value) or inspect.isfunction(value)]
     return "\n".join(parts)
+
+
+def _entry(value: Any) -> str:
+    """A directive for a class or function; the keys of settings are on their own pages."""
+    lines = [f"::: {value.__module__}.{value.__qualname__}"]
+    if not (inspect.isclass(value) and issubclass(value, Spec)):
+        return f"{lines[0]}\n"
+    hidden = ("_", "model_")
+    members = [name for name in vars(value) if not name.startswith(hidden) and name not in value.model_fields]
+    lines += ["    options:", f"      members: [{', '.join(members)}]" if members else "      members: false"]
+    link = link_to(value)
+    return "\n".join([*lines, "", *([f"Its keys: [{value.__name__}]({link})\n"] if link else [])])

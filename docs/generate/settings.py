@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import types
@@ -17,7 +18,7 @@ from tuning.difficulty import DifficultyConfig
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace
 
-__all__ = ["settings_pages"]
+__all__ = ["link_to", "settings_pages"]
 
 _ROOTS: tuple[tuple[type[Spec], str], ...] = (
     (StudyConfig, ""),
@@ -87,6 +88,12 @@ def settings_pages() -> dict[str, str]:
     return {"reference/settings/index.md": _HEAD + rows + "\n", **texts}
 
 
+def link_to(model: type[Spec]) -> str | None:
+    """Where a model's keys are listed, from a page of the reference; None where no settings hold it."""
+    return f"settings/{_page(model)}.md#{_anchor(model)}" if model in _models() else None
+
+
+@functools.cache
 def _models() -> dict[type[Spec], list[str]]:
     """All models that can be reached, in the order of their first mention, and the keys where they stand."""
     found: dict[type[Spec], list[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import re
 import shlex
 from pathlib import Path
@@ -151,6 +152,34 @@ def test_the_commands_of_a_page_run_one_after_another(page: Path, trained: None,
                 run(words)
         elif block.slow:
             execute(block, names)
+
+
+def _described(section: str) -> list[str]:
+    """Patterns of the files that a section of the page about files names."""
+    text = (ROOT / "docs/reference/files.md").read_text()
+    rows = text.split(f"\n## {section}\n")[1].split("\n## ")[0].splitlines()
+    cells = [row.split("|")[1] for row in rows if row.startswith("| `")]
+    return [
+        re.sub("[A-Z]{2,}|(?<=slot-)N", "*", name) for cell in cells for name in re.findall("`(.*?)`", cell)
+    ]
+
+
+def _undescribed(folder: Path, section: str) -> set[str]:
+    """What lies in `folder` that no pattern matches; a pattern with a slash at its end stands for what is in it."""
+    patterns = [f"{pattern}*" if pattern.endswith("/") else pattern for pattern in _described(section)]
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
+
+
+@pytest.mark.slow
+def test_the_page_about_files_names_all_that_commands_leave(trained: None, reader: Path) -> None:
+    (study,) = [path.parent for path in (reader / "runs").glob("*/study.json")]
+    assert not _undescribed(reader / "runs" / "first", "A run")
+    assert not _undescribed(study, "A study")
+    trials = [path.parent for path in study.glob("trials/*/record.json")]
+    assert trials
+    assert not {name for path in trials for name in _undescribed(path, "A run")} - {"record.json"}
+    assert not _undescribed(reader / "runs", "The output folder")
 
 
 def test_the_readme_is_a_door_and_not_the_house() -> None:
