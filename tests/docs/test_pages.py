@@ -18,6 +18,7 @@ from clusters.cli import cli as clusters
 from curriculum_ray.config import parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from tests.docs.pages import ROOT, Block, blocks, commands, own_commands
+from tests.test_imports import ROOMS
 from tuning.cli import cli as tune
 from tuning.cli import main
 from tuning.study.config import StudyConfig
@@ -180,6 +181,20 @@ def test_the_page_about_files_names_all_that_commands_leave(trained: None, reade
     assert trials
     assert not {name for path in trials for name in _undescribed(path, "A run")} - {"record.json"}
     assert not _undescribed(reader / "runs", "The output folder")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_a_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:curriculum_ray|tuning|tests|benchmarks|examples|clusters|docs)/[^`\s]*)`", page.read_text()
+    )
+    assert not [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
+
+
+def test_the_page_about_design_lists_every_room() -> None:
+    text = (ROOT / "docs/design.md").read_text()
+    rooms = [room for room in ROOMS if (ROOT / room.replace(".", "/")).is_dir()]
+    assert not [room for room in rooms if f"`{room}`" not in text]
 
 
 def test_the_readme_is_a_door_and_not_the_house() -> None:
