@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := curriculum_ray tuning clusters tests examples benchmarks tune.py
+PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.py
 
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-all docs bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -27,7 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 search: setup ## the main job: find a schedule for the digits, on CPU, in minutes
 	$(BIN)/python -m tune search
 
-test: setup lint ## lint, types and the fast tests
+docs: setup ## the documentation as a site, in site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+test: setup lint ## lint, types, documentation and the fast tests
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: setup lint ## every test, the slow ones too
@@ -85,4 +88,4 @@ lock: ## resolve constraints.txt anew from pyproject.toml
 	  -o constraints.txt pyproject.toml
 
 clean: ## remove the environment and all caches, but no results
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build site *.egg-info

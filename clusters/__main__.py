@@ -1,5 +1,8 @@
 """`python -m clusters COMMAND`: check a cluster, wait for its nodes, or try several nodes on one machine."""
 
-from clusters.cli import main
+from curriculum_ray.extras import exit_naming_the_extra
 
-main()
+with exit_naming_the_extra():
+    from clusters.cli import main
+
+    main()

@@ -17,6 +17,7 @@ from curriculum_ray.data.dataset import Dataset, to_uint8
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo, read_latents_info
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
+from curriculum_ray.extras import install_command
 from curriculum_ray.files import replace_file
 
 __all__ = ["CacheSpec", "cache_latents", "decode_latents", "load_autoencoder"]
@@ -51,7 +52,7 @@ def load_autoencoder(path: str | Path) -> Any:
         from diffusers import AutoencoderKL
     except ImportError:
         raise ConfigError(
-            "an autoencoder needs diffusers: install it with pip install 'curriculum-ray[examples]'"
+            f"the autoencoder {path} needs the package diffusers: {install_command('diffusers')}"
         ) from None
     try:
         vae = AutoencoderKL.from_pretrained(str(path), local_files_only=True, use_safetensors=True)

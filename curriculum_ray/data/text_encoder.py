@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
+from curriculum_ray.extras import install_command
 
 __all__ = ["encode_captions", "encoder_hash", "told_by_captions"]
 
@@ -61,7 +62,7 @@ def encode_captions(
         import transformers
     except ImportError:
         raise ConfigError(
-            f"the text encoder {path} needs the package transformers: install it with pip install transformers"
+            f"the text encoder {path} needs the package transformers: {install_command('transformers')}"
         ) from None
     # Code that lies in the folder is never run, nor asked about.
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

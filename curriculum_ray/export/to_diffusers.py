@@ -15,6 +15,7 @@ from curriculum_ray.diffusion import DDPM, DDPMSpec, EDMSpec, FlowSpec, Process,
 from curriculum_ray.diffusion.betas import cosine_betas, linear_betas
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export.card import model_card
+from curriculum_ray.extras import install_command
 from curriculum_ray.files import check_new_folder
 from curriculum_ray.models import DiffusersModel, PythonSpec
 
@@ -36,7 +37,7 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
     if told.length:
         raise ConfigError(f"export to diffusers knows no captions, but the model is told {told}")
     if find_spec("diffusers") is None:
-        raise ConfigError("export to diffusers needs the package diffusers: pip install diffusers")
+        raise ConfigError(f"export to diffusers needs the package diffusers: {install_command('diffusers')}")
     check_new_folder(folder, "--into")
 
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

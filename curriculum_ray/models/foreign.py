@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
+from curriculum_ray.extras import install_command
 from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, hidden_labels, told_of
 
 __all__ = ["DiffusersModel", "DiffusersSpec", "PythonSpec", "build_diffusers", "build_python"]
@@ -91,9 +92,7 @@ def build_diffusers(
     try:
         import diffusers
     except ImportError:
-        raise ConfigError(
-            f"{name} needs the package diffusers: install it with pip install diffusers"
-        ) from None
+        raise ConfigError(f"{name} needs the package diffusers: {install_command('diffusers')}") from None
     factory = getattr(diffusers, spec.class_name, None)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
         raise ConfigError(f"{name} is not a network of diffusers {diffusers.__version__}")

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 CLUSTERS = Path(__file__).parents[2] / "clusters"
+PAGES = Path(__file__).parents[2] / "docs" / "deploy"
 LAUNCHERS = ["aws", "gcp", "ssh"]
 MANIFESTS = ["raycluster", "rayjob", "storage"]
 
@@ -91,10 +92,10 @@ def test_the_slurm_script_is_clean() -> None:
 
 
 def test_every_launcher_has_a_page_that_says_everything() -> None:
-    index = (CLUSTERS / "README.md").read_text()
+    index = (PAGES / "index.md").read_text()
     pages = set(re.findall(r"\]\((\w+\.md)\)", index))
     assert {"aws.md", "gcp.md", "kubernetes.md", "slurm.md", "ssh.md", "local.md"} <= pages
     for page in pages - {"scaling.md", "faults.md"}:
-        text = (CLUSTERS / page).read_text()
+        text = (PAGES / page).read_text()
         for heading in ("## Fill in", "## Start", "## Check", "## Stop", "## What it costs to leave running"):
             assert heading in text, f"{page} lacks {heading}"

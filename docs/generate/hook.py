@@ -1,0 +1,42 @@
+"""MkDocs hook: pages of the site that are made from the code and from the files at the top of the repository."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+from api import api_page  # noqa: E402
+from commands import commands_page  # noqa: E402
+from settings import settings_pages  # noqa: E402
+from tracking import tags_table  # noqa: E402
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages, and those files of the repository's top that are pages too."""
+    pages = {
+        "reference/commands.md": commands_page(),
+        "reference/api.md": api_page(),
+        **settings_pages(),
+        **{f"{name.lower()}.md": top_page(name) for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")},
+    }
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def top_page(name: str) -> str:
+    """A page that stands at the top of the repository."""
+    return (ROOT / f"{name}.md").read_text()
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Fill in the table of tags, and leave out the comments that tell the tests how a block is run."""
+    markdown = markdown.replace("<!-- generated: tags -->", tags_table())
+    return re.sub(r"^ *<!-- test: .*?-->\n", "", markdown, flags=re.MULTILINE | re.DOTALL)

@@ -1,0 +1,169 @@
+"""What is installed: the core for anybody's training loop, extras for the rest, and one line where one is missing."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.utils import canonicalize_name
+
+from curriculum_ray import __version__
+from curriculum_ray.extras import EXTRAS, exit_naming_the_extra, install_command
+from tests.docs.pages import blocks
+from tests.environments import OURS, ROOT, make_environment, names, project
+
+CORE = ("curriculum_ray/curriculum", "curriculum_ray/config", "curriculum_ray/diffusion")
+# Declared though no file imports them.
+INDIRECT = {
+    "cmaes": "Optuna's sampler of that name",
+    "torchvision": "torch-fidelity's, built for one release of torch",
+    "jinja2": "the pages of reports",
+}
+
+
+def _files(*places: str) -> list[Path]:
+    paths = (ROOT / place for place in places)
+    return sorted(file for path in paths for file in ([path] if path.suffix else path.rglob("*.py")))
+
+
+@functools.cache
+def _third_party(*places: str) -> Mapping[str, Path]:
+    """Importable names of others in these files and folders, and a file that has each."""
+    found, files = {}, _files(*places)
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules = [node.module]
+            else:
+                continue
+            found.update({module.partition(".")[0]: file for module in modules})
+    ours = {*(name.removesuffix(".py") for name in OURS), "tests", *(file.stem for file in files)}
+    return {name: file for name, file in found.items() if name not in {*sys.stdlib_module_names, *ours}}
+
+
+@functools.cache
+def _by_module() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def _distributions(module: str) -> set[str]:
+    return {canonicalize_name(name) for name in _by_module()[module]}
+
+
+@pytest.mark.parametrize(
+    ("places", "extras"),
+    [(CORE, ()), (OURS, ("all",)), (("examples",), ("examples",)), (("docs",), ("all", "docs"))],
+    ids=["core", "product", "examples", "docs"],
+)
+def test_whatever_is_imported_is_declared(places: tuple[str, ...], extras: tuple[str, ...]) -> None:
+    allowed = names(*extras)
+    undeclared = {
+        module: str(file.relative_to(ROOT))
+        for module, file in _third_party(*places).items()
+        if not _distributions(module) & allowed
+    }
+    assert not undeclared
+
+
+def test_whatever_an_extra_declares_is_used() -> None:
+    used = {name for module in _third_party(*OURS) for name in _distributions(module)}
+    assert names("all") - used <= set(INDIRECT)
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_line_that_names_an_extra_names_the_one_that_declares_it(extra: str) -> None:
+    for module in EXTRAS[extra]:
+        assert _distributions(module) & names(extra), module
+        assert install_command(f"{module}.something") == f"pip install 'curriculum-ray[{extra}]'"
+
+
+def test_every_import_beyond_the_core_has_an_extra_to_name() -> None:
+    core = names()
+    for module in _third_party(*OURS):
+        assert (install_command(module) is None) == bool(_distributions(module) & core), module
+
+
+def test_a_package_that_no_extra_has_is_no_matter_of_extras() -> None:
+    with pytest.raises(ModuleNotFoundError), exit_naming_the_extra():
+        import no_such_package  # noqa: F401
+
+
+def _run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-I", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def core_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_environment(tmp_path_factory.mktemp("core"))
+
+
+def test_the_readmes_loop_runs_where_only_the_core_is_installed(core_python: Path, tmp_path: Path) -> None:
+    (loop,) = (block for block in blocks(ROOT / "README.md") if block.language == "python")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    absent = [
+        "ray",
+        "optuna",
+        "mlflow",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "safetensors",
+        "PIL",
+        "click",
+        "rich",
+    ]
+    proof = f"import importlib.util as util\nassert not [name for name in {absent} if util.find_spec(name)]"
+    done = _run(core_python, "-c", "\n".join([proof, loop.before, loop.text]), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["tune", "clusters"])
+def test_the_command_line_without_its_extra_is_refused_in_one_line(
+    core_python: Path, tmp_path: Path, module: str
+) -> None:
+    done = _run(core_python, "-m", module, "--help", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: this needs the package click, which is not installed: pip install 'curriculum-ray[train]'\n"
+    )
+
+
+@pytest.mark.slow
+def test_training_needs_no_package_of_the_search(tmp_path: Path) -> None:
+    python = make_environment(tmp_path / "train", "train")
+    settings = ["--images", "1280", "--name", "first", "--set", "evaluation.num_samples=64"]
+    done = _run(python, "-m", "tune", "train", *settings, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    searched = _run(python, "-m", "tune", "search", folder=tmp_path)
+    assert (searched.returncode, searched.stderr) == (
+        2,
+        "error: this needs the package optuna, which is not installed: pip install 'curriculum-ray[search]'\n",
+    )
+
+
+def test_the_citation_names_this_version_and_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == project()["version"] == __version__
+    (paper,) = citation["references"]
+    assert {"type": "other", "value": "arXiv:2403.10348"} in paper["identifiers"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Kim", "Go", "Kwon", "Kim"]
+
+
+def test_the_pinned_versions_carry_hashes_and_no_address() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    assert "://" not in text
+    assert "--index-url" not in text
+    for block in text.split("\n\n")[0].replace(" \\\n", " ").splitlines():
+        assert "--hash=sha256:" in block, block.split()[0]
