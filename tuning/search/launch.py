@@ -26,7 +26,7 @@ from tuning.folder.identity import content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
 from tuning.search.samplers import make_sampler, open_storage, study_name
-from tuning.search.tune_search import search
+from tuning.search.ray_tune.run import search
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary

@@ -17,7 +17,7 @@ from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import pack_key
 from tuning.evidence.records import DIRECTIONS
-from tuning.search.board_trial import BoardTrial
+from tuning.search.ray_tune.board_trial import BoardTrial
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig

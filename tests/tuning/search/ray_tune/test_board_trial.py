@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tuning.search.board_trial import BoardTrial
+from tuning.search.ray_tune.board_trial import BoardTrial
 
 
 class Board:
