@@ -18,6 +18,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import pack_key
 from tuning.evidence.records import DIRECTIONS
 from tuning.search.ray_tune.board_trial import BoardTrial
+from tuning.search.ray_tune.searcher import TuneSearcher
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -61,19 +62,19 @@ def search(
             reason = status.get("reason") or "its trial ended without a result"
             stopped = status.get("state") == "stopped" and status.get("reason")
             record = (study.pruned if stopped else study.failed)(planned.key, reason)
-        plan.ended(record)
+        algorithm.ended(record)
         study.progress.total_trials = plan.total
 
     # Before any slot starts: what is wrong with what the storage holds is said at once.
     name = study_name(config.storage, study.name, study.identity)
-    algorithm = StudySearch(config, space, plan, storage, make_job, ended, name, study.identity)
+    algorithm = StudySearch(config, space, plan, storage, name, study.identity)
     with Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack):
         tune.Tuner(
             tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
             tune_config=tune.TuneConfig(
                 metric=config.metric,
                 mode=DIRECTIONS[config.metric],
-                search_alg=algorithm,
+                search_alg=TuneSearcher(algorithm, make_job, ended),
                 num_samples=-1,
                 max_concurrent_trials=concurrent * config.pack,
                 reuse_actors=True,
