@@ -100,30 +100,37 @@ def best_and_latest(history: Sequence[FrozenTrial], lower: bool) -> list[FrozenT
     return [trial for trial in history if trial.state == TrialState.RUNNING or trial.number in kept]
 
 
-def without_code(history: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials with no text in their system attributes but states of CMA-ES that hold numbers alone.
+def without_code(history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials with no text in their system attributes but CMA-ES's latest state, which holds numbers alone.
 
     CMA-ES keeps its state as a pickle, in parts, in the study's storage. That may come from elsewhere (a shared
     database, a copied folder), and unpickling imports and calls what a pickle names. ConfigError where that is
     anything but CMA-ES's own classes.
     """
+    states = (
+        (
+            trial.number,
+            {key: value for key, value in trial.system_attrs.items() if key.startswith(_CMA_STATE)},
+        )
+        for trial in reversed(history)
+        if trial.state == TrialState.COMPLETE
+    )
+    latest, state = next(((number, state) for number, state in states if state), (None, {}))
+    if state:
+        _check_state([state.get(f"{_CMA_STATE}:{part}") for part in range(len(state))])
     return [
         create_trial(
             state=trial.state,
             values=trial.values,
             params=trial.params,
             distributions=trial.distributions,
-            system_attrs=_checked(trial.system_attrs),
+            system_attrs={
+                **{key: value for key, value in trial.system_attrs.items() if not isinstance(value, str)},
+                **(state if trial.number == latest else {}),
+            },
         )
         for trial in history
     ]
-
-
-def _checked(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {key: value for key, value in system_attrs.items() if key.startswith(_CMA_STATE)}
-    if parts:
-        _check_state([parts.get(f"{_CMA_STATE}:{number}") for number in range(len(parts))])
-    return {key: value for key, value in system_attrs.items() if key in parts or not isinstance(value, str)}
 
 
 def _check_state(parts: list[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,16 +10,18 @@ import pytest
 
 from tuning.search.ray_tune.board_trial import BoardTrial
 
+PROGRESS = {"kind": "progress", "images": 64, "loss": 0.5, "stage": 0, "num_stages": 1}
+
 
 class Board:
-    """A board that has one event for every job, and notes what is asked of it."""
+    """A board that has the same news of every job, and notes what is asked of it."""
 
     def __init__(self) -> None:
+        self.news: list[dict[str, Any]] = [PROGRESS]
         self.asked: list[tuple[str, str]] = []
         self.submit = SimpleNamespace(remote=lambda job: self.asked.append(("submit", job["key"])))
         self.cancel = SimpleNamespace(remote=lambda key: self.asked.append(("cancel", key)))
-        event = {"kind": "progress", "images": 64, "loss": 0.5, "stage": 0, "num_stages": 1}
-        self.events = SimpleNamespace(remote=lambda key, after, timeout: [event])
+        self.events = SimpleNamespace(remote=lambda key, after, timeout: self.news)
 
 
 @pytest.fixture
@@ -50,3 +53,24 @@ def test_an_actor_stops_the_run_that_it_submitted(board: Board) -> None:
     actor.step()
     actor.cleanup()
     assert board.asked == [("submit", "search-000"), ("cancel", "search-000")]
+
+
+@pytest.mark.parametrize(
+    "last", [{"kind": "failed", "reason": "NonFiniteLoss: at 64 images"}, {"kind": "stopped"}]
+)
+def test_a_run_that_failed_or_was_stopped_ends_its_trial_without_an_error_or_a_score(
+    board: Board, last: dict[str, Any]
+) -> None:
+    board.news = [{"kind": "started", "attempt": 2}, PROGRESS, last]
+    result = _actor("search-000").step()
+    assert (result["done"], result["outcome"]) == (True, last["kind"])
+    assert (result["images"], result["attempt"]) == (64, 2)
+    assert not {"fid", "result"} & result.keys()
+
+
+def test_a_finished_run_ends_its_trial_with_its_metrics_and_its_result_as_text(board: Board) -> None:
+    found = {"metrics": {"fid": 7.5}, "stage_starts": [0, 64]}
+    board.news = [PROGRESS, {"kind": "finished", "result": found}]
+    result = _actor("search-000").step()
+    assert (result["done"], result["outcome"], result["fid"]) == (True, "finished", 7.5)
+    assert json.loads(result["result"]) == found
