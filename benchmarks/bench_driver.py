@@ -17,17 +17,14 @@ from typing import Any
 
 from rich.console import Console
 
-from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
-from tuning.evidence.keys import TrialKey
 from tuning.folder.identity import Identity
 from tuning.search.samplers import open_storage
-from tuning.search.study_search import Searcher, StudySearch
+from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
 from tuning.study.ledger import StudyLedger
 from tuning.study.plan import StudyPlan
 from tuning.study.space import SearchSpace
-from tuning.study.trial_spec import TrialSpec
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker
 
@@ -50,21 +47,11 @@ def measure(config: StudyConfig, output: Path) -> dict[str, Any]:
     plan = StudyPlan(config, {})
     progress = Display(config.trials, config.run.images, Console(file=io.StringIO()), config.metric)
     with Tracker.open(f"sqlite:///{output}/mlflow.db", output, "bench/none") as tracker:
-        study = StudyLedger(
-            "study", folder, tracker, progress, {"fingerprint": "none"}, {}, Identity("0" * 32, "none")
-        )
-
-        def make_job(planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
-            return {"job": study.begin(planned, run)}
-
-        def ended(planned: TrialSpec, result: RunResult | None) -> None:
-            assert result is not None
-            plan.ended(study.finished(planned.key, result))
-            progress.total_trials = plan.total
-
+        identity = Identity("0" * 32, "none")
+        study = StudyLedger("study", folder, tracker, progress, {"fingerprint": "none"}, {}, identity)
         space = SearchSpace.load(config.space)
-        search = StudySearch(config, space, plan, open_storage(None, folder), make_job, ended)
-        times = [_one(search, study, str(number)) for number in range(config.trials)]
+        search = StudySearch(config, space, plan, open_storage(None, folder))
+        times = [_one(search, study) for _ in range(config.trials)]
         study._publisher.shutdown(wait=True, cancel_futures=True)
         study._status.close("finished")
     last = times[-max(1, len(times) // 10) :]
@@ -77,13 +64,12 @@ def measure(config: StudyConfig, output: Path) -> dict[str, Any]:
     }
 
 
-def _one(search: StudySearch, study: StudyLedger, trial: str) -> float:
+def _one(search: StudySearch, study: StudyLedger) -> float:
     """Seconds of processor time of this thread for one trial from its suggestion to its end."""
     start = time.thread_time()
-    job = search.suggest(trial)
-    assert job is not None
-    assert job != Searcher.FINISHED
-    key = TrialKey(job["job"].key)
+    suggested = search.suggest()
+    assert suggested is not None
+    key = study.begin(*suggested).key
     study.progressed(key, images=640, loss=0.5, stage=0, num_stages=1)
     score = 10 + hash(key) % 1000 / 1000
     result = RunResult(
@@ -96,8 +82,8 @@ def _one(search: StudySearch, study: StudyLedger, trial: str) -> float:
         resumed_at=0,
         loss=0.5,
     )
-    text = json.dumps(result.to_json())
-    search.on_trial_complete(trial, {"outcome": "finished", "fid": score, "result": text})
+    search.ended(study.finished(key, result))
+    study.progress.total_trials = search.plan.total
     return time.thread_time() - start
 
 

@@ -60,7 +60,7 @@ def slots(run: RunConfig, workers: int, trials: int, concurrent: int = 1) -> flo
     from curriculum_ray.distributed.board import create_board
     from curriculum_ray.distributed.slots import Slots
     from curriculum_ray.runs.jobs import Job
-    from tuning.search.board_trial import BoardTrial
+    from tuning.search.ray_tune.board_trial import BoardTrial
 
     class OneOf(BoardTrial):
         def _begin(self, config: dict[str, Any]) -> None:

@@ -104,6 +104,42 @@ def test_only_the_distributed_room_imports_ray_train() -> None:
         assert not users or _module(path).startswith("curriculum_ray.distributed"), _module(path)
 
 
+def test_only_one_package_imports_ray_tune() -> None:
+    for path in _files():
+        users = {name for name in _imports(path) if name == "ray.tune" or name.startswith("ray.tune.")}
+        assert not users or _module(path).startswith("tuning.search.ray_tune."), _module(path)
+
+
+def _private(path: Path) -> set[str]:
+    """Names with an underscore that a file takes from somewhere else than the class or module in which they stand."""
+    tree = ast.parse(path.read_text())
+    own: set[ast.Attribute] = set()
+    for part in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        of_self = [
+            node
+            for node in ast.walk(part)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ]
+        made = {node.attr for node in of_self if isinstance(node.ctx, ast.Store)}
+        made |= {node.name for node in part.body if isinstance(node, ast.FunctionDef)}
+        made |= {
+            node.target.id
+            for node in part.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+        own |= {node for node in of_self if node.attr in made}
+    taken = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node not in own}
+    taken |= {part for name in _imports(path) for part in name.split(".")} - {"__future__"}
+    return {name for name in taken if name.startswith("_") and not name.startswith("__")}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tuning" / "search").rglob("*.py")), ids=_module)
+def test_a_search_stands_on_what_optuna_and_ray_make_public(path: Path) -> None:
+    assert not _private(path)
+
+
 @pytest.mark.parametrize("package", ["curriculum_ray", "curriculum_ray.curriculum"])
 def test_importing_the_library_imports_nothing_heavier_than_torch(package: str) -> None:
     heavy = "ray mlflow optuna torchvision torch_fidelity sklearn matplotlib diffusers rich click"

@@ -11,7 +11,7 @@ import pytest
 
 import curriculum_ray.distributed.fit as trainer
 import tuning.search.launch as launch
-import tuning.search.tune_search as search
+import tuning.search.ray_tune.run as search
 import tuning.study.single as train
 from tuning.cli import main
 

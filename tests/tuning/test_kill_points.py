@@ -14,21 +14,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
 
-from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.result import RunResult
-from tests.tuning.studies import result, started
+from tests.tuning.search.drivers import Driver
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.search.samplers import open_storage
-from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
-from tuning.study.plan import StudyPlan
 from tuning.study.space import SearchSpace
-from tuning.study.trial_spec import TrialSpec
 
-FULL = StudyConfig.model_validate({"trials": 5, "confirm_seeds": 2})
+# With this seed the best schedule has a twin that the space's start points are not.
+FULL = StudyConfig.model_validate({"trials": 5, "confirm_seeds": 2, "seed": 1})
 COMPRESSED = StudyConfig.model_validate(
     {"trials": 5, "confirm_seeds": 2, "fidelity": {"rule": "compressed", "reduction": 2, "rungs": 2}}
 )
@@ -39,57 +33,51 @@ class Killed(BaseException):
     """kill -9: nothing is tidied up."""
 
 
-class Driver:
+class Killable(Driver):
     """One start of a study's driver, two trials at a time; `kill(point, key)` may raise Killed at each write."""
 
     def __init__(
         self, folder: Path, config: StudyConfig, kill: Callable[[str, str], None] = lambda point, key: None
     ) -> None:
-        self.folder, self.config, self.kill = folder, config, kill
-        self.runs: dict[str, RunConfig] = {}
-        self.planned: dict[str, TrialSpec] = {}
-        self.plan = StudyPlan(config, self.records())
-        self.kept = set(self.plan.records)
-        storage = open_storage(None, folder)
-        self.search = StudySearch(config, SPACE, self.plan, storage, self.begin, self.ended)
+        self.folder, self.kill = folder, kill
+        super().__init__(folder, config, self.records(), SPACE)
 
     def records(self) -> dict[TrialKey, TrialRecord]:
         found = [TrialRecord.read(path) for path in sorted(self.folder.glob("*.json"))]
         return {record.key: record for record in found if record is not None}
 
-    def begin(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
-        self.kill("asked", planned.key)
-        self.runs[planned.key], self.planned[planned.key] = run, planned
-        return {"key": planned.key}
+    def start(self) -> str | None:
+        key = super().start()
+        if key is not None:
+            self.kill("asked", key)
+        return key
 
-    def ended(self, planned: TrialSpec, result: RunResult | None) -> None:
-        record = started(planned, self.runs[planned.key])
-        record = record.failed("out of memory") if result is None else record.finished(result)
-        self.kill("trained", planned.key)
-        path = self.folder / f"{planned.key}.json"
-        assert not path.exists(), f"{planned.key} was run twice"
+    def end(self, key: str, fid: float | None, **changes: Any) -> None:
+        self.kill("trained", key)
+        path = self.folder / f"{key}.json"
+        assert not path.exists(), f"{key} was run twice"
+        record = self.record(key, fid, **changes)
         path.write_text(json.dumps(record.to_json()))
-        self.kill("recorded", planned.key)
-        self.plan.ended(record)
+        self.kill("recorded", key)
+        self.search.ended(record)
+        self.kill("told", key)
 
-    def play(self, crashes: str = "") -> None:
+    def play_two_at_a_time(self, crashes: str = "") -> None:
         """Run to the end; the trial `crashes` fails."""
-        running: list[tuple[str, str]] = []
-        for number in range(200):
-            suggested = self.search.suggest(str(number)) if len(running) < 2 else None
-            if suggested == Searcher.FINISHED:
-                return
-            if suggested is not None:
-                running.append((str(number), suggested["key"]))
-                continue
-            trial, key = running.pop(0)
-            if crashes and key == crashes:
-                self.search.on_trial_complete(trial, None, error=True)
+        running: list[str] = []
+        for _ in range(200):
+            started = self.start() if len(running) < 2 else None
+            if started is not None:
+                running.append(started)
+            elif running:
+                key = running.pop(0)
+                if key == crashes:
+                    self.end(key, None, reason="out of memory")
+                else:
+                    self.end(key, self.score(key))
             else:
-                fid = self.score(key)
-                ended = json.dumps(result(fid).to_json())
-                self.search.on_trial_complete(trial, {"outcome": "finished", "fid": fid, "result": ended})
-            self.kill("told", key)
+                assert self.search.complete
+                return
         raise AssertionError("the study does not end")
 
     def score(self, key: str) -> float:
@@ -111,7 +99,7 @@ def once(point: str, prefix: str) -> Callable[[str, str], None]:
     return kill
 
 
-def check(driver: Driver) -> None:
+def check(driver: Killable) -> None:
     """Everything ran, and Optuna knows each schedule once, in the state and with the values of its records."""
     plan, trials = driver.plan, driver.trials
     assert plan.complete
@@ -161,13 +149,13 @@ def test_a_kill_at_any_write_of_any_phase_loses_nothing_and_runs_nothing_twice(
     tmp_path: Path, phase: str, point: str
 ) -> None:
     config, prefix = PHASES[phase]
-    first = Driver(tmp_path, config, once(point, prefix))
+    first = Killable(tmp_path, config, once(point, prefix))
     with pytest.raises(Killed):
-        first.play()
+        first.play_two_at_a_time()
     kept = first.records()
     running = {key: run for key, run in first.runs.items() if key not in kept}
-    second = Driver(tmp_path, config)
-    second.play()
+    second = Killable(tmp_path, config)
+    second.play_two_at_a_time()
     check(second)
     assert not set(kept) & set(second.runs)
     # Trials that were running go on as they were: the same schedule, seed and budget.
@@ -185,8 +173,8 @@ def test_a_kill_at_every_single_write_still_ends(tmp_path: Path, config: StudyCo
 
     for _ in range(200):
         try:
-            last = Driver(tmp_path, config, kill)
-            last.play()
+            last = Killable(tmp_path, config, kill)
+            last.play_two_at_a_time()
             break
         except Killed:
             continue
@@ -198,20 +186,20 @@ def test_a_kill_at_every_single_write_still_ends(tmp_path: Path, config: StudyCo
 def test_a_crash_recorded_before_the_kill_stays_a_fail(
     tmp_path: Path, config: StudyConfig, crashes: str
 ) -> None:
-    first = Driver(tmp_path, config, once("recorded", crashes))
+    first = Killable(tmp_path, config, once("recorded", crashes))
     with pytest.raises(Killed):
-        first.play(crashes)
-    second = Driver(tmp_path, config)
-    second.play()
+        first.play_two_at_a_time(crashes)
+    second = Killable(tmp_path, config)
+    second.play_two_at_a_time()
     check(second)
     assert second.trials[first.planned[crashes].optuna or ""].state == TrialState.FAIL
 
 
-@pytest.mark.parametrize("writes", range(12))
+@pytest.mark.parametrize("writes", range(11))
 def test_a_kill_between_optunas_own_writes_keeps_start_points_and_leaves_no_stray_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """From the making of the study over its queued start points to the key of a first trial."""
+    """From the making of the study to the end of its last trial."""
     backend = optuna.storages.journal.JournalFileBackend
     append, done = backend.append_logs, 0
 
@@ -224,8 +212,8 @@ def test_a_kill_between_optunas_own_writes_keeps_start_points_and_leaves_no_stra
 
     monkeypatch.setattr(backend, "append_logs", limited)
     with pytest.raises(Killed):
-        Driver(tmp_path, FULL).play()
+        Killable(tmp_path, FULL).play_two_at_a_time()
     monkeypatch.setattr(backend, "append_logs", append)
-    second = Driver(tmp_path, FULL)
-    second.play()
+    second = Killable(tmp_path, FULL)
+    second.play_two_at_a_time()
     check(second)

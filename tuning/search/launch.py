@@ -26,8 +26,8 @@ from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
-from tuning.search.samplers import make_sampler, open_storage, study_name
-from tuning.search.tune_search import search
+from tuning.search.ray_tune.run import search
+from tuning.search.samplers import check_sampler, open_storage, study_name
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
@@ -78,7 +78,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     for name, keys in study_rivals(config, space).items():
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
         _check_point(config, settings, data, f"rivals.{name}")
-    make_sampler(config, space)
+    check_sampler(config, space)
     _check_looks(config, fixed)
     return fixed, data, evaluator
 

@@ -8,31 +8,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
 
 from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
-from curriculum_ray.config.shown import shown
 from tuning.folder.identity import Identity
-from tuning.search.repeatable import OrderedNSGAII, PlainCmaEs, Repeatable
-from tuning.search.tpe import BoundedTPE
 from tuning.study.config import StudyConfig
-from tuning.study.parameters import CategoricalRange, FloatRange, IntRange, Range
+from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
 from tuning.study.space import SearchSpace
 
-__all__ = ["check_earlier_trials", "make_sampler", "open_storage", "study_name"]
+__all__ = ["check_sampler", "make_sampler", "open_storage", "study_name"]
 
 _MOST_POINTS = 100_000
 """Of a grid, which is made whole."""
@@ -59,104 +47,51 @@ def study_name(storage: str | None, name: str, identity: Identity) -> str:
     return "curriculum" if storage in (None, "sqlite") else f"{name}-{identity.short}"
 
 
-class _Grid(optuna.samplers.GridSampler):
-    """Optuna's grid for a study that asks and tells; the plan, and not the sampler, ends the study."""
-
-    def after_trial(self, *_: Any) -> None:
-        """Optuna's own stops the optimisation after the last point, which fails outside of `optimize`."""
-
-
-def make_sampler(config: StudyConfig, space: SearchSpace) -> optuna.samplers.BaseSampler:
-    """The sampler that the settings name; ConfigError of one line where it cannot work on the space."""
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
+    """ConfigError of one line where the sampler that the settings name cannot work on the space."""
     if config.sampler == "grid":
-        # Its k-th trial is the k-th point of the shuffled grid: it has no memory to lose.
-        return _grid_sampler(config, space)
-    _check_space(config.sampler, space)
-    few = max(4, config.trials // 4)
-
-    def make(seed: int) -> optuna.samplers.BaseSampler:
-        match config.sampler:
-            case "tpe":
-                # Grouped: conditional parameters are modelled among the trials in which they exist.
-                return BoundedTPE(
-                    seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
-                )
-            case "nsgaii":
-                return OrderedNSGAII(seed=seed, population_size=few)
-            case "gp":
-                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=few)
-            case "cmaes":
-                return PlainCmaEs(seed=seed, warn_independent_sampling=False)
-            case _:
-                return optuna.samplers.RandomSampler(seed=seed)
-
-    return Repeatable(make, config.seed)
-
-
-def _check_space(sampler: str, space: SearchSpace) -> None:
-    """Refuse a space that the sampler cannot work on."""
-    if sampler in ("gp", "cmaes"):
-        _no_conditions(space, sampler)
+        points = math.prod(map(len, _grid(space).values()))
+        if points > _MOST_POINTS:
+            raise ConfigError(
+                f"sampler grid takes {_MOST_POINTS:,} points at most, but space {space.name} has {points:,}"
+            )
+        if config.trials > points:
+            raise ConfigError(
+                f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
+                f"but got {config.trials}"
+            )
+    if config.sampler in ("gp", "cmaes"):
+        _no_conditions(space, config.sampler)
     numbers = [span for span in space.search.values() if isinstance(span, IntRange | FloatRange)]
-    if sampler == "cmaes" and len(numbers) < 2:
+    if config.sampler == "cmaes" and len(numbers) < 2:
         raise ConfigError(
             f"sampler cmaes needs at least two searched numbers, but space {space.name} has {len(numbers)}"
         )
 
 
-def _grid_sampler(config: StudyConfig, space: SearchSpace) -> _Grid:
-    grid = _grid(space)
-    points = math.prod(map(len, grid.values()))
-    if points > _MOST_POINTS:
-        raise ConfigError(
-            f"sampler grid takes {_MOST_POINTS:,} points at most, but space {space.name} has {points:,}"
-        )
-    if config.trials > points:
-        raise ConfigError(
-            f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
-            f"but got {config.trials}"
-        )
-    return _Grid(grid, seed=config.seed)
+def make_sampler(config: StudyConfig, space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
+    """The sampler that the settings name, for one suggestion; `seed` is that suggestion's own, in [0, 2**32).
 
-
-def check_earlier_trials(trials: Iterable[FrozenTrial], space: SearchSpace) -> None:
-    """ConfigError where a study holds trials of a space in which a key had other choices, or was no number.
-
-    Optuna keeps one set of choices for each key of a study.
+    A grid is shuffled by the study's seed: its k-th trial is the k-th point.
     """
-    for trial in trials:
-        queued = trial.system_attrs.get("fixed_params", {}) if trial.state == TrialState.WAITING else {}
-        for key, span in space.search.items():
-            before = trial.distributions.get(key)
-            if before is not None and not _compatible(before, span):
-                was = f"{_in_words(before)}, and is {span.values()} now"
-            elif key in queued and not span.holds(queued[key]):
-                was = f"to be tried at {shown(queued[key])}, and is {span.values()} now"
-            else:
-                continue
-            raise ConfigError(
-                f"space {space.name} was edited: search.{key} was {was}: choose another --name or --output"
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    few = max(4, config.trials // 4)
+    match config.sampler:
+        case "tpe":
+            # Grouped: conditional parameters are modelled among the trials in which they exist.
+            return optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
             )
-
-
-def _compatible(before: BaseDistribution, span: Range) -> bool:
-    """Whether Optuna takes the range of a key beside what the key was before."""
-    match span:
-        case CategoricalRange():
-            return isinstance(before, CategoricalDistribution) and list(before.choices) == span.choices
-        case IntRange():
-            return isinstance(before, IntDistribution) and before.log == span.log
-        case FloatRange():
-            return isinstance(before, FloatDistribution) and before.log == span.log
-
-
-def _in_words(before: BaseDistribution) -> str:
-    if isinstance(before, CategoricalDistribution):
-        return " or ".join(map(str, before.choices))
-    kind = "whole" if isinstance(before, IntDistribution) else "real"
-    scale = ", by ratios" if getattr(before, "log", False) else ""
-    return f"a {kind} number{scale}"
+        case "nsgaii":
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=few)
+        case "gp":
+            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=few)
+        case "cmaes":
+            return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        case "grid":
+            return optuna.samplers.GridSampler(_grid(space), seed=config.seed)
+        case "random":
+            return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _no_conditions(space: SearchSpace, sampler: str) -> None:

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.result import RunResult
-from tests.tuning.studies import record, result, started
+from tests.tuning.search.drivers import Driver
+from tests.tuning.studies import record
 from tuning.cli.status import _lines
 from tuning.evidence.arms import Ranking
 from tuning.evidence.front import MISSED, Aims, aims, front
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.search.samplers import open_storage
-from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
-from tuning.study.space import SearchSpace
-from tuning.study.trial_spec import TrialSpec
 from tuning.terminal.display import Display
 
 CONFIG = StudyConfig.model_validate({"trials": 6, "confirm_seeds": 2, "sampler": "nsgaii", "previews": 4})
@@ -116,43 +109,22 @@ def test_what_two_aims_cannot_do_is_refused_in_one_line(changes: dict[str, Any],
     assert "\n" not in str(caught.value)
 
 
-class _Driver:
-    """A study's driver without training."""
-
-    def __init__(self, folder: Path, records: Mapping[TrialKey, TrialRecord] | None = None) -> None:
-        self.plan = StudyPlan(CONFIG, dict(records or {}))
-        self.runs: dict[str, RunConfig] = {}
-        self.search = StudySearch(
-            CONFIG, SearchSpace.load("default"), self.plan, open_storage(None, folder), self._job, self._ended
-        )
-
-    def _job(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
-        self.runs[planned.key] = run
-        return {"key": planned.key}
-
-    def _ended(self, planned: TrialSpec, ended: RunResult | None) -> None:
-        assert ended is not None
-        self.plan.ended(started(planned, self.runs[planned.key]).finished(ended, ended.history[:1]))
-
-    def finish(self, trial_id: str, fid: float) -> None:
-        half, end = CONFIG.run.total_images // 2, CONFIG.run.total_images
-        ended = result(fid, images=end, history=[[half, fid + 2], [end, fid]])
-        self.search.on_trial_complete(
-            trial_id, {"outcome": "finished", "fid": fid, "result": json.dumps(ended.to_json())}
-        )
+def _history(fid: float) -> dict[str, Any]:
+    half, end = CONFIG.run.total_images // 2, CONFIG.run.total_images
+    return {"history": [[half, fid + 2], [end, fid]], "rungs": [[half, fid + 2]]}
 
 
 def test_optuna_hears_both_aims_once_uniform_sampling_has_ended_also_after_a_kill(tmp_path: Path) -> None:
-    first = _Driver(tmp_path)
-    for trial_id in ("uniform", "a", "b"):
-        first.search.suggest(trial_id)
-    first.finish("a", 5.0)
+    first = Driver(tmp_path, CONFIG)
+    assert [first.start() for _ in range(3)] == ["control-uniform", "search-000", "search-001"]
+    first.end("search-000", 5.0, **_history(5.0))
     assert first.search.study.trials[0].state == TrialState.RUNNING
-    second = _Driver(tmp_path, first.plan.records)
+    second = Driver(tmp_path, CONFIG, first.plan.records)
     number = 0
-    while (suggested := second.search.suggest(f"t{number}")) != Searcher.FINISHED:
-        assert suggested["key"] != "search-000"
-        second.finish(f"t{number}", 6.0 if suggested["key"] == "control-uniform" else 4.5 + number)
+    while (key := second.start()) is not None:
+        assert key != "search-000"
+        fid = 6.0 if key == "control-uniform" else 4.5 + number
+        second.end(key, fid, **_history(fid))
         number += 1
     trials = second.search.study.trials
     assert [each.state for each in trials] == [TrialState.COMPLETE] * CONFIG.trials

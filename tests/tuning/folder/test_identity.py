@@ -225,8 +225,6 @@ def _search(folder: Path, storage: str, identity: Identity) -> StudySearch:
         SearchSpace.load("default"),
         StudyPlan(config),
         opened,
-        lambda *_: {},
-        lambda *_: None,
         name,
         identity,
     )
@@ -236,7 +234,7 @@ def test_two_studies_of_one_name_in_one_database_share_no_trial(tmp_path: Path) 
     storage = f"sqlite:///{tmp_path}/o.db"
     for person in ("1", "2"):
         search = _search(tmp_path, storage, Identity(person * 32, "same"))
-        search.study.ask()
+        assert [search.suggest() is not None for _ in range(2)] == [True, True]
     found = optuna.get_all_study_summaries(storage=storage)
     assert sorted(one.study_name for one in found) == ["search-11111111", "search-22222222"]
     _search(tmp_path, storage, Identity("1" * 32, "same"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,7 +16,11 @@ from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
+from curriculum_ray.addresses import without_secrets
+from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.fit import TrainingFailed
 from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import JobStatus
@@ -21,7 +28,8 @@ from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.packed import pack_key
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
-from tuning.search.board_trial import BoardTrial
+from tuning.search.ray_tune.board_trial import BoardTrial
+from tuning.search.ray_tune.searcher import TuneSearcher
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -31,7 +39,11 @@ from tuning.study.pruning import Judge
 from tuning.study.space import SearchSpace
 from tuning.study.trial_spec import TrialSpec
 
-__all__ = ["search"]
+__all__ = ["SearchFailed", "search"]
+
+
+class SearchFailed(TrainingFailed):
+    """A search cannot go on; the message is the reason in one line."""
 
 
 def search(
@@ -44,7 +56,8 @@ def search(
 ) -> None:
     """Run what is left of `study`, `concurrent` trials or packs of them at a time, inside a connection to Ray.
 
-    Raises KeyboardInterrupt on Ctrl-C after the trials were told to stop; the same call goes on later.
+    Raises KeyboardInterrupt on Ctrl-C after the trials were told to stop, and SearchFailed where something other than
+    a trial fails; the same call goes on later.
     """
     plan = StudyPlan(config, dict(study.records), rivals=rivals)
     if plan.complete:
@@ -70,33 +83,58 @@ def search(
             else:
                 reason = None if status is None else status.reason
                 record = study.failed(planned.key, reason or "its trial ended without a result")
-        plan.ended(record)
+        algorithm.ended(record)
         study.progress.total_trials = plan.total
 
     # Before any slot starts: what is wrong with what the storage holds is said at once.
     name = study_name(config.storage, study.name, study.identity)
-    algorithm = StudySearch(config, space, plan, storage, make_job, ended, name, study.identity)
-    with Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack):
-        tune.Tuner(
-            tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
-            tune_config=tune.TuneConfig(
-                metric=config.metric,
-                mode=DIRECTIONS[config.metric],
-                search_alg=algorithm,
-                num_samples=-1,
-                max_concurrent_trials=concurrent * config.pack,
-                reuse_actors=True,
-                trial_dirname_creator=_trial_folder,
-                trial_name_creator=_trial_folder,
-            ),
-            run_config=tune.RunConfig(
-                name="tune", storage_path=str(study.folder / "tune"), callbacks=[Events(study)], verbose=0
-            ),
-        ).fit()
+    algorithm = StudySearch(config, space, plan, storage, name, study.identity)
+    tuner = tune.Tuner(
+        tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
+        tune_config=tune.TuneConfig(
+            metric=config.metric,
+            mode=DIRECTIONS[config.metric],
+            search_alg=TuneSearcher(algorithm, make_job, ended),
+            num_samples=-1,
+            max_concurrent_trials=concurrent * config.pack,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+            trial_name_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(study.folder / "tune"), callbacks=[Events(study)], verbose=0
+        ),
+    )
+    with (
+        Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack),
+        _said_in_one_line(study.folder, config.storage),
+    ):
+        tuner.fit()
+
+
+@contextmanager
+def _said_in_one_line(folder: Path, storage: str | None) -> Iterator[None]:
+    """Raise SearchFailed for what ends Tune's run, e.g. a storage whose server is gone; the traceback goes to `folder`.
+
+    storage: the address of Optuna's storage, whose secrets an error may quote.
+    """
+    try:
+        yield
+    except (ConfigError, OSError):
+        raise
+    except Exception as error:
+        path = folder / "error.txt"
+        path.write_text(without_secrets(traceback.format_exc(), storage))
+        reason = without_secrets(one_line(f"{type(error).__name__}: {error}"), storage)
+        raise SearchFailed(f"the search cannot go on: {reason} (the traceback is in {path})") from error
 
 
 def _keep_keys_here() -> None:
-    """Hand no keys of AWS to the trials' actors, which do not need them: Ray's agents log what Tune hands on."""
+    """Hand no keys of AWS to the trials' actors, which do not need them: Ray's agents log what Tune hands on.
+
+    Tune has no setting for that: it takes them from this table, which is not part of its documented interface. They
+    cannot be taken out of the environment instead, where MLflow's and the data's clients look for them.
+    """
     class_cache.ENV_VARS_TO_PROPAGATE -= {
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

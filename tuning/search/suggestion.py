@@ -1,0 +1,162 @@
+"""One suggestion of Optuna's, as a function of the seed, the trial's index and the trials before it.
+
+Optuna's samplers draw from a generator that starts over with each process, and some keep a memory of their own. Here
+each suggestion is made in a scratch study, which holds the history and nothing else, by a sampler with a seed of that
+suggestion's own: a search that was interrupted tries what an undisturbed one would have tried.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from curriculum_ray.config import ConfigError
+from tuning.evidence.metrics import DIRECTIONS
+from tuning.search.samplers import make_sampler
+from tuning.study.config import StudyConfig
+from tuning.study.space import SearchSpace, SpaceFunction
+
+__all__ = ["best_and_latest", "directions", "sampler_seed", "suggest", "without_code"]
+
+_BEST, _LATEST = 25, 250
+_CMA_STATE = "cma:optimizer"
+
+
+def directions(config: StudyConfig) -> list[StudyDirection]:
+    """Optuna's direction of each aim: of the metric, and with two aims of the images after it."""
+    names = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+    return [names[DIRECTIONS[config.metric]], *([StudyDirection.MINIMIZE] if config.two_aims else [])]
+
+
+def sampler_seed(seed: int, index: int) -> int:
+    """The seed, in [0, 2**32), of the sampler that chooses the trial at `index` in a study of this seed."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4])
+
+
+def suggest(
+    config: StudyConfig,
+    space: SearchSpace,
+    index: int,
+    history: Sequence[FrozenTrial],
+    user_attrs: Mapping[str, Any] | None = None,
+) -> FrozenTrial:
+    """The running trial that stands at `index`, from 0, of the study's searched trials, with all its parameters.
+
+    history: the trials before it by number; those that are only queued do not count. The first trials are the
+    start points of the space.
+    """
+    scratch = optuna.create_study(
+        directions=directions(config),
+        sampler=make_sampler(config, space, sampler_seed(config.seed, index)),
+        pruner=optuna.pruners.NopPruner(),
+    )
+    scratch.add_trials(_relevant(config, [trial for trial in history if trial.state != TrialState.WAITING]))
+    if index < len(space.start):
+        scratch.enqueue_trial(space.start[index])
+    SpaceFunction(space)(scratch.ask())
+    chosen = scratch.get_trials(deepcopy=False)[-1]
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=chosen.params,
+        distributions=chosen.distributions,
+        user_attrs={**(user_attrs or {})},
+        # What the sampler will want to know of this trial, e.g. its generation.
+        system_attrs=chosen.system_attrs,
+    )
+
+
+def _relevant(config: StudyConfig, history: list[FrozenTrial]) -> Iterable[FrozenTrial]:
+    """Those trials of the history on which the sampler's choice depends."""
+    match config.sampler:
+        case "random":
+            return []
+        case "tpe":
+            return best_and_latest(history, lower=DIRECTIONS[config.metric] == "min")
+        case "cmaes":
+            return without_code(history)
+        case _:
+            return history
+
+
+def best_and_latest(history: Sequence[FrozenTrial], lower: bool) -> list[FrozenTrial]:
+    """The 25 best trials that are complete, the latest 250 that ended, and those that are running, by number.
+
+    TPE compares the best 25 trials at most with all others, and gives those less weight the older they are. With the
+    latest 250 in their place a suggestion never costs more than it does at 275 trials.
+    """
+    ended = [trial for trial in history if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    complete = [
+        (trial.value if lower else -trial.value, trial.number)
+        for trial in ended
+        if trial.state == TrialState.COMPLETE and trial.value is not None
+    ]
+    kept = {number for _, number in sorted(complete)[:_BEST]} | {trial.number for trial in ended[-_LATEST:]}
+    return [trial for trial in history if trial.state == TrialState.RUNNING or trial.number in kept]
+
+
+def without_code(history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials with no text in their system attributes but CMA-ES's latest state, which holds numbers alone.
+
+    CMA-ES keeps its state as a pickle, in parts, in the study's storage. That may come from elsewhere (a shared
+    database, a copied folder), and unpickling imports and calls what a pickle names. ConfigError where that is
+    anything but CMA-ES's own classes.
+    """
+    states = (
+        (
+            trial.number,
+            {key: value for key, value in trial.system_attrs.items() if key.startswith(_CMA_STATE)},
+        )
+        for trial in reversed(history)
+        if trial.state == TrialState.COMPLETE
+    )
+    latest, state = next(((number, state) for number, state in states if state), (None, {}))
+    if state:
+        _check_state([state.get(f"{_CMA_STATE}:{part}") for part in range(len(state))])
+    return [
+        create_trial(
+            state=trial.state,
+            values=trial.values,
+            params=trial.params,
+            distributions=trial.distributions,
+            system_attrs={
+                **{key: value for key, value in trial.system_attrs.items() if not isinstance(value, str)},
+                **(state if trial.number == latest else {}),
+            },
+        )
+        for trial in history
+    ]
+
+
+def _check_state(parts: list[Any]) -> None:
+    """Load a state as Optuna will, but for the classes that it may name."""
+    try:
+        _Numbers(io.BytesIO(bytes.fromhex("".join(parts)))).load()
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"the study's storage holds no state of CMA-ES: {error}") from None
+
+
+class _Numbers(pickle.Unpickler):
+    """Finds the classes of CMA-ES's state, and nothing else."""
+
+    _KNOWN: ClassVar = {
+        ("cmaes._cma", "CMA"),
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._KNOWN:
+            raise ConfigError(
+                f"the study's storage holds a state of CMA-ES that names {module}.{name}, which is none of its own: "
+                "choose another storage or --output"
+            )
+        return super().find_class(module, name)
