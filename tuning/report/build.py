@@ -30,13 +30,13 @@ from tuning.figures.page import (
     tiles,
 )
 from tuning.figures.run_files import RunFiles, read_run
-from tuning.report.confirmed import confirmation
-from tuning.report.explored import Explored, explored, read_explored
+from tuning.report.confirmation import confirmation
+from tuning.report.convergence import convergence, label
+from tuning.report.difficulty import difficulty, read_difficulty
 from tuning.report.heldout import gains_by_level
-from tuning.report.ladders import ladders
-from tuning.report.levels import difficulty, read_difficulty
-from tuning.report.reproduce import again, failures, protocol
-from tuning.report.way import label, way
+from tuning.report.parameters import SearchedParameters, read_parameters, searched_parameters
+from tuning.report.reproduction import failures, protocol, reproduction
+from tuning.report.schedules import small_multiples
 
 __all__ = ["build_report"]
 
@@ -65,25 +65,25 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         gains_by_level(ranked),
         _table(ranked, metric),
         _trials(ranked, metric),
-        ladders(ranked, metric),
-        explored(_searched(study, output), metric),
+        small_multiples(ranked, metric),
+        searched_parameters(_searched(study, output), metric),
         _schedule(best, runs),
         _others(best, ranked, runs),
-        way(ranked, best, metric),
+        convergence(ranked, best, metric),
         _losses(ranked, runs),
         _samples([*shown, *(arm for arm in ranked if arm.is_rival and arm.confirmed)][:3], runs, metric),
         failures(records),
         protocol(records),
-        again(study, output),
+        reproduction(study, output),
     ]
     path = output / "report.html"
     replace_file(path, page(f"{study.get('name', 'study')}: report", join(parts)))
     return path
 
 
-def _searched(study: Mapping[str, Any], output: Path) -> Explored | None:
+def _searched(study: Mapping[str, Any], output: Path) -> SearchedParameters | None:
     storage, name = study.get("optuna", (None, "curriculum"))
-    return read_explored(output, storage, name)
+    return read_parameters(output, storage, name)
 
 
 def _answer(text: str) -> list[Html]:

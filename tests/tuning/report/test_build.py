@@ -174,7 +174,7 @@ def test_every_part_is_there(text):
         "Samples, from the same noise",
         "Trials without a result",
         "How the numbers were measured",
-        "Do it again",
+        "Reproduce this study",
     ]
     for words in (
         "f00dcafe",
@@ -309,4 +309,4 @@ def test_chromium_renders_it_without_a_complaint(text, tmp_path):
     flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom"]
     done = subprocess.run(["chromium", *flags, page.as_uri()], capture_output=True, text=True, check=True)
     assert "CONSOLE" not in done.stderr
-    assert "Do it again" in done.stdout
+    assert "Reproduce this study" in done.stdout

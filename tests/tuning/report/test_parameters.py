@@ -4,7 +4,7 @@ import optuna
 
 from tests.tuning.studies import record, schedule
 from tuning.report import build_report
-from tuning.report.explored import read_explored
+from tuning.report.parameters import read_parameters
 from tuning.search.samplers import open_storage
 
 
@@ -24,7 +24,7 @@ def write_study(folder, trials=12):
 
 def test_complete_trials_alone_count_and_the_parameter_that_matters_leads(tmp_path):
     write_study(tmp_path)
-    found = read_explored(tmp_path)
+    found = read_parameters(tmp_path)
     assert found.trials == 12
     assert next(iter(found.importance)) == "clusters.<count>"
     assert found.values["clusters.<count>"][3] == (5, 8.0)
@@ -37,15 +37,15 @@ def test_a_parameter_that_only_some_trials_have_gets_no_importance(tmp_path):
     for patience, value in ((0.1, 100.0), (0.9, 1.0)):
         values = {"clusters.<count>": 5, "order": "random", "patience": patience}
         study.add_trial(optuna.trial.create_trial(params=values, distributions=spans, value=value))
-    found = read_explored(tmp_path)
+    found = read_parameters(tmp_path)
     assert set(found.importance) == {"clusters.<count>", "order"}
     assert found.values["patience"] == [(0.1, 100.0), (0.9, 1.0)]
 
 
 def test_without_a_study_or_with_a_damaged_one_there_is_nothing(tmp_path):
-    assert read_explored(tmp_path) is None
+    assert read_parameters(tmp_path) is None
     (tmp_path / "optuna.journal").write_text("no journal\n")
-    assert read_explored(tmp_path) is None
+    assert read_parameters(tmp_path) is None
 
 
 def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
@@ -60,9 +60,9 @@ def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
             records.append(record(fid + seed % 2 / 10, **changes))
     text = build_report(records, {"name": "s"}, tmp_path).read_text(encoding="utf-8")
     for words in (
-        "What the search explored",
+        "Searched parameters",
         "12 trials are few",
-        "On the way",
+        "Convergence",
         "best one-line rival",
         "as good as uniform sampling at its end after 38k images, 2.00 times [2.00, 2.00] as fast, 3 seeds.",
         "<td>1.00 [1.00, 1.00]</td>",

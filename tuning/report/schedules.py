@@ -1,4 +1,4 @@
-"""Every searched schedule, small: the density that it asked for beside the noise levels that were sampled."""
+"""Small multiples of the searched schedules: the density that each asked for beside the noise levels it sampled."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ladders"]
+__all__ = ["small_multiples"]
 
 MOST = 48
-"""So many are drawn, the best ones; the table has all of them."""
+"""The best schedules that are drawn; the table lists all of them."""
 
 
-def ladders(ranked: Sequence[Arm], metric: str) -> Html:
-    """The section of the report: pictures of the best schedules, and how long each stage of every one lasted."""
+def small_multiples(ranked: Sequence[Arm], metric: str) -> Html:
+    """Return the section: pictures of the best schedules, and the images in each stage of all; empty without any."""
     records = [arm.searched[0] for arm in ranked if arm.searched and arm.has_curriculum]
     if not records:
         return Html()

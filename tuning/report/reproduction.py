@@ -1,4 +1,4 @@
-"""The end of a report: what failed, how the numbers were measured, and how to get them again."""
+"""The end of a report: trials that failed, the evaluation protocol, and the commands that reproduce the study."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from tuning.evidence.records import Record
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
 
-__all__ = ["again", "failures", "protocol"]
+__all__ = ["failures", "protocol", "reproduction"]
 
 _PACKAGES = ("curriculum-ray", "torch", "ray", "optuna", "mlflow", "torch-fidelity", "numpy")
 
@@ -33,7 +33,7 @@ def failures(records: Sequence[Record]) -> Html:
 
 
 def protocol(records: Sequence[Record]) -> Html:
-    """Say how the numbers came about."""
+    """Describe how the numbers were measured, once for each fingerprint."""
     found: dict[str, Mapping[str, Any]] = {}
     for record in records:
         if record["status"] == "finished" and record.get("fingerprint"):
@@ -47,7 +47,7 @@ def protocol(records: Sequence[Record]) -> Html:
     return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 
 
-def again(study: Mapping[str, Any], output: Path) -> Html:
+def reproduction(study: Mapping[str, Any], output: Path) -> Html:
     """List the next commands, the versions and the settings."""
     commands = study.get("commands") or _commands(study, output)
     text = "\n".join(f"# {what}\n{command}" for what, command in commands)
@@ -55,7 +55,7 @@ def again(study: Mapping[str, Any], output: Path) -> Html:
     versions = [("python", platform.python_version()), *packages, ("platform", platform.platform())]
     settings = study.get("settings")
     return section(
-        "Do it again",
+        "Reproduce this study",
         tag("pre", text),
         facts((name, value) for name, value in versions if value),
         details("settings of the study", tag("pre", json.dumps(settings, indent=1))) if settings else None,
@@ -77,7 +77,7 @@ def _commands(study: Mapping[str, Any], output: Path) -> list[tuple[str, str]]:
 
 
 def _search(study: Mapping[str, Any], output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
-    """The study from its settings on disk, and from those that do not change a trial and are not there."""
+    """The command that repeats the study: settings that change a trial are in its folder, the others are options."""
     settings = study.get("settings") or {}
     file = output / "study.json"
     if not file.is_file():

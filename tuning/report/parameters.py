@@ -1,4 +1,4 @@
-"""What the search explored: importance of each searched parameter, and the metric against its values."""
+"""The searched parameters in a report: the importance of each, and the metric against its values."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna.trial import FrozenTrial
 
-__all__ = ["Explored", "explored", "read_explored"]
+__all__ = ["SearchedParameters", "read_parameters", "searched_parameters"]
 
 _FEW = 30
 
 
 @dataclass(frozen=True)
-class Explored:
+class SearchedParameters:
     """The complete trials of an Optuna study."""
 
     values: Mapping[str, Sequence[tuple[Any, float]]]
     """For each parameter, its value and the metric of each complete trial that has it."""
     importance: Mapping[str, float]
-    """Share of each parameter that all trials have, the largest first; empty where it cannot be told."""
+    """Share of each parameter that all trials have, the largest first; empty where it cannot be computed."""
     trials: int
     """Number of complete trials."""
 
 
-def read_explored(folder: Path, storage: str | None = None, name: str = "") -> Explored | None:
+def read_parameters(folder: Path, storage: str | None = None, name: str = "") -> SearchedParameters | None:
     """Read the study that lies in `folder`, or in the database of the URL `storage` under `name`.
 
     None where there is none or it cannot be read, or no trial of it is complete.
@@ -60,13 +60,13 @@ def read_explored(folder: Path, storage: str | None = None, name: str = "") -> E
         for key, value in trial.params.items():
             values.setdefault(key, []).append((value, trial.values[0]))
     shared = [key for key, found in values.items() if len(found) == len(trials)]
-    return Explored(values, _importance(study, len(trials), shared), len(trials))
+    return SearchedParameters(values, _importance(study, len(trials), shared), len(trials))
 
 
 def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
     """PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) of the first objective, over the parameters `shared`.
 
-    Of one that only some trials have, two lucky trials would look like the greatest importance.
+    A parameter that only some trials have is left out: two lucky trials would give it the greatest importance.
     """
     import warnings
 
@@ -89,7 +89,7 @@ def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
         return {}
 
 
-def explored(found: Explored | None, metric: str) -> Html:
+def searched_parameters(found: SearchedParameters | None, metric: str) -> Html:
     """Return the section; empty without complete trials or searched parameters."""
     if found is None or not found.values:
         return Html()
@@ -99,14 +99,14 @@ def explored(found: Explored | None, metric: str) -> Html:
         f"differ from all trials' values, not how large the effect is.{few}"
     )
     return section(
-        "What the search explored",
+        "Searched parameters",
         paragraph(note, faint=True),
         drawn(lambda theme: _bars(found, theme), "importance of the searched parameters"),
         drawn(lambda theme: _slices(found, metric, theme), f"{metric_name(metric)} against each parameter"),
     )
 
 
-def _bars(found: Explored, theme: Theme) -> Figure | None:
+def _bars(found: SearchedParameters, theme: Theme) -> Figure | None:
     if not found.importance:
         return None
     names = list(found.importance)
@@ -124,7 +124,7 @@ def _whole(settings: Sequence[Any]) -> bool:
     return all(isinstance(value, int) for value in settings)
 
 
-def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
+def _slices(found: SearchedParameters, metric: str, theme: Theme) -> Figure:
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
     names = list(found.values)

@@ -1,4 +1,4 @@
-"""The way to the end in a report: previews while training, and how early a schedule is as good as uniform sampling."""
+"""Convergence in a report: previews while training, and the images until a schedule is as good as uniform sampling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section, table
 
-__all__ = ["label", "way"]
+__all__ = ["convergence", "label"]
 
 _NOTE = (
     "Previews have fewer samples than the scores above, and are compared with previews only. The speed-up is the "
@@ -26,7 +26,7 @@ def label(arm: Arm, best: Arm | None) -> str:
     return f"rival: {arm.name}" if arm.control == "rival" else f"{arm.control} control"
 
 
-def way(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
+def convergence(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
     """Return the section; empty without previews."""
     lines = [
         (label(arm, best), plots.kind_of(arm), record)
@@ -38,7 +38,9 @@ def way(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
         return Html()
     alt = f"{metric_name(metric)} over images seen"
     return section(
-        "On the way", drawn(lambda theme: plots.history(lines, metric, theme), alt), *_speed(speed_up(ranked))
+        "Convergence",
+        drawn(lambda theme: plots.history(lines, metric, theme), alt),
+        *_speed(speed_up(ranked)),
     )
 
 

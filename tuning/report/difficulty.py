@@ -1,4 +1,4 @@
-"""How hard the noise levels are that the best schedule orders: curves that need no model, with its cluster edges."""
+"""Difficulty of the noise levels that the best schedule orders: curves that need no model, with its cluster edges."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Difficulty:
 
 
 def read_difficulty(record: Mapping[str, Any]) -> Difficulty | None:
-    """Work the curves out from the settings in the run's folder; None where these cannot be read.
+    """Compute the curves from the settings in the run's folder; None where these cannot be read.
 
-    Relative entropy is worked out for embedded data of at most 1,024 numbers an item: others take long to load, or
-    their covariance to diagonalise.
+    Relative entropy is computed for embedded data of at most 1,024 numbers an item: loading others, or diagonalising
+    their covariance, takes long.
     """
     import torch
 
