@@ -15,6 +15,7 @@ from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
+from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.hooks import Report
 from curriculum_ray.training.loop import NonFiniteLoss, World
 
@@ -192,4 +193,4 @@ def _note_failure(job: dict[str, Any], error: Exception) -> None:
     print(text, file=sys.stderr, flush=True)
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.txt").write_text(text)
+    (folder / ERROR_FILE).write_text(text)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.files import replace_file
+from curriculum_ray.runs.folder import HELDOUT_FILE
 from curriculum_ray.training.heldout import Heldout
 
-__all__ = ["HELDOUT_FILE", "HeldoutFile", "read_heldout"]
-
-HELDOUT_FILE = "heldout.json"
+__all__ = ["HeldoutFile", "read_heldout"]
 
 
 def read_heldout(folder: Path) -> dict[str, Any] | None:

@@ -14,15 +14,14 @@ from curriculum_ray.evaluation import EvaluationSpec, save_grid
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import BEST, PREVIEWS
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.prepared import cached_data, cached_preview_evaluator
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import Trainer
 
-__all__ = ["BEST", "Preview", "Previews"]
+__all__ = ["Preview", "Previews"]
 
-BEST = "best"
-"""The folder within a run's that holds the checkpoint with the lowest preview FID."""
 _SHOWN = 64
 
 Preview = tuple[dict[str, Any], dict[str, float]]
@@ -118,7 +117,7 @@ class Previews:
         return [(line, metrics)]
 
     def _picture(self, images: int) -> Path:
-        return self._folder / "previews" / f"{images:012d}.png"
+        return self._folder / PREVIEWS / f"{images:012d}.png"
 
     def _keep(self, trainer: Trainer) -> None:
         state = trainer.checkpoint()

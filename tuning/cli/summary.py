@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence import differences as evidence
 from tuning.evidence.front import front
 from tuning.evidence.records import arms
@@ -62,7 +63,7 @@ def _next(outcome: Outcome, report: Path, output: Path) -> list[tuple[str, str]]
     where = [] if output == Path("runs") else ["--output", output]
     found = [
         ("best schedule", tune_command("best", *where)),
-        ("train with it", tune_command("train", *where, "--schedule", "schedule.yaml", "--num-workers", 2)),
+        ("train with it", tune_command("train", *where, "--schedule", SCHEDULE_FILE, "--num-workers", 2)),
     ]
     finished = any(record["status"] == "finished" for record in outcome.records)
     return [("report", str(report)), *(found if finished else []), ("all runs", outcome.ui_command)]

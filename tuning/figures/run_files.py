@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
+from curriculum_ray.runs.folder import CONFIG_FILE, SAMPLED_FILE, SAMPLES_FILE
 from curriculum_ray.runs.log import logged
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ class RunFiles:
 def read_run(record: Mapping[str, Any]) -> RunFiles:
     """Read what the folder of a finished run holds."""
     folder = Path(record.get("folder") or "/nonexistent")
-    samples = folder / "samples.png"
+    samples = folder / SAMPLES_FILE
     return RunFiles(
         record=record,
-        sampled=_json(folder / "sampled_timesteps.json"),
+        sampled=_json(folder / SAMPLED_FILE),
         log=logged(folder),
         samples=samples.read_bytes() if samples.is_file() else None,
-        active=active_set(record, folder / "config.yaml"),
+        active=active_set(record, folder / CONFIG_FILE),
     )
 
 
@@ -70,7 +71,7 @@ def read_config(folder: Path) -> RunConfig | None:
     """Read the settings of the run in `folder`."""
     from curriculum_ray.runs.config import RunConfig
 
-    file = folder / "config.yaml"
+    file = folder / CONFIG_FILE
     try:
         return parse(RunConfig, load_yaml(file), str(file)) if file.is_file() else None
     except ConfigError:

@@ -11,6 +11,7 @@ from typing import Any
 
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.differences import against_rival, against_uniform, answer
 from tuning.evidence.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
 from tuning.evidence.speed import speed_up
@@ -30,6 +31,7 @@ from tuning.figures.page import (
     tiles,
 )
 from tuning.figures.run_files import RunFiles, read_run
+from tuning.folder.layout import REPORT_FILE
 from tuning.report.confirmation import confirmation
 from tuning.report.convergence import convergence, label
 from tuning.report.difficulty import difficulty, read_difficulty
@@ -76,7 +78,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         protocol(records),
         reproduction(study, output),
     ]
-    path = output / "report.html"
+    path = output / REPORT_FILE
     replace_file(path, page(f"{study.get('name', 'study')}: report", join(parts)))
     return path
 
@@ -188,7 +190,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
         paragraph(best.name),
         drawn(lambda theme: plots.schedule(run, theme), "density of noise levels over images seen", caption),
         difficulty(read_difficulty(best.records[0])),
-        details("schedule.yaml", tag("pre", text)),
+        details(SCHEDULE_FILE, tag("pre", text)),
     )
 
 

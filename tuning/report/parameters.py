@@ -11,6 +11,7 @@ from tuning.evidence.records import metric_name
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section
 from tuning.figures.theme import Theme, color_of, dress, new_figure
+from tuning.folder.layout import JOURNAL_FILE, OPTUNA_DATABASE_FILE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,14 +40,14 @@ def read_parameters(folder: Path, storage: str | None = None, name: str = "") ->
     None where there is none or it cannot be read, or no trial of it is complete.
     """
     url = storage if storage and "://" in storage else None
-    if not url and not any((folder / file).is_file() for file in ("optuna.journal", "optuna.db")):
+    if not url and not any((folder / file).is_file() for file in (JOURNAL_FILE, OPTUNA_DATABASE_FILE)):
         return None
     import optuna
 
     from tuning.search.samplers import open_storage
 
     try:
-        kind = url or (None if (folder / "optuna.journal").is_file() else "sqlite")
+        kind = url or (None if (folder / JOURNAL_FILE).is_file() else "sqlite")
         study = optuna.load_study(
             study_name=name if url else "curriculum", storage=open_storage(kind, folder)
         )

@@ -10,8 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.records import Record
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
+from tuning.folder.layout import STUDY_FILE
 
 __all__ = ["failures", "protocol", "reproduction"]
 
@@ -72,14 +74,14 @@ def _commands(study: Mapping[str, Any], output: Path) -> list[tuple[str, str]]:
             "ask MLflow for the best schedule, and write schedule.yaml",
             shlex.join([*tune, "best", *which, *where]),
         ),
-        ("train with it", shlex.join([*tune, "train", "--schedule", "schedule.yaml", *where])),
+        ("train with it", shlex.join([*tune, "train", "--schedule", SCHEDULE_FILE, *where])),
     ]
 
 
 def _search(study: Mapping[str, Any], output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
     """The command that repeats the study: settings that change a trial are in its folder, the others are options."""
     settings = study.get("settings") or {}
-    file = output / "study.json"
+    file = output / STUDY_FILE
     if not file.is_file():
         return []
     free = ["trials", "confirm_top", "confirm_seeds", *(["pack"] if settings.get("pack", 1) > 1 else [])]

@@ -17,6 +17,7 @@ from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import pack_key
 from tuning.evidence.records import DIRECTIONS
+from tuning.folder.layout import TRIALS, TUNE
 from tuning.search.board_trial import BoardTrial
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
@@ -81,7 +82,7 @@ def search(
                 trial_name_creator=_trial_folder,
             ),
             run_config=tune.RunConfig(
-                name="tune", storage_path=str(study.folder / "tune"), callbacks=[Events(study)], verbose=0
+                name=TUNE, storage_path=str(study.folder / TUNE), callbacks=[Events(study)], verbose=0
             ),
         ).fit()
 
@@ -102,7 +103,7 @@ def _judge(config: StudyConfig, study: StudyLedger) -> Judge | None:
         return None
     lower = DIRECTIONS[config.metric] == "min"
     judge = Judge(config.fidelity, config.metric, config.run.total_images, lower)
-    judge.remember((study.folder / "trials").glob("search-*"))
+    judge.remember((study.folder / TRIALS).glob("search-*"))
     return judge
 
 

@@ -13,12 +13,14 @@ from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import CONFIG_FILE
 from curriculum_ray.runs.log import logged
 from curriculum_ray.training.checkpoint import prune
 from tuning.evidence.heldout import as_history
 from tuning.evidence.winner import registered
 from tuning.folder.identity import Content, Identity, claim
 from tuning.folder.journal import mend_journal
+from tuning.folder.layout import JOURNAL_FILE, RECORD_FILE, SLOT_PREFIX, SLOTS, STUDY_FILE, TRIALS
 from tuning.folder.status import StatusFile
 from tuning.study.config import StudyConfig
 from tuning.study.pruning import rung_scores
@@ -30,8 +32,6 @@ from tuning.tracking.registry import own_model, register
 
 __all__ = ["StudyLedger", "load_records", "open_folder"]
 
-_RECORD = "record.json"
-_SETTINGS = "study.json"
 # How MLflow calls what became of a trial.
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 
@@ -40,9 +40,9 @@ def open_folder(folder: Path, config: StudyConfig, content: Content) -> Identity
     """Make the study's folder, or check that the study in it is of the same content; ConfigError otherwise."""
     identity = claim(folder, content, "study")
     try:
-        (folder / "trials").mkdir(parents=True, exist_ok=True)
-        mend_journal(folder / "optuna.journal")
-        _write(folder / _SETTINGS, config.decisive())
+        (folder / TRIALS).mkdir(parents=True, exist_ok=True)
+        mend_journal(folder / JOURNAL_FILE)
+        _write(folder / STUDY_FILE, config.decisive())
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
     return identity
@@ -54,7 +54,7 @@ def load_records(folder: Path) -> dict[str, dict[str, Any]]:
     The folder of each is where it lies now, not what it says: a study may have been moved, or come from elsewhere.
     """
     records = {}
-    for path in sorted((folder / "trials").glob(f"*/{_RECORD}")):
+    for path in sorted((folder / TRIALS).glob(f"*/{RECORD_FILE}")):
         try:
             record = json.loads(path.read_text())
             known = record["key"] == path.parent.name and record["status"] in _MLFLOW and record["role"]
@@ -97,11 +97,11 @@ class StudyLedger:
 
     def slot_folders(self, count: int) -> list[Path]:
         """Where each slot keeps the checkpoints of the trial that it is running."""
-        return [self.folder / "slots" / f"slot-{slot}" for slot in range(count)]
+        return [self.folder / SLOTS / f"{SLOT_PREFIX}{slot}" for slot in range(count)]
 
     def begin(self, planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
         """Open a trial's record and its MLflow run; returns the job for the board."""
-        folder = self.folder / "trials" / planned.key
+        folder = self.folder / TRIALS / planned.key
         record: dict[str, Any] = {
             "trial": len(self.records) + len(self._open),
             "key": planned.key,
@@ -124,7 +124,7 @@ class StudyLedger:
         params = run.model_dump(mode="json")
         self._open_run(record, params)
         self.progress.started(record)
-        slots = [str(path) for path in sorted((self.folder / "slots").glob("slot-*"))]
+        slots = [str(path) for path in sorted((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"))]
         return {"key": planned.key, "config": params, "folder": str(folder), "resume_from": slots}
 
     def _open_run(self, record: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ class StudyLedger:
             status = _MLFLOW[record["status"]]
             if self.tracker.has_ended(self.run, key, status):
                 continue
-            settings = Path(record["folder"]) / "config.yaml"
+            settings = Path(record["folder"]) / CONFIG_FILE
             self._open_run(record, load_yaml(settings) if settings.exists() else {})
             if status == "FINISHED":
                 self._publish_soon(record)
@@ -191,7 +191,7 @@ class StudyLedger:
         record["images"] = lines[-1]["images"] if lines else 0
         record |= self._rungs(record)
         self._end(record)
-        for slot in (self.folder / "slots").glob("slot-*"):
+        for slot in (self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"):
             prune(slot, key, keep=0)
         self.progress.finished(record)
         self.tracker.finish(self._runs[key], _MLFLOW["pruned"], reason)
@@ -207,7 +207,7 @@ class StudyLedger:
     def _end(self, record: dict[str, Any]) -> None:
         folder = Path(record["folder"])
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / _RECORD, record)
+        _write(folder / RECORD_FILE, record)
         self.records[record["key"]] = record
 
     def _publish_soon(self, record: Mapping[str, Any]) -> None:

@@ -6,17 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.runs.heldout_file import HELDOUT_FILE
+from curriculum_ray.runs.folder import (
+    CONFIG_FILE,
+    HELDOUT_FILE,
+    SAMPLED_FILE,
+    SAMPLED_PLOT,
+    SAMPLES_FILE,
+    SCHEDULE_FILE,
+)
 from tuning.tracking import Tracker
 
 __all__ = ["publish"]
 
 _FILES = (
-    "schedule.yaml",
-    "config.yaml",
-    "samples.png",
-    "sampled_timesteps.png",
-    "sampled_timesteps.json",
+    SCHEDULE_FILE,
+    CONFIG_FILE,
+    SAMPLES_FILE,
+    SAMPLED_PLOT,
+    SAMPLED_FILE,
     HELDOUT_FILE,
 )
 
@@ -33,6 +40,6 @@ def publish(tracker: Tracker, run: str, folder: Path, result: Mapping[str, Any])
     tracker.log(run, {**result["metrics"], "stages_walked": result["stages_walked"]}, images)
     for place, length in enumerate(result["images_in_stage"]):
         tracker.log(run, {"images_in_stage": length}, place)
-    plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
+    plot_sampled(folder / SAMPLED_FILE, folder / SAMPLED_PLOT)
     tracker.artifacts(run, [folder / name for name in _FILES if (folder / name).exists()])
     tracker.finish(run, "FINISHED")

@@ -19,6 +19,7 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import CONFIG_FILE, RESULT_FILE
 from curriculum_ray.training.heldout import check_heldout
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
@@ -250,7 +251,7 @@ _RESULT = {"images", "metrics", "checkpoint", "seconds", "stages_walked", "image
 def _finished(folder: Path) -> dict[str, Any] | None:
     """The result of a run that has ended; one that was torn counts as not written, and the run's end is repeated."""
     try:
-        found = json.loads((folder / "result.json").read_text())
+        found = json.loads((folder / RESULT_FILE).read_text())
     except (FileNotFoundError, ValueError):
         return None
     whole = isinstance(found, dict) and found.keys() >= _RESULT
@@ -274,7 +275,7 @@ def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping
 
 def _check_folder(folder: Path, config: RunConfig) -> None:
     """Refuse a folder whose run has other settings, but for `parallel`: checkpoints hold whole tensors."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if not path.exists():
         return
     before, now = load_yaml(path), config.model_dump(mode="json")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.own_files import write_own
+from curriculum_ray.runs.folder import CONFIG_FILE, SCHEDULE_FILE
 from tuning.evidence.differences import Difference, against_uniform, answer
 from tuning.evidence.records import DIRECTIONS, arms, direction, metric_name, side_by_side
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = ["BestRun", "best"]
-
-SCHEDULE_FILE = "schedule.yaml"
-SETTINGS_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def best(
     value, beside, seeds = side_by_side(winner, uniform, metric)
     is_best = beside is not None and (beside > value if upward else beside < value)
     text, schedule = _schedule(store, record["run_id"])
-    settings = _artifact(store, record["run_id"], SETTINGS_FILE)
+    settings = _artifact(store, record["run_id"], CONFIG_FILE)
     return BestRun(
         experiment=names[record["experiment"]],
         metric=metric,

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
-from curriculum_ray.runs.heldout_file import HELDOUT_FILE, read_heldout
+from curriculum_ray.runs.folder import CONFIG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE
+from curriculum_ray.runs.heldout_file import read_heldout
 from tuning.evidence.heldout import LevelGain, beside
 from tuning.evidence.records import DIRECTIONS, gain
+from tuning.folder.layout import RECORD_FILE, TRIALS
 from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
 
 __all__ = ["Comparison", "Side", "compare", "find_run"]
-
-_SETTINGS = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def find_run(what: str, output: Path, uri: str | None) -> Side:
     """Find a run by its folder, by its trial's or run's key in `output`, or by its MLflow run id; ConfigError else."""
     if (folder := Path(what)).is_dir():
         return _from_folder(folder)
-    folders = sorted({path.parent for path in output.glob(f"*/trials/{_safe(what)}/{_SETTINGS}")})
-    folders += sorted({path.parent for path in output.glob(f"{_safe(what)}/{_SETTINGS}")})
+    folders = sorted({path.parent for path in output.glob(f"*/{TRIALS}/{_safe(what)}/{CONFIG_FILE}")})
+    folders += sorted({path.parent for path in output.glob(f"{_safe(what)}/{CONFIG_FILE}")})
     if len(folders) > 1:
         raise ConfigError(
             f"{what!r} names {len(folders)} runs: give a folder, e.g. {folders[0]} or {folders[1]}"
@@ -105,10 +105,10 @@ def _safe(key: str) -> str:
 
 
 def _from_folder(folder: Path) -> Side:
-    settings = folder / _SETTINGS
+    settings = folder / CONFIG_FILE
     if not settings.exists():
-        raise ConfigError(f"{folder} holds no run: there is no {_SETTINGS} in it")
-    result = _json(folder / "record.json") or _json(folder / "result.json")
+        raise ConfigError(f"{folder} holds no run: there is no {CONFIG_FILE} in it")
+    result = _json(folder / RECORD_FILE) or _json(folder / RESULT_FILE)
     return Side(
         name=str(result.get("name", folder.name)),
         source=str(folder),
@@ -152,15 +152,15 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
     run = runs[0]
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for name in (_SETTINGS, "sampled_timesteps.json", HELDOUT_FILE):
+        for name in (CONFIG_FILE, SAMPLED_FILE, HELDOUT_FILE):
             try:
                 files[name] = Path(store.client.download_artifacts(what, name, folder))
             except Exception:  # each artifact store fails in its own way
                 continue
         settings: Mapping[str, Any] = (
-            flatten(load_yaml(files[_SETTINGS])) if _SETTINGS in files else run.data.params
+            flatten(load_yaml(files[CONFIG_FILE])) if CONFIG_FILE in files else run.data.params
         )
-        sampled = _json(files.get("sampled_timesteps.json", Path()))
+        sampled = _json(files.get(SAMPLED_FILE, Path()))
         heldout = read_heldout(Path(folder))
     points = store.client.get_metric_history(what, "preview_fid")
     metrics = dict(run.data.metrics)

@@ -14,7 +14,8 @@ from PIL import Image
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, data_info, load_data
 from curriculum_ray.data.content import describe_content
-from tuning.folder.identity import IDENTITY_FILE, Content, Identity, claim, content_of
+from tuning.folder.identity import Content, Identity, claim, content_of
+from tuning.folder.layout import IDENTITY_FILE
 from tuning.search.samplers import open_storage, study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
