@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tuning.evidence.records import metric_name
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section
-from tuning.figures.theme import Theme, color_of, dress, new_figure
+from tuning.figures.theme import Theme, dress, new_figure, new_panels
 from tuning.folder.layout import JOURNAL_FILE, OPTUNA_DATABASE_FILE
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ def _bars(found: SearchedParameters, theme: Theme) -> Figure | None:
     if not found.importance:
         return None
     names = list(found.importance)
-    figure, axes = new_figure(9.6, 0.9 + 0.34 * len(names), theme)
-    axes.barh(range(len(names)), list(found.importance.values()), 0.6, color=color_of("easy_to_hard", theme))
+    figure, axes = new_figure(0.9 + 0.34 * len(names), theme)
+    axes.barh(range(len(names)), list(found.importance.values()), 0.6, color=theme.series[0])
     dress(axes, theme, "Importance of each parameter", grid="x")
     axes.set_yticks(range(len(names)), [name.removeprefix("schedule.") for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -130,15 +130,12 @@ def _slices(found: SearchedParameters, metric: str, theme: Theme) -> Figure:
 
     names = list(found.values)
     columns = min(2 if theme.narrow else 3, len(names))
-    rows = -(-len(names) // columns)
-    figure, grid = new_figure(9.6, (2.0 if theme.narrow else 2.5) * rows, theme)
-    grid.remove()
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    figure, panels = new_panels(len(names), 2.0 if theme.narrow else 2.5, theme, columns, columns)
+    for place, (name, axes) in enumerate(zip(names, panels, strict=True)):
         settings = [value for value, _ in found.values[name]]
         scores = [score for _, score in found.values[name]]
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in settings):
-            axes.scatter(settings, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
+            axes.scatter(settings, scores, s=26, color=theme.series[0], alpha=0.8)
             if min(settings) > 0 and max(settings) > 20 * min(settings):
                 axes.set_xscale("log")
                 axes.xaxis.set_minor_formatter(NullFormatter())
@@ -147,7 +144,7 @@ def _slices(found: SearchedParameters, metric: str, theme: Theme) -> Figure:
         else:
             kinds = sorted({str(value) for value in settings})
             places = [kinds.index(str(value)) for value in settings]
-            axes.scatter(places, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
+            axes.scatter(places, scores, s=26, color=theme.series[0], alpha=0.8)
             axes.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds])
             axes.set_xlim(-0.5, len(kinds) - 0.5)
         title = name.removeprefix("schedule.")

@@ -107,8 +107,9 @@ def test_everything_is_measured_drawn_and_explained_on_one_page_without_a_networ
     picture, page = write_report(curves, tmp_path)
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
-    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
-    assert text.count("data:image/svg+xml;base64,") == 2
+    assert not re.search(r"https?://|<script|@import|url\(", text)
+    assert "default-src 'none'" in text
+    assert text.count("data:image/png;base64,") == 4, "light and dark, for wide and for narrow screens"
     assert "prefers-color-scheme: dark" in text
     for words in ("by relative entropy", "by convergence", "by gradient noise scale", "By interval"):
         assert words in text

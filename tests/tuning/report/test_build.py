@@ -290,7 +290,7 @@ def test_the_plot_of_what_was_sampled_is_a_picture_and_nothing_else(study, tmp_p
 def test_only_markup_escapes_escaping():
     assert tag("b", "<i>") == "<b>&lt;i&gt;</b>"
     assert tag("b", Html("<i>")) == "<b><i></b>"
-    assert tag("b", 1, class_='"x"') == '<b class="&quot;x&quot;">1</b>'
+    assert tag("b", 1, class_='"x"') == '<b class="&#34;x&#34;">1</b>'
     assert "&lt;td&gt;" in table(["a"], [["<td>"]])
 
 
