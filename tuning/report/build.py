@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
@@ -35,8 +34,9 @@ from tuning.folder.layout import REPORT_FILE
 from tuning.report.confirmation import confirmation
 from tuning.report.convergence import convergence, label
 from tuning.report.difficulty import difficulty, read_difficulty
+from tuning.report.facts import StudyFacts
 from tuning.report.heldout import gains_by_level
-from tuning.report.parameters import SearchedParameters, read_parameters, searched_parameters
+from tuning.report.parameters import searched_parameters
 from tuning.report.reproduction import failures, protocol, reproduction
 from tuning.report.schedules import small_multiples
 
@@ -45,13 +45,12 @@ __all__ = ["build_report"]
 _METRICS = ("fid", "kid", "precision", "recall")
 
 
-def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Path) -> Path:
+def build_report(records: Sequence[Record], study: StudyFacts, output: Path) -> Path:
     """Write report.html into the folder `output` and return its path.
 
-    records: the trials that ended. study: "name" and "metric", and, where known, "experiment", "settings" (a
-    nested mapping), "commands" (pairs of what they do and the command).
+    records: the trials that ended. OSError where the file cannot be written.
     """
-    metric = study.get("metric", "fid")
+    metric = study.metric
     ranked = arms(records, metric)
     best = next((arm for arm in ranked if arm.has_curriculum), None)
     uniform = next((arm for arm in ranked if arm.is_uniform), None)
@@ -60,7 +59,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
     runs = {arm.arm_id: read_run(arm.records[0]) for arm in drawn_apart}
     differences = against_uniform(ranked, metric)
     parts = [
-        tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
+        tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
         *_answer(answer(ranked, metric)),
         tiles(_numbers(records, ranked, metric)),
         confirmation(ranked, differences, metric, against_rival(ranked, metric)),
@@ -68,7 +67,7 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         _table(ranked, metric),
         _trials(ranked, metric),
         small_multiples(ranked, metric),
-        searched_parameters(_searched(study, output), metric),
+        searched_parameters(study.searched, metric),
         _schedule(best, runs),
         _others(best, ranked, runs),
         convergence(ranked, best, metric),
@@ -79,13 +78,8 @@ def build_report(records: Sequence[Record], study: Mapping[str, Any], output: Pa
         reproduction(study, output),
     ]
     path = output / REPORT_FILE
-    replace_file(path, page(f"{study.get('name', 'study')}: report", join(parts)))
+    replace_file(path, page(f"{study.name}: report", join(parts)))
     return path
-
-
-def _searched(study: Mapping[str, Any], output: Path) -> SearchedParameters | None:
-    storage, name = study.get("optuna", (None, "curriculum"))
-    return read_parameters(output, storage, name)
 
 
 def _answer(text: str) -> list[Html]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuning.evidence.records import metric_name
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section
 from tuning.figures.theme import Theme, dress, new_figure, new_panels
-from tuning.folder.layout import JOURNAL_FILE, OPTUNA_DATABASE_FILE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 __all__ = ["SearchedParameters", "read_parameters", "searched_parameters"]
@@ -34,23 +33,12 @@ class SearchedParameters:
     """Number of complete trials."""
 
 
-def read_parameters(folder: Path, storage: str | None = None, name: str = "") -> SearchedParameters | None:
-    """Read the study that lies in `folder`, or in the database of the URL `storage` under `name`.
-
-    None where there is none or it cannot be read, or no trial of it is complete.
-    """
-    url = storage if storage and "://" in storage else None
-    if not url and not any((folder / file).is_file() for file in (JOURNAL_FILE, OPTUNA_DATABASE_FILE)):
-        return None
+def read_parameters(storage: BaseStorage, name: str) -> SearchedParameters | None:
+    """Read the Optuna study `name`; None where it cannot be read, or no trial of it is complete."""
     import optuna
 
-    from tuning.search.samplers import open_storage
-
     try:
-        kind = url or (None if (folder / JOURNAL_FILE).is_file() else "sqlite")
-        study = optuna.load_study(
-            study_name=name if url else "curriculum", storage=open_storage(kind, folder)
-        )
+        study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     except Exception:  # a report is written even where the database is gone or of another version
         return None

@@ -14,6 +14,7 @@ from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.records import Record
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
 from tuning.folder.layout import STUDY_FILE
+from tuning.report.facts import StudyFacts
 
 __all__ = ["failures", "protocol", "reproduction"]
 
@@ -49,38 +50,37 @@ def protocol(records: Sequence[Record]) -> Html:
     return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 
 
-def reproduction(study: Mapping[str, Any], output: Path) -> Html:
+def reproduction(study: StudyFacts, output: Path) -> Html:
     """List the next commands, the versions and the settings."""
-    commands = study.get("commands") or _commands(study, output)
-    text = "\n".join(f"# {what}\n{command}" for what, command in commands)
+    text = "\n".join(f"# {what}\n{command}" for what, command in _commands(study, output))
     packages = [(name, _version(name)) for name in _PACKAGES]
     versions = [("python", platform.python_version()), *packages, ("platform", platform.platform())]
-    settings = study.get("settings")
     return section(
         "Reproduce this study",
         tag("pre", text),
         facts((name, value) for name, value in versions if value),
-        details("settings of the study", tag("pre", json.dumps(settings, indent=1))) if settings else None,
+        details("settings of the study", tag("pre", json.dumps(study.settings, indent=1)))
+        if study.settings
+        else None,
     )
 
 
-def _commands(study: Mapping[str, Any], output: Path) -> list[tuple[str, str]]:
+def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
     where = [] if output.parent == Path("runs") else ["--output", str(output.parent)]
-    which = ["--study", str(study["name"])] if study.get("name") else []
     tune = ["python", "-m", "tune"]
     return [
         *_search(study, output, tune),
         (
             "ask MLflow for the best schedule, and write schedule.yaml",
-            shlex.join([*tune, "best", *which, *where]),
+            shlex.join([*tune, "best", "--study", study.name, *where]),
         ),
         ("train with it", shlex.join([*tune, "train", "--schedule", SCHEDULE_FILE, *where])),
     ]
 
 
-def _search(study: Mapping[str, Any], output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
+def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
     """The command that repeats the study: settings that change a trial are in its folder, the others are options."""
-    settings = study.get("settings") or {}
+    settings = study.settings
     file = output / STUDY_FILE
     if not file.is_file():
         return []

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from tuning.evidence.records import arms
 from tuning.figures.page import Html, table, tag
 from tuning.figures.plots import density_scale, kind_of, plot_sampled
 from tuning.figures.run_files import active_set, read_run
-from tuning.report import build_report
+from tuning.report import StudyFacts, build_report
 from tuning.report.build import _answer, _numbers
 
-STUDY = {"name": "a study", "experiment": "digits/ddpm-epsilon", "metric": "fid", "settings": {"seed": 0}}
+STUDY = StudyFacts(name="a study", experiment="digits/ddpm-epsilon", settings={"seed": 0})
 IMAGES = 76800
 VOID = {"meta", "link", "img", "source"}
 
@@ -156,7 +157,7 @@ def test_uniform_sampling_has_one_colour_whatever_else_is_in_the_plot():
 
 def test_the_command_that_runs_the_study_again_is_in_the_report(tmp_path):
     (tmp_path / "study.json").write_text("{}")
-    facts = {**STUDY, "settings": {"trials": 7, "confirm_seeds": 5}}
+    facts = replace(STUDY, settings={"trials": 7, "confirm_seeds": 5})
     text = build_report([], facts, tmp_path).read_text(encoding="utf-8")
     assert f"tune search --config {tmp_path / 'study.json'} --set trials=7 --set confirm_seeds=5" in text
 
@@ -210,7 +211,7 @@ def test_plots_come_in_light_and_dark_and_can_be_read(text):
     ],
 )
 def test_a_study_with_little_in_it_still_gets_a_report(records, answer, tmp_path):
-    text = build_report(records, {"name": "s"}, tmp_path).read_text(encoding="utf-8")
+    text = build_report(records, STUDY, tmp_path).read_text(encoding="utf-8")
     Checker(text)
     assert answer in text
 
