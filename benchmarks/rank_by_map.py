@@ -33,6 +33,7 @@ from scipy.stats import spearmanr
 
 from curriculum_ray.config import ConfigError
 from tuning.evidence.heldout import as_history
+from tuning.evidence.previews import curve
 from tuning.study.ledger import load_records
 
 LEAST = 30
@@ -94,7 +95,7 @@ def look(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What one trial showed early, and its final FID; None where something was not measured."""
     images = int(record["images"])
     held = [(seen, metrics["heldout_loss"]) for seen, metrics in as_history(record)]
-    previews = [(int(seen), float(value)) for seen, value in record.get("history", ())]
+    previews = curve(record.get("history", ()), "fid")
     early, fid = near_quarter(held, images), near_quarter(previews, images)
     if early is None or fid is None or held[-1][0] != images:
         return None

@@ -29,7 +29,9 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
         reasons = {record.get("reason", "stopped") for record in outcome.records}
         return f"no trial finished: {'; '.join(sorted(reasons))}"
     ranked = arms(finished, config.metric)
-    fastest = next((found for found in speed_up(ranked) if found.key == _best(config, outcome)), None)
+    fastest = next(
+        (found for found in speed_up(ranked, config.metric) if found.key == _best(config, outcome)), None
+    )
     words = "" if fastest is None else f"; the best schedule is {fastest.in_words()}"
     return evidence.answer(ranked, config.metric) + words
 
@@ -80,7 +82,7 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "against_uniform": [found.to_json() for found in evidence.against_uniform(ranked, config.metric)],
         "against_rival": [found.to_json() for found in evidence.against_rival(ranked, config.metric)],
         "front": [asdict(found) for found in front(outcome.records, config.metric)],
-        "speed_up": [asdict(found) for found in speed_up(ranked)],
+        "speed_up": [asdict(found) for found in speed_up(ranked, config.metric)],
         "trials": outcome.records,
         "problems": outcome.problems,
     }

@@ -1,8 +1,9 @@
 """Two aims at once, for the sampler nsgaii: the metric, and how few images it takes to reach uniform sampling's end.
 
-The second is read from the previews (see `tuning.evidence.speed`): images until a trial's Fréchet distance is that of
-uniform sampling's last preview, on the same seed. A trial that never gets there counts as `MISSED` budgets, equal for
-all of them, so that only the metric ranks them among each other; so does every trial where uniform sampling failed.
+The second is read from the previews (see `tuning.evidence.speed`): images until a trial is as good as uniform
+sampling's last preview, on the same seed, by the same metric where both runs' previews have it, else by FID. A trial
+that never gets there counts as `MISSED` budgets, equal for all of them, so that only the metric ranks them among each
+other; so does every trial where uniform sampling failed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tuning.evidence.previews import compared_by, curve
 from tuning.evidence.records import count, direction, metric_name, number
 from tuning.evidence.speed import images_to_reach
 
@@ -46,8 +48,9 @@ class Aims:
 def aims(record: Mapping[str, Any], uniform: Mapping[str, Any], metric: str) -> Aims:
     """Both aims of a finished trial, beside the record of uniform sampling on the same seed, finished or not."""
     budget = record["images"]
-    target = uniform["history"][-1][1] if uniform.get("history") else None
-    needed = None if target is None else images_to_reach(record.get("history", ()), target)
+    ours, theirs = record.get("history", ()), uniform.get("history", ())
+    by = compared_by([ours, theirs], metric)
+    needed = images_to_reach(curve(ours, by), curve(theirs, by)[-1][1], by) if theirs else None
     images = MISSED * budget if needed is None else needed
     return Aims(record["key"], record["name"], record["metrics"][metric], images, needed is None)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.files import replace_file
 from tuning.evidence.differences import Difference
+from tuning.evidence.previews import curve
 from tuning.evidence.records import Arm, Record, count, metric_name, number
 from tuning.figures.run_files import ActiveSet, RunFiles
 from tuning.figures.theme import (
@@ -267,13 +268,13 @@ def history(lines: Sequence[tuple[str, str, Record]], metric: str, theme: Theme)
     figure, axes = new_figure(3.4, theme)
     named: set[str] = set()
     for label, kind, record in lines:
-        images, values = zip(*record["history"], strict=True)
+        images, values = zip(*curve(record["history"], metric), strict=True)
         once = "_" if label in named else label
         named.add(label)
         axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
     _images(axes)
-    _maybe_log(axes, [value for *_, record in lines for _, value in record["history"]])
+    _maybe_log(axes, [value for *_, record in lines for _, value in curve(record["history"], metric)])
     axes.set_ylabel(metric_name(metric))
     legend(axes, theme)
     return figure

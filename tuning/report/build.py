@@ -101,7 +101,7 @@ def _numbers(records: Sequence[Record], ranked: Sequence[Arm], metric: str) -> l
         result.append((f"{name} of uniform sampling, the same", number(beside)))
         if rival is not None:
             result.append((f"{name} of the best rival, {rival.name}", number(rival.confirmed_value(metric))))
-        for found in speed_up(ranked):
+        for found in speed_up(ranked, metric):
             if found.key == best.arm_id and found.images is not None:
                 interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
                 words = f"as fast to uniform sampling's last preview{interval}"

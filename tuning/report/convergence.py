@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tuning.evidence.previews import compared_by
 from tuning.evidence.records import Arm, Record, count, metric_name
 from tuning.evidence.speed import SpeedUp, speed_up
 from tuning.figures import plots
@@ -13,9 +14,9 @@ from tuning.figures.page import Html, paragraph, section, table
 __all__ = ["convergence", "label"]
 
 _NOTE = (
-    "Previews have fewer samples than the scores above, and are compared with previews only. The speed-up is the "
-    "images after which uniform sampling is as good as at its end, over those that the schedule needs for that; "
-    "seeds are paired, intervals hold with 95% certainty each."
+    "Previews have fewer samples than the scores above, and are compared with previews only, by their {metric}. The "
+    "speed-up is the images after which uniform sampling is as good as at its end, over those that the schedule needs "
+    "for that; seeds are paired, intervals hold with 95% certainty each."
 )
 
 
@@ -36,11 +37,11 @@ def convergence(ranked: Sequence[Arm], best: Arm | None, metric: str) -> Html:
     ]
     if not lines:
         return Html()
-    alt = f"{metric_name(metric)} over images seen"
+    by = compared_by((record["history"] for *_, record in lines), metric)
     return section(
         "Convergence",
-        drawn(lambda theme: plots.history(lines, metric, theme), alt),
-        *_speed(speed_up(ranked)),
+        drawn(lambda theme: plots.history(lines, by, theme), f"{metric_name(by)} over images seen"),
+        *_speed(speed_up(ranked, metric)),
     )
 
 
@@ -53,7 +54,7 @@ def _speed(found: Sequence[SpeedUp]) -> list[Html]:
     return [
         paragraph(f"Images until as good as uniform sampling at its end. {first.name}: {first.in_words()}."),
         table(headings, [_row(one) for one in found]),
-        paragraph(_NOTE, faint=True),
+        paragraph(_NOTE.format(metric=metric_name(first.metric)), faint=True),
     ]
 
 

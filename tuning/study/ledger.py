@@ -16,6 +16,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import CONFIG_FILE
 from curriculum_ray.runs.log import logged
 from curriculum_ray.training.checkpoint import prune
+from tuning.evidence import previews
 from tuning.evidence.heldout import as_history
 from tuning.evidence.winner import registered
 from tuning.folder.identity import Content, Identity, claim
@@ -215,8 +216,8 @@ class StudyLedger:
 
     def _publish(self, record: Mapping[str, Any], run: str) -> None:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
-        for images, value in record.get("history", ()):
-            self.tracker.log(run, {"preview_fid": value}, images)
+        for images, values in previews.named(record.get("history", ())):
+            self.tracker.log(run, previews.as_metrics(values), images)
         self.tracker.log_history(run, as_history(record))
         publish(self.tracker, run, Path(record["folder"]), record)
 

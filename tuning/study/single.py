@@ -21,6 +21,7 @@ from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import CONFIG_FILE, RESULT_FILE
 from curriculum_ray.training.heldout import check_heldout
+from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
 from tuning.folder.lock import held
@@ -203,7 +204,7 @@ def _train(
                 tracker.log(run, as_metrics(losses), images)
             if "preview" in event:
                 live.add(event["preview_images"])
-                tracker.log(run, _preview(event["preview"]["fid"]), event["preview_images"])
+                tracker.log(run, previews.as_metrics(event["preview"]), event["preview_images"])
 
     try:
         result = fit(config, folder, resources, on_event)
@@ -213,9 +214,9 @@ def _train(
     except Exception as error:
         tracker.finish(run, "FAILED", str(error))
         raise
-    for images, value in result.get("history", ()):
+    for images, values in previews.named(result.get("history", ())):
         if images > result["resumed_at"] and images not in live:
-            tracker.log(run, _preview(value), images)
+            tracker.log(run, previews.as_metrics(values), images)
     missed = (point for point in as_history(result) if point[0] not in measured)
     tracker.log_history(run, missed)
     publish(tracker, run, folder, result)
@@ -235,8 +236,8 @@ def _store_what_is_missing(
             tracker.keep_in(folder)
             handle = tracker.train(*run)
             if not tracker.is_finished(handle):
-                for images, value in done.get("history", ()):
-                    tracker.log(handle, _preview(value), images)
+                for images, values in previews.named(done.get("history", ())):
+                    tracker.log(handle, previews.as_metrics(values), images)
                 tracker.log_history(handle, as_history(done))
                 publish(tracker, handle, folder, done)
     except ConfigError as error:
@@ -256,10 +257,6 @@ def _finished(folder: Path) -> dict[str, Any] | None:
         return None
     whole = isinstance(found, dict) and found.keys() >= _RESULT
     return found if whole else None
-
-
-def _preview(fid: float) -> dict[str, float]:
-    return {"preview_fid": fid}
 
 
 def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping[str, float]) -> None:

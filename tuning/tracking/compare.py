@@ -12,6 +12,7 @@ from typing import Any
 from curriculum_ray.config import ConfigError, flatten, load_yaml
 from curriculum_ray.runs.folder import CONFIG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE
 from curriculum_ray.runs.heldout_file import read_heldout
+from tuning.evidence import previews
 from tuning.evidence.heldout import LevelGain, beside
 from tuning.evidence.records import DIRECTIONS, gain
 from tuning.folder.layout import RECORD_FILE, TRIALS
@@ -40,8 +41,8 @@ class Side:
     """Of how many asked for, e.g. "8/8"."""
     images_in_stage: list[int] = field(default_factory=list)
     """Of each stage that the schedule asks for."""
-    history: list[list[float]] = field(default_factory=list)
-    """[images seen, preview metric] on the way."""
+    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """(images seen, metrics by name) of each preview."""
     heldout: dict[str, Any] | None = None
     """heldout.json, where the held-out loss was measured."""
 
@@ -117,7 +118,7 @@ def _from_folder(folder: Path) -> Side:
         images=result.get("images"),
         fingerprint=result.get("fingerprint") or "",
         **_stages(result),
-        history=[list(point) for point in result.get("history", [])],
+        history=previews.named(result.get("history", ())),
         heldout=result.get("heldout") or read_heldout(folder),
     )
 
@@ -162,8 +163,12 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         )
         sampled = _json(files.get(SAMPLED_FILE, Path()))
         heldout = read_heldout(Path(folder))
-    points = store.client.get_metric_history(what, "preview_fid")
     metrics = dict(run.data.metrics)
+    history: dict[int, dict[str, float]] = {}
+    for name in DIRECTIONS:
+        for key in previews.as_metrics({name: 0.0}).keys() & metrics.keys():
+            for point in store.client.get_metric_history(what, key):
+                history.setdefault(point.step, {})[name] = point.value
     return Side(
         name=str(run.info.run_name),
         source=f"MLflow run {what}",
@@ -172,6 +177,6 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         images=int(metrics["images"]) if "images" in metrics else None,
         fingerprint=run.data.tags.get(tag("fingerprint"), ""),
         **_stages(sampled),
-        history=[[point.step, point.value] for point in points],
+        history=sorted(history.items()),
         heldout=heldout,
     )

@@ -1,9 +1,12 @@
 """The report's view of the search: read from Optuna's storage, and absent where there is none."""
 
 import optuna
+import pytest
 
 from tests.tuning.studies import record, schedule
+from tuning.evidence.records import arms
 from tuning.report import StudyFacts, build_report
+from tuning.report.convergence import convergence
 from tuning.report.parameters import read_parameters
 from tuning.search.samplers import open_storage
 
@@ -73,3 +76,12 @@ def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
     ):
         assert words in text
     assert "<i>" not in text
+
+
+@pytest.mark.parametrize(
+    ("history", "name"), [([[100, 9.0]], "FID"), ([[100, {"fid": 9.0, "kid": 0.2}]], "KID")]
+)
+def test_previews_are_titled_by_the_metric_that_they_hold(history, name):
+    uniform = record(10.0, history=history, control="uniform", schedule=schedule(1, "none"))
+    ranked = arms([record(9.0, history=history), uniform], "kid")
+    assert f'alt="{name} over images seen"' in convergence(ranked, ranked[0], "kid")
