@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,8 +11,9 @@ from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.differences import against_rival, against_uniform, answer
-from tuning.evidence.records import Arm, Record, arms, count, gain, metric_name, number, side_by_side
+from tuning.evidence.records import Arm, Record, arms, count, metric_name, number, side_by_side
 from tuning.evidence.speed import speed_up
+from tuning.evidence.table import columns
 from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import (
@@ -41,8 +41,6 @@ from tuning.report.reproduction import failures, protocol, reproduction
 from tuning.report.schedules import small_multiples
 
 __all__ = ["build_report"]
-
-_METRICS = ("fid", "kid", "precision", "recall")
 
 
 def build_report(records: Sequence[Record], study: StudyFacts, output: Path) -> Path:
@@ -119,51 +117,17 @@ def _numbers(records: Sequence[Record], ranked: Sequence[Arm], metric: str) -> l
 
 
 def _table(ranked: Sequence[Arm], metric: str) -> Html:
-    name = metric_name(metric)
-    uniform = next((arm for arm in ranked if arm.is_uniform), None)
-    others = [other for other in _METRICS if other != metric]
-    rows = []
-    for arm in ranked:
-        value, beside, seeds = side_by_side(arm, uniform, metric)
-        percent = None if beside is None or arm.is_uniform else gain(value, beside, metric)
-        runs = arm.confirmed or arm.searched
-        rows.append(
-            [
-                arm.name if arm.control in (None, "uniform") else f"{arm.name} ({arm.control} control)",
-                number(arm.search_value(metric)),
-                number(arm.confirmed_value(metric)),
-                "–" if percent is None else f"{percent:+.1f}%",
-                *(number(_mean(runs, other)) for other in others),
-                arm.stages,
-                count(max(int(record["images"]) for record in runs)),
-                seeds,
-            ]
-        )
-    headings = [
-        "schedule",
-        f"{name}, search",
-        f"{name}, fresh seeds",
-        "gain",
-        *map(metric_name, others),
-        "stages walked",
-        "images",
-        "seeds",
-    ]
+    if not ranked:
+        return Html()
+    shown = columns(ranked, metric)
     place = next((place for place, arm in enumerate(ranked) if arm.has_curriculum), None)
     note = (
-        "Gain: improvement over uniform sampling on the same seeds. Schedules with fresh seeds stand first: "
-        "a score in the search flatters whatever the search chose."
+        "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for. Schedules with "
+        "fresh seeds stand first: a score in the search flatters whatever the search chose."
     )
-    return (
-        section("All schedules", paragraph(note, faint=True), table(headings, rows, place))
-        if rows
-        else Html()
-    )
-
-
-def _mean(runs: Sequence[Record], metric: str) -> float | None:
-    values = [run["metrics"].get(metric) for run in runs]
-    return None if None in values else statistics.fmean(values)
+    rows = [[each.text(arm) for each in shown] for arm in ranked]
+    headings = [", ".join(each.title) for each in shown]
+    return section("All schedules", paragraph(note, faint=True), table(headings, rows, place))
 
 
 def _trials(ranked: Sequence[Arm], metric: str) -> Html:
