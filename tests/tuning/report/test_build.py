@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,10 @@ from PIL import Image
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.stages import stages_walked
+from tests.tuning.figures.pages import Checker
 from tests.tuning.studies import record, schedule
 from tuning.evidence.differences import answer
 from tuning.evidence.records import arms
-from tuning.figures.page import Html, table, tag
 from tuning.figures.plots import density_scale, kind_of, plot_sampled
 from tuning.figures.run_files import active_set, read_run
 from tuning.report import StudyFacts, build_report
@@ -29,7 +28,6 @@ from tuning.report.build import _answer, _numbers
 
 STUDY = StudyFacts(name="a study", experiment="digits/ddpm-epsilon", settings={"seed": 0})
 IMAGES = 76800
-VOID = {"meta", "link", "img", "source"}
 
 
 def write_run(folder: Path, values: dict) -> dict:
@@ -76,27 +74,6 @@ def study(tmp_path_factory):
 def text(study, tmp_path_factory):
     """The report of that study."""
     return build_report(study, STUDY, tmp_path_factory.mktemp("report")).read_text(encoding="utf-8")
-
-
-class Checker(HTMLParser):
-    """Collects what a page loads, and checks that its elements nest."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.loads, self.names = [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, name, attributes):
-        self.names.append(name)
-        self.loads += [
-            value for key, value in attributes if key in ("src", "href", "srcset", "action", "data")
-        ]
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_endtag(self, name):
-        assert self.open.pop() == name
 
 
 def test_the_page_loads_nothing_and_runs_nothing(text):
@@ -286,13 +263,6 @@ def test_the_plot_of_what_was_sampled_is_a_picture_and_nothing_else(study, tmp_p
         assert pixels.getpixel((5, 5)) < pixels.getpixel((5, 14))
         assert pixels.getpixel((5, 5)) < pixels.getpixel((12, 5))
     assert [path.name for path in tmp_path.iterdir()] == ["sampled.png"]
-
-
-def test_only_markup_escapes_escaping():
-    assert tag("b", "<i>") == "<b>&lt;i&gt;</b>"
-    assert tag("b", Html("<i>")) == "<b><i></b>"
-    assert tag("b", 1, class_='"x"') == '<b class="&#34;x&#34;">1</b>'
-    assert "&lt;td&gt;" in table(["a"], [["<td>"]])
 
 
 @pytest.mark.slow
