@@ -33,6 +33,7 @@ from scipy.stats import spearmanr
 
 from curriculum_ray.config import ConfigError
 from tuning.evidence.heldout import as_history
+from tuning.evidence.previews import curve
 from tuning.evidence.records import TrialRecord, load_records
 
 LEAST = 30
@@ -95,7 +96,7 @@ def look(record: TrialRecord) -> dict[str, Any] | None:
     """What one trial showed early, and its final FID; None where something was not measured."""
     images = record.images
     held = [(seen, metrics["heldout_loss"]) for seen, metrics in as_history(record)]
-    early, fid = near_quarter(held, images), near_quarter(record.history, images)
+    early, fid = near_quarter(held, images), near_quarter(curve(record.history, "fid"), images)
     if early is None or fid is None or held[-1][0] != images:
         return None
     return {

@@ -32,9 +32,9 @@ ROOMS = [
     "tuning.tracking",
     "tuning.terminal",
     "tuning.study",
+    "tuning.report",
     "tuning.search",
     "tuning.difficulty",
-    "tuning.report",
     "tuning.cli",
     "clusters",
 ]

@@ -10,10 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-__all__ = ["SUMMARY_FILE", "DataSummary", "DataWarning", "LeftOut", "Look", "Tally", "quiet", "warn_of"]
-
-SUMMARY_FILE = "data.json"
-"""What the summary is called beside a run."""
+__all__ = ["DataSummary", "DataWarning", "LeftOut", "Look", "Tally", "quiet", "warn_of"]
 
 _MOST = 12
 """Classes, splits or kinds that the text names; `as_json` has all."""

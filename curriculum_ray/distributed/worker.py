@@ -15,6 +15,7 @@ from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
+from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.hooks import Report
 from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
 from curriculum_ray.runs.result import RunResult
@@ -190,4 +191,4 @@ def _note_failure(job: Job, error: Exception) -> None:
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
     job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / "error.txt").write_text(text)
+    (job.folder / ERROR_FILE).write_text(text)

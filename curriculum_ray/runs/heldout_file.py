@@ -10,11 +10,10 @@ from pathlib import Path
 import pydantic
 
 from curriculum_ray.files import replace_file
+from curriculum_ray.runs.folder import HELDOUT_FILE
 from curriculum_ray.training.heldout import Heldout
 
-__all__ = ["HELDOUT_FILE", "HeldoutFile", "HeldoutLosses", "HeldoutPoint", "read_heldout"]
-
-HELDOUT_FILE = "heldout.json"
+__all__ = ["HeldoutFile", "HeldoutLosses", "HeldoutPoint", "read_heldout"]
 
 HeldoutPoint = tuple[int, tuple[float, ...]]
 """Images seen, and the mean loss at each level, the cleanest first."""

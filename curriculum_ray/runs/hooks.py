@@ -17,22 +17,29 @@ from curriculum_ray.evaluation import Evaluator, save_grid
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import (
+    CONFIG_FILE,
+    CORRUPT_FILE,
+    RESULT_FILE,
+    SAMPLED_FILE,
+    SAMPLES_FILE,
+    SCHEDULE_FILE,
+    SNAPSHOTS,
+)
 from curriculum_ray.runs.heldout_file import HeldoutFile
 from curriculum_ray.runs.jobs import Assignment, Progress
 from curriculum_ray.runs.log import append_line, cut_log, logged
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
-from curriculum_ray.runs.result import RESULT_FILE, RunResult
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.ema_posthoc import SNAPSHOTS, write_snapshot
+from curriculum_ray.training.ema_posthoc import write_snapshot
 from curriculum_ray.training.hooks import NoHooks
 from curriculum_ray.training.stages import Walked, stages_walked
 from curriculum_ray.training.trainer import LogLine, Trainer
 
 __all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
 
-CORRUPT_IMAGES = "corrupt_images.txt"
-"""In a run's folder: images of a stream that could not be read and were skipped, one a line."""
 Report = Callable[[Progress], bool]
 """Tells the board about progress; returns whether the run should stop."""
 Announce = Callable[[Path | None, dict[str, Any]], None]
@@ -224,20 +231,20 @@ def write_files(folder: Path, config: RunConfig) -> None:
     """Write config.yaml and schedule.yaml, which reproduce the run."""
     folder.mkdir(parents=True, exist_ok=True)
     text = write_yaml(config.model_dump(mode="json"), flow=False)
-    replace_file(folder / "config.yaml", text)
-    replace_file(folder / "schedule.yaml", config.schedule.to_yaml())
+    replace_file(folder / CONFIG_FILE, text)
+    replace_file(folder / SCHEDULE_FILE, config.schedule.to_yaml())
 
 
 def note_corrupt(folder: Path, names: list[str]) -> None:
     """Add corrupt images that were skipped to the run's list of them, each once over all ranks and resumes."""
     folder.mkdir(parents=True, exist_ok=True)
     known = _corrupt(folder)
-    with open(folder / CORRUPT_IMAGES, "a") as file:
+    with open(folder / CORRUPT_FILE, "a") as file:
         file.write("".join(f"{name}\n" for name in names if name not in known))
 
 
 def _corrupt(folder: Path) -> list[str]:
-    path = folder / CORRUPT_IMAGES
+    path = folder / CORRUPT_FILE
     return path.read_text().splitlines() if path.exists() else []
 
 
@@ -248,7 +255,7 @@ def _write_sampled(folder: Path, trainer: Trainer, walked: Walked) -> None:
         "num_stages": trainer.sampler.num_stages,
         **asdict(walked),
     }
-    replace_file(folder / "sampled_timesteps.json", json.dumps({**trainer.histogram.as_json(), **stages}))
+    replace_file(folder / SAMPLED_FILE, json.dumps({**trainer.histogram.as_json(), **stages}))
 
 
 def _evaluate(
@@ -258,7 +265,7 @@ def _evaluate(
     metrics, samples = evaluator.evaluate(
         trainer.process, model, trainer.conditioning, device=trainer.world.device
     )
-    save_grid(samples[:64], folder / "samples.png")
+    save_grid(samples[:64], folder / SAMPLES_FILE)
     return metrics
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.files import replace_file
+from curriculum_ray.runs.folder import LOG_FILE
 
 __all__ = ["append_line", "cut_log", "log_of", "logged"]
 
 
 def log_of(folder: Path) -> Path:
     """The log of the run in `folder`."""
-    return folder / "metrics.jsonl"
+    return folder / LOG_FILE
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:

@@ -14,15 +14,14 @@ from curriculum_ray.evaluation import EvaluationSpec, save_grid
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import BEST, PREVIEWS
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.prepared import cached_data, cached_preview_evaluator
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.trainer import Trainer
 
-__all__ = ["BEST", "Preview", "Previews"]
+__all__ = ["Preview", "Previews"]
 
-BEST = "best"
-"""The folder within a run's that holds the checkpoint with the lowest preview FID."""
 _SHOWN = 64
 
 Preview = tuple[dict[str, Any], dict[str, float]]
@@ -30,7 +29,7 @@ Preview = tuple[dict[str, Any], dict[str, float]]
 
 
 class Previews:
-    """The previews of one run. `history` holds [images, FID] of each that was scored, resumed ones included.
+    """The previews of one run. `history` holds [images, metrics] of each that was scored, resumed ones included.
 
     Rank 0 draws while the others wait at the next step; with `preview.asynchronous` a Ray task draws while all go
     on. Everything random in a step is seeded by that step, so that the training goes on as it would without.
@@ -42,7 +41,7 @@ class Previews:
         self._config, self._data = config, data
         self._folder, self._key = folder, key
         self._pending: list[tuple[dict[str, Any], Any]] = []
-        self.history: list[tuple[int, float]] = _read_history(folder) if lead else []
+        self.history: list[tuple[int, dict[str, float]]] = _read_history(folder) if lead else []
 
     def make(self, trainer: Trainer, line: dict[str, Any]) -> list[Preview]:
         """Draw, score and keep; every rank must call it. Returns on rank 0 what was scored, unless a task does it.
@@ -66,7 +65,7 @@ class Previews:
                     trainer.conditioning,
                     trainer.world.device,
                 )
-                lowest = min((value for _, value in self.history), default=float("inf"))
+                lowest = min((metrics["fid"] for _, metrics in self.history), default=float("inf"))
                 made = self._take(dict(line), *drawn)
                 best = any(metrics["fid"] < lowest for _, metrics in made)
         if self._config.checkpoint.best and _agree(best, trainer):
@@ -114,11 +113,11 @@ class Previews:
             print(f"the preview {path} was not written: {error.strerror}", flush=True)
         if not metrics:
             return []
-        self.history.append((line["images"], metrics["fid"]))
+        self.history.append((line["images"], metrics))
         return [(line, metrics)]
 
     def _picture(self, images: int) -> Path:
-        return self._folder / "previews" / f"{images:012d}.png"
+        return self._folder / PREVIEWS / f"{images:012d}.png"
 
     def _keep(self, trainer: Trainer) -> None:
         state = trainer.checkpoint()
@@ -188,5 +187,5 @@ def _agree(mine: bool, trainer: Trainer) -> bool:
     return said.item() > 0
 
 
-def _read_history(folder: Path) -> list[tuple[int, float]]:
-    return [(line["images"], line["preview"]["fid"]) for line in logged(folder) if "preview" in line]
+def _read_history(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    return [(line["images"], line["preview"]) for line in logged(folder) if "preview" in line]

@@ -9,9 +9,10 @@ import pydantic
 from curriculum_ray.config.stored import Stored
 from curriculum_ray.runs.heldout_file import HeldoutLosses
 
-__all__ = ["RESULT_FILE", "Measured", "RunResult"]
+__all__ = ["History", "Measured", "RunResult"]
 
-RESULT_FILE = "result.json"
+History = tuple[tuple[int, dict[str, float]], ...]
+"""(images seen, metrics by name) of previews, in order."""
 
 
 class Measured(Stored):
@@ -40,12 +41,23 @@ class Measured(Stored):
     """How many of those were trained in."""
     images_in_stage: tuple[int, ...] = ()
     """Of each stage that the schedule asks for; 0 where it was skipped."""
-    history: tuple[tuple[int, float], ...] = ()
-    """(images seen, FID) of each preview that was scored."""
+    history: History = ()
+    """(images seen, metrics by name) of each preview that was scored."""
     heldout: HeldoutLosses | None = None
     """The held-out losses, where they were measured."""
     unvisited: str | None = None
     """The line that says so where much of the training was spent on noise levels that sampling never visits."""
+
+    @pydantic.field_validator("history", mode="before")
+    @classmethod
+    def _named(cls, history: Any) -> Any:
+        """The first releases kept one number for each preview, its FID."""
+        if not isinstance(history, list | tuple):
+            return history
+        return [
+            (images, {"fid": metrics} if isinstance(metrics, int | float) else metrics)
+            for images, metrics in history
+        ]
 
     @property
     def walked(self) -> str | None:

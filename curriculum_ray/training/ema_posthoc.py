@@ -21,7 +21,6 @@ from curriculum_ray.training.config import PowerEmaSpec
 from curriculum_ray.training.parallel import local
 
 __all__ = [
-    "SNAPSHOTS",
     "PowerEma",
     "combination",
     "find_snapshots",
@@ -32,8 +31,6 @@ __all__ = [
 
 _DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 _PREFIX = "ema-"
-SNAPSHOTS = "snapshots"
-"""The folder within a run's that holds them."""
 
 
 def gamma_of(sigma_rel: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.cli.options import PathOption, example, shared
 
 __all__ = ["best"]
@@ -26,7 +27,7 @@ __all__ = ["best"]
     "--write",
     "target",
     type=PathOption(),
-    default=Path("schedule.yaml"),
+    default=Path(SCHEDULE_FILE),
     show_default=True,
     help="Where the schedule is written.",
 )

@@ -41,6 +41,7 @@ def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_js
 
 def _lines(found: Comparison) -> list[str]:
     from tuning.evidence.metrics import count, metric_name, number
+    from tuning.evidence.previews import curve
 
     a, b = found.a, found.b
     lines = [f"A  {a.name}  ({a.source})", f"B  {b.name}  ({b.source})", ""]
@@ -62,10 +63,10 @@ def _lines(found: Comparison) -> list[str]:
     ):
         lines.append(f"{title:32} {_shown(of_a):>20} {_shown(of_b):>20}")
     if found.refusal is None and (a.history or b.history):
-        values_a, values_b = ({int(x): y for x, y in side.history} for side in (a, b))
+        values_a, values_b = (dict(curve(side.history, "fid")) for side in (a, b))
         for images in sorted({*values_a, *values_b}):
             left, right = number(values_a.get(images)), number(values_b.get(images))
-            lines.append(f"{'preview after ' + count(images):32} {left:>20} {right:>20}")
+            lines.append(f"{'preview FID after ' + count(images):32} {left:>20} {right:>20}")
     return [*lines, *_heldout(found.heldout)]
 
 

@@ -35,8 +35,9 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     """
     from curriculum_ray.evaluation.trained import resolve_checkpoint
     from curriculum_ray.files import check_new_folder
+    from curriculum_ray.runs.folder import SNAPSHOTS
     from curriculum_ray.training import checkpoint as checkpoints
-    from curriculum_ray.training.ema_posthoc import SNAPSHOTS, find_snapshots, rebuild
+    from curriculum_ray.training.ema_posthoc import find_snapshots, rebuild
 
     path = resolve_checkpoint(folder)
     if path == folder:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.runs.folder import SAMPLES_FILE
 from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
 
 __all__ = ["sample"]
@@ -80,7 +81,7 @@ def sample(
     )
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
-    path = writable_folder(output) / "samples.png"
+    path = writable_folder(output) / SAMPLES_FILE
     check_own(path, force=force)
     told = trained.conditioning
     if guidance != 1 and not told:

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence import differences as evidence
 from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
 from tuning.evidence.speed import speed_up
-from tuning.report import build_report
-from tuning.search.launch import Outcome, study_facts
+from tuning.search.launch import Outcome
 from tuning.study.config import StudyConfig
 from tuning.terminal.tables import final_table
 from tuning.terminal.text import tune_command
@@ -43,34 +43,32 @@ def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) 
         console.print("\nthe front, of which no schedule is beaten in both aims:")
         for each in front(Ranking.of(outcome.records, config.metric)):
             console.print(Text(f"  {each.in_words(config.metric)}"))
-    report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     for problem in outcome.problems:
         console.print(Text(f"MLflow: {problem}", "yellow"))
     console.print()
-    for name, value in _next(outcome, report, output):
+    for name, value in _next(outcome, output):
         console.print(Text(f"{name:14} {value}"), soft_wrap=True)
 
 
-def _next(outcome: Outcome, report: Path, output: Path) -> list[tuple[str, str]]:
+def _next(outcome: Outcome, output: Path) -> list[tuple[str, str]]:
     """Where everything lies, and the commands that come next; `best` finds nothing where no trial finished."""
     where = [] if output == Path("runs") else ["--output", output]
     found = [
         ("best schedule", tune_command("best", *where)),
-        ("train with it", tune_command("train", *where, "--schedule", "schedule.yaml", "--num-workers", 2)),
+        ("train with it", tune_command("train", *where, "--schedule", SCHEDULE_FILE, "--num-workers", 2)),
     ]
     finished = any(record.status == "finished" for record in outcome.records)
-    return [("report", str(report)), *(found if finished else []), ("all runs", outcome.ui_command)]
+    return [("report", str(outcome.report)), *(found if finished else []), ("all runs", outcome.ui_command)]
 
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
     """The study as one JSON object."""
     ranking = Ranking.of(outcome.records, config.metric)
-    report = build_report(outcome.records, dict(study_facts(config, outcome)), outcome.folder)
     return {
         "study": outcome.name,
         "experiment": outcome.experiment,
         "folder": str(outcome.folder),
-        "report": str(report),
+        "report": str(outcome.report),
         "metric": config.metric,
         "answer": answer(config, outcome),
         "against_uniform": [found.to_json() for found in evidence.against_uniform(ranking)],

@@ -1,8 +1,9 @@
 """Two aims at once, for the sampler nsgaii: the metric, and how few images it takes to reach uniform sampling's end.
 
-The second is read from the previews (see `tuning.evidence.speed`): images until a trial's Fréchet distance is that of
-uniform sampling's last preview, on the same seed. A trial that never gets there counts as `MISSED` budgets, equal for
-all of them, so that only the metric ranks them among each other; so does every trial where uniform sampling failed.
+The second is read from the previews (see `tuning.evidence.speed`): images until a trial is as good as uniform
+sampling's last preview, on the same seed, by the same metric where both runs' previews have it, else by FID. A trial
+that never gets there counts as `MISSED` budgets, equal for all of them, so that only the metric ranks them among each
+other; so does every trial where uniform sampling failed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from tuning.evidence.arms import Ranking
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import count, direction, metric_name, number
+from tuning.evidence.previews import compared_by, curve
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import images_to_reach
 
@@ -45,8 +47,9 @@ class Aims:
 
 def aims(record: TrialRecord, uniform: TrialRecord | None, metric: str) -> Aims:
     """Both aims of a finished trial, beside uniform sampling on the same seed, finished or not."""
-    target = uniform.history[-1][1] if uniform and uniform.history else None
-    needed = None if target is None else images_to_reach(record.history, target)
+    theirs = uniform.history if uniform else ()
+    by = compared_by([record.history, theirs], metric)
+    needed = images_to_reach(curve(record.history, by), curve(theirs, by)[-1][1], by) if theirs else None
     images = MISSED * record.images if needed is None else needed
     return Aims(record.key, record.name, record.metrics[metric], images, needed is None)
 

@@ -11,10 +11,10 @@ import pydantic
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.result import Measured, RunResult
 from tuning.evidence.keys import TrialKey
+from tuning.folder.layout import RECORD_FILE, TRIALS
 
-__all__ = ["PLAIN", "RECORD_FILE", "Control", "Role", "Status", "TrialRecord", "load_records"]
+__all__ = ["PLAIN", "Control", "Role", "Status", "TrialRecord", "load_records"]
 
-RECORD_FILE = "record.json"
 PLAIN = ", no curriculum"
 """How a rival's description ends."""
 
@@ -126,7 +126,7 @@ def load_records(folder: Path) -> dict[TrialKey, TrialRecord]:
     ConfigError where a later release wrote one.
     """
     records = {}
-    for path in sorted((folder / "trials").glob(f"*/{RECORD_FILE}")):
+    for path in sorted((folder / TRIALS).glob(f"*/{RECORD_FILE}")):
         record = TrialRecord.read(path)
         if record is not None and record.key == path.parent.name and record.status != "running":
             records[record.key] = record.model_copy(update={"folder": path.parent})

@@ -1,7 +1,7 @@
 """How many images a schedule needs to be as good as uniform sampling at its end: the speed-up, over fresh seeds.
 
-Both arms of a seed are read from their previews (`history`), which share a number of samples: the Fréchet distance
-falls with it, so that only previews are compared with previews.
+Both arms of a seed are read from their previews, which share a number of samples: the Fréchet distance falls with it,
+so that only previews are compared with previews.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from tuning.evidence.arms import Arm, Ranking
-from tuning.evidence.metrics import count
+from tuning.evidence.metrics import count, direction
+from tuning.evidence.previews import compared_by, curve
 
 __all__ = ["SpeedUp", "images_to_reach", "speed_up"]
 
@@ -36,6 +37,8 @@ class SpeedUp:
     """Seeds on which it did not, within the budget; with any, `ratio` flatters it and has no interval."""
     images: float | None
     """Geometric mean of the images it took; None where it never got there."""
+    metric: str
+    """Of the previews by which the two were compared: the study's where all have it, else fid."""
 
     def in_words(self) -> str:
         """Say it: "as good as uniform sampling's end after 31k images, 1.4 times [1.1, 1.8] as fast, 5 seeds"."""
@@ -49,28 +52,34 @@ class SpeedUp:
         )
 
 
-def images_to_reach(history: Sequence[Sequence[float]], target: float) -> float | None:
-    """Images at which a history of [images, FID], by images, is first at `target` or below; None where it never is.
+def images_to_reach(points: Sequence[tuple[int, float]], target: float, metric: str = "fid") -> float | None:
+    """Images at which the `metric` of (images, metric) points, by images, is first as good as `target`; None if never.
 
-    Linear between two points, as the FID falls through the target between them.
+    Linear between two points, as the metric passes the target between them.
     """
-    before: Sequence[float] | None = None
-    for point in history:
-        if point[1] <= target:
-            if before is None or before[1] == point[1]:
-                return float(point[0])
-            share = (before[1] - target) / (before[1] - point[1])
-            return float(before[0] + share * (point[0] - before[0]))
-        before = point
+    sign = 1 if direction(metric) == "min" else -1
+    before: tuple[int, float] | None = None
+    for images, value in points:
+        if sign * value <= sign * target:
+            if before is None or before[1] == value:
+                return float(images)
+            share = (before[1] - target) / (before[1] - value)
+            return float(before[0] + share * (images - before[0]))
+        before = images, value
     return None
 
 
 def speed_up(ranking: Ranking) -> list[SpeedUp]:
-    """The speed-up of each confirmed arm that has previews, beside uniform sampling on the same seeds."""
-    controls = _histories(ranking.uniform) if ranking.uniform else {}
+    """The speed-up of each confirmed arm that has previews, beside uniform sampling on the same seeds.
+
+    Previews are compared by the ranking's metric where all of them have it, by FID otherwise.
+    """
+    histories = [record.history for arm in ranking.arms for record in arm.confirmed if record.history]
+    metric = compared_by(histories, ranking.metric)
+    controls = _curves(ranking.uniform, metric) if ranking.uniform else {}
     result = []
     for arm in ranking.arms:
-        ours = _histories(arm)
+        ours = _curves(arm, metric)
         shared = sorted(ours.keys() & controls.keys())
         if arm.is_uniform or not shared:
             continue
@@ -78,20 +87,20 @@ def speed_up(ranking: Ranking) -> list[SpeedUp]:
         for seed in shared:
             last, target = controls[seed][-1]
             # The control is as good as its end when it first gets there, which may be before its end.
-            budget = images_to_reach(controls[seed], target) or last
-            needed = images_to_reach(ours[seed], target)
+            budget = images_to_reach(controls[seed], target, metric) or last
+            needed = images_to_reach(ours[seed], target, metric)
             if needed is None:
                 missed += 1
             else:
                 logs.append(math.log(budget / needed))
                 images.append(math.log(needed))
-        result.append(_summary(arm, logs, images, missed))
+        result.append(_summary(arm, logs, images, missed, metric))
     return result
 
 
-def _summary(arm: Arm, logs: list[float], images: list[float], missed: int) -> SpeedUp:
+def _summary(arm: Arm, logs: list[float], images: list[float], missed: int, metric: str) -> SpeedUp:
     if not logs:
-        return SpeedUp(arm.arm_id, arm.name, 0.0, None, None, 0, missed, None)
+        return SpeedUp(arm.arm_id, arm.name, 0.0, None, None, 0, missed, None, metric)
     mean, low, high = fmean(logs), None, None
     if len(logs) > 1 and not missed:
         from scipy.special import stdtrit
@@ -99,10 +108,10 @@ def _summary(arm: Arm, logs: list[float], images: list[float], missed: int) -> S
         half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
         low, high = math.exp(mean - half), math.exp(mean + half)
     return SpeedUp(
-        arm.arm_id, arm.name, math.exp(mean), low, high, len(logs), missed, math.exp(fmean(images))
+        arm.arm_id, arm.name, math.exp(mean), low, high, len(logs), missed, math.exp(fmean(images)), metric
     )
 
 
-def _histories(arm: Arm) -> dict[int, Sequence[Sequence[float]]]:
-    """Previews by fresh seed."""
-    return {record.seed: record.history for record in arm.confirmed if record.history}
+def _curves(arm: Arm, metric: str) -> dict[int, list[tuple[int, float]]]:
+    """(images, metric) of the previews by fresh seed."""
+    return {record.seed: curve(record.history, metric) for record in arm.confirmed if record.history}

@@ -1,4 +1,4 @@
-"""A sheet of items of a data set with what is told of each, so that a person sees what will be trained on."""
+"""A contact sheet: items of a data set with their captions, so that a person sees what will be trained on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.evaluation.draw import picture
 from curriculum_ray.files import replace_file
+from tuning.figures.theme import LIGHT
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["check_own_sheet", "contact_sheet"]
 
 _CELL, _GAP, _LINE, _LINES = 96, 8, 13, 2
-_GROUND, _INK = (255, 255, 255), (40, 40, 40)
 _MAKER = "curriculum-ray contact sheet"
-"""Stands in the file, so that a command knows it as its own."""
+"""Written into the file, by which a command recognises its own sheets."""
 
 
 def check_own_sheet(path: Path, force: bool) -> None:
@@ -42,8 +42,8 @@ def check_own_sheet(path: Path, force: bool) -> None:
         )
 
 
-def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int = 8) -> None:
-    """Write items of any shape (see `draw.picture`), or uint8 images, as a PNG: each over what is told of it."""
+def contact_sheet(items: Tensor, captions: Sequence[str], path: Path, columns: int = 8) -> None:
+    """Write items of any shape (see `draw.picture`), or uint8 images, as a PNG: each above its caption."""
     from PIL import Image, ImageDraw
     from PIL.PngImagePlugin import PngInfo
 
@@ -51,9 +51,9 @@ def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int =
     count = len(pictures)
     columns = min(columns, count)
     rows = -(-count // columns)
-    lines = _LINES if any(told) and count == len(told) else 0
+    lines = _LINES if any(captions) and count == len(captions) else 0
     width, height = _CELL + _GAP, _CELL + _GAP + lines * _LINE
-    sheet = Image.new("RGB", (_GAP + columns * width, _GAP + rows * height), _GROUND)
+    sheet = Image.new("RGB", (_GAP + columns * width, _GAP + rows * height), LIGHT.ground)
     draw, font = ImageDraw.Draw(sheet), _font()
     for index, pixels in enumerate(pictures):
         left, top = _GAP + index % columns * width, _GAP + index // columns * height
@@ -61,8 +61,8 @@ def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int =
         side = max(cell.size)
         size = (max(1, cell.width * _CELL // side), max(1, cell.height * _CELL // side))
         sheet.paste(cell.resize(size, Image.Resampling.NEAREST), (left, top))
-        for number, line in enumerate(_wrapped(told[index], lines, font) if lines else ()):
-            draw.text((left, top + _CELL + 1 + number * _LINE), line, fill=_INK, font=font)
+        for number, line in enumerate(_wrapped(captions[index], lines, font) if lines else ()):
+            draw.text((left, top + _CELL + 1 + number * _LINE), line, fill=LIGHT.ink, font=font)
     note = PngInfo()
     note.add_text("Software", _MAKER)
     buffer = io.BytesIO()
@@ -71,7 +71,7 @@ def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int =
 
 
 def _font() -> FreeTypeFont:
-    """The font that matplotlib brings: it has letters of many scripts."""
+    """The font that matplotlib ships: it covers many scripts."""
     import matplotlib
     from PIL import ImageFont
 

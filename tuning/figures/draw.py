@@ -1,4 +1,4 @@
-"""Plots in a page, once for light and once for dark screens."""
+"""Figures in a page, once for light and once for dark screens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["drawn"]
 
 
 def drawn(draw: Callable[[Theme], Figure | None], alt: str, caption: object = "") -> Html | None:
-    """Draw a plot in both themes, each for wide and for narrow screens."""
+    """Draw a figure in both themes, each for wide and for narrow screens."""
     plots = [draw(theme) for theme in (LIGHT, DARK, LIGHT.for_telephones(), DARK.for_telephones())]
     pngs = [to_png(plot) for plot in plots if plot is not None]
     if len(pngs) < len(plots):

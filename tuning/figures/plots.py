@@ -12,9 +12,22 @@ from curriculum_ray.files import replace_file
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Difference
 from tuning.evidence.metrics import count, metric_name, number
+from tuning.evidence.previews import curve
 from tuning.evidence.records import TrialRecord
 from tuning.figures.run_files import ActiveSet, RunFiles
-from tuning.figures.theme import LIGHT, Theme, color_of, colormap, dress, new_figure, to_png
+from tuning.figures.theme import (
+    LIGHT,
+    WIDE_INCHES,
+    Theme,
+    color_of,
+    color_scale,
+    colormap,
+    dress,
+    legend,
+    new_figure,
+    new_panels,
+    to_png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +53,7 @@ _KINDS = {"uniform": "uniform sampling", "rival": "one-line rivals", "random": "
 def plot_sampled(source: Path, target: Path) -> None:
     """Draw a run's sampled_timesteps.json, {"images": edges, "u": edges, "counts": rows}, as a PNG file."""
     data = json.loads(Path(source).read_text(encoding="utf-8"))
-    figure, axes = new_figure(6.4, 3.2, LIGHT)
+    figure, axes = new_figure(3.2, LIGHT, 6.4)
     starts = [int(images) for images, _ in data.get("stage_starts", [])[1:]]
     _sampled(axes, data, starts, LIGHT, "Noise levels that were sampled")
     replace_file(Path(target), to_png(figure, dpi=110))
@@ -51,13 +64,14 @@ def schedule(run: RunFiles, theme: Theme) -> Figure | None:
     panels = [panel for panel in (run.active, run.sampled) if panel is not None]
     if not panels:
         return None
-    figure, axes = new_figure(4.8 * len(panels), 3.2, theme, len(panels), squeeze=False)
-    places = iter(axes[0])
+    width = WIDE_INCHES / 2 * len(panels)
+    figure, axes = new_panels(len(panels), 3.2, theme, len(panels), width=width)
+    places = iter(axes)
     if run.active is not None:
         _active(next(places), run.active, theme)
     if run.sampled is not None:
         _sampled(next(places), run.sampled, run.stage_starts, theme, "What was sampled")
-    for panel in axes[0][1:] if not theme.narrow else ():
+    for panel in axes[1:] if not theme.narrow else ():
         # Beside the label of the first panel's scale it would be taken for one of them.
         panel.set_ylabel("")
     return figure
@@ -67,7 +81,7 @@ def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
     top = max(max(row) for row in active.densities)
     columns = list(zip(*active.densities, strict=True))
     mesh = axes.pcolormesh(
-        active.starts, active.edges, columns, cmap=colormap(theme), norm=density_scale(top)
+        active.starts, active.edges, columns, cmap=colormap(theme.density), norm=density_scale(top)
     )
     if len(active.clusters) <= 60:
         axes.hlines(active.clusters[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
@@ -87,7 +101,9 @@ def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: 
     # One crowded cell must not make all others pale.
     ranked = sorted(value for row in rows for value in row)
     top = ranked[int(0.995 * (len(ranked) - 1))]
-    mesh = axes.pcolormesh(data["images"], data["u"], columns, cmap=colormap(theme), norm=density_scale(top))
+    mesh = axes.pcolormesh(
+        data["images"], data["u"], columns, cmap=colormap(theme.density), norm=density_scale(top)
+    )
     for start in starts if len(starts) <= 60 else ():
         axes.axvline(start, 0, 0.03, color=theme.kinds["hard_to_easy"], linewidth=1)
     levels_axis(axes, theme, title)
@@ -144,15 +160,10 @@ def _images(axes: Axes) -> None:
 
 
 def _scale(axes: Axes, mesh: Any, theme: Theme) -> None:
-    figure = axes.get_figure()
-    assert figure is not None
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
+    bar = color_scale(mesh, axes, theme, "density (1: uniform)")
     bar.set_ticks([*_ticks(mesh.norm.vmax)])
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     bar.ax.minorticks_off()
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
-    bar.set_label("density (1: uniform)", color=theme.faint, fontsize=8)
 
 
 def kind_of(arm: Arm) -> str:
@@ -168,7 +179,7 @@ def trials(ranking: Ranking, theme: Theme) -> Figure:
 
     table, metric, uniform = ranking.arms, ranking.metric, ranking.uniform
     kinds = sorted({kind_of(arm) for arm in table}, key=lambda kind: (kind != "uniform", kind))
-    figure, axes = new_figure(9.6, 1.3 + 0.55 * len(kinds), theme)
+    figure, axes = new_figure(1.3 + 0.55 * len(kinds), theme)
     for place, kind in enumerate(kinds):
         arms = [arm for arm in table if kind_of(arm) == kind]
         searched = [(record, arm) for arm in arms for record in arm.searched]
@@ -212,7 +223,7 @@ def confirmation(
     """Draw the gains over uniform sampling, or over a rival, with their simultaneous intervals."""
     names = [fill(found.name, 48 if theme.narrow else 40) for found in differences]
     lines = max(name.count("\n") for name in names) + 1
-    figure, axes = new_figure(9.6, 1.25 + max(0.5, 0.18 * lines + 0.1) * len(differences), theme)
+    figure, axes = new_figure(1.25 + max(0.5, 0.18 * lines + 0.1) * len(differences), theme)
     axes.axvline(0, color=theme.faint, linewidth=1)
     for place, found in enumerate(differences):
         known = found.low is not None and found.high is not None
@@ -255,19 +266,18 @@ def confirmation(
 
 def history(lines: Sequence[tuple[str, str, TrialRecord]], metric: str, theme: Theme) -> Figure:
     """Draw the metric of previews over images seen: label, kind of schedule and record of each run."""
-    figure, axes = new_figure(9.6, 3.4, theme)
+    figure, axes = new_figure(3.4, theme)
     named: set[str] = set()
     for label, kind, record in lines:
-        images, values = zip(*record.history, strict=True)
+        images, values = zip(*curve(record.history, metric), strict=True)
         once = "_" if label in named else label
         named.add(label)
         axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
     _images(axes)
-    _maybe_log(axes, [value for *_, record in lines for _, value in record.history])
+    _maybe_log(axes, [value for *_, record in lines for _, value in curve(record.history, metric)])
     axes.set_ylabel(metric_name(metric))
-    for text in axes.legend(frameon=False, fontsize=9).get_texts():
-        text.set_color(theme.ink)
+    legend(axes, theme)
     return figure
 
 
@@ -278,7 +288,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     drawn = [(label, run) for label, run in runs if len(run.log) > 1]
     if not drawn:
         return None
-    figure, axes = new_figure(9.6, 3.4, theme)
+    figure, axes = new_figure(3.4, theme)
     rivals = 0
     for place, (label, run) in enumerate(drawn):
         control = run.record.control
@@ -308,9 +318,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     if theme.narrow and len(drawn) > 3:
         # Beside so many names there is no room for the curves.
         figure.set_size_inches(figure.get_figwidth(), 3.4 + 0.2 * len(drawn))
-        legend = figure.legend(loc="outside lower left", frameon=False, fontsize=9)
+        legend(figure, theme, loc="outside lower left")
     else:
-        legend = axes.legend(frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_color(theme.ink)
+        legend(axes, theme)
     return figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
+from curriculum_ray.runs.folder import CONFIG_FILE, SAMPLED_FILE, SAMPLES_FILE
 from curriculum_ray.runs.log import logged
 
 if TYPE_CHECKING:
@@ -59,13 +60,13 @@ def read_run(record: TrialRecord) -> RunFiles:
     folder = record.folder
     if folder is None:
         return RunFiles(record=record)
-    samples = folder / "samples.png"
+    samples = folder / SAMPLES_FILE
     return RunFiles(
         record=record,
-        sampled=_json(folder / "sampled_timesteps.json"),
+        sampled=_json(folder / SAMPLED_FILE),
         log=logged(folder),
         samples=samples.read_bytes() if samples.is_file() else None,
-        active=active_set(record, folder / "config.yaml"),
+        active=active_set(record, folder / CONFIG_FILE),
     )
 
 
@@ -73,7 +74,7 @@ def read_config(folder: Path) -> RunConfig | None:
     """Read the settings of the run in `folder`."""
     from curriculum_ray.runs.config import RunConfig
 
-    file = folder / "config.yaml"
+    file = folder / CONFIG_FILE
     try:
         return parse(RunConfig, load_yaml(file), str(file)) if file.is_file() else None
     except ConfigError:

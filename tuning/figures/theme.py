@@ -1,4 +1,4 @@
-"""The looks of all plots, in light and dark, without matplotlib's global state."""
+"""The theme of all figures and pages, light and dark; figures are made without matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -10,22 +10,54 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
-__all__ = ["DARK", "LIGHT", "NARROW_INCHES", "Theme", "color_of", "colormap", "dress", "new_figure", "to_png"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "WIDE_INCHES",
+    "Theme",
+    "color_of",
+    "color_scale",
+    "colormap",
+    "dress",
+    "legend",
+    "new_figure",
+    "new_panels",
+    "to_png",
+]
 
-NARROW_INCHES = 4.4
+WIDE_INCHES = 9.6
+"""Width of a figure as wide as a page, so that letters are of one size in all of them."""
+_NARROW_INCHES = 4.4
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure; the kinds of schedule can be told apart by the colour-blind (Okabe & Ito)."""
+    """Colours of figures and pages; the colour-blind can tell the kinds of schedule apart (Okabe & Ito)."""
 
     ground: str
+    """The background of a page and of every figure in it."""
+    card: str
+    """The background of what stands out from it."""
     ink: str
+    """Text."""
     faint: str
+    """Small print, axes."""
     grid: str
+    """Grid lines, borders."""
+    accent: str
+    """What can be clicked."""
+    good: str
+    bad: str
+    """Words that are a verdict."""
+    series: tuple[str, str]
+    """The lines of a plot that are not schedules: the first, and another beside it."""
+    noise: tuple[str, ...]
+    """Noise levels, from clean to noise."""
     density: tuple[str, ...]
     """From never drawn to drawn most."""
     gains: tuple[str, ...]
@@ -33,7 +65,7 @@ class Theme:
     kinds: dict[str, str]
     """Colour by direction of the order; "uniform" is the control without one, "rival" another one."""
     narrow: bool = False
-    """Whether it is drawn for a telephone: panels one below the other, long texts wrapped."""
+    """Whether it is for a telephone: panels one below the other, long texts wrapped."""
 
     def for_telephones(self) -> Theme:
         """The same colours on a narrow screen."""
@@ -46,9 +78,15 @@ class Theme:
 
 LIGHT = Theme(
     ground="#ffffff",
+    card="#f6f7f9",
     ink="#1f2430",
-    faint="#6b7280",
+    faint="#667085",
     grid="#e5e7eb",
+    accent="#0b5cab",
+    good="#067647",
+    bad="#b42318",
+    series=("#0072b2", "#d55e00"),
+    noise=("#12307a", "#2a7fb8", "#58b99d", "#f0a93b"),
     density=("#f3f5f8", "#c9dff2", "#7fb5de", "#3b82bf", "#1a5490", "#0b2a52"),
     gains=("#8a3800", "#d55e00", "#f3b98d", "#f6f7f9", "#93c4e6", "#0072b2", "#00385c"),
     kinds={
@@ -62,9 +100,15 @@ LIGHT = Theme(
 )
 DARK = Theme(
     ground="#161a22",
+    card="#1d222c",
     ink="#e6e9ef",
     faint="#98a2b3",
     grid="#2b313d",
+    accent="#7cc0f5",
+    good="#5fd8a0",
+    bad="#ff9d8f",
+    series=("#56b4e9", "#ff8c42"),
+    noise=("#8fb8ff", "#46b3d4", "#6fd3a8", "#f5b04c"),
     density=("#1d222c", "#1f3c5c", "#2b66a0", "#4f9bd9", "#9accf2", "#eaf6ff"),
     gains=("#ffb066", "#f07a2a", "#7d4320", "#1d222c", "#23557a", "#4aa3e0", "#9bd6ff"),
     kinds={
@@ -83,31 +127,50 @@ def color_of(kind: str, theme: Theme) -> str:
     return theme.kinds.get(kind, theme.kinds["other"])
 
 
-def colormap(theme: Theme) -> Colormap:
-    """Return the scale of densities."""
+def colormap(colors: Sequence[str]) -> Colormap:
+    """Return a continuous scale through `colors`, evenly spaced: `density`, `gains` or `noise` of a theme."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("density", list(theme.density))
+    return LinearSegmentedColormap.from_list("theme", list(colors))
 
 
-def new_figure(
-    width: float, height: float, theme: Theme, columns: int = 1, **options: Any
-) -> tuple[Figure, Any]:
-    """Return a figure of `width` x `height` inches and its axes, side by side; one above the other where narrow."""
+def new_figure(height: float, theme: Theme, width: float = WIDE_INCHES) -> tuple[Figure, Axes]:
+    """Return a figure of `width` x `height` inches, narrower on a narrow screen, and its axes."""
+    figure, (axes,) = new_panels(1, height, theme, 1, width=width)
+    return figure, axes
+
+
+def new_panels(
+    count: int,
+    height: float,
+    theme: Theme,
+    across: int = 2,
+    narrow: int = 1,
+    width: float = WIDE_INCHES,
+    pad: float = 0.04,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and `count` axes in rows of `across` panels, of `narrow` ones on a narrow screen.
+
+    height: of a row, in inches. width: of the figure. pad: inches kept free around each panel. A place that is left
+    over in the last row stays empty.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    if theme.narrow:
-        size = (NARROW_INCHES, height * columns)
-        figure = Figure(figsize=size, facecolor=theme.ground, layout="constrained")
-        grid = figure.subplots(columns, 1, **options)
-        return figure, grid.T if hasattr(grid, "T") else grid
+    columns = narrow if theme.narrow else across
+    rows = -(-count // columns)
+    size = (_NARROW_INCHES if theme.narrow else width, height * rows)
+    figure = Figure(
+        figsize=size, facecolor=theme.ground, layout=ConstrainedLayoutEngine(h_pad=pad, w_pad=pad)
+    )
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
-    figure = Figure(figsize=(width, height), facecolor=theme.ground, layout="constrained")
-    return figure, figure.subplots(1, columns, **options)
 
+def dress(axes: Axes, theme: Theme, title: str = "", grid: str = "", subtitle: str = "") -> None:
+    """Give the axes the theme's colours, a title at the left, small print below it, and grid lines along `grid`.
 
-def dress(axes: Axes, theme: Theme, title: str = "", grid: Sequence[str] = ()) -> None:
-    """Give the axes the theme's colours, a title at the left, and grid lines along the named axes."""
+    grid: "x", "y" or "xy".
+    """
     axes.set_facecolor(theme.ground)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -120,13 +183,44 @@ def dress(axes: Axes, theme: Theme, title: str = "", grid: Sequence[str] = ()) -
     for axis in grid:
         axes.grid(True, axis=axis, color=theme.grid, linewidth=0.8)  # type: ignore[arg-type]
     if title:
+        pad = 22 if subtitle else 8
         axes.set_title(
-            theme.wrapped(title), loc="left", fontsize=10.5, color=theme.ink, fontweight="bold", pad=8
+            theme.wrapped(title), loc="left", fontsize=10.5, color=theme.ink, fontweight="bold", pad=pad
         )
+    if subtitle:
+        text = axes.annotate(
+            subtitle,
+            (0, 1),
+            xytext=(0, 7),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9,
+            color=theme.faint,
+        )
+        # Wider than the axes, it would narrow all panels of a column.
+        text.set_in_layout(False)
+
+
+def legend(owner: Axes | Figure, theme: Theme, **options: Any) -> Legend:
+    """Add a legend in the theme's colours to axes or to a whole figure."""
+    return owner.legend(frameon=False, fontsize=9, labelcolor=theme.ink, **options)
+
+
+def color_scale(drawn: Any, axes: Axes, theme: Theme, label: str = "", **options: Any) -> Colorbar:
+    """Add the scale of colours of what was `drawn`, a mesh or the like, beside its axes."""
+    figure = axes.get_figure()
+    assert figure is not None
+    bar = figure.colorbar(drawn, ax=axes, pad=0.02, **{"aspect": 30, **options})
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
+    if label:
+        bar.set_label(label, color=theme.faint, fontsize=8)
+    return bar
 
 
 def to_png(figure: Figure, dpi: int = 150) -> bytes:
-    """Draw the figure."""
+    """Return the figure as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

@@ -15,11 +15,9 @@ from curriculum_ray.data import DataInfo, Dataset, DataSpec
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.files import replace_file
+from tuning.folder.layout import IDENTITY_FILE
 
-__all__ = ["IDENTITY_FILE", "Content", "Identity", "claim", "content_of"]
-
-IDENTITY_FILE = "identity.json"
-"""In the folder of a study or run: its id, its hash, and what that is the hash of."""
+__all__ = ["Content", "Identity", "claim", "content_of"]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from typing import Any
 
 from tuning.folder.process import is_alive, moves, this_process
 
-__all__ = ["LEASE_FILE", "Lease", "Taken"]
+__all__ = ["Lease", "Taken"]
 
-LEASE_FILE = ".driver.lease"
 _EVERY_S = 1.0
 _LENGTH = 1024
 _TRIES, _PAUSE_S = 100, 0.05

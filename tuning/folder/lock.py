@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
-from tuning.folder.lease import LEASE_FILE, Lease, Taken
+from tuning.folder.layout import LEASE_FILE, LOCK_FILE, STATUS_FILE
+from tuning.folder.lease import Lease, Taken
 from tuning.folder.process import is_alive, moves
-from tuning.folder.status import STATUS_FILE
 
-__all__ = ["LOCK_FILE", "InUse", "held"]
+__all__ = ["InUse", "held"]
 
-LOCK_FILE = ".driver.lock"
 _PATIENCE_S = 30.0
 
 

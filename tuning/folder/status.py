@@ -12,11 +12,11 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
+from tuning.folder.layout import STATUS_FILE
 from tuning.folder.process import is_alive, moves, this_process
 
-__all__ = ["STATUS_FILE", "StatusFile", "find_status", "read_status"]
+__all__ = ["StatusFile", "find_status", "read_status"]
 
-STATUS_FILE = "status.json"
 _EVERY_S = 1.0
 _STALE_S = 30.0
 

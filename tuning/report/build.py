@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import against_rival, against_uniform, answer
-from tuning.evidence.metrics import count, gain, metric_name, number
+from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import speed_up
+from tuning.evidence.table import columns
 from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import (
@@ -32,57 +32,51 @@ from tuning.figures.page import (
     tiles,
 )
 from tuning.figures.run_files import RunFiles, read_run
-from tuning.report.confirmed import confirmation
-from tuning.report.explored import Explored, explored, read_explored
+from tuning.folder.layout import REPORT_FILE
+from tuning.report.confirmation import confirmation
+from tuning.report.convergence import convergence, label
+from tuning.report.difficulty import difficulty, read_difficulty
+from tuning.report.facts import StudyFacts
 from tuning.report.heldout import gains_by_level
-from tuning.report.ladders import ladders
-from tuning.report.levels import difficulty, read_difficulty
-from tuning.report.reproduce import again, failures, protocol
-from tuning.report.way import label, way
+from tuning.report.parameters import searched_parameters
+from tuning.report.reproduction import failures, protocol, reproduction
+from tuning.report.schedules import small_multiples
 
 __all__ = ["build_report"]
 
-_METRICS = ("fid", "kid", "precision", "recall")
 
-
-def build_report(records: Sequence[TrialRecord], study: Mapping[str, Any], output: Path) -> Path:
+def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path) -> Path:
     """Write report.html into the folder `output` and return its path.
 
-    records: the trials that ended. study: "name" and "metric", and, where known, "experiment", "settings" (a
-    nested mapping), "commands" (pairs of what they do and the command).
+    records: the trials that ended. OSError where the file cannot be written.
     """
-    metric = study.get("metric", "fid")
+    metric = study.metric
     ranking = Ranking.of(records, metric)
     shown = [arm for arm in (ranking.best, ranking.uniform) if arm is not None]
     runs = {arm.arm_id: read_run(arm.records[0]) for arm in (*shown, *ranking.confirmed)}
     differences = against_uniform(ranking)
     parts = [
-        tag("h1", " · ".join(str(study[key]) for key in ("name", "experiment") if study.get(key))),
+        tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
         *_answer(answer(ranking)),
         tiles(_numbers(ranking)),
         confirmation(ranking, differences, against_rival(ranking)),
         gains_by_level(ranking),
         _table(ranking),
         _trials(ranking),
-        ladders(ranking),
-        explored(_searched(study, output), metric),
+        small_multiples(ranking),
+        searched_parameters(study.searched, metric),
         _schedule(ranking.best, runs),
         _others(ranking, runs),
-        way(ranking),
+        convergence(ranking),
         _losses(ranking, runs),
         _samples([*shown, *([ranking.rival] if ranking.rival else [])], runs, metric),
         failures(records),
         protocol(records),
-        again(study, output),
+        reproduction(study, output),
     ]
-    path = output / "report.html"
-    replace_file(path, page(f"{study.get('name', 'study')}: report", join(parts)))
+    path = output / REPORT_FILE
+    replace_file(path, page(f"{study.name}: report", join(parts)))
     return path
-
-
-def _searched(study: Mapping[str, Any], output: Path) -> Explored | None:
-    storage, name = study.get("optuna", (None, "curriculum"))
-    return read_explored(output, storage, name)
 
 
 def _answer(text: str) -> list[Html]:
@@ -118,51 +112,17 @@ def _numbers(ranking: Ranking) -> list[tuple[str, str]]:
 
 
 def _table(ranking: Ranking) -> Html:
-    metric, uniform = ranking.metric, ranking.uniform
-    name = metric_name(metric)
-    others = [other for other in _METRICS if other != metric]
-    rows = []
-    for arm in ranking.arms:
-        value, beside, seeds = side_by_side(arm, uniform, metric)
-        percent = None if beside is None or arm.is_uniform else gain(value, beside, metric)
-        runs = arm.confirmed or arm.searched
-        rows.append(
-            [
-                arm.name if arm.control in (None, "uniform") else f"{arm.name} ({arm.control} control)",
-                number(arm.search_value(metric)),
-                number(arm.confirmed_value(metric)),
-                "–" if percent is None else f"{percent:+.1f}%",
-                *(number(_mean(runs, other)) for other in others),
-                arm.stages,
-                count(max(record.images for record in runs)),
-                seeds,
-            ]
-        )
-    headings = [
-        "schedule",
-        f"{name}, search",
-        f"{name}, fresh seeds",
-        "gain",
-        *map(metric_name, others),
-        "stages walked",
-        "images",
-        "seeds",
-    ]
+    if not ranking.arms:
+        return Html()
+    shown = columns(ranking)
     place = None if ranking.best is None else ranking.arms.index(ranking.best)
     note = (
-        "Gain: improvement over uniform sampling on the same seeds. Schedules with fresh seeds stand first: "
-        "a score in the search flatters whatever the search chose."
+        "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for. Schedules with "
+        "fresh seeds stand first: a score in the search flatters whatever the search chose."
     )
-    return (
-        section("All schedules", paragraph(note, faint=True), table(headings, rows, place))
-        if rows
-        else Html()
-    )
-
-
-def _mean(runs: Sequence[TrialRecord], metric: str) -> float | None:
-    values = [run.metrics[metric] for run in runs if metric in run.metrics]
-    return statistics.fmean(values) if len(values) == len(runs) else None
+    rows = [[each.text(arm) for each in shown] for arm in ranking.arms]
+    headings = [", ".join(each.title) for each in shown]
+    return section("All schedules", paragraph(note, faint=True), table(headings, rows, place))
 
 
 def _trials(ranking: Ranking) -> Html:
@@ -183,7 +143,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
         paragraph(best.name),
         drawn(lambda theme: plots.schedule(run, theme), "density of noise levels over images seen", caption),
         difficulty(read_difficulty(best.records[0])),
-        details("schedule.yaml", tag("pre", text)),
+        details(SCHEDULE_FILE, tag("pre", text)),
     )
 
 

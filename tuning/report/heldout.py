@@ -13,7 +13,7 @@ from tuning.evidence.metrics import count
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section, table
 from tuning.figures.plots import levels_axis
-from tuning.figures.theme import Theme, new_figure
+from tuning.figures.theme import Theme, color_scale, colormap, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,21 +78,19 @@ def _row(found: HeldoutMap) -> list[object]:
 
 def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
     """Draw maps beside one another under one scale of colours, from -span to span percent."""
-    from matplotlib.colors import AsinhNorm, LinearSegmentedColormap
+    from matplotlib.colors import AsinhNorm
 
-    # Beside a single map the page has room for another; below one a telephone has none.
-    places = len(maps) if theme.narrow else max(2, len(maps))
-    figure, axes = new_figure(4.8 * places, 3.3, theme, places, squeeze=False)
-    colours = LinearSegmentedColormap.from_list("gains", list(theme.gains))
+    figure, axes = new_panels(len(maps), 3.3, theme)
     norm: Any = AsinhNorm(linear_width=_LINEAR, vmin=-span, vmax=span)
-    for panel in axes[0][len(maps) :]:
-        panel.remove()
-    for place, found in enumerate(maps):
-        panel = axes[0][place]
+    for place, (panel, found) in enumerate(zip(axes, maps, strict=True)):
         levels = len(found.u)
         edges = [0, *found.images]
         mesh = panel.pcolormesh(
-            edges, [level / levels for level in range(levels + 1)], found.gain, cmap=colours, norm=norm
+            edges,
+            [level / levels for level in range(levels + 1)],
+            found.gain,
+            cmap=colormap(theme.gains),
+            norm=norm,
         )
         unsure = [
             ((edges[column] + edges[column + 1]) / 2, u)
@@ -115,12 +113,10 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
         panel.xaxis.set_major_formatter(lambda value, _: count(value))
         panel.set_xlabel("images seen, each cell up to its measurement")
         beyond = min(min(row) for row in found.gain) < -span
-        bar = figure.colorbar(mesh, ax=panel, pad=0.02, aspect=22, extend="min" if beyond else "neither")
+        bar = color_scale(mesh, panel, theme, aspect=22, extend="min" if beyond else "neither")
         ticks = _ticks(span)
         bar.set_ticks(ticks, labels=[f"{tick:+g}%".replace("-", "−") if tick else "0" for tick in ticks])
-        bar.ax.tick_params(colors=theme.faint, labelsize=8, length=2)
         bar.ax.minorticks_off()
-        bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.set_title("better", fontsize=8, color=theme.faint, pad=4)
         bar.ax.set_xlabel("worse", fontsize=8, color=theme.faint, labelpad=9 if beyond else 4)
     return figure

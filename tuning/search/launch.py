@@ -26,6 +26,8 @@ from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
+from tuning.report import StudyFacts, build_report
+from tuning.report.parameters import read_parameters
 from tuning.search.ray_tune.run import search
 from tuning.search.samplers import check_sampler, open_storage, study_name
 from tuning.study.comparable import check_comparable
@@ -39,7 +41,7 @@ from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
 
-__all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_facts", "study_rivals"]
+__all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_rivals"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Outcome:
     folder: Path
     records: list[TrialRecord]
     experiment: str
-    optuna: str
-    """What Optuna calls the study."""
+    report: Path
+    """report.html: what the study found."""
     ui_command: str
     problems: list[str]
     """What MLflow did not take, one line each."""
@@ -141,7 +143,7 @@ def run_study(
     console: Console,
     trust_code: bool = False,
 ) -> Outcome:
-    """Run a study to its end, or go on with one that was interrupted.
+    """Run a study to its end, or go on with one that was interrupted; writes report.html into its folder at the end.
 
     trust_code: whether code that the space's file names may be imported.
     """
@@ -197,12 +199,20 @@ def run_study(
                 _close(study, "FAILED")
                 raise
             study.close("FINISHED")
+        records = list(study.records.values())
+        facts = StudyFacts(
+            name=name,
+            experiment=experiment,
+            metric=config.metric,
+            settings=_presentable(config),
+            searched=read_parameters(storage, study_name(config.storage, name, identity)),
+        )
         return Outcome(
             name=name,
             folder=folder,
-            records=list(study.records.values()),
+            records=records,
             experiment=experiment,
-            optuna=study_name(config.storage, name, identity),
+            report=build_report(records, facts, folder),
             ui_command=tracker.ui_command(),
             problems=[*study.problems, *tracker.problems],
         )
@@ -216,16 +226,7 @@ def _close(study: StudyLedger, status: str) -> None:
         study.progress.note(f"MLflow: {problem}")
 
 
-def study_facts(config: StudyConfig, outcome: Outcome) -> Mapping[str, Any]:
-    """What the report says of the study beside its trials."""
-    return {
-        "name": outcome.name,
-        "experiment": outcome.experiment,
-        "metric": config.metric,
-        "settings": {
-            **config.model_dump(mode="json"),
-            "storage": None if config.storage is None else presentable(config.storage),
-        },
-        # Where Optuna's study lies: to be opened, and never shown.
-        "optuna": (config.storage, outcome.optuna),
-    }
+def _presentable(config: StudyConfig) -> dict[str, Any]:
+    """The settings without the secrets that a database's address may hold."""
+    storage = None if config.storage is None else presentable(config.storage)
+    return {**config.model_dump(mode="json"), "storage": storage}

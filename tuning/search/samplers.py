@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
 from tuning.folder.identity import Identity
+from tuning.folder.layout import JOURNAL_FILE, OPTUNA_DATABASE_FILE
 from tuning.study.config import StudyConfig
 from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
 from tuning.study.space import SearchSpace
@@ -29,8 +30,8 @@ _MOST_POINTS = 100_000
 def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStorage:
     """A journal in `folder` (one writer, many readers), an SQLite file there for "sqlite", or the RDB of a URL."""
     if storage is None:
-        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
-    url = f"sqlite:///{folder / 'optuna.db'}" if storage == "sqlite" else storage
+        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE)))
+    url = f"sqlite:///{folder / OPTUNA_DATABASE_FILE}" if storage == "sqlite" else storage
     if "://" not in url:
         raise ConfigError(f"storage must be null, sqlite or a database URL, but got {presentable(storage)!r}")
     try:

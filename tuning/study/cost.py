@@ -226,14 +226,12 @@ def draw_schedules(
     schedules: list[CurriculumSchedule], densities: list[torch.Tensor], images: int, theme: Theme
 ) -> Figure:
     """Active-set heat maps, one below the other: u over images seen, darker where more is drawn."""
-    from tuning.figures.theme import colormap, dress, new_figure
+    from tuning.figures.theme import colormap, dress, new_panels
 
-    figure, first = new_figure(7.5, 1.9 * len(schedules), theme)
-    first.remove()
-    for place, (schedule, values) in enumerate(zip(schedules, densities, strict=True), 1):
-        axes = figure.add_subplot(len(schedules), 1, place)
-        axes.imshow(values, aspect="auto", cmap=colormap(theme), vmin=0, extent=(0, images, 0, 1))
+    figure, panels = new_panels(len(schedules), 1.9, theme, 1, width=7.5)
+    for axes, schedule, values in zip(panels, schedules, densities, strict=True):
+        axes.imshow(values, aspect="auto", cmap=colormap(theme.density), vmin=0, extent=(0, images, 0, 1))
         dress(axes, theme, textwrap.fill(schedule.describe(), 90))
         axes.set_ylabel("u (1 is noise)")
-    axes.set_xlabel("images seen")
+    panels[-1].set_xlabel("images seen")
     return figure

@@ -11,8 +11,8 @@ from rich.console import Console
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, DataSummary
 from curriculum_ray.data.look import describe
-from curriculum_ray.data.summary import SUMMARY_FILE
 from curriculum_ray.files import replace_file
+from tuning.folder.layout import SUMMARY_FILE
 
 __all__ = ["check_own_summary", "keep_summary", "show_summary"]
 

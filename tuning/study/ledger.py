@@ -12,17 +12,20 @@ from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import CONFIG_FILE
 from curriculum_ray.runs.jobs import Job
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.checkpoint import prune
+from tuning.evidence import previews
 from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import as_history
 from tuning.evidence.keys import TrialKey
-from tuning.evidence.records import RECORD_FILE, TrialRecord, load_records
+from tuning.evidence.records import TrialRecord, load_records
 from tuning.evidence.winner import registered
 from tuning.folder.identity import Content, Identity, claim
 from tuning.folder.journal import mend_journal
+from tuning.folder.layout import JOURNAL_FILE, RECORD_FILE, SLOT_PREFIX, SLOTS, STUDY_FILE, TRIALS
 from tuning.folder.status import StatusFile
 from tuning.study.config import StudyConfig
 from tuning.study.pruning import rung_scores
@@ -34,7 +37,6 @@ from tuning.tracking.registry import own_model, register
 
 __all__ = ["StudyLedger", "open_folder"]
 
-_SETTINGS = "study.json"
 # How MLflow calls what became of a trial.
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
 
@@ -43,9 +45,9 @@ def open_folder(folder: Path, config: StudyConfig, content: Content) -> Identity
     """Make the study's folder, or check that the study in it is of the same content; ConfigError otherwise."""
     identity = claim(folder, content, "study")
     try:
-        (folder / "trials").mkdir(parents=True, exist_ok=True)
-        mend_journal(folder / "optuna.journal")
-        _write(folder / _SETTINGS, config.decisive())
+        (folder / TRIALS).mkdir(parents=True, exist_ok=True)
+        mend_journal(folder / JOURNAL_FILE)
+        _write(folder / STUDY_FILE, config.decisive())
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
     return identity
@@ -83,16 +85,16 @@ class StudyLedger:
 
     def slot_folders(self, count: int) -> list[Path]:
         """Where each slot keeps the checkpoints of the trial that it is running."""
-        return [self.folder / "slots" / f"slot-{slot}" for slot in range(count)]
+        return [self.folder / SLOTS / f"{SLOT_PREFIX}{slot}" for slot in range(count)]
 
     def begin(self, planned: TrialSpec, run: RunConfig) -> Job:
         """Open a trial's record and its MLflow run; returns the job for the board."""
-        folder = self.folder / "trials" / planned.key
+        folder = self.folder / TRIALS / planned.key
         record = planned.begun(len(self.records) + len(self._open), run, folder)
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
         self.progress.started(record)
-        slots = tuple(sorted((self.folder / "slots").glob("slot-*")))
+        slots = tuple(sorted((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*")))
         return Job(key=planned.key, config=run, folder=folder, resume_from=slots)
 
     def _open_run(self, record: TrialRecord, params: Mapping[str, Any]) -> None:
@@ -113,7 +115,7 @@ class StudyLedger:
             status = _MLFLOW[record.status]
             if self.tracker.has_ended(self.run, key, status):
                 continue
-            settings = record.ran_in / "config.yaml"
+            settings = record.ran_in / CONFIG_FILE
             self._open_run(record, load_yaml(settings) if settings.exists() else {})
             if status == "FINISHED":
                 self._publish_soon(record)
@@ -152,7 +154,7 @@ class StudyLedger:
         lines = logged(record.ran_in)
         record = record.pruned(reason, lines[-1]["images"] if lines else 0, self._rungs(record))
         self._end(record)
-        for slot in (self.folder / "slots").glob("slot-*"):
+        for slot in (self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"):
             prune(slot, key, keep=0)
         self.progress.finished(record)
         self.tracker.finish(self._runs[key], _MLFLOW["pruned"], reason)
@@ -174,8 +176,8 @@ class StudyLedger:
 
     def _publish(self, record: TrialRecord, run: str) -> None:
         """Store a finished trial's metrics and artifacts; runs beside the next trials."""
-        for images, value in record.history:
-            self.tracker.log(run, {"preview_fid": value}, images)
+        for images, metrics in record.history:
+            self.tracker.log(run, previews.as_metrics(metrics), images)
         self.tracker.log_history(run, as_history(record))
         publish(self.tracker, run, record.ran_in, record)
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curriculum_ray.runs.heldout_file import HELDOUT_FILE
+from curriculum_ray.runs.folder import (
+    CONFIG_FILE,
+    HELDOUT_FILE,
+    SAMPLED_FILE,
+    SAMPLED_PLOT,
+    SAMPLES_FILE,
+    SCHEDULE_FILE,
+)
 from curriculum_ray.runs.result import Measured
 from tuning.tracking import Tracker
 
 __all__ = ["publish"]
 
 _FILES = (
-    "schedule.yaml",
-    "config.yaml",
-    "samples.png",
-    "sampled_timesteps.png",
-    "sampled_timesteps.json",
+    SCHEDULE_FILE,
+    CONFIG_FILE,
+    SAMPLES_FILE,
+    SAMPLED_PLOT,
+    SAMPLED_FILE,
     HELDOUT_FILE,
 )
 
@@ -31,6 +38,6 @@ def publish(tracker: Tracker, run: str, folder: Path, result: Measured) -> None:
     tracker.log(run, {**result.metrics, **walked}, result.images)
     for place, length in enumerate(result.images_in_stage):
         tracker.log(run, {"images_in_stage": length}, place)
-    plot_sampled(folder / "sampled_timesteps.json", folder / "sampled_timesteps.png")
+    plot_sampled(folder / SAMPLED_FILE, folder / SAMPLED_PLOT)
     tracker.artifacts(run, [folder / name for name in _FILES if (folder / name).exists()])
     tracker.finish(run, "FINISHED")

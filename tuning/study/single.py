@@ -18,9 +18,11 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import CONFIG_FILE, RESULT_FILE
 from curriculum_ray.runs.jobs import Event, Progress, Started
-from curriculum_ray.runs.result import RESULT_FILE, RunResult
+from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.heldout import check_heldout
+from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
 from tuning.folder.lock import held
@@ -204,7 +206,7 @@ def _train(
             tracker.log(run, as_metrics(losses), images)
         if (preview := event.preview) is not None:
             live.add(preview.images)
-            tracker.log(run, _preview(preview.metrics["fid"]), preview.images)
+            tracker.log(run, previews.as_metrics(preview.metrics), preview.images)
 
     try:
         result = fit(config, folder, resources, on_event)
@@ -214,9 +216,9 @@ def _train(
     except Exception as error:
         tracker.finish(run, "FAILED", str(error))
         raise
-    for images, value in result.history:
+    for images, metrics in result.history:
         if images > result.resumed_at and images not in live:
-            tracker.log(run, _preview(value), images)
+            tracker.log(run, previews.as_metrics(metrics), images)
     missed = (point for point in as_history(result) if point[0] not in measured)
     tracker.log_history(run, missed)
     publish(tracker, run, folder, result)
@@ -236,18 +238,14 @@ def _store_what_is_missing(
             tracker.keep_in(folder)
             handle = tracker.train(*run)
             if not tracker.is_finished(handle):
-                for images, value in done.history:
-                    tracker.log(handle, _preview(value), images)
+                for images, metrics in done.history:
+                    tracker.log(handle, previews.as_metrics(metrics), images)
                 tracker.log_history(handle, as_history(done))
                 publish(tracker, handle, folder, done)
     except ConfigError as error:
         display.problems([str(error)])
         return
     display.problems(tracker.problems)
-
-
-def _preview(fid: float) -> dict[str, float]:
-    return {"preview_fid": fid}
 
 
 def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping[str, float]) -> None:
@@ -263,7 +261,7 @@ def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping
 
 def _check_folder(folder: Path, config: RunConfig) -> None:
     """Refuse a folder whose run has other settings, but for `parallel`: checkpoints hold whole tensors."""
-    path = folder / "config.yaml"
+    path = folder / CONFIG_FILE
     if not path.exists():
         return
     before, now = load_yaml(path), config.model_dump(mode="json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.own_files import write_own
+from curriculum_ray.runs.folder import CONFIG_FILE, SCHEDULE_FILE
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.differences import Difference, against_uniform, answer
 from tuning.evidence.metrics import DIRECTIONS, direction, metric_name
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = ["BestRun", "best"]
-
-SCHEDULE_FILE = "schedule.yaml"
-SETTINGS_FILE = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def best(
     value, beside, seeds = side_by_side(winner, ranking.uniform, metric)
     is_best = beside is not None and (beside > value if upward else beside < value)
     text, schedule = _schedule(store, found.run_id)
-    settings = _artifact(store, found.run_id, SETTINGS_FILE)
+    settings = _artifact(store, found.run_id, CONFIG_FILE)
     return BestRun(
         experiment=names[found.experiment],
         study=found.study,

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
-from curriculum_ray.runs.heldout_file import HELDOUT_FILE, HeldoutLosses, read_heldout
-from curriculum_ray.runs.result import RESULT_FILE, Measured, RunResult
+from curriculum_ray.runs.folder import CONFIG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE
+from curriculum_ray.runs.heldout_file import HeldoutLosses, read_heldout
+from curriculum_ray.runs.result import History, Measured, RunResult
+from tuning.evidence import previews
 from tuning.evidence.heldout import LevelGain, beside
 from tuning.evidence.metrics import DIRECTIONS, gain
-from tuning.evidence.records import RECORD_FILE, TrialRecord
+from tuning.evidence.records import TrialRecord
+from tuning.folder.layout import RECORD_FILE, TRIALS
 from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
 
 __all__ = ["Comparison", "Side", "compare", "find_run"]
-
-_SETTINGS = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Side:
     """Of how many asked for, e.g. "8/8"."""
     images_in_stage: list[int] = field(default_factory=list)
     """Of each stage that the schedule asks for."""
-    history: list[list[float]] = field(default_factory=list)
-    """[images seen, preview metric] on the way."""
+    history: History = ()
+    """(images seen, metrics by name) of each preview."""
     heldout: HeldoutLosses | None = None
     """Where the held-out loss was measured."""
 
@@ -99,8 +100,8 @@ def find_run(what: str, output: Path, uri: str | None) -> Side:
     """Find a run by its folder, by its trial's or run's key in `output`, or by its MLflow run id; ConfigError else."""
     if (folder := Path(what)).is_dir():
         return _from_folder(folder)
-    folders = sorted({path.parent for path in output.glob(f"*/trials/{_safe(what)}/{_SETTINGS}")})
-    folders += sorted({path.parent for path in output.glob(f"{_safe(what)}/{_SETTINGS}")})
+    folders = sorted({path.parent for path in output.glob(f"*/{TRIALS}/{_safe(what)}/{CONFIG_FILE}")})
+    folders += sorted({path.parent for path in output.glob(f"{_safe(what)}/{CONFIG_FILE}")})
     if len(folders) > 1:
         raise ConfigError(
             f"{what!r} names {len(folders)} runs: give a folder, e.g. {folders[0]} or {folders[1]}"
@@ -115,9 +116,9 @@ def _safe(key: str) -> str:
 
 
 def _from_folder(folder: Path) -> Side:
-    settings = folder / _SETTINGS
+    settings = folder / CONFIG_FILE
     if not settings.exists():
-        raise ConfigError(f"{folder} holds no run: there is no {_SETTINGS} in it")
+        raise ConfigError(f"{folder} holds no run: there is no {CONFIG_FILE} in it")
     record = TrialRecord.read(folder / RECORD_FILE)
     result: Measured | None = record or RunResult.read(folder / RESULT_FILE)
     return Side(
@@ -128,7 +129,7 @@ def _from_folder(folder: Path) -> Side:
         images=None if result is None else result.images,
         fingerprint=(result and result.fingerprint) or "",
         **({} if result is None else _stages(result.to_json())),
-        history=[] if result is None else [list(point) for point in result.history],
+        history=() if result is None else result.history,
         heldout=(result and result.heldout) or read_heldout(folder),
     )
 
@@ -163,18 +164,22 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
     run = runs[0]
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for name in (_SETTINGS, "sampled_timesteps.json", HELDOUT_FILE):
+        for name in (CONFIG_FILE, SAMPLED_FILE, HELDOUT_FILE):
             try:
                 files[name] = Path(store.client.download_artifacts(what, name, folder))
             except Exception:  # each artifact store fails in its own way
                 continue
         settings: Mapping[str, Any] = (
-            flatten(load_yaml(files[_SETTINGS])) if _SETTINGS in files else run.data.params
+            flatten(load_yaml(files[CONFIG_FILE])) if CONFIG_FILE in files else run.data.params
         )
-        sampled = _json(files.get("sampled_timesteps.json", Path()))
+        sampled = _json(files.get(SAMPLED_FILE, Path()))
         heldout = read_heldout(Path(folder))
-    points = store.client.get_metric_history(what, "preview_fid")
     metrics = dict(run.data.metrics)
+    history: dict[int, dict[str, float]] = {}
+    for name in DIRECTIONS:
+        for key in previews.as_metrics({name: 0.0}).keys() & metrics.keys():
+            for point in store.client.get_metric_history(what, key):
+                history.setdefault(point.step, {})[name] = point.value
     return Side(
         name=str(run.info.run_name),
         source=f"MLflow run {what}",
@@ -183,6 +188,6 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         images=int(metrics["images"]) if "images" in metrics else None,
         fingerprint=run.data.tags.get(tag("fingerprint"), ""),
         **_stages(sampled),
-        history=[[point.step, point.value] for point in points],
+        history=tuple(sorted(history.items())),
         heldout=heldout,
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
+from tuning.folder.layout import ADDRESS_FILE, DATABASE_FILE, SPOOL_FILE
 from tuning.folder.lock import InUse, held
-from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE
-from tuning.tracking.store import DATABASE, open_store
+from tuning.tracking.store import open_store
 from tuning.tracking.tracker import Tracker
 
 __all__ = ["store_leftovers"]
@@ -45,7 +45,7 @@ def _store(folder: Path, output: Path, uri: str | None) -> list[str]:
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{folder / ADDRESS_FILE} is corrupt: start the study or run again") from None
     store = open_store(
-        f"sqlite:///{output.absolute() / DATABASE}" if server is None else uri, output, create=False
+        f"sqlite:///{output.absolute() / DATABASE_FILE}" if server is None else uri, output, create=False
     )
     if server is not None and store.server != server:
         raise ConfigError(f"they are for {server}: name it by --mlflow-uri or MLFLOW_TRACKING_URI")

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["ADDRESS_FILE", "SPOOL_FILE", "Spool", "Write"]
+__all__ = ["Spool", "Write"]
 
-SPOOL_FILE = "mlflow.spool.jsonl"
-ADDRESS_FILE = "mlflow.json"
-"""Beside it: the experiment, and the server without secrets, or null for the database of the output folder."""
 _BATCH = 1000
 
 

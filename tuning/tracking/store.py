@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 
 from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
+from tuning.folder.layout import ARTIFACTS, DATABASE_FILE
 from tuning.tracking.reach import ask_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-DATABASE = "mlflow.db"
-ARTIFACTS = "mlartifacts"
 ARTIFACT_ROOT_TAG = "curriculum_ray.artifact_root"
 
 _UI_HOST, _UI_PORT = "127.0.0.1", 5000
@@ -110,7 +109,7 @@ def open_store(uri: str | None, output: Path, *, create: bool) -> Store:
     """
     uri, origin, scheme = store_address(uri)
     if not uri:
-        return _open_embedded(output.absolute() / DATABASE, create, f"--output {output}")
+        return _open_embedded(output.absolute() / DATABASE_FILE, create, f"--output {output}")
     if scheme == "sqlite":
         return _open_embedded(
             Path(uri.partition(":///")[2]).absolute(), create, f"{origin} {presentable(uri)}"
@@ -173,7 +172,7 @@ def _create(database: Path, origin: str) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=database.parent) as folder:
-            fresh = Path(folder) / DATABASE
+            fresh = Path(folder) / DATABASE_FILE
             store = SqlAlchemyStore(f"sqlite:///{fresh}", (database.parent / ARTIFACTS).as_uri())
             store.engine.dispose()
             try:

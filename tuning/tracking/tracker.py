@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSummary
 from curriculum_ray.files import replace_file
+from tuning.folder.layout import ADDRESS_FILE, SPOOL_FILE
 from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
 from tuning.tracking.runs import Mlflow
-from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE
 from tuning.tracking.store import Store, open_store
 from tuning.tracking.writer import Write, Writer
 

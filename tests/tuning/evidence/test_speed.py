@@ -11,6 +11,25 @@ def confirmed(seed, history, control=None):
     return record(5.0, role="confirmation", seed=seed, control=control, schedule=schedule(6), history=history)
 
 
+def test_a_metric_that_is_better_when_higher_reaches_its_target_from_below():
+    assert images_to_reach([(100, 0.2), (200, 0.4)], 0.3, "recall") == 150
+    assert images_to_reach([(100, 0.2), (200, 0.4)], 0.5, "recall") is None
+
+
+def test_previews_are_compared_by_the_studys_metric_where_all_have_it():
+    def both(points):
+        return [[images, {"fid": fid, "kid": kid}] for images, fid, kid in points]
+
+    slow, fast = both([(100, 9.0, 0.4), (200, 5.0, 0.2)]), both([(100, 9.0, 0.2), (200, 5.0, 0.1)])
+    records = [confirmed(1000, slow, "uniform"), confirmed(1000, fast)]
+    (by_fid,), (by_kid,) = (speed_up(Ranking.of(records, metric)) for metric in ("fid", "kid"))
+    assert (by_fid.metric, by_fid.images, by_fid.ratio) == ("fid", pytest.approx(200), pytest.approx(1))
+    assert (by_kid.metric, by_kid.images, by_kid.ratio) == ("kid", pytest.approx(100), pytest.approx(2))
+    records[0] = confirmed(1000, [[100, 9.0], [200, 5.0]], "uniform")
+    (found,) = speed_up(Ranking.of(records, "kid"))
+    assert (found.metric, found.images) == ("fid", pytest.approx(200)), "without a name it is an FID"
+
+
 def test_the_target_is_met_between_two_previews():
     history = [[100, 10.0], [200, 6.0], [300, 4.0]]
     assert images_to_reach(history, 6.0) == 200

@@ -16,7 +16,8 @@ from curriculum_ray.data import DataSpec, data_info, load_data
 from curriculum_ray.data.content import describe_content
 from tests.tuning.studies import record
 from tuning.evidence.records import load_records
-from tuning.folder.identity import IDENTITY_FILE, Content, Identity, claim, content_of
+from tuning.folder.identity import Content, Identity, claim, content_of
+from tuning.folder.layout import IDENTITY_FILE
 from tuning.search.samplers import open_storage, study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig

@@ -19,10 +19,10 @@ import pytest
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
 from tuning.cli import main
-from tuning.folder.lease import LEASE_FILE, Lease, Taken
+from tuning.folder.layout import LEASE_FILE, STATUS_FILE
+from tuning.folder.lease import Lease, Taken
 from tuning.folder.lock import InUse, held
 from tuning.folder.process import is_alive, this_process
-from tuning.folder.status import STATUS_FILE
 
 HOLD = """
 import sys

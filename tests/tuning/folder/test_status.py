@@ -14,8 +14,9 @@ from rich.console import Console
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record
 from tuning.cli.status import status as command
+from tuning.folder.layout import STATUS_FILE
 from tuning.folder.process import this_process
-from tuning.folder.status import STATUS_FILE, StatusFile, find_status, read_status
+from tuning.folder.status import StatusFile, find_status, read_status
 from tuning.terminal.display import Display
 
 

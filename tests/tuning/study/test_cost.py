@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from curriculum_ray.data import load_data
+from curriculum_ray.training.loop import Trainer
+from curriculum_ray.training.packed import PackedTrainer
+from tuning.study import cost
 from tuning.study.config import StudyConfig
 from tuning.study.cost import Calibration, calibrate, estimate
 
@@ -52,12 +58,27 @@ def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:
     assert cost.gpu_hours == cost.work_seconds / 3600
 
 
-def test_a_pack_is_calibrated_beside_one_run() -> None:
+def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a clock by which a run's step takes one second, a pack's step of two runs 1.25, and nothing else any time."""
+    now = 0.0
+
+    def taking(seconds: float) -> Callable[[object], None]:
+        def step(_: object) -> None:
+            nonlocal now
+            now += seconds
+
+        return step
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(Trainer, "step", taking(1.0))
+    monkeypatch.setattr(PackedTrainer, "step", taking(1.25))
     config = StudyConfig.model_validate(
         {"run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}}}
     )
     data = load_data(config.run.data)
-    assert calibrate(config.run, data, steps=2).packing_gain is None
-    found = calibrate(config.run, data, pack=2, steps=2)
-    assert found.packing_gain is not None
-    assert found.packing_gain > 0
+    alone = calibrate(config.run, data, steps=4)
+    assert (alone.seconds_per_step, alone.packing_gain) == (1.0, None)
+    packed = calibrate(config.run, data, pack=2, steps=4)
+    assert (packed.seconds_per_step, packed.packing_gain) == (0.625, 1.6)

@@ -53,11 +53,10 @@ def _shown(folder: Path, records: list[dict[str, object]]) -> str:
         folder=folder / "s",
         records=records,
         experiment="digits/ddpm",
-        optuna="curriculum",
+        report=folder / "s" / "report.html",
         ui_command="mlflow ui",
         problems=["[final] was not stored"],
     )
-    outcome.folder.mkdir(parents=True)
     show(StudyConfig(), outcome, folder, Console(file=file, width=200))
     return file.getvalue()
 

@@ -29,13 +29,13 @@ SETTINGS = {"images": 100, "schedule": {"pacing": None}, "seed": 0}
 
 def test_settings_metrics_stages_and_history_stand_side_by_side(tmp_path):
     a = run(tmp_path, "one", SETTINGS, fid=10.0, **WALKED, history=[[50, 20.0], [100, 10.0]])
-    run(tmp_path, "two", {**SETTINGS, "seed": 1}, fid=8.0, **CUT, history=[[50, 15.0]])
+    run(tmp_path, "two", {**SETTINGS, "seed": 1}, fid=8.0, **CUT, history=[[50, {"fid": 15.0, "kid": 0.2}]])
     found = compare(find_run(str(a), tmp_path, None), find_run("two", tmp_path, None))
     assert found.settings == {"seed": (0, 1)}
     assert found.metrics["fid"] == {"a": 10.0, "b": 8.0, "gain": pytest.approx(20.0)}
     assert found.refusal is None
     shown = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output
-    for words in ("seed", "B better by +20.0%", "2/3", "[40, 0, 60]", "preview after 50", "15.00"):
+    for words in ("seed", "B better by +20.0%", "2/3", "[40, 0, 60]", "preview FID after 50", "15.00"):
         assert words in shown
 
 

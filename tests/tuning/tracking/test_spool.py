@@ -7,10 +7,11 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, write_trial
+from tuning.folder.layout import ADDRESS_FILE, SPOOL_FILE
 from tuning.folder.lock import held
 from tuning.tracking import Tracker
 from tuning.tracking.leftovers import store_leftovers
-from tuning.tracking.spool import ADDRESS_FILE, SPOOL_FILE, Spool, Write
+from tuning.tracking.spool import Spool, Write
 from tuning.tracking.writer import Away, Writer
 
 EXPERIMENT = "digits/ddpm"

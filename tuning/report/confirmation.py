@@ -1,4 +1,4 @@
-"""The confirmation in a report: gains over uniform sampling on fresh seeds, drawn and listed."""
+"""Confirmation in a report: gains over uniform sampling on fresh seeds, drawn and listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every searched schedule, small: the density that it asked for beside the noise levels that were sampled."""
+"""Small multiples of the searched schedules: the density that each asked for beside the noise levels it sampled."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tuning.figures.draw import drawn
 from tuning.figures.page import Html, details, paragraph, section, table
 from tuning.figures.plots import density_scale
 from tuning.figures.run_files import RunFiles, read_run
-from tuning.figures.theme import NARROW_INCHES, Theme, colormap
+from tuning.figures.theme import Theme, colormap, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ladders"]
+__all__ = ["small_multiples"]
 
 MOST = 48
-"""So many are drawn, the best ones; the table has all of them."""
+"""The best schedules that are drawn; the table lists all of them."""
 
 
-def ladders(ranking: Ranking) -> Html:
-    """The section of the report: pictures of the best schedules, and how long each stage of every one lasted."""
+def small_multiples(ranking: Ranking) -> Html:
+    """Return the section: pictures of the best schedules, and the images in each stage of all; empty without any."""
     records = [arm.searched[0] for arm in ranking.arms if arm.searched and arm.has_curriculum]
     if not records:
         return Html()
@@ -63,19 +63,11 @@ def _lengths(record: TrialRecord) -> str:
 
 
 def _draw(runs: Sequence[RunFiles], metric: str, theme: Theme) -> Figure | None:
-    from matplotlib.figure import Figure
-
     shown = [run for run in runs if run.active is not None and run.sampled is not None]
     if not shown:
         return None
-    beside = 1 if theme.narrow else 3
-    rows = -(-len(shown) // beside)
-    width = NARROW_INCHES if theme.narrow else 9.6
-    figure = Figure(figsize=(width, 1.25 * rows), facecolor=theme.ground, layout="constrained")
-    grid: Any = figure.subplots(rows, 2 * beside, squeeze=False)
-    places = iter(grid.reshape(-1, 2))
-    for run in shown:
-        asked, sampled = next(places)
+    figure, panels = new_panels(2 * len(shown), 1.25, theme, 6, 2)
+    for run, asked, sampled in zip(shown, panels[::2], panels[1::2], strict=True):
         active, data, record = run.active, run.sampled, run.record
         assert active is not None
         assert data is not None
@@ -94,15 +86,14 @@ def _draw(runs: Sequence[RunFiles], metric: str, theme: Theme) -> Figure | None:
             color=theme.ink,
             pad=3,
         )
-    for left in places:
-        for axes in left:
-            axes.remove()
     return figure
 
 
 def _panel(axes: Axes, x: Sequence[float], y: Sequence[float], values: Sequence[Any], theme: Theme) -> None:
     top = max(max(row) for row in values)
-    axes.pcolormesh(x, y, values, cmap=colormap(theme), norm=density_scale(min(top, 32.0)), rasterized=True)
+    axes.pcolormesh(
+        x, y, values, cmap=colormap(theme.density), norm=density_scale(min(top, 32.0)), rasterized=True
+    )
     axes.set_facecolor(theme.ground)
     axes.set_ylim(0, 1)
     axes.set_xticks([])

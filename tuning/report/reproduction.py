@@ -1,4 +1,4 @@
-"""The end of a report: what failed, how the numbers were measured, and how to get them again."""
+"""The end of a report: trials that failed, the evaluation protocol, and the commands that reproduce the study."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
+from tuning.folder.layout import STUDY_FILE
+from tuning.report.facts import StudyFacts
 
-__all__ = ["again", "failures", "protocol"]
+__all__ = ["failures", "protocol", "reproduction"]
 
 _PACKAGES = ("curriculum-ray", "torch", "ray", "optuna", "mlflow", "torch-fidelity", "numpy")
 
@@ -31,7 +34,7 @@ def failures(records: Sequence[TrialRecord]) -> Html:
 
 
 def protocol(records: Sequence[TrialRecord]) -> Html:
-    """Say how the numbers came about."""
+    """Describe how the numbers were measured, once for each fingerprint."""
     found: dict[str, Mapping[str, Any]] = {}
     for record in records:
         if record.status == "finished" and record.fingerprint:
@@ -45,39 +48,38 @@ def protocol(records: Sequence[TrialRecord]) -> Html:
     return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 
 
-def again(study: Mapping[str, Any], output: Path) -> Html:
+def reproduction(study: StudyFacts, output: Path) -> Html:
     """List the next commands, the versions and the settings."""
-    commands = study.get("commands") or _commands(study, output)
-    text = "\n".join(f"# {what}\n{command}" for what, command in commands)
+    text = "\n".join(f"# {what}\n{command}" for what, command in _commands(study, output))
     packages = [(name, _version(name)) for name in _PACKAGES]
     versions = [("python", platform.python_version()), *packages, ("platform", platform.platform())]
-    settings = study.get("settings")
     return section(
-        "Do it again",
+        "Reproduce this study",
         tag("pre", text),
         facts((name, value) for name, value in versions if value),
-        details("settings of the study", tag("pre", json.dumps(settings, indent=1))) if settings else None,
+        details("settings of the study", tag("pre", json.dumps(study.settings, indent=1)))
+        if study.settings
+        else None,
     )
 
 
-def _commands(study: Mapping[str, Any], output: Path) -> list[tuple[str, str]]:
+def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
     where = [] if output.parent == Path("runs") else ["--output", str(output.parent)]
-    which = ["--study", str(study["name"])] if study.get("name") else []
     tune = ["python", "-m", "tune"]
     return [
         *_search(study, output, tune),
         (
             "ask MLflow for the best schedule, and write schedule.yaml",
-            shlex.join([*tune, "best", *which, *where]),
+            shlex.join([*tune, "best", "--study", study.name, *where]),
         ),
-        ("train with it", shlex.join([*tune, "train", "--schedule", "schedule.yaml", *where])),
+        ("train with it", shlex.join([*tune, "train", "--schedule", SCHEDULE_FILE, *where])),
     ]
 
 
-def _search(study: Mapping[str, Any], output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
-    """The study from its settings on disk, and from those that do not change a trial and are not there."""
-    settings = study.get("settings") or {}
-    file = output / "study.json"
+def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
+    """The command that repeats the study: settings that change a trial are in its folder, the others are options."""
+    settings = study.settings
+    file = output / STUDY_FILE
     if not file.is_file():
         return []
     free = ["trials", "confirm_top", "confirm_seeds", *(["pack"] if settings.get("pack", 1) > 1 else [])]

@@ -1,4 +1,4 @@
-"""The way to the end in a report: previews while training, and how early a schedule is as good as uniform sampling."""
+"""Convergence in a report: previews while training, and the images until a schedule is as good as uniform sampling."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.metrics import count, metric_name
+from tuning.evidence.previews import compared_by
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import SpeedUp, speed_up
 from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section, table
 
-__all__ = ["label", "way"]
+__all__ = ["convergence", "label"]
 
 _NOTE = (
-    "Previews have fewer samples than the scores above, and are compared with previews only. The speed-up is the "
-    "images after which uniform sampling is as good as at its end, over those that the schedule needs for that; "
-    "seeds are paired, intervals hold with 95% certainty each."
+    "Previews have fewer samples than the scores above, and are compared with previews only, by their {metric}. The "
+    "speed-up is the images after which uniform sampling is as good as at its end, over those that the schedule needs "
+    "for that; seeds are paired, intervals hold with 95% certainty each."
 )
 
 
@@ -28,7 +29,7 @@ def label(arm: Arm, best: Arm | None) -> str:
     return f"rival: {arm.name}" if arm.control == "rival" else f"{arm.control} control"
 
 
-def way(ranking: Ranking) -> Html:
+def convergence(ranking: Ranking) -> Html:
     """Return the section; empty without previews."""
     best, metric = ranking.best, ranking.metric
     lines = [
@@ -39,10 +40,10 @@ def way(ranking: Ranking) -> Html:
     ]
     if not lines:
         return Html()
-    alt = f"{metric_name(metric)} over images seen"
+    by = compared_by((record.history for *_, record in lines), metric)
     return section(
-        "On the way",
-        drawn(lambda theme: plots.history(lines, metric, theme), alt),
+        "Convergence",
+        drawn(lambda theme: plots.history(lines, by, theme), f"{metric_name(by)} over images seen"),
         *_speed(speed_up(ranking)),
     )
 
@@ -56,7 +57,7 @@ def _speed(found: Sequence[SpeedUp]) -> list[Html]:
     return [
         paragraph(f"Images until as good as uniform sampling at its end. {first.name}: {first.in_words()}."),
         table(headings, [_row(one) for one in found]),
-        paragraph(_NOTE, faint=True),
+        paragraph(_NOTE.format(metric=metric_name(first.metric)), faint=True),
     ]
 
 

@@ -1,15 +1,19 @@
 """The report's view of the search: read from Optuna's storage, and absent where there is none."""
 
 import optuna
+import pytest
 
 from tests.tuning.studies import record, schedule
-from tuning.report import build_report
-from tuning.report.explored import read_explored
+from tuning.evidence.arms import Ranking
+from tuning.report import StudyFacts, build_report
+from tuning.report.convergence import convergence
+from tuning.report.parameters import read_parameters
 from tuning.search.samplers import open_storage
 
 
 def write_study(folder, trials=12):
-    study = optuna.create_study(study_name="curriculum", storage=open_storage(None, folder))
+    storage = open_storage(None, folder)
+    study = optuna.create_study(study_name="curriculum", storage=storage)
     spans = {
         "clusters.<count>": optuna.distributions.IntDistribution(2, 20),
         "order": optuna.distributions.CategoricalDistribution(["easy_to_hard", "random"]),
@@ -20,36 +24,38 @@ def write_study(folder, trials=12):
             optuna.trial.create_trial(params=values, distributions=spans, value=8.0 + (place - 3) ** 2)
         )
     study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    return storage
 
 
 def test_complete_trials_alone_count_and_the_parameter_that_matters_leads(tmp_path):
-    write_study(tmp_path)
-    found = read_explored(tmp_path)
+    found = read_parameters(write_study(tmp_path), "curriculum")
     assert found.trials == 12
     assert next(iter(found.importance)) == "clusters.<count>"
     assert found.values["clusters.<count>"][3] == (5, 8.0)
 
 
 def test_a_parameter_that_only_some_trials_have_gets_no_importance(tmp_path):
-    write_study(tmp_path)
-    study = optuna.load_study(study_name="curriculum", storage=open_storage(None, tmp_path))
+    storage = write_study(tmp_path)
+    study = optuna.load_study(study_name="curriculum", storage=storage)
     spans = {**study.trials[0].distributions, "patience": optuna.distributions.FloatDistribution(0.0, 1.0)}
     for patience, value in ((0.1, 100.0), (0.9, 1.0)):
         values = {"clusters.<count>": 5, "order": "random", "patience": patience}
         study.add_trial(optuna.trial.create_trial(params=values, distributions=spans, value=value))
-    found = read_explored(tmp_path)
+    found = read_parameters(storage, "curriculum")
     assert set(found.importance) == {"clusters.<count>", "order"}
     assert found.values["patience"] == [(0.1, 100.0), (0.9, 1.0)]
 
 
 def test_without_a_study_or_with_a_damaged_one_there_is_nothing(tmp_path):
-    assert read_explored(tmp_path) is None
+    storage = open_storage(None, tmp_path)
+    assert read_parameters(storage, "curriculum") is None
+    write_study(tmp_path)
     (tmp_path / "optuna.journal").write_text("no journal\n")
-    assert read_explored(tmp_path) is None
+    assert read_parameters(storage, "curriculum") is None
 
 
 def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
-    write_study(tmp_path)
+    storage = write_study(tmp_path)
     way, faster = [[1000, 20.0], [76800, 9.0]], [[1000, 20.0], [38400, 9.0]]
     uniform = {"control": "uniform", "schedule": schedule(1, "none")}
     rival = {"control": "rival", "schedule": schedule(1, "none"), "description": "<i>min-SNR</i>"}
@@ -58,14 +64,24 @@ def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
         for fid, changes in ((9.0, {}), (10.0, uniform), (9.5, rival)):
             changes = {**changes, "role": "confirmation", "seed": seed, "history": way if changes else faster}
             records.append(record(fid + seed % 2 / 10, **changes))
-    text = build_report(records, {"name": "s"}, tmp_path).read_text(encoding="utf-8")
+    facts = StudyFacts(name="s", searched=read_parameters(storage, "curriculum"))
+    text = build_report(records, facts, tmp_path).read_text(encoding="utf-8")
     for words in (
-        "What the search explored",
+        "Searched parameters",
         "12 trials are few",
-        "On the way",
+        "Convergence",
         "best one-line rival",
         "as good as uniform sampling at its end after 38k images, 2.00 times [2.00, 2.00] as fast, 3 seeds.",
         "<td>1.00 [1.00, 1.00]</td>",
     ):
         assert words in text
     assert "<i>" not in text
+
+
+@pytest.mark.parametrize(
+    ("history", "name"), [([[100, 9.0]], "FID"), ([[100, {"fid": 9.0, "kid": 0.2}]], "KID")]
+)
+def test_previews_are_titled_by_the_metric_that_they_hold(history, name):
+    uniform = record(10.0, history=history, control="uniform", schedule=schedule(1, "none"))
+    ranking = Ranking.of([record(9.0, history=history), uniform], "kid")
+    assert f'alt="{name} over images seen"' in convergence(ranking)

@@ -1,55 +1,44 @@
-"""What the search explored: importance of each searched parameter, and the metric against its values."""
+"""The searched parameters in a report: the importance of each, and the metric against its values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuning.evidence.metrics import metric_name
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, paragraph, section
-from tuning.figures.theme import Theme, color_of, dress, new_figure
+from tuning.figures.theme import Theme, dress, new_figure, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-__all__ = ["Explored", "explored", "read_explored"]
+__all__ = ["SearchedParameters", "read_parameters", "searched_parameters"]
 
 _FEW = 30
 
 
 @dataclass(frozen=True)
-class Explored:
+class SearchedParameters:
     """The complete trials of an Optuna study."""
 
     values: Mapping[str, Sequence[tuple[Any, float]]]
     """For each parameter, its value and the metric of each complete trial that has it."""
     importance: Mapping[str, float]
-    """Share of each parameter that all trials have, the largest first; empty where it cannot be told."""
+    """Share of each parameter that all trials have, the largest first; empty where it cannot be computed."""
     trials: int
     """Number of complete trials."""
 
 
-def read_explored(folder: Path, storage: str | None = None, name: str = "") -> Explored | None:
-    """Read the study that lies in `folder`, or in the database of the URL `storage` under `name`.
-
-    None where there is none or it cannot be read, or no trial of it is complete.
-    """
-    url = storage if storage and "://" in storage else None
-    if not url and not any((folder / file).is_file() for file in ("optuna.journal", "optuna.db")):
-        return None
+def read_parameters(storage: BaseStorage, name: str) -> SearchedParameters | None:
+    """Read the Optuna study `name`; None where it cannot be read, or no trial of it is complete."""
     import optuna
 
-    from tuning.search.samplers import open_storage
-
     try:
-        kind = url or (None if (folder / "optuna.journal").is_file() else "sqlite")
-        study = optuna.load_study(
-            study_name=name if url else "curriculum", storage=open_storage(kind, folder)
-        )
+        study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     except Exception:  # a report is written even where the database is gone or of another version
         return None
@@ -60,13 +49,13 @@ def read_explored(folder: Path, storage: str | None = None, name: str = "") -> E
         for key, value in trial.params.items():
             values.setdefault(key, []).append((value, trial.values[0]))
     shared = [key for key, found in values.items() if len(found) == len(trials)]
-    return Explored(values, _importance(study, len(trials), shared), len(trials))
+    return SearchedParameters(values, _importance(study, len(trials), shared), len(trials))
 
 
 def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
     """PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) of the first objective, over the parameters `shared`.
 
-    Of one that only some trials have, two lucky trials would look like the greatest importance.
+    A parameter that only some trials have is left out: two lucky trials would give it the greatest importance.
     """
     import warnings
 
@@ -89,7 +78,7 @@ def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
         return {}
 
 
-def explored(found: Explored | None, metric: str) -> Html:
+def searched_parameters(found: SearchedParameters | None, metric: str) -> Html:
     """Return the section; empty without complete trials or searched parameters."""
     if found is None or not found.values:
         return Html()
@@ -99,19 +88,19 @@ def explored(found: Explored | None, metric: str) -> Html:
         f"differ from all trials' values, not how large the effect is.{few}"
     )
     return section(
-        "What the search explored",
+        "Searched parameters",
         paragraph(note, faint=True),
         drawn(lambda theme: _bars(found, theme), "importance of the searched parameters"),
         drawn(lambda theme: _slices(found, metric, theme), f"{metric_name(metric)} against each parameter"),
     )
 
 
-def _bars(found: Explored, theme: Theme) -> Figure | None:
+def _bars(found: SearchedParameters, theme: Theme) -> Figure | None:
     if not found.importance:
         return None
     names = list(found.importance)
-    figure, axes = new_figure(9.6, 0.9 + 0.34 * len(names), theme)
-    axes.barh(range(len(names)), list(found.importance.values()), 0.6, color=color_of("easy_to_hard", theme))
+    figure, axes = new_figure(0.9 + 0.34 * len(names), theme)
+    axes.barh(range(len(names)), list(found.importance.values()), 0.6, color=theme.series[0])
     dress(axes, theme, "Importance of each parameter", grid="x")
     axes.set_yticks(range(len(names)), [name.removeprefix("schedule.") for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -124,20 +113,17 @@ def _whole(settings: Sequence[Any]) -> bool:
     return all(isinstance(value, int) for value in settings)
 
 
-def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
+def _slices(found: SearchedParameters, metric: str, theme: Theme) -> Figure:
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
     names = list(found.values)
     columns = min(2 if theme.narrow else 3, len(names))
-    rows = -(-len(names) // columns)
-    figure, grid = new_figure(9.6, (2.0 if theme.narrow else 2.5) * rows, theme)
-    grid.remove()
-    for place, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    figure, panels = new_panels(len(names), 2.0 if theme.narrow else 2.5, theme, columns, columns)
+    for place, (name, axes) in enumerate(zip(names, panels, strict=True)):
         settings = [value for value, _ in found.values[name]]
         scores = [score for _, score in found.values[name]]
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in settings):
-            axes.scatter(settings, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
+            axes.scatter(settings, scores, s=26, color=theme.series[0], alpha=0.8)
             if min(settings) > 0 and max(settings) > 20 * min(settings):
                 axes.set_xscale("log")
                 axes.xaxis.set_minor_formatter(NullFormatter())
@@ -146,7 +132,7 @@ def _slices(found: Explored, metric: str, theme: Theme) -> Figure:
         else:
             kinds = sorted({str(value) for value in settings})
             places = [kinds.index(str(value)) for value in settings]
-            axes.scatter(places, scores, s=26, color=color_of("easy_to_hard", theme), alpha=0.8)
+            axes.scatter(places, scores, s=26, color=theme.series[0], alpha=0.8)
             axes.set_xticks(range(len(kinds)), [kind.replace("_", "\n") for kind in kinds])
             axes.set_xlim(-0.5, len(kinds) - 0.5)
         title = name.removeprefix("schedule.")

@@ -1,4 +1,4 @@
-"""How hard the noise levels are that the best schedule orders: curves that need no model, with its cluster edges."""
+"""Difficulty of the noise levels that the best schedule orders: curves that need no model, with its cluster edges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tuning.figures.draw import drawn
 from tuning.figures.page import Html
 from tuning.figures.plots import levels_axis
 from tuning.figures.run_files import read_config
-from tuning.figures.theme import Theme, color_of, new_figure
+from tuning.figures.theme import Theme, new_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,10 +38,10 @@ class Difficulty:
 
 
 def read_difficulty(record: TrialRecord) -> Difficulty | None:
-    """Work the curves out from the settings in the run's folder; None where these cannot be read.
+    """Compute the curves from the settings in the run's folder; None where these cannot be read.
 
-    Relative entropy is worked out for embedded data of at most 1,024 numbers an item: others take long to load, or
-    their covariance to diagonalise.
+    Relative entropy is computed for embedded data of at most 1,024 numbers an item: loading others, or diagonalising
+    their covariance, takes long.
     """
     import torch
 
@@ -105,12 +105,10 @@ def _curves(found: Difficulty, theme: Theme) -> Figure:
     panels = [("Log-SNR of each noise level", "log-SNR (nats)", found.log_snr)]
     if found.entropy:
         panels.append(("Relative entropy of neighbouring levels", "nats (more: harder)", found.entropy))
-    # As wide as two panels, so that letters are as large as in the other plots.
-    figure, axes = new_figure(9.6, 3.2, theme, len(panels), squeeze=False)
-    for place, (title, label, curve) in enumerate(panels):
-        panel = axes[0][place]
+    figure, axes = new_panels(len(panels), 3.2, theme, len(panels))
+    for place, (panel, (title, label, curve)) in enumerate(zip(axes, panels, strict=True)):
         heights, values = zip(*curve, strict=True)
-        panel.plot(values, heights, color=color_of("easy_to_hard", theme), linewidth=1.8)
+        panel.plot(values, heights, color=theme.series[0], linewidth=1.8)
         if curve is found.entropy and min(values) > 0:
             panel.set_xscale("log")
             panel.minorticks_off()

@@ -5,7 +5,7 @@ import yaml
 
 from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import record
-from tuning.report.levels import read_difficulty
+from tuning.report.difficulty import read_difficulty
 
 
 def write_config(folder, **changes):

@@ -1,0 +1,47 @@
+"""The names of everything in a run's folder; `tuning.folder.layout` has those of a study's."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BEST",
+    "CONFIG_FILE",
+    "CORRUPT_FILE",
+    "ERROR_FILE",
+    "HELDOUT_FILE",
+    "LOG_FILE",
+    "PREVIEWS",
+    "RESULT_FILE",
+    "SAMPLED_FILE",
+    "SAMPLED_PLOT",
+    "SAMPLES_FILE",
+    "SCHEDULE_FILE",
+    "SNAPSHOTS",
+]
+
+CONFIG_FILE = "config.yaml"
+"""Every setting of the run: `train --config` repeats it."""
+SCHEDULE_FILE = "schedule.yaml"
+"""The curriculum alone, to be reused by other runs."""
+LOG_FILE = "metrics.jsonl"
+"""The log: one JSON object a line."""
+HELDOUT_FILE = "heldout.json"
+"""Held-out losses by noise level, whole after each measurement."""
+RESULT_FILE = "result.json"
+"""What the run reached; there once the run has ended."""
+SAMPLED_FILE = "sampled_timesteps.json"
+"""Histogram of the noise levels that were drawn, over the images seen."""
+SAMPLED_PLOT = "sampled_timesteps.png"
+"""The same as a picture."""
+SAMPLES_FILE = "samples.png"
+"""A grid of generated items."""
+CORRUPT_FILE = "corrupt_images.txt"
+"""Images of a stream that could not be read and were skipped, one a line."""
+ERROR_FILE = "error.txt"
+"""The traceback of the last failure."""
+
+BEST = "best"
+"""Folder of the checkpoint with the lowest preview FID."""
+PREVIEWS = "previews"
+"""Folder of the sample grids drawn while training, named by images seen."""
+SNAPSHOTS = "snapshots"
+"""Folder of the averages from which other EMA widths are rebuilt."""

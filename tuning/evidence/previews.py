@@ -1,0 +1,24 @@
+"""Previews of a run: the metrics of its models while it trained, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from curriculum_ray.runs.result import History
+
+__all__ = ["as_metrics", "compared_by", "curve"]
+
+
+def curve(history: History, metric: str) -> list[tuple[int, float]]:
+    """Return (images seen, `metric`) of each preview that has it."""
+    return [(images, metrics[metric]) for images, metrics in history if metric in metrics]
+
+
+def compared_by(histories: Iterable[History], metric: str) -> str:
+    """Return the metric by which the previews of these runs compare: `metric` where all of them have it, else fid."""
+    return metric if all(metric in metrics for each in histories for _, metrics in each) else "fid"
+
+
+def as_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of a preview by their names in MLflow: preview_fid and so on."""
+    return {f"preview_{name}": value for name, value in metrics.items()}

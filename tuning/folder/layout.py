@@ -1,0 +1,63 @@
+"""The names of everything in a study's folder; `curriculum_ray.runs.folder` has those of a run's."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ADDRESS_FILE",
+    "ARTIFACTS",
+    "DATABASE_FILE",
+    "IDENTITY_FILE",
+    "JOURNAL_FILE",
+    "LEASE_FILE",
+    "LOCK_FILE",
+    "OPTUNA_DATABASE_FILE",
+    "RECORD_FILE",
+    "REPORT_FILE",
+    "SLOTS",
+    "SLOT_PREFIX",
+    "SPOOL_FILE",
+    "STATUS_FILE",
+    "STUDY_FILE",
+    "SUMMARY_FILE",
+    "TRIALS",
+    "TUNE",
+]
+
+STUDY_FILE = "study.json"
+"""The settings that determine the results of the trials: `search --config` repeats the study."""
+REPORT_FILE = "report.html"
+"""What the study found."""
+JOURNAL_FILE = "optuna.journal"
+"""Optuna's study."""
+OPTUNA_DATABASE_FILE = "optuna.db"
+"""Optuna's study under `storage: sqlite`."""
+TRIALS = "trials"
+"""Folder of the trials: each is a run's folder, named by the trial's key."""
+RECORD_FILE = "record.json"
+"""In a trial's folder: how the trial ended."""
+SLOTS = "slots"
+"""Folder of checkpoints of the trials that are running, a folder per slot."""
+SLOT_PREFIX = "slot-"
+"""A slot's folder is called this and its number."""
+TUNE = "tune"
+"""Ray Tune's own folder."""
+
+IDENTITY_FILE = "identity.json"
+"""In the folder of a study or of a single run: its id, its hash, and what that is the hash of."""
+STATUS_FILE = "status.json"
+"""Progress of the study, replaced every second."""
+LOCK_FILE = ".driver.lock"
+"""Locked by the process that works in the folder of a study or of a single run."""
+LEASE_FILE = ".driver.lease"
+"""The same for file systems without locks."""
+SUMMARY_FILE = "data.json"
+"""In the folder of a study or of a single run: a summary of its data set."""
+SPOOL_FILE = "mlflow.spool.jsonl"
+"""In the folder of a study or of a single run: writes that MLflow has not taken yet."""
+ADDRESS_FILE = "mlflow.json"
+"""Beside it: the experiment, and the server without secrets, or null for the database of the output folder."""
+
+DATABASE_FILE = "mlflow.db"
+"""In the output folder, beside the studies: MLflow's embedded store."""
+ARTIFACTS = "mlartifacts"
+"""In the output folder: the files of that store."""
