@@ -27,7 +27,7 @@ class Board:
         self.submit = self
 
     def remote(self, job: dict[str, Any]) -> None:
-        assert job["key"] == "run"
+        assert job.key == "run"
 
 
 @contextmanager

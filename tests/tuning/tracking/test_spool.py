@@ -196,7 +196,7 @@ def test_a_driver_killed_while_the_store_is_away_loses_no_write(
     with Tracker.open(None, output, EXPERIMENT) as second:
         second.keep_in(folder)
         study = second.study("a", {}, {"fingerprint": "f"})
-        assert second.has_ended(study, "best", "FINISHED")
+        assert second.has_ended(study, "search-000", "FINISHED")
         half = second.trial(study, "half", "half", {}, {})
         for images, loss in ((100, 1.0), (200, 0.5), (300, 0.25)):
             second.log(half, {"loss": loss}, images)

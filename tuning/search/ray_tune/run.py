@@ -23,11 +23,13 @@ from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.fit import TrainingFailed
 from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.jobs import JobStatus
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.packed import pack_key
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
+from tuning.folder.layout import TRIALS, TUNE
 from tuning.search.ray_tune.board_trial import BoardTrial
 from tuning.search.ray_tune.searcher import TuneSearcher
 from tuning.search.samplers import study_name
@@ -102,7 +104,7 @@ def search(
             trial_name_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(study.folder / "tune"), callbacks=[Events(study)], verbose=0
+            name=TUNE, storage_path=str(study.folder / TUNE), callbacks=[Events(study)], verbose=0
         ),
     )
     with (
@@ -123,7 +125,7 @@ def _said_in_one_line(folder: Path, storage: str | None) -> Iterator[None]:
     except (ConfigError, OSError):
         raise
     except Exception as error:
-        path = folder / "error.txt"
+        path = folder / ERROR_FILE
         path.write_text(without_secrets(traceback.format_exc(), storage))
         reason = without_secrets(one_line(f"{type(error).__name__}: {error}"), storage)
         raise SearchFailed(f"the search cannot go on: {reason} (the traceback is in {path})") from error
@@ -149,7 +151,7 @@ def _judge(config: StudyConfig, study: StudyLedger) -> Judge | None:
         return None
     lower = DIRECTIONS[config.metric] == "min"
     judge = Judge(config.fidelity, config.metric, config.run.total_images, lower)
-    judge.remember((study.folder / "trials").glob("search-*"))
+    judge.remember((study.folder / TRIALS).glob("search-*"))
     return judge
 
 
