@@ -45,6 +45,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader stands: in the repository, with a folder of images and room for results."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / "small.yaml").symlink_to(ROOT / "tests/tuning/small_space.yaml")
     for kind in ("cats", "dogs"):
         (folder / "my-images" / kind).mkdir(parents=True)
         for number in range(40):
