@@ -17,6 +17,7 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+from curriculum_ray.data.digests import Stamp, same_content
 from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
@@ -28,6 +29,7 @@ from curriculum_ray.data.suffixes import USUAL
 from curriculum_ray.data.summary import DataSummary, LeftOut, Tally
 from curriculum_ray.data.tar import tar_fetch, tar_header, tar_place
 from curriculum_ray.data.vocabulary import alike, build_vocabulary, tokenise, words
+from curriculum_ray.data.walk import shown
 
 __all__ = ["Scan", "Unit", "condition_of", "open_unit", "place", "read_rows", "scan"]
 
@@ -48,7 +50,7 @@ def scan(spec: DataSpec) -> Scan:
 
 
 @lru_cache(maxsize=4)
-def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...], found: Shards) -> Scan:
+def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
     spec = DataSpec.model_validate_json(spec_json)
     text = json.dumps([[Path(path).name, size] for path, size, _ in stamp])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -100,7 +102,13 @@ def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...], found: Shards
             *members.found,
             *([LeftOut("samples without an image", len(bare), bare[0])] if bare else []),
         ),
-        notes=(*([found.note] if found.note else []), *_notes(spec, headers), *([line] if line else [])),
+        notes=(
+            *([found.note] if found.note else []),
+            *_notes(spec, headers),
+            *_split_column(headers),
+            *_copies(spec, stamp),
+            *([line] if line else []),
+        ),
     )
     named = () if classes == tuple(map(str, labels)) else tuple(labels)
     info = DataInfo(name, shape, told, count, fingerprint, classes, vocabulary, labels=named, summary=summary)
@@ -155,6 +163,31 @@ def _notes(spec: DataSpec, headers: list[Header]) -> list[str]:
             f"{source} is told and not {what} {names} of {place}: data.conditioning or {settings} chooses"
         ]
     return []
+
+
+def _split_column(headers: list[Header]) -> list[str]:
+    """A line on a column of splits, whose rows are all read, as Hugging Face datasets reads them."""
+    splits = sum((Counter(dict(header.splits)) for header in headers), Counter[str]())
+    if len(splits) < 2:
+        return []
+    first = next(header for header in headers if header.splits)
+    listed = ", ".join(f"{name} ({count:,})" for name, count in splits.most_common(5))
+    more = f" and {len(splits) - 5} more" if len(splits) > 5 else ""
+    return [
+        f"column {first.split_column} of {Path(first.path).name} is not read: images of all its splits are, "
+        f"{listed}{more}; data.split goes by the names of folders and files"
+    ]
+
+
+def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
+    """A line on shards that are copies of others."""
+    copies = same_content(stamps)
+    if not copies:
+        return []
+    root = Path(spec.name)
+    pair = " and ".join(shown(root, Path(path)) for path in copies[0])
+    have = "shard has" if len(copies) == 1 else "shards have"
+    return [f"{len(copies):,} {have} the content of another, whose images come twice, e.g. {pair}"]
 
 
 def _check_bare(spec: DataSpec, headers: list[Header]) -> None:
