@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import shown
 
 __all__ = [
     "DIRECTIONS",
@@ -144,9 +145,11 @@ def arms(records: Iterable[Record], metric: str) -> list[Arm]:
     """Group finished records that hold `metric` by schedule, the best first.
 
     Schedules with fresh seeds come first, by the mean over them: the search's own runs flatter what it chose.
+    ConfigError where the records are of several protocols, whose numbers do not compare.
     """
     result: dict[str, Arm] = {}
     measured = _measured(records, metric)
+    _check_one_protocol(measured)
     plain = {arm_id_of(record) for record in measured if record.get("control") == "uniform"}
     for record in measured:
         arm_id = arm_id_of(record)
@@ -190,6 +193,15 @@ def gain(value: float, uniform: float, metric: str) -> float:
     """Return by how many percent of `uniform` the value is better (positive) or worse than it."""
     sign = 1 if direction(metric) == "min" else -1
     return 100 * sign * (uniform - value) / abs(uniform) if uniform else math.nan
+
+
+def _check_one_protocol(records: list[Record]) -> None:
+    first: dict[str | None, Record] = {}
+    for record in records:
+        first.setdefault(record.get("fingerprint"), record)
+    if len(first) > 1:
+        each = ", ".join(f"{shown(name)} (e.g. trial {record['key']})" for name, record in first.items())
+        raise ConfigError(f"trials of one table must have one fingerprint, but have {len(first)}: {each}")
 
 
 def _measured(records: Iterable[Record], metric: str) -> list[Record]:
