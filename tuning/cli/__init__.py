@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
-from typing import NoReturn
+import warnings
+from typing import NoReturn, TextIO
 
 import click
 
@@ -61,6 +62,14 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
+    usual, warnings.showwarning = warnings.showwarning, _warn
+    try:
+        _main(arguments)
+    finally:
+        warnings.showwarning = usual
+
+
+def _main(arguments: list[str] | None) -> NoReturn:
     for argument in sys.argv[1:] if arguments is None else arguments:
         if any("\ud800" <= sign <= "\udfff" for sign in argument):
             _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)
@@ -91,6 +100,22 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(str(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning to a person is one line without the place in the code, which says nothing to whoever ran a command."""
+    if issubclass(category, UserWarning):
+        print(f"warning: {one_line(without_secrets(str(message)))}", file=file or sys.stderr)
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        print(text, end="", file=file or sys.stderr)
 
 
 def _fail(message: str, code: int) -> NoReturn:
