@@ -251,14 +251,13 @@ def _told_column(path: str, schema: Any, wish: Wish, names: Names) -> str | None
 
 
 def _unread(schema: Any, wish: Wish, image: str, column: str | None) -> tuple[str, ...]:
-    """Columns beside the one that is read which a person may have meant: texts, and usual names of labels."""
+    """Columns beside the one that is read which a person may have meant: texts, and usual names whatever they hold."""
     meant = [
         name
         for name in schema.names
         if name not in (image, column, *image.split("."), *(column or "").split("."))
         and (
-            (name in SHARD_CAPTIONS and _may_be(schema, name, "text"))
-            or (name in (*LABEL_NAMES, *class_names(schema)) and _may_be(schema, name, "class"))
+            name in (*SHARD_CAPTIONS, *LABEL_NAMES, *class_names(schema))
             or (wish == "none" and _may_be(schema, name, "text"))
         )
     ]

@@ -95,6 +95,17 @@ def test_columns_that_are_not_read_are_named_with_the_setting(tmp_path: Path) ->
         info(tmp_path, caption_column="gone")
 
 
+@pytest.mark.parametrize("column", ["labels", "cls"])
+def test_usual_columns_of_another_type_are_named(tmp_path: Path, column: str) -> None:
+    table(tmp_path / "a.parquet", {"image": IMAGES, column: [[0, 1], [1], []]})
+    with pytest.warns(
+        DataWarning, match=rf"nothing is told of the images, but a\.parquet has columns {column}:"
+    ):
+        assert not info(tmp_path).conditioning
+    with pytest.raises(ConfigError, match=f"column `{column}` of integers or strings, but got list"):
+        info(tmp_path, label_column=column)
+
+
 def test_labels_beside_captions_are_named(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"image": IMAGES, "label": [1, 2, 2], "text": ["a", "b", "c"]})
     with pytest.warns(DataWarning, match="column label is told and not columns text of a.parquet"):
