@@ -6,7 +6,9 @@ import errno
 import importlib
 import sys
 import warnings
-from typing import NoReturn, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -62,19 +64,12 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
-    usual, warnings.showwarning = warnings.showwarning, _warn
-    try:
-        _main(arguments)
-    finally:
-        warnings.showwarning = usual
-
-
-def _main(arguments: list[str] | None) -> NoReturn:
     for argument in sys.argv[1:] if arguments is None else arguments:
         if any("\ud800" <= sign <= "\udfff" for sign in argument):
             _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)
     try:
-        code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
+        with _plain_warnings():
+            code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "python -m tune"
         _fail(f"{error.format_message()} (see `{command} --help`)", 2)
@@ -102,20 +97,22 @@ def _main(arguments: list[str] | None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """A warning to a person is one line without the place in the code, which says nothing to whoever ran a command."""
-    if issubclass(category, UserWarning):
-        print(f"warning: {one_line(without_secrets(str(message)))}", file=file or sys.stderr)
-    else:
-        text = warnings.formatwarning(message, category, filename, lineno, line)
-        print(text, end="", file=file or sys.stderr)
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings to a person are one line each, without the place in the code, which says nothing to them."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            print(f"warning: {one_line(without_secrets(str(message)))}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _fail(message: str, code: int) -> NoReturn:
