@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["BATCH_SIZES", "DEFAULT_BATCH_SIZE", "choice_line"]
+__all__ = ["DEFAULT_BATCH_SIZE", "batch_sizes", "choice_line"]
 
 DEFAULT_BATCH_SIZE = 128
-BATCH_SIZES = tuple(2**power for power in range(7, -1, -1))
-"""What is tried, in this order, where none is given: the default and every smaller power of two."""
+
+
+def batch_sizes(parts: int = 1) -> list[int]:
+    """What is tried, in this order, where none is given: the default and every smaller power of two.
+
+    parts: into how many a batch is split, workers times `accumulate`; only multiples of it are tried or, without any,
+    the default alone.
+    """
+    sizes = [DEFAULT_BATCH_SIZE >> power for power in range(DEFAULT_BATCH_SIZE.bit_length())]
+    return [size for size in sizes if size % parts == 0] or sizes[:1]
 
 
 def choice_line(size: int, images: int, stages: str, key: str) -> str | None:

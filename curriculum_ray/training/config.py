@@ -15,7 +15,7 @@ from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
-from curriculum_ray.training.batch_size import BATCH_SIZES, DEFAULT_BATCH_SIZE, choice_line
+from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from curriculum_ray.training.heldout import MEASUREMENTS, HeldoutSpec
 from curriculum_ray.training.prediction import with_prediction
 
@@ -237,7 +237,8 @@ class TrainConfig(Spec):
     @model_validator(mode="after")
     def _the_ladder_can_be_walked(self) -> TrainConfig:
         """Refuse a schedule that cannot be; a batch size that is not given is chosen so that it can."""
-        for size in (self.batch_size,) if "batch_size" in self.model_fields_set else BATCH_SIZES:
+        given = "batch_size" in self.model_fields_set
+        for size in [self.batch_size] if given else batch_sizes(self.accumulate):
             try:
                 self.schedule.check_ladder(size, -(-self.images // size) * size)
             except ConfigError as error:

@@ -11,7 +11,7 @@ from typing import Any
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.training.batch_size import BATCH_SIZES, choice_line
+from curriculum_ray.training.batch_size import batch_sizes, choice_line
 from tuning.study.config import StudyConfig
 from tuning.study.space import CategoricalRange, FloatRange, IntRange, SearchSpace
 
@@ -55,14 +55,14 @@ def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfi
 
     One that is given stays. Else it is 128, or the largest power of two below it in whose steps every schedule of the
     space can be walked at every budget of the study and, where images are fewer than the default budget, each range
-    makes a difference. ConfigError where not even 1 will do.
+    makes a difference; workers and accumulated parts divide it. ConfigError where not even the smallest will do.
     """
     run = config.run
     if "batch_size" in run.model_fields_set:
         return config, None
     # With many images a range of no effect is the range's fault, not that of too few steps.
     check = _check if run.images < RunConfig.model_fields["images"].default else _check_walks
-    for size in BATCH_SIZES:
+    for size in batch_sizes(config.resources.workers[0] * run.accumulate):
         run = run.model_copy(update={"batch_size": size})
         try:
             check(space, run, config.fidelity.budgets(run.total_images))

@@ -73,6 +73,25 @@ def test_too_few_images_for_any_batch_size_are_refused() -> None:
         settled("default", {"images": 20})
 
 
+@pytest.mark.parametrize(
+    ("resources", "accumulate"), [({"num_workers": 2}, 1), ({}, 2), ({"num_workers": 2}, 2)]
+)
+def test_workers_and_accumulated_parts_divide_what_is_chosen(
+    resources: dict[str, int], accumulate: int
+) -> None:
+    parts = resources.get("num_workers", 1) * accumulate
+    config, _ = settled("default", {"images": 1024, "accumulate": accumulate}, resources=resources)
+    assert config.run.batch_size == 4
+    line = rf"sample alike .* in {256 // parts} steps: .* or give at least \d+ images"
+    with pytest.raises(ConfigError, match=line):
+        settled("default", {"images": 256, "accumulate": accumulate}, resources=resources)
+
+
+def test_workers_that_divide_no_power_of_two_are_refused_by_the_default_size() -> None:
+    config, line = settled("default", {"images": 44_800}, resources={"num_workers": 3})
+    assert (config.run.batch_size, line) == (128, None)
+
+
 def test_a_range_that_changes_nothing_is_not_mended_by_thirty_times_as_many_steps() -> None:
     share = {"type": "float", "low": 0.001, "high": 0.1}
     config, line = settled(space_of({"schedule.pacing.patience_stage_share": share}), {"images": 44_800})
