@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["contact_sheet"]
 
 _CELL, _GAP, _LINE, _LINES = 96, 8, 13, 2
+_LONGEST = 400
+"""Signs of a text that are looked at; a line holds fewer than a cell has pixels, but for signs without width."""
 _GROUND, _INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -56,7 +58,8 @@ def _font() -> FreeTypeFont:
 def _wrapped(text: str, most: int, font: FreeTypeFont) -> list[str]:
     """`text` in at most `most` lines of a cell's width, cut where it is longer."""
     lines: list[str] = []
-    rest = " ".join(text.split())
+    # Measuring a text takes as long as the text: of a whole page only what could fit.
+    rest = " ".join(text[:_LONGEST].split())
     while rest and len(lines) < most:
         fits = len(rest)
         while fits > 1 and font.getlength(rest[:fits]) > _CELL:

@@ -78,6 +78,25 @@ def test_names_of_classes_are_printed_and_never_obeyed(
     }
 
 
+def test_captions_of_many_pages_are_cut_and_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL.ImageFont import FreeTypeFont
+
+    draw(tmp_path / "set", "1.png", "2.png")
+    (tmp_path / "set/1.txt").write_text("many words " * 5000)
+    (tmp_path / "set/2.txt").write_text("x" * 50_000)
+    measured, usual = list[int](), FreeTypeFont.getlength
+
+    def getlength(font: FreeTypeFont, text: str) -> float:
+        measured.append(len(text))
+        return usual(font, text)
+
+    monkeypatch.setattr(FreeTypeFont, "getlength", getlength)
+    assert tune(capsys, "data", str(tmp_path / "set"), "--output", str(tmp_path))[0] == 0
+    assert 0 < max(measured) <= 400
+
+
 def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = tune(capsys, "data", "tones", "--output", str(tmp_path), "--json")
     assert code == 0
