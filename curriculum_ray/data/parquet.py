@@ -32,7 +32,7 @@ def parquet_header(path: str, wish: Wish, names: Names | None = None) -> Header:
         units = tuple(Unit(path, group, file.metadata.row_group(group).num_rows) for group in groups)
         column = _told_column(path, schema, wish, names)
         unread = _unread(schema, wish, image, column)
-        split_column = next((name for name in schema.names if name.lower() == "split"), "")
+        split_column = _split_column(schema)
         splits = _splits(file, schema, split_column) if split_column else ()
         header = Header(
             path, wish, units, image=image, unread=unread, split_column=split_column, splits=splits
@@ -65,6 +65,11 @@ def _counted(file: Any, schema: Any, column: str) -> Counter[Any]:
         ):
             found[value.as_py()] += count.as_py()
     return found
+
+
+def _split_column(schema: Any) -> str:
+    """The column that says of which split a row is, or ""."""
+    return next((name for name in schema.names if name.lower() == "split"), "")
 
 
 def _splits(file: Any, schema: Any, column: str) -> tuple[tuple[str, int], ...]:
@@ -255,7 +260,7 @@ def _unread(schema: Any, wish: Wish, image: str, column: str | None) -> tuple[st
     meant = [
         name
         for name in schema.names
-        if name not in (image, column, *image.split("."), *(column or "").split("."))
+        if name not in (image, column, *image.split("."), *(column or "").split("."), _split_column(schema))
         and (
             name in (*SHARD_CAPTIONS, *LABEL_NAMES, *class_names(schema))
             or (wish == "none" and _may_be(schema, name, "text"))

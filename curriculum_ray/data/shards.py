@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ from curriculum_ray.data.vocabulary import alike, build_vocabulary, tokenise, wo
 from curriculum_ray.data.walk import shown
 
 __all__ = ["Scan", "Unit", "condition_of", "open_unit", "place", "read_rows", "scan"]
+
+_PARTITION = re.compile(r"[^\W\d]\w*=.+")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
             *([found.note] if found.note else []),
             *_notes(spec, headers),
             *_split_column(headers),
+            *_partitions(spec, stamp),
             *_copies(spec, stamp),
             *([line] if line else []),
         ),
@@ -187,7 +191,21 @@ def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
     root = Path(spec.name)
     pair = " and ".join(shown(root, Path(path)) for path in copies[0])
     have = "shard has" if len(copies) == 1 else "shards have"
-    return [f"{len(copies):,} {have} the content of another, whose images come twice, e.g. {pair}"]
+    return [f"{len(copies):,} {have} the content of another, whose images come more than once, e.g. {pair}"]
+
+
+def _partitions(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
+    """A line on folders `column=value`, as Spark and pyarrow write data sets that are split by a column."""
+    root = Path(spec.name)
+    parts = [part for path, _, _ in stamps for part in Path(shown(root, Path(path))).parts[:-1]]
+    found = list(dict.fromkeys(part for part in parts if _PARTITION.fullmatch(part)))
+    if not found:
+        return []
+    names = ", ".join(dict.fromkeys(part.partition("=")[0] for part in found))
+    return [
+        f"folders {', '.join(found[:3])}{', …' if found[3:] else ''} are read as one set, and the values of {names} in "
+        "their names are not read: only columns in the files are"
+    ]
 
 
 def _check_bare(spec: DataSpec, headers: list[Header]) -> None:

@@ -310,7 +310,8 @@ def test_copies_of_whole_shards_are_named(tmp_path: Path, recwarn: pytest.Warnin
     (tmp_path / "again").mkdir()
     (tmp_path / "again/x.tar").write_bytes((tmp_path / "03.tar").read_bytes())
     with pytest.warns(
-        DataWarning, match=r"1 shard has the content of another, whose images come twice, e\.g\. 03\.tar and"
+        DataWarning,
+        match=r"1 shard has the content of another, whose images come more than once, e\.g\. 03\.tar and",
     ) as caught:
         assert info(tmp_path, "webdataset").count == 13
     assert "03.tar and again/x.tar" in str(caught[0].message)
@@ -337,8 +338,9 @@ def test_a_column_of_splits_is_named_and_all_of_its_rows_are_read(tmp_path: Path
         features = {"split": {"names": ["train", "test"], "_type": "ClassLabel"}}
     table(tmp_path / "a.parquet", {"image": IMAGES, "label": [0, 1, 1], "split": splits}, features)
     line = r"column split of a\.parquet is not read: images of all its splits are, train \(2\), test \(1\); data\."
-    with pytest.warns(DataWarning, match=line):
+    with pytest.warns(DataWarning, match=line) as said:
         assert info(tmp_path).count == 3
+    assert len(said) == 1
     with pytest.raises(ConfigError, match="has no splits in the names of its folders and files"):
         info(tmp_path, split="train")
 
@@ -347,3 +349,11 @@ def test_a_column_of_one_split_needs_no_line(tmp_path: Path, recwarn: pytest.War
     table(tmp_path / "a.parquet", {"image": IMAGES, "label": [0, 1, 1], "split": ["train"] * 3})
     assert info(tmp_path).count == 3
     assert not recwarn.list
+
+
+def test_values_in_the_names_of_folders_are_said_not_to_be_read(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        table(tmp_path / f"label={name}/0.parquet", {"image": [image(len(name)), image(ord(name[0]))]})
+    line = r"folders label=cat, label=dog are read as one set, and the values of label in their names are not read"
+    with pytest.warns(DataWarning, match=line):
+        assert info(tmp_path).count == 4
