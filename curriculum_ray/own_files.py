@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import struct
 import zlib
@@ -26,7 +27,7 @@ _PNG_HEADER = len(_PNG_START) + 25
 
 def check_own(path: Path, *, force: bool = False) -> None:
     """Refuse, by a ConfigError of one line, a `path` at which there is a file that no command of this project wrote."""
-    if force or not path.exists():
+    if force or not os.path.lexists(path):
         return
     if not path.is_file():
         raise ConfigError(f"{path} cannot be written: it is no file")
@@ -47,9 +48,13 @@ def write_own(path: Path, content: str | bytes, *, force: bool = False) -> Path 
     fresh = _with_mark(content.encode() if isinstance(content, str) else content, path.suffix)
     kept = None
     try:
-        before = _read(path) if path.exists() else None
-        if before is not None and before != fresh and not _marked(before):
-            kept = next(place for number in range(1, 10_000) if not (place := _aside(path, number)).exists())
+        before = _read(path) if path.is_file() else None
+        # A folder, or a link to nothing, is somebody's too.
+        foreign = os.path.lexists(path) if before is None else before != fresh and not _marked(before)
+        if foreign:
+            kept = next(
+                place for number in range(1, 10_000) if not os.path.lexists(place := _aside(path, number))
+            )
             path.rename(kept)
         replace_file(path, fresh)
     except OSError as error:

@@ -87,5 +87,12 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         write_own(tmp_path / "file" / "s.yaml", "version: 1\n")
     (tmp_path / "folder.yaml").mkdir()
-    with pytest.raises(ConfigError, match="is no file"):
-        check_own(tmp_path / "folder.yaml")
+    (tmp_path / "link.yaml").symlink_to("nowhere")
+    for name in ("folder.yaml", "link.yaml"):
+        with pytest.raises(ConfigError, match="is no file"):
+            check_own(tmp_path / name)
+        kept = write_own(tmp_path / name, "version: 1\n", force=True)
+        assert kept == tmp_path / f"{name}.kept-1"
+        assert (tmp_path / name).is_file()
+    assert (tmp_path / "folder.yaml.kept-1").is_dir()
+    assert (tmp_path / "link.yaml.kept-1").readlink() == Path("nowhere")

@@ -6,7 +6,7 @@ import reprlib
 import unicodedata
 from typing import Any
 
-__all__ = ["fits_a_line", "one_line", "shown"]
+__all__ = ["fits_a_line", "one_line", "printable", "shown"]
 
 LONGEST_LINE = 700
 """Characters of a line; what is longer loses its middle, for the rule stands first and the reason last."""
@@ -19,6 +19,11 @@ _NOT_ON_A_LINE = ("Cc", "Cs", "Zl", "Zp")
 def fits_a_line(text: str) -> bool:
     """Whether `text` can be written on one line, with no control characters and no halves of characters."""
     return text.isprintable() or not any(unicodedata.category(sign) in _NOT_ON_A_LINE for sign in text)
+
+
+def printable(text: str) -> str:
+    """`text` with every sign escaped that does not fit a line; joiners, which some scripts need, stay."""
+    return "".join(sign if fits_a_line(sign) else ascii(sign)[1:-1] for sign in text)
 
 
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.digests import sampled_digests
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import DataSpec
 
 __all__ = ["describe_content"]
-
-_END, _BLOCK, _BLOCKS = 64 * 1024, 4096, 4
 
 
 def describe_content(spec: DataSpec, data: Dataset | DataInfo) -> dict[str, Any]:
@@ -50,27 +46,7 @@ def _in_shards(spec: DataSpec, data: DataInfo) -> str:
         return data.fingerprint
     digest = hashlib.sha256(data.fingerprint.encode())
     paths = dict.fromkeys(unit.path for unit in scan(spec).units)
-    stamps = [(path, status.st_size, status.st_mtime_ns) for path in paths for status in [os.stat(path)]]
-    # Each waits for its disk, or for a server.
-    with ThreadPoolExecutor(16) as readers:
-        for part in readers.map(_sampled, stamps):
-            digest.update(part)
+    for part in sampled_digests(list(paths)):
+        digest.update(part)
     digest.update(repr((data.class_names, data.vocabulary)).encode())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=100_000)
-def _sampled(stamp: tuple[str, int, int]) -> bytes:
-    """A digest of both ends of a file, where its headers and footers are, and of blocks evenly between."""
-    path, size, _ = stamp
-    digest = hashlib.sha256()
-    between = [size * part // (_BLOCKS + 1) for part in range(1, _BLOCKS + 1)]
-    with open(path, "rb") as file:
-        for start, length in [
-            (0, _END),
-            *((start, _BLOCK) for start in between),
-            (max(0, size - _END), _END),
-        ]:
-            file.seek(start)
-            digest.update(file.read(length))
-    return digest.digest()

@@ -68,6 +68,10 @@ class Header:
     """Members that are not read."""
     unread: tuple[str, ...] = ()
     """Columns, keys or members that may be captions or labels, but are not read."""
+    split_column: str = ""
+    """A column that says of which split each row is; it is not read."""
+    splits: tuple[tuple[str, int], ...] = ()
+    """Rows of each of its splits."""
 
     @property
     def rows(self) -> int:

@@ -130,9 +130,8 @@ def read_repeats(classes: Sequence[str]) -> Repeats | None:
         return None
     common = gcd(*(times for times, _ in asked))
     times = tuple(times // common for times, _ in asked)
-    shares = ", ".join(
-        f"{name} comes {int(name.split('_')[0]) // common} times" for name in sorted({*classes})
-    )
+    often = {name: int(name.split("_")[0]) // common for name in sorted({*classes})}
+    shares = ", ".join(f"{name} comes {'once' if n == 1 else f'{n} times'}" for name, n in often.items())
     note = (
         f"folders {_few(sorted({*classes}))} are read as kohya-style repeats, each image of {shares} an epoch: "
         "data.repeats false reads each once, data.conditioning class reads the folders as classes"

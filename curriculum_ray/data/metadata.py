@@ -48,6 +48,10 @@ def read_metadata(path: Path, within: str, spec: DataSpec) -> Table:
             return Table(path, {}, {})
         names = list(dict.fromkeys(name for _, row in rows for name in row))
         file = _file_column(names, spec.image_column)
+        if file not in names:
+            raise ConfigError(
+                f"{path} must have a column or key {file}, but has {', '.join(names[:10]) or 'none'}"
+            )
         wanted = None if (spec.caption_column or "").startswith(".") else spec.caption_column
         caption, label, note = None, None, ""
         if spec.conditioning in (None, "text"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +32,55 @@ def parquet_header(path: str, wish: Wish, names: Names | None = None) -> Header:
         units = tuple(Unit(path, group, file.metadata.row_group(group).num_rows) for group in groups)
         column = _told_column(path, schema, wish, names)
         unread = _unread(schema, wish, image, column)
+        split_column = _split_column(schema)
+        splits = _splits(file, schema, split_column) if split_column else ()
+        header = Header(
+            path, wish, units, image=image, unread=unread, split_column=split_column, splits=splits
+        )
         if column is None:
-            return Header(path, wish, units, image=image, unread=unread)
+            return header
         _check_told(path, schema, column, wish)
-        found: Counter[Any] = Counter()
-        for batch in file.iter_batches(columns=[column]):
-            for value, count in zip(
-                *_values(batch.column(0), column, schema).value_counts().flatten(), strict=True
-            ):
-                found[value.as_py()] += count.as_py()
+        found = _counted(file, schema, column)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
     # Label 0 is one; an empty caption is none, and so is a label of -1.
     told = {value: count for value, count in found.items() if not _is_nothing(value)}
     named = class_names(schema).get(column, ()) if wish == "class" else ()
-    return Header(
-        path,
-        wish,
-        units,
-        tuple(told),
-        True,
+    return replace(
+        header,
+        told=tuple(told),
+        tells=True,
         counts=tuple(told.values()),
         source=f"column {column}",
         class_names=named,
-        image=image,
-        unread=unread,
+    )
+
+
+def _counted(file: Any, schema: Any, column: str) -> Counter[Any]:
+    """The rows of each value of a column."""
+    found: Counter[Any] = Counter()
+    for batch in file.iter_batches(columns=[column]):
+        for value, count in zip(
+            *_values(batch.column(0), column, schema).value_counts().flatten(), strict=True
+        ):
+            found[value.as_py()] += count.as_py()
+    return found
+
+
+def _split_column(schema: Any) -> str:
+    """The column that says of which split a row is, or ""."""
+    return next((name for name in schema.names if name.lower() == "split"), "")
+
+
+def _splits(file: Any, schema: Any, column: str) -> tuple[tuple[str, int], ...]:
+    """The rows of each split that a column of texts, or of ClassLabel numbers, says."""
+    names = class_names(schema).get(column, ())
+    if not _may_be(schema, column, "class" if names else "text"):
+        return ()
+    return tuple(
+        (str(names[value] if isinstance(value, int) and 0 <= value < len(names) else value), count)
+        for value, count in _counted(file, schema, column).items()
+        if value is not None
     )
 
 
@@ -231,14 +256,13 @@ def _told_column(path: str, schema: Any, wish: Wish, names: Names) -> str | None
 
 
 def _unread(schema: Any, wish: Wish, image: str, column: str | None) -> tuple[str, ...]:
-    """Columns beside the one that is read which a person may have meant: texts, and usual names of labels."""
+    """Columns beside the one that is read which a person may have meant: texts, and usual names whatever they hold."""
     meant = [
         name
         for name in schema.names
-        if name not in (image, column, *image.split("."), *(column or "").split("."))
+        if name not in (image, column, *image.split("."), *(column or "").split("."), _split_column(schema))
         and (
-            (name in SHARD_CAPTIONS and _may_be(schema, name, "text"))
-            or (name in (*LABEL_NAMES, *class_names(schema)) and _may_be(schema, name, "class"))
+            name in (*SHARD_CAPTIONS, *LABEL_NAMES, *class_names(schema))
             or (wish == "none" and _may_be(schema, name, "text"))
         )
     ]

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+from curriculum_ray.data.digests import Stamp
 from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import read_latents_info, read_shard, told_by_latents
 from curriculum_ray.data.parquet import parquet_fetch, parquet_header, parquet_place
 from curriculum_ray.data.shard_files import Shards, find_shards
+from curriculum_ray.data.shard_notes import notes_of
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.suffixes import USUAL
 from curriculum_ray.data.summary import DataSummary, LeftOut, Tally
@@ -48,7 +50,7 @@ def scan(spec: DataSpec) -> Scan:
 
 
 @lru_cache(maxsize=4)
-def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...], found: Shards) -> Scan:
+def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
     spec = DataSpec.model_validate_json(spec_json)
     text = json.dumps([[Path(path).name, size] for path, size, _ in stamp])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
@@ -100,7 +102,11 @@ def _scan(spec_json: str, stamp: tuple[tuple[str, int, int], ...], found: Shards
             *members.found,
             *([LeftOut("samples without an image", len(bare), bare[0])] if bare else []),
         ),
-        notes=(*([found.note] if found.note else []), *_notes(spec, headers), *([line] if line else [])),
+        notes=(
+            *([found.note] if found.note else []),
+            *notes_of(spec, headers, stamp),
+            *([line] if line else []),
+        ),
     )
     named = () if classes == tuple(map(str, labels)) else tuple(labels)
     info = DataInfo(name, shape, told, count, fingerprint, classes, vocabulary, labels=named, summary=summary)
@@ -134,27 +140,6 @@ def _headers(paths: list[str], spec: DataSpec, read: Callable[[str, Wish, Names]
         header if number == first else read(header.path, each, names)
         for header, number in zip(headers, chosen, strict=True)
     ]
-
-
-def _notes(spec: DataSpec, headers: list[Header]) -> list[str]:
-    """Lines on what could have been read instead."""
-    unread = {name: header for header in headers for name in reversed(header.unread)}
-    if not unread or spec.conditioning == "none":
-        return []
-    names = ", ".join(list(unread)[:5])
-    place = Path(next(iter(unread.values())).path).name
-    what = "columns" if spec.format == "parquet" else "members"
-    settings = "data.caption_column or data.label_column"
-    source = headers[0].source
-    if headers[0].wish == "none":
-        return [
-            f"nothing is told of the images, but {place} has {what} {names}: {settings} names what to tell"
-        ]
-    if spec.conditioning is None and not (spec.caption_column or spec.label_column):
-        return [
-            f"{source} is told and not {what} {names} of {place}: data.conditioning or {settings} chooses"
-        ]
-    return []
 
 
 def _check_bare(spec: DataSpec, headers: list[Header]) -> None:

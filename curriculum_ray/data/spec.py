@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import LocalPath, Spec, absolute
 
 __all__ = ["EMBEDDED", "DataSpec", "OnlyData"]
@@ -97,6 +99,10 @@ class DataSpec(Spec):
     @field_validator("name")
     @classmethod
     def _from_the_root(cls, name: str) -> str:
+        if re.match(r"[a-zA-Z][\w+.-]*://", name):
+            raise ValueError(
+                f"data must lie in a folder that all nodes see, not at an address, but got {presentable(name)}"
+            )
         return name if name in EMBEDDED else absolute(name)
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ def choose_split(
     if wish is not None:
         chosen = _NAMES.get(wish.lower(), wish)
         if chosen not in names:
-            there = f"has {listed}" if names else "has no splits"
+            there = f"has {listed}" if names else "has no splits in the names of its folders and files"
             raise ConfigError(
                 f"data.split must be a split of {place}, all or none, but got {wish}: it {there}"
             )

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from curriculum_ray.config.shown import printable
+
 __all__ = ["DataSummary", "DataWarning", "LeftOut", "Look", "Tally", "quiet", "warn_of"]
 
 _MOST = 12
@@ -147,7 +149,10 @@ class DataSummary:
         return {"version": 1, "made_by": self.MADE_BY, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
-        """The summary as text for a terminal."""
+        """The summary as text for a terminal, whatever signs the names of files and classes hold."""
+        yield from map(printable, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         source = f" ({self.path})" if self.path else ""
         yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.told}"
         if self.held_out:

@@ -15,6 +15,7 @@ from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
+from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
 from curriculum_ray.training.prediction import with_prediction
 
@@ -193,8 +194,9 @@ class TrainConfig(Spec):
     """How the weights are updated."""
     ema: EmaSpec = EmaSpec()
     """How the weights are averaged; the average is what is sampled and evaluated."""
-    batch_size: int = Field(default=128, ge=1, le=1_000_000)
-    """Images per step over all workers; the number of workers must divide it."""
+    batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1, le=1_000_000)
+    """Images per step over all workers, whose number must divide it; if not given, 128, or the largest power of two
+    below it in whose steps the schedule can be walked within the budget."""
     images: int = Field(default=44_800, ge=1, le=10**13)
     """The budget: images seen in the whole run, rounded up to whole steps."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -234,11 +236,18 @@ class TrainConfig(Spec):
 
     @model_validator(mode="after")
     def _the_ladder_can_be_walked(self) -> TrainConfig:
-        try:
-            self.schedule.check_ladder(self.batch_size, self.total_images)
-        except ConfigError as error:
-            raise ValueError(f"schedule.{error}") from None
-        return self
+        """Refuse a schedule that cannot be; a batch size that is not given is chosen so that it can."""
+        given = "batch_size" in self.model_fields_set
+        for size in [self.batch_size] if given else batch_sizes(self.accumulate):
+            try:
+                self.schedule.check_ladder(size, -(-self.images // size) * size)
+            except ConfigError as error:
+                fault = error
+                continue
+            # Frozen from here on. It stays out of the fields that are set: nobody gave it.
+            object.__setattr__(self, "batch_size", size)
+            return self
+        raise ValueError(f"schedule.{fault}")
 
     @model_validator(mode="after")
     def _importance_knows_the_gradient(self) -> TrainConfig:
@@ -268,6 +277,13 @@ class TrainConfig(Spec):
         if (schedule := _with_base(values.get("schedule"), values.get("process"))) is not None:
             groups["schedule"] = schedule
         return {**values, **groups}
+
+    def batch_size_line(self) -> str | None:
+        """Why the batch size is not the default one, where it was not given."""
+        if "batch_size" in self.model_fields_set:
+            return None
+        stages = f"the schedule's {self.schedule.num_stages} stages"
+        return choice_line(self.batch_size, self.images, stages, "batch_size")
 
     @property
     def total_steps(self) -> int:

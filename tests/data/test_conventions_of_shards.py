@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, DataWarning, data_info
+from curriculum_ray.data.digests import same_content
 from curriculum_ray.data.look import describe
 from curriculum_ray.data.shards import read_rows, scan
 
@@ -92,6 +93,17 @@ def test_columns_that_are_not_read_are_named_with_the_setting(tmp_path: Path) ->
     assert told(tmp_path, caption_column="legend") == ["a cat"] * 3
     with pytest.raises(ConfigError, match=r"data\.caption_column must be a column or key of .* but got gone"):
         info(tmp_path, caption_column="gone")
+
+
+@pytest.mark.parametrize("column", ["labels", "cls"])
+def test_usual_columns_of_another_type_are_named(tmp_path: Path, column: str) -> None:
+    table(tmp_path / "a.parquet", {"image": IMAGES, column: [[0, 1], [1], []]})
+    with pytest.warns(
+        DataWarning, match=rf"nothing is told of the images, but a\.parquet has columns {column}:"
+    ):
+        assert not info(tmp_path).conditioning
+    with pytest.raises(ConfigError, match=f"column `{column}` of integers or strings, but got list"):
+        info(tmp_path, label_column=column)
 
 
 def test_labels_beside_captions_are_named(tmp_path: Path) -> None:
@@ -193,7 +205,7 @@ def test_shards_of_train_are_read_and_a_line_says_so(tmp_path: Path) -> None:
 
 def test_shards_are_found_as_folders_are_read(tmp_path: Path) -> None:
     tar(tmp_path / "set/00000.TAR", {"1.png": image()})
-    tar(tmp_path / "elsewhere/1.tar", {"1.png": image()})
+    tar(tmp_path / "elsewhere/1.tar", {"1.png": image(1)})
     (tmp_path / "set/linked").symlink_to(tmp_path / "elsewhere")
     for name in (".hidden/2.tar", "3.tar.part", ".Trash-0/4.tar", "5.tar.gz", "00000.parquet"):
         (tmp_path / "set" / name).parent.mkdir(exist_ok=True)
@@ -288,3 +300,60 @@ def test_a_row_group_of_more_than_two_gib_is_read(tmp_path: Path) -> None:
     found = scan(spec)
     images, _, _ = read_rows(spec, found.info, found.units[0], [0, 64, 129])
     assert images[:, 0, 0, 0].tolist() == [3, 3, 3]
+
+
+def test_copies_of_whole_shards_are_named(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for number in range(12):
+        tar(tmp_path / f"{number:02d}.tar", {f"{number}.png": image(number), f"{number}.cls": b"0"})
+    assert info(tmp_path, "webdataset").summary.notes == ()  # type: ignore[union-attr]
+    assert not recwarn.list
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/x.tar").write_bytes((tmp_path / "03.tar").read_bytes())
+    with pytest.warns(
+        DataWarning,
+        match=r"1 shard has the content of another, whose images come more than once, e\.g\. 03\.tar and",
+    ) as caught:
+        assert info(tmp_path, "webdataset").count == 13
+    assert "03.tar and again/x.tar" in str(caught[0].message)
+
+
+def test_shards_that_differ_in_one_byte_are_no_copies(tmp_path: Path) -> None:
+    content = bytearray(1 << 20)
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).write_bytes(bytes(content))
+        content[300_000] ^= name == "b"  # between the blocks that are sampled
+    stamps = [(str(path), path.stat().st_size, 0) for path in sorted(tmp_path.iterdir())]
+    names = [tuple(Path(path).name for path in pair) for pair in same_content(stamps)]
+    assert names == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize("kind", ["string", "dictionary", "class_label"])
+def test_a_column_of_splits_is_named_and_all_of_its_rows_are_read(tmp_path: Path, kind: str) -> None:
+    splits = pyarrow.array(["train", "train", "test"])
+    features = {}
+    if kind == "dictionary":
+        splits = splits.dictionary_encode()
+    elif kind == "class_label":
+        splits = pyarrow.array([0, 0, 1])
+        features = {"split": {"names": ["train", "test"], "_type": "ClassLabel"}}
+    table(tmp_path / "a.parquet", {"image": IMAGES, "label": [0, 1, 1], "split": splits}, features)
+    line = r"column split of a\.parquet is not read: images of all its splits are, train \(2\), test \(1\); data\."
+    with pytest.warns(DataWarning, match=line) as said:
+        assert info(tmp_path).count == 3
+    assert len(said) == 1
+    with pytest.raises(ConfigError, match="has no splits in the names of its folders and files"):
+        info(tmp_path, split="train")
+
+
+def test_a_column_of_one_split_needs_no_line(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    table(tmp_path / "a.parquet", {"image": IMAGES, "label": [0, 1, 1], "split": ["train"] * 3})
+    assert info(tmp_path).count == 3
+    assert not recwarn.list
+
+
+def test_values_in_the_names_of_folders_are_said_not_to_be_read(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        table(tmp_path / f"label={name}/0.parquet", {"image": [image(len(name)), image(ord(name[0]))]})
+    line = r"folders label=cat, label=dog are read as one set, and the values of label in their names are not read"
+    with pytest.warns(DataWarning, match=line):
+        assert info(tmp_path).count == 4

@@ -206,7 +206,11 @@ def test_two_usual_columns_that_differ_are_named(folder: Path) -> None:
             "file_name,text\na.png,a cat, sitting\n",
             "line 2 has more: a text with commas needs quotes",
         ),
-        ("metadata.csv", "name,text\na.png,a cat\n", "KeyError 'file_name'"),
+        (
+            "metadata.csv",
+            "name,text\na.png,a cat\n",
+            "must have a column or key file_name, but has name, text",
+        ),
         (
             "metadata.csv",
             'file_name,text\na.png,"a cat\n',

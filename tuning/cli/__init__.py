@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import importlib
 import sys
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -65,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         if any("\ud800" <= sign <= "\udfff" for sign in argument):
             _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)
     try:
-        code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
+        with _plain_warnings():
+            code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "python -m tune"
         _fail(f"{error.format_message()} (see `{command} --help`)", 2)
@@ -91,6 +95,24 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(str(error), 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings to a person are one line each, without the place in the code, which says nothing to them."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            print(f"warning: {one_line(without_secrets(str(message)))}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -23,17 +23,14 @@ _SHOWN = 64
 @click.argument("path", required=False)
 @shared("output")
 @click.option("--every", is_flag=True, help="Look at every image of shards, not at 256 of them.")
-@click.option(
-    "--force", is_flag=True, help="Replace files of other makers that have the names of the results."
-)
-@shared("config", "set", "json")
+@shared("config", "set", "force", "json")
 def data(
     path: str | None,
     output: Path,
     every: bool,
-    force: bool,
     config_file: Path | None,
     overrides: tuple[str, ...],
+    force: bool,
     as_json: bool,
 ) -> int:
     """Print what is in the data at PATH (by default the digits), what of it is used, and what is left out and why.
@@ -46,27 +43,29 @@ def data(
     from curriculum_ray.data.look import describe
     from curriculum_ray.data.spec import OnlyData
     from curriculum_ray.data.summary import quiet
-    from tuning.figures.contact_sheet import check_own_sheet, contact_sheet
-    from tuning.study.data_summary import check_own_summary, keep_summary
+    from curriculum_ray.own_files import check_own, write_own
+    from tuning.figures.contact_sheet import contact_sheet
 
     spec = read_settings(OnlyData, config_file, overrides, {"data.name": ("PATH", path)}).data
     with quiet():
         found = data_info(spec) if spec.streamed else load_data(spec)
     folder = writable_folder(output)
     sheet, file = folder / f"data-{found.name}.png", folder / f"data-{found.name}.json"
-    check_own_sheet(sheet, force)
-    check_own_summary(file, force)
+    for target in (sheet, file):
+        check_own(target, force=force)
     summary, shown = describe(spec, found, _SHOWN, every)
     if as_json:
         click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
     else:
         for line in summary.lines():
             click.echo(line)
-    keep_summary(summary, file)
-    written = [file]
+    written: dict[Path, str | bytes] = {}
     if len(shown.items):
-        contact_sheet(shown.items, shown.told, sheet)
-        written.insert(0, sheet)
+        written[sheet] = contact_sheet(shown.items, shown.told)
+    written[file] = json.dumps(summary.as_json(), ensure_ascii=False)
+    for target, content in written.items():
+        if (kept := write_own(target, content, force=force)) is not None:
+            click.echo(f"an earlier file was kept as {kept}", err=True)
     if not as_json:
         click.echo(f"written     {' and '.join(map(str, written))}")
     return 0

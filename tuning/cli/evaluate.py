@@ -33,7 +33,9 @@ def evaluate(
     --config and --set change the protocol, e.g. --set steps=50; numbers compare only where the printed fingerprint
     is equal.
     """
-    from curriculum_ray.data import load_data
+    from curriculum_ray.config import ConfigError, parse
+    from curriculum_ray.config.shown import shown
+    from curriculum_ray.data import DataSpec, load_data
     from curriculum_ray.evaluation import EvaluationSpec, prepare
     from curriculum_ray.evaluation.trained import load_trained
 
@@ -48,8 +50,18 @@ def evaluate(
         },
     )
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
-    reference = trained.config.data.model_copy(update={} if data is None else {"name": data})
-    evaluator = prepare(spec, load_data(reference), trained.process)
+    reference = trained.config.data
+    if data is not None:
+        sources = {"": f"--data {shown(data)}, read as {trained.path} says", "name": "--data"}
+        reference = parse(DataSpec, {**reference.model_dump(), "name": data}, sources)
+    images = load_data(reference)
+    if images.shape != trained.shape:
+        there, drawn = ("x".join(map(str, shape)) for shape in (images.shape, trained.shape))
+        raise ConfigError(
+            f"--data must have items of the model's shape, but those of {images.name} are {there} and {trained.path} "
+            f"draws {drawn}"
+        )
+    evaluator = prepare(spec, images, trained.process)
     metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.conditioning)
     if as_json:
         result = {"images": trained.images, "metrics": metrics, "fingerprint": evaluator.fingerprint}

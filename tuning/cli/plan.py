@@ -60,6 +60,7 @@ def plan(
     from tuning.study.config import StudyConfig
     from tuning.study.cost import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.study.data_summary import show_summary
+    from tuning.study.ranges import with_batch_size
     from tuning.study.space import SearchSpace
 
     config = read_settings(
@@ -81,6 +82,9 @@ def plan(
     )
     searched = SearchSpace.load(config.space)
     check_code_of(searched, config, trust_code)
+    config, chosen = with_batch_size(config, searched)
+    if chosen is not None and not as_json:
+        click.echo(chosen)
     run, dataset, _ = check_study(config, searched)
     path = writable_folder(output) / "schedules.png"
     check_own(path, force=force)
@@ -105,6 +109,7 @@ def plan(
             "space": searched.model_dump(mode="json"),
             "controls": controls,
             "data": summary.as_json(),
+            "batch_size": run.batch_size,
             "calibration": asdict(found),
             **asdict(cost),
             "schedules": [schedule.to_dict() for schedule in schedules],

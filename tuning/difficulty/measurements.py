@@ -48,7 +48,7 @@ class DifficultyConfig(Spec):
     """The measurements to make."""
     probe: ProbeSpec = ProbeSpec()
     """The images, the process, and the models trained to see what is hard to learn."""
-    samples: int = Field(default=2048, ge=16)
+    samples: int = Field(default=2048, ge=16, le=100_000_000)
     """Monte Carlo samples of relative entropy at each timestep."""
     seeds: int = Field(default=2, ge=1, le=100)
     """Probe models of each kind, with seeds one apart."""

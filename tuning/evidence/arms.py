@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
+from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import shown
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import direction
 from tuning.evidence.records import Control, TrialRecord
@@ -72,7 +74,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What finished of a study's trials, the best first by `metric`; ConfigError for a metric that is not known.
+    """What finished of a study's trials, the best first by `metric`; ConfigError for a metric that is not known,
+    and, where it is asked, for records of several protocols, whose numbers do not compare.
 
     `arms` and what is picked from them are what the study says: arms with fresh seeds come first, by the mean over
     them, since the search's own runs flatter what it chose. `curricula`, `searched` and `rivals` are single runs of the
@@ -152,7 +155,7 @@ class Ranking:
 
     @cached_property
     def _measured(self) -> list[TrialRecord]:
-        return [
+        found = [
             record
             for record in self.records
             # A run at a smaller budget is no match for one at the full one.
@@ -160,6 +163,8 @@ class Ranking:
             and record.role != "rung"
             and math.isfinite(record.metrics.get(self.metric, math.nan))
         ]
+        _check_one_protocol(found)
+        return found
 
     @property
     def _sign(self) -> int:
@@ -190,6 +195,15 @@ def side_by_side(arm: Arm, uniform: Arm | None, metric: str) -> tuple[float, flo
     if shared := ours.keys() & theirs.keys():
         ours, theirs = ({seed: values[seed] for seed in sorted(shared)} for values in (ours, theirs))
     return fmean(ours.values()), fmean(theirs.values()) if theirs else None, len(ours)
+
+
+def _check_one_protocol(records: Sequence[TrialRecord]) -> None:
+    first: dict[str | None, TrialRecord] = {}
+    for record in records:
+        first.setdefault(record.fingerprint, record)
+    if len(first) > 1:
+        each = ", ".join(f"{shown(name)} (e.g. trial {record.key})" for name, record in first.items())
+        raise ConfigError(f"trials of one table must have one fingerprint, but have {len(first)}: {each}")
 
 
 def _by_seed(records: Sequence[TrialRecord], metric: str) -> dict[int, float]:

@@ -9,43 +9,22 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.evaluation.draw import picture
-from curriculum_ray.files import replace_file
 from tuning.figures.theme import LIGHT
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["check_own_sheet", "contact_sheet"]
+__all__ = ["contact_sheet"]
 
 _CELL, _GAP, _LINE, _LINES = 96, 8, 13, 2
-_MAKER = "curriculum-ray contact sheet"
-"""Written into the file, by which a command recognises its own sheets."""
+_LONGEST = 400
+"""Signs of a text that are looked at; a line holds fewer than a cell has pixels, but for signs without width."""
 
 
-def check_own_sheet(path: Path, force: bool) -> None:
-    """Refuse to write over a file that is no sheet of ours, by a ConfigError, unless `force`."""
-    from PIL import Image
-
-    if force or not path.exists():
-        return
-    try:
-        with Image.open(path) as image:
-            own = image.info.get("Software") == _MAKER
-    # Pillow's decoders raise almost anything on a file of somebody else.
-    except Exception:
-        own = False
-    if not own:
-        raise ConfigError(
-            f"{path} was not written by this command: move it away, or add --force to replace it"
-        )
-
-
-def contact_sheet(items: Tensor, captions: Sequence[str], path: Path, columns: int = 8) -> None:
-    """Write items of any shape (see `draw.picture`), or uint8 images, as a PNG: each above its caption."""
+def contact_sheet(items: Tensor, captions: Sequence[str], columns: int = 8) -> bytes:
+    """Items of any shape (see `draw.picture`), or uint8 images, as a PNG: each above its caption."""
     from PIL import Image, ImageDraw
-    from PIL.PngImagePlugin import PngInfo
 
     pictures = picture(items)
     count = len(pictures)
@@ -63,11 +42,9 @@ def contact_sheet(items: Tensor, captions: Sequence[str], path: Path, columns: i
         sheet.paste(cell.resize(size, Image.Resampling.NEAREST), (left, top))
         for number, line in enumerate(_wrapped(captions[index], lines, font) if lines else ()):
             draw.text((left, top + _CELL + 1 + number * _LINE), line, fill=LIGHT.ink, font=font)
-    note = PngInfo()
-    note.add_text("Software", _MAKER)
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", pnginfo=note)
-    replace_file(path, buffer.getvalue())
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _font() -> FreeTypeFont:
@@ -81,7 +58,8 @@ def _font() -> FreeTypeFont:
 def _wrapped(text: str, most: int, font: FreeTypeFont) -> list[str]:
     """`text` in at most `most` lines of a cell's width, cut where it is longer."""
     lines: list[str] = []
-    rest = " ".join(text.split())
+    # Measuring a text takes as long as the text: of a whole page only what could fit.
+    rest = " ".join(text[:_LONGEST].split())
     while rest and len(lines) < most:
         fits = len(rest)
         while fits > 1 and font.getlength(rest[:fits]) > _CELL:

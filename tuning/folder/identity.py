@@ -91,6 +91,8 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
         found = json.loads(path.read_text())
         before = Identity(str(found["id"]), str(found["hash"]))
         changed = _differences({key: found.get(key) for key in content.parts()}, content.parts())
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -35,7 +35,7 @@ from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.ledger import StudyLedger, open_folder
 from tuning.study.overlay import lay_over
-from tuning.study.ranges import check_ranges
+from tuning.study.ranges import check_ranges, with_batch_size
 from tuning.study.single import check_run, experiment_name
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
@@ -150,6 +150,9 @@ def run_study(
     store_address(mlflow_uri)
     space = SearchSpace.load(config.space)
     check_code_of(space, config, trust_code)
+    config, chosen = with_batch_size(config, space)
+    if chosen is not None:
+        console.print(chosen, markup=False, highlight=False, soft_wrap=True)
     run, data, evaluator = check_study(config, space)
     summary = show_summary(run.data, data, console)
     experiment = experiment_name(data, run)

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, DataSummary
 from curriculum_ray.data.look import describe
 from curriculum_ray.files import replace_file
 from tuning.folder.layout import SUMMARY_FILE
 
-__all__ = ["check_own_summary", "keep_summary", "show_summary"]
+__all__ = ["keep_summary", "show_summary"]
 
 
 def show_summary(
@@ -35,18 +34,3 @@ def keep_summary(summary: DataSummary, path: Path) -> Path:
     file = path / SUMMARY_FILE if path.is_dir() else path
     replace_file(file, json.dumps(summary.as_json(), indent=1, ensure_ascii=False))
     return file
-
-
-def check_own_summary(path: Path, force: bool) -> None:
-    """Refuse to write over a file that is no summary of ours, by a ConfigError, unless `force`."""
-    if force or not path.exists():
-        return
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        own = isinstance(content, dict) and content.get("made_by") == DataSummary.MADE_BY
-    except (OSError, ValueError, RecursionError):
-        own = False
-    if not own:
-        raise ConfigError(
-            f"{path} was not written by this command: move it away, or add --force to replace it"
-        )

@@ -11,10 +11,12 @@ from typing import Any
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.batch_size import batch_sizes, choice_line
+from tuning.study.config import StudyConfig
 from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
 from tuning.study.space import SearchSpace
 
-__all__ = ["check_ranges"]
+__all__ = ["check_ranges", "with_batch_size"]
 
 # Keys that decide how a curriculum is walked.
 _WALK = (
@@ -49,6 +51,32 @@ def check_ranges(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None
         raise ConfigError(f"{error}{_enough(space, run, budgets)}") from None
 
 
+def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfig, str | None]:
+    """The study with its batch size settled, and the line that says so where it is not the default one.
+
+    One that is given stays. Else it is 128, or the largest power of two below it in whose steps every schedule of the
+    space can be walked at every budget of the study and, where images are fewer than the default budget, each range
+    makes a difference; workers and accumulated parts divide it. ConfigError where not even the smallest will do.
+    """
+    run = config.run
+    if "batch_size" in run.model_fields_set:
+        return config, None
+    # With many images a range of no effect is the range's fault, not that of too few steps.
+    check = _check if run.images < RunConfig.model_fields["images"].default else _check_walks
+    for size in batch_sizes(config.resources.workers[0] * run.accumulate):
+        run = run.model_copy(update={"batch_size": size})
+        try:
+            check(space, run, config.fidelity.budgets(run.total_images))
+        except ConfigError:
+            continue
+        most = max(schedule.num_stages for _, schedule in _schedules(space, run))
+        images = min(config.fidelity.budgets(config.run.images))
+        line = choice_line(size, images, f"the {most} stages in space {space.name}", "run.batch_size")
+        return config.model_copy(update={"run": run}), line
+    check_ranges(space, run, config.fidelity.budgets(run.total_images))
+    raise AssertionError("what no batch size satisfies is refused")
+
+
 def _enough(space: SearchSpace, run: RunConfig, budgets: list[int]) -> str:
     """ ", or give at least N images", where more of them would do."""
 
@@ -71,25 +99,50 @@ def _enough(space: SearchSpace, run: RunConfig, budgets: list[int]) -> str:
 
 
 def _check(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None:
+    _check_walks(space, run, budgets)
+    _check_differences(space, run, _whole(run, budgets[-1]))
+
+
+def _whole(run: RunConfig, images: int) -> int:
+    """`images` rounded up to whole steps."""
+    return -(-images // run.batch_size) * run.batch_size
+
+
+def _varied(space: SearchSpace) -> list[str]:
+    return [key for key in space.search if key.startswith(_WALK)]
+
+
+def _schedules(space: SearchSpace, run: RunConfig) -> Iterator[tuple[str, CurriculumSchedule]]:
+    """Name and schedule of every corner."""
     base = {"schedule": run.schedule.model_dump(mode="json")}
-    varied = [key for key in space.search if key.startswith(_WALK)]
-    whole = [-(-images // run.batch_size) * run.batch_size for images in budgets]
-    for point in _corners(space, varied):
+    for point in _corners(space, _varied(space)):
         source = f"space {space.name} with {_shown(point)}"
-        schedule = _schedule(space, base, point, source)
+        yield source, _schedule(space, base, point, source)
+
+
+def _check_walks(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None:
+    """Every schedule can be walked at every budget."""
+    whole = [_whole(run, images) for images in budgets]
+    for source, schedule in _schedules(space, run):
         for images in whole:
             try:
                 schedule.check_ladder(run.batch_size, images)
             except ConfigError as error:
                 smaller = f" at the smaller budget of {images:,} images" if images < whole[-1] else ""
                 raise ConfigError(f"{source}{smaller}: schedule.{error}") from None
+
+
+def _check_differences(space: SearchSpace, run: RunConfig, images: int) -> None:
+    """Each range of a length makes a difference in a run of so many images."""
+    base = {"schedule": run.schedule.model_dump(mode="json")}
+    varied = _varied(space)
     for key in varied:
         span = space.search[key]
         if not isinstance(span, CategoricalRange) and key.endswith(_LENGTHS) and span.low < span.high:
             beside = [other for other in varied if other not in (key, "schedule.order.direction")]
             if key.startswith("schedule.active"):
                 beside = [other for other in beside if not other.startswith("schedule.pacing")]
-            _check_halves(space, base, key, beside, run, whole[-1])
+            _check_halves(space, base, key, beside, run, images)
 
 
 def _check_halves(

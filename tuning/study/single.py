@@ -146,6 +146,8 @@ def train_run(
 ) -> RunResult:
     """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
     store_address(mlflow_uri)
+    if line := config.batch_size_line():
+        display.note(line)
     data, evaluator = check_run(config, resources)
     summary = show_summary(config.data, data, display.console)
     experiment = experiment_name(data, config)

@@ -42,15 +42,15 @@ class ProbeSpec(Spec):
     """K, the number of intervals of u."""
     steps: int = Field(default=1000, ge=20, le=1_000_000)
     """Optimiser steps of each probe model."""
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=1_000_000)
     """Images per step."""
-    watched: int = Field(default=128, ge=2)
+    watched: int = Field(default=128, ge=2, le=1_000_000)
     """Noisy images per interval whose loss is followed; the same ones all along."""
-    gradient_batches: int = Field(default=8, ge=2)
+    gradient_batches: int = Field(default=8, ge=2, le=1_000_000)
     """Small batches per interval from which gradients and their noise are estimated."""
-    gradient_batch_size: int = Field(default=32, ge=1)
+    gradient_batch_size: int = Field(default=32, ge=1, le=1_000_000)
     """Images in each of them."""
-    gradient_points: int = Field(default=8, ge=1)
+    gradient_points: int = Field(default=8, ge=1, le=1_000_000)
     """Evenly spaced points of training, the last one at its end, at which gradients are measured."""
 
     @model_validator(mode="before")

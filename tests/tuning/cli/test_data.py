@@ -58,10 +58,43 @@ def test_only_its_own_files_are_replaced_unless_forced(
     (tmp_path / name).write_text("somebody's")
     code, _, err = tune(capsys, *command)
     assert code == 2
-    assert f"{name} was not written by this command" in err
+    assert f"{name} exists, and was not written by this command" in err
     assert (tmp_path / name).read_text() == "somebody's"
     assert tune(capsys, *command, "--force")[0] == 0
     assert (tmp_path / name).read_bytes() != b"somebody's"
+    assert (tmp_path / f"{name}.kept-1").read_text() == "somebody's"
+
+
+def test_names_of_classes_are_printed_and_never_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("[bold]", "two\nlines", "\x1b[31mred", "\u2028", "می\u200cخواهم")):
+        draw(tmp_path / "set", f"{name}/{number}.png")
+    code, out, _ = tune(capsys, "data", str(tmp_path / "set"), "--output", str(tmp_path))
+    assert code == 0
+    (line,) = [line for line in out.split("\n") if line.startswith("  classes")]
+    assert {"[bold] (1)", r"two\nlines (1)", r"\x1b[31mred (1)", r"\u2028 (1)", "می\u200cخواهم (1)"} == {
+        each.strip() for each in line.removeprefix("  classes").split(", ")
+    }
+
+
+def test_captions_of_many_pages_are_cut_and_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL.ImageFont import FreeTypeFont
+
+    draw(tmp_path / "set", "1.png", "2.png")
+    (tmp_path / "set/1.txt").write_text("many words " * 5000)
+    (tmp_path / "set/2.txt").write_text("x" * 50_000)
+    measured, usual = list[int](), FreeTypeFont.getlength
+
+    def getlength(font: FreeTypeFont, text: str) -> float:
+        measured.append(len(text))
+        return usual(font, text)
+
+    monkeypatch.setattr(FreeTypeFont, "getlength", getlength)
+    assert tune(capsys, "data", str(tmp_path / "set"), "--output", str(tmp_path))[0] == 0
+    assert 0 < max(measured) <= 400
 
 
 def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

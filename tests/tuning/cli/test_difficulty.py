@@ -30,6 +30,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+SIZES = ("batch_size", "watched", "gradient_batches", "gradient_batch_size", "gradient_points")
 QUICK = ["--num-timesteps", "12", "--samples", "16"]
 
 
@@ -154,6 +155,12 @@ def test_continuous_processes_are_measured_over_their_base_distribution(kind: st
         (["--intervals", "200"], "intervals"),
         (["--set", "probe.process.kind=edm", "--set", "probe.base.kind=uniform"], "probe.base: "),
         (["--set", "probe.speed=1"], "speed is not a known key"),
+        *(
+            (["--set", f"{key}=1000000000000"], f"{key} must be less than or equal to ")
+            for key in ("samples", *(f"probe.{name}" for name in SIZES))
+        ),
+        (["--samples", "1" + "0" * 1000], "--samples: samples must be less than or equal to 100000000"),
+        (["--set", f"probe.watched=1{'0' * 30}"], r"a whole number must be smaller than 2\^63"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments: list[str], rule: str, tmp_path: Path) -> None:

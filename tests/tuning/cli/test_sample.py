@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,61 @@ def test_what_a_model_cannot_do_is_refused_in_one_line(
         main(["sample", "--checkpoint", checkpoint, "--output", str(tmp_path), *options])
     assert ended.value.code == 2
     assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ("", "--data: name String should have at least 1 character, but got ''"),
+        ("x" * 300, "names in a path have 255 bytes at most"),
+        ("a\nb", "a path must be of signs that can be printed"),
+        ("digits", "data.image_size must be 8 or left out for the digits, but got 16"),
+        ("tones", "data.image_size must be left out for tones, but got 16"),
+        ("missing", "data.name must be"),
+        ("grey", "--data must have items of the model's shape, but those of grey are 1x16x16 and "),
+    ],
+)
+def test_data_to_compare_with_are_settings_like_others(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    data: str,
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = {"name": _images(tmp_path / "images"), "image_size": 16, "conditioning": "none"}
+    Path("grey").mkdir()
+    Image.new("L", (16, 16)).save("grey/1.png")
+    checkpoint = str(_trained(tmp_path, data=own, model=SMALL))
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--checkpoint", checkpoint, "--data", data, "--set", "extractor=random-cnn"])
+    err = capsys.readouterr().err
+    assert (ended.value.code, err.count("\n")) == (2, 1), err
+    assert line in err
+
+
+def test_what_is_left_out_of_the_data_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = _images(tmp_path / "images")
+    (tmp_path / "images/class-0/broken.png").write_bytes(b"?")
+    (tmp_path / "images/class-1/1.png.part").touch()
+    data = {"name": images, "image_size": 16, "corrupt": "skip"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoint = str(_trained(tmp_path, data=data, model=SMALL))
+    few = ["--num-samples", "16", "--set", "steps=2", "--set", "extractor=random-cnn", "--json"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", "--checkpoint", checkpoint, *few])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0, err
+    assert json.loads(out)["metrics"]
+    said = [line for line in err.splitlines() if "images" in line]
+    assert said[0].startswith(f"warning: images of {images} were skipped: 1 of 21 cannot be read")
+    assert said[1] == f"warning: {images}: left out are 1 half-transferred, e.g. class-1/1.png.part"
+    assert not [line for line in err.splitlines() if not line.startswith("warning: ")]
 
 
 def test_edms_stochastic_sampler_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,15 @@ def test_failed_runs_and_runs_without_the_metric_are_left_out():
     assert arms(records, "fid") == []
 
 
+def test_records_of_two_protocols_are_refused_and_not_pooled():
+    other = record(8.0, key="search-001", fingerprint="abcd")
+    line = r"one fingerprint, but have 2: .*\(e\.g\. trial search-000\).*'abcd' \(e\.g\. trial search-001\)"
+    with pytest.raises(ConfigError, match=line):
+        arms([record(7.0), other], "fid")
+    # One that failed, or stopped before it was measured, stands in no table.
+    assert len(arms([record(7.0), record(None, fingerprint="abcd")], "fid")) == 1
+
+
 def test_uniform_sampling_is_one_arm_whatever_its_base():
     uniform = [record(8.0, control="uniform", schedule_id=key) for key in ("a", "b")]
     assert len(arms(uniform, "fid")) == 1

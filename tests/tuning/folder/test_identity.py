@@ -86,7 +86,7 @@ def test_a_damaged_identity_is_one_line(tmp_path: Path, text: str) -> None:
 
 def test_a_folder_with_somebodys_files_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "schedule.yaml").write_text("# by hand\n")
-    with pytest.raises(ConfigError, match=r"holds files .*schedule\.yaml"):
+    with pytest.raises(ConfigError, match=rf"^{tmp_path} holds files .*schedule\.yaml"):
         claim(tmp_path, _content(), "run")
     assert [path.name for path in tmp_path.iterdir()] == ["schedule.yaml"]
 

@@ -1,0 +1,32 @@
+"""The batch size of a run or study whose user names none: the default one, or a smaller one where images are few."""
+
+from __future__ import annotations
+
+__all__ = ["DEFAULT_BATCH_SIZE", "batch_sizes", "choice_line"]
+
+DEFAULT_BATCH_SIZE = 128
+
+
+def batch_sizes(parts: int = 1) -> list[int]:
+    """What is tried, in this order, where none is given: the default and every smaller power of two.
+
+    parts: into how many a batch is split, workers times `accumulate`; only multiples of it are tried or, without any,
+    the default alone.
+    """
+    sizes = [DEFAULT_BATCH_SIZE >> power for power in range(DEFAULT_BATCH_SIZE.bit_length())]
+    return [size for size in sizes if size % parts == 0] or sizes[:1]
+
+
+def choice_line(size: int, images: int, stages: str, key: str) -> str | None:
+    """Say in one line why `size` was chosen; None where it is the default one.
+
+    images: the smallest budget. stages: whose stages they are and how many, e.g. "the schedule's 20 stages". key: the
+    setting that chooses another.
+    """
+    if size == DEFAULT_BATCH_SIZE:
+        return None
+    steps = -(-images // DEFAULT_BATCH_SIZE)
+    return (
+        f"batch size {size}: with {DEFAULT_BATCH_SIZE}, {images:,} images are {steps:,} step{'s'[: steps != 1]}, too "
+        f"few for {stages} ({key} sets another)"
+    )
