@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.captions import Told, caption_images, read_told
+from curriculum_ray.data.annotations import Told, caption_images, read_told
 from curriculum_ray.data.dataset import Dataset, from_uint8
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings, read_embeddings
 from curriculum_ray.data.images import (
@@ -24,12 +24,12 @@ from curriculum_ray.data.images import (
     to_square,
 )
 from curriculum_ray.data.layout import Layout, Repeats, are_parts, read_layout, read_repeats
-from curriculum_ray.data.leftovers import leftovers, no_images
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import DataSummary, LeftOut
 from curriculum_ray.data.text import same_name
 from curriculum_ray.data.text_encoder import told_by_captions
+from curriculum_ray.data.unread_files import leftovers, no_images
 from curriculum_ray.data.vocabulary import alike
 from curriculum_ray.data.walk import find_files, left_behind
 

@@ -43,7 +43,7 @@ def data(
     data alone.
     """
     from curriculum_ray.data import data_info, load_data
-    from curriculum_ray.data.look import describe
+    from curriculum_ray.data.inspection import describe
     from curriculum_ray.data.spec import OnlyData
     from curriculum_ray.data.summary import quiet
     from tuning.figures.contact_sheet import check_own_sheet, contact_sheet

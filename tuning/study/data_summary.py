@@ -10,7 +10,7 @@ from rich.console import Console
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, DataSummary
-from curriculum_ray.data.look import describe
+from curriculum_ray.data.inspection import describe
 from curriculum_ray.data.summary import SUMMARY_FILE
 from curriculum_ray.files import replace_file
 

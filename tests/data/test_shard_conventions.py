@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, DataWarning, data_info
-from curriculum_ray.data.look import describe
+from curriculum_ray.data.inspection import describe
 from curriculum_ray.data.shards import read_rows, scan
 
 
