@@ -1,4 +1,4 @@
-"""What identifies a data set: its content, and not the name or the date of a file."""
+"""The identity of a data set: its content, not the name or date of a file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _END, _BLOCK, _BLOCKS = 64 * 1024, 4096, 4
 
 
 def describe_content(spec: DataSpec, data: Dataset | DataInfo) -> dict[str, Any]:
-    """What the data set of `spec` holds, as JSON: name, count, shape, conditioning, and a digest of the content.
+    """Describe the data set of `spec` as JSON: name, count, shape, conditioning, and a digest of the content.
 
-    In memory the digest is of every item, trained on or held out, and of what is told of it. Of a stream it is of the
-    shards' names and sizes, their headers and footers, and a few blocks between: reading a stream whole would take as
-    long as training on it.
+    In memory, the digest covers every item, trained on or held out, and its condition. For a stream it covers
+    the shards' names and sizes, their headers and footers, and a few blocks between: reading a whole stream
+    would take as long as training on it.
     """
     content = _in_memory(data) if isinstance(data, Dataset) else _in_shards(spec, data)
     return {
@@ -51,7 +51,7 @@ def _in_shards(spec: DataSpec, data: DataInfo) -> str:
     digest = hashlib.sha256(data.fingerprint.encode())
     paths = dict.fromkeys(unit.path for unit in scan(spec).units)
     stamps = [(path, status.st_size, status.st_mtime_ns) for path in paths for status in [os.stat(path)]]
-    # Each waits for its disk, or for a server.
+    # Each read waits for a disk or a server.
     with ThreadPoolExecutor(16) as readers:
         for part in readers.map(_sampled, stamps):
             digest.update(part)
@@ -61,7 +61,7 @@ def _in_shards(spec: DataSpec, data: DataInfo) -> str:
 
 @lru_cache(maxsize=100_000)
 def _sampled(stamp: tuple[str, int, int]) -> bytes:
-    """A digest of both ends of a file, where its headers and footers are, and of blocks evenly between."""
+    """Return a digest of both ends of a file, i.e. header and footer, and of evenly spaced blocks between."""
     path, size, _ = stamp
     digest = hashlib.sha256()
     between = [size * part // (_BLOCKS + 1) for part in range(1, _BLOCKS + 1)]

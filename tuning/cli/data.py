@@ -1,4 +1,4 @@
-"""`python -m tune data`: what is in a data set, what of it is used, and what is left out and why."""
+"""`python -m tune data`: what a data set holds, what is used, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SHOWN = 64
 )
 @click.argument("path", required=False)
 @shared("output")
-@click.option("--every", is_flag=True, help="Look at every image of shards, not at 256 of them.")
+@click.option("--every", is_flag=True, help="Inspect every image of shards, not only 256.")
 @click.option(
-    "--force", is_flag=True, help="Replace files of other makers that have the names of the results."
+    "--force", is_flag=True, help="Replace files of the same names that this command did not write."
 )
 @shared("config", "set", "json")
 def data(
@@ -36,11 +36,11 @@ def data(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Print what is in the data at PATH (by default the digits), what of it is used, and what is left out and why.
+    """Print what the data at PATH (by default the digits) holds, what is used, and what is left out and why.
 
-    The same lines stand at the head of train, search and plan. A sheet of 64 items with their labels or captions,
-    data-NAME.png, and the summary, data-NAME.json, are written to --output. --config and --set hold settings of the
-    data alone.
+    Train, search and plan print the same lines first. A contact sheet of 64 items with their labels or
+    captions, data-NAME.png, and the summary, data-NAME.json, are written to --output. --config and --set take
+    only settings of the data.
     """
     from curriculum_ray.data import data_info, load_data
     from curriculum_ray.data.inspection import describe
@@ -56,7 +56,7 @@ def data(
     sheet, file = folder / f"data-{found.name}.png", folder / f"data-{found.name}.json"
     check_own_sheet(sheet, force)
     check_own_summary(file, force)
-    summary, shown = describe(spec, found, _SHOWN, every)
+    summary, examples = describe(spec, found, _SHOWN, every)
     if as_json:
         click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
     else:
@@ -64,8 +64,8 @@ def data(
             click.echo(line)
     keep_summary(summary, file)
     written = [file]
-    if len(shown.items):
-        contact_sheet(shown.items, shown.told, sheet)
+    if len(examples.items):
+        contact_sheet(examples.items, examples.texts, sheet)
         written.insert(0, sheet)
     if not as_json:
         click.echo(f"written     {' and '.join(map(str, written))}")

@@ -1,4 +1,4 @@
-"""A sheet of items of a data set with what is told of each, so that a person sees what will be trained on."""
+"""A contact sheet of items with their labels or captions, to see what will be trained on."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["check_own_sheet", "contact_sheet"]
 _CELL, _GAP, _LINE, _LINES = 96, 8, 13, 2
 _GROUND, _INK = (255, 255, 255), (40, 40, 40)
 _MAKER = "curriculum-ray contact sheet"
-"""Stands in the file, so that a command knows it as its own."""
+"""Marks the file as written by this project."""
 
 
 def check_own_sheet(path: Path, force: bool) -> None:
-    """Refuse to write over a file that is no sheet of ours, by a ConfigError, unless `force`."""
+    """Raise ConfigError if `path` is a file other than our contact sheet, unless `force`."""
     from PIL import Image
 
     if force or not path.exists():
@@ -33,7 +33,7 @@ def check_own_sheet(path: Path, force: bool) -> None:
     try:
         with Image.open(path) as image:
             own = image.info.get("Software") == _MAKER
-    # Pillow's decoders raise almost anything on a file of somebody else.
+    # Pillow's decoders raise almost anything on other files.
     except Exception:
         own = False
     if not own:
@@ -42,8 +42,8 @@ def check_own_sheet(path: Path, force: bool) -> None:
         )
 
 
-def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int = 8) -> None:
-    """Write items of any shape (see `draw.picture`), or uint8 images, as a PNG: each over what is told of it."""
+def contact_sheet(items: Tensor, texts: Sequence[str], path: Path, columns: int = 8) -> None:
+    """Write items of any shape (see `draw.picture`), or uint8 images, as a PNG, each above its text."""
     from PIL import Image, ImageDraw
     from PIL.PngImagePlugin import PngInfo
 
@@ -51,7 +51,7 @@ def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int =
     count = len(pictures)
     columns = min(columns, count)
     rows = -(-count // columns)
-    lines = _LINES if any(told) and count == len(told) else 0
+    lines = _LINES if any(texts) and count == len(texts) else 0
     width, height = _CELL + _GAP, _CELL + _GAP + lines * _LINE
     sheet = Image.new("RGB", (_GAP + columns * width, _GAP + rows * height), _GROUND)
     draw, font = ImageDraw.Draw(sheet), _font()
@@ -61,7 +61,7 @@ def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int =
         side = max(cell.size)
         size = (max(1, cell.width * _CELL // side), max(1, cell.height * _CELL // side))
         sheet.paste(cell.resize(size, Image.Resampling.NEAREST), (left, top))
-        for number, line in enumerate(_wrapped(told[index], lines, font) if lines else ()):
+        for number, line in enumerate(_wrapped(texts[index], lines, font) if lines else ()):
             draw.text((left, top + _CELL + 1 + number * _LINE), line, fill=_INK, font=font)
     note = PngInfo()
     note.add_text("Software", _MAKER)
@@ -71,7 +71,7 @@ def contact_sheet(items: Tensor, told: Sequence[str], path: Path, columns: int =
 
 
 def _font() -> FreeTypeFont:
-    """The font that matplotlib brings: it has letters of many scripts."""
+    """Return a font that is included in matplotlib and covers many scripts."""
     import matplotlib
     from PIL import ImageFont
 
@@ -79,7 +79,7 @@ def _font() -> FreeTypeFont:
 
 
 def _wrapped(text: str, most: int, font: FreeTypeFont) -> list[str]:
-    """`text` in at most `most` lines of a cell's width, cut where it is longer."""
+    """Wrap `text` to at most `most` lines of a cell's width, truncated if it is longer."""
     lines: list[str] = []
     rest = " ".join(text.split())
     while rest and len(lines) < most:
