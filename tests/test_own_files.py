@@ -87,5 +87,5 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         write_own(tmp_path / "file" / "s.yaml", "version: 1\n")
     (tmp_path / "folder.yaml").mkdir()
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="is not a file"):
         check_own(tmp_path / "folder.yaml")

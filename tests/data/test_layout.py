@@ -24,7 +24,8 @@ SPLITS = [
 def test_train_is_read_where_there_are_splits_and_a_line_says_so(tmp_path: Path) -> None:
     draw(tmp_path, *SPLITS)
     with pytest.warns(
-        DataWarning, match=r"of splits train \(4\), test \(4\), train is read: data\.split chooses"
+        DataWarning,
+        match=r"in the splits train \(4\), test \(4\), of which train is read: data\.split chooses",
     ):
         data = load(tmp_path)
     assert data.class_names == ("cat", "dog")
@@ -162,7 +163,7 @@ def kohya(root: Path) -> None:
 
 def test_repeats_are_honoured_as_shares_and_named(tmp_path: Path) -> None:
     kohya(tmp_path)
-    with pytest.warns(DataWarning, match="10_sks cup comes 5 times, 4_cup comes 2 times"):
+    with pytest.warns(DataWarning, match=r"repeats \(per epoch: 10_sks cup 5, 4_cup 2\)"):
         data = load(tmp_path)
     assert captions_of(data) == ["a sks cup"] * 5 + ["sks cup"] * 5 + ["a cup"] * 2
     assert data.items.unique(dim=0).shape[0] == 3

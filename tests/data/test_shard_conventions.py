@@ -187,7 +187,9 @@ def test_shards_of_train_are_read_and_a_line_says_so(tmp_path: Path) -> None:
                 tmp_path / f"data/{split}-{number:05d}-of-{count:05d}.parquet",
                 {"image": IMAGES, "label": [0, 1, 2]},
             )
-    with pytest.warns(DataWarning, match=r"of the shards of splits train \(2\), test \(1\), train is read"):
+    with pytest.warns(
+        DataWarning, match=r"shards are in the splits train \(2\), test \(1\), of which train is read"
+    ):
         assert info(tmp_path).count == 6
     assert info(tmp_path, split="test").count == 3
     assert info(tmp_path, split="all").count == info(tmp_path, split="none").count == 9

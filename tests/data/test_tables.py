@@ -157,7 +157,7 @@ def test_a_table_comes_before_files_beside_the_images_unless_these_are_named(fol
     write_jsonl(folder)
     for name in CAPTIONS:
         (folder / name).with_suffix(".caption").write_text("another")
-    with pytest.warns(DataWarning, match=r"from metadata\.jsonl, key text and not from the \.caption files"):
+    with pytest.warns(DataWarning, match=r"from metadata\.jsonl, key text, not from the \.caption files"):
         assert captions_of(load(folder)) == IN_ORDER
     assert captions_of(load(folder, caption_column=".caption")) == ["another"] * 3
 

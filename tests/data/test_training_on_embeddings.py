@@ -163,5 +163,5 @@ def test_an_encoder_that_did_not_make_the_embeddings_is_refused(
     with pytest.raises(ConfigError, match="is not the encoder that embedded the captions"):
         condition_from_prompts(["a red dog"], DataSpec(**settings, text_encoder=other), conditioning, ())
     plain = DataSpec(name=str(tmp_path), conditioning="text", text_encoder=other)
-    with pytest.raises(ConfigError, match=f"must give vectors of 7, .* gives {WIDTH}"):
+    with pytest.raises(ConfigError, match=f"must give vectors of width 7, .* gives {WIDTH}"):
         condition_from_prompts(["a red dog"], plain, Conditioning("embedding", 7, 4), ())
