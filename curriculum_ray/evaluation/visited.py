@@ -45,4 +45,4 @@ def unvisited_line(config: TrainConfig, shape: tuple[int, ...]) -> str | None:
     process = build_process(config.process)
     start = f"{_NAMES[process.levels.kind]} = {process.noisiest(clip=is_image(shape)):g}"
     remedy = ": process.prediction v visits all" if process.name == "ddpm-epsilon" else ""
-    return f"sampling starts at {start}: {share:.1%} of the training draws are noisier, and never visited{remedy}"
+    return f"sampling starts at {start}, and {share:.1%} of the training draws are noisier, never visited{remedy}"

@@ -58,7 +58,7 @@ def test_the_share_goes_by_the_base_distribution() -> None:
     )
     assert never_visited(config, POINT) == pytest.approx(0.2441, abs=2e-4)
     assert unvisited_line(config, POINT) == (
-        "sampling starts at sigma = 2: 24.4% of the training draws are noisier, and never visited"
+        "sampling starts at sigma = 2, and 24.4% of the training draws are noisier, never visited"
     )
 
 
