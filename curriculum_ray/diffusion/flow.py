@@ -15,7 +15,7 @@ from curriculum_ray.diffusion.process import Predict, Process, broadcast
 
 __all__ = ["Flow", "FlowSpec"]
 
-# The log-SNR of t = 1e-3, and minus that of 1 - t: limits where it would be infinite.
+# The log-SNR at t = 0.001, and minus that at t = 0.999: limits of a range that is otherwise infinite.
 MAX_LOG_SNR = 13.8
 
 

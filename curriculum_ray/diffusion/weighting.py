@@ -97,14 +97,14 @@ class DebiasedEstimation(Spec):
 
 
 class SigmaSqrt(Spec):
-    """Velocity of flow matching weighted by 1/t² (sigma_sqrt in diffusers); else by noise level."""
+    """Flow matching's velocity weighted by 1/t², as sigma_sqrt in diffusers; other processes by noise level."""
 
     kind: Literal["sigma_sqrt"] = "sigma_sqrt"
     """The weighting: sigma_sqrt."""
 
 
 class CosMap(Spec):
-    """Velocity of flow matching weighted by the CosMap density (Esser et al. 2024); else by noise level."""
+    """Flow matching's velocity weighted by CosMap (Esser et al. 2024); other processes by noise level."""
 
     kind: Literal["cosmap"] = "cosmap"
     """The weighting: cosmap."""
