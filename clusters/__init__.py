@@ -1,1 +1,1 @@
-"""Getting Ray onto GPUs: what a study or a training run needs from a cluster."""
+"""Run Ray on GPU clusters: what a study or a training run needs from a cluster."""

@@ -1,4 +1,4 @@
-"""`python -m clusters COMMAND`: check a cluster, wait for its nodes, or try several nodes on one machine."""
+"""`python -m clusters COMMAND`: check a cluster, wait for its nodes, or simulate nodes on one machine."""
 
 from curriculum_ray.extras import exit_naming_the_extra
 

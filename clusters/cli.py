@@ -19,19 +19,21 @@ _MARKS = {"ok": "ok  ", "failed": "FAIL", "skipped": "-   "}
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Check a Ray cluster, wait for its nodes, or try several nodes on this machine."""
+    """Check a Ray cluster, wait for its nodes, or simulate several nodes on this machine."""
 
 
 @cli.command(
     epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu")
 )
 @shared("output", "use_gpu", "mlflow_uri")
-@click.option("--timeout", type=FiniteRange(min=5), default=120.0, show_default=True, help="Seconds for all.")
+@click.option(
+    "--timeout", type=FiniteRange(min=5), default=120.0, show_default=True, help="Seconds for all checks."
+)
 @shared("json")
 def doctor(output: Path, use_gpu: bool | None, mlflow_uri: str | None, timeout: float, as_json: bool) -> int:
-    """Check everything that a study needs of every node of the cluster that RAY_ADDRESS names (or of this machine).
+    """Check everything that a study needs on every node of the cluster at RAY_ADDRESS (or on this machine).
 
-    Each failed check is one line with its mend, and the exit code is then 1. It ends within --timeout.
+    Each failed check is one line with a remedy; the exit code is then 1. It ends within --timeout.
     """
     from clusters.doctor import examine
 
@@ -41,21 +43,21 @@ def doctor(output: Path, use_gpu: bool | None, mlflow_uri: str | None, timeout: 
         click.echo(json.dumps({"ok": not failed, "checks": [vars(check) for check in checks]}, indent=1))
     else:
         for check in checks:
-            mend = f" -> {check.mend}" if check.state == "failed" else ""
-            click.echo(f"{_MARKS[check.state]} {check.name:13} {check.found}{mend}")
-        click.echo(f"{len(failed)} of {len(checks)} checks failed" if failed else "all is well")
+            remedy = f" -> {check.remedy}" if check.state == "failed" else ""
+            click.echo(f"{_MARKS[check.state]} {check.name:13} {check.found}{remedy}")
+        click.echo(f"{len(failed)} of {len(checks)} checks failed" if failed else "all checks passed")
     return 1 if failed else 0
 
 
 @cli.command(epilog=example("python -m clusters wait --nodes 4 --timeout 300"))
-@click.option("--nodes", type=click.IntRange(min=1), required=True, help="How many must be there.")
+@click.option("--nodes", type=click.IntRange(min=1), required=True, help="Nodes to wait for.")
 @click.option("--timeout", type=FiniteRange(min=1), default=300.0, show_default=True, help="Seconds.")
 def wait(nodes: int, timeout: float) -> int:
-    """Wait until the cluster that RAY_ADDRESS names has so many nodes; exit code 1 when it has not in time."""
+    """Wait until the cluster at RAY_ADDRESS has --nodes nodes; exit code 1 on a timeout."""
     from clusters.nodes import wait_for_nodes
 
     there = wait_for_nodes(nodes, timeout)
-    click.echo(f"{there} of {nodes} nodes are there", err=True)
+    click.echo(f"{there} of {nodes} nodes are up", err=True)
     return 0 if there >= nodes else 1
 
 
@@ -63,11 +65,13 @@ def wait(nodes: int, timeout: float) -> int:
     context_settings={"ignore_unknown_options": True},
     epilog=example("python -m clusters local --nodes 2 -- python -m clusters doctor"),
 )
-@click.option("--nodes", type=click.IntRange(min=1, max=16), default=2, show_default=True, help="How many.")
-@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPUs that each has.")
+@click.option(
+    "--nodes", type=click.IntRange(min=1, max=16), default=2, show_default=True, help="Number of nodes."
+)
+@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPUs of each.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def local(nodes: int, cpus: int, command: tuple[str, ...]) -> int:
-    """Run COMMAND on several Ray nodes of this one machine; none of them outlives it."""
+    """Run COMMAND on several Ray nodes on this machine; all of them end with it."""
     from clusters.nodes import run_on_local_nodes
 
     return run_on_local_nodes(nodes, cpus, list(command))

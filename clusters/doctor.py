@@ -1,4 +1,4 @@
-"""The doctor: is this cluster fit for a study? Every check has a time limit and, where it fails, a mend."""
+"""The doctor: check that a cluster can run a study. A check has a time limit and, if it fails, a remedy."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _VERSIONS = ("python", "ray", "torch", "cuda", "driver")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     state: str
     """ok, failed or skipped."""
     found: str
-    mend: str = ""
-    """What to do where it failed."""
+    remedy: str = ""
+    """What to do if it failed."""
 
 
 def examine(output: Path, use_gpu: bool, mlflow_uri: str | None, timeout_s: float) -> list[Check]:
-    """Look at everything within `timeout_s` seconds; what did not answer in time is a failed check.
+    """Run all checks within `timeout_s` seconds; a missing answer is a failed check.
 
-    Raises ConfigError when there is no cluster to look at.
+    Raises ConfigError if there is no cluster.
     """
     checks: list[Check] = []
     trouble: list[BaseException] = []
@@ -56,13 +56,13 @@ def examine(output: Path, use_gpu: bool, mlflow_uri: str | None, timeout_s: floa
         raise trouble[0]
     if thread.is_alive():
         after = f"after {checks[-1].name}" if checks else "while connecting"
-        mend = "look at `ray status`; a node that does not answer must go, or raise --timeout"
-        return [*checks, Check("time", "failed", f"{timeout_s:g} s were not enough; it hung {after}", mend)]
+        remedy = "see `ray status`; remove a node that does not answer, or raise --timeout"
+        return [*checks, Check("time", "failed", f"{timeout_s:g} s were not enough; it hung {after}", remedy)]
     return checks
 
 
 def _reachable(address: str | None) -> None:
-    """Refuse an address where nobody listens, which Ray itself would wait for."""
+    """Refuse an address where nothing listens, for which Ray itself would wait."""
     host, _, port = (address or "").rpartition(":")
     if address in (None, "", "auto", "local") or not port.isdigit() or "://" in str(address):
         return
@@ -81,7 +81,7 @@ def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str |
     def left(most: float) -> float:
         return max(1.0, min(most, until - time.monotonic() - 1.0))
 
-    # Looking needs no CPU: busy clusters are looked at, too.
+    # Checks need no CPU, so that busy clusters can be checked.
     with connected(1, ResourceSpec(cpus_per_worker=0.001)):
         import ray
 
@@ -98,8 +98,8 @@ def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str |
             for node in nodes
         }
         facts, silent = _ask(probes, lambda probe: probe.facts.remote(), left(60))
-        mend = "install the project on every node (`make setup`), at the same version, and free its GPUs"
-        checks.append(_all_well("code", "importable on every node", silent, mend))
+        remedy = "install the project on every node (`make setup`), at the same version, and free its GPUs"
+        checks.append(_verdict("code", "importable on every node", silent, remedy))
         answering = {name: probe for name, probe in probes.items() if name in facts}
         checks.append(versions_agree(facts))
         checks.append(_disk(facts))
@@ -115,7 +115,7 @@ def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str |
 def _ask(
     probes: dict[str, Any], call: Callable[[Any], Any], timeout_s: float
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Ask all probes at once; returns the answers and, for the others, the reasons."""
+    """Call all probes in parallel; return their answers and, for the others, the reasons."""
     import ray
 
     asked = {call(probe): name for name, probe in probes.items()}
@@ -130,30 +130,30 @@ def _ask(
     return answers, silent
 
 
-def _all_well(name: str, well: str, problems: dict[str, str], mend: str) -> Check:
-    """Ok, or failed with the first problem and how many there are."""
+def _verdict(name: str, passed: str, problems: dict[str, str], remedy: str) -> Check:
+    """Return ok, or failed with the first problem and their number."""
     if not problems:
-        return Check(name, "ok", well)
+        return Check(name, "ok", passed)
     node, reason = next(iter(problems.items()))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Check(name, "failed", f"{node}: {reason}{more}", mend)
+    return Check(name, "failed", f"{node}: {reason}{more}", remedy)
 
 
 def _dead(known: int, alive: int) -> Check:
-    lost = f"; {known - alive} that were there before are gone" if known > alive else ""
+    lost = f"; {known - alive} earlier ones are gone" if known > alive else ""
     return Check("nodes", "ok", f"{alive} alive{lost}")
 
 
 def versions_agree(facts: dict[str, dict[str, Any]]) -> Check:
-    """Whether all nodes have the same versions of what must agree; `facts` by node, as `Probe.facts` gives them."""
+    """Check that versions agree on all nodes; `facts` of each node, from `Probe.facts`."""
     problems = {}
     for key in _VERSIONS:
         found = {str(fact[key]) for fact in facts.values()}
         if len(found) > 1:
             problems[key] = " and ".join(sorted(found))
     first = next(iter(facts.values()), {})
-    well = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
-    return _all_well("versions", well, problems, "install from constraints.txt on every node; one driver")
+    passed = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
+    return _verdict("versions", passed, problems, "install from constraints.txt on every node; one driver")
 
 
 def _authentication() -> Check:
@@ -161,9 +161,9 @@ def _authentication() -> Check:
 
     raylet: Any = ray._raylet
     if raylet.get_authentication_mode() == raylet.AuthenticationMode.DISABLED:
-        mend = "set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH on every node, and start Ray anew"
-        return Check("token", "failed", "anybody who reaches the cluster can run code on it", mend)
-    return Check("token", "ok", "Ray asks for its token")
+        remedy = "set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH on every node, and restart Ray"
+        return Check("token", "failed", "anyone who can reach the cluster can run code on it", remedy)
+    return Check("token", "ok", "Ray requires its token")
 
 
 def _ports(nodes: list[dict[str, Any]]) -> Check:
@@ -173,9 +173,9 @@ def _ports(nodes: list[dict[str, Any]]) -> Check:
         try:
             socket.create_connection(place, timeout=5).close()
         except OSError as error:
-            problems[f"{place[0]}:{place[1]}"] = f"not reached from the driver: {error}"
-    mend = "open all ports between the cluster's own nodes, and none to the outside"
-    return _all_well("ports", "every node is reached from the driver", problems, mend)
+            problems[f"{place[0]}:{place[1]}"] = f"not reachable from the driver: {error}"
+    remedy = "open all ports between the nodes of the cluster, and none to the outside"
+    return _verdict("ports", "every node is reachable from the driver", problems, remedy)
 
 
 def _disk(facts: dict[str, dict[str, Any]]) -> Check:
@@ -185,7 +185,7 @@ def _disk(facts: dict[str, dict[str, Any]]) -> Check:
         if fact["free_bytes"] < _FREE_BYTES
     }
     least = min((fact["free_bytes"] for fact in facts.values()), default=0) / 2**30
-    return _all_well(
+    return _verdict(
         "disk", f"at least {least:.0f} GiB free", low, "free 5 GiB of /tmp, or give Ray --temp-dir"
     )
 
@@ -202,27 +202,27 @@ def _clocks(probes: dict[str, Any], timeout_s: float) -> Check:
             problems[name] = type(error).__name__
             continue
         after = time.time()
-        # Half the journey is the error of this measurement.
+        # The measurement is accurate to half the round trip.
         skew = max(0.0, abs(there - (before + after) / 2) - (after - before) / 2)
         most = max(most, skew)
         if skew > _SKEW_SECONDS:
             problems[name] = f"its clock is off by {skew:.1f} s"
-    return _all_well(
+    return _verdict(
         "clocks", f"within {most:.3f} s of the driver's", problems, "run chrony or ntpd on every node"
     )
 
 
 def _gpus(probes: dict[str, Any], facts: dict[str, dict[str, Any]], use_gpu: bool, timeout_s: float) -> Check:
     if not use_gpu:
-        return Check("gpus", "skipped", "not asked for (--use-gpu)")
+        return Check("gpus", "skipped", "not requested (--use-gpu)")
     count = sum(fact["gpus"] for fact in facts.values())
     if not count:
-        mend = "check nvidia-smi and torch.cuda.is_available() there; start Ray with --num-gpus"
-        return Check("gpus", "failed", "no node has a GPU that torch sees", mend)
+        remedy = "check nvidia-smi and torch.cuda.is_available() there; start Ray with --num-gpus"
+        return Check("gpus", "failed", "no node has a GPU that torch sees", remedy)
     answers, problems = _ask(probes, lambda probe: probe.matmul.remote(), timeout_s)
     problems |= {node: found[0] for node, found in answers.items() if found}
-    mend = "check nvidia-smi there, reset or replace the GPU, or leave the node out"
-    return _all_well("gpus", f"{count} multiply rightly", problems, mend)
+    remedy = "check nvidia-smi there, reset or replace the GPU, or remove the node"
+    return _verdict("gpus", f"{count} multiply correctly", problems, remedy)
 
 
 def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check:
@@ -241,18 +241,18 @@ def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check
         timeout_s,
     )
     speed = min(answers.values(), default=0.0)
-    mend = "set GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to the network between the nodes; open its ports"
-    return _all_well("all_reduce", f"{backend} over {len(names)} nodes, {speed:,.0f} MB/s", problems, mend)
+    remedy = "set GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to the network between the nodes; open its ports"
+    return _verdict("all_reduce", f"{backend} over {len(names)} nodes, {speed:,.0f} MB/s", problems, remedy)
 
 
 def _storage(output: Path, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
-    mend = "mount one folder (NFS or the like) at the same path on every node, and pass it as --output"
+    remedy = "mount a shared folder, e.g. NFS, at the same path on every node, and pass it as --output"
     try:
         output.mkdir(parents=True, exist_ok=True)
         problems = unseen_by(output.resolve(), nodes, timeout_s)
     except OSError as error:
-        return Check("storage", "failed", f"{output} is not writable here: {error.strerror}", mend)
-    return _all_well("storage", f"{output} is written and seen by {len(nodes)} nodes", problems, mend)
+        return Check("storage", "failed", f"{output} is not writable here: {error.strerror}", remedy)
+    return _verdict("storage", f"{output} is writable, and visible to {len(nodes)} nodes", problems, remedy)
 
 
 def _mlflow(uri: str | None, output: Path) -> Check:

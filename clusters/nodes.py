@@ -1,4 +1,4 @@
-"""Nodes of a Ray cluster: waiting for them, and several of them on one machine."""
+"""Wait for the nodes of a Ray cluster, or start several on one machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["run_on_local_nodes", "wait_for_nodes"]
 
 
 def wait_for_nodes(nodes: int, timeout_s: float) -> int:
-    """Wait up to `timeout_s` seconds for `nodes` live nodes at RAY_ADDRESS; returns how many there are.
+    """Wait up to `timeout_s` seconds for `nodes` live nodes at RAY_ADDRESS; return their number.
 
-    Raises ConfigError when RAY_ADDRESS is not set.
+    Raises ConfigError if RAY_ADDRESS is not set.
     """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
@@ -34,7 +34,7 @@ def wait_for_nodes(nodes: int, timeout_s: float) -> int:
                 connected = True
             there = sum(node["Alive"] for node in ray.nodes())
         except (OSError, RuntimeError, ValueError):
-            # The head may still be on its way up.
+            # The head may still be starting.
             there = 0
         if time.monotonic() > until:
             break
@@ -46,16 +46,16 @@ def wait_for_nodes(nodes: int, timeout_s: float) -> int:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray would try for minutes. Other forms are left to Ray."""
+    """Raise OSError if nothing listens at HOST:PORT, where Ray would retry for minutes; ignore other forms."""
     host, _, port = address.rpartition(":")
     if host and "/" not in host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
 
 
 def run_on_local_nodes(nodes: int, cpus: int, command: list[str]) -> int:
-    """Start `nodes` Ray nodes of `cpus` CPUs each on this machine, run `command` on them; returns its exit code.
+    """Run `command` on `nodes` Ray nodes of `cpus` CPUs each on this machine; return its exit code.
 
-    The nodes end with the command. Ray's token authentication is on, by a token made for this cluster alone.
+    The nodes end with the command. Ray's token authentication is on, with a token only for this cluster.
     """
     import secrets
 

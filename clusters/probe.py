@@ -1,4 +1,4 @@
-"""What the doctor asks on each node, as an actor that is placed there."""
+"""The checks that run on each node, as an actor."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ROUNDS = 3
 
 
 class Probe:
-    """Facts of one node. Every method ends by itself within a minute."""
+    """Checks of one node. Every method returns within a minute."""
 
     def facts(self) -> dict[str, Any]:
-        """Versions, the time, free disk (bytes) where Ray keeps its files, and whether the library is there."""
+        """Return versions, GPUs, free disk (bytes) where Ray keeps its files, and whether our code is there."""
         import ray
         import torch
 
@@ -40,11 +40,11 @@ class Probe:
         }
 
     def now(self) -> float:
-        """This node's clock, seconds since 1970."""
+        """Return this node's clock, in seconds since 1970."""
         return time.time()
 
     def matmul(self) -> list[str]:
-        """Multiply on every GPU that this actor holds; what failed, one line each."""
+        """Multiply matrices on every GPU of this actor; return one line per failure."""
         import torch
 
         problems = []
@@ -53,13 +53,13 @@ class Probe:
                 ones = torch.ones(256, 256, device=f"cuda:{index}")
                 total = float((ones @ ones).sum())
                 if total != 256.0**3:
-                    problems.append(f"GPU {index} multiplies wrongly: {total:g}")
+                    problems.append(f"GPU {index} multiplies incorrectly: {total:g}")
             except RuntimeError as error:
                 problems.append(f"GPU {index}: {str(error).splitlines()[0]}")
         return problems
 
     def address(self) -> str:
-        """A `tcp://` address on this node that others can meet at."""
+        """Return a `tcp://` address on this node as a rendezvous for the others."""
         import ray.util
 
         with socket.socket() as free:
@@ -67,7 +67,7 @@ class Probe:
             return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def all_reduce(self, address: str, rank: int, world: int, backend: str, timeout_s: float) -> float:
-        """Sum a tensor over all nodes; returns megabytes per second of the tensor. Raises where it fails."""
+        """Sum a tensor over all nodes; return its megabytes per second, or raise on failure."""
         import torch
         import torch.distributed as dist
 
@@ -89,7 +89,7 @@ class Probe:
 
 
 def _driver() -> str | None:
-    """The NVIDIA driver's version; None without one."""
+    """Return the version of the NVIDIA driver, None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

@@ -1,4 +1,4 @@
-"""Addresses as they may be shown, logged, stored and raised: without the secrets that they hold."""
+"""Strip secrets from addresses before they are shown, logged, stored or raised."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 __all__ = ["presentable", "without_secrets"]
 
 _HIDDEN = "***"
-# Paths make one slash of several.
+# pathlib collapses slashes.
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.\-]+):(/+)([^\s\"'<>|\\^`{}]+)")
 _WHOLE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(/+)(.*)", re.DOTALL)
 _SECRET_NAME = re.compile(
     r"(PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIALS?|(ACCESS|API|PRIVATE|SECRET)_KEY(_ID)?)$", re.IGNORECASE
 )
-# What would be found in ordinary words is no secret.
+# Shorter values would match ordinary words.
 _SHORTEST, _SHORTEST_OF_ENVIRONMENT = 4, 6
 
 
 def presentable(address: str) -> str:
-    """The address without user, password, query and fragment: `postgresql://db:5432/optuna`.
+    """Return the address without user, password, query and fragment: `postgresql://db:5432/optuna`.
 
-    A password may hold any sign, also those that end it by the rules ("/", "@", "#"): all up to the last "@" goes.
-    What is no address comes back as it is.
+    A password may contain any character, even unescaped "/", "@" and "#": everything up to the last "@" is
+    removed. Text that is not an address is returned unchanged.
     """
     found = _WHOLE.fullmatch(address)
     return _bare(found) if found else address
@@ -31,16 +31,16 @@ def presentable(address: str) -> str:
 
 def _bare(found: re.Match[str]) -> str:
     scheme, slashes, rest = found.groups()
-    if len(slashes) > 2:  # a path, and no host
+    if len(slashes) > 2:  # a path without a host
         return f"{scheme}:{slashes}{rest.partition('?')[0]}"
     return f"{scheme}:{slashes}{re.split('[?#]', rest.rpartition('@')[2], maxsplit=1)[0]}"
 
 
 def without_secrets(text: str, *addresses: str | None) -> str:
-    """`text`, in which every address is `presentable`, and no secret of `addresses` or of the environment stands.
+    """Make every address in `text` `presentable`; remove secrets of `addresses` and of the environment.
 
-    addresses: those that the text may be about, so that parts of them are found which errors quote by themselves.
-    Secrets of the environment are the values of variables that are called a password, token, key or the like.
+    addresses: those that the text may be about, because errors may quote parts of them. Secrets of the
+    environment are the values of variables whose names contain password, token, key or similar.
     """
     known = [address for address in addresses if address]
     secrets = {secret for address in known for secret in _secrets(address)}
@@ -49,7 +49,7 @@ def without_secrets(text: str, *addresses: str | None) -> str:
         for name, value in os.environ.items()
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_OF_ENVIRONMENT
     }
-    # Variables that hold addresses, e.g. MLFLOW_TRACKING_URI.
+    # Variables with addresses, e.g. MLFLOW_TRACKING_URI.
     held = [value for value in os.environ.values() if "://" in value]
     for address in sorted({*known, *held}, key=len, reverse=True):
         text = text.replace(address, presentable(address))
@@ -62,7 +62,7 @@ def without_secrets(text: str, *addresses: str | None) -> str:
 
 
 def _secrets(address: str) -> set[str]:
-    """The password and the values of the query, as they are written, decoded and encoded."""
+    """Return the password and the values of the query: as written, decoded and encoded."""
     parts = _WHOLE.fullmatch(address)
     if parts is None:
         return set()

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that hold nothing yet."""
+"""Atomic file writes, and checks for new folders."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["check_new_folder", "replace_file"]
 
 
 def check_new_folder(folder: Path, option: str) -> None:
-    """Refuse, by a ConfigError that names the `option` it came from, a folder that is neither new nor empty."""
+    """Raise ConfigError, naming `option`, if a folder is neither new nor empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{option} must be a new or empty folder, but {folder} holds something")
+        raise ConfigError(f"{option} must be a new or empty folder, but {folder} is not")
 
 
 def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None:
-    """Write `path` under another name beside it and rename: a reader sees all of it or what was there before.
+    """Write `path` under a temporary name and rename it: readers see either the old or the new content.
 
-    durable: whether it is on the disk when this returns. Raises OSError, and leaves nothing half written.
+    durable: whether it is on disk when this returns. Raises OSError, and leaves no partial file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""Files that a command writes where people work: each says inside who wrote it, and nobody else's is written over."""
+"""Files that commands write into users' folders: each has a mark, without which it is not overwritten."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _MARK = "written by curriculum-ray, sha256 "
 _JSON_KEY = "written_by"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_KEY = b"curriculum-ray"
-# The first chunk of a PNG, its header: length, kind, 13 bytes, checksum.
+# The first chunk of a PNG is its header: length, kind, 13 bytes, checksum.
 _PNG_HEADER = len(_PNG_START) + 25
 
 
 def check_own(path: Path, *, force: bool = False) -> None:
-    """Refuse, by a ConfigError of one line, a `path` at which there is a file that no command of this project wrote."""
+    """Raise ConfigError if `path` is a file that no command of this project wrote."""
     if force or not os.path.lexists(path):
         return
     if not path.is_file():
-        raise ConfigError(f"{path} cannot be written: it is no file")
+        raise ConfigError(f"{path} cannot be written: it is not a file")
     if _marked(_read(path)) is None:
         raise ConfigError(
-            f"{path} exists, and was not written by this command: choose another place, or give {FORCE_OPTION}, "
-            "which keeps it aside"
+            f"{path} exists, and was not written by this command: choose another place, or add {FORCE_OPTION}, "
+            "which keeps it under another name"
         )
 
 
 def write_own(path: Path, content: str | bytes, *, force: bool = False) -> Path | None:
-    """Write `content` (YAML, HTML, PNG or JSON, by the suffix of `path`) with a mark of who wrote it; see `check_own`.
+    """Write `content` (YAML, HTML, PNG or JSON, by the suffix of `path`) with our mark; see `check_own`.
 
-    Returns where the file that stood there was kept, if it may hold somebody's work: one that was edited since it was
-    written, or any other with `force`.
+    Returns where the previous file was kept, if it may hold the user's work: if it was edited since it was
+    written, or is unmarked and `force` is given.
     """
     check_own(path, force=force)
     fresh = _with_mark(content.encode() if isinstance(content, str) else content, path.suffix)
@@ -94,7 +94,7 @@ def _with_mark(content: bytes, suffix: str) -> bytes:
 
 
 def _marked(content: bytes) -> bool | None:
-    """Whether a file is as it was written: True, False where it was edited since, None where it has no mark."""
+    """Return whether a marked file is unchanged: False if it was edited since, None if it has no mark."""
     mark = _MARK.encode()
     if content.startswith(b"{"):
         return _json_marked(content)
@@ -113,7 +113,7 @@ def _json(data: Any) -> bytes:
 
 
 def _json_digest(data: Any) -> str:
-    """Of all but the mark, which stands in the file's own room for notes."""
+    """Hash everything but the mark, which is in the file's own metadata."""
     meta = {key: value for key, value in data.get("meta", {}).items() if key != _JSON_KEY}
     return hashlib.sha256(_json({**data, "meta": meta})).hexdigest()
 

@@ -59,7 +59,7 @@ class _Box(Spec):
         ),
         ({"name": "a", "thing": {"count": 13}}, "f.yaml: thing: count must not be 13"),
         ({"name": "a", "thing": {"parts": [1, "b"]}}, "f.yaml: thing.parts.1 must be a valid integer"),
-        ([], "f.yaml: the whole"),
+        ([], "f.yaml: the value"),
     ],
 )
 def test_a_fault_is_one_line_with_the_key_as_written(data: Any, line: str) -> None:

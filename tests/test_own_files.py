@@ -89,7 +89,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "link.yaml").symlink_to("nowhere")
     for name in ("folder.yaml", "link.yaml"):
-        with pytest.raises(ConfigError, match="is no file"):
+        with pytest.raises(ConfigError, match="is not a file"):
             check_own(tmp_path / name)
         kept = write_own(tmp_path / name, "version: 1\n", force=True)
         assert kept == tmp_path / f"{name}.kept-1"

@@ -1,4 +1,4 @@
-"""Settings: declared types, plain YAML, and one clear line where something is wrong."""
+"""Settings: declared types, plain YAML, and one clear line per error."""
 
 from curriculum_ray.config.spec import (
     LONGEST_NAME,

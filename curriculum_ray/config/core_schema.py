@@ -1,6 +1,6 @@
-"""Scalars by the core schema of YAML 1.2 (§10.3), less the octal look-alike `010`, and within limits.
+"""Scalars by the core schema of YAML 1.2 (§10.3), without the octal look-alike `010`, and within limits.
 
-`yes`, `on`, `010`, `1:30` and `2001-01-01` are texts. JSON's numbers and texts are read by the same rules.
+`yes`, `on`, `010`, `1:30` and `2001-01-01` are strings. JSON numbers and strings follow the same rules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 LARGEST_INTEGER = 2**63
-"""Whole numbers lie below it, and above its negative: what every file and database here can hold."""
+"""Integers must be below it, and above its negative, to fit into every file and database used here."""
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)$")
 OTHER_BASES = re.compile(r"0o[0-7]+$|0x[0-9a-fA-F]+$")
@@ -36,27 +36,27 @@ TAG = "tag:yaml.org,2002:"
 
 
 class TextFault(ValueError):
-    """What is wrong with a text, and where."""
+    """A fault in a text: what and where."""
 
 
 def read_tagged(text: str, tag: str, where: str) -> Any:
-    """What a text is by the `tag` before it, which must be true of it."""
+    """Read a scalar with a `tag`, which must match its value."""
     if tag in ("!", f"{TAG}str"):
         return text
     kinds = {"int": int, "float": float, "bool": bool, "null": type(None)}
     kind = kinds.get(tag.removeprefix(TAG))
     if kind is None:
-        raise TextFault(f"the tag {tag} is not read here{where}")
+        raise TextFault(f"the tag {tag} is not supported{where}")
     value = read_plain(text, where)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise TextFault(f"{text[:40]!r} is no {tag.removeprefix(TAG)}, as its tag says{where}")
+        raise TextFault(f"{text[:40]!r} does not match its tag {tag.removeprefix(TAG)}{where}")
     return value
 
 
 def read_plain(text: str, where: str) -> Any:
-    """What a text without quotes means by the core schema."""
+    """Read an unquoted scalar by the core schema."""
     if text in _NULLS:
         return None
     if text in _TRUTHS:
@@ -73,10 +73,10 @@ def read_plain(text: str, where: str) -> Any:
 
 
 def read_integer(text: str, where: str = "", base: int = 10) -> int:
-    # Converting thousands of digits is slow, and refused by Python.
+    # Python refuses to convert thousands of digits, which is slow.
     number = int(text, base) if len(text) < 80 else LARGEST_INTEGER
     if abs(number) >= LARGEST_INTEGER:
-        raise TextFault(f"a whole number must be smaller than 2^63, but got {text[:24]}…{where}")
+        raise TextFault(f"an integer must be smaller than 2^63, but got {text[:24]}…{where}")
     return number
 
 
@@ -88,14 +88,14 @@ def read_float(text: str, where: str = "") -> float:
 
 
 def checked_text(text: str, where: str = "") -> str:
-    """`text`, refused where it cannot be written on a line; halves of a character, as JSON escapes them, are joined."""
+    """Join surrogate pairs, as JSON escapes them, and refuse text that does not fit on one line."""
     if not text.isprintable():
         try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            raise TextFault(f"a text holds half a character: {text[:40]!a}{where}") from None
+            raise TextFault(f"a string holds half of a surrogate pair: {text[:40]!a}{where}") from None
         if not fits_a_line(text):
             raise TextFault(
-                f"a text must stand on one line, without control characters, but got {text[:40]!a}{where}"
+                f"a string must be on one line, without control characters, but got {text[:40]!a}{where}"
             )
     return text

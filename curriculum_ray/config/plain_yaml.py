@@ -1,6 +1,6 @@
 """Settings as text: YAML by the core schema of YAML 1.2, and JSON, both read strictly and within limits.
 
-Everything is built from the parser's events, without recursion, so that no text can cost more than its limits.
+Values are built from parser events without recursion, so that no text can exceed its limits.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from curriculum_ray.config.core_schema import (
 __all__ = ["TextFault", "read_json", "read_yaml", "write_yaml"]
 
 DEEPEST = 64
-"""Groups within groups."""
+"""Maximum nesting of groups."""
 MOST_VALUES = 100_000
-"""Values of a text, those that aliases repeat counted each time."""
+"""Maximum number of values; those that aliases repeat count each time."""
 LARGEST_YAML, LARGEST_JSON = 2**18, 2**26
-"""Characters of a text."""
+"""Maximum number of characters."""
 
-# The one merge key of YAML 1.1 that people still write.
+# The merge key of YAML 1.1, which people still use.
 _MERGE = "<<"
 
 
 def read_yaml(text: str) -> Any:
-    """The value of one YAML document, None of an empty text; raises `TextFault`."""
+    """Read the value of one YAML document, None for empty text; raises `TextFault`."""
     if len(text) > LARGEST_YAML:
         raise TextFault(f"it has {len(text):,} characters, but settings have {LARGEST_YAML:,} at most")
     builder = _Builder()
@@ -53,13 +53,13 @@ def read_yaml(text: str) -> Any:
     except TextFault:
         raise
     except (ValueError, OverflowError) as error:
-        # An escape for a sign beyond Unicode, such as "\\UFFFFFFFF".
+        # An escape beyond Unicode, such as "\\UFFFFFFFF".
         raise TextFault(f"an escape names no character: {error}") from None
     return builder.document
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text, nan and infinities as Python writes them; raises `TextFault`."""
+    """Read the value of a JSON text, with NaN and infinities as Python writes them; raises `TextFault`."""
     if len(text) > LARGEST_JSON:
         raise TextFault(f"it has {len(text):,} characters, but may have {LARGEST_JSON:,} at most")
 
@@ -67,7 +67,7 @@ def read_json(text: str) -> Any:
         group: dict[str, Any] = {}
         for key, value in items:
             if key in group:
-                raise TextFault(f"the key {key!r} stands twice")
+                raise TextFault(f"the key {key!r} is repeated")
             group[checked_text(key)] = value if not isinstance(value, str) else checked_text(value)
         return group
 
@@ -99,15 +99,15 @@ def _too_deep(where: str = "") -> TextFault:
 
 
 def write_yaml(data: Any, width: int = 110, flow: bool | None = None) -> str:
-    """`data` as YAML that reads as itself, under YAML 1.1 too; keys keep their order. flow: None for short groups."""
+    """Write `data` as YAML, valid as 1.1 too; keys keep their order. flow: None for short groups."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=width)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that is another thing to some reader."""
+    """Quotes every string that some reader would take for something else."""
 
 
-# PyYAML's own rules know YAML 1.1 alone, to which 1e-3 is a text.
+# PyYAML follows YAML 1.1, in which 1e-3 is a string.
 _Dumper.add_implicit_resolver(f"{TAG}float", FLOAT, list("-+.0123456789"))  # type: ignore[no-untyped-call]
 _Dumper.add_implicit_resolver(f"{TAG}int", OTHER_BASES, ["0"])  # type: ignore[no-untyped-call]
 
@@ -119,9 +119,9 @@ class _Group:
     value: dict[str, Any] | list[Any]
     anchor: str | None
     size: int = 1
-    """Values in it so far, itself counted."""
+    """Number of values in it so far, including itself."""
     depth: int = 1
-    """How deep it is so far: 1 without groups in it."""
+    """Its depth so far: 1 without groups in it."""
     key: str | None = None
     names: set[str] = field(default_factory=set)
 
@@ -134,7 +134,7 @@ class _Anchored:
 
 
 class _Builder:
-    """Makes values of parser events."""
+    """Builds values from parser events."""
 
     def __init__(self) -> None:
         self.document: Any = None
@@ -144,7 +144,7 @@ class _Builder:
         self._values = 0
 
     def take(self, event: yaml.Event) -> None:
-        """Read on."""
+        """Process the next event."""
         match event:
             case yaml.DocumentStartEvent():
                 self._documents += 1
@@ -182,22 +182,22 @@ class _Builder:
         if not key:
             raise TextFault(f"a key is empty{where}")
         if key == _MERGE:
-            raise TextFault(f"merge keys (<<) are not read: write the settings out{where}")
+            raise TextFault(f"merge keys (<<) are not supported: write out the settings{where}")
         if key in group.names:
-            raise TextFault(f"the key {key!r} stands twice{where}")
+            raise TextFault(f"the key {key!r} is repeated{where}")
         group.names.add(key)
         group.key = key
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         where = _place(event.start_mark)
         if event.anchor not in self._anchors:
-            raise TextFault(f"the alias *{event.anchor} names no anchor above it{where}")
+            raise TextFault(f"the alias *{event.anchor} has no anchor above it{where}")
         found = self._anchors[event.anchor]
         if found is None:
-            raise TextFault(f"the alias *{event.anchor} stands within what it names{where}")
+            raise TextFault(f"the alias *{event.anchor} is inside its own anchor{where}")
         if self._awaits_key():
             if not isinstance(found.value, str):
-                raise TextFault(f"a key must be a text, but the alias *{event.anchor} is none{where}")
+                raise TextFault(f"a key must be a string, but the alias *{event.anchor} is not{where}")
             self._name(found.value, where)
             return
         self._add(found.value, found.size, found.depth, where)
@@ -207,10 +207,10 @@ class _Builder:
         mapping = isinstance(event, yaml.MappingStartEvent)
         if self._awaits_key():
             kind = "a group" if mapping else "a list"
-            hint = " (a template, {{ … }}, that was not filled?)" if mapping and event.flow_style else ""
-            raise TextFault(f"a key must be a text, but is {kind}{hint}{where}")
+            hint = " (an unfilled template, {{ … }}?)" if mapping and event.flow_style else ""
+            raise TextFault(f"a key must be a string, but is {kind}{hint}{where}")
         if event.tag not in (None, "!", f"{TAG}{'map' if mapping else 'seq'}"):
-            raise TextFault(f"the tag {event.tag} is not read here{where}")
+            raise TextFault(f"the tag {event.tag} is not supported{where}")
         if len(self._open) == DEEPEST:
             raise _too_deep(where)
         if event.anchor:
@@ -224,7 +224,7 @@ class _Builder:
         self._add(group.value, group.size, group.depth, "")
 
     def _add(self, value: Any, size: int, depth: int, where: str) -> None:
-        """Put a finished value where it belongs; size and depth are those of all that it holds."""
+        """Add a finished value to its group; size and depth include everything it contains."""
         if not self._open:
             self.document = value
             return
@@ -232,7 +232,7 @@ class _Builder:
         group.size += size
         group.depth = max(group.depth, depth + 1)
         if group.size > MOST_VALUES:
-            raise TextFault(f"it holds more than {MOST_VALUES:,} values, those of aliases counted{where}")
+            raise TextFault(f"it holds more than {MOST_VALUES:,} values, including those of aliases{where}")
         if len(self._open) + depth > DEEPEST:
             raise _too_deep(where)
         if isinstance(group.value, list):

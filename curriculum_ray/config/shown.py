@@ -1,4 +1,4 @@
-"""Values and reasons as people read them: on one line, printable, and no longer than one wants to read."""
+"""Format values and reasons for messages: on one line, printable, and of readable length."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 __all__ = ["fits_a_line", "one_line", "printable", "shown"]
 
 LONGEST_LINE = 700
-"""Characters of a line; what is longer loses its middle, for the rule stands first and the reason last."""
+"""Characters of a line; longer text loses its middle, as the rule comes first and the reason last."""
 
 
-# Unicode's control characters, halves of a character, and separators of lines and paragraphs.
+# Unicode categories of control characters, surrogates, and line and paragraph separators.
 _NOT_ON_A_LINE = ("Cc", "Cs", "Zl", "Zp")
 
 
 def fits_a_line(text: str) -> bool:
-    """Whether `text` can be written on one line, with no control characters and no halves of characters."""
+    """Return whether `text` fits on one line: no control characters, surrogates or separators."""
     return text.isprintable() or not any(unicodedata.category(sign) in _NOT_ON_A_LINE for sign in text)
 
 
@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:
-    """`text` with every run of blanks as one, signs that cannot be printed escaped, and its middle left out if long."""
+    """Collapse whitespace in `text`, escape unprintable characters, and omit the middle if it is too long."""
     words = " ".join(text.split())
     line = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in words)
     if len(line) <= longest:
@@ -37,7 +37,7 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
 
 
 class _Short(reprlib.Repr):
-    """`repr` of the first parts of a value, however deep, wide or long it is; keys keep their order."""
+    """A `repr` that abbreviates deep, wide and long values; keys keep their order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class _Short(reprlib.Repr):
         return "{" + ", ".join([*parts, *["..."] * (len(x) > self.maxdict)]) + "}"
 
     def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to print integers of more than some thousands of digits.
+        # Python refuses to print integers with thousands of digits.
         return f"an integer of {x.bit_length()} bits" if x.bit_length() > 1000 else super().repr_int(x, level)
 
 
@@ -62,5 +62,5 @@ _SHORT = _Short()
 
 
 def shown(value: Any) -> str:
-    """`value` as in Python, shortened where it is long."""
+    """Return the `repr` of `value`, abbreviated if it is long."""
     return one_line(_SHORT.repr(value), 200)

@@ -32,10 +32,10 @@ __all__ = [
 
 
 class ConfigError(ValueError):
-    """Bad input from a user: one line with the rule, the value, and the file and key it came from.
+    """Bad user input: one line with the rule, the value, and the file and key it came from.
 
-    Command-line programs print it and exit with code 2. Whatever it is made of, its text is one printable line of
-    readable length.
+    Command-line programs print it and exit with code 2. The message is always one printable line of readable
+    length.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -43,7 +43,7 @@ class ConfigError(ValueError):
 
 
 class Spec(pydantic.BaseModel):
-    """Base of all settings: immutable, keyword-only, unknown keys refused, field docstrings kept as help."""
+    """Base of all settings: immutable, keyword-only; unknown keys are refused, field docstrings are help."""
 
     model_config = pydantic.ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
@@ -51,31 +51,31 @@ class Spec(pydantic.BaseModel):
 
 
 def absolute(path: str) -> str:
-    """`path` from the root, links kept: workers of a run have other working folders than its user.
+    """Make `path` absolute, keeping links: the workers of a run have other working folders than its user.
 
-    ValueError where no file system could have it.
+    Raises ValueError for a path that no file system allows.
     """
     try:
         found = Path(path).expanduser().absolute()
-    except RuntimeError as error:  # a home folder that nobody has
+    except RuntimeError as error:  # an unknown user's home folder
         raise ValueError(f"{error} in {path}") from None
     check_path(found)
     return str(found)
 
 
 def check_path(path: Path) -> None:
-    """ValueError for a path with names longer than a file system takes, or signs that cannot be written on a line."""
+    """Raise ValueError if a path, or a name in it, is too long or has unprintable characters."""
     long = next((part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME), None)
     if long is not None:
-        raise ValueError(f"names in a path have {LONGEST_NAME} bytes at most, but got {shown(long)}")
+        raise ValueError(f"names in a path must have at most {LONGEST_NAME} bytes, but got {shown(long)}")
     if len(os.fsencode(path)) >= _LONGEST_PATH:
-        raise ValueError(f"a path has fewer than {_LONGEST_PATH} bytes, but got {shown(str(path))}")
+        raise ValueError(f"a path must have fewer than {_LONGEST_PATH} bytes, but got {shown(str(path))}")
     if not fits_a_line(str(path)):
-        raise ValueError(f"a path must be of signs that can be printed, but got {shown(str(path))}")
+        raise ValueError(f"a path must have only printable characters, but got {shown(str(path))}")
 
 
 LONGEST_NAME = 255
-"""Bytes of a file's name, on every common file system."""
+"""Bytes of a file name on every common file system."""
 _LONGEST_PATH = 4096
 _LONGEST_OVERRIDE = 160
 
@@ -86,7 +86,7 @@ def _checked(path: str) -> str:
 
 
 FilePath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_checked)]
-"""A path as it is written, from wherever it is read."""
+"""A path that is kept as written."""
 LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
 
 SpecT = TypeVar("SpecT", bound=pydantic.BaseModel)
@@ -101,7 +101,7 @@ def _read(text: str, source: str, json: bool = False) -> Any:
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read the mapping of settings in `path`, YAML or, by its suffix, JSON; anything else raises `ConfigError`."""
+    """Read the mapping of settings in `path`, YAML or, by suffix, JSON; `ConfigError` for anything else."""
     data = _read(_read_text(path), str(path), json=Path(path).suffix == ".json")
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, but holds {type(data).__name__}")
@@ -109,15 +109,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def load_json(path: str | Path) -> Any:
-    """Read the JSON value in `path`; `ConfigError` where there is none."""
+    """Read the JSON value in `path`; `ConfigError` if there is none."""
     return _read(_read_text(path), str(path), json=True)
 
 
 def _read_text(path: str | Path) -> str:
-    """The text of a file of settings or measurements, in UTF-8; `ConfigError` where it cannot be read."""
+    """Read a UTF-8 file of settings or measurements; `ConfigError` if it cannot be read."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            # Not more than any reader takes, of what may have no end.
+            # At most what a reader accepts: the file may be endless.
             return file.read(LARGEST_JSON + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
@@ -141,10 +141,10 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
 
 
 def with_key(data: Mapping[str, Any], path: str, value: Any, source: str) -> dict[str, Any]:
-    """A copy of nested settings with the dotted key `path` set; groups that are missing are made."""
+    """Return a copy of nested settings with the dotted key `path` set; missing groups are created."""
     *groups, last = path.split(".")
     if len(groups) >= DEEPEST:
-        raise ConfigError(f"{source}: a key has {DEEPEST} parts at most, but got {len(groups) + 1}")
+        raise ConfigError(f"{source}: a key must have at most {DEEPEST} parts, but got {len(groups) + 1}")
     result = node = dict(data)
     for group in groups:
         child = node.get(group, {})
@@ -157,7 +157,7 @@ def with_key(data: Mapping[str, Any], path: str, value: Any, source: str) -> dic
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one level with dotted keys, e.g. {"clusters.count": 20}."""
+    """Flatten nested mappings to dotted keys, e.g. {"clusters.count": 20}."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         name = f"{prefix}{key}"
@@ -169,7 +169,7 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
-    """Say in words which of two nested settings differ, at most `most` of them; "" where none does."""
+    """Describe the differences of two nested settings, at most `most` of them; "" if there are none."""
     old, new = flatten(before), flatten(now)
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     words = [f"{key} was {shown(old.get(key))} and is {shown(new.get(key))}" for key in keys[:most]]
@@ -179,8 +179,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3
 def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT:
     """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
 
-    `source` is a name for all of `data`, or names by dotted key, where the longest that leads to the fault counts,
-    else one within it, and "" is the rest.
+    `source` is a name for all of `data`, or names by dotted key: the longest prefix of the fault's key
+    applies, else a key within it; "" is the rest.
     """
     try:
         found = cls.model_validate(data)
@@ -197,7 +197,7 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
 
 
 def _source(source: str | Mapping[str, str], key: str) -> str:
-    """The name of what a fault at `key` came from."""
+    """Return the name of the source of a fault at `key`."""
     if isinstance(source, str):
         return source
     leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
@@ -206,8 +206,7 @@ def _source(source: str | Mapping[str, str], key: str) -> str:
 
 
 def _other_kind(given: Any, found: Any, key: str) -> tuple[str, str] | None:
-    """The key and fault of a number or truth value that pydantic made of something else: a text is no number, and
-    true is not 1."""
+    """Find a number or boolean that pydantic converted from another type: "1" and true are not 1."""
     if isinstance(given, Mapping):
         inner = found if isinstance(found, Mapping) else getattr(found, "__dict__", {})
         pairs = [
@@ -228,7 +227,7 @@ def _other_kind(given: Any, found: Any, key: str) -> tuple[str, str] | None:
 
 
 def _first_fault(fault: Any, data: Any) -> tuple[str, str]:
-    """The dotted key of a fault, and a line that gives the rule, the key and the value."""
+    """Return the dotted key of a fault, and a line with the rule, the key and the value."""
     key, kind, value = _key(fault["loc"], data, fault["type"]), fault["type"], fault.get("input")
     if kind == "extra_forbidden":
         return key, f"{key} is not a known key (its value is {shown(value)})"
@@ -246,11 +245,11 @@ def _first_fault(fault: Any, data: Any) -> tuple[str, str]:
         choices = str(fault["ctx"]["expected_tags"]).replace("'", "")
         return tag, f"{tag} must be one of {choices}, but got {shown(fault['ctx']['tag'])}"
     rule = fault["msg"].replace("Input should be", "must be")
-    return key, f"{key or 'the whole'} {rule}, but got {shown(value)}"
+    return key, f"{key or 'the value'} {rule}, but got {shown(value)}"
 
 
 def _key(location: tuple[int | str, ...], data: Any, kind: str) -> str:
-    """The dotted key of a fault: its location less the tags of unions, which are no keys of `data`."""
+    """Return the dotted key of a fault: its location without tags of unions, which are no keys of `data`."""
     parts = []
     for index, part in enumerate(location):
         inside = (isinstance(data, Mapping) and part in data) or (
@@ -258,7 +257,7 @@ def _key(location: tuple[int | str, ...], data: Any, kind: str) -> str:
         )
         if inside:
             data = data[part]
-        # A field that is missing, or that a shorthand such as "dit-S/2" holds, is no key of `data` either.
+        # A missing field, or one within a shorthand such as "dit-S/2", is no key of `data` either.
         named = kind in ("missing", "string_pattern_mismatch")
         if inside or (index == len(location) - 1 and named):
             parts.append(str(part))

@@ -1,4 +1,4 @@
-"""Images to latents and back, by a diffusers AutoencoderKL at a local path; shards that a killed run keeps."""
+"""Encode images to latents, and decode them, with a local diffusers AutoencoderKL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CacheSpec(Spec):
     """Settings of `tune cache-latents`."""
 
     data: DataSpec = DataSpec()
-    """The images, and what is stored of their classes or captions."""
+    """The images, and which of their classes or captions are stored."""
 
     @field_validator("data")
     @classmethod
@@ -38,14 +38,14 @@ class CacheSpec(Spec):
             )
         if data.holdout_share:
             raise ValueError(
-                f"data.holdout_share is for training on the latents: all images are cached, but got "
+                f"data.holdout_share is for training on the latents, and all images are cached, but got "
                 f"{data.holdout_share:g}"
             )
         return data.model_copy(update={"holdout_share": 0.0})
 
 
 def load_autoencoder(path: str | Path) -> Any:
-    """The AutoencoderKL in the folder `path`, in evaluation mode; nothing is fetched, only safetensors are read."""
+    """Load the AutoencoderKL in the folder `path`, in evaluation mode; only local safetensors are read."""
     if not Path(path).is_dir():
         raise ConfigError(f"the autoencoder {path} is not a folder")
     try:
@@ -84,15 +84,15 @@ def cache_latents(
 ) -> LatentsInfo:
     """Encode the images of `data` into shards in `output`, and describe them in `latents.json`, written last.
 
-    Stored are the means of the latents, less the autoencoder's shift, times its scaling factor (Rombach et al. 2022,
-    App. G); with `std` the standard deviations, scaled alike, beside them; and what is told of each image: labels,
-    captions as numbered words, or embeddings as float16, zeros where padded, with a hash of their `text_encoder`.
-    Shards that a killed run of the same images, condition, autoencoder and settings finished are kept; a folder of
-    others is refused by `ConfigError`.
+    A shard holds the means of the latents, minus the autoencoder's shift, times its scaling factor (Rombach
+    et al. 2022, App. G); with `std` also the standard deviations, scaled by the same factor; and the
+    condition of each image: labels, captions as word numbers, or embeddings as float16, zeros where padded,
+    with a hash of their `text_encoder`. Shards finished by a killed run on the same images, condition,
+    autoencoder and settings are kept; a folder with other latents raises `ConfigError`.
     """
     from safetensors.torch import save
 
-    images = _as_read_by(vae, data)
+    images = _match_channels(vae, data)
     shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
     plan = {
         "images": data.fingerprint,
@@ -119,7 +119,7 @@ def cache_latents(
         if kept is not None:
             shape = kept
             continue
-        # Described are whole shards alone, also while one is written anew.
+        # The description lists only complete shards, also while one is rewritten.
         (output / LATENTS_FILE).unlink(missing_ok=True)
         tensors = _encode(vae, images[start:stop], batch_size, shift, scale, std, device)
         shape = tuple(tensors["latents"].shape[1:])
@@ -140,18 +140,18 @@ def cache_latents(
     return info
 
 
-def _as_read_by(vae: Any, data: Dataset) -> Tensor:
-    """The images of `data` with the channels that the autoencoder reads: grey ones are repeated, others refused."""
+def _match_channels(vae: Any, data: Dataset) -> Tensor:
+    """Return the images of `data` with the autoencoder's channels: grey is repeated, others are refused."""
     channels = int(vae.config.in_channels)
     if data.shape[0] not in (1, channels):
         raise ConfigError(
-            f"the autoencoder reads images of {channels} channels, but those of {data.name} have {data.shape[0]}"
+            f"the autoencoder takes images of {channels} channels, but those of {data.name} have {data.shape[0]}"
         )
     return data.items.expand(-1, channels, -1, -1)
 
 
 def _condition_hash(data: Dataset) -> str:
-    """SHA-256 (hex) of what is told, with its names; of embeddings, whose last bits vary by machine, their size."""
+    """SHA-256 (hex) of condition and names; of embeddings only the size, as last bits vary by machine."""
     names = json.dumps([data.conditioning.as_json(), data.class_names, data.vocabulary])
     digest = hashlib.sha256(names.encode())
     if data.condition is not None and not data.condition.is_floating_point():
@@ -160,17 +160,17 @@ def _condition_hash(data: Dataset) -> str:
 
 
 def _condition(data: Dataset, start: int, stop: int) -> dict[str, Tensor]:
-    """What a shard holds of the condition of the images from `start` to before `stop`, or nothing."""
+    """Return the tensor that stores the condition of images `start` .. `stop`-1, if there is one."""
     if data.condition is None:
         return {}
-    told = data.condition[start:stop].contiguous()
-    # Rounding is coarser than the encoder's noise; values that float16 cannot hold stay as they are.
-    half = told.half() if told.is_floating_point() else told
-    return {CONDITION_TENSORS[data.conditioning.kind]: half if half.isfinite().all() else told}
+    condition = data.condition[start:stop].contiguous()
+    # float16 is finer than an encoder's variation between machines; values beyond its range stay float32.
+    half = condition.half() if condition.is_floating_point() else condition
+    return {CONDITION_TENSORS[data.conditioning.kind]: half if half.isfinite().all() else condition}
 
 
-# The keys of a plan in words; all others are settings.
-_PLANNED = {
+# How messages name the keys of a plan; all other keys are settings.
+_PLAN_WORDS = {
     "images": "images",
     "condition": "labels or captions",
     "vae_sha256": "autoencoder",
@@ -179,40 +179,42 @@ _PLANNED = {
 
 
 def _claim(output: Path, plan: dict[str, Any]) -> None:
-    """Note in `output` which latents it holds; other ones there, or shards without such a note, are refused."""
-    note = output / "plan.json"
-    if note.exists():
+    """Record in `output` which latents it holds; other latents, or shards without a record, are refused."""
+    record = output / "plan.json"
+    if record.exists():
         try:
-            found = dict(json.loads(note.read_text(encoding="utf-8")))
+            found = dict(json.loads(record.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ConfigError(f"{note} must say which latents --output holds, but: {reason}") from None
+            raise ConfigError(f"{record} must say which latents --output holds, but: {reason}") from None
         keys = [key for key in plan if found.get(key) != plan[key]]
         if keys:
-            others = dict.fromkeys(_PLANNED.get(key, "settings") for key in keys)
-            raise ConfigError(f"--output {output} holds latents of other {', '.join(others)}")
+            others = dict.fromkeys(_PLAN_WORDS.get(key, "settings") for key in keys)
+            raise ConfigError(f"--output {output} holds latents with other {', '.join(others)}")
     elif any(output.glob("latents-*.safetensors")):
-        raise ConfigError(f"--output {output} holds shards, but no {note.name} that says of what: empty it")
-    replace_file(note, json.dumps(plan).encode())
+        raise ConfigError(
+            f"--output {output} holds shards without the {record.name} that describes them: empty it"
+        )
+    replace_file(record, json.dumps(plan).encode())
 
 
 def _finished(path: Path, rows: int, std: bool, condition: dict[str, Tensor]) -> tuple[int, ...] | None:
-    """Shape of a latent in the shard `path`, if it is whole and tells `condition`; None if it is to be written."""
+    """Return the shape of a latent in `path`, if the shard is complete and holds `condition`; None if not."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        # A file whose size is not what its header says is not opened.
+        # safe_open refuses a file whose size does not match its header.
         with safe_open(path, "pt") as file:
             shape = tuple(file.get_slice("latents").get_shape())
             names = {"latents", *condition, *(["std"] if std else [])}
-            told = all(_alike(file.get_tensor(name), value) for name, value in condition.items())
-            return shape[1:] if told and set(file.keys()) == names and shape[:1] == (rows,) else None
+            same = all(_is_same(file.get_tensor(name), value) for name, value in condition.items())
+            return shape[1:] if same and set(file.keys()) == names and shape[:1] == (rows,) else None
     except (OSError, SafetensorError):
         return None
 
 
-def _alike(stored: Tensor, now: Tensor) -> bool:
-    """Whether labels or words are equal, or embeddings as close as one encoder's on two machines, stored in float16."""
+def _is_same(stored: Tensor, now: Tensor) -> bool:
+    """Return whether labels or words are equal, or embeddings differ no more than between two machines."""
     if not now.is_floating_point():
         return torch.equal(stored, now)
     return stored.shape == now.shape and torch.allclose(stored.float(), now.float(), rtol=1e-2, atol=1e-3)
@@ -238,7 +240,7 @@ def _encode(
 
 
 def decode_latents(spec: DataSpec, latents: Tensor, batch_size: int = 16) -> Tensor:
-    """Turn samples (n, C, H, W) of the cached latents of `spec` into uint8 images by its autoencoder, `spec.vae`."""
+    """Decode generated latents (n, C, H, W) of the data of `spec` to uint8 images with `spec.vae`."""
     assert spec.vae is not None
     info = read_latents_info(Path(spec.name))
     vae = load_autoencoder(spec.vae)

@@ -1,4 +1,4 @@
-"""Where a training loop gets its batches from: by position in the global stream, whatever the world size."""
+"""Training batches by position in the global stream, independent of the world size."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Batches(Protocol):
     def next(
         self, images: int, batch_size: int, rank: int, world_size: int, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
-        """Rank's share of the global batch after `images` images: items (batch_size // world_size, *shape), condition.
+        """Return items (batch_size // world_size, *shape) and condition for a rank's part of a global batch.
 
-        All ranks together get the same global batch at any world size, which divides `batch_size`. A call with an
-        `images` other than the end of the last batch goes there, forward or back. The condition is None when the
-        items have none or the model takes none.
+        The batch starts after `images` images. All ranks together get the same batch at any world size that
+        divides `batch_size`. If `images` is not the end of the last batch, the stream seeks there, forward or
+        back. The condition is None if the items have none or the model takes none.
         """
         ...
 
 
 class InMemoryBatches:
-    """Batches of a data set that lies on one device as a whole: nothing is copied in a step but indices."""
+    """Batches of a data set that is held whole on one device: a step copies only indices."""
 
     def __init__(self, dataset: Dataset, seed: int, device: torch.device, keep_condition: bool) -> None:
         self.order = DataOrder(len(dataset), seed)
@@ -40,6 +40,6 @@ class InMemoryBatches:
     def next(
         self, images: int, batch_size: int, rank: int, world_size: int, device: torch.device
     ) -> tuple[Tensor, Tensor | None]:
-        """See `Batches`; `device` must be the one that the data set lies on."""
+        """See `Batches`; `device` must be the device of the data set."""
         indices = self.order.indices(images, batch_size, rank, world_size).to(device, non_blocking=True)
         return self.items[indices], None if self.condition is None else self.condition[indices]

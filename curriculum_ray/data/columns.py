@@ -1,4 +1,4 @@
-"""Which column, key or member holds images, captions and labels: the one a person names, or a usual name."""
+"""Which column, key or member holds images, captions and labels: the configured one, or a usual name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = [
 ]
 
 CAPTION_NAMES = ("text", "caption", "TEXT", "Text", "Caption", "CAPTION", "captions", "prompt", "description")
-"""Usual names of captions, the first that is there is read."""
+"""Usual names of captions; the first one present is read."""
 SHARD_CAPTIONS = ("caption", "text", *CAPTION_NAMES[2:])
-"""The same in shards, where `caption` comes first."""
+"""The same for shards, where `caption` comes first."""
 LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "category", "target", "fine_label")
 IMAGE_NAMES = (
     "image",
@@ -39,32 +39,35 @@ IMAGE_NAMES = (
 
 
 def pick(
-    wish: str | None, names: Sequence[str], usual: Sequence[str], setting: str, place: str
+    requested: str | None, names: Sequence[str], usual: Sequence[str], setting: str, place: str
 ) -> str | None:
-    """The name that is read: `wish`, which must be there, else the first usual one, or None."""
-    if wish is not None:
-        if wish not in names:
+    """Return the name to read: `requested`, which must exist, else the first usual one, or None."""
+    if requested is not None:
+        if requested not in names:
             listed = ", ".join(names[:20]) or "none"
             raise ConfigError(
-                f"{setting} must be a column or key of {place}, but got {wish}: it has {listed}"
+                f"{setting} must be a column or key of {place}, which has {listed}, but got {requested}"
             )
-        return wish
+        return requested
     return next((name for name in usual if name in names), None)
 
 
 def pick_by_alias(
-    wish: str | None, names: Sequence[str], usual: Sequence[str], setting: str, place: str
+    requested: str | None, names: Sequence[str], usual: Sequence[str], setting: str, place: str
 ) -> tuple[str | None, str]:
-    """`pick`, and a note that names both where two usual names are there."""
-    found = pick(wish, names, usual, setting, place)
+    """Like `pick`, with a note if several usual names exist."""
+    found = pick(requested, names, usual, setting, place)
     others = [name for name in usual if name in names and name != found]
-    if wish is None and found is not None and others:
-        return found, f"{found} is read and not {', '.join(others)}, which {place} has too: {setting} chooses"
+    if requested is None and found is not None and others:
+        return (
+            found,
+            f"{place} has {', '.join((found, *others))}, of which {found} is read: {setting} chooses another",
+        )
     return found, ""
 
 
 def class_names(schema: Any) -> Mapping[str, tuple[str, ...]]:
-    """The names that Hugging Face datasets gives the numbers of each column of type ClassLabel, from its metadata."""
+    """Return the class names of each ClassLabel column, from the metadata of Hugging Face datasets."""
     try:
         content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = content["info"]["features"]

@@ -1,4 +1,4 @@
-"""What a network may be told beside the noisy item: nothing, its class, or its caption."""
+"""The kinds of condition that a network takes beside the noisy item: none, a class, or a caption."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["NO_CONDITIONING", "Conditioning"]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The kind and size of a data set's condition, the tensor that a network gets beside the noisy item.
+    """The kind and size of a data set's condition, the tensor that a network takes beside the noisy item.
 
-    kind: `none`; `class`: long (B,) in 0 .. size-1; `tokens`: captions as long (B, length) in 0 .. size-1, 0 is
-    padding; `embedding`: captions encoded beforehand, float (B, length, size). A condition of None, a class of -1,
-    a caption of padding alone and an embedding of zeros all mean "not told".
+    kind: `none`; `class`: long (B,) in 0 .. size-1; `tokens`: captions as long (B, length) in 0 .. size-1, 0
+    is padding; `embedding`: pre-encoded captions, float (B, length, size). None, a class of -1, a caption of
+    only padding and an embedding of zeros are all the null condition.
     """
 
     kind: Literal["none", "class", "tokens", "embedding"] = "none"
@@ -36,7 +36,7 @@ class Conditioning:
         }[self.kind]
 
     def as_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """Convert to JSON values, which `from_json` reads."""
         return asdict(self)
 
     @classmethod

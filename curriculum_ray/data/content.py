@@ -1,4 +1,4 @@
-"""What identifies a data set: its content, and not the name or the date of a file."""
+"""The identity of a data set: its content, not the name or date of a file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["describe_content"]
 
 
 def describe_content(spec: DataSpec, data: Dataset | DataInfo) -> dict[str, Any]:
-    """What the data set of `spec` holds, as JSON: name, count, shape, conditioning, and a digest of the content.
+    """Describe the data set of `spec` as JSON: name, count, shape, conditioning, and a digest of the content.
 
-    In memory the digest is of every item, trained on or held out, and of what is told of it. Of a stream it is of the
-    shards' names and sizes, their headers and footers, and a few blocks between: reading a stream whole would take as
-    long as training on it.
+    In memory, the digest covers every item, trained on or held out, and its condition. For a stream it covers
+    the shards' names and sizes, their headers and footers, and a few blocks between: reading a whole stream
+    would take as long as training on it.
     """
     content = _in_memory(data) if isinstance(data, Dataset) else _in_shards(spec, data)
     return {

@@ -1,4 +1,4 @@
-"""A data set held in memory as one tensor of items in [-1, 1], with a fingerprint of its content."""
+"""A data set in memory: one tensor of items in [-1, 1], with a fingerprint of its content."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Dataset", "from_uint8", "is_image", "to_uint8"]
 class Dataset:
     """All items of a data set.
 
-    items: float32, about [-1, 1], shape (N, *shape): images (C, H, W), signals (C, L), point sets (D, P) or single
-    vectors (D,). condition: what a network may be told of each item, shape (N, ...), or None; see `conditioning`.
-    class_names: of long labels (N,) in 0 .. len(class_names)-1. vocabulary: of long captions (N, L), where entry 0
-    is padding; captions encoded beforehand are float (N, L, D). heldout: items of the same kind that are none of these
-    and that nothing is trained on; see `hold_out`.
+    items: float32, about [-1, 1], shape (N, *shape): images (C, H, W), signals (C, L), point sets (D, P) or
+    single vectors (D,). condition: the condition of each item, shape (N, ...), or None; see `conditioning`.
+    class_names: names of the labels, long (N,) in 0 .. len(class_names)-1. vocabulary: words of the captions,
+    long (N, L), where entry 0 is padding; pre-encoded captions are float (N, L, D). heldout: further items of
+    the same kind, never trained on; see `hold_out`.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Dataset:
     vocabulary: tuple[str, ...] = ()
     heldout: Dataset | None = None
     summary: DataSummary | None = None
-    """What was found and what of it is used, where the data was read by `load_data`."""
+    """What was found and what is used, if the data was read by `load_data`."""
 
     def __post_init__(self) -> None:
         assert 2 <= self.items.ndim <= 4
@@ -45,7 +45,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one item: (C, H, W) for images."""
+        """Shape of one item: (C, H, W) for images."""
         return tuple(self.items.shape[1:])
 
     @property
@@ -61,17 +61,17 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the items' bytes: the same values in the same order, whatever their source."""
+        """SHA-256 (hex) of the items' bytes; it depends on values and order, not on the source."""
         return hashlib.sha256(self.items.contiguous().numpy().data).hexdigest()
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether items of `shape` are images to look at: grey or colour, (1 or 3, H, W); latents have more channels."""
+    """Return whether items of `shape` are images, (1 or 3, H, W); latents have more channels."""
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map images in [-1, 1] (clamped) to the nearest of 0 .. 255, uint8, same shape."""
+    """Map images in [-1, 1], clamped, to the nearest uint8 in 0 .. 255, same shape."""
     return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 

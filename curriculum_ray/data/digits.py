@@ -11,7 +11,7 @@ __all__ = ["digits_split", "load_digits"]
 
 
 def load_digits() -> Dataset:
-    """All 1,797 digits, shape (1797, 1, 8, 8), ink counts 0 .. 16 mapped to [-1, 1], labels 0 .. 9."""
+    """Return all 1,797 digits, shape (1797, 1, 8, 8), ink counts 0 .. 16 mapped to [-1, 1], labels 0 .. 9."""
     from sklearn.datasets import load_digits as load
 
     images, labels = load(return_X_y=True)
@@ -25,9 +25,9 @@ def load_digits() -> Dataset:
 
 
 def digits_split() -> tuple[Tensor, Tensor]:
-    """Indices (long, ascending) of a fixed stratified split of the digits: about 80% train, 20% held out.
+    """Return the indices (long, ascending) of a fixed stratified split: about 80% train, 20% held out.
 
-    Only the feature extractor is trained on it; what diffusion models do not see is chosen by `hold_out`.
+    Only the feature extractor uses it; the items held out from diffusion models are chosen by `hold_out`.
     """
     import numpy
 

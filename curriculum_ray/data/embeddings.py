@@ -1,6 +1,6 @@
-"""Captions of an image folder that were encoded beforehand: `embeddings.safetensors`, which no encoder is needed for.
+"""Pre-encoded captions of an image folder: `embeddings.safetensors`, which needs no text encoder.
 
-The file holds one tensor for each image, (tokens, width), under the image's path within the folder.
+The file holds one tensor per image, (tokens, width), under the image's path within the folder.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ EMBEDDINGS_FILE = "embeddings.safetensors"
 
 
 def has_embeddings(folder: Path) -> bool:
-    """Whether `folder` brings the embeddings of its captions."""
+    """Return whether `folder` contains the embeddings of its captions."""
     return (folder / EMBEDDINGS_FILE).exists()
 
 
 def read_embeddings(folder: Path, names: Sequence[str]) -> Tensor:
-    """The encoded captions of the images `names`: float32 (N, length, width), zeros where padded.
+    """Read the embeddings of the images `names`: float32 (N, length, width), zeros where padded.
 
-    length: the longest caption's. Zeros alone are "not told"; tensors of other names are passed over. An image without
-    a tensor, different widths and values that are not finite raise `ConfigError`.
+    length: that of the longest caption. All zeros is the null condition; tensors of other names are ignored.
+    An image without a tensor, differing widths and non-finite values raise `ConfigError`.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -45,7 +45,7 @@ def read_embeddings(folder: Path, names: Sequence[str]) -> Tensor:
             for name, shape in zip(names, shapes, strict=True):
                 if len(shape) != 2 or 0 in shape or shape[1] != width:
                     raise ConfigError(
-                        f"{path} must hold tensors (tokens, width) of one width, but {names[0]} is {shapes[0]} "
+                        f"{path} must hold tensors (tokens, width) of equal width, but {names[0]} is {shapes[0]} "
                         f"and {name} is {shape}"
                     )
             out = torch.zeros(len(names), max(tokens for tokens, _ in shapes), width)

@@ -1,4 +1,4 @@
-"""A folder of image files of any size as square images, told by class folders, tables or files beside the images."""
+"""A folder of image files as square images, annotated by class folders, tables or sidecar files."""
 
 from __future__ import annotations
 
@@ -12,147 +12,156 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.captions import Told, caption_images, read_told
+from curriculum_ray.data.annotations import Annotations, caption_images, read_annotations
 from curriculum_ray.data.dataset import Dataset, from_uint8
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings, read_embeddings
 from curriculum_ray.data.images import (
     DEFAULT_SIZE,
     Square,
+    image_stats,
     list_failures,
-    look_over,
     to_pixels,
     to_square,
 )
 from curriculum_ray.data.layout import Layout, Repeats, are_parts, read_layout, read_repeats
-from curriculum_ray.data.leftovers import leftovers, no_images
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import DataSummary, LeftOut
-from curriculum_ray.data.text import same_name
-from curriculum_ray.data.text_encoder import told_by_captions
-from curriculum_ray.data.vocabulary import alike
-from curriculum_ray.data.walk import find_files, left_behind
+from curriculum_ray.data.text import canonical_path
+from curriculum_ray.data.text_encoder import condition_from_captions
+from curriculum_ray.data.unread_files import no_images_error, unread_files
+from curriculum_ray.data.vocabulary import merged_captions_note
+from curriculum_ray.data.walk import find_files, junk_kind
 
 __all__ = ["load_folder"]
 
 _NAMED = 100
-"""Skipped images that are named; the rest is counted."""
+"""Skipped images that are named; the others are counted."""
 
 
 def load_folder(spec: DataSpec) -> Dataset:
-    """Read the images under `spec.name`, in the order of their sorted paths; centre-crop and resize them to squares.
+    """Read the images under `spec.name`, sorted by path; centre-crop and resize them to squares.
 
-    Side: `spec.image_size`, or 32. Channels: 1 if all files are grey, else 3, unless `spec.channels` says. What is
-    told: class folders, or else captions (see `read_told`), unless `spec.conditioning` says. Images that cannot be
-    read raise `ConfigError`, or are left out with one warning where `spec.corrupt` is skip; none at all, images beside
-    class folders, and class folders without any, raise `ConfigError`.
+    Side: `spec.image_size`, or 32. Channels: `spec.channels`, or 1 if all files are grey, else 3.
+    Conditioning: `spec.conditioning`, or class folders, else captions (see `read_annotations`). Unreadable
+    images raise `ConfigError`, or are left out with one warning if `spec.corrupt` is skip. A folder without
+    images, images beside class folders, and empty class folders raise `ConfigError`.
     """
     root = Path(spec.name)
     walk = find_files(root, SUFFIXES)
     every = [path for path in walk.files if path.suffix.lower() in SUFFIXES]
     if not every:
-        raise ConfigError(no_images(root, walk))
+        raise ConfigError(no_images_error(root, walk))
     layout = read_layout([PurePosixPath(path.relative_to(root)) for path in every], spec.split, str(root))
     found = [every[index] for index in layout.kept]
     folders = dict(zip(found, layout.classes, strict=True))
-    told = read_told(root, walk.files, every, spec)
+    annotations = read_annotations(root, walk.files, every, spec)
     paths, squares, broken = _read_all(root, found, spec, folders)
     channels = spec.channels or (1 if all(square.image.mode == "L" for square in squares) else 3)
     items = from_uint8(torch.stack([to_pixels(square.image, channels) for square in squares]))
     classes = [folders[path] for path in paths]
-    repeats = _repeats(spec, told, classes)
-    data, notes, told_from = _told(root, spec, layout, told, every, paths, classes, items, repeats)
+    repeats = _repeats(spec, annotations, classes)
+    data, notes, source = _annotate(root, spec, layout, annotations, every, paths, classes, items, repeats)
     names = [path.relative_to(root).as_posix() for path in paths]
-    content = bool(data.conditioning) or spec.conditioning == "none"
-    left = [*walk.left_out, *leftovers(root, walk, told.files, content), *broken]
+    decided = bool(data.conditioning) or spec.conditioning == "none"
+    left = [*walk.left_out, *unread_files(root, walk, annotations.files, decided), *broken]
     summary = DataSummary(
         name=data.name,
         format="folder",
         path=str(root),
         items=len(data),
         files=len(walk.files) + sum(each.count for each in walk.left_out),
-        used=len(paths) + len(told.files),
+        used=len(paths) + len(annotations.files),
         left_out=tuple(left),
         splits=layout.splits,
         split=layout.split,
-        told_from=told_from,
+        conditioning_from=source,
         shape=data.shape,
-        look=look_over(names, squares),
-        notes=(*layout.notes, *told.notes, *notes),
+        image_stats=image_stats(names, squares),
+        notes=(*layout.notes, *annotations.notes, *notes),
     )
     return replace(data, summary=summary.of(data))
 
 
-def _told(
+def _annotate(
     root: Path,
     spec: DataSpec,
     layout: Layout,
-    told: Told,
+    annotations: Annotations,
     every: Sequence[Path],
     paths: Sequence[Path],
     classes: Sequence[str],
     items: torch.Tensor,
     repeats: Repeats | None,
 ) -> tuple[Dataset, list[str], str]:
-    """The data set with its condition; what a person should know of the choice; and where the condition is from."""
+    """Return the data set with its condition, notes on how that was chosen, and its source."""
     name = root.resolve().name
-    wish = spec.conditioning
-    encoded = wish in (None, "text") and has_embeddings(root)
-    captioned = bool(told.captions) or encoded
-    source = EMBEDDINGS_FILE if encoded else told.captions_from
+    requested = spec.conditioning
+    encoded = requested in (None, "text") and has_embeddings(root)
+    captioned = bool(annotations.captions) or encoded
+    source = EMBEDDINGS_FILE if encoded else annotations.captions_from
     notes: list[str] = [repeats.note] if repeats else _no_repeats(spec, classes)
-    if wish == "text" and not captioned:
+    if requested == "text" and not captioned:
         raise ConfigError(
             f"{root} must hold captions in metadata.jsonl, captions.json or {EMBEDDINGS_FILE}, or in .txt or .caption "
             "files beside its images, but has none"
         )
-    labelled = bool(told.labels) and (spec.label_column is not None or (wish == "class" or not captioned))
-    if wish in (None, "class") and not repeats and not spec.label_column:
-        labels = _class_folders(root, layout, classes, captioned, labelled, wish, notes, source)
+    labelled = bool(annotations.labels) and (
+        spec.label_column is not None or requested == "class" or not captioned
+    )
+    if requested in (None, "class") and not repeats and not spec.label_column:
+        labels = _class_folders(root, layout, classes, captioned, labelled, requested, notes, source)
         if labels is not None:
-            if told.labels:
+            if annotations.labels:
                 notes.append(
-                    f"classes are the folders and not {told.labels_from}: data.label_column reads these"
+                    f"classes are the folders, not the labels of {annotations.labels_from}: "
+                    "data.label_column chooses these"
                 )
-            if captioned and wish is None:
+            if captioned and requested is None:
                 notes.append(
-                    f"classes are told and not the captions of {source}: data.conditioning text tells these"
+                    f"trained on classes, not on the captions of {source}: "
+                    "data.conditioning text chooses these"
                 )
-            return _by_class(name, items, labels), notes, "class folders"
+            return _labelled(name, items, labels), notes, "class folders"
     if labelled:
-        values = [told.labels.get(same_name(path.relative_to(root).as_posix())) for path in paths]
-        _check_labels(root, told, values)
-        return _by_class(name, items, values), notes, told.labels_from
-    if wish == "class":
+        values = [annotations.labels.get(canonical_path(path.relative_to(root).as_posix())) for path in paths]
+        _check_labels(root, annotations, values)
+        return _labelled(name, items, values), notes, annotations.labels_from
+    if requested == "class":
         count = len({*classes} - {""})
         raise ConfigError(f"{root} must hold two or more class folders, but has {count}")
-    if told.labels and captioned and wish is None:
-        notes.append(f"captions are told and not {told.labels_from}: data.conditioning class tells these")
+    if annotations.labels and captioned and requested is None:
+        notes.append(
+            f"trained on captions, not on the labels of {annotations.labels_from}: "
+            "data.conditioning class chooses these"
+        )
     if encoded:
         within = [path.relative_to(root).as_posix() for path in paths]
-        data, from_ = Dataset(name, items, read_embeddings(root, within)), EMBEDDINGS_FILE
-    elif told.captions:
-        captions = dict(told.captions)
+        data = Dataset(name, items, read_embeddings(root, within))
+    elif annotations.captions:
+        captions = dict(annotations.captions)
         if repeats:
             own = zip(paths, repeats.names, strict=True)
-            captions = {same_name(path.relative_to(root).as_posix()): name for path, name in own} | captions
-            notes += _named_by_folder(len(captions) - len(told.captions), paths)
+            captions = {
+                canonical_path(path.relative_to(root).as_posix()): name for path, name in own
+            } | captions
+            notes += _named_by_folder(len(captions) - len(annotations.captions), paths)
         texts = caption_images(root, every, paths, captions)
-        if spec.text_encoder is None and (line := alike(texts)):
+        if spec.text_encoder is None and (line := merged_captions_note(texts)):
             notes.append(line)
-        condition, vocabulary = told_by_captions(texts, spec.text_encoder)
-        data, from_ = Dataset(name, items, condition, vocabulary=vocabulary), told.captions_from
+        condition, vocabulary = condition_from_captions(texts, spec.text_encoder)
+        data = Dataset(name, items, condition, vocabulary=vocabulary)
     else:
-        data, from_ = Dataset(name, items), ""
+        data = Dataset(name, items)
     if repeats:
         index = torch.arange(len(items)).repeat_interleave(torch.tensor(repeats.times))
-        told_again = None if data.condition is None else data.condition[index]
-        data = replace(data, items=data.items[index], condition=told_again)
-    return data, notes, from_
+        repeated = None if data.condition is None else data.condition[index]
+        data = replace(data, items=data.items[index], condition=repeated)
+    return data, notes, source
 
 
 def _named_by_folder(count: int, paths: Sequence[Path]) -> list[str]:
-    return [f"{count} of {len(paths)} images without a caption are told their folder's name"] if count else []
+    return [f"{count} of {len(paths)} images have no caption and take their folder's name"] if count else []
 
 
 def _class_folders(
@@ -161,26 +170,26 @@ def _class_folders(
     classes: Sequence[str],
     captioned: bool,
     labelled: bool,
-    wish: str | None,
+    requested: str | None,
     notes: list[str],
     source: str,
 ) -> Sequence[str] | None:
-    """The class of each image by its folder, or None where folders are no classes."""
+    """Return the class of each image by its folder, or None if folders are not classes."""
     nested = [name for name in classes if name]
-    if wish is None and (captioned or labelled) and len(nested) < len(classes):
+    if requested is None and (captioned or labelled) and len(nested) < len(classes):
         return None
     if nested and len(nested) < len(classes):
         raise ConfigError(
-            f"{root} must hold its images either all in class folders or all in itself, "
+            f"{root} must hold its images either all in class folders or all directly, "
             f"but {len(nested)} of {len(classes)} are in folders"
         )
     names = {*nested}
-    parts, said = are_parts(classes) if len(names) > 1 else (False, False)
-    if parts and wish is None:
+    parts, named = are_parts(classes) if len(names) > 1 else (False, False)
+    if parts and requested is None:
         shown = list_failures(sorted(names))
-        if captioned or said:
+        if captioned or named:
             notes.append(
-                f"folders {shown} are read as parts of one set: data.conditioning class makes classes of them"
+                f"folders {shown} are read as parts of one set: data.conditioning class reads them as classes"
             )
             return None
         notes.append(
@@ -191,8 +200,8 @@ def _class_folders(
     return classes if len(names) > 1 else None
 
 
-def _by_class(name: str, items: torch.Tensor, labels: Sequence[int | str | None]) -> Dataset:
-    """A data set told by labels, of which None is no label: numbers in their order, or else names in theirs."""
+def _labelled(name: str, items: torch.Tensor, labels: Sequence[int | str | None]) -> Dataset:
+    """Return a data set with classes from labels, None for no label; numbers sort before names."""
     known = sorted(
         {label for label in labels if label is not None}, key=lambda label: (isinstance(label, str), label)
     )
@@ -201,64 +210,68 @@ def _by_class(name: str, items: torch.Tensor, labels: Sequence[int | str | None]
     return Dataset(name, items, condition, tuple(map(str, known)))
 
 
-def _check_labels(root: Path, told: Told, values: Sequence[int | str | None]) -> None:
+def _check_labels(root: Path, annotations: Annotations, values: Sequence[int | str | None]) -> None:
     kinds = {type(value) for value in values if value is not None}
     if not kinds:
-        raise ConfigError(f"the labels of {told.labels_from} must name images of {root}, but none does")
+        raise ConfigError(
+            f"the labels of {annotations.labels_from} must be for images of {root}, but none is"
+        )
     if len(kinds) > 1:
-        raise ConfigError(f"{told.labels_from} must hold integers or strings alone as labels, but has both")
+        raise ConfigError(
+            f"{annotations.labels_from} must hold either integers or strings as labels, but has both"
+        )
 
 
-def _repeats(spec: DataSpec, told: Told, classes: Sequence[str]) -> Repeats | None:
-    """How often each image comes, where folders are read as kohya-style trainers read them."""
-    if spec.repeats is False or spec.conditioning == "class" or not (told.beside or spec.repeats):
+def _repeats(spec: DataSpec, annotations: Annotations, classes: Sequence[str]) -> Repeats | None:
+    """Return how often each image is repeated, if folders are read as in kohya-style trainers."""
+    if spec.repeats is False or spec.conditioning == "class" or not (annotations.sidecars or spec.repeats):
         return None
     found = read_repeats(classes)
     if found is None and spec.repeats:
         raise ConfigError(
-            f"data.repeats needs all images of {spec.name} in folders N_name, but it has others"
+            f"data.repeats needs all images of {spec.name} in folders named N_name, but some are elsewhere"
         )
     return found
 
 
 def _no_repeats(spec: DataSpec, classes: Sequence[str]) -> list[str]:
-    """A line where folders are named as kohya-style trainers name them, but are not read so."""
+    """Return a note if folders have kohya-style names, but are not read as repeats."""
     if spec.repeats is not None or spec.conditioning is not None or read_repeats(classes) is None:
         return []
     names = list_failures(sorted({*classes}))
     return [
-        f"folders {names} ask for no repeats, as no captions lie in them: data.repeats true repeats their images"
+        f"folders {names} are not read as repeats, because they hold no captions: data.repeats true does so"
     ]
 
 
 def _check_classes(base: Path, filled: set[str]) -> None:
-    """Refuse sub folders of `base` without an image, readable or not, where the others are classes."""
+    """Refuse subfolders of `base` without any image file, if the others are classes."""
     empty = sorted(
         entry.name
         for entry in base.iterdir()
         if entry.is_dir()
-        and left_behind(entry.name, folder=True) is None
+        and junk_kind(entry.name, folder=True) is None
         and entry.name not in filled
-        # A link back up is no class.
+        # A link to a parent is no class.
         and not base.resolve().is_relative_to(entry.resolve())
     )
     if empty:
         raise ConfigError(
             f"{base} must hold images in each of its class folders, but "
             f"{list_failures(empty)} {'have' if len(empty) > 1 else 'has'} none "
-            "(data.conditioning none makes no classes)"
+            "(data.conditioning none reads no classes)"
         )
 
 
 def _read_all(
     root: Path, paths: Sequence[Path], spec: DataSpec, folders: dict[Path, str]
 ) -> tuple[list[Path], list[Square], list[LeftOut]]:
-    """Each readable image as a square of mode L or RGB, and its path; the others are named and counted."""
+    """Read images as squares of mode L or RGB; return paths, squares, and what could not be read."""
     size = spec.image_size or DEFAULT_SIZE
 
     def read(path: Path) -> Square | Exception:
         try:
-            # Opening a pipe would wait for its writer.
+            # Opening a pipe would block until it has a writer.
             if path.exists() and not path.is_file():
                 raise ValueError("not a regular file")
             return to_square(path.read_bytes(), size)

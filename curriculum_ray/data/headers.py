@@ -1,4 +1,4 @@
-"""What a pass over the headers of one shard tells of it, and how its rows are fetched."""
+"""What a scan of the headers of a shard finds, and how its rows are fetched."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Literal
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.summary import LeftOut
 
-__all__ = ["Fetch", "Header", "Names", "Unit", "Wish"]
+__all__ = ["AnnotationKind", "Fetch", "Header", "Names", "Unit"]
 
-Wish = Literal["class", "text", "none"]
-"""What is to be told of each image: its label, its caption, or nothing."""
+AnnotationKind = Literal["class", "text", "none"]
+"""The annotation to read for each image: its label, its caption, or none."""
 
 Fetch = Callable[[int], tuple[bytes, int | str | None]]
-"""From a row of a unit to its encoded image, and its label or caption; None where it has none."""
+"""Maps a row of a unit to its encoded image and its label or caption, None if it has none."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """The columns, keys or members that a person names; None for the usual ones."""
+    """Configured columns, keys or members; None for the usual names."""
 
     image: str | None = None
     caption: str | None = None
     label: str | None = None
     others: bool = False
-    """Whether labels may have another usual name than `label` or `.cls`: they come after captions then."""
+    """Whether labels may have usual names other than `label` or `.cls`, which are tried after captions."""
 
     @classmethod
     def of(cls, spec: DataSpec) -> Names:
-        """Those that the settings name."""
+        """Return the names in the settings."""
         return cls(spec.image_column, spec.caption_column, spec.label_column)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is read at a time: a row group of a Parquet file, a tar file, or a file of latents."""
+    """What is read at once: a row group of a Parquet file, a tar file, or a file of latents."""
 
     path: str
     group: int
@@ -45,35 +45,35 @@ class Unit:
 
 @dataclass(frozen=True)
 class Header:
-    """One shard of images as its headers have it."""
+    """One shard of images, as described by its headers."""
 
     path: str
-    wish: Wish
+    wanted: AnnotationKind
     units: tuple[Unit, ...]
-    told: tuple[int | str, ...] = ()
-    """The different labels or captions that `wish` asks for, without empty ones; -1 is no label."""
-    tells: bool = False
-    """Whether the shard says labels or captions at all, be they empty."""
-    bare: tuple[str, ...] = ()
+    values: tuple[int | str, ...] = ()
+    """Distinct labels or captions, without empty ones; -1 is no label."""
+    annotated: bool = False
+    """Whether the shard has labels or captions at all, even if empty."""
+    imageless: tuple[str, ...] = ()
     """Samples without an image."""
     counts: tuple[int, ...] = ()
-    """Images of each of `told`."""
+    """Number of images with each of `values`."""
     source: str = ""
-    """The column, key or member that `told` is from."""
+    """The column, key or member that holds `values`."""
     class_names: tuple[str, ...] = ()
-    """Names of the labels 0, 1, ..., where the shard has some (ClassLabel of Hugging Face datasets)."""
+    """Names of the labels 0, 1, ..., if the shard has them (ClassLabel of Hugging Face datasets)."""
     image: str = ""
-    """The column or member that the images are from."""
+    """The column or member that holds the images."""
     left_out: tuple[LeftOut, ...] = ()
     """Members that are not read."""
     unread: tuple[str, ...] = ()
-    """Columns, keys or members that may be captions or labels, but are not read."""
+    """Columns, keys or members that may hold captions or labels, but are not read."""
     split_column: str = ""
-    """A column that says of which split each row is; it is not read."""
+    """A column that names the split of each row; it is not read."""
     splits: tuple[tuple[str, int], ...] = ()
-    """Rows of each of its splits."""
+    """Number of rows of each of its splits."""
 
     @property
     def rows(self) -> int:
-        """Images in all units."""
+        """Number of images in all units."""
         return sum(unit.rows for unit in self.units)

@@ -1,4 +1,4 @@
-"""One image file, of any size, as a square of pixels."""
+"""Image files of any size as squares of pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from curriculum_ray.data.summary import Look
+from curriculum_ray.data.summary import ImageStats
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_SIZE",
     "Square",
+    "image_stats",
     "is_encoded_image",
     "list_failures",
-    "look_over",
     "read_square",
     "to_pixels",
     "to_square",
 ]
 
 DEFAULT_SIZE = 32
-# How files of the usual formats begin: an image may lack its suffix.
+# First bytes of the usual formats: an image may lack its suffix.
 _STARTS = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -46,12 +46,12 @@ _BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1")
 
 @dataclass(frozen=True)
 class Square:
-    """An image as a square, and what its file was."""
+    """An image as a square, with facts about its file."""
 
     image: Image.Image
-    """Of mode L or RGB."""
+    """Mode L or RGB."""
     size: tuple[int, int]
-    """Width and height, upright."""
+    """Width and height of the upright image, in pixels."""
     mode: str
     digest: str
     """SHA-256 (hex) of the file's bytes."""
@@ -59,16 +59,16 @@ class Square:
 
 
 def read_square(source: Path | IO[bytes], size: int) -> Image.Image:
-    """Centre-crop and resize an image to `size`², upright, of mode L or RGB; Pillow's errors pass through.
+    """Turn an image upright, centre-crop and resize it to `size`² pixels of mode L or RGB.
 
-    Transparent pixels are laid over white: the colour that a file hides behind them is an accident of its writer.
-    Pillow's limit against decompression bombs holds.
+    Transparency is composited over white: the hidden colour is an accident of the program that wrote the
+    file. Pillow's errors pass through; its limit against decompression bombs applies.
     """
     return to_square(source.read_bytes() if isinstance(source, Path) else source.read(), size).image
 
 
 def to_square(content: bytes, size: int) -> Square:
-    """`read_square` of a file's bytes, with what the file was."""
+    """Like `read_square`, from a file's bytes and with facts about the file."""
     from PIL import Image, ImageOps
 
     with Image.open(io.BytesIO(content)) as image:
@@ -86,8 +86,8 @@ def to_square(content: bytes, size: int) -> Square:
     return Square(square, before, mode, hashlib.sha256(content).hexdigest(), animated)
 
 
-def look_over(names: Sequence[str], squares: Iterable[Square]) -> Look:
-    """Sizes, modes and repeated contents of images, whose names are for the example."""
+def image_stats(names: Sequence[str], squares: Iterable[Square]) -> ImageStats:
+    """Count sizes, modes and repeated contents of images; `names` serve for the example."""
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
     first: dict[str, str] = {}
@@ -102,17 +102,17 @@ def look_over(names: Sequence[str], squares: Iterable[Square]) -> Look:
         if other != name:
             repeated += 1
             pair = pair or (other, name)
-    return Look(count, dict(sizes.most_common()), dict(modes.most_common()), repeated, pair, animated)
+    return ImageStats(count, dict(sizes.most_common()), dict(modes.most_common()), repeated, pair, animated)
 
 
 def is_encoded_image(start: bytes) -> bool:
-    """Whether a file that begins with these bytes (32 are enough) is an image by its content."""
+    """Return whether a file that starts with these bytes (32 are enough) is an image by its content."""
     riff = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     return start.startswith(_STARTS) or riff or (start[4:8] == b"ftyp" and start[8:12] in _BRANDS)
 
 
 def to_pixels(image: Image.Image, channels: int) -> Tensor:
-    """uint8, shape (channels, H, W)."""
+    """Convert to uint8, shape (channels, H, W)."""
     import numpy
 
     pixels = numpy.array(image.convert("L" if channels == 1 else "RGB"))
@@ -120,6 +120,6 @@ def to_pixels(image: Image.Image, channels: int) -> Tensor:
 
 
 def list_failures(failed: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
+    """Join the first three names, and say how many more there are."""
     more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
     return f"{', '.join(failed[:3])}{more}"

@@ -1,4 +1,4 @@
-"""What is known of a data set without loading it: enough to build a network and to describe a run."""
+"""Metadata of a data set that is not loaded: enough to build a network and to describe a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DataInfo"]
 
 @dataclass(frozen=True)
 class DataInfo:
-    """The face of a data set; the attributes mean what they mean in `Dataset`."""
+    """Metadata of a data set; attributes mean the same as in `Dataset`."""
 
     name: str
     shape: tuple[int, ...]
@@ -20,15 +20,15 @@ class DataInfo:
     count: int = 0
     """Items to train on."""
     fingerprint: str = ""
-    """SHA-256 (hex) of the content, or of the shards' names and sizes where the content is streamed."""
+    """SHA-256 (hex) of the content, or of the shards' names and sizes if the content is streamed."""
     class_names: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
     held_out: int = 0
     """Items of the set that are never trained on."""
     labels: tuple[int | str, ...] = ()
-    """Labels of the classes as shards store them, where `class_names` has other names for them."""
+    """Labels of the classes as shards store them, if they differ from `class_names`."""
     summary: DataSummary | None = None
-    """What was found and what of it is used."""
+    """What was found and what is used."""
 
     def __len__(self) -> int:
         return self.count

@@ -1,4 +1,4 @@
-"""Cached latents: safetensors shards beside a JSON file that says what their numbers mean."""
+"""Cached latents: safetensors shards, and a JSON file that describes them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = [
     "CONDITION_TENSORS",
     "LATENTS_FILE",
     "LatentsInfo",
+    "latents_conditioning",
     "load_latents",
     "read_latents_info",
     "read_shard",
-    "told_by_latents",
 ]
 
 LATENTS_FILE = "latents.json"
 
-# The tensor of a shard that holds each kind of condition.
+# The name of the tensor in a shard, by kind of condition.
 CONDITION_TENSORS = {"class": "labels", "tokens": "tokens", "embedding": "embeddings"}
 
 
 @dataclass(frozen=True)
 class LatentsInfo:
-    """What `latents.json` holds. A stored latent is (mean of the autoencoder - shift) * scale."""
+    """The content of `latents.json`. A stored latent is (mean of the autoencoder - shift) * scale."""
 
     shape: tuple[int, ...]
     scale: float
@@ -44,30 +44,30 @@ class LatentsInfo:
     vae_sha256: str = ""
     """SHA-256 of the autoencoder's weights."""
     conditioning: Conditioning = NO_CONDITIONING
-    """What the shards tell of each latent, in the tensor that `CONDITION_TENSORS` names."""
+    """The condition of the latents, which is in the tensor that `CONDITION_TENSORS` names."""
     vocabulary: tuple[str, ...] = ()
-    """Of captions that are stored as numbered words."""
+    """Vocabulary of captions that are stored as word numbers."""
     text_encoder_sha256: str = ""
-    """SHA-256 of the weights of the encoder that read the captions, where one is known."""
+    """SHA-256 of the weights of the encoder that embedded the captions, if known."""
 
     @property
     def count(self) -> int:
-        """Items in all shards."""
+        """Number of items in all shards."""
         return sum(rows for _, rows in self.shards)
 
     def as_json(self) -> dict[str, Any]:
-        """What `read_latents_info` reads."""
+        """Convert to JSON values, which `read_latents_info` reads."""
         return {"version": 1, **asdict(self)}
 
 
 def read_latents_info(folder: Path) -> LatentsInfo:
-    """Read `latents.json` in `folder`; anything else raises `ConfigError`."""
+    """Read `latents.json` in `folder`; a missing or invalid file raises `ConfigError`."""
     path = folder / LATENTS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         shards = tuple((str(name), int(rows)) for name, rows in content["shards"])
         if not shards or any(Path(name).name != name for name, _ in shards):
-            raise ValueError("shards must be names of files beside it")
+            raise ValueError("shards must be names of files in the same folder")
         return LatentsInfo(
             shape=tuple(int(size) for size in content["shape"]),
             scale=float(content["scale"]),
@@ -87,85 +87,92 @@ def read_latents_info(folder: Path) -> LatentsInfo:
 
 
 def _conditioning(content: dict[str, Any]) -> Conditioning:
-    """Of what `latents.json` holds; files without the key, as they were once written, know classes alone."""
+    """Return the conditioning in `latents.json`; older files without the key have only classes."""
     classes, words = len(content.get("class_names", ())), len(content.get("vocabulary", ()))
     if "conditioning" not in content:
         return Conditioning("class", classes) if classes else NO_CONDITIONING
-    told = Conditioning.from_json(content["conditioning"])
-    sizes = {"none": 0, "class": classes, "tokens": words, "embedding": told.size}
-    if told.size != sizes.get(told.kind) or (told.kind in ("tokens", "embedding") and told.length < 1):
-        raise ValueError(f"conditioning must fit {classes} class names and {words} words, but is {told!r}")
-    return told
+    found = Conditioning.from_json(content["conditioning"])
+    sizes = {"none": 0, "class": classes, "tokens": words, "embedding": found.size}
+    if found.size != sizes.get(found.kind) or (found.kind in ("tokens", "embedding") and found.length < 1):
+        raise ValueError(f"conditioning must fit {classes} class names and {words} words, but is {found!r}")
+    return found
 
 
-def told_by_latents(
+def latents_conditioning(
     info: LatentsInfo, spec: DataSpec
 ) -> tuple[Conditioning, tuple[str, ...], tuple[str, ...]]:
-    """Conditioning, class names and vocabulary of latents as `spec` wants them; `ConfigError` if they have no such."""
-    told = info.conditioning
+    """Return the conditioning that `spec` asks for, class names and vocabulary; `ConfigError` if missing."""
+    stored = info.conditioning
     if spec.conditioning == "none":
         return NO_CONDITIONING, (), ()
-    kinds = {"class": ("class",), "text": ("tokens", "embedding")}.get(spec.conditioning or "", (told.kind,))
-    if told.kind not in kinds:
+    kinds = {"class": ("class",), "text": ("tokens", "embedding")}.get(
+        spec.conditioning or "", (stored.kind,)
+    )
+    if stored.kind not in kinds:
         what = "classes" if spec.conditioning == "class" else "captions"
         raise ConfigError(
-            f"data.conditioning {spec.conditioning} needs latents with {what}, but {spec.name} has {told}"
+            f"data.conditioning {spec.conditioning} needs latents with {what}, but {spec.name} has {stored}"
         )
-    if spec.text_encoder is not None and told.kind != "embedding":
+    if spec.text_encoder is not None and stored.kind != "embedding":
         raise ConfigError(
-            f"data.text_encoder needs latents that were cached with a text encoder, but {spec.name} has {told}"
+            f"data.text_encoder needs latents that were cached with a text encoder, but {spec.name} has {stored}"
         )
-    return told, info.class_names, info.vocabulary
+    return stored, info.class_names, info.vocabulary
 
 
 def read_shard(
-    folder: Path, name: str, rows: int, shape: tuple[int, ...], told: Conditioning = NO_CONDITIONING
+    folder: Path,
+    name: str,
+    rows: int,
+    shape: tuple[int, ...],
+    conditioning: Conditioning = NO_CONDITIONING,
 ) -> tuple[Tensor, Tensor | None]:
-    """The latents of one shard, float32 (rows, *shape), and their condition (rows, ...), which `told` describes."""
+    """Read the latents of one shard, float32 (rows, *shape), and their condition (rows, ...)."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / name
-    key = CONDITION_TENSORS.get(told.kind, "")
+    key = CONDITION_TENSORS.get(conditioning.kind, "")
     try:
         with safe_open(path, "pt") as file:
             latents = file.get_tensor("latents").to(torch.float32)
-            condition = file.get_tensor(key) if told else None
+            condition = file.get_tensor(key) if conditioning else None
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path} cannot be read as a shard of latents: {error}") from None
     if tuple(latents.shape) != (rows, *shape):
         raise ConfigError(f"{path} must hold {(rows, *shape)} latents, but holds {tuple(latents.shape)}")
-    return latents, None if condition is None else _checked(path, condition, rows, told)
+    return latents, None if condition is None else _checked(path, condition, rows, conditioning)
 
 
-def _checked(path: Path, condition: Tensor, rows: int, told: Conditioning) -> Tensor:
-    """Labels and tokens as long, embeddings as float32; of another shape or out of range, `ConfigError`."""
-    name = CONDITION_TENSORS[told.kind]
-    shape = (rows, told.length, told.size)[: ("class", "tokens", "embedding").index(told.kind) + 1]
+def _checked(path: Path, condition: Tensor, rows: int, conditioning: Conditioning) -> Tensor:
+    """Return labels and tokens as long, embeddings as float32; `ConfigError` if shape or range do not fit."""
+    kind, length, size = conditioning.kind, conditioning.length, conditioning.size
+    name = CONDITION_TENSORS[kind]
+    shape = (rows, length, size)[: ("class", "tokens", "embedding").index(kind) + 1]
     if tuple(condition.shape) != shape:
         raise ConfigError(f"{path} must hold {shape} {name}, but holds {tuple(condition.shape)}")
-    if told.kind == "embedding":
+    if kind == "embedding":
         if not condition.isfinite().all():
-            raise ConfigError(f"{path} must hold finite {name}, but holds others")
+            raise ConfigError(f"{path} must hold finite {name}, but some are not")
         return condition.to(torch.float32)
-    # A class of -1 is not told.
-    low = -1 if told.kind == "class" else 0
-    if condition.is_floating_point() or not (low <= condition.min() and condition.max() < told.size):
+    # A class of -1 is the null condition.
+    low = -1 if kind == "class" else 0
+    if condition.is_floating_point() or not (low <= condition.min() and condition.max() < size):
         found = f"{condition.dtype} in {condition.min().item()} .. {condition.max().item()}"
-        raise ConfigError(f"{path} must hold {name} as integers in {low} .. {told.size - 1}, but got {found}")
+        raise ConfigError(f"{path} must hold {name} as integers in {low} .. {size - 1}, but got {found}")
     return condition.long()
 
 
 def load_latents(spec: DataSpec) -> Dataset:
-    """All latents of a folder that `cache-latents` wrote, in memory."""
+    """Load all latents of a folder that `cache-latents` wrote."""
     folder = Path(spec.name)
     info = read_latents_info(folder)
-    told, class_names, vocabulary = told_by_latents(info, spec)
-    parts = [read_shard(folder, name, rows, info.shape, told) for name, rows in info.shards]
+    conditioning, class_names, vocabulary = latents_conditioning(info, spec)
+    parts = [read_shard(folder, name, rows, info.shape, conditioning) for name, rows in info.shards]
     conditions = [condition for _, condition in parts if condition is not None]
     return Dataset(
         folder.resolve().name,
         torch.cat([latents for latents, _ in parts]),
-        torch.cat(conditions) if told else None,
+        torch.cat(conditions) if conditioning else None,
         class_names,
         vocabulary,
     )

@@ -1,4 +1,4 @@
-"""Loading a data set into memory, or learning what it is without that."""
+"""Load a data set into memory, or read only its metadata."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["data_info", "load_data"]
 
 
 def load_data(spec: DataSpec) -> Dataset:
-    """Load the items of `spec` that are trained on; its held-out ones are their `heldout`.
+    """Load the training items of `spec`; its held-out items are in `heldout`.
 
-    A missing, empty or partly unreadable folder raises `ConfigError`. What a person could miss of how the data is read
-    is said in warnings of `DataWarning`, and in `summary`, which counts the held-out items too.
+    A missing, empty or partly unreadable folder raises `ConfigError`. Anything that the user might miss about
+    how the data is read is a `DataWarning`, and is in `summary`, whose counts include the held-out items.
     """
     data = _load(spec)
     if data.summary is None:
@@ -42,40 +42,39 @@ def load_data(spec: DataSpec) -> Dataset:
     data = official or hold_out(data, spec.holdout_share)
     if data.heldout is None:
         return data
-    how = "a split of its own" if official else "some of them, by their content"
+    how = "an official split" if official else "chosen by content"
     return replace(data, summary=replace(summary, held_out=len(data.heldout), held_out_from=how))
 
 
 def _official(spec: DataSpec, data: Dataset) -> Dataset | None:
-    """`data`, the train split of a folder, with its validation or test split held out; None where there is none."""
+    """Hold out the validation or test split of a folder if `data` is its train split; None otherwise."""
     summary = data.summary
     if spec.holdout_share is not None or summary is None or summary.split != "train":
         return None
     name = next((name for name in ("validation", "test") if name in summary.splits), None)
     if name is None:
         return None
-    alike = {"split": name, "channels": data.shape[0], "corrupt": "skip"}
+    same = {"split": name, "channels": data.shape[0], "corrupt": "skip"}
     try:
-        return hold_out_split(data, _load(spec.model_copy(update=alike)))
-    except ConfigError:  # classes or captions that the train split does not have
+        return hold_out_split(data, _load(spec.model_copy(update=same)))
+    except ConfigError:  # its classes or captions differ from those of the train split
         return None
 
 
 def _load(spec: DataSpec) -> Dataset:
     if spec.streamed:
         raise ConfigError(
-            f"data.format {spec.format} is streamed, never loaded whole as searches, evaluations and previews need it: "
+            f"data.format {spec.format} is streamed, but searches, evaluations and previews load data whole: "
             "use `tune train` with --set evaluation=null"
         )
-    told = spec.conditioning
-    classes = told in (None, "class")
+    classes = spec.conditioning in (None, "class")
     if spec.name == "digits":
         digits = load_digits()
         return digits if classes else Dataset("digits", digits.items)
     if spec.name == "photos":
         return load_photos(spec.image_size or 16)
     if spec.name == "shapes":
-        return load_shapes(spec.image_size or 16, told or "class", spec.text_encoder)
+        return load_shapes(spec.image_size or 16, spec.conditioning or "class", spec.text_encoder)
     if spec.name == "mixture2d":
         return load_mixture2d(spec.set_size, classes)
     if spec.name == "tones":
@@ -89,13 +88,13 @@ def _load(spec: DataSpec) -> Dataset:
 
 
 def data_info(spec: DataSpec) -> DataInfo:
-    """What is known of the data set of `spec`; a stream is looked through by its headers alone."""
+    """Return the metadata of the data set of `spec`; of a stream only the headers are read."""
     if spec.streamed:
-        told = spec.conditioning in (None, "text")
-        if spec.format != "latents" and told and has_embeddings(Path(spec.name)):
+        captioned = spec.conditioning in (None, "text")
+        if spec.format != "latents" and captioned and has_embeddings(Path(spec.name)):
             raise ConfigError(
                 f"{EMBEDDINGS_FILE} is for image folders, not for {spec.format} ({spec.name}), whose captions are read "
-                "as words: take it away, or cache latents of the images as a folder"
+                "as words: remove it, or cache latents of the images as a folder"
             )
         info = scan(spec).info
         if info.summary is not None:

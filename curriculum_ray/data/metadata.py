@@ -1,4 +1,4 @@
-"""Tables beside images that say what is to be told of them: metadata.jsonl, .csv and .parquet, and captions.json."""
+"""Tables of captions and labels in an image folder: metadata.jsonl, .csv and .parquet, and captions.json."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import CAPTION_NAMES, class_names, pick, pick_by_alias
 from curriculum_ray.data.spec import DataSpec
-from curriculum_ray.data.text import lines, read_text, same_name
+from curriculum_ray.data.text import canonical_path, lines, read_text
 
-__all__ = ["METADATA", "WHOLE", "Table", "read_metadata", "read_whole"]
+__all__ = ["CAPTIONS_FILE", "METADATA", "Table", "read_captions_file", "read_metadata"]
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-WHOLE = "captions.json"
+CAPTIONS_FILE = "captions.json"
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file says of images, by their names within the data (see `same_name`)."""
+    """Annotations from one file, by the path of an image within the data (see `canonical_path`)."""
 
     path: Path
     captions: Mapping[str, str]
@@ -31,16 +31,16 @@ class Table:
     caption_column: str = ""
     label_column: str = ""
     unread: tuple[str, ...] = ()
-    """Columns of strings that could be captions, where none is read."""
+    """Columns of strings that could be captions, if none is read."""
     note: str = ""
 
 
 def read_metadata(path: Path, within: str, spec: DataSpec) -> Table:
-    """Read a metadata file in the folder `within` the data, whose rows have the key `file_name` or `*_file_name`.
+    """Read a metadata file in the folder `within` the data; rows have the key `file_name` or `*_file_name`.
 
-    spec: its `caption_column`, `label_column` and `image_column` choose keys, its `conditioning` what is read. Captions
-    must be strings; only where a format has no null (CSV) or a type for it (Parquet) is a missing one no caption.
-    Anything else is a `ConfigError`.
+    spec: its `caption_column`, `label_column` and `image_column` choose the keys, its `conditioning` what is
+    read. Captions must be strings; a missing one counts as no caption only in CSV, which has no null, and in
+    Parquet, whose columns have a type. Anything else raises `ConfigError`.
     """
     try:
         rows = list(_ROWS[path.suffix.lower()](path))
@@ -72,7 +72,7 @@ def read_metadata(path: Path, within: str, spec: DataSpec) -> Table:
                 raise ConfigError(
                     f"{path} must map file names to captions, both strings, but {place} has {wrong!r}"
                 )
-            key = same_name(f"{within}/{name}")
+            key = canonical_path(f"{within}/{name}")
             if key in seen:
                 raise ConfigError(f"{path} must hold each file name once, but has {name} twice")
             seen.add(key)
@@ -92,26 +92,26 @@ def read_metadata(path: Path, within: str, spec: DataSpec) -> Table:
     unread = () if caption else tuple(strings)
     usual = [name for name in CAPTION_NAMES if name in names]
     if not any(len({row[name] for name in usual if row.get(name)}) > 1 for _, row in rows):
-        # Both are there, but never differ in a row.
+        # Both exist, but never differ within a row.
         note = ""
     if "split" in names:
         also = f"; {note}" if note else ""
-        note = f"the key split of {path.name} is not read: images of all its splits are{also}"
+        note = f"{path.name} has a key split, which is ignored: images of all splits are read{also}"
     return Table(path, captions, labels, caption or "", label or "", unread, note)
 
 
-def read_whole(path: Path) -> Table:
-    """Read `captions.json`, one object of captions by file name."""
+def read_captions_file(path: Path) -> Table:
+    """Read `captions.json`, a JSON object of captions by file name."""
     captions: dict[str, str] = {}
     try:
-        # Pairs, since an object would keep the last of two captions of one name.
+        # Pairs, because a dict would keep only the last of two captions for one name.
         for name, caption in json.loads(read_text(path), object_pairs_hook=list):
             if not isinstance(name, str) or not isinstance(caption, str):
                 wrong = name if not isinstance(name, str) else caption
                 raise ConfigError(
                     f"{path} must map file names to captions, both strings, but key {name} has {wrong!r}"
                 )
-            key = same_name(name)
+            key = canonical_path(name)
             if key in captions:
                 raise ConfigError(f"{path} must hold each file name once, but has {name} twice")
             captions[key] = caption
@@ -119,7 +119,7 @@ def read_whole(path: Path) -> Table:
         raise
     except (OSError, TypeError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from None
-    return Table(path, captions, {}, WHOLE)
+    return Table(path, captions, {}, CAPTIONS_FILE)
 
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
@@ -141,7 +141,7 @@ def _rows_of_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if None in row:
             raise ConfigError(
                 f"{path} must hold a value for each column, but line {reader.line_num} has more: "
-                "a text with commas needs quotes"
+                "text with commas needs quotes"
             )
         yield f"line {reader.line_num}", {name: value or "" for name, value in row.items()}
 
@@ -161,36 +161,36 @@ def _rows_of_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 _ROWS = {".jsonl": _rows_of_lines, ".csv": _rows_of_csv, ".parquet": _rows_of_parquet}
 
 
-def _file_column(names: Sequence[str], wish: str | None) -> str:
-    """The key of the image's file: file_name, or the one that ends so, as `image_file_name`."""
-    if wish is not None:
-        return wish
+def _file_column(names: Sequence[str], requested: str | None) -> str:
+    """Return the key of file names: `file_name`, or the only key that ends so, e.g. `image_file_name`."""
+    if requested is not None:
+        return requested
     ending = [name for name in names if name.endswith("_file_name")]
     if "file_name" in names or not ending:
         return "file_name"
     if len(ending) > 1 and "image_file_name" not in ending:
         raise ConfigError(
-            f"the columns {', '.join(ending)} name files: say which are the images with data.image_column"
+            f"the columns {', '.join(ending)} name files: choose the column of images with data.image_column"
         )
     return "image_file_name" if "image_file_name" in ending else ending[0]
 
 
-def _first(row: Mapping[str, Any], caption: str | None, wish: str | None, names: Sequence[str]) -> Any:
-    """A row's caption: in the chosen column, or, where lines of JSON differ, in another usual one."""
+def _first(row: Mapping[str, Any], caption: str | None, requested: str | None, names: Sequence[str]) -> Any:
+    """Return a row's caption: from the chosen column or, as JSON lines may differ, from another usual one."""
     if caption is None:
         return None
-    if wish is None and caption not in row:
+    if requested is None and caption not in row:
         return next((row[name] for name in CAPTION_NAMES if name in row and name in names), None)
     return row.get(caption)
 
 
 def _label(path: Path, place: str, column: str, value: Any) -> int | str | None:
-    """A label as it stands; -1, null and nothing are none."""
+    """Return the stored label; -1, null and an empty string mean no label."""
     if value in (None, "", -1) and not isinstance(value, bool):
         return None
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ConfigError(f"{path} must hold integers or strings as {column}, but {place} has {value!r}")
-    # CSV has no numbers.
+    # CSV stores numbers as text.
     digits = path.suffix.lower() == ".csv" and isinstance(value, str)
     if digits and str(value).strip().lstrip("-").isdecimal():
         number = int(value)

@@ -16,9 +16,9 @@ _COMPONENTS = 8
 
 
 class Mixture2D:
-    """Eight round Gaussians on a circle, every second one twice as likely and half as wide.
+    """Eight round Gaussians on a circle; every second one is twice as likely and half as wide.
 
-    means: (8, 2), std: (8,), weights: (8,), which add up to 1; all float64.
+    means: (8, 2), std: (8,), weights: (8,), summing to 1; all float64.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Mixture2D:
         self.weights = (1 + odd.double()) / (1.5 * _COMPONENTS)
 
     def draw(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """`count` points, float64 (count, 2), and the component of each, long (count,)."""
+        """Draw `count` points, float64 (count, 2), and the component of each, long (count,)."""
         import numpy
 
         # The stream of RandomState is frozen by NumPy's compatibility policy (NEP 19).
@@ -42,7 +42,7 @@ class Mixture2D:
 
 
 def load_mixture2d(set_size: int | None = None, classes: bool = True) -> Dataset:
-    """8,192 points, shape (8192, 2), labelled by component; or as many sets of points, (8192, 2, set_size)."""
+    """Return 8,192 points (8192, 2), labelled by component, or as many point sets (8192, 2, set_size)."""
     points, component = Mixture2D().draw(MIXTURE_COUNT * (set_size or 1))
     if set_size is not None:
         items = points.float().reshape(MIXTURE_COUNT, set_size, 2).transpose(1, 2).contiguous()

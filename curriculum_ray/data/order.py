@@ -1,4 +1,4 @@
-"""The order in which images are seen: one permutation an epoch, the same at any world size."""
+"""The order in which images are seen: one permutation per epoch, the same at any world size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["DataOrder"]
 
 
 class DataOrder:
-    """Indices of `count` images by position in the global stream; position p lies in epoch p // count."""
+    """Indices of `count` images by position in the global stream; position p is in epoch p // count."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count, self.seed = count, seed
@@ -24,9 +24,9 @@ class DataOrder:
         return self._permutations[epoch]
 
     def indices(self, images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> torch.Tensor:
-        """Indices, shape (batch_size // world_size,), of rank's share of the global batch after `images` images.
+        """Return the indices (batch_size // world_size,) of a rank's share of the batch from image `images`.
 
-        Rank r takes positions images + r, images + r + world_size, ...: all ranks together take the same
+        Rank r takes positions images + r, images + r + world_size, ...: together, all ranks take the same
         images at any world size.
         """
         pieces, position, end = [], images, images + batch_size

@@ -1,4 +1,4 @@
-"""Parquet shards: an encoded image a row in one column, told by a column of labels or captions."""
+"""Parquet shards: one encoded image per row, with a column of labels or captions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import IMAGE_NAMES, LABEL_NAMES, SHARD_CAPTIONS, class_names, pick
-from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
+from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 
-__all__ = ["parquet_fetch", "parquet_header", "parquet_place"]
+__all__ = ["parquet_fetch", "parquet_header", "parquet_location"]
 
 _ROWS = 64
-"""Rows that are decoded at a time: Arrow cannot hold more than 2 GiB of a nested column in one piece."""
+"""Rows decoded at a time: Arrow cannot hold more than 2 GiB of a nested column in one chunk."""
 
 
-def parquet_header(path: str, wish: Wish, names: Names | None = None) -> Header:
-    """The row groups of `path`, and the values of the column that `wish` asks for."""
+def parquet_header(path: str, wanted: AnnotationKind, names: Names | None = None) -> Header:
+    """Read the row groups of `path`, and the values of the `wanted` column."""
     import pyarrow
 
     names = names or Names()
@@ -30,27 +30,27 @@ def parquet_header(path: str, wish: Wish, names: Names | None = None) -> Header:
         image = _image_column(path, schema, names)
         groups = range(file.metadata.num_row_groups)
         units = tuple(Unit(path, group, file.metadata.row_group(group).num_rows) for group in groups)
-        column = _told_column(path, schema, wish, names)
-        unread = _unread(schema, wish, image, column)
+        column = _annotation_column(path, schema, wanted, names)
+        unread = _unread(schema, wanted, image, column)
         split_column = _split_column(schema)
         splits = _splits(file, schema, split_column) if split_column else ()
         header = Header(
-            path, wish, units, image=image, unread=unread, split_column=split_column, splits=splits
+            path, wanted, units, image=image, unread=unread, split_column=split_column, splits=splits
         )
         if column is None:
             return header
-        _check_told(path, schema, column, wish)
+        _check_type(path, schema, column, wanted)
         found = _counted(file, schema, column)
     except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise ConfigError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-    # Label 0 is one; an empty caption is none, and so is a label of -1.
-    told = {value: count for value, count in found.items() if not _is_nothing(value)}
-    named = class_names(schema).get(column, ()) if wish == "class" else ()
+    # 0 is a label; an empty caption and a label of -1 count as none.
+    values = {value: count for value, count in found.items() if not _is_missing(value)}
+    named = class_names(schema).get(column, ()) if wanted == "class" else ()
     return replace(
         header,
-        told=tuple(told),
-        tells=True,
-        counts=tuple(told.values()),
+        values=tuple(values),
+        annotated=True,
+        counts=tuple(values.values()),
         source=f"column {column}",
         class_names=named,
     )
@@ -84,7 +84,9 @@ def _splits(file: Any, schema: Any, column: str) -> tuple[tuple[str, int], ...]:
     )
 
 
-def parquet_fetch(unit: Unit, wish: Wish, names: Names | None = None, rows: int | None = None) -> Fetch:
+def parquet_fetch(
+    unit: Unit, wanted: AnnotationKind, names: Names | None = None, rows: int | None = None
+) -> Fetch:
     """Read the row group `unit`, or its first `rows`; a damaged one raises `ConfigError`."""
     import pyarrow
 
@@ -93,8 +95,8 @@ def parquet_fetch(unit: Unit, wish: Wish, names: Names | None = None, rows: int 
         file = _open(unit.path)
         schema = file.schema_arrow
         columns = [_image_column(unit.path, schema, names)]
-        told = _told_column(unit.path, schema, wish, names)
-        columns += [told] if told is not None else []
+        column = _annotation_column(unit.path, schema, wanted, names)
+        columns += [column] if column is not None else []
         paths = [_path(schema, column) for column in columns]
         read = file.iter_batches(batch_size=_ROWS, row_groups=[unit.group], columns=columns)
         batches = list(itertools.islice(read, None if rows is None else -(-rows // _ROWS)))
@@ -106,14 +108,14 @@ def parquet_fetch(unit: Unit, wish: Wish, names: Names | None = None, rows: int 
     def fetch(row: int) -> tuple[bytes, int | str | None]:
         batch = bisect.bisect_right(starts, row) - 1
         image, *value = (_cell(batches[batch], path, row - starts[batch]) for path in paths)
-        label = value[0] if value and not _is_nothing(value[0]) else None
+        label = value[0] if value and not _is_missing(value[0]) else None
         return _content(unit.path, image), label
 
     return fetch
 
 
-def parquet_place(unit: Unit, row: int) -> str:
-    """Where a person finds a row of `unit`: its number in the whole file."""
+def parquet_location(unit: Unit, row: int) -> str:
+    """Name a row of `unit` by its number in the whole file."""
     metadata = _open(unit.path).metadata
     before = sum(metadata.row_group(group).num_rows for group in range(unit.group))
     return f"{Path(unit.path).name} row {row + before}"
@@ -122,17 +124,17 @@ def parquet_place(unit: Unit, row: int) -> str:
 def _open(path: str) -> Any:
     from pyarrow import parquet
 
-    # Where pages have checksums, damage that still decodes to values is found too.
+    # If pages have checksums, this also finds damage that still decodes.
     return parquet.ParquetFile(path, page_checksum_verification=True)
 
 
 def _path(schema: Any, column: str) -> list[str]:
-    """The fields that lead to `column`: itself, or those of structs where its name has dots."""
+    """Return the fields that lead to `column`: itself, or fields of structs if its name has dots."""
     return [column] if column in schema.names else column.split(".")
 
 
 def _type(schema: Any, column: str) -> Any:
-    """The type of a column, which may be a field of structs (`outer.inner`); None if there is none."""
+    """Return the type of a column or struct field (`outer.inner`); None if it does not exist."""
     from pyarrow import types
 
     first, *inner = _path(schema, column)
@@ -147,7 +149,7 @@ def _type(schema: Any, column: str) -> Any:
 
 
 def _columns(schema: Any) -> list[str]:
-    """All columns, and after them the fields within structs."""
+    """Return all columns, followed by the fields within structs."""
     from pyarrow import types
 
     found = list(schema.names)
@@ -166,7 +168,7 @@ def _cell(batch: Any, path: list[str], row: int) -> Any:
 
 
 def _values(array: Any, column: str, schema: Any) -> Any:
-    """The values of a column as read, of which those within structs are fields."""
+    """Return the values of a column, or of its field if it is within structs."""
     import pyarrow.compute
 
     for name in _path(schema, column)[1:]:
@@ -175,9 +177,10 @@ def _values(array: Any, column: str, schema: Any) -> Any:
 
 
 def _content(path: str, image: Any) -> bytes:
-    """The encoded image of a cell: bytes, or {bytes, path} as Hugging Face datasets has it, whose path may name a file.
+    """Return the encoded image of a cell: bytes, or {bytes, path} as in Hugging Face datasets.
 
-    The file is looked for in the shard's folder, and in no other: a shard from elsewhere names no file of its reader.
+    The file must be in the shard's folder: a downloaded shard must not be able to name other files of its
+    reader.
     """
     if not isinstance(image, dict):
         return image or b""
@@ -186,7 +189,7 @@ def _content(path: str, image: Any) -> bytes:
     folder = Path(path).parent.resolve()
     file = (folder / image["path"]).resolve()
     if not file.is_relative_to(folder):
-        raise ConfigError(f"{path} has no bytes for {image['path']}, which is not in the folder of the shard")
+        raise ConfigError(f"{path} has no bytes for {image['path']}, which is not in the shard's folder")
     try:
         return file.read_bytes()
     except OSError as error:
@@ -195,12 +198,12 @@ def _content(path: str, image: Any) -> bytes:
         ) from None
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     return value is None or value == "" or (value == -1 and not isinstance(value, str))
 
 
 def _image_column(path: str, schema: Any, names: Names) -> str:
-    """The column of encoded images: the one that is named, `image`, or the only one that can be."""
+    """Return the column of encoded images: the configured one, `image`, or the only possible one."""
     if names.image is not None:
         pick(names.image, _columns(schema), (), "data.image_column", path)
         return _checked_image(path, schema, names.image)
@@ -212,7 +215,7 @@ def _image_column(path: str, schema: Any, names: Names) -> str:
         if len(usual) != 1:
             raise ConfigError(
                 f"{path} has several columns that may hold images ({', '.join(able)}): "
-                "say which with data.image_column"
+                "choose one with data.image_column"
             )
         return usual[0]
     if not able:
@@ -240,12 +243,12 @@ def _checked_image(path: str, schema: Any, column: str) -> str:
     return column
 
 
-def _told_column(path: str, schema: Any, wish: Wish, names: Names) -> str | None:
-    """The column of what `wish` asks for, or None where there is none of a usual name."""
-    if wish == "none":
+def _annotation_column(path: str, schema: Any, wanted: AnnotationKind, names: Names) -> str | None:
+    """Return the column of the `wanted` annotation, or None if no column has a usual name."""
+    if wanted == "none":
         return None
     columns = _columns(schema)
-    if wish == "text":
+    if wanted == "text":
         return pick(names.caption, columns, SHARD_CAPTIONS, "data.caption_column", path)
     found = pick(names.label, columns, LABEL_NAMES[:1], "data.label_column", path)
     if found is not None or not names.others:
@@ -255,39 +258,39 @@ def _told_column(path: str, schema: Any, wish: Wish, names: Names) -> str | None
     return next(iter([*usual, *(classes if len(classes) == 1 else [])]), None)
 
 
-def _unread(schema: Any, wish: Wish, image: str, column: str | None) -> tuple[str, ...]:
-    """Columns beside the one that is read which a person may have meant: texts, and usual names whatever they hold."""
+def _unread(schema: Any, wanted: AnnotationKind, image: str, column: str | None) -> tuple[str, ...]:
+    """Return columns that are not read but may be meant: texts, and usual names whatever they hold."""
     meant = [
         name
         for name in schema.names
         if name not in (image, column, *image.split("."), *(column or "").split("."), _split_column(schema))
         and (
             name in (*SHARD_CAPTIONS, *LABEL_NAMES, *class_names(schema))
-            or (wish == "none" and _may_be(schema, name, "text"))
+            or (wanted == "none" and _may_be(schema, name, "text"))
         )
     ]
     return tuple(meant)
 
 
-def _may_be(schema: Any, column: str, wish: Wish) -> bool:
+def _may_be(schema: Any, column: str, wanted: AnnotationKind) -> bool:
     from pyarrow import types
 
     accepted = [types.is_string, types.is_large_string, types.is_string_view]
-    return _is_one_of(_type(schema, column), *accepted, *([types.is_integer] if wish == "class" else []))
+    return _is_one_of(_type(schema, column), *accepted, *([types.is_integer] if wanted == "class" else []))
 
 
-def _check_told(path: str, schema: Any, column: str, wish: Wish) -> None:
+def _check_type(path: str, schema: Any, column: str, wanted: AnnotationKind) -> None:
     from pyarrow import types
 
     kind = _type(schema, column)
-    if not _may_be(schema, column, wish) and not types.is_null(kind):
-        rule = "integers or strings" if wish == "class" else "strings"
+    if not _may_be(schema, column, wanted) and not types.is_null(kind):
+        rule = "integers or strings" if wanted == "class" else "strings"
         raise ConfigError(f"{path} must have a column `{column}` of {rule}, but got {kind}")
 
 
 def _is_one_of(kind: Any, *accepted: Any) -> bool:
     from pyarrow import types
 
-    # Categories are stored as numbers of values.
+    # Dictionary columns store indices of values.
     plain = kind.value_type if types.is_dictionary(kind) else kind
     return any(test(plain) for test in accepted)

@@ -9,14 +9,16 @@ from curriculum_ray.data.dataset import Dataset, from_uint8
 __all__ = ["PHOTO_COUNT", "load_photos"]
 
 PHOTO_COUNT = 8_192
-# A crop covers `zoom` x `zoom` pixels of the photograph for each of its own: texture, objects, and parts of scenes.
+# Each pixel of a crop averages `zoom` x `zoom` pixels of the photograph: textures, objects, and parts of
+# scenes.
 _ZOOMS = (1, 2, 4, 8)
 
 
 def load_photos(size: int = 16) -> Dataset:
-    """A fixed set of 8,192 crops in colour, shape (8192, 3, size, size), half of them mirrored.
+    """Return a fixed set of 8,192 colour crops, shape (8192, 3, size, size), half of them mirrored.
 
-    size: side in pixels, 16 or 32. Crops are averaged down by 1, 2, 4 or 8 in turn, so that each scale is as frequent.
+    size: side in pixels, 16 or 32. Crops are downsampled by 1, 2, 4 or 8 in turn, so that all scales are
+    equally frequent.
     """
     import numpy
     from sklearn.datasets import load_sample_images

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.data.dataset import Dataset, from_uint8
-from curriculum_ray.data.text_encoder import told_by_captions
+from curriculum_ray.data.text_encoder import condition_from_captions
 
 __all__ = ["SHAPE_COUNT", "SHAPE_KINDS", "load_shapes"]
 
@@ -27,7 +27,7 @@ _SIZES = {"small": (0.22, 0.30), "large": (0.42, 0.55)}
 
 
 def _distance(x: Tensor, y: Tensor, kind: Tensor) -> Tensor:
-    """Signed distance (about) to the unit shape of each `kind`, negative inside; x, y of shape (N, H, W)."""
+    """Approximate signed distance to the unit shape of each `kind`, negative inside; x, y: (N, H, W)."""
     radius = (x.square() + y.square()).sqrt()
     square = torch.maximum(x.abs(), y.abs()) - 0.85
     # The triangle's three sides have outward normals 120 degrees apart.
@@ -48,10 +48,10 @@ def load_shapes(
     conditioning: Literal["class", "text", "none"] = "class",
     text_encoder: str | None = None,
 ) -> Dataset:
-    """8,192 anti-aliased shapes in colour, shape (8192, 3, size, size): kind, size, place, tilt and colours vary.
+    """Return 8,192 anti-aliased shapes (8192, 3, size, size) of varying kind, size, place, tilt and colours.
 
-    The condition is the kind, or a caption such as "a small red circle on blue", or nothing. text_encoder: the path
-    of one that reads the captions.
+    The condition is the kind, a caption such as "a small red circle on blue", or none. text_encoder: the path
+    of the encoder that embeds the captions.
     """
     import numpy
 
@@ -85,5 +85,5 @@ def load_shapes(
         f"a {sizes[e]} {colours[f]} {SHAPE_KINDS[k]} on {colours[b]}"
         for e, f, k, b in zip(extent, front, kind, back, strict=True)
     ]
-    condition, vocabulary = told_by_captions(captions, text_encoder)
+    condition, vocabulary = condition_from_captions(captions, text_encoder)
     return Dataset("shapes", items, condition, vocabulary=vocabulary)

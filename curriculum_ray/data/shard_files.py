@@ -1,4 +1,4 @@
-"""Which files of a folder are the shards that are asked for, and which are not, by split and by kind."""
+"""Find the shards of a data set in a folder, by split, and tally its other files by kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.splits import choose_split, split_of_file
 from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import LeftOut, Tally
-from curriculum_ray.data.walk import Walk, find_files, shown
+from curriculum_ray.data.walk import Walk, display_path, find_files
 
 __all__ = ["Shards", "find_shards"]
 
@@ -29,16 +29,16 @@ class Shards:
 
     paths: tuple[Path, ...]
     files: int
-    """Files that were found, whatever they are."""
+    """Number of files found, of any kind."""
     left_out: tuple[LeftOut, ...] = ()
     splits: tuple[tuple[str, int], ...] = ()
-    """Shards of each split."""
+    """Number of shards in each split."""
     split: str = ""
     note: str = ""
 
 
 def find_shards(spec: DataSpec) -> Shards:
-    """The shards of `spec` in the order of their paths; links are followed, hidden files are not."""
+    """Find the shards of `spec`, sorted by path; links are followed, hidden files are ignored."""
     root = Path(spec.name)
     suffixes = _SUFFIXES[spec.format or ""]
     if root.is_file():
@@ -47,22 +47,22 @@ def find_shards(spec: DataSpec) -> Shards:
     every = [path for path in walk.files if path.suffix.lower() in suffixes]
     left = (*walk.left_out, *_others(root, walk, suffixes))
     if not every:
-        others = f": left out are {'; '.join(map(str, left[:4]))}" if left else ""
+        others = f"; left out: {'; '.join(map(str, left[:4]))}" if left else ""
         raise ConfigError(
-            f"data.name must be a {suffixes[0]} file or a folder of some, but {spec.name!r} is not{others}"
+            f"data.name must be a {suffixes[0]} file or a folder of them, but {spec.name!r} is neither{others}"
         )
     files = len(walk.files) + sum(each.count for each in walk.left_out)
     if spec.format == "latents":
         return Shards(tuple(every), files, left)
-    splits = ["" if spec.split == "none" else split_of_file(shown(root, path)) or "" for path in every]
-    wish = None if spec.split == "none" else spec.split
-    split, counts, note = choose_split(wish, splits, spec.name, "shards")
+    splits = ["" if spec.split == "none" else split_of_file(display_path(root, path)) or "" for path in every]
+    requested = None if spec.split == "none" else spec.split
+    split, counts, note = choose_split(requested, splits, spec.name, "shards")
     paths = [path for path, own in zip(every, splits, strict=True) if split in ("", "all", own)]
     return Shards(tuple(paths), files, left, tuple(counts.items()), split, note)
 
 
 def _others(root: Path, walk: Walk, suffixes: tuple[str, ...]) -> tuple[LeftOut, ...]:
-    """Files that are no shards, by kind: some may be meant."""
+    """Tally the files that are not shards, by kind: some may be data."""
     tally = Tally()
     stems = {path.with_suffix("") for path in walk.files if path.suffix.lower() in suffixes}
     for path in walk.files:
@@ -70,14 +70,16 @@ def _others(root: Path, walk: Walk, suffixes: tuple[str, ...]) -> tuple[LeftOut,
         if suffix in suffixes:
             continue
         if suffix in _PACKED:
-            tally.add(f"compressed files, which are not read ({suffix})", shown(root, path), matters=True)
+            tally.add(
+                f"compressed files, which are not read ({suffix})", display_path(root, path), matters=True
+            )
         elif path.with_suffix("") in stems:
             # img2dataset writes a table beside each tar file.
-            tally.add(f"files beside the shards ({suffix})", shown(root, path))
+            tally.add(f"files beside the shards ({suffix})", display_path(root, path))
         elif suffix in _OTHERS:
-            tally.add(f"shards of another format ({suffix})", shown(root, path), matters=True)
+            tally.add(f"shards of another format ({suffix})", display_path(root, path), matters=True)
         elif suffix in SUFFIXES:
-            tally.add(f"images beside the shards ({suffix})", shown(root, path), matters=True)
+            tally.add(f"images beside the shards ({suffix})", display_path(root, path), matters=True)
         else:
-            tally.add(f"other files ({suffix or 'without a suffix'})", shown(root, path))
+            tally.add(f"other files ({suffix or 'without a suffix'})", display_path(root, path))
     return tally.found

@@ -10,7 +10,7 @@ from pathlib import Path
 from curriculum_ray.data.digests import Stamp, same_content
 from curriculum_ray.data.headers import Header
 from curriculum_ray.data.spec import DataSpec
-from curriculum_ray.data.walk import shown
+from curriculum_ray.data.walk import display_path
 
 __all__ = ["notes_of"]
 
@@ -37,13 +37,11 @@ def _unread(spec: DataSpec, headers: list[Header]) -> list[str]:
     what = "columns" if spec.format == "parquet" else "members"
     settings = "data.caption_column or data.label_column"
     source = headers[0].source
-    if headers[0].wish == "none":
-        return [
-            f"nothing is told of the images, but {place} has {what} {names}: {settings} names what to tell"
-        ]
+    if headers[0].wanted == "none":
+        return [f"the images are unlabelled, but {place} has {what} {names}, which {settings} can name"]
     if spec.conditioning is None and not (spec.caption_column or spec.label_column):
         return [
-            f"{source} is told and not {what} {names} of {place}: data.conditioning or {settings} chooses"
+            f"trained on {source}, not on {what} {names} of {place}: data.conditioning or {settings} chooses"
         ]
     return []
 
@@ -68,7 +66,7 @@ def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
     if not copies:
         return []
     root = Path(spec.name)
-    pair = " and ".join(shown(root, Path(path)) for path in copies[0])
+    pair = " and ".join(display_path(root, Path(path)) for path in copies[0])
     have = "shard has" if len(copies) == 1 else "shards have"
     return [f"{len(copies):,} {have} the content of another, whose images come more than once, e.g. {pair}"]
 
@@ -76,7 +74,7 @@ def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
 def _partitions(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
     """A line on folders `column=value`, as Spark and pyarrow write data sets that are split by a column."""
     root = Path(spec.name)
-    parts = [part for path, _, _ in stamps for part in Path(shown(root, Path(path))).parts[:-1]]
+    parts = [part for path, _, _ in stamps for part in Path(display_path(root, Path(path))).parts[:-1]]
     found = list(dict.fromkeys(part for part in parts if _PARTITION.fullmatch(part)))
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""Shards of images or latents on disk: what they hold, learnt from their headers, and reading single rows."""
+"""Shards of images or latents on disk: scan their headers, and read single rows."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.digests import Stamp
-from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
+from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.latents import read_latents_info, read_shard, told_by_latents
-from curriculum_ray.data.parquet import parquet_fetch, parquet_header, parquet_place
+from curriculum_ray.data.latents import latents_conditioning, read_latents_info, read_shard
+from curriculum_ray.data.parquet import parquet_fetch, parquet_header, parquet_location
 from curriculum_ray.data.shard_files import Shards, find_shards
 from curriculum_ray.data.shard_notes import notes_of
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.suffixes import USUAL
 from curriculum_ray.data.summary import DataSummary, LeftOut, Tally
-from curriculum_ray.data.tar import tar_fetch, tar_header, tar_place
-from curriculum_ray.data.vocabulary import alike, build_vocabulary, tokenise, words
+from curriculum_ray.data.tar import tar_fetch, tar_header, tar_location
+from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, tokenise, words
 
-__all__ = ["Scan", "Unit", "condition_of", "open_unit", "place", "read_rows", "scan"]
+__all__ = ["Scan", "Unit", "make_condition", "open_unit", "read_rows", "row_location", "scan"]
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a pass over the headers found."""
+    """The result of a scan of the headers."""
 
     info: DataInfo
     units: tuple[Unit, ...]
 
 
 def scan(spec: DataSpec) -> Scan:
-    """Find the shards of `spec` and what they hold, without reading an image; once a process and file state."""
+    """Find the shards of `spec` and their content without reading an image; cached until a file changes."""
     found = find_shards(spec)
     stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found.paths)
     return _scan(spec.model_dump_json(), stamp, found)
@@ -68,24 +68,31 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
     if spec.format == "latents":
         latents = read_latents_info(Path(spec.name))
         units = tuple(Unit(str(Path(spec.name) / file), 0, rows) for file, rows in latents.shards)
-        told, classes, vocabulary = told_by_latents(latents, spec)
-        summary = replace(summary, items=latents.count, shape=latents.shape, told=str(told))
+        conditioning, classes, vocabulary = latents_conditioning(latents, spec)
+        summary = replace(summary, items=latents.count, shape=latents.shape, conditioning=str(conditioning))
         info = DataInfo(
-            name, latents.shape, told, latents.count, fingerprint, classes, vocabulary, summary=summary
+            name,
+            latents.shape,
+            conditioning,
+            latents.count,
+            fingerprint,
+            classes,
+            vocabulary,
+            summary=summary,
         )
         return Scan(info, units)
     read = parquet_header if spec.format == "parquet" else tar_header
     headers = _headers([path for path, _, _ in stamp], spec, read)
-    _check_bare(spec, headers)
+    _check_imageless(spec, headers)
     side = spec.image_size or DEFAULT_SIZE
     labels, counts = _labels(spec, headers)
-    told, classes, vocabulary, line = _told(spec, headers, labels)
+    conditioning, classes, vocabulary, line = _conditioning(spec, headers, labels)
     count = sum(header.rows for header in headers)
     if not count:
         raise ConfigError(f"{spec.name} must hold images, but has none")
     shape = (spec.channels or 3, side, side)
     units = tuple(unit for header in headers for unit in header.units)
-    bare = [f"{Path(header.path).name} sample {name}" for header in headers for name in header.bare]
+    imageless = [f"{Path(header.path).name} sample {name}" for header in headers for name in header.imageless]
     members = Tally()
     for left in (each for header in headers for each in header.left_out):
         members.add(left.kind, left.example, left.count, left.matters)
@@ -93,14 +100,14 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
         summary,
         items=count,
         shape=shape,
-        told=str(told),
-        told_from=", ".join(dict.fromkeys(header.source for header in headers if header.source)),
+        conditioning=str(conditioning),
+        conditioning_from=", ".join(dict.fromkeys(header.source for header in headers if header.source)),
         classes=dict(zip(classes, counts, strict=True)) if classes else {},
-        unlabelled=count - sum(sum(header.counts) for header in headers) if told else 0,
+        unlabelled=count - sum(sum(header.counts) for header in headers) if conditioning else 0,
         left_out=(
             *summary.left_out,
             *members.found,
-            *([LeftOut("samples without an image", len(bare), bare[0])] if bare else []),
+            *([LeftOut("samples without an image", len(imageless), imageless[0])] if imageless else []),
         ),
         notes=(
             *([found.note] if found.note else []),
@@ -109,29 +116,38 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
         ),
     )
     named = () if classes == tuple(map(str, labels)) else tuple(labels)
-    info = DataInfo(name, shape, told, count, fingerprint, classes, vocabulary, labels=named, summary=summary)
+    info = DataInfo(
+        name, shape, conditioning, count, fingerprint, classes, vocabulary, labels=named, summary=summary
+    )
     return Scan(info, units)
 
 
 def names_of(spec: DataSpec, info: DataInfo) -> Names:
-    """The columns or members that are read, also where labels have another usual name."""
+    """Return the columns or members to read; labels may have any usual name."""
     return replace(Names.of(spec), others=info.conditioning.kind == "class")
 
 
-def _headers(paths: list[str], spec: DataSpec, read: Callable[[str, Wish, Names], Header]) -> list[Header]:
-    """Of each shard, with what is asked for; without that labels, or else captions, or else labels by other names."""
+def _headers(
+    paths: list[str], spec: DataSpec, read: Callable[[str, AnnotationKind, Names], Header]
+) -> list[Header]:
+    """Read the headers for the requested annotation; by default labels, captions, other labels or none."""
     plain, others = Names.of(spec), replace(Names.of(spec), others=True)
-    wish = spec.conditioning
-    if wish is None and (spec.label_column or spec.caption_column):
-        wish = "class" if spec.label_column else "text"
-    passes: list[tuple[Wish, Names]] = [("class", plain), ("text", plain), ("class", others), ("none", plain)]
-    passes = [each for each in passes if wish in (None, each[0])]
+    requested = spec.conditioning
+    if requested is None and (spec.label_column or spec.caption_column):
+        requested = "class" if spec.label_column else "text"
+    passes: list[tuple[AnnotationKind, Names]] = [
+        ("class", plain),
+        ("text", plain),
+        ("class", others),
+        ("none", plain),
+    ]
+    passes = [each for each in passes if requested in (None, each[0])]
     headers: list[Header] = []
     chosen: list[int] = []
     for path in paths:
         tries = ((number, read(path, *each)) for number, each in enumerate(passes))
         last = len(passes) - 1
-        number, header = next((number, found) for number, found in tries if found.told or number == last)
+        number, header = next((number, found) for number, found in tries if found.values or number == last)
         headers.append(header)
         chosen.append(number)
     first = min(chosen)
@@ -142,8 +158,8 @@ def _headers(paths: list[str], spec: DataSpec, read: Callable[[str, Wish, Names]
     ]
 
 
-def _check_bare(spec: DataSpec, headers: list[Header]) -> None:
-    names = [f"{Path(header.path).name} sample {name}" for header in headers for name in header.bare]
+def _check_imageless(spec: DataSpec, headers: list[Header]) -> None:
+    names = [f"{Path(header.path).name} sample {name}" for header in headers for name in header.imageless]
     if not names:
         return
     what = f"{len(names)} of {len(names) + sum(header.rows for header in headers)} have none: "
@@ -155,54 +171,56 @@ def _check_bare(spec: DataSpec, headers: list[Header]) -> None:
 
 
 def _labels(spec: DataSpec, headers: list[Header]) -> tuple[list[int | str], list[int]]:
-    """The labels of all shards, numbers in their order and strings in theirs, and the images of each."""
-    if headers[0].wish != "class":
+    """Return the sorted labels of all shards, and the number of images with each."""
+    if headers[0].wanted != "class":
         return [], []
     found: Counter[int | str] = Counter()
     places: dict[int | str, str] = {}
     for header in headers:
-        for label, count in zip(header.told, header.counts, strict=True):
+        for label, count in zip(header.values, header.counts, strict=True):
             found[label] += count
             places[label] = header.path
     numbers = sorted(label for label in found if isinstance(label, int))
     strings = sorted(label for label in found if isinstance(label, str))
     if numbers and strings:
         both = " and ".join(f"{label!r} in {Path(places[label]).name}" for label in (numbers[0], strings[0]))
-        raise ConfigError(f"{spec.name} must hold integers or strings alone as labels, but has {both}")
+        raise ConfigError(f"{spec.name} must hold either integers or strings as labels, but has {both}")
     ordered: list[int | str] = [*numbers, *strings]
     return ordered, [found[label] for label in ordered]
 
 
-def _told(
+def _conditioning(
     spec: DataSpec, headers: list[Header], labels: list[int | str]
 ) -> tuple[Conditioning, tuple[str, ...], tuple[str, ...], str]:
-    """The conditioning, class names and vocabulary that the headers' labels or captions make, and a note on these."""
-    wish = headers[0].wish
-    if wish == "none":
+    """Derive conditioning, class names and vocabulary from the headers, with a note on captions."""
+    wanted = headers[0].wanted
+    if wanted == "none":
         return NO_CONDITIONING, (), (), ""
-    name = "labels" if wish == "class" else "captions"
-    if not any(header.told for header in headers):
-        raise ConfigError(f"data.conditioning {wish} needs {name}, but {spec.name} has none")
-    telling = next(header.path for header in headers if header.tells)
-    silent = next((header.path for header in headers if header.rows and not header.tells), None)
-    if silent is not None:
+    name = "labels" if wanted == "class" else "captions"
+    if not any(header.values for header in headers):
+        raise ConfigError(f"data.conditioning {wanted} needs {name}, but {spec.name} has none")
+    annotated = next(header.path for header in headers if header.annotated)
+    bare = next((header.path for header in headers if header.rows and not header.annotated), None)
+    if bare is not None:
         raise ConfigError(
-            f"{spec.name} must hold {name} in all its files, but {Path(telling).name} has some "
-            f"and {Path(silent).name} has none"
+            f"{spec.name} must hold {name} in all its files, but {Path(annotated).name} has some "
+            f"and {Path(bare).name} has none"
         )
-    if wish == "text":
-        texts = [str(text) for text in dict.fromkeys(text for header in headers for text in header.told)]
+    if wanted == "text":
+        texts = [str(text) for text in dict.fromkeys(text for header in headers for text in header.values)]
         vocabulary = build_vocabulary(texts)
         longest = max(1, *(len(words(text)) for text in texts))
-        return Conditioning("tokens", len(vocabulary), longest), (), vocabulary, alike(texts)
+        return Conditioning("tokens", len(vocabulary), longest), (), vocabulary, merged_captions_note(texts)
     return Conditioning("class", len(labels)), _class_names(spec, headers, labels), (), ""
 
 
 def _class_names(spec: DataSpec, headers: list[Header], labels: list[int | str]) -> tuple[str, ...]:
-    """The names of labels: their own, or those that the shards give numbers, alike in all of them."""
-    named = {header.class_names for header in headers if header.told}
+    """Return the class names: the labels, or the names of numbers, which must agree in all shards."""
+    named = {header.class_names for header in headers if header.values}
     if len(named) > 1:
-        raise ConfigError(f"{spec.name} must name its classes alike in all files, but their schemas differ")
+        raise ConfigError(
+            f"{spec.name} must have the same class names in all files, but their schemas differ"
+        )
     names = named.pop()
     known = [
         names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label) for label in labels
@@ -211,25 +229,26 @@ def _class_names(spec: DataSpec, headers: list[Header], labels: list[int | str])
 
 
 def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = None) -> Fetch:
-    """How rows of a unit of images are fetched; a row group is held in memory as long as this is.
+    """Return a function that fetches rows of a unit of images; it keeps a whole row group in memory.
 
-    first: rows from the unit's start that will be fetched, if not all.
+    first: number of rows from the unit's start that will be fetched, if not all.
     """
-    wishes: dict[str, Wish] = {"class": "class", "tokens": "text"}
-    wish = wishes.get(info.conditioning.kind, "none")
+    kinds: dict[str, AnnotationKind] = {"class": "class", "tokens": "text"}
+    wanted = kinds.get(info.conditioning.kind, "none")
     names = names_of(spec, info)
     if spec.format == "parquet":
-        return parquet_fetch(unit, wish, names, first)
-    return tar_fetch(unit, wish, names)
+        return parquet_fetch(unit, wanted, names, first)
+    return tar_fetch(unit, wanted, names)
 
 
 def read_rows(
     spec: DataSpec, info: DataInfo, unit: Unit, rows: Sequence[int], fetch: Fetch | None = None
 ) -> tuple[Tensor, Tensor | None, list[str]]:
-    """Read these rows of `unit`, in this order: uint8 images or float latents, condition, names of corrupt images.
+    """Read `rows` of `unit` in order: uint8 images or float latents, condition, names of corrupt images.
 
-    A corrupt image raises `ConfigError`; where `spec.corrupt` is skip, the next readable one of the unit, counting
-    round its end, stands in its place, so that all other images keep theirs. fetch: the unit, if it is open.
+    A corrupt image raises `ConfigError`; if `spec.corrupt` is skip, the next readable image of the unit
+    replaces it, wrapping around at the end, so that all other images keep their positions. fetch: the unit,
+    if it is already open.
     """
     if spec.format == "latents":
         path = Path(unit.path)
@@ -237,7 +256,7 @@ def read_rows(
         index = torch.as_tensor(rows, dtype=torch.long)
         return latents[index], None if stored is None else stored[index], []
     fetch = fetch or open_unit(spec, info, unit)
-    images, told, failed = [], [], []
+    images, values, failed = [], [], []
     for row in rows:
         for step in range(unit.rows):
             content, value = fetch((row + step) % unit.rows)
@@ -245,7 +264,7 @@ def read_rows(
                 image = to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0])
             # Pillow's decoders raise almost anything on a broken file.
             except Exception as error:
-                name = f"{place(spec, unit, (row + step) % unit.rows)} ({type(error).__name__})"
+                name = f"{row_location(spec, unit, (row + step) % unit.rows)} ({type(error).__name__})"
                 if spec.corrupt == "refuse":
                     raise ConfigError(
                         f"{spec.name} must hold readable images, but cannot read {name}"
@@ -253,24 +272,25 @@ def read_rows(
                 failed.append(name)
                 continue
             images.append(image)
-            told.append(value)
+            values.append(value)
             break
         else:
-            raise ConfigError(
-                f"{unit.path} must hold readable images, but all {unit.rows} of a shard are not"
-            )
-    return torch.stack(images), condition_of(info, told), list(dict.fromkeys(failed))
+            raise ConfigError(f"{unit.path} must hold readable images, but none of {unit.rows} is")
+    return torch.stack(images), make_condition(info, values), list(dict.fromkeys(failed))
 
 
-def condition_of(info: DataInfo, told: list[int | str | None]) -> Tensor | None:
+def make_condition(info: DataInfo, values: list[int | str | None]) -> Tensor | None:
+    """Convert labels or captions, None where missing, to a condition (N, ...); None without conditioning."""
     if info.conditioning.kind == "class":
         index = {str(label): number for number, label in enumerate(info.labels or info.class_names)}
-        return torch.tensor([index.get(str(label), -1) for label in told])
+        return torch.tensor([index.get(str(label), -1) for label in values])
     if info.conditioning.kind == "tokens":
-        return tokenise([str(text or "") for text in told], info.vocabulary, info.conditioning.length)
+        return tokenise([str(text or "") for text in values], info.vocabulary, info.conditioning.length)
     return None
 
 
-def place(spec: DataSpec, unit: Unit, row: int) -> str:
-    """Where a person finds a row."""
-    return parquet_place(unit, row) if spec.format == "parquet" else tar_place(unit, row, Names.of(spec))
+def row_location(spec: DataSpec, unit: Unit, row: int) -> str:
+    """Name a row for the user by its file and its row or sample."""
+    return (
+        parquet_location(unit, row) if spec.format == "parquet" else tar_location(unit, row, Names.of(spec))
+    )

@@ -1,4 +1,4 @@
-"""Captions in a text file beside each image: .txt or .caption, as kohya-style trainers and img2dataset have them."""
+"""Captions in a text file beside each image, .txt or .caption, as in kohya-style trainers and img2dataset."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import CAPTION_NAMES
-from curriculum_ray.data.text import lines, read_text, same_name
+from curriculum_ray.data.text import canonical_path, lines, read_text
 
 __all__ = ["SIDECARS", "Sidecars", "find_sidecars", "read_sidecars"]
 
 SIDECARS = (".txt", ".caption")
 _BOX = re.compile(r"(?:[-+]?[\d.]+(?:[eE][-+]?\d+)?[\s,]*){4,}")
-"""A line of numbers, as of a box around an object."""
+"""A line of numbers, e.g. a bounding box."""
 
 
 @dataclass(frozen=True)
 class Sidecars:
-    """Captions of files of one suffix, by the image's name within the data."""
+    """Captions from files of one suffix, by the image's path within the data."""
 
     suffix: str
     captions: Mapping[str, str]
@@ -30,7 +30,7 @@ class Sidecars:
 def find_sidecars(
     files: Sequence[Path], images: Sequence[Path], suffixes: Sequence[str]
 ) -> dict[str, dict[Path, Path]]:
-    """By suffix, in lower case, the file beside each image: a.txt or a.png.txt beside a.png."""
+    """Find the file beside each image, by lower-case suffix: a.txt or a.png.txt beside a.png."""
     by_stem: dict[tuple[Path, str], dict[str, Path]] = {}
     for path in files:
         if (suffix := path.suffix.lower()) in suffixes:
@@ -44,7 +44,7 @@ def find_sidecars(
 
 
 def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sidecars | None:
-    """Read the files beside images; None where all lines are boxes of objects, or no caption (.json)."""
+    """Read sidecar files; None if all lines are bounding boxes, or if a .json file has no caption."""
     captions: dict[str, str] = {}
     for image, path in found.items():
         try:
@@ -58,8 +58,8 @@ def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sideca
         except (OSError, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"{path} must hold the caption of {image.name}, but: {reason}") from None
-        captions[same_name(image.relative_to(root).as_posix())] = text
-    told = [text for text in captions.values() if text]
-    if suffix == ".txt" and told and all(_BOX.fullmatch(line) for text in told for _, line in lines(text)):
+        captions[canonical_path(image.relative_to(root).as_posix())] = text
+    texts = [text for text in captions.values() if text]
+    if suffix == ".txt" and texts and all(_BOX.fullmatch(line) for text in texts for _, line in lines(text)):
         return None
     return Sidecars(suffix, captions)

@@ -1,4 +1,4 @@
-"""Which data set to train on: settings that a set does not have are refused, never ignored."""
+"""Which data set to train on: settings that do not apply to it are refused, never ignored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["EMBEDDED", "DataSpec", "OnlyData"]
 
 EMBEDDED = ("digits", "photos", "shapes", "mixture2d", "tones")
 
-# What each embedded set offers: sides in pixels, channels, and what can be told of an item.
+# What each embedded set offers: sides in pixels, channels, and kinds of condition.
 _SIDES: dict[str, tuple[int, ...]] = {"digits": (8,), "photos": (16, 32), "shapes": (16, 32)}
 _CHANNELS = {"digits": 1, "photos": 3, "shapes": 3}
-_TOLD: dict[str, tuple[str, ...]] = {
+_CONDITIONS: dict[str, tuple[str, ...]] = {
     "digits": ("class", "none"),
     "photos": ("none",),
     "shapes": ("class", "text", "none"),
@@ -25,7 +25,7 @@ _TOLD: dict[str, tuple[str, ...]] = {
     "tones": ("class", "none"),
 }
 
-# How data on disk is read where it can be read in several ways.
+# Settings for data on disk that can be read in several ways.
 _READING = ("image_column", "caption_column", "label_column", "split", "repeats")
 
 
@@ -39,61 +39,62 @@ class DataSpec(Spec):
     """What the path holds: image files (the default), Parquet or WebDataset shards of images, or cached latents."""
 
     image_size: int | None = Field(default=None, ge=4, le=1024)
-    """Side in pixels: of images on disk (32 if not given), 16 (if not given) or 32 for photos and shapes."""
+    """Side in pixels: of images on disk (by default 32), or of photos and shapes: 16 (default) or 32."""
 
     channels: Literal[1, 3] | None = None
-    """1 (grey) or 3 (colour) for images on disk; if not given, 1 when all files of a folder are grey, else 3."""
+    """1 (grey) or 3 (colour) for images on disk; by default 1 if all files of a folder are grey, else 3."""
 
     conditioning: Literal["class", "text", "none"] | None = None
-    """What the network is told; if not given, the classes where a set has them, else its captions, else nothing."""
+    """The condition to train on; by default the classes if the data have them, else captions, else none."""
 
     text_encoder: LocalPath | None = None
-    """Local path of a pretrained text encoder that reads the captions; if not given, words are learnt in training.
+    """Local path of a pretrained text encoder for captions; by default word embeddings are learnt.
 
-    Data with embeddings of its own (latents, `embeddings.safetensors`) needs it for `tune sample --caption` alone.
+    Data with stored embeddings (latents, `embeddings.safetensors`) needs it only for `tune sample --caption`.
     """
 
     image_column: str | None = Field(default=None, min_length=1)
-    """Column of encoded images in Parquet shards (`outer.inner` is a field of a struct), member of images in tar files
-    (`image.png`), or column of file names in a folder's metadata; if not given, a usual name."""
+    """Column of encoded images in Parquet shards (`outer.inner` is a field of a struct), member with the
+    image in tar files (`image.png`), or column of file names in a folder's metadata; by default a usual
+    name."""
 
     caption_column: str | None = Field(default=None, min_length=1)
-    """Column, key or member of the captions, or `.txt` for files of that suffix beside a folder's images; if not
-    given, a usual name."""
+    """Column, key or member of the captions, or `.txt` for files of that suffix beside a folder's images; by
+    default a usual name."""
 
     label_column: str | None = Field(default=None, min_length=1)
-    """Column, key or member of the labels, which come before class folders then; if not given, a usual name."""
+    """Column, key or member of the labels, which then precede class folders; by default a usual name."""
 
     split: str | None = Field(default=None, min_length=1)
-    """Split that is read: one of those that folders or shards are named after, `all`, or `none` where such names are
-    no splits; if not given, `train` where there are several."""
+    """Split to read: one that folders or shards are named after, `all`, or `none` if such names do not mean
+    splits; by default `train` if there are several."""
 
     repeats: bool | None = None
-    """Whether images in folders `N_name` come N times an epoch, as kohya-style trainers have it; if not given, where
-    captions lie beside them."""
+    """Whether images in folders `N_name` are repeated N times per epoch, as in kohya-style trainers; by
+    default if they have sidecar captions."""
 
     set_size: int | None = Field(default=None, ge=2, le=4096)
-    """Points per item of mixture2d, which has no classes then; without it, each item is one point."""
+    """Points per item of mixture2d, which then has no classes; by default each item is one point."""
 
     corrupt: Literal["refuse", "skip"] = "refuse"
-    """What is done about images on disk that cannot be read: an error that names them, or a warning."""
+    """What to do about unreadable images on disk: refuse the data, or skip the images with a warning."""
 
     stream: bool | None = None
-    """Whether data is read while training instead of before; if not given, Parquet and WebDataset are."""
+    """Whether data is read during training, not before it; by default only Parquet and WebDataset are."""
 
     holdout_share: float | None = Field(default=None, ge=0, lt=1)
-    """Share of the items, chosen by their content, that nothing is trained on; if not given, the validation or test
-    split of a folder whose train split is read, else 0.1 of 256 items or more.
+    """Share of the items, chosen by their content, that is never trained on; by default the validation or
+    test split of a folder whose train split is read, else 0.1 of sets of 256 items or more.
 
-    Streams, which are not read before training, hold nothing out.
+    Streams are not read before training, so that nothing is held out from them.
     """
 
     vae: LocalPath | None = None
-    """Local path of the autoencoder of cached latents, by which sample grids are decoded to images."""
+    """Local path of the autoencoder of cached latents, which decodes sample grids to images."""
 
     @property
     def streamed(self) -> bool:
-        """Whether the data is read through Ray Data while training."""
+        """Whether the data is read through Ray Data during training."""
         return self.format in ("parquet", "webdataset") or bool(self.stream)
 
     @field_validator("name")
@@ -107,7 +108,7 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _settings_apply(self) -> Self:
-        # How a one-line error names the set.
+        # The set in the words of an error.
         what = self.name if self.name != "digits" else "the digits"
         if self.name in EMBEDDED:
             for key in ("format", "stream", "vae", *_READING):
@@ -117,7 +118,7 @@ class DataSpec(Spec):
                 raise ValueError(f"data.corrupt is for data on disk, not for {what}: leave it out")
             self._one_of("image_size", _SIDES.get(self.name, ()), what)
             self._one_of("channels", (_CHANNELS[self.name],) if self.name in _CHANNELS else (), what)
-            self._one_of("conditioning", _TOLD[self.name], what)
+            self._one_of("conditioning", _CONDITIONS[self.name], what)
         if self.text_encoder is not None and (
             self.conditioning != "text" or self.format in ("parquet", "webdataset")
         ):
@@ -152,7 +153,7 @@ class DataSpec(Spec):
             )
         if self.streamed and self.holdout_share:
             raise ValueError(
-                f"data.holdout_share is for data in memory, not for streams, whose content is not known before "
+                f"data.holdout_share is for data in memory, not for streams, whose content is unknown before "
                 f"training: leave it out, but got {self.holdout_share:g}"
             )
         if self.stream is False and self.format in ("parquet", "webdataset"):
@@ -167,7 +168,7 @@ class DataSpec(Spec):
 
 
 class OnlyData(Spec):
-    """Settings of a command that looks at data alone."""
+    """Settings of a command that only inspects data."""
 
     data: DataSpec = DataSpec()
     """The data set."""

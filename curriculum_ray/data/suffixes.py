@@ -1,11 +1,11 @@
-"""Suffixes of image files: of formats that are read, and of others that are only counted."""
+"""Suffixes of image files: formats that are read, and others that are only counted."""
 
 from __future__ import annotations
 
 __all__ = ["SUFFIXES", "UNREAD_SUFFIXES", "USUAL"]
 
 USUAL = ".bmp, .gif, .jpg, .png, .tif, .webp and others that Pillow reads"
-"""How an error names the suffixes."""
+"""The suffixes in the words of an error."""
 
 SUFFIXES = frozenset(
     [
@@ -68,8 +68,8 @@ SUFFIXES = frozenset(
         ".xpm",
     ]
 )
-"""Every format that Pillow decodes by itself, in lower case: not those for which it starts another program, as
-PostScript, nor those of which it knows the name alone."""
+"""Every format that Pillow decodes by itself, in lower case: not those for which it starts another program,
+e.g. PostScript, nor those that it only identifies."""
 UNREAD_SUFFIXES = frozenset(
     [
         ".heic",

@@ -1,4 +1,4 @@
-"""What is in a data set, what is used of it, what is left out and why: one type that every reader fills."""
+"""The summary of a data set: what was found, what is used, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from curriculum_ray.config.shown import printable
 
-__all__ = ["DataSummary", "DataWarning", "LeftOut", "Look", "Tally", "quiet", "warn_of"]
+__all__ = ["DataSummary", "DataWarning", "ImageStats", "LeftOut", "Tally", "quiet", "warn_of"]
 
 _MOST = 12
-"""Classes, splits or kinds that the text names; `as_json` has all."""
+"""Classes, splits or kinds that the text lists; `as_json` has all."""
 
 
 class Described(Protocol):
-    """What the summary counts of a data set in memory."""
+    """The attributes of a data set in memory that the summary counts."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -34,7 +34,7 @@ class Described(Protocol):
 
 
 class DataWarning(UserWarning):
-    """Something that a person should know of how their data is read; it stands in the summary too."""
+    """Something that users should know about how their data is read; the summary has it too."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class LeftOut:
     count: int
     example: str
     matters: bool = False
-    """Whether some of them may be data: images, shards or captions that somebody could miss."""
+    """Whether some of them may be data that the user would miss: images, shards or captions."""
 
     def __str__(self) -> str:
         return f"{self.count:,} {self.kind}, e.g. {self.example}"
 
 
 class Tally:
-    """Counts what is left out by reason, with the first example of each."""
+    """Counts of what is left out, by reason, with the first example of each."""
 
     def __init__(self) -> None:
         self._found: dict[str, LeftOut] = {}
 
     def add(self, kind: str, example: str, count: int = 1, matters: bool = False) -> None:
-        """Count `count` more; an example that matters is shown before one that does not."""
+        """Add `count`; an example that matters replaces one that does not."""
         known = self._found.get(kind)
         if known is None:
             self._found[kind] = LeftOut(kind, count, example, matters)
@@ -68,140 +68,143 @@ class Tally:
 
     @property
     def found(self) -> tuple[LeftOut, ...]:
-        """All kinds, in the order in which they were first seen."""
+        """All kinds, in order of first occurrence."""
         return tuple(self._found.values())
 
 
 @dataclass(frozen=True)
-class Look:
-    """What looking at images showed: at all of them, or at some."""
+class ImageStats:
+    """Statistics of the inspected images: all of a data set, or some."""
 
     images: int = 0
-    """Images looked at."""
+    """Images inspected."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """Images of each size, `width x height`, the most frequent first."""
+    """Images of each size, `WIDTHxHEIGHT`, most frequent first."""
     modes: Mapping[str, int] = field(default_factory=dict)
-    """Images of each mode of Pillow (RGB, L, P, RGBA, CMYK, ...)."""
+    """Images of each Pillow mode (RGB, L, P, RGBA, CMYK, ...)."""
     duplicates: int = 0
-    """Images whose file has the same content as an earlier one's."""
+    """Images whose file has the same content as an earlier one."""
     duplicate: tuple[str, ...] = ()
     """The first such pair."""
     animated: int = 0
-    """Images of several frames, of which the first is read."""
+    """Images with several frames, of which the first is read."""
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """The face of a data set to a person, before anything is started."""
+    """What the user sees of a data set before anything starts."""
 
     MADE_BY: ClassVar[str] = "curriculum-ray"
-    """Stands in the JSON, so that a command knows a file as its own."""
+    """Marks the JSON file as written by this project."""
 
     name: str
     format: str
     """embedded, folder, parquet, webdataset or latents."""
     path: str = ""
     items: int = 0
-    """Items in the set or split that is read, with those that are held out of it."""
+    """Items in the set or split that is read, including held-out ones."""
     held_out: int = 0
-    """Items that nothing is trained on."""
+    """Items that are never trained on."""
     held_out_from: str = ""
-    """How they were chosen, in words."""
+    """How the held-out items were chosen."""
     files: int = 0
-    """Files found, hidden ones too."""
+    """Files found, including hidden ones."""
     used: int = 0
-    """Files that are read: images, or shards."""
+    """Files that are read: images, shards and annotations."""
     left_out: tuple[LeftOut, ...] = ()
     splits: Mapping[str, int] = field(default_factory=dict)
     """Images (or shards) of each split that was found."""
     split: str = ""
-    """The split that is read, where there are some."""
-    told: str = ""
-    """What the network is told, in words."""
+    """The split that is read, if there are splits."""
+    conditioning: str = ""
+    """The kind and size of the condition."""
     classes: Mapping[str, int] = field(default_factory=dict)
     """Items of each class."""
-    told_from: str = ""
-    """Where labels or captions come from."""
+    conditioning_from: str = ""
+    """The source of labels or captions."""
     unlabelled: int = 0
-    """Items without a label or a caption, where the others have one."""
+    """Items without a label or caption, if others have one."""
     shape: tuple[int, ...] = ()
-    """Of an item as it is trained on."""
-    look: Look = field(default_factory=Look)
+    """Shape of an item as it is trained on."""
+    image_stats: ImageStats = field(default_factory=ImageStats)
     notes: tuple[str, ...] = ()
-    """Lines on how the data is read where it could be read otherwise, with the setting that chooses."""
+    """How the data is read where there is a choice, with the setting that decides."""
 
     def of(self, data: Described) -> DataSummary:
-        """With the counts of what is told of the items of `data`."""
-        told = data.condition
+        """Return the summary with the counts of items and conditions of `data`."""
+        condition = data.condition
         classes: dict[str, int] = {}
         unlabelled = 0
-        if told is not None and told.ndim == 1:
-            counts = (told + 1).bincount(minlength=len(data.class_names) + 1).tolist()
+        if condition is not None and condition.ndim == 1:
+            counts = (condition + 1).bincount(minlength=len(data.class_names) + 1).tolist()
             classes, unlabelled = dict(zip(data.class_names, counts[1:], strict=True)), counts[0]
-        elif told is not None:
-            unlabelled = int((told.flatten(1) == 0).all(1).sum())
+        elif condition is not None:
+            unlabelled = int((condition.flatten(1) == 0).all(1).sum())
         return replace(
-            self, items=len(data), told=str(data.conditioning), classes=classes, unlabelled=unlabelled
+            self,
+            items=len(data),
+            conditioning=str(data.conditioning),
+            classes=classes,
+            unlabelled=unlabelled,
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {"version": 1, "made_by": self.MADE_BY, **asdict(self)}
+        """Convert to JSON values."""
+        return {"version": 2, "made_by": self.MADE_BY, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
-        """The summary as text for a terminal, whatever signs the names of files and classes hold."""
+        """Format the summary for a terminal, with every name printable."""
         yield from map(printable, self._lines())
 
     def _lines(self) -> Iterator[str]:
         source = f" ({self.path})" if self.path else ""
-        yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.told}"
+        yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.conditioning}"
         if self.held_out:
             yield f"  held out  {self.held_out:,}, never trained on: {self.held_out_from}"
         if self.files:
             yield f"  files     {self.files:,} found, {self.used:,} used"
         if self.splits:
             yield f"  splits    {_counts(self.splits)}; read: {self.split}"
-        if self.told_from:
-            yield f"  told      from {self.told_from}"
+        if self.conditioning_from:
+            yield f"  condition from {self.conditioning_from}"
         if self.classes:
             yield f"  classes   {_counts(self.classes)}"
         if self.unlabelled:
-            yield f"  not told  {self.unlabelled:,} of {self.items:,} items"
-        if self.look.images:
-            yield from self._looks()
+            yield f"  missing   {self.unlabelled:,} of {self.items:,} items have no label or caption"
+        if self.image_stats.images:
+            yield from self._image_lines()
         for each in self.left_out:
             yield f"  left out  {each}"
         for note in self.notes:
             yield f"  note      {note}"
 
-    def _looks(self) -> Iterator[str]:
-        look = self.look
-        most = (
-            f" (of {look.images:,} looked at)" if self.format != "folder" and look.images < self.items else ""
-        )
-        yield f"  sizes     {_counts(look.sizes, 4)}{most}"
-        yield f"  modes     {_counts(look.modes)}{most}"
-        pair = f", e.g. {' and '.join(look.duplicate)}" if look.duplicate else ""
-        yield f"  repeated  {look.duplicates:,} images have the content of another{pair}{most}"
-        if look.animated:
-            yield f"  animated  {look.animated:,} images have several frames, of which the first is read{most}"
+    def _image_lines(self) -> Iterator[str]:
+        stats = self.image_stats
+        partial = self.format != "folder" and stats.images < self.items
+        scope = f" (of {stats.images:,} inspected)" if partial else ""
+        yield f"  sizes     {_counts(stats.sizes, 4)}{scope}"
+        yield f"  modes     {_counts(stats.modes)}{scope}"
+        pair = f", e.g. {' and '.join(stats.duplicate)}" if stats.duplicate else ""
+        yield f"  repeated  {stats.duplicates:,} images duplicate another{pair}{scope}"
+        if stats.animated:
+            yield f"  animated  {stats.animated:,} images, of which the first frame is read{scope}"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No `DataWarning`: where the summary is printed, or another process has warned."""
+    """Suppress `DataWarning` where the summary is printed, or another process has warned."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         yield
 
 
 def warn_of(summary: DataSummary, stacklevel: int = 3) -> None:
-    """Warn of what a person could miss: a line for each note, and one for data that is left out."""
+    """Warn about what the user could miss: one line per note, and one for data that is left out."""
     for note in summary.notes:
         warnings.warn(f"{summary.path}: {note}", DataWarning, stacklevel=stacklevel)
     lost = [str(each) for each in summary.left_out if each.matters]
     if lost:
-        warnings.warn(f"{summary.path}: left out are {'; '.join(lost)}", DataWarning, stacklevel=stacklevel)
+        warnings.warn(f"{summary.path}: left out: {'; '.join(lost)}", DataWarning, stacklevel=stacklevel)
 
 
 def _counts(found: Mapping[str, int], most: int = _MOST) -> str:

@@ -1,4 +1,4 @@
-"""WebDataset shards: tar files in which members that share a name up to its first dot are one sample."""
+"""WebDataset shards: tar files whose members form a sample if their names agree up to the first dot."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import LABEL_NAMES, SHARD_CAPTIONS
-from curriculum_ray.data.headers import Fetch, Header, Names, Unit, Wish
+from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import LeftOut, Tally
 from curriculum_ray.data.text import decode
-from curriculum_ray.data.walk import left_behind
+from curriculum_ray.data.walk import junk_kind
 
-__all__ = ["tar_fetch", "tar_header", "tar_place"]
+__all__ = ["tar_fetch", "tar_header", "tar_location"]
 
-# Members that only an unpickler could read.
+# Members that are, or may be, pickles.
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "npy", "npz")
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -29,36 +29,36 @@ Sample = dict[str, tuple[int, int]]
 """Offset and size of each member, by its extension."""
 
 
-# Members and keys of .json that say captions and labels, in the order in which they are looked for.
+# Members with captions and labels, in the order of preference.
 _CAPTION_MEMBERS = ("txt", "caption", "text", "captions", "prompt")
 _LABEL_MEMBERS = ("cls", "class", "label")
 
 
-def tar_header(path: str, wish: Wish, names: Names | None = None) -> Header:
-    """The samples of `path` that have an image, and the labels or captions of these that `wish` asks for."""
+def tar_header(path: str, wanted: AnnotationKind, names: Names | None = None) -> Header:
+    """Read the samples of `path` that have an image, and their `wanted` annotations."""
     names = names or Names()
     found = _index(path, names.image)
-    told: Counter[int | str] = Counter()
+    values: Counter[int | str] = Counter()
     read, sources = set[str](), dict[str, None]()
-    if wish != "none":
+    if wanted != "none":
         with open(path, "rb") as file:
             for key, (image, sample) in found.samples.items():
-                member, source, value = _told(path, file, key, image, sample, wish, names)
+                member, source, value = _annotation(path, file, key, image, sample, wanted, names)
                 if source:
                     sources[source] = None
                     read.add(f"{key}.{member}")
-                # Label 0 is one, an empty caption is none.
+                # 0 is a label, an empty caption counts as none.
                 if value not in (None, ""):
-                    told[value] += 1
-    left, unread = _unread(found, read, wish)
+                    values[value] += 1
+    left, unread = _unread(found, read, wanted)
     return Header(
         path,
-        wish,
+        wanted,
         (Unit(path, 0, len(found.samples)),),
-        tuple(told),
+        tuple(values),
         bool(sources),
-        found.bare,
-        counts=tuple(told.values()),
+        found.imageless,
+        counts=tuple(values.values()),
         source=" and ".join(sources),
         image=next((f".{image}" for image, _ in found.samples.values()), ""),
         left_out=(*found.left_out, *left),
@@ -66,8 +66,8 @@ def tar_header(path: str, wish: Wish, names: Names | None = None) -> Header:
     )
 
 
-def tar_fetch(unit: Unit, wish: Wish, names: Names | None = None) -> Fetch:
-    """How samples of the tar file `unit` are read, one at a time."""
+def tar_fetch(unit: Unit, wanted: AnnotationKind, names: Names | None = None) -> Fetch:
+    """Return a function that reads samples of the tar file `unit`, one at a time."""
     names = names or Names()
     samples = list(_index(unit.path, names.image).samples.items())
 
@@ -75,16 +75,15 @@ def tar_fetch(unit: Unit, wish: Wish, names: Names | None = None) -> Fetch:
         key, (image, sample) = samples[row]
         with open(unit.path, "rb") as file:
             content = _member(file, sample[image])
-            told = (
-                _told(unit.path, file, key, image, sample, wish, names) if wish != "none" else ("", "", None)
-            )
-            return content, told[2]
+            if wanted == "none":
+                return content, None
+            return content, _annotation(unit.path, file, key, image, sample, wanted, names)[2]
 
     return fetch
 
 
-def tar_place(unit: Unit, row: int, names: Names | None = None) -> str:
-    """Where a person finds a row of `unit`: the name of its sample."""
+def tar_location(unit: Unit, row: int, names: Names | None = None) -> str:
+    """Name a row of `unit` by its sample."""
     samples = _index(unit.path, names.image if names else None).samples
     return f"{Path(unit.path).name} sample {list(samples)[row]}"
 
@@ -92,8 +91,8 @@ def tar_place(unit: Unit, row: int, names: Names | None = None) -> str:
 @dataclass(frozen=True)
 class _Index:
     samples: dict[str, tuple[str, Sample]]
-    """By name of a sample the extension of its image and all members."""
-    bare: tuple[str, ...]
+    """The extension of the image and all members, by name of the sample."""
+    imageless: tuple[str, ...]
     """Names of samples without an image."""
     left_out: tuple[LeftOut, ...]
 
@@ -107,7 +106,7 @@ def _index(path: str, image: str | None) -> _Index:
 
 
 @lru_cache(maxsize=8)
-def _index_of(path: str, wish: str | None, size: int, changed: int) -> _Index:
+def _index_of(path: str, requested: str | None, size: int, changed: int) -> _Index:
     found: dict[str, Sample] = {}
     tally = Tally()
     with tarfile.open(path, "r:") as tar:
@@ -116,65 +115,65 @@ def _index_of(path: str, wish: str | None, size: int, changed: int) -> _Index:
             stem, _, extension = file.partition(".")
             if member.isdir():
                 continue
-            if kind := _left_behind(folder, file):
+            if kind := _member_junk_kind(folder, file):
                 tally.add(f"members: {kind}", f"{Path(path).name} {member.name}")
                 continue
             if not member.isfile():
-                raise ConfigError(f"{path} must hold files alone, but {member.name} is a link or a device")
+                raise ConfigError(f"{path} must hold only files, but {member.name} is a link or a device")
             extension = extension.lower()
             if extension.rpartition(".")[2] in _PICKLES:
                 raise ConfigError(
-                    f"{path} must hold images, .cls, .txt and .json alone, but has {member.name}: "
-                    "such files may run code when they are read"
+                    f"{path} must hold only images, .cls, .txt and .json, but has {member.name}: "
+                    "reading such files may run code"
                 )
             sample = found.setdefault(f"{folder}/{stem}".lstrip("/"), {})
             if extension in sample:
                 raise ConfigError(f"{path} must hold each member once, but has {member.name} twice")
             sample[extension] = (member.offset_data, member.size)
         _check_end(path, tar.offset)
-    images = {key: _image(path, key, sample, wish) for key, sample in found.items()}
+    images = {key: _image(path, key, sample, requested) for key, sample in found.items()}
     samples = {key: (image, found[key]) for key, image in images.items() if image is not None}
     return _Index(samples, tuple(key for key, image in images.items() if image is None), tally.found)
 
 
-def _left_behind(folder: str, file: str) -> str | None:
-    """Why a member is no data: what programs and systems leave in archives."""
+def _member_junk_kind(folder: str, file: str) -> str | None:
+    """Return the kind of junk that a member is, or None if it may be data."""
     parts = [part for part in folder.split("/") if part not in ("", ".", "..")]
-    kinds = [left_behind(part, folder=True) for part in parts]
-    return left_behind(file, folder=False) or next(filter(None, kinds), None)
+    kinds = [junk_kind(part, folder=True) for part in parts]
+    return junk_kind(file, folder=False) or next(filter(None, kinds), None)
 
 
 def _check_end(path: str, end: int) -> None:
-    """Refuse a file cut or damaged at `end`, where tarfile takes a header that it cannot read for the archive's end."""
+    """Refuse a file truncated or damaged at `end`: to tarfile, an unreadable header ends the archive."""
     with open(path, "rb") as file:
         file.seek(end)
         block = file.read(_BLOCK)
         if len(block) < _BLOCK or block.strip(b"\0"):
             raise ConfigError(
-                f"{path} must end in a block of zeros, as tar files do, but is cut or damaged at byte {end}"
+                f"{path} must end in a block of zeros, as tar files do, but is truncated or damaged at byte {end}"
             )
         while rest := file.read(1 << 20):
             if rest.strip(b"\0"):
                 raise ConfigError(f"{path} must be one tar file, but has more after its end at byte {end}")
 
 
-def _image(path: str, key: str, sample: Sample, wish: str | None) -> str | None:
-    """The extension of the sample's image: `wish` if given, else png or, where no such is there, anything.png."""
-    if wish is not None:
-        return next((extension for extension in sample if extension == wish.lower().lstrip(".")), None)
+def _image(path: str, key: str, sample: Sample, requested: str | None) -> str | None:
+    """Return the extension of the sample's image: `requested` or, by default, e.g. png, else anything.png."""
+    if requested is not None:
+        return next((extension for extension in sample if extension == requested.lower().lstrip(".")), None)
     images = [extension for extension in sample if f".{extension.rpartition('.')[2]}" in SUFFIXES]
     plain = [extension for extension in images if "." not in extension] or images
     if len(plain) > 1:
         names = ", ".join(f"{key}.{extension}" for extension in plain[:3])
         raise ConfigError(
-            f"{path} must hold one image a sample, whose name ends at its first dot, "
+            f"{path} must hold one image per sample, whose name ends at its first dot, "
             f"but sample {key} has {len(plain)}: {names} (data.image_column {plain[0]} would choose one)"
         )
     return plain[0] if plain else None
 
 
 def _beside(image: str, sample: Sample, name: str) -> str | None:
-    """The member `name` of a sample: v1.txt beside v1.png, else txt, else the only one that ends so."""
+    """Return the member `name` of a sample: v1.txt for v1.png, else txt, else the only one ending in .txt."""
     prefix = image.rpartition(".")[0]
     exact = [extension for extension in (f"{prefix}.{name}".lstrip("."), name) if extension in sample]
     ending = [extension for extension in sample if extension.endswith(f".{name}")]
@@ -187,22 +186,23 @@ def _member(file: Any, place: tuple[int, int]) -> bytes:
     return content
 
 
-def _told(
-    path: str, file: Any, key: str, image: str, sample: Sample, wish: Wish, names: Names
+def _annotation(
+    path: str, file: Any, key: str, image: str, sample: Sample, wanted: AnnotationKind, names: Names
 ) -> tuple[str, str, int | str | None]:
-    """The member that says a sample's label or caption, what it is called for a person ("" for none), and the value.
+    """Return the member with a sample's label or caption, a description of it ("" for none), and the value.
 
-    Looked for are .cls and the like, or .txt, .caption and the like, then keys of .json; or what is named.
+    Members such as .cls, or .txt and .caption, take precedence over keys of .json; or the configured name is
+    read.
     """
-    named = names.label if wish == "class" else names.caption
+    named = names.label if wanted == "class" else names.caption
     members = (
-        (_LABEL_MEMBERS if names.others else _LABEL_MEMBERS[:1]) if wish == "class" else _CAPTION_MEMBERS
+        (_LABEL_MEMBERS if names.others else _LABEL_MEMBERS[:1]) if wanted == "class" else _CAPTION_MEMBERS
     )
     for name in (named.lower().lstrip("."),) if named is not None else members:
         member = _beside(image, sample, name)
         if member is not None and member != image and member.rpartition(".")[2] != "json":
             place, content = f"{path} member {key}.{member}", _member(file, sample[member])
-            return member, f".{name}", _label(place, content) if wish == "class" else _text(place, content)
+            return member, f".{name}", _label(place, content) if wanted == "class" else _text(place, content)
     member = _beside(image, sample, "json")
     if member is None:
         return "", "", None
@@ -213,21 +213,21 @@ def _told(
         raise ConfigError(f"{place} must be JSON, but: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{place} must be a JSON object, but got {_short(values)}")
-    usual = (LABEL_NAMES if names.others else LABEL_NAMES[:1]) if wish == "class" else SHARD_CAPTIONS
+    usual = (LABEL_NAMES if names.others else LABEL_NAMES[:1]) if wanted == "class" else SHARD_CAPTIONS
     found = next((name for name in ((named,) if named is not None else usual) if name in values), None)
     if found is None:
         return "", "", None
     value = values[found]
-    types = (int, str) if wish == "class" else (str,)
-    # JSON's true and false are integers to Python.
+    types = (int, str) if wanted == "class" else (str,)
+    # In Python, JSON's true and false are integers.
     if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
-        rule = "an integer or a string" if wish == "class" else "a string"
+        rule = "an integer or a string" if wanted == "class" else "a string"
         raise ConfigError(f"{place} key {found} must be {rule}, but got {_short(value)}")
-    return member, f"key {found} of .json", None if wish == "class" and value == -1 else value
+    return member, f"key {found} of .json", None if wanted == "class" and value == -1 else value
 
 
 def _label(place: str, content: bytes) -> int | None:
-    """A label of -1 is none."""
+    """Parse a label; -1 means no label."""
     number = _whole_number(place, content)
     return None if number == -1 else number
 
@@ -241,8 +241,8 @@ def _text(place: str, content: bytes) -> str:
         ) from None
 
 
-def _unread(found: _Index, read: set[str], wish: Wish) -> tuple[list[LeftOut], tuple[str, ...]]:
-    """Members that are not read, by extension, and which of these a person may have meant as captions or labels."""
+def _unread(found: _Index, read: set[str], wanted: AnnotationKind) -> tuple[list[LeftOut], tuple[str, ...]]:
+    """Tally members that are not read, by extension, and name those that may be captions or labels."""
     tally = Tally()
     meant: dict[str, None] = {}
     for key, (image, sample) in found.samples.items():
@@ -255,7 +255,7 @@ def _unread(found: _Index, read: set[str], wish: Wish) -> tuple[list[LeftOut], t
                 tally.add("members that are other images of a sample", name)
                 continue
             tally.add(f"members .{last}", name)
-            if last in (*_CAPTION_MEMBERS, *_LABEL_MEMBERS) or (wish == "none" and last != "json"):
+            if last in (*_CAPTION_MEMBERS, *_LABEL_MEMBERS) or (wanted == "none" and last != "json"):
                 meant[f".{last}"] = None
     return list(tally.found), tuple(meant)
 

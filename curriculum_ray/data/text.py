@@ -1,4 +1,4 @@
-"""Text files as programs write them: with a byte order mark or without, lines ended as any system ends them."""
+"""Text files as programs write them: with or without a byte order mark, with the line ends of any system."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from unicodedata import normalize
 
-__all__ = ["decode", "lines", "read_text", "same_name"]
+__all__ = ["canonical_path", "decode", "lines", "read_text"]
 
-# The longer marks first: that of UTF-32 begins as that of UTF-16 does.
+# Longer marks first: that of UTF-32 starts with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -22,7 +22,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def decode(content: bytes) -> str:
-    """Text in UTF-8, or in what a byte order mark says, which is not part of it; UnicodeDecodeError otherwise."""
+    """Decode UTF-8, or the encoding of a byte order mark, which is dropped; UnicodeDecodeError otherwise."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding)
@@ -30,22 +30,22 @@ def decode(content: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """`decode` the content of `path`; line ends stay as they are."""
+    """`decode` the content of `path`; line ends are kept."""
     return decode(path.read_bytes())
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that hold something, with their numbers from 1 on.
+    """Iterate over non-blank lines with their numbers, from 1.
 
-    Lines end at LF, CR LF or CR alone: str.splitlines would also cut at U+2028, U+0085 and others, which JSON strings
-    may hold as they are (RFC 8259, section 7).
+    Lines end only at LF, CR LF or CR: str.splitlines would also split at U+2028, U+0085 and others, which
+    JSON strings may contain unescaped (RFC 8259, section 7).
     """
     for number, line in enumerate(_LINE_END.split(text), 1):
         if line.strip():
             yield number, line
 
 
-def same_name(name: str) -> str:
-    """A path within a folder in the one spelling by which names are compared: composed letters, slashes, no `./`."""
+def canonical_path(name: str) -> str:
+    """Normalise a relative path so that spellings compare equal: composed letters (NFC), slashes, no `./`."""
     parts = [part for part in normalize("NFC", name).replace("\\", "/").split("/") if part not in ("", ".")]
     return "/".join(parts)

@@ -1,4 +1,4 @@
-"""Captions encoded beforehand by a pretrained text encoder that lies in a local folder."""
+"""Captions encoded before training by a pretrained text encoder in a local folder."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
 from curriculum_ray.extras import install_command
 
-__all__ = ["encode_captions", "encoder_hash", "told_by_captions"]
+__all__ = ["condition_from_captions", "encode_captions", "encoder_hash"]
 
-# Models of text and more, of which only the part that reads text is loaded.
+# Models with several parts, of which only the text encoder is loaded.
 TEXT_PARTS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
 
 
-# Tokens that CLIP's text encoder reads.
+# The context length of CLIP's text encoder, in tokens.
 LONGEST = 77
 
 
-def told_by_captions(captions: Sequence[str], text_encoder: str | None) -> tuple[Tensor, tuple[str, ...]]:
-    """Condition and vocabulary: numbered words, or vectors of `text_encoder`, which has its own vocabulary."""
+def condition_from_captions(
+    captions: Sequence[str], text_encoder: str | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Return condition and vocabulary: word numbers, or vectors of `text_encoder` and no vocabulary."""
     if text_encoder is not None:
         return encode_captions(text_encoder, captions), ()
     vocabulary = build_vocabulary(captions)
@@ -33,7 +35,7 @@ def told_by_captions(captions: Sequence[str], text_encoder: str | None) -> tuple
 
 
 def encoder_hash(path: str | Path) -> str:
-    """SHA-256 (hex) of the weights of the encoder in the folder `path`: of its safetensors files."""
+    """SHA-256 (hex) of the weights of the encoder in the folder `path`, i.e. of its safetensors files."""
     digest = hashlib.sha256()
     for name in sorted(Path(path).glob("*.safetensors")):
         with open(name, "rb") as file:
@@ -48,12 +50,12 @@ def encode_captions(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Encode `captions` with the encoder in the folder `path`: float32 (N, length, D) on the CPU, zeros where padded.
+    """Encode `captions` with the encoder in `path`: float32 (N, length, D) on the CPU, zeros where padded.
 
-    path: as transformers' `save_pretrained` writes it, tokenizer included; nothing is fetched, and only safetensors
-    are read. length: tokens, at which longer captions are cut; the longest caption's, at most 77, if None. An empty
-    caption becomes zeros, i.e. "not told". Each different caption is encoded once.
-    Raises `ConfigError` without the package transformers, and for a folder that does not hold an encoder.
+    path: as written by transformers' `save_pretrained`, with its tokenizer; only local safetensors are read.
+    length: longer captions are truncated to this many tokens; if None, that of the longest caption, at most
+    77. An empty caption becomes zeros, the null condition. Each distinct caption is encoded once. Raises
+    `ConfigError` without the package transformers, and for a folder that holds no encoder.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -64,7 +66,7 @@ def encode_captions(
         raise ConfigError(
             f"the text encoder {path} needs the package transformers: {install_command('transformers')}"
         ) from None
-    # Code that lies in the folder is never run, nor asked about.
+    # Code in the folder is never run, and the user is never asked to allow it.
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **local)
@@ -91,8 +93,8 @@ def encode_captions(
             hidden = model(
                 input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
             ).last_hidden_state
-            told = torch.tensor([bool(caption.strip()) for caption in batch], device=device)
-            seen = tokens["attention_mask"].bool() & told[:, None]
+            captioned = torch.tensor([bool(caption.strip()) for caption in batch], device=device)
+            seen = tokens["attention_mask"].bool() & captioned[:, None]
             longest = max(longest, int(seen.sum(1).max()))
             encoded.append(hidden.float().masked_fill(~seen[:, :, None], 0).cpu())
     if not encoded:

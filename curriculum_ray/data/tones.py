@@ -1,4 +1,4 @@
-"""Short sounds as signals of one channel: sums of sinusoids and chirps, with the kind as class."""
+"""Short one-channel sounds: sinusoids, chords and chirps, with the kind as class."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TONE_KINDS = ("low", "high", "chord", "rising", "falling")
 
 
 def load_tones(classes: bool = True) -> Dataset:
-    """8,192 signals within [-1, 1], shape (8192, 1, 64), of random frequency, phase and loudness.
+    """Return 8,192 signals within [-1, 1], shape (8192, 1, 64), of random frequency, phase and loudness.
 
-    low and high: one sinusoid of 1 .. 3 and of 8 .. 12 cycles; chord: two, a fifth (3:2) apart; rising and falling:
-    linear chirps between about 2 and 10 cycles per length.
+    low and high: one sinusoid of 1 .. 3 or 8 .. 12 cycles; chord: two sinusoids, a fifth (3:2) apart; rising
+    and falling: linear chirps between about 2 and 10 cycles per length.
     """
     import numpy
 

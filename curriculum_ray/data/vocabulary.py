@@ -1,6 +1,6 @@
-"""Captions as tokens: words and signs in lower case, numbered by a vocabulary whose entry 0 is padding.
+"""Captions as tokens: lower-case words and symbols, numbered by a vocabulary whose entry 0 is padding.
 
-Words are cut as Unicode Standard Annex #29 cuts them where a script writes no spaces, and keep their combining marks.
+Where a script has no spaces, words are split by Unicode Standard Annex #29. They keep their combining marks.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["PADDING", "alike", "build_vocabulary", "tokenise", "words"]
+__all__ = ["PADDING", "build_vocabulary", "merged_captions_note", "tokenise", "words"]
 
 PADDING = "<pad>"
 
-# A run of letters, digits and their marks; or else one character as a reader sees it (UAX #29, grapheme clusters).
-# Joiners stand inside words of Persian and of India's scripts.
+# A run of letters, digits and their marks, or else one grapheme cluster (UAX #29).
+# Joiners occur inside words of Persian and of Indic scripts.
 _PIECE = regex.compile(r"[\p{L}\p{N}_][\p{L}\p{N}\p{M}_\u200c\u200d]*|\X", regex.V1)
-# Scripts that write no spaces between words: a run of theirs is cut at the word boundaries of UAX #29.
+# Scripts without spaces between words: their runs are split at the word boundaries of UAX #29.
 _NO_SPACES = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Tai_Tham}"
     r"\p{New_Tai_Lue}\p{Tai_Le}\p{Tai_Viet}\p{Javanese}\p{Balinese}\p{Yi}]",
     regex.V1,
 )
 _BOUNDARY = regex.compile(r"(?w)\b", regex.V1)
-# Signs mean something by themselves; other punctuation, spaces and quotes only part words.
+# Symbols carry meaning by themselves; other punctuation, spaces and quotes only separate words.
 _SIGN = regex.compile(r"[\p{Sm}\p{Sc}\p{So}\p{M}\p{RI}#%&@§‰]", regex.V1)
 # A minus before a number, or after a word's end, as in "-5 °C" and "grade A-".
 _MINUS = regex.compile(r"(?<!\S)-(?=\p{N})|(?<=[\p{L}\p{N}])-+(?!\S)", regex.V1)
@@ -51,12 +51,12 @@ def _words(caption: str) -> tuple[str, ...]:
 
 
 def words(caption: str) -> list[str]:
-    """The words and signs of a caption, composed (NFC) and in lower case, without punctuation."""
+    """Split a caption into words and symbols, composed (NFC), in lower case and without punctuation."""
     return list(_words(caption))
 
 
-def alike(captions: Iterable[str]) -> str:
-    """One line on captions that differ but become the same tokens, with their count; "" where there are none."""
+def merged_captions_note(captions: Iterable[str]) -> str:
+    """Describe captions that differ but have the same tokens, or have no tokens; "" if there are none."""
     first: dict[tuple[str, ...], str] = {}
     count, example = 0, ("", "")
     for caption in dict.fromkeys(" ".join(unicodedata.normalize("NFC", text).split()) for text in captions):
@@ -66,8 +66,8 @@ def alike(captions: Iterable[str]) -> str:
             count += 1
     if not count:
         return ""
-    pair = f"{_short(example[1])} is told as {_short(example[0]) if example[0] else 'nothing'}"
-    return f"{count:,} different captions become the same tokens as another, or none: {pair}"
+    pair = f"{_short(example[1])} is read as {_short(example[0]) if example[0] else 'nothing'}"
+    return f"{count:,} captions have the same tokens as a different caption, or no tokens: {pair}"
 
 
 def _short(text: str) -> str:
@@ -75,14 +75,15 @@ def _short(text: str) -> str:
 
 
 def build_vocabulary(captions: Iterable[str]) -> tuple[str, ...]:
-    """Padding, then every word of `captions` once, in alphabetical order."""
+    """Return padding, then every word of `captions` once, in alphabetical order."""
     return (PADDING, *sorted({word for caption in captions for word in _words(caption)}))
 
 
 def tokenise(captions: Sequence[str], vocabulary: Sequence[str], length: int | None = None) -> Tensor:
-    """Captions as long (N, length) in 0 .. len(vocabulary)-1, padded by 0; an empty one is all padding.
+    """Convert captions to tokens, long (N, length) in 0 .. len(vocabulary)-1, padded with 0.
 
-    length: the longest caption's if None. Unknown words and longer captions raise `ConfigError`.
+    An empty caption is all padding. length: that of the longest caption if None. Unknown words and longer
+    captions raise `ConfigError`.
     """
     numbers = {word: number for number, word in enumerate(vocabulary)}
     split = [_words(caption) for caption in captions]

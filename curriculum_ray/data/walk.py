@@ -1,4 +1,4 @@
-"""The files of a folder, links followed, less what programs and systems leave behind; and what that was."""
+"""The files of a folder, following links and leaving out junk that programs and systems create."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.summary import LeftOut, Tally
 
-__all__ = ["Walk", "find_files", "left_behind", "shown"]
+__all__ = ["Walk", "display_path", "find_files", "junk_kind"]
 
-# Folders and files that no person put there as data. Names are compared in lower case.
+# Folders and files that nobody put there as data. Names are compared in lower case.
 _FOLDERS = {
     ".ipynb_checkpoints": "notebook checkpoints",
     "ipynb_checkpoints": "notebook checkpoints",
@@ -52,21 +52,21 @@ _HALF = [
     ".uploading",
     ".unfinished",
 ]
-"""Suffixes of what browsers, download and copy programs have not finished."""
+"""Suffixes of files that browsers, download and copy programs have not finished."""
 _BACKUP = re.compile(r".*(~|\.bak|\.old|\.orig|\.swp|\.swo)$|^~\$.*|^#.*#$", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What a walk found."""
+    """The result of a walk."""
 
     files: tuple[Path, ...]
     """Sorted."""
     left_out: tuple[LeftOut, ...]
 
 
-def left_behind(name: str, folder: bool) -> str | None:
-    """Why a file or folder of this name is not data, or None if it may be."""
+def junk_kind(name: str, folder: bool) -> str | None:
+    """Return the kind of junk that a file or folder of this name is, or None if it may be data."""
     low = name.lower()
     if folder and low in _FOLDERS:
         return _FOLDERS[low]
@@ -88,9 +88,9 @@ def left_behind(name: str, folder: bool) -> str | None:
 
 
 def find_files(root: Path, wanted: Collection[str]) -> Walk:
-    """Every file under `root`; a folder is read once, by its own name, however many links lead to it.
+    """List every file under `root`; a folder is read once, under its own name, however many links lead to it.
 
-    wanted: suffixes of the data, in lower case: what is left out is marked where it might have been such. A folder
+    wanted: suffixes of the data, in lower case; left-out files that may have had one are marked. A folder
     that cannot be listed raises `ConfigError`.
     """
 
@@ -101,7 +101,7 @@ def find_files(root: Path, wanted: Collection[str]) -> Walk:
     tally = Tally()
 
     def leave(path: Path, kind: str) -> None:
-        tally.add(kind, shown(root, path), matters=_is_wanted(path.name, wanted))
+        tally.add(kind, display_path(root, path), matters=_is_wanted(path.name, wanted))
 
     seen: set[tuple[int, int]] = set()
     # Links come last: a folder within `root` keeps its own name.
@@ -116,15 +116,15 @@ def find_files(root: Path, wanted: Collection[str]) -> Walk:
                     continue
                 seen.add((state.st_dev, state.st_ino))
                 for name in folders:
-                    if kind := left_behind(name, folder=True):
+                    if kind := junk_kind(name, folder=True):
                         for path in _below(Path(parent, name)):
                             leave(path, "AppleDouble files" if path.name.startswith("._") else kind)
-                folders[:] = [name for name in folders if left_behind(name, folder=True) is None]
+                folders[:] = [name for name in folders if junk_kind(name, folder=True) is None]
                 links += [Path(parent, name) for name in folders if os.path.islink(Path(parent, name))]
                 here = set(files)
                 for name in files:
-                    kind = left_behind(name, folder=False)
-                    # A download program keeps its notes beside the file until that is whole.
+                    kind = junk_kind(name, folder=False)
+                    # aria2 keeps its control file beside a file until the download is complete.
                     if kind is None and f"{name}.aria2" in here:
                         kind = "half-transferred"
                     if kind is None:
@@ -135,8 +135,8 @@ def find_files(root: Path, wanted: Collection[str]) -> Walk:
     return Walk(tuple(sorted(found)), tally.found)
 
 
-def shown(root: Path, path: Path) -> str:
-    """How a path is named to a person: within `root`."""
+def display_path(root: Path, path: Path) -> str:
+    """Return the path as messages name it: relative to `root`."""
     return path.relative_to(root).as_posix() if path != root else path.name
 
 
@@ -147,5 +147,5 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:
-    """Whether a suffix among `wanted` is one of the name's, be it before another: a.png.part, a.png~."""
+    """Return whether one of the name's suffixes is in `wanted`, even before another: a.png.part, a.png~."""
     return any(f".{part.rstrip('~#')}" in wanted for part in name.lower().split(".")[1:])

@@ -1,4 +1,4 @@
-"""Beta schedules of DDPM, the noise of each timestep: Ho et al. 2020, Nichol & Dhariwal 2021, Lin et al. 2024."""
+"""Beta schedules of DDPM: Ho et al. 2020, Nichol & Dhariwal 2021, Lin et al. 2024."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["BetaSchedule", "alphas_cumprod", "cosine_betas", "linear_betas", "ze
 
 BetaSchedule = Literal["linear", "cosine"]
 
-# Nichol & Dhariwal 2021, §3.2: no step may remove all that is left of the signal.
+# Nichol & Dhariwal 2021, §3.2: no step may remove all of the remaining signal.
 MAX_BETA = 0.999
 
 
 def linear_betas(count: int) -> Tensor:
     """Betas rising linearly from 1e-4 to 0.02, the range of T = 1000 scaled to T = `count`.
 
-    Returns float64 in (0, 0.999], shape (T,), the last is the noisiest (Ho et al. 2020, §4; the scaling keeps
-    the amount of noise in the end).
+    Returns float64 in (0, 0.999], shape (T,); the last is the noisiest (Ho et al. 2020, §4). The scaling
+    keeps the total amount of noise.
     """
     scale = 1000 / count
     return torch.linspace(scale * 1e-4, scale * 0.02, count, dtype=torch.float64).clamp(max=MAX_BETA)
@@ -29,7 +29,7 @@ def linear_betas(count: int) -> Tensor:
 def cosine_betas(count: int) -> Tensor:
     """Betas whose ᾱ falls like a squared cosine (Nichol & Dhariwal 2021, Eq. 17).
 
-    Returns float64 in (0, 0.999], shape (T,), the last is the noisiest.
+    Returns float64 in (0, 0.999], shape (T,); the last is the noisiest.
     """
     offset = 0.008
     time = torch.arange(count + 1, dtype=torch.float64) / count
@@ -40,7 +40,7 @@ def cosine_betas(count: int) -> Tensor:
 def alphas_cumprod(betas: BetaSchedule, count: int, zero_terminal: bool = False) -> Tensor:
     """ᾱ_t = Π_{s≤t} (1 - β_s), float64, shape (T,), near 0 at the noisy end T-1 (Ho et al. 2020, Eq. 4).
 
-    zero_terminal: rescale it to exactly 0 there.
+    zero_terminal: rescale it to exactly 0 at T-1.
     """
     table = {"linear": linear_betas, "cosine": cosine_betas}[betas](count)
     alphas = (1 - table).cumprod(0)
@@ -48,7 +48,7 @@ def alphas_cumprod(betas: BetaSchedule, count: int, zero_terminal: bool = False)
 
 
 def zero_terminal_snr(alphas: Tensor) -> Tensor:
-    """Shift and scale √ᾱ_t, ᾱ of shape (T,), so that the first stays and the last, the noisiest, is exactly 0.
+    """Shift and scale √ᾱ_t, ᾱ of shape (T,): the first is kept, the last, the noisiest, becomes exactly 0.
 
     Lin et al. 2024 ("Common Diffusion Noise Schedules and Sample Steps are Flawed"), Alg. 1.
     """

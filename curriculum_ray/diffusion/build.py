@@ -1,4 +1,4 @@
-"""From the settings of a process and its loss weighting to the process."""
+"""Build a process with its loss weighting from settings."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ WeightingSpec = Annotated[
     Field(discriminator="kind"),
 ]
 
-# What images in [-1, 1] are taken for where no setting says it (Karras et al. 2022, Table 1).
+# Assumed for images in [-1, 1] if no setting gives it (Karras et al. 2022, Table 1).
 _SIGMA_DATA = 0.5
-# ln sigma of EDM's training levels: mean and standard deviation (ibid.).
+# Mean and standard deviation of ln sigma over EDM's training levels (ibid.).
 _LOG_SIGMA = -1.2, 1.2
 
 
 def build_process(spec: ProcessSpec, weighting: WeightingSpec | None = None) -> Process:
-    """Make the process of `spec` with a loss weighting (none if not given).
+    """Build the process of `spec` with a loss weighting, by default none.
 
     A weighting that does not apply to the process raises `ConfigError`.
     """
@@ -79,7 +79,7 @@ def _build_weighting(spec: WeightingSpec, process: Process) -> nn.Module:
 
 
 def _edges(intervals: int | tuple[float, ...], process: Process) -> Tensor:
-    """The log-SNRs between the intervals, rising; each interval must hold noise levels."""
+    """Return the ascending log-SNRs between the intervals; each interval must contain noise levels."""
     edges = (
         _even_edges(intervals, process)
         if isinstance(intervals, int)
@@ -98,10 +98,10 @@ def _edges(intervals: int | tuple[float, ...], process: Process) -> Tensor:
 
 
 def _even_edges(count: int, process: Process) -> Tensor:
-    """The log-SNRs between `count` intervals of equally many noise levels, rising; see `IntervalUncertaintySpec`."""
+    """Return the ascending log-SNRs between equally populated intervals; see `IntervalUncertaintySpec`."""
     levels, parts = process.levels, torch.arange(count - 1, 0, -1)
     if levels.count is not None:
-        # An edge belongs to the cleaner side: it is the last of that side's timesteps, if it has one.
+        # An edge belongs to the cleaner side: it is that side's last timestep, if it has any.
         return levels.log_snr((levels.count * parts // count - 1).clamp(min=0))
     shares = parts.double() / count
     if isinstance(process, EDM):

@@ -41,8 +41,8 @@ class DDPMSpec(Spec):
     def _defined_without_signal(self) -> Self:
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise ValueError(
-                "process.zero_terminal_snr needs the prediction v or x0, because the noise tells nothing of x0 "
-                "at SNR 0, but got epsilon"
+                "process.zero_terminal_snr needs the prediction v or x0, because at SNR 0 the noise does not "
+                "determine x0, but got epsilon"
             )
         return self
 
@@ -64,7 +64,7 @@ class DDPM(Process):
         self.trailing = spec.zero_terminal_snr
         alphas = alphas_cumprod(spec.betas, spec.num_timesteps, spec.zero_terminal_snr)
         self.levels = DiscreteTimesteps(alphas)
-        # The log-SNR of pure noise is minus infinity: its finite neighbour stands in for it.
+        # The log-SNR of pure noise is minus infinity: the range ends at its finite neighbour.
         last = spec.num_timesteps - (2 if spec.zero_terminal_snr else 1)
         noisiest, cleanest = self.levels.log_snr(torch.tensor([last, 0])).tolist()
         self.log_snr_range = noisiest, cleanest
@@ -87,7 +87,7 @@ class DDPM(Process):
         return x, levels.float(), target
 
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Process.error_scales`; squared errors of x0 : noise : v are as 1 : SNR : SNR + 1."""
+        """See `Process.error_scales`; squared errors of x0, noise and v have the ratio 1 : SNR : SNR + 1."""
         if self.prediction == "epsilon":
             return torch.zeros_like(log_snr), -log_snr
         if self.prediction == "x0":
@@ -112,7 +112,7 @@ class DDPM(Process):
         generator: torch.Generator | None,
         clip: bool,
     ) -> Tensor:
-        """`steps` evenly spaced timesteps, 1 .. T, by Song et al. 2021, Eq. 12 and 16.
+        """Sample in `steps` evenly spaced timesteps, 1 .. T (Song et al. 2021, Eq. 12 and 16).
 
         "ddim" is deterministic (eta = 0), "ancestral" adds the noise of DDPM's posterior (eta = 1).
         """
@@ -120,7 +120,7 @@ class DDPM(Process):
         timesteps = self.visited(steps, clip)
         alphas, sigmas = self.alpha[timesteps], self.sigma[timesteps]
         if not clip:
-            # The noise is nothing but noise: see `Process.generate`.
+            # `noise` contains no data: see `Process.generate`.
             alphas[0], sigmas[0] = 0.0, 1.0
         x = noise
         for i, t in enumerate(timesteps[:-1]):
@@ -128,7 +128,7 @@ class DDPM(Process):
             epsilon = (x - alphas[i] * x0) / sigmas[i]
             alpha, sigma = alphas[i + 1], sigmas[i + 1]
             added = eta * sigma / sigmas[i] * (1 - (alphas[i] / alpha) ** 2).sqrt()
-            # Rounding may leave a little less than nothing.
+            # Rounding may leave a slightly negative value.
             x = alpha * x0 + (sigma**2 - added**2).clamp(min=0).sqrt() * epsilon
             if eta:
                 x = x + added * normal_like(x, generator)
@@ -137,26 +137,26 @@ class DDPM(Process):
     def noisiest(self, clip: bool) -> int:
         """See `Process.noisiest`.
 
-        From predicted noise x0 = (x - sigma·noise) / alpha, which multiplies the network's error by sigma / alpha:
-        by thousands at the end of cosine betas. Where no clip bounds x0, sampling therefore starts at the noisiest
-        timestep with sigma / alpha <= 20, between the largest noise of Stable Diffusion's betas, 14.6, and of EDM's
-        sampler, 80. x0 and v have no such factor.
+        With predicted noise, x0 = (x - sigma·noise) / alpha amplifies the network's error by sigma / alpha,
+        i.e. by thousands at the end of cosine betas. If x0 is not clipped, sampling therefore starts at the
+        noisiest timestep with sigma / alpha <= 20, which is between the largest noise of Stable Diffusion's
+        betas, 14.6, and that of EDM's sampler, 80. Predictions of x0 and v have no such factor.
         """
         if self.prediction == "epsilon" and not clip:
             return int((self.sigma <= _LARGEST_NOISE * self.alpha).sum()) - 1
         return len(self.alpha) - 1
 
     def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
-        """See `Process.protocol`: where sampling starts, unless at the noisiest timestep, and from what."""
+        """See `Process.protocol`: the first timestep, unless it is the noisiest, and the initial noise."""
         noisiest, last = self.noisiest(clip), len(self.alpha) - 1
         return {
             **({} if noisiest == last else {"noisiest_timestep": noisiest}),
-            # At zero terminal SNR the noisiest timestep is pure noise itself.
+            # At zero terminal SNR, the noisiest timestep is pure noise anyway.
             **({} if clip or self.trailing else PURE_NOISE),
         }
 
     def visited(self, steps: int, clip: bool) -> list[int]:
-        """The timesteps of a sampler of `steps` steps, 1 .. T, from `noisiest` down; fewer may be left than steps."""
+        """Return the timesteps, at most `steps` of them, that a sampler visits from `noisiest` down."""
         if self.trailing:
             return trailing_timesteps(len(self.alpha), steps)
         _check_steps(len(self.alpha), steps)
@@ -164,24 +164,24 @@ class DDPM(Process):
         return spaced_timesteps(count, min(steps, count))
 
     def _denoise(self, predict: Predict, x: Tensor, t: int, clip: bool) -> Tensor:
-        """The network's estimate of x0 from x_t."""
+        """Return the network's estimate of x0 from x_t."""
         level = torch.full((len(x),), t, device=x.device)
         return self._denoised(predict, x, level.float(), level, clip)
 
 
 def spaced_timesteps(count: int, steps: int) -> list[int]:
-    """`steps` timesteps from count-1 (noise) down to 0 (cleanest), evenly spaced, without repetition.
+    """Return `steps` evenly spaced timesteps from count-1 (noise) down to 0 (cleanest), without repetition.
 
-    Nichol & Dhariwal 2021, §4; one step alone is the noisiest timestep.
+    Nichol & Dhariwal 2021, §4; a single step is the noisiest timestep.
     """
     _check_steps(count, steps)
     return torch.linspace(count - 1, 0, steps, dtype=torch.float64).round().long().tolist()
 
 
 def trailing_timesteps(count: int, steps: int) -> list[int]:
-    """`steps` timesteps from count-1 (noise) down, count/steps apart, without repetition; the last estimates x0.
+    """Return `steps` timesteps from count-1 (noise) down, count/steps apart; at the last, x0 is estimated.
 
-    Lin et al. 2024, Table 2: the last timestep, where a sample is pure noise, is always visited.
+    Lin et al. 2024, Table 2: timestep count-1, where a sample is pure noise, is always visited.
     """
     _check_steps(count, steps)
     return [round(count - i * count / steps) - 1 for i in range(steps)]

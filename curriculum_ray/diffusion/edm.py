@@ -26,7 +26,7 @@ class EDMSpec(Spec):
     """The process: edm."""
 
     sigma_data: float = Field(default=0.5, gt=0, le=10)
-    """Standard deviation of the data's pixels that the preconditioning assumes."""
+    """Standard deviation of the data's pixels, as assumed by the preconditioning."""
 
     sigma_min: float = Field(default=0.002, gt=0)
     """Cleanest noise level that generation visits."""
@@ -35,10 +35,10 @@ class EDMSpec(Spec):
     """Noisiest noise level, where generation starts."""
 
     rho: float = Field(default=7.0, ge=1, le=100)
-    """How much denser generation's noise levels lie at the clean end; 1 is evenly."""
+    """How much denser generation's noise levels are at the clean end; 1 is even."""
 
     churn: float = Field(default=40.0, ge=0)
-    """S_churn of the stochastic sampler: how much noise all steps together add and remove again; 0 is heun."""
+    """S_churn of the stochastic sampler: how much noise all steps add and remove again; 0 is heun."""
 
     churn_min: float = Field(default=0.05, ge=0)
     """S_tmin: the cleanest noise level to which the stochastic sampler adds noise."""
@@ -47,7 +47,7 @@ class EDMSpec(Spec):
     """S_tmax: the noisiest noise level to which the stochastic sampler adds noise."""
 
     churn_noise: float = Field(default=1.003, gt=0, le=2)
-    """S_noise: standard deviation of the noise that the stochastic sampler adds, in standard normals."""
+    """S_noise: factor on the standard deviation of the noise that the stochastic sampler adds."""
 
     @model_validator(mode="after")
     def _sigmas_rise(self) -> Self:
@@ -65,8 +65,9 @@ class EDMSpec(Spec):
 class EDM(Process):
     """x = x0 + sigma·noise, D(x) = c_skip·x + c_out·F(c_in·x) (Karras et al. 2022, Eq. 7 and Table 1).
 
-    Levels are sigma > 0, large is noise. The network F sees c_in·x and `noise_cond` 250·ln(sigma), the
-    paper's c_noise in thousandths. Its unweighted squared error is the paper's loss with lambda = 1/c_out².
+    Levels are sigma > 0, large is noise. The network F takes c_in·x and `noise_cond` = 250·ln(sigma), which
+    is 1000 times the paper's c_noise. Its unweighted squared error is the paper's loss with lambda =
+    1/c_out².
     """
 
     samplers = ("heun", "euler", "stochastic")
@@ -98,7 +99,7 @@ class EDM(Process):
         return (sigma**2 + self.spec.sigma_data**2).rsqrt()
 
     def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
-        """See `Process.protocol`: the noise that the stochastic sampler adds, and what sampling starts from."""
+        """See `Process.protocol`: the noise that the stochastic sampler adds, and the initial noise."""
         start = {} if clip else PURE_NOISE
         if sampler != "stochastic":
             return {**start}
@@ -118,7 +119,7 @@ class EDM(Process):
         generator: torch.Generator | None,
         clip: bool,
     ) -> Tensor:
-        """dx/dsigma = (x - D(x)) / sigma from sigma_max to 0; heun calls the network twice a step.
+        """Solve dx/dsigma = (x - D(x)) / sigma from sigma_max to 0; heun calls the network twice per step.
 
         "stochastic" is heun with noise added before each step (Karras et al. 2022, Alg. 2).
         """
@@ -134,7 +135,7 @@ class EDM(Process):
         spec, sigmas = self.spec, generation_sigmas(self.spec, steps)
         x, first = sigmas[0] * noise, None
         if not clip:
-            # From infinite sigma, where x is nothing but noise, to the first level along dx/dsigma = noise.
+            # From infinite sigma, where x is pure noise, to the first level along dx/dsigma = noise.
             x, first = x + denoised(x, sigmas[0]), noise
         if sampler != "stochastic":
             return solve(slope, x, sigmas, heun=sampler == "heun", first=first)
@@ -150,6 +151,6 @@ class EDM(Process):
 
 
 def generation_sigmas(spec: EDMSpec, steps: int) -> list[float]:
-    """`steps` noise levels from sigma_max (noise) to sigma_min, and 0 (Karras et al. 2022, Eq. 5)."""
+    """Return `steps` noise levels from sigma_max (noise) to sigma_min, and 0 (Karras et al. 2022, Eq. 5)."""
     low, high = (sigma ** (1 / spec.rho) for sigma in (spec.sigma_min, spec.sigma_max))
     return [*((high + i / max(steps - 1, 1) * (low - high)) ** spec.rho for i in range(steps)), 0.0]

@@ -15,7 +15,7 @@ from curriculum_ray.diffusion.process import Predict, Process, broadcast
 
 __all__ = ["Flow", "FlowSpec"]
 
-# Where log-SNR stands in for a time at which it is infinite: t = 1e-3 and its mirror image.
+# The log-SNR at t = 0.001, and minus that at t = 0.999: limits of a range that is otherwise infinite.
 MAX_LOG_SNR = 13.8
 
 
@@ -48,7 +48,7 @@ class Flow(Process):
         return x - broadcast(levels, x) * output
 
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Process.error_scales`; an error e of the velocity is one of (1-t)·e in noise and t·e in x0."""
+        """See `Process.error_scales`; an error e of the velocity means (1-t)·e in the noise and t·e in x0."""
         return 2 * logsigmoid(log_snr / 2), 2 * logsigmoid(-log_snr / 2)
 
     def noisiest(self, clip: bool) -> float:
@@ -64,7 +64,7 @@ class Flow(Process):
         generator: torch.Generator | None,
         clip: bool,
     ) -> Tensor:
-        """dx/dt = velocity from t = 1 to 0 in even steps; heun calls the network twice a step."""
+        """Solve dx/dt = velocity from t = 1 to 0 in even steps; heun calls the network twice per step."""
 
         def slope(x: Tensor, t: float) -> Tensor:
             level = torch.full((len(x),), t, device=x.device)

@@ -1,7 +1,7 @@
 """How a diffusion process numbers its noise levels, and how each number maps to a log-SNR.
 
-Everywhere: log-SNR = ln(alpha² / sigma²) for the noisy sample alpha·x0 + sigma·noise, with the data's
-variance taken as 1 (Kingma et al. 2021, §3.1); it falls as noise grows: the *low* end of log-SNR is noise.
+Throughout, log-SNR = ln(alpha² / sigma²) for the noisy sample alpha·x0 + sigma·noise, with the data's
+variance taken as 1 (Kingma et al. 2021, §3.1). It falls as noise grows: the *low* end of log-SNR is noise.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["DiscreteTimesteps", "FlowTimes", "NoiseLevels", "Sigmas"]
 class NoiseLevels(Protocol):
     """The native noise levels of a process: DDPM timesteps, EDM sigmas or flow times; the high end is noise.
 
-    All methods work elementwise on tensors of any shape and device and never wait for the device.
+    All methods work elementwise on tensors of any shape and device, and never synchronise with the device.
     """
 
     @property
     def kind(self) -> str:
-        """What a level is: "timestep", "sigma" or "flow"."""
+        """The kind of level: "timestep", "sigma" or "flow"."""
         ...
 
     @property
     def count(self) -> int | None:
-        """The number of levels, or None where they are continuous."""
+        """The number of levels, or None if they are continuous."""
         ...
 
     def from_time(self, v: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class NoiseLevels(Protocol):
         ...
 
     def from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """Map log-SNRs (any real number; low is noise) to levels, the nearest one where they are discrete."""
+        """Map log-SNRs (any real number; low is noise) to levels, the nearest one if they are discrete."""
         ...
 
     def log_snr(self, level: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class DiscreteTimesteps:
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return (log-SNR of each t, the T-1 midpoints of -log-SNR), copied to `device` once."""
         if device not in self._tables:
-            # Not every accelerator knows float64, which keeps neighbours apart near the clean end.
+            # float64 separates neighbours near the clean end, but MPS does not support it.
             dtype = torch.float32 if device.type == "mps" else torch.float64
             alphas = self.alphas_cumprod.detach().to("cpu", torch.float64)
             log_snr = alphas.log() - (-alphas).log1p()
@@ -87,11 +87,11 @@ class DiscreteTimesteps:
         return (v * self.count).long().clamp(0, self.count - 1)
 
     def from_sigma(self, sigma: Tensor) -> Tensor:
-        """The t whose log-SNR is nearest to -2 ln sigma, long; large sigma is noise."""
+        """Return the t whose log-SNR is nearest to -2 ln sigma, long; large sigma is noise."""
         return self.from_log_snr(-2 * sigma.log())
 
     def from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """The t whose log-SNR is nearest, long; the end beyond the table's ends. Low log-SNR is noise."""
+        """Return the t whose log-SNR is nearest, long, clamped to the table. Low log-SNR is noise."""
         _, midpoints = self._on(log_snr.device)
         return torch.searchsorted(midpoints, -log_snr.to(midpoints.dtype), right=True)
 
@@ -137,7 +137,7 @@ class FlowTimes:
         return v
 
     def from_sigma(self, sigma: Tensor) -> Tensor:
-        """t = sigma / (1 + sigma), for the same ratio of noise to data; large sigma is noise."""
+        """t = sigma / (1 + sigma), which has the same ratio of noise to data; large sigma is noise."""
         return sigma / (1 + sigma)
 
     def from_log_snr(self, log_snr: Tensor) -> Tensor:

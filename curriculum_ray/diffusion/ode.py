@@ -1,4 +1,4 @@
-"""Euler's and Heun's method for the differential equation of a diffusion (Karras et al. 2022, Alg. 1)."""
+"""Euler's and Heun's method for the diffusion ODE (Karras et al. 2022, Alg. 1)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def solve(
     heun: bool,
     first: Tensor | None = None,
 ) -> Tensor:
-    """Follow dx/dlevel = slope(x, level) from `x` at levels[0], the noisiest, down to levels[-1] >= 0.
+    """Integrate dx/dlevel = slope(x, level) from `x` at levels[0], the noisiest, down to levels[-1] >= 0.
 
-    heun: correct each step by the slope at its end, but not one to level 0, where slopes may not exist.
-    first: the slope at `x` and levels[0] where it is known.
+    heun: correct each step by the slope at its end, except a step to level 0, where the slope may not exist.
+    first: the slope at `x` and levels[0], if known.
     """
     for level, after in itertools.pairwise(levels):
         start = slope(x, level) if first is None else first

@@ -1,4 +1,4 @@
-"""What every diffusion process offers: a training loss at given noise levels, and generation from noise."""
+"""The interface of a diffusion process: a training loss at given noise levels, and generation from noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curriculum_ray.diffusion.levels import NoiseLevels
 __all__ = ["PURE_NOISE", "Denoiser", "Objective", "Predict", "Process", "broadcast", "guided", "normal_like"]
 
 PURE_NOISE: Mapping[str, str] = MappingProxyType({"start": "pure noise"})
-"""What `Process.protocol` adds where sampling starts from more noise than the noisiest level has."""
+"""Added by `Process.protocol` if sampling starts from more noise than the noisiest level has."""
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """A network with its condition fixed: (x (B,*shape), noise_cond (B,)) -> (B,*shape)."""
@@ -30,23 +30,23 @@ class Denoiser(Protocol):
 class Process(nn.Module, ABC):
     """A diffusion process with its loss weighting.
 
-    `noise_cond`, what the network is told of the noise level, rises with noise and spans some thousand units,
-    so that one network serves all processes: DDPM the timestep t (0 .. T-1), flow matching 1000·t, EDM
-    250·ln(sigma). The module's parameters are those of a learned weighting (most have none): they join the
-    optimizer and the checkpoint. `to(device)` moves the process.
+    `noise_cond`, the noise level as the network takes it, rises with noise and spans about a thousand units,
+    so that one network serves all processes: the timestep t (0 .. T-1) for DDPM, 1000·t for flow matching,
+    250·ln(sigma) for EDM. The module's parameters are those of a learned weighting (most have none), which
+    belong to the optimizer and the checkpoint. `to(device)` moves the process.
     """
 
     samplers: ClassVar[tuple[str, ...]]
-    """The names that `generate` knows; the first is the default."""
+    """The samplers that `generate` supports; the first is the default."""
 
     levels: NoiseLevels
     """How this process numbers its noise levels."""
 
     log_snr_range: tuple[float, float]
-    """The lowest (noise) and highest (clean) log-SNR that matters, finite."""
+    """The lowest (noise) and highest (clean) relevant log-SNR, both finite."""
 
     weighting: nn.Module
-    """(raw losses (B,), log-SNR (B,), both infinities included) -> weighted losses (B,)."""
+    """(raw losses (B,), log-SNR (B,), possibly infinite) -> weighted losses (B,)."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -54,23 +54,23 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def corrupt(self, x0: Tensor, levels: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise x0 to levels: the network's input (B,*shape), noise_cond (B,), target output (B,*shape)."""
+        """Noise x0; return the network's input (B,*shape), noise_cond (B,) and target (B,*shape)."""
 
     @abstractmethod
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
-        """The item that the network's output for its input x, all (B,*shape), at levels (B,) stands for."""
+        """Convert the network's output for input x at levels (B,) to an estimate of x0; all (B,*shape)."""
 
     @abstractmethod
     def error_scales(self, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-        """How a squared error of the network's output translates at log-SNRs (any shape; low is noise, as low as -inf).
+        """Return the logs of the factors from the network's squared error to those of the noise and of x0.
 
-        Returns the logs of the factors that make it a squared error of the noise, and of x0, same shape.
+        log_snr: any shape, low is noise, -inf is allowed; the results have its shape.
         """
 
     def _denoised(
         self, predict: Predict, x: Tensor, noise_cond: Tensor, levels: Tensor, clip: bool
     ) -> Tensor:
-        """The network's estimate of x0 from its input x (B,*shape), within [-1, 1] where it is clipped."""
+        """Return the network's estimate of x0 from its input x (B,*shape), within [-1, 1] if `clip`."""
         x0 = self.x0_of(predict(x, noise_cond).to(x.dtype), x, levels)
         return x0.clamp(-1, 1) if clip else x0
 
@@ -88,10 +88,10 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def noisiest(self, clip: bool) -> float:
-        """The noisiest level at which generation calls the network, one of `levels`; clip: see `generate`."""
+        """Return the noisiest of `levels` at which generation calls the network; clip: see `generate`."""
 
     def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
-        """What samples depend on beside the names of process and sampler and its steps, JSON-safe.
+        """Return, as JSON values, what samples depend on besides process, sampler and number of steps.
 
         clip: see `generate`.
         """
@@ -113,17 +113,17 @@ class Process(nn.Module, ABC):
         """Turn standard normal `noise` (B,*shape) into samples of the same shape.
 
         sampler: one of `samplers`, the first if None. steps: at least 1. generator: draws the noise that
-        random samplers add, so that samples are a function of `noise` and its seed. condition: what the network
-        is told, (B,...), or None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each
-        estimate of x0, and so the samples, within [-1, 1]; off for data without such bounds. The model is
-        called as it is: switch it to evaluation mode first.
+        stochastic samplers add, so that samples are a function of `noise` and its seed. condition: (B,...),
+        or None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each estimate of x0, and
+        so the samples, within [-1, 1]; turn it off for unbounded data. The model's mode is not changed:
+        switch it to evaluation first.
 
-        The ordinary differential equation of a diffusion is dy/dr = E[x0 | y, r] for y = x / sigma and r = alpha /
-        sigma (Song et al. 2021, Eq. 14), and y is standard normal at r = 0 alone. Published samplers take it to be so
-        at the noisiest level r_1 > 0 too, which leaves the share r_1 of the data's mean out, in standard deviations of
-        the data. With clip they do here as well; without it the first step goes from r = 0, with the network's estimate
-        at the noisiest level: samples start from q(x) for any data, at no further call of the network.
-        Settings that do not apply raise ValueError.
+        The ODE of a diffusion is dy/dr = E[x0 | y, r] for y = x / sigma and r = alpha / sigma (Song et al.
+        2021, Eq. 14), and y is standard normal only at r = 0. Published samplers assume this at the noisiest
+        level r_1 > 0 too, which omits the share r_1 of the data's mean, in standard deviations of the data.
+        With clip, so does this method; without it, the first step starts at r = 0 and uses the network's
+        estimate at the noisiest level, so that samples start from q(x) for any data, at no extra call of the
+        network. Settings that do not apply raise ValueError.
         """
         name = sampler or self.samplers[0]
         if name not in self.samplers:
@@ -136,25 +136,25 @@ class Process(nn.Module, ABC):
     def losses(
         self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Per-sample losses of `model` on items noised to `levels`.
+        """Compute the per-sample losses of `model` on items noised to `levels`.
 
         x0: items, images in [-1, 1], (B,*shape). levels: native noise levels, (B,). noise: standard normal,
-        (B,*shape). condition: what the network is told, or None. Returns the weighted losses (B,), to be averaged and
+        (B,*shape). condition: (B,...), or None. Returns the weighted losses (B,), to be averaged and
         backpropagated, and the unweighted mean squared errors (B,), detached; both float32.
         """
         x, noise_cond, target = self.corrupt(x0, levels, noise)
         return self.compare(model(x, noise_cond, condition), target, levels)
 
     def compare(self, output: Tensor, target: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """What `losses` returns, of a network's output beside its target, both (B,*shape), at levels (B,)."""
+        """Compute `losses` from a network's output and its target, both (B,*shape), at levels (B,)."""
         raw = (output.float() - target.float()).square().flatten(1).mean(1)
         return self.weighting(raw, self.levels.log_snr(levels).float()), raw.detach()
 
 
 class Objective(nn.Module):
-    """A model together with its process as one module.
+    """A model and its process as one module.
 
-    Wrap this one in DistributedDataParallel where the weighting is learned: its gradients are averaged too.
+    Wrap it in DistributedDataParallel if the weighting is learned, so that its gradients are averaged too.
     """
 
     def __init__(self, process: Process, model: nn.Module) -> None:
@@ -170,25 +170,25 @@ class Objective(nn.Module):
 
 
 def guided(model: Denoiser, condition: Tensor | None, guidance: float) -> Predict:
-    """`model` with its condition fixed and guided by them (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
+    """Fix the condition of `model`, and guide it (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
     if guidance == 1:
         return lambda x, noise_cond: model(x, noise_cond, condition)
     if condition is None:
         raise ValueError(f"guidance needs a condition, but got none with guidance {guidance}")
 
     def predict(x: Tensor, noise_cond: Tensor) -> Tensor:
-        without = model(x, noise_cond, None)
-        return without + guidance * (model(x, noise_cond, condition) - without)
+        unconditional = model(x, noise_cond, None)
+        return unconditional + guidance * (model(x, noise_cond, condition) - unconditional)
 
     return predict
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:
-    """`values` (B,) as (B,1,…,1), so that they apply to each of the B items of `like` (B,*shape)."""
+    """Reshape `values` (B,) to (B,1,…,1), to apply them to the B items of `like` (B,*shape)."""
     return values.view(-1, *(1,) * (like.ndim - 1))
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise like `x`, drawn where the generator lives."""
+    """Draw standard normal noise like `x`, on the generator's device."""
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)

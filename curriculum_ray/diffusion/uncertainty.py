@@ -1,7 +1,7 @@
 """Loss weightings by learned uncertainty (Kendall et al. 2018): continuous (EDM2) or one per interval (ANT).
 
-The loss raw/e^u + u is least at u = ln E[raw], so that each level's loss comes to an expected size of 1.
-Unlike a fixed weighting, u has parameters: they join the optimizer and the checkpoint.
+The loss raw/e^u + u is minimal at u = ln E[raw], where raw/e^u is 1 on average at each level. Unlike a fixed
+weighting, u has parameters, which belong to the optimizer and the checkpoint.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ class EDM2Uncertainty(Spec):
     """The weighting: edm2_uncertainty."""
 
     channels: int = Field(default=128, ge=1, le=4096)
-    """Fourier features of the noise level that u is linear in."""
+    """Number of Fourier features of the noise level, in which u is linear."""
 
 
 class IntervalUncertaintySpec(Spec):
     """A learned uncertainty per interval of noise levels (Go et al. 2023, ANT).
 
-    A number of intervals stands for equally many levels in each, as in the paper's released training code, which cuts
-    uniformly in t: equal shares of the timesteps, of flow's times, and of the levels on which EDM is trained
-    (ln sigma ~ N(-1.2, 1.2²)). Intervals of equal log-SNR width would leave a single timestep at the noisy end of
-    cosine betas, where one step takes a quarter of the range.
+    A number of intervals gives each equally many levels, as in the paper's released training code, which
+    splits t uniformly: equal shares of the timesteps, of flow's times, and of the levels on which EDM is
+    trained (ln sigma ~ N(-1.2, 1.2²)). Intervals of equal log-SNR width would contain a single timestep at
+    the noisy end of cosine betas, where one step spans a quarter of the range.
     """
 
     kind: Literal["ant_uncertainty"] = "ant_uncertainty"
     """The weighting: ant_uncertainty."""
 
     intervals: Annotated[int, Field(ge=1, le=1000)] | tuple[float, ...] = 5
-    """The number of intervals of equally many levels, or the log-SNRs between them, rising (low is noise)."""
+    """The number of equally populated intervals, or the ascending log-SNRs between them (low is noise)."""
 
     @model_validator(mode="after")
     def _edges_rise(self) -> Self:
         edges = self.intervals
         if isinstance(edges, tuple) and (not edges or any(a >= b for a, b in itertools.pairwise(edges))):
             raise ValueError(
-                f"weighting.intervals must be one or more rising log-SNRs, but got {list(edges)}"
+                f"weighting.intervals must be one or more ascending log-SNRs, but got {list(edges)}"
             )
         return self
 
 
 class ContinuousUncertainty(nn.Module):
-    """loss = raw / e^u + u with u linear in Fourier features of c_noise = ln(sigma) / 4, u = 0 at the start.
+    """loss = raw / e^u + u with u linear in Fourier features of c_noise = ln(sigma) / 4, initially 0.
 
     Karras et al. 2024 (EDM2), "uncertainty-based loss weighting"; c_noise from Karras et al. 2022, Table 1.
-    log_snr_range: log-SNRs beyond count as its ends, the lowest and the highest; that of pure noise is infinite.
+    log_snr_range: lowest and highest log-SNR, to which others are clamped; that of pure noise is infinite.
     """
 
     frequencies: Tensor
@@ -69,7 +69,7 @@ class ContinuousUncertainty(nn.Module):
     ) -> None:
         super().__init__()
         self.log_snr_range = log_snr_range
-        # The features are constants of the method, the same for every run and rank.
+        # The features are fixed, and equal in every run and rank.
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("frequencies", 2 * math.pi * torch.randn(channels, generator=generator), False)
         self.register_buffer("phases", 2 * math.pi * torch.rand(channels, generator=generator), False)
@@ -78,10 +78,10 @@ class ContinuousUncertainty(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def uncertainty(self, log_snr: Tensor) -> Tensor:
-        """u of log-SNRs (low is noise), same shape."""
+        """Return u at log-SNRs (low is noise), same shape."""
         c_noise = log_snr.clamp(*self.log_snr_range) / -8
         features = math.sqrt(2) * torch.cos(c_noise.unsqueeze(-1) * self.frequencies + self.phases)
-        # Unit-variance features: the division keeps u's step size independent of their number.
+        # The division keeps the step size of u independent of the number of unit-variance features.
         return self.linear(features / math.sqrt(len(self.phases))).squeeze(-1)
 
     def forward(self, raw: Tensor, log_snr: Tensor) -> Tensor:
@@ -91,10 +91,11 @@ class ContinuousUncertainty(nn.Module):
 
 
 class IntervalUncertainty(nn.Module):
-    """loss = raw / e^{u_k} + u_k in the k-th interval of log-SNR between `edges`, u = 0 at the start.
+    """loss = raw / e^{u_k} + u_k in the k-th interval of log-SNR between `edges`, initially u = 0.
 
-    Twice the loss of Kendall et al. 2018, and of ANT's released code, whose u_k is the same logarithm of a variance.
-    edges: log-SNRs, rising, shape (k-1,); interval 0 is the noisiest. An edge belongs to the cleaner side.
+    This is twice the loss of Kendall et al. 2018 and of ANT's released code, with the same u_k, the log of a
+    variance. edges: ascending log-SNRs, shape (k-1,); interval 0 is the noisiest. An edge belongs to the
+    cleaner side.
     """
 
     edges: Tensor

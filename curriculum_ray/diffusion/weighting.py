@@ -1,13 +1,13 @@
-"""Fixed loss weightings by signal-to-noise ratio: min-SNR, soft-min-SNR, P2, debiased estimation and those of SD3.
+"""Fixed loss weightings by SNR: min-SNR, soft-min-SNR, P2, debiased estimation and those of SD3.
 
-A paper defines its weighting on the squared error of x0, of the noise or of flow matching's velocity. What the
-network predicts may be another one. `Process.error_scales` gives the logs of `to_noise` and `to_x0`, the factors that
-make a squared error of the network's output one of the noise and one of x0; `to_velocity` follows from both, and
-`weight_of` is the one place that puts formula and factor together. So one weighting means one loss, whatever is
-predicted.
+A paper defines its weighting on the squared error of x0, of the noise or of flow matching's velocity, but the
+network may predict another of them. `Process.error_scales` gives the logs of `to_noise` and `to_x0`, the
+factors from a squared error of the network's output to one of the noise and one of x0. `to_velocity` follows
+from both, and `weight_of` is the only place that combines formula and factor. So a weighting means the same
+loss, whatever is predicted.
 
-At SNR = 0 a weight is the limit of its formula. Where that is infinite, and at the clean end, the ratio of noise
-and signal is read at 1,000 at most (`FARTHEST`), so that every weight is finite.
+At SNR = 0 a weight is the limit of its formula. Where that is infinite, and at the clean end, the ratio of
+noise and signal is limited to 1,000 (`FARTHEST`), so that every weight is finite.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FARTHEST = 2 * math.log(1000)
 
 
 class NoWeighting(Spec):
-    """Each sample's squared error counts alike."""
+    """All squared errors have equal weight."""
 
     kind: Literal["none"] = "none"
     """The weighting: none."""
@@ -63,17 +63,17 @@ class MinSNR(Spec):
     """The weighting: min_snr."""
 
     gamma: float = Field(default=5.0, gt=0)
-    """The SNR at which the weight of clean levels is cut."""
+    """The SNR above which the weight is clipped."""
 
 
 class SoftMinSNR(Spec):
-    """Soft-min-SNR (Crowson et al. 2024): min-SNR with a smooth cut."""
+    """Soft-min-SNR (Crowson et al. 2024): min-SNR with a smooth limit."""
 
     kind: Literal["soft_min_snr"] = "soft_min_snr"
     """The weighting: soft_min_snr."""
 
     gamma: float | None = Field(default=None, gt=0)
-    """The SNR around which the weight of clean levels is cut; 1/sigma_data² by default, 4 without a sigma_data."""
+    """The SNR around which the weight levels off; by default 1/sigma_data², or 4 without a sigma_data."""
 
 
 class P2(Spec):
@@ -83,53 +83,53 @@ class P2(Spec):
     """The weighting: p2."""
 
     gamma: float = Field(default=1.0, ge=0)
-    """How strongly clean levels are weighted down; 0 weights each error of the noise alike."""
+    """How strongly clean levels are down-weighted; 0 weights all errors of the noise equally."""
 
     k: float = Field(default=1.0, gt=0)
     """The SNR below which the weight no longer grows."""
 
 
 class DebiasedEstimation(Spec):
-    """Debiased estimation (Yu et al. 2024): more weight on noisy levels, where errors of the noise blow up in x0."""
+    """Debiased estimation (Yu et al. 2024): more weight on noisy levels, which amplify errors in x0."""
 
     kind: Literal["debiased"] = "debiased"
     """The weighting: debiased."""
 
 
 class SigmaSqrt(Spec):
-    """Flow matching's velocity weighted by 1/t² (diffusers' sigma_sqrt), by noise level for other processes."""
+    """Flow matching's velocity weighted by 1/t², as sigma_sqrt in diffusers; other processes by noise level."""
 
     kind: Literal["sigma_sqrt"] = "sigma_sqrt"
     """The weighting: sigma_sqrt."""
 
 
 class CosMap(Spec):
-    """Flow matching's velocity weighted by the CosMap density (Esser et al. 2024), by noise level for others."""
+    """Flow matching's velocity weighted by CosMap (Esser et al. 2024); other processes by noise level."""
 
     kind: Literal["cosmap"] = "cosmap"
     """The weighting: cosmap."""
 
 
 FixedSpec = MinSNR | SoftMinSNR | P2 | DebiasedEstimation | SigmaSqrt | CosMap
-"""The weightings that are functions of the log-SNR and have nothing to learn."""
+"""The weightings that are fixed functions of the log-SNR."""
 
 
 def min_snr(to_noise: Tensor, to_x0: Tensor, gamma: float) -> Tensor:
     """Weight min(SNR, γ) on the error of x0: min(SNR, γ)/SNR on epsilon's, min(SNR, γ)/(SNR+1) on v's.
 
-    Hang et al. 2023, §3.4. At SNR = 0 the limits: 1 on epsilon's error, 0 on those of x0 and v. The loss, SNR times
-    the squared error of x0, vanishes there for each of them: pure noise holds nothing of x0 to learn. The paper's
-    released code gives the last timestep of a zero-terminal schedule the weight 1 for x0 and v too, 2e8 times
-    its neighbour's with linear betas; diffusers takes the limits.
+    Hang et al. 2023, §3.4. The limits at SNR = 0 are 1 on epsilon's error and 0 on those of x0 and v. The
+    loss, SNR times the squared error of x0, vanishes there for each: pure noise contains nothing of x0 to
+    learn. The paper's released code gives the last timestep of a zero-terminal schedule the weight 1 for x0
+    and v too, with linear betas 2e8 times that of its neighbour; diffusers uses the limits.
     """
     return torch.minimum(to_noise, to_x0 + math.log(gamma)).exp()
 
 
 def soft_min_snr(to_noise: Tensor, to_x0: Tensor, gamma: float) -> Tensor:
-    """Weight SNR·γ/(SNR + γ) on the error of x0: γ/(SNR + γ) on epsilon's. At SNR = 0 as `min_snr`.
+    """Weight SNR·γ/(SNR + γ) on the error of x0: γ/(SNR + γ) on epsilon's. Limits at SNR = 0 as in `min_snr`.
 
-    Crowson et al. 2024, §4.4, where γ = 1/sigma_data² (4 for sigma_data = 1/2): on the output of EDM's network
-    the weight is then (sigma·sigma_data)² / (sigma² + sigma_data²)², as in k-diffusion.
+    Crowson et al. 2024, §4.4, where γ = 1/sigma_data² (4 for sigma_data = 1/2): on the output of EDM's
+    network the weight is then (sigma·sigma_data)² / (sigma² + sigma_data²)², as in k-diffusion.
     """
     return (-torch.logaddexp(-to_noise, -to_x0 - math.log(gamma))).exp()
 
@@ -142,16 +142,17 @@ def p2(log_snr: Tensor, gamma: float, k: float) -> Tensor:
 def debiased_estimation(to_noise: Tensor, to_x0: Tensor) -> Tensor:
     """Weight 1/√SNR on the error of epsilon: √SNR on that of x0, √SNR/(SNR+1) on that of v.
 
-    Yu et al. 2024 ("Unmasking Bias in Diffusion Model Training", 2310.08442), §3.3, for epsilon. At SNR = 0 it is 0
-    on v's error and x0's; on epsilon's it is infinite, and bounded by 1,000, its value at SNR = 1e-6.
+    Yu et al. 2024 ("Unmasking Bias in Diffusion Model Training", 2310.08442), §3.3, for epsilon. At SNR = 0
+    it is 0 on the errors of v and x0; on epsilon's it would be infinite, and is limited to 1,000, its value
+    at SNR = 1e-6.
     """
     return ((to_noise + to_x0) / 2).clamp(max=FARTHEST / 2).exp()
 
 
 def to_velocity(to_noise: Tensor, to_x0: Tensor) -> Tensor:
-    """The log of the factor to the squared error of flow matching's velocity, at most that of t or 1-t = 0.001.
+    """Return the log of the factor to the squared error of the velocity, limited to that at t or 1-t = 0.001.
 
-    An error e of the velocity is one of (1-t)·e in the noise and t·e in x0: e is the sum of their sizes.
+    An error e of the velocity is an error (1-t)·e of the noise and t·e of x0: e is the sum of their sizes.
     """
     return (2 * torch.logaddexp(to_noise / 2, to_x0 / 2)).clamp(max=FARTHEST)
 
@@ -159,8 +160,8 @@ def to_velocity(to_noise: Tensor, to_x0: Tensor) -> Tensor:
 def sigma_sqrt(log_snr: Tensor) -> Tensor:
     """Weight 1/t² on the error of the velocity, t = sigmoid(-log-SNR/2) in (0, 1], 1 is noise.
 
-    diffusers' `compute_loss_weighting_for_sd3`, of no paper. Its scripts for Flux weight the velocity so; those for
-    SD3 by default weight x0, which by 1/t² is the unweighted loss of the velocity.
+    From `compute_loss_weighting_for_sd3` in diffusers, not from a paper. Its Flux scripts weight the velocity
+    like this; its SD3 scripts by default weight x0, where 1/t² gives the unweighted loss of the velocity.
     """
     return (-2 * logsigmoid(-log_snr / 2)).exp()
 
@@ -168,18 +169,18 @@ def sigma_sqrt(log_snr: Tensor) -> Tensor:
 def cosmap(log_snr: Tensor) -> Tensor:
     """Weight 2/(π(1 - 2t + 2t²)) on the error of the velocity, t as in `sigma_sqrt`; 2/π at both ends.
 
-    The density of times under which flow matching's log-SNR is that of the cosine schedule (Esser et al. 2024,
-    2403.03206, §3.1), as a weight on even times.
+    The density of times at which flow matching has the log-SNR of the cosine schedule (Esser et al. 2024,
+    2403.03206, §3.1), used as a weight on uniform times.
     """
     t = torch.sigmoid(-log_snr / 2)
     return 2 / (math.pi * (1 - 2 * t + 2 * t.square()))
 
 
 def weight_of(spec: FixedSpec, log_snr: Tensor, to_noise: Tensor, to_x0: Tensor) -> Tensor:
-    """The weight on the squared error of the network's output, shape as the arguments, of one shape.
+    """Return the weight on the squared error of the network's output, in the shape of the arguments.
 
-    log_snr: low is noise, minus infinity included. to_noise, to_x0: `Process.error_scales` of it. A soft-min-SNR
-    needs its gamma.
+    log_snr: low is noise, minus infinity is allowed. to_noise, to_x0: its `Process.error_scales`. A
+    soft-min-SNR needs its gamma.
     """
     match spec:
         case MinSNR(gamma=gamma):

@@ -1,11 +1,11 @@
-"""Batches streamed through Ray Data from shards, in an order that a seed fixes and a resumed run repeats.
+"""Batches streamed from shards through Ray Data, in an order that depends only on the seed.
 
-The order: epoch e takes the units (row groups, tar files, latent shards) in the permutation that (seed, e) draws, the
-rows of unit i in the permutation that (seed, e, i) draws. That is one global sequence of rows, whatever the number of
-workers; rank r of w reads the positions p with p mod w = r, and no other image is decoded. After a resume, the units
-before the position are passed over without being opened, and the rows before it without being decoded.
+Order: epoch e takes the units (row groups, tar files, latent shards) in a permutation drawn from (seed, e),
+and the rows of unit i in one drawn from (seed, e, i). This is one global sequence of rows for any number of
+workers; rank r of w reads the positions p with p mod w = r, and decodes no other image. After a resume, units
+before the position are skipped without being opened, and rows before it without being decoded.
 
-What lies in memory: at most one unit's encoded images in each of two reading tasks, and a few hundred decoded rows.
+Memory: at most the encoded images of one unit in each of two reading tasks, and a few hundred decoded rows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from curriculum_ray.splitmix import mix
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
 
 _CHUNK = 256
-# What Ray Data writes behind the message of an error in a task, on the line that a ConfigError is.
+# What Ray Data appends to the message of an error in a task, which a ConfigError has on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 _READERS = 2
 _OBJECT_STORE = 1 << 30
@@ -35,7 +35,7 @@ _DATASET = "units"
 
 
 def train_datasets(spec: DataSpec) -> dict[str, Any]:
-    """The `datasets` of a TorchTrainer: for a stream the table of its units, which every worker gets whole."""
+    """Return the `datasets` of a TorchTrainer: for a stream its units, all of them for every worker."""
     if not spec.streamed:
         return {}
     import ray.data
@@ -47,7 +47,7 @@ def train_datasets(spec: DataSpec) -> dict[str, Any]:
     return {_DATASET: ray.data.from_items(rows)}
 
 
-def say(names: list[str]) -> None:
+def print_skipped(names: list[str]) -> None:
     """Print which corrupt images were skipped."""
     print(f"{len(names)} corrupt images skipped: {', '.join(names)}", flush=True)
 
@@ -56,23 +56,23 @@ def open_batches(
     spec: DataSpec,
     seed: int,
     keep_condition: bool = True,
-    on_corrupt: Callable[[list[str]], None] = say,
+    on_corrupt: Callable[[list[str]], None] = print_skipped,
 ) -> tuple[DataInfo, StreamedBatches]:
-    """In a Ray Train worker: what the stream of `spec` is, and its batches, from `get_dataset_shard`."""
+    """Open the stream of `spec` in a Ray Train worker, via `get_dataset_shard`: its metadata and batches."""
     import ray.train
 
     table = ray.train.get_dataset_shard(_DATASET)
     assert table is not None
     rows = sorted(table.iter_rows(), key=lambda row: row["index"])
     units = [Unit(str(row["path"]), int(row["group"]), int(row["rows"])) for row in rows]
-    # The driver has said what there is to say of the data.
+    # The driver has already shown the warnings.
     with quiet():
         info = data_info(spec)
     return info, StreamedBatches(spec, info, units, seed, keep_condition, on_corrupt)
 
 
 def stream_order(units: list[Unit], seed: int, epoch: int) -> Iterator[tuple[int, Tensor]]:
-    """The units of an epoch, and the order of the rows within each, long (rows,)."""
+    """Iterate over the units of an epoch, each with the order of its rows, long (rows,)."""
     order = torch.randperm(len(units), generator=torch.Generator().manual_seed(mix(seed, epoch)))
     for index in order.tolist():
         source = torch.Generator().manual_seed(mix(seed, epoch, index))
@@ -80,9 +80,9 @@ def stream_order(units: list[Unit], seed: int, epoch: int) -> Iterator[tuple[int
 
 
 class StreamedBatches:
-    """Batches read while training; see `Batches`. A jump to another position starts the stream anew there.
+    """Batches read during training; see `Batches`. A jump to another position restarts the stream there.
 
-    on_corrupt: hears the names of corrupt images that were skipped, each once.
+    on_corrupt: called with the names of corrupt images that were skipped, once per image.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class StreamedBatches:
         units: list[Unit],
         seed: int,
         keep_condition: bool = True,
-        on_corrupt: Callable[[list[str]], None] = say,
+        on_corrupt: Callable[[list[str]], None] = print_skipped,
     ) -> None:
         self.spec, self.info, self.units, self.seed = spec, info, units, seed
         self.keep_condition = keep_condition and bool(info.conditioning)
@@ -111,14 +111,14 @@ class StreamedBatches:
             self._rest = None
         wanted = batch_size // world_size
         items: list[Tensor] = []
-        told: list[Tensor] = []
+        conditions: list[Tensor] = []
         while wanted:
             if self._rest is None:
                 self._rest = next(self._chunks)
             chunk, condition = self._rest
             items.append(chunk[:wanted])
             if condition is not None:
-                told.append(condition[:wanted])
+                conditions.append(condition[:wanted])
             taken = len(items[-1])
             wanted -= taken
             left = None if condition is None else condition[taken:]
@@ -126,10 +126,10 @@ class StreamedBatches:
         self._position = images + batch_size
         batch = torch.cat(items).to(device)
         batch = from_uint8(batch) if batch.dtype == torch.uint8 else batch
-        return batch, torch.cat(told).to(device) if told else None
+        return batch, torch.cat(conditions).to(device) if conditions else None
 
     def _read(self, images: int, rank: int, world_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Chunks of the rank's rows from global position `images` on, for ever."""
+        """Read chunks of the rank's rows from global position `images`, endlessly."""
         epoch, start = divmod(images, self.count)
         while True:
             tasks = list(self._tasks(epoch, start, rank, world_size))
@@ -138,12 +138,12 @@ class StreamedBatches:
                 if names:
                     self._skipped |= names
                     self._on_corrupt(sorted(names))
-                told = torch.from_numpy(block["told"].copy()) if self.keep_condition else None
-                yield torch.from_numpy(block["items"].copy()), told
+                condition = torch.from_numpy(block["condition"].copy()) if self.keep_condition else None
+                yield torch.from_numpy(block["items"].copy()), condition
             epoch, start = epoch + 1, 0
 
     def _tasks(self, epoch: int, start: int, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
-        """What is to be read in an epoch from its row `start` on, in chunks of one unit's rows."""
+        """Iterate over the reads of an epoch from its row `start`, one per unit."""
         first = 0
         for index, order in stream_order(self.units, self.seed, epoch):
             end = first + len(order)
@@ -155,7 +155,7 @@ class StreamedBatches:
             first = end
 
     def _pipeline(self, tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Read `tasks` through Ray Data, in their order; blocks of arrays."""
+        """Read `tasks` through Ray Data, in order; yields blocks of arrays."""
         import ray.data
         import ray.exceptions
 
@@ -163,7 +163,8 @@ class StreamedBatches:
             return
         reader = _Reader(self.spec, self.info, self.units)
         read = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-            # Reading waits for the disk. The workers may hold every CPU: whatever is asked for might never be free.
+            # Reads wait for the disk, and the training workers may hold every CPU: a request might never be
+            # met.
             reader,
             batch_size=1,
             num_cpus=0,
@@ -176,7 +177,7 @@ class StreamedBatches:
         try:
             yield from read.iter_batches(batch_size=None, prefetch_batches=1)
         except ray.exceptions.RayError as error:
-            # Ray wraps what a task raises in the story of the task, and gives the whole both types.
+            # Ray wraps an error of a task in a traceback, with a type derived from both.
             cause: BaseException | None = error
             while isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, ConfigError | None):
                 cause = getattr(cause, "cause", None) or cause.__cause__
@@ -184,7 +185,7 @@ class StreamedBatches:
 
 
 class _Reader:
-    """Reads the rows of one task at a time; rows stand for tensors of any shape."""
+    """Reads the rows of one task at a time."""
 
     def __init__(self, spec: DataSpec, info: DataInfo, units: list[Unit]) -> None:
         self.spec, self.info, self.units = spec, info, units
@@ -194,11 +195,11 @@ class _Reader:
 
         unit, rows = self.units[int(task["unit"][0])], [int(row) for row in task["rows"][0]]
         latents = self.spec.format == "latents"
-        # A file of latents is read whole at once.
+        # A file of latents is read whole.
         size = len(rows) if latents else _CHUNK
         fetch = None if latents else open_unit(self.spec, self.info, unit)
         for at in range(0, len(rows), size):
-            items, told, failed = read_rows(self.spec, self.info, unit, rows[at : at + size], fetch)
-            condition = told.numpy() if told is not None else numpy.zeros(len(items), dtype=numpy.int64)
+            items, stored, failed = read_rows(self.spec, self.info, unit, rows[at : at + size], fetch)
+            condition = stored.numpy() if stored is not None else numpy.zeros(len(items), dtype=numpy.int64)
             names = numpy.array(["\n".join(failed)] * len(items))
-            yield {"items": items.numpy(), "told": condition, "failed": names}
+            yield {"items": items.numpy(), "condition": condition, "failed": names}

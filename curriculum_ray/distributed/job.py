@@ -29,21 +29,21 @@ def run_job(
 ) -> RunResult | None:
     """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped."""
     config = job.config
-    told = config.model.conditional is not False
+    conditional = config.model.conditional is not False
     data: Dataset | DataInfo
     ahead: Prefetched | None = None
     if config.data.streamed:
         data, stream = open_batches(
             config.data,
             config.seed,
-            told,
+            conditional,
             lambda names: note_corrupt(job.folder, names),
         )
         ahead = Prefetched(stream, config.total_images)
     else:
         data = cached_data(config.data)
         if stays_on_host(data, world.device):
-            batches = InMemoryBatches(data, config.seed, torch.device("cpu"), told)
+            batches = InMemoryBatches(data, config.seed, torch.device("cpu"), conditional)
             ahead = Prefetched(batches, config.total_images)
     run = RunHooks(job, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:

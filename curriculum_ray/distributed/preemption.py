@@ -26,12 +26,12 @@ def heeded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    told = False
+    preempted = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal preempted
+        if not preempted:
+            preempted = True
             raise Preempted
 
     before = signal.signal(signal.SIGTERM, handle)
@@ -39,7 +39,7 @@ def heeded() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         # A call into Ray that a signal ends raises a plain one, whatever the handler raised.
-        if told and not isinstance(error, Preempted):
+        if preempted and not isinstance(error, Preempted):
             raise Preempted from None
         raise
     finally:

@@ -1,4 +1,4 @@
-"""The digits' feature extractor: a small classifier, whose last layer but one is compared."""
+"""The digits' feature extractor: the penultimate layer of a small classifier."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _HEADER = "digits-cnn"
 
 
 class DigitsCNN(nn.Module):
-    """Maps grey 8x8 images to features, learnt by telling the ten digits apart.
+    """Maps grey 8x8 images to features, learnt by classifying the ten digits.
 
-    The features are the last layer but one before its activation (closer to the Gaussian that FID supposes
-    than after it), times `feature_scale`, a constant stored with the weights: the unit of the metrics.
+    The features are the penultimate layer before its activation (closer to the Gaussian that FID assumes than
+    after it), times `feature_scale`, a constant stored with the weights: the unit of the metrics.
     """
 
     feature_scale: Tensor
@@ -65,7 +65,7 @@ def save_digits_cnn(network: DigitsCNN, path: Path, **metadata: str | int | floa
 
     header = {"width": network.width, "features": network.num_features, **metadata}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # One entry: several would stand in an order of chance, and equal weights would have unequal hashes.
+    # A single entry: the order of several would be random, and equal weights would have different hashes.
     path.write_bytes(save(network.state_dict(), {_HEADER: json.dumps(header)}))
 
 

@@ -1,4 +1,4 @@
-"""Signals, points and latents as small pictures, drawn pixel by pixel."""
+"""Signals, points and latents as small images, drawn pixel by pixel."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _to_pixel(values: Tensor, low: float, high: float) -> Tensor:
 
 
 def _signals(samples: Tensor) -> Tensor:
-    """Line plots of (n, C, L), channels over one another, between -1.1 and 1.1."""
+    """Draw line plots of (n, C, L), all channels in one plot, between -1.1 and 1.1."""
     count, _, length = samples.shape
     cells = torch.full((count, _SIDE, max(_SIDE, length)), _GROUND, dtype=torch.uint8)
     cells[:, _SIDE // 2] = _AXIS
     width = cells.shape[2]
     line = torch.nn.functional.interpolate(samples.float(), width, mode="linear", align_corners=True)
     row = _SIDE - 1 - _to_pixel(line, -1.1, 1.1)
-    # From each column's value to the next one's, so that steep slopes stay one line.
+    # Connect each column's value to the next, so that steep slopes stay continuous.
     next_row = torch.cat([row[:, :, 1:], row[:, :, -1:]], dim=2)
     low, high = torch.minimum(row, next_row), torch.maximum(row, next_row)
     rows = torch.arange(_SIDE)[:, None]
@@ -34,7 +34,7 @@ def _signals(samples: Tensor) -> Tensor:
 
 
 def _points(samples: Tensor) -> Tensor:
-    """Scatter plots of point sets (n, D, P) by their first two coordinates, between -1.25 and 1.25."""
+    """Draw scatter plots of point sets (n, D, P) by their first two coordinates, between -1.25 and 1.25."""
     count, _, points = samples.shape
     cells = torch.full((count, _SIDE, _SIDE), _GROUND, dtype=torch.uint8)
     column = _to_pixel(samples[:, 0], -1.25, 1.25)
@@ -45,7 +45,7 @@ def _points(samples: Tensor) -> Tensor:
 
 
 def _one_scatter(samples: Tensor, side: int = 320) -> Tensor:
-    """All vectors (n, D) as one scatter plot of their first two coordinates, between -1.25 and 1.25."""
+    """Draw all vectors (n, D) in one scatter plot of their first two coordinates, between -1.25 and 1.25."""
     cell = torch.zeros(side, side)
     y = samples[:, 1] if samples.shape[1] > 1 else torch.zeros(len(samples))
     column = ((samples[:, 0].double() + 1.25) / 2.5 * (side - 1)).round().clamp(0, side - 1).long()
@@ -57,10 +57,11 @@ def _one_scatter(samples: Tensor, side: int = 320) -> Tensor:
 
 
 def picture(samples: Tensor) -> Tensor:
-    """Turn samples of any shape into uint8 pictures (m, 1 or 3, H, W), for `make_grid`.
+    """Convert samples of any shape to uint8 images (m, 1 or 3, H, W) for `make_grid`.
 
-    Images pass; signals (n, C, L) with C other than 2 or 3 become line plots, point sets (n, 2 or 3, P) scatter
-    plots, vectors (n, D) one scatter plot, latents (n, C, H, W) grey pictures of the channels' mean in [-2, 2].
+    Images are returned unchanged; signals (n, C, L) with C other than 2 or 3 become line plots, point sets
+    (n, 2 or 3, P) scatter plots, vectors (n, D) one scatter plot, latents (n, C, H, W) grey images of the
+    channels' mean in [-2, 2].
     """
     samples = samples.cpu()
     if samples.dtype == torch.uint8:

@@ -1,4 +1,4 @@
-"""An evaluation protocol bound to its reference images: check first, train, then score."""
+"""An evaluation protocol with its reference images: check before training, score after it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Evaluator", "prepare", "resolve_sampler"]
 
 @dataclass(frozen=True)
 class _Extractor:
-    """What differs between the networks: how images get to their size, and what KID can afford."""
+    """What depends on the extractor: how images are resized, and what KID can afford."""
 
     resize: str
     batch_size: int
@@ -37,7 +37,7 @@ class _Extractor:
 _EXTRACTORS = {
     # One subset with all digits: as precise as ten of 1,000 each, at half their cost.
     "digits-cnn": _Extractor("none", 500, kid_subsets=1, kid_subset_size=1_797),
-    # Bińkowski et al. 2018, §4, as torch-fidelity has it by default.
+    # Bińkowski et al. 2018, §4, as in the defaults of torch-fidelity.
     "inception-v3": _Extractor("299x299 bilinear", 64, kid_subsets=100, kid_subset_size=1_000),
     "random-cnn": _Extractor("none", 500, kid_subsets=10, kid_subset_size=1_000),
     "raw": _Extractor("none", 2_000, kid_subsets=10, kid_subset_size=1_000),
@@ -46,15 +46,15 @@ _DIGITS_SHAPE = (1, 8, 8)
 _MIN_IMAGES = 16
 
 _references: dict[tuple[str, str], Tensor] = {}
-"""Features by extractor and data fingerprint, of the last reference alone: large sets take gigabytes."""
+"""Features by extractor and data fingerprint, only of the last reference: large sets take gigabytes."""
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores models against one set of real images; made by `prepare`.
+    """Scores models against one set of real images; built by `prepare`.
 
-    `protocol` says in JSON values how the numbers come about, `fingerprint` stands for it, and numbers with
-    different fingerprints do not compare.
+    `protocol` describes in JSON values how the numbers are obtained, `fingerprint` identifies it, and numbers
+    with different fingerprints are not comparable.
     """
 
     spec: EvaluationSpec
@@ -64,16 +64,16 @@ class Evaluator:
 
     @property
     def fingerprint(self) -> str:
-        """12 hexadecimal digits that change with anything that changes the numbers."""
+        """12 hexadecimal digits that change with everything that affects the numbers."""
         return fingerprint(self.protocol)
 
     @property
     def extractor(self) -> str:
-        """Name under which torch-fidelity knows the network with these very weights."""
+        """Name under which the network with exactly these weights is registered with torch-fidelity."""
         return f"{self.protocol['extractor']}-{self.protocol['weights'][:16]}"
 
     def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
-        """Return fid, kid, precision and recall of `samples`: uint8 images or other items as float32, (n, *shape).
+        """Return fid, kid, precision and recall of `samples`: uint8 images or float32 items, (n, *shape).
 
         FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best.
         """
@@ -103,18 +103,18 @@ class Evaluator:
         self,
         process: Process,
         model: nn.Module,
-        told: Conditioning = NO_CONDITIONING,
+        conditioning: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Draw the items that `evaluate` scores: uint8 images or other items as float32, (num_samples, *shape).
+        """Draw the items that `evaluate` scores: uint8 images or float32 items, (num_samples, *shape).
 
-        told: what the model takes; it is given conditions in the proportions of the reference.
+        conditioning: that of the model, which gets conditions in the proportions of the reference.
         """
         condition = None
-        if told:
-            if self.data.condition is None or self.data.conditioning != told:
+        if conditioning:
+            if self.data.condition is None or self.data.conditioning != conditioning:
                 raise ConfigError(
-                    f"a model that is told {told} needs such a data set to be compared with, "
+                    f"a model conditioned on {conditioning} needs reference data with the same, "
                     f"but {self.data.name} has {self.data.conditioning}"
                 )
             condition = draw_condition(self.data.condition, self.spec.num_samples, self.spec.seed)
@@ -124,14 +124,14 @@ class Evaluator:
         self,
         process: Process,
         model: nn.Module,
-        told: Conditioning = NO_CONDITIONING,
+        conditioning: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> tuple[dict[str, float], Tensor]:
-        """`generate` from a model that is on `device`, then `score`; returns (metrics, samples).
+        """`generate` from a model on `device`, then `score`; returns (metrics, samples).
 
-        The model's modes and the global random state are afterwards what they were.
+        The modes of the model's modules and the global random state are restored.
         """
-        samples = self.generate(process, model, told, device)
+        samples = self.generate(process, model, conditioning, device)
         return self.score(samples, device), samples
 
     def _reference(self, network: nn.Module, device: torch.device) -> Tensor:
@@ -148,9 +148,9 @@ class Evaluator:
 def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None) -> Evaluator:
     """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
 
-    Inception-v3's weights are hashed, then loaded; a download happens here. The sampler and its steps are
-    checked against `process`, which is DDPM if not given. The features of `data` are extracted at the first
-    score, once a Python process.
+    Inception-v3's weights are downloaded here if needed, verified by hash, and loaded. Sampler and steps are
+    checked against `process`, by default DDPM. The features of `data` are extracted at the first score, once
+    per Python process.
     """
     if min(len(data), spec.num_samples) < _MIN_IMAGES:
         raise ConfigError(
@@ -178,7 +178,7 @@ def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None)
         "torch_fidelity": version("torch-fidelity"),
     }
     if spec.sampler in ("ancestral", "stochastic"):
-        protocol["batch_size"] = spec.batch_size  # the noise of each step is drawn batch by batch
+        protocol["batch_size"] = spec.batch_size  # each step draws its noise batch by batch
     protocol |= process.protocol(spec.sampler, clip=is_image(data.shape))
     return Evaluator(spec, data, protocol, network)
 
@@ -188,9 +188,9 @@ def resolve_sampler(
     process: Process,
     names: tuple[str, str] = ("evaluation.sampler", "evaluation.steps"),
 ) -> EvaluationSpec:
-    """Name the sampler that `auto` stands for; `ConfigError` if `process` does not have it or its steps.
+    """Resolve the sampler `auto`; `ConfigError` if `process` does not support the sampler or the steps.
 
-    names: what the two settings are called where they come from.
+    names: the two settings in the words of the user.
     """
     if spec.sampler == "auto":
         spec = spec.model_copy(update={"sampler": process.samplers[0]})
@@ -207,7 +207,7 @@ def resolve_sampler(
 
 
 def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module, str]:
-    """The extractor's name, network and SHA-256 of its weights; `ConfigError` if it does not take `data`."""
+    """Return the extractor's name, network and weights' SHA-256; `ConfigError` if it does not take `data`."""
     name: str = spec.extractor
     if name == "auto":
         name = _automatic(data)
@@ -221,7 +221,7 @@ def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module
         )
     if name == "random-cnn":
         if min(data.shape[1:]) < 8:
-            raise ConfigError(f"evaluation.extractor random-cnn takes images from 8x8 on, but got {size}")
+            raise ConfigError(f"evaluation.extractor random-cnn takes images of at least 8x8, but got {size}")
         network = RandomCNN(data.shape[0], min(data.shape[1:])).eval()
         return name, network, weights_hash(network)
     if name == "digits-cnn":
@@ -236,7 +236,7 @@ def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module
 
 
 def _automatic(data: Dataset) -> str:
-    """The extractor that `auto` stands for; the embedded sets need no download."""
+    """Return the extractor that `auto` selects; embedded sets need no download."""
     if not is_image(data.shape):
         return "raw"
     if data.shape == _DIGITS_SHAPE:

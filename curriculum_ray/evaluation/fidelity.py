@@ -1,4 +1,4 @@
-"""FID, KID, precision and recall by torch-fidelity's `calculate_metrics` on a network of our own choice.
+"""FID, KID, precision and recall by torch-fidelity's `calculate_metrics` with any network.
 
 FID: Heusel et al. 2017, Eq. 6. KID: Bińkowski et al. 2018, §4. Precision and recall: Kynkäänniemi et al.
 2019, §2.
@@ -18,10 +18,10 @@ _PRC_BATCH_SIZE = 1_000
 
 
 def register_extractor(name: str, network: nn.Module) -> nn.Module:
-    """Make `network` known to torch-fidelity as `name`, unless it knows that name; returns the known network.
+    """Register `network` with torch-fidelity as `name`, unless that exists; return the registered network.
 
-    The registered extractor also accepts features, floats of shape (B, D), and passes them on: so the
-    reference's are extracted once per process. torch-fidelity's own cache unpickles files, and is not used.
+    The registered extractor also accepts features, floats (B, D), and returns them, so that those of the
+    reference are extracted once per process. torch-fidelity's own cache unpickles files, and is not used.
     """
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
@@ -58,12 +58,12 @@ def register_extractor(name: str, network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def extract_features(network: nn.Module, images: Tensor, batch_size: int, device: torch.device) -> Tensor:
-    """Return on the CPU the features (n, D) of `images`, (n, *shape); `network` is on `device`."""
+    """Return the features (n, D) of `images` (n, *shape) on the CPU; `network` is on `device`."""
     return torch.cat([network(batch.to(device)).cpu() for batch in images.split(batch_size)])
 
 
 class _Tensors(torch.utils.data.Dataset[Tensor]):
-    """The rows of a tensor as the data set that torch-fidelity asks for."""
+    """The rows of a tensor as a data set for torch-fidelity."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -85,15 +85,15 @@ def calculate(
     kid_subset_size: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """Return fid, kid, precision and recall of `samples` against features (m, D).
+    """Return fid, kid, precision and recall of `samples` against the features `reference` (m, D).
 
-    Leaves torch's random state as it is. Precision is the share of samples among the reference, recall the
-    share of the reference among samples. samples: uint8 images (n, C, H, W), or features (n, D) already.
+    Precision is the share of samples within the manifold of the reference, recall the reverse. samples: uint8
+    images (n, C, H, W), or features (n, D). Torch's random state is preserved.
     """
     import torch_fidelity
 
     on_gpu = device.type == "cuda"
-    # The loader that torch-fidelity makes draws a seed from the global stream.
+    # torch-fidelity's data loader draws a seed from the global stream.
     with torch.random.fork_rng(devices=[]), torch.cuda.device(device) if on_gpu else nullcontext():
         metrics = torch_fidelity.calculate_metrics(
             input1=_Tensors(samples),

@@ -1,4 +1,4 @@
-"""A picture of samples that a person can judge."""
+"""A grid of samples as one image."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _BACKGROUND = 64
 
 
 def make_grid(samples: Tensor, columns: int | None = None, cell: int = _CELL) -> Tensor:
-    """Lay `samples` (n, C, H, W), uint8, out in rows; returns one uint8 image (C, height, width).
+    """Arrange `samples` (n, C, H, W), uint8, in rows; returns one uint8 image (C, height, width).
 
-    Small images are enlarged by the whole factor that brings their longer side to about `cell` pixels, each
-    pixel becoming a square, and stand on a grey ground. `columns` defaults to a nearly square picture.
+    Small images are enlarged, without interpolation, by the integer factor that brings their longer side to
+    about `cell` pixels, on a grey background. By default, `columns` makes the grid nearly square.
     """
     count, _, height, width = samples.shape
     columns = min(columns or math.ceil(math.sqrt(count)), count)
@@ -39,15 +39,15 @@ def make_grid(samples: Tensor, columns: int | None = None, cell: int = _CELL) ->
 
 
 def save_grid(samples: Tensor, path: str | Path, count: int = 64, columns: int | None = None) -> None:
-    """Write `grid_png` of the first `count` of `samples`, and make the folder it stands in."""
+    """Write `grid_png` of the first `count` of `samples`, and create its folder."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     replace_file(Path(path), grid_png(samples, count, columns), durable=False)
 
 
 def grid_png(samples: Tensor, count: int = 64, columns: int | None = None) -> bytes:
-    """The first `count` of `samples` as a PNG picture: uint8 images (n, 1 or 3, H, W), or floats of any shape.
+    """Return the first `count` of `samples` as a PNG: uint8 images (n, 1 or 3, H, W), or floats of any shape.
 
-    See `draw.picture` for how signals, points and latents look; single vectors are all drawn into one plot.
+    See `draw.picture` for signals, points and latents; single vectors are all drawn in one plot.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Inception-v3 of FID (Heusel et al. 2017), from weights whose hash is checked before they are read."""
+"""Inception-v3 for FID (Heusel et al. 2017), from weights whose hash is verified before they are read."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from curriculum_ray.config import ConfigError
 __all__ = ["INCEPTION_SHA256", "Inception", "find_weights", "load_inception", "read_verified"]
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""SHA-256 of the published weights, the file that torch-fidelity downloads."""
+"""SHA-256 of the published weights file, which torch-fidelity downloads."""
 
 
 class Inception(nn.Module):
-    """torch-fidelity's Inception-v3, giving the 2048 features of FID, KID and precision and recall."""
+    """torch-fidelity's Inception-v3 with the 2048 features of FID, KID, precision and recall."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (B, 2048) of `images`, uint8 (B, 1 or 3, H, W); grey is repeated thrice."""
+        """Return the features (B, 2048) of `images`, uint8 (B, 1 or 3, H, W); grey becomes RGB."""
         (features,) = self.network(images.expand(-1, 3, -1, -1))
         return features
 
 
 def find_weights(path: str | None) -> Path:
-    """Return the file with the weights: `path`, or torch-fidelity's download, made if it is not there.
+    """Return the weights file: `path`, or torch-fidelity's, which is downloaded if missing.
 
-    Raises `ConfigError` when there is neither a file nor a network.
+    Raises `ConfigError` if there is no file and the download fails.
     """
     if path is not None:
         return Path(path)
@@ -56,7 +56,7 @@ def find_weights(path: str | None) -> Path:
 
 
 def read_verified(path: str | Path, sha256: str) -> bytes:
-    """Return the content of the file at `path`, whose SHA-256 must be `sha256`; it is not interpreted."""
+    """Return the uninterpreted content of the file at `path`, whose SHA-256 must be `sha256`."""
     try:
         content = Path(os.path.expanduser(path)).read_bytes()
     except OSError as error:
@@ -68,10 +68,10 @@ def read_verified(path: str | Path, sha256: str) -> bytes:
 
 
 def load_inception(content: bytes, source: str) -> Inception:
-    """Build the network from the verified bytes of its weights file; draws from no global random stream.
+    """Build the network from the verified bytes of its weights file, without drawing global random numbers.
 
-    torch-fidelity unpickles the file that it is given. It is given a copy in memory, which holds nothing but
-    the tensors that `torch.load(weights_only=True)` found.
+    torch-fidelity unpickles its file. It gets a copy in memory that contains only the tensors which
+    `torch.load(weights_only=True)` found.
     """
     from torch_fidelity import FeatureExtractorInceptionV3
 

@@ -1,4 +1,4 @@
-"""Drawing the images to be evaluated: the same noise for every arm, and no trace in model or random state."""
+"""Draw the images to evaluate, with the same noise for every arm, and no side effects on the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["draw_condition", "draw_samples", "evaluating"]
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` into evaluation mode without gradients; afterwards each module has its own mode again."""
+    """Put `model` into evaluation mode without gradients; afterwards the mode of each module is restored."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -31,8 +31,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def draw_condition(reference: Tensor, count: int, seed: int) -> Tensor:
     """Return `count` conditions in the proportions of `reference`, in an order that `seed` determines.
 
-    reference: (N, ...), `Dataset.condition`. Labels are quantiles of the sorted reference, so that the count of each
-    class is right to one image; captions are evenly spaced entries.
+    reference: (N, ...), `Dataset.condition`. Labels are quantiles of the sorted reference, so that the count
+    of each class is exact to one image; captions are evenly spaced entries.
     """
     quantiles = ((torch.arange(count, dtype=torch.float64) + 0.5) / count * len(reference)).long()
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -52,8 +52,8 @@ def draw_samples(
     """Generate `spec.num_samples` items of `shape`; returns uint8 images (n, C, H, W), else float32, on the CPU.
 
     Noise is drawn image by image from `spec.seed`, so that image i starts from the same noise for each model,
-    batch size and device. guidance: scale of classifier-free guidance, 1 is none. Raises `FloatingPointError` when
-    the model gives values that are not finite.
+    batch size and device. guidance: scale of classifier-free guidance, 1 is none. Raises `FloatingPointError`
+    if the model produces non-finite values.
     """
     noise_source = torch.Generator().manual_seed(spec.seed)
     sampler_source = torch.Generator(device).manual_seed(spec.seed + 1)
@@ -74,8 +74,7 @@ def draw_samples(
             )
             if not images.isfinite().all():
                 raise FloatingPointError(
-                    f"training diverged: the model generates values that are not finite "
-                    f"(images {start} to {stop - 1})"
+                    f"training diverged: the model generates non-finite values (images {start} to {stop - 1})"
                 )
             batches.append((to_uint8(images) if is_image(shape) else images.float()).cpu())
     return torch.cat(batches)

@@ -1,13 +1,14 @@
 """Features that need no training: fixed-seed random convolutions, and the items themselves.
 
-`random-cnn`: an untrained network whose weights come from one frozen seed, on three scales; random filters keep much
-of an image's texture statistics (Ustyuzhaninov et al. 2017, "What does it take to generate natural textures?"). It
-sees colours, edges, their co-occurrence within about 10 pixels, noise and blur. It does not know objects: a wrong
-but equally textured object costs little, and its numbers never compare with Inception's.
+`random-cnn`: an untrained network with weights from one frozen seed, on three scales. Random filters preserve
+much of an image's texture statistics (Ustyuzhaninov et al. 2017, "What does it take to generate natural
+textures?"). It detects colours, edges, their co-occurrence within about 10 pixels, noise and blur. It does
+not recognise objects: a wrong object with the same texture costs little, and its numbers are not comparable
+with Inception's.
 
-`raw`: the values, flattened, and for signals the magnitudes of their spectrum too. It sees means, covariances and
-frequencies; FID, which compares no more than means and covariances, is blind to a cluster that splits symmetrically,
-precision and recall are not.
+`raw`: the flattened values, and for signals also the magnitudes of their spectrum. It detects means,
+covariances and frequencies. FID compares only means and covariances, so that it misses a cluster that splits
+symmetrically; precision and recall do not.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _MIN_SIDE = 8
 class RandomCNN(nn.Module):
     """Maps uint8 images (B, 1 or 3, H, W) to the features (B, D) of two random layers on up to three scales.
 
-    Of each channel: the mean, and the standard deviation, over the image. Scales halve the side down to 8 pixels.
+    The features are the mean and standard deviation of each channel. Each scale halves the side, down to 8
+    pixels.
     """
 
     def __init__(self, channels: int, side: int) -> None:
@@ -50,7 +52,7 @@ class RandomCNN(nn.Module):
             last = width
 
     def forward(self, images: Tensor) -> Tensor:
-        """The features, float32."""
+        """Return the features, float32."""
         x = from_uint8(images)
         found = [x.mean((2, 3)), x.std((2, 3))]
         for scale in range(self.scales):
@@ -65,14 +67,14 @@ class RandomCNN(nn.Module):
 
 
 class RawFeatures(nn.Module):
-    """Maps float items (B, *shape) to their values and, with `spectrum`, the magnitudes of their frequencies."""
+    """Maps float items (B, *shape) to their values and, with `spectrum`, the magnitudes of their spectrum."""
 
     def __init__(self, spectrum: bool = False) -> None:
         super().__init__()
         self.spectrum = spectrum
 
     def forward(self, items: Tensor) -> Tensor:
-        """The features, float32, shape (B, D)."""
+        """Return the features, float32, shape (B, D)."""
         values = items.float()
         if not self.spectrum:
             return values.flatten(1)

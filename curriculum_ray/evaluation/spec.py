@@ -1,4 +1,4 @@
-"""Settings of an evaluation, and the fingerprint without which two numbers may not be compared."""
+"""Settings of an evaluation, and the fingerprint that two numbers must share to be compared."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["EvaluationSpec", "fingerprint"]
 
 
 class EvaluationSpec(Spec):
-    """How samples are drawn from a model and what they are compared by."""
+    """How samples are drawn from a model and compared."""
 
     extractor: Literal["auto", "digits-cnn", "inception-v3", "random-cnn", "raw"] = "auto"
-    """Network whose features are compared; `auto` takes digits-cnn for grey 8x8 images, random-cnn
+    """Network whose features are compared; `auto` selects digits-cnn for grey 8x8 images, random-cnn
     for photos and shapes, inception-v3 for other images, and raw for signals, points and latents."""
     weights: LocalPath | None = None
-    """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; without it, a download."""
+    """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; by default a download."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 that the file in `weights` must have; without it, that of the published file."""
+    """SHA-256 that the file `weights` must have; by default that of the published file."""
     num_samples: int = Field(default=2_000, ge=1, le=1_000_000)
-    """Images to generate; FID falls with it, so that only equal numbers compare."""
+    """Images to generate; FID falls with their number, so that only equal numbers are comparable."""
     sampler: Literal["auto", "ddim", "ancestral", "heun", "euler", "stochastic"] = "auto"
-    """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching. EDM's stochastic
-    sampler goes by process.churn."""
+    """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching. EDM's
+    stochastic sampler uses process.churn."""
     steps: int = Field(default=20, ge=1, le=100_000)
-    """Steps of the sampler; the model is evaluated once a step, by heun twice."""
+    """Steps of the sampler; the model is evaluated once per step, with heun twice."""
     batch_size: int = Field(default=500, ge=1, le=1_000_000)
-    """Images generated at a time; with ddim it changes memory and speed alone."""
+    """Images generated at a time; with ddim it affects only memory and speed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the sampling noise: equal for all arms of a comparison, whatever their training seeds."""
     ema: bool = True
@@ -48,6 +48,6 @@ class EvaluationSpec(Spec):
 
 
 def fingerprint(protocol: Mapping[str, Any]) -> str:
-    """Return 12 hexadecimal digits that stand for `protocol`, a mapping of JSON values in any order."""
+    """Return 12 hexadecimal digits that identify `protocol`, a mapping of JSON values in any order."""
     text = json.dumps(protocol, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""A trained model from a checkpoint: what sampling and evaluation start from."""
+"""A trained model from a checkpoint, for sampling and evaluation."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ __all__ = ["Trained", "load_trained", "resolve_checkpoint"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A process and its denoiser as a checkpoint holds them; `shape` is that of one item, (C, H, W) for images."""
+    """A process and its denoiser from a checkpoint; `shape` is that of one item, (C, H, W) for images."""
 
     config: TrainConfig
     process: Process
     model: nn.Module
     shape: tuple[int, ...]
     conditioning: Conditioning
-    """What the model is told."""
+    """The condition that the model takes."""
     images: int
     path: Path
     vocabulary: tuple[str, ...] = ()
-    """Of the captions that it is told, or nothing."""
+    """Vocabulary of its captions; empty without captions as tokens."""
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The checkpoint that `path` names: itself, or the newest sound one of the run whose folder it is."""
+    """Return `path` if it is a checkpoint, or the newest intact checkpoint of the run whose folder it is."""
     if not path.exists():
         raise ConfigError(f"--checkpoint {path} does not exist")
     if checkpoints.is_checkpoint(path):
         return path
     found = checkpoints.find_checkpoints(path)
     if not found:
-        raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor the folder of a run that has one")
+        raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor a run's folder with one")
     sound = checkpoints.newest_sound(found)
     if sound is None:
-        raise ConfigError(f"--checkpoint {path} holds no checkpoint that can be read")
+        raise ConfigError(f"--checkpoint {path} holds no readable checkpoint")
     return sound[0]
 
 
 def load_trained(
     path: Path, ema: bool = True, device: torch.device | str = "cpu", *, trust_code: bool = False
 ) -> Trained:
-    """Load the averaged weights (or, with `ema` off, the raw ones) of a checkpoint or of a run's newest one.
+    """Load the averaged weights, or with `ema` off the raw ones, of a checkpoint or of a run's newest one.
 
-    trust_code: whether a network that the checkpoint names by its import path may be imported; ConfigError otherwise.
+    trust_code: whether to import a network that the checkpoint names by its import path; if not, ConfigError.
     """
     path = resolve_checkpoint(path)
     group = "ema" if ema else "model"
@@ -68,22 +68,22 @@ def load_trained(
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"checkpoint {path} is corrupt: its state.json is not whole ({error!r})") from None
+        raise ConfigError(f"checkpoint {path} is corrupt: its state.json is incomplete ({error!r})") from None
     check_named_code({"model": config.model.model_dump()}, f"checkpoint {path}", trusted=trust_code)
     model = build_model(config.model, shape, conditioning)
     try:
         model.load_state_dict(dict(content.tensors[group]))
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"checkpoint {path} does not fit its own settings: {reason}") from None
-    told = model.conditioning
-    assert isinstance(told, Conditioning)
+        raise ConfigError(f"the weights of checkpoint {path} do not match its settings: {reason}") from None
+    taken = model.conditioning
+    assert isinstance(taken, Conditioning)
     return Trained(
         config=config,
         process=build_process(config.process, config.weighting).to(device),
         model=model.to(device).eval(),
         shape=shape,
-        conditioning=told,
+        conditioning=taken,
         images=images,
         path=path,
         vocabulary=vocabulary,

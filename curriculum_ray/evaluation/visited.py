@@ -1,4 +1,4 @@
-"""The noise levels that a run trains and its sampler never visits, because sampling starts at less noise."""
+"""The noise levels that a run trains but its sampler never visits, because sampling starts at less noise."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NAMES = {"timestep": "t", "sigma": "sigma", "flow": "t"}
 
 
 def never_visited(config: TrainConfig, shape: tuple[int, ...]) -> float:
-    """The share of u, in [0, 1], whose noise levels are noisier than the one at which sampling starts.
+    """Return the share of u, in [0, 1], whose noise levels are noisier than the one at which sampling starts.
 
-    It is what training by the schedule's base distribution spends there, over the whole budget where that changes;
-    shape: that of one item, which decides whether samples are clipped. Levels between those of two steps count as
-    visited. Read on 10,000 even quantiles of the base.
+    This is the share of training spent there by the schedule's base distribution, over the whole budget if
+    the base changes. shape: that of one item, which decides whether samples are clipped. Levels between those
+    of two steps count as visited. Computed on 10,000 even quantiles of the base.
     """
     process = build_process(config.process)
     start = process.noisiest(clip=is_image(shape))
@@ -38,7 +38,7 @@ def never_visited(config: TrainConfig, shape: tuple[int, ...]) -> float:
 
 
 def unvisited_line(config: TrainConfig, shape: tuple[int, ...]) -> str | None:
-    """The line that says so, or None where less than a thousandth of the training is concerned."""
+    """Describe that share in one line, or return None if it is less than a thousandth of the training."""
     share = never_visited(config, shape)
     if share < 1e-3:
         return None

@@ -1,4 +1,4 @@
-"""The README of an exported model: what it is, how it was trained and how it is loaded."""
+"""The README of an exported model: what it is, how it was trained and how to load it."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ pipeline = DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)
 samples = pipeline(batch_size=4, num_inference_steps=20)  # a tensor within [-1, 1]; output_type="pil" for images
 ```
 
-`trust_remote_code` is needed because `pipeline.py` lies in this folder.{needs} {sampling}
+`trust_remote_code` is needed because `pipeline.py` is in this folder.{needs} {sampling}
 
 ## Timestep schedule
 
 ```yaml
 {schedule}```
 
-## Made by
+## Export
 
 ```
 python -m tune export --checkpoint {checkpoint} --to diffusers --into FOLDER{flags}
 ```
 
-from a run with the settings
+Settings of the run:
 
 ```json
 {config}
@@ -51,13 +51,13 @@ from a run with the settings
 
 _SAMPLING = {
     "ddpm": "Samples equal curriculum-ray's sampler `ddim` for the same noise.",
-    "edm": "Samples equal curriculum-ray's sampler `euler`, without clipping on the way, for the same noise.",
-    "flow": "Samples equal curriculum-ray's sampler `euler`, without clipping on the way, for the same noise.",
+    "edm": "Samples equal curriculum-ray's sampler `euler`, without clipping in between, for the same noise.",
+    "flow": "Samples equal curriculum-ray's sampler `euler`, without clipping in between, for the same noise.",
 }
 
 
 def _shareable(config: TrainConfig) -> dict[str, Any]:
-    """The settings without where things lay on the machine that trained: folders are named, not their paths."""
+    """Return the settings without local paths: folders are named, but not located."""
     settings: dict[str, Any] = config.model_dump(mode="json")
     data = settings["data"]
     for key in ("name", "vae", "text_encoder"):
@@ -66,7 +66,7 @@ def _shareable(config: TrainConfig) -> dict[str, Any]:
 
 
 def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False) -> str:
-    """Markdown with front matter. needs_package: whether loading needs the package curriculum-ray."""
+    """Return Markdown with front matter. needs_package: whether loading needs the package curriculum-ray."""
     config, settings = trained.config, _shareable(trained.config)
     return _CARD.format(
         name=trained.process.name,

@@ -17,13 +17,13 @@ from curriculum_ray.models import ModelSpec, build_model, check_named_code
 class CurriculumRayNetwork(ModelMixin, ConfigMixin):
     """(x (B,*shape), noise level (B,), class_labels (B,) long or None) -> an object whose `sample` is (B,*shape).
 
-    spec: the network's settings. shape: that of one item. conditioning: what it is told, as JSON.
+    spec: the network's settings. shape: that of one item. conditioning: `Conditioning` as JSON.
     """
 
     @register_to_config
     def __init__(self, spec: dict[str, Any], shape: list[int], conditioning: dict[str, Any]) -> None:
         super().__init__()
-        # An export never names code of its own.
+        # An exported folder must never name code.
         check_named_code({"model": spec}, "the exported folder", trusted=False)
         settings = TypeAdapter(ModelSpec).validate_python(dict(spec))
         self.network = build_model(settings, tuple(shape), Conditioning.from_json(dict(conditioning)))

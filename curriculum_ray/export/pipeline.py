@@ -1,4 +1,4 @@
-"""A diffusers pipeline that samples as curriculum-ray does: DDIM for DDPM, Euler for EDM, Euler or Heun for flow."""
+"""A diffusers pipeline that samples like curriculum-ray: DDIM, Euler for EDM, Euler or Heun for flow."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from torch import Tensor
 
 
 class CurriculumRayPipeline(DiffusionPipeline):
-    """A network and a scheduler of diffusers, for items of any shape.
+    """A network with a scheduler of diffusers, for items of any shape.
 
-    The scheduler of a flow model may be replaced by FlowMatchHeunDiscreteScheduler(), i.e. our sampler `heun`. EDM's
-    Heun exists in no scheduler of diffusers (its HeunDiscreteScheduler knows timesteps of betas only).
+    The scheduler of a flow model may be replaced by FlowMatchHeunDiscreteScheduler(), i.e. our sampler
+    `heun`. No scheduler of diffusers implements EDM's Heun (its HeunDiscreteScheduler supports only timesteps
+    of betas).
 
-    shape: that of one item, numbers with commas. num_classes: 0 where the network is told none. null_label: the
-    class of an item whose class is not told, None where the network takes no classes.
-    bounded: whether the data lie within [-1, 1]. noisiest: the timestep that DDIM starts at, None for others.
+    shape: that of one item, comma-separated. num_classes: 0 for an unconditional network. null_label: the
+    null class, None if the network takes no class labels. bounded: whether the data are within [-1, 1].
+    noisiest: the timestep at which DDIM starts, None for others.
     """
 
     def __init__(
@@ -61,13 +62,14 @@ class CurriculumRayPipeline(DiffusionPipeline):
         noise: Tensor | None = None,
         output_type: str = "pt",
     ) -> Tensor | list[Any]:
-        """Samples (batch_size, *shape), within [-1, 1] where `bounded`, for output_type "pt", or PIL images for "pil".
+        """Generate samples (batch_size, *shape), or PIL images if output_type is "pil", not "pt".
 
-        class_labels: one for each sample; without them, none is told. guidance_scale: of classifier-free guidance,
-        1 is none; it needs class_labels. noise: standard normal, (batch_size, *shape), drawn where it is None.
+        Samples are within [-1, 1] if `bounded`. class_labels: one for each sample; by default the null class.
+        guidance_scale: of classifier-free guidance, 1 is none; it needs class_labels. noise: standard normal,
+        (batch_size, *shape); by default it is drawn.
         """
         if class_labels is not None and not self.config.num_classes:
-            raise ValueError("this model is not told classes, but got class_labels")
+            raise ValueError("this model takes no classes, but got class_labels")
         if guidance_scale != 1 and class_labels is None:
             raise ValueError("guidance_scale needs class_labels")
         device = self._execution_device
@@ -82,8 +84,8 @@ class CurriculumRayPipeline(DiffusionPipeline):
             output = self._network(x, level, labels)
             if guidance_scale == 1:
                 return output
-            without = self._network(x, level, None)
-            return without + guidance_scale * (output - without)
+            unconditional = self._network(x, level, None)
+            return unconditional + guidance_scale * (output - unconditional)
 
         noise, x = x, x * self._start(num_inference_steps, device)
         for place, (t, level, options) in enumerate(self._steps()):
@@ -102,11 +104,11 @@ class CurriculumRayPipeline(DiffusionPipeline):
         return self.numpy_to_pil(images)
 
     def _start(self, steps: int, device: torch.device) -> float:
-        """Set the scheduler to `steps` steps; the standard deviation of the noise at the first."""
+        """Set the scheduler to `steps` steps; return the standard deviation of the noise at the first."""
         if isinstance(self.scheduler, DDIMScheduler):
             self.scheduler.set_timesteps(steps, device=device)
             if self.config.noisiest is not None:
-                # The scheduler's own end at the noisiest of all, and one step alone would be the cleanest.
+                # The scheduler's own timesteps start at T-1, and its single step would be the cleanest.
                 count = min(steps, self.config.noisiest + 1)
                 spaced = torch.linspace(self.config.noisiest, 0, count, dtype=torch.float64)
                 self.scheduler.timesteps = spaced.round().long().to(device)
@@ -120,7 +122,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
             return 1.0
         if not isinstance(self.scheduler, FlowMatchHeunDiscreteScheduler):
             raise ValueError(f"this pipeline does not know the scheduler {type(self.scheduler).__name__}")
-        # Its own times end at 0.001 in place of 0; ours are even, and all but the first and last stand twice.
+        # The scheduler's own times end at 0.001, not 0; ours are even, all but the first and last repeated.
         self.scheduler.set_timesteps(steps, device=device)
         twice = torch.tensor([times[0], *(time for time in times[1:] for _ in range(2)), 0.0], device=device)
         self.scheduler.sigmas = twice
@@ -128,48 +130,48 @@ class CurriculumRayPipeline(DiffusionPipeline):
         return 1.0
 
     def _unclipped(self) -> bool:
-        """Whether the noise holds more noise than the first level says: EDM, and DDIM of unbounded data."""
+        """Return whether sampling starts from pure noise: for EDM, and for DDIM of unbounded data."""
         if isinstance(self.scheduler, DDIMScheduler):
             return not self.config.bounded
         return isinstance(self.scheduler, EDMEulerScheduler)
 
     def _from_pure_noise(self, x0: Tensor, noise: Tensor) -> Tensor:
-        """What follows the first step: `noise`, of which nothing is data, and the first estimate of the data."""
+        """Return the result of a first step that starts from pure `noise`, with the estimate `x0`."""
         if isinstance(self.scheduler, EDMEulerScheduler):
             return x0 + self.scheduler.sigmas[1] * noise
         after = self.scheduler.timesteps[1:2]
         return self.scheduler.add_noise(x0, noise, after) if len(after) else x0
 
     def _steps(self) -> Iterator[tuple[Any, float, dict[str, Any]]]:
-        """Each step's number for the scheduler, the noise level that the network is told, and the step's options."""
+        """Iterate over the steps: the scheduler's timestep, the network's noise level, and options."""
         if not isinstance(self.scheduler, DDIMScheduler):
-            # The network is told EDM's c_noise = ln(sigma)/4 in thousandths, and flow's time already is.
+            # The network takes 1000 times EDM's c_noise = ln(sigma)/4; flow's time is scaled already.
             unit = 1000.0 if isinstance(self.scheduler, EDMEulerScheduler) else 1.0
             for t in self.scheduler.timesteps:
                 yield t, unit * float(t), {}
             return
         timesteps = self.scheduler.timesteps.tolist()
         for t, after in zip(timesteps, [*timesteps[1:], -1], strict=True):
-            # The scheduler steps by T // num_inference_steps, but rounded timesteps are not all equally far apart.
+            # The scheduler steps by T // num_inference_steps, but rounded timesteps are not evenly spaced.
             self.scheduler.num_inference_steps = Fraction(
                 self.scheduler.config.num_train_timesteps, t - after
             )
             yield t, float(t), {"use_clipped_model_output": True}
 
     def _network(self, x: Tensor, level: float, labels: Tensor | None) -> Tensor:
-        told: dict[str, Tensor] = {}
+        condition: dict[str, Tensor] = {}
         if self.config.null_label is not None:
             null = torch.full((len(x),), self.config.null_label, device=x.device)
-            told["class_labels"] = null if labels is None else labels
-        # In half precision the network alone computes so: the solver and the noise level would lose too much.
+            condition["class_labels"] = null if labels is None else labels
+        # Only the network runs in half precision: the solver and the noise level would lose accuracy.
         level_B = torch.full((len(x),), level, device=x.device)
-        return self.denoiser(x.to(self.denoiser.dtype), level_B, **told).sample.to(x.dtype)
+        return self.denoiser(x.to(self.denoiser.dtype), level_B, **condition).sample.to(x.dtype)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
-        """As diffusers' own, with the code that the folder needs: without it nothing could load it again."""
+        """Save as diffusers does, together with the code that loading the folder needs."""
         if options.pop("push_to_hub", False):
             raise ValueError(
-                "save_pretrained with push_to_hub would leave the code out: save, then upload the folder"
+                "save_pretrained with push_to_hub would omit the code: save, then upload the folder"
             )
         super().save_pretrained(save_directory, **options)
         folder = Path(save_directory)
@@ -184,5 +186,5 @@ class CurriculumRayPipeline(DiffusionPipeline):
 
 
 def _source(code: type) -> str:
-    """The file that a class stands in."""
+    """Return the source file of a class."""
     return str(sys.modules[code.__module__].__file__)

@@ -1,4 +1,4 @@
-"""A trained model as a folder that diffusers loads, with its own schedulers."""
+"""Export a trained model as a folder that diffusers loads, with diffusers' own schedulers."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ __all__ = ["export_diffusers"]
 
 
 def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = False) -> None:
-    """Write `trained` into the new or empty `folder`. raw_weights: for the README, that they are not averaged.
+    """Write `trained` into the new or empty `folder`. raw_weights: noted in the README as not averaged.
 
-    `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` loads it: the pipeline's code lies in the
-    folder. Networks of diffusers stand there as such; ours need the package curriculum-ray where they are loaded.
-    What diffusers cannot express raises `ConfigError`.
+    `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` loads it: the pipeline's code is in
+    the folder. Diffusers' networks are stored as such; ours need the package curriculum-ray to be loaded.
+    Whatever diffusers cannot express raises `ConfigError`.
     """
-    told = trained.conditioning
+    conditioning = trained.conditioning
     if isinstance(trained.config.model, PythonSpec):
         raise ConfigError(
-            f"export to diffusers knows no networks of your own, but got {trained.config.model.path}"
+            f"export to diffusers does not support your own networks, but got {trained.config.model.path}"
         )
-    if told.length:
-        raise ConfigError(f"export to diffusers knows no captions, but the model is told {told}")
+    if conditioning.length:
+        raise ConfigError(
+            f"export to diffusers does not support captions, but the model takes {conditioning}"
+        )
     if find_spec("diffusers") is None:
         raise ConfigError(f"export to diffusers needs the package diffusers: {install_command('diffusers')}")
     check_new_folder(folder, "--into")
@@ -58,24 +60,24 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
     """Write everything into the empty `folder`."""
     import diffusers
 
-    own, told = Path(__file__).parent, trained.conditioning
+    own, conditioning = Path(__file__).parent, trained.conditioning
     if isinstance(trained.model, DiffusersModel):
         network: Any = trained.model.network
         library, name = "diffusers", type(network).__name__
         table = trained.model.table_size
-        null_label = told.size if told.kind == "class" else table
+        null_label = conditioning.size if conditioning.kind == "class" else table
     else:
         from curriculum_ray.export.network import CurriculumRayNetwork
 
         network = CurriculumRayNetwork(
             spec=trained.config.model.model_dump(mode="json"),
             shape=list(trained.shape),
-            conditioning=told.as_json(),
+            conditioning=conditioning.as_json(),
         )
         network.network.load_state_dict(trained.model.state_dict())
         library, name = "curriculum_ray_network", "CurriculumRayNetwork"
-        null_label = -1 if told.kind == "class" else None
-    # Only images lie within [-1, 1]: what our sampler clips, no latents.
+        null_label = -1 if conditioning.kind == "class" else None
+    # Only images are within [-1, 1], and clipped by our sampler; latents are not.
     bounded = is_image(trained.shape)
     network.save_pretrained(folder / "denoiser")
     if library != "diffusers":
@@ -90,7 +92,7 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
         "denoiser": [library, name],
         "scheduler": ["diffusers", type(scheduler).__name__],
         "shape": ",".join(map(str, trained.shape)),
-        "num_classes": told.size if told.kind == "class" else 0,
+        "num_classes": conditioning.size if conditioning.kind == "class" else 0,
         "null_label": null_label,
         "bounded": bounded,
         "noisiest": _noisiest(trained.process, bounded),
@@ -100,14 +102,14 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
 
 
 def _noisiest(process: Process, bounded: bool) -> int | None:
-    """The timestep at which our DDIM starts, None where its timesteps are the scheduler's own."""
+    """Return the timestep at which our DDIM starts, or None if its timesteps are the scheduler's own."""
     if not isinstance(process, DDPM) or process.trailing:
         return None
     return process.noisiest(clip=bounded)
 
 
 def _scheduler(spec: ProcessSpec, bounded: bool) -> Any:
-    """The scheduler of diffusers that solves the process as ours does; bounded: for data within [-1, 1]."""
+    """Return the diffusers scheduler that solves the process like ours; bounded: for data within [-1, 1]."""
     import diffusers
 
     match spec:

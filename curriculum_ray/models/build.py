@@ -24,10 +24,10 @@ ModelSpec = Annotated[
 
 
 def normalise_model(values: Any, default: Mapping[str, Any] = MappingProxyType({"kind": "unet"})) -> Any:
-    """Write a network's shorthand out as the mapping that `ModelSpec` reads.
+    """Expand a network's shorthand to the mapping that `ModelSpec` reads.
 
-    `dit-S/2`, `diffusers:UNet2DModel`, `python:package.module.Class`, `unet`, `mlp` and `dit` are short for a mapping
-    with `kind`; a mapping without `kind` changes the `default`. Anything else comes back as it is.
+    `dit-S/2`, `diffusers:UNet2DModel`, `python:package.module.Class`, `unet`, `mlp` and `dit` stand for a
+    mapping with `kind`; a mapping without `kind` updates the `default`. Other values are returned unchanged.
     """
     if isinstance(values, Mapping):
         return dict(values) if "kind" in values else {**default, **values}
@@ -46,11 +46,11 @@ def normalise_model(values: Any, default: Mapping[str, Any] = MappingProxyType({
 def build_model(
     spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning = NO_CONDITIONING
 ) -> nn.Module:
-    """Make the network of `spec` for items of `data_shape`, (C, H, W) for images.
+    """Build the network of `spec` for items of `data_shape`, (C, H, W) for images.
 
-    conditioning: what the data have to tell. The module is called as model(x (B, *data_shape), noise_cond (B,) float,
-    condition or None) -> (B, *data_shape); its attribute `conditioning` says what it takes. Settings that do not
-    fit the data raise `ConfigError`.
+    conditioning: that of the data. The module is called as model(x (B, *data_shape), noise_cond (B,) float,
+    condition or None) -> (B, *data_shape); its attribute `conditioning` describes the condition it takes.
+    Settings that do not fit the data raise `ConfigError`.
     """
     match spec:
         case UNetSpec():

@@ -1,4 +1,4 @@
-"""What a network is told of each item beside the noise level: its class or its caption, or nothing."""
+"""Layers that embed the condition of an item, its class or caption, for a network."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ __all__ = [
     "CaptionEmbedding",
     "ConditionalSpec",
     "CrossAttention",
+    "EmbeddedCondition",
     "LabelEmbedding",
-    "Told",
     "condition_embedding",
-    "hidden_labels",
-    "told_of",
+    "drop_labels",
+    "model_conditioning",
 ]
 
-# Shape suffixes: B batch, T caption tokens, S tokens after a leading summary, E embedding, N positions, K heads.
+# Shape suffixes: B batch, T caption tokens, S tokens behind a leading summary token, E embedding, N
+# positions, K heads.
 
 # Attention heads have about this many channels (Vaswani et al. 2017, Table 3).
 HEAD_CHANNELS = 64
 
 
 class ConditionalSpec(Spec):
-    """What networks of every kind may be told."""
+    """Settings for the condition that networks of every kind share."""
 
     conditional: bool | None = None
-    """Whether the network is told each item's class or caption; by default where the data have one."""
+    """Whether the network takes each item's class or caption; by default if the data have one."""
 
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the classes or captions that a conditional network is not told in training, for later guidance."""
+    """Share of classes or captions that are dropped in training, for classifier-free guidance."""
 
     @model_validator(mode="after")
     def _dropout_applies(self) -> ConditionalSpec:
         default = type(self).model_fields["label_dropout"].default
         if self.conditional is False and self.label_dropout not in (0, default):
             raise ValueError(
-                f"label_dropout is for a network that is told something, but got {self.label_dropout} with "
-                "conditional false"
+                f"label_dropout is for a conditional network, but got {self.label_dropout} with conditional false"
             )
         return self
 
 
-class Told(NamedTuple):
-    """A batch of conditions, embedded: one vector each, and the tokens of captions, the summary first."""
+class EmbeddedCondition(NamedTuple):
+    """A batch of embedded conditions: one vector each, and for captions their tokens, led by the summary."""
 
     vector_BE: Tensor
     tokens_BSE: Tensor | None = None
     visible_BS: Tensor | None = None
-    """Which tokens are no padding, bool; the first always."""
+    """Which tokens are not padding, bool; the first never is."""
 
 
-def told_of(spec: ConditionalSpec, conditioning: Conditioning) -> Conditioning:
-    """What a network of `spec` is told; `conditional` without anything to tell raises `ConfigError`."""
+def model_conditioning(spec: ConditionalSpec, conditioning: Conditioning) -> Conditioning:
+    """Return the conditioning of a network of `spec`; `ConfigError` for `conditional` on data without one."""
     if spec.conditional and not conditioning:
         raise ConfigError(
             f"model.conditional needs data with classes or captions, but they have {conditioning}"
@@ -70,7 +70,7 @@ def told_of(spec: ConditionalSpec, conditioning: Conditioning) -> Conditioning:
 def condition_embedding(
     conditioning: Conditioning, width: int, dropout: float
 ) -> LabelEmbedding | CaptionEmbedding | None:
-    """The layers that embed a condition of `conditioning` in `width` channels; None where there is none."""
+    """Build the layer that embeds a condition of `conditioning` in `width` channels; None without one."""
     match conditioning.kind:
         case "none":
             return None
@@ -80,23 +80,21 @@ def condition_embedding(
             return CaptionEmbedding(conditioning, width, dropout)
 
 
-def hidden_labels(
-    labels: Tensor | None, batch: int, null: int, dropout: float, device: torch.device
-) -> Tensor:
-    """labels (B,) long -> (B,) with `null` for what is -1 or None, and for a share `dropout` of the others."""
+def drop_labels(labels: Tensor | None, batch: int, null: int, dropout: float, device: torch.device) -> Tensor:
+    """Replace -1, None, and a random share `dropout` of the other labels (B,), long, by `null`."""
     if labels is None:
         labels = torch.full((batch,), -1, device=device)
-    hidden = labels < 0
+    dropped = labels < 0
     if dropout > 0:
-        hidden = hidden | (torch.rand(batch, device=device) < dropout)
-    return labels.masked_fill(hidden, null)
+        dropped = dropped | (torch.rand(batch, device=device) < dropout)
+    return labels.masked_fill(dropped, null)
 
 
 class LabelEmbedding(nn.Module):
-    """labels (B,) long in 0 .. num_classes-1 -> `Told`; -1, or None for the batch, is the null class.
+    """Labels (B,) long in 0 .. num_classes-1 -> `EmbeddedCondition`; -1, or None for all, is the null class.
 
-    In training each label becomes the null class with probability `dropout` (Ho & Salimans 2022, Alg. 1),
-    drawn from the global generator.
+    In training each label is dropped, i.e. becomes the null class, with probability `dropout` (Ho & Salimans
+    2022, Alg. 1), drawn from the global generator.
     """
 
     def __init__(self, num_classes: int, width: int, dropout: float) -> None:
@@ -105,20 +103,21 @@ class LabelEmbedding(nn.Module):
         self.dropout = dropout
         self.table = nn.Embedding(num_classes + 1, width)
 
-    def forward(self, labels: Tensor | None, batch: int) -> Told:
+    def forward(self, labels: Tensor | None, batch: int) -> EmbeddedCondition:
         """See the class."""
         dropout = self.dropout if self.training else 0.0
         device = self.table.weight.device
-        return Told(self.table(hidden_labels(labels, batch, self.num_classes, dropout, device)))
+        return EmbeddedCondition(self.table(drop_labels(labels, batch, self.num_classes, dropout, device)))
 
 
 class CaptionEmbedding(nn.Module):
-    """Captions -> `Told`: token numbers (B, T) long, 0 is padding, or vectors (B, T, D) where zeros are padding.
+    """Tokens (B, T) long, 0 is padding, or vectors (B, T, D), zeros are padding -> `EmbeddedCondition`.
 
-    A learned summary token leads each caption and sees all of it; its output is the pooled vector. A caption that
-    is not told (None, or padding alone) is the summary token alone. Token numbers pass through a transformer of two
-    layers that is trained with the network; vectors come from a trained encoder and are projected.
-    In training each caption is hidden with probability `dropout`, drawn from the global generator.
+    A learned summary token leads each caption and attends to all of it; its output is the pooled vector. The
+    null caption (None, or only padding) is the summary token alone. Tokens pass through a transformer of two
+    layers, trained with the network; vectors come from a pretrained encoder, are projected, and pass through
+    one layer. In training each caption is dropped with probability `dropout`, drawn from the global
+    generator.
     """
 
     def __init__(self, conditioning: Conditioning, width: int, dropout: float) -> None:
@@ -135,33 +134,33 @@ class CaptionEmbedding(nn.Module):
         layers = 2 if conditioning.kind == "tokens" else 1
         self.layers = nn.ModuleList(CaptionLayer(width) for _ in range(layers))
 
-    def forward(self, captions: Tensor | None, batch: int) -> Told:
+    def forward(self, captions: Tensor | None, batch: int) -> EmbeddedCondition:
         """See the class."""
         length, device = self.conditioning.length, self.summary.device
         if captions is None:
-            shape = (batch, length) if self._numbers else (batch, length, self.conditioning.size)
-            kind = torch.long if self._numbers else self.summary.dtype
+            shape = (batch, length) if self._has_tokens else (batch, length, self.conditioning.size)
+            kind = torch.long if self._has_tokens else self.summary.dtype
             captions = torch.zeros(shape, dtype=kind, device=device)
-        seen_BT = captions != 0 if self._numbers else (captions != 0).any(2)
+        seen_BT = captions != 0 if self._has_tokens else (captions != 0).any(2)
         if self.training and self.dropout > 0:
             seen_BT = seen_BT & (torch.rand(batch, 1, device=device) >= self.dropout)
-        words_BTE = self.read(captions if self._numbers else captions.to(self.summary.dtype))
-        if self._numbers:
+        words_BTE = self.read(captions if self._has_tokens else captions.to(self.summary.dtype))
+        if self._has_tokens:
             words_BTE = words_BTE + self.place
         summary_B1E = self.summary.to(words_BTE.dtype).expand(batch, 1, -1)
         tokens_BSE = torch.cat([summary_B1E, words_BTE], 1)
         visible_BS = torch.cat([torch.ones_like(seen_BT[:, :1]), seen_BT], 1)
         for layer in self.layers:
             tokens_BSE = layer(tokens_BSE, visible_BS)
-        return Told(tokens_BSE[:, 0], tokens_BSE, visible_BS)
+        return EmbeddedCondition(tokens_BSE[:, 0], tokens_BSE, visible_BS)
 
     @property
-    def _numbers(self) -> bool:
+    def _has_tokens(self) -> bool:
         return self.conditioning.kind == "tokens"
 
 
 class CaptionLayer(nn.Module):
-    """A pre-norm transformer layer that does not look at padding: (B,S,E), bool (B,S) -> (B,S,E)."""
+    """A pre-norm transformer layer that masks padding: (B,S,E), bool (B,S) -> (B,S,E)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -178,7 +177,7 @@ class CaptionLayer(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Positions look at the visible tokens of a caption: (B,N,C), (B,S,E), bool (B,S) -> (B,N,C)."""
+    """Positions attend to the visible tokens of a caption: (B,N,C), (B,S,E), bool (B,S) -> (B,N,C)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

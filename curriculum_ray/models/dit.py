@@ -15,10 +15,10 @@ from curriculum_ray.data import Conditioning
 from curriculum_ray.models.condition import (
     ConditionalSpec,
     CrossAttention,
+    EmbeddedCondition,
     LabelEmbedding,
-    Told,
     condition_embedding,
-    told_of,
+    model_conditioning,
 )
 from curriculum_ray.models.embedding import NoiseEmbedding
 
@@ -29,13 +29,13 @@ __all__ = ["DiT", "DiTSpec", "build_dit", "positions"]
 # Peebles & Xie 2023, Table 1: depth, width, heads.
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 
-# Frequencies of the noise level's sinusoids, and the variance of layer normalisation's floor, of the official code.
+# Frequencies of the noise level's sinusoids, and the epsilon of layer normalisation, from the official code.
 NOISE_WAVES = 128
 EPSILON = 1e-6
 
 
 class DiTSpec(ConditionalSpec):
-    """A transformer over patches. A published size, or any of its numbers changed."""
+    """A transformer over patches: a published size, of which any number may be changed."""
 
     kind: Literal["dit"] = "dit"
     """The network: dit."""
@@ -44,11 +44,11 @@ class DiTSpec(ConditionalSpec):
     """S, B, L or XL, as published, with the side of a patch after a slash: S/2."""
 
     patch: int | None = Field(default=None, ge=1, le=64)
-    """Side of a patch in pixels, or its length in samples of a signal; by default that of `size`, else 2, else 1
-    where `positional` is off."""
+    """Side of a patch in pixels, or its length in samples of a signal; by default that of `size`, else 2, or
+    1 if `positional` is off."""
 
     depth: int | None = Field(default=None, ge=1, le=256)
-    """How many blocks; by default those of `size`."""
+    """Number of blocks; by default that of `size`."""
 
     width: int | None = Field(default=None, ge=8, le=16_384, multiple_of=4)
     """Channels, a multiple of 4 and of `heads`; by default those of `size`."""
@@ -57,13 +57,13 @@ class DiTSpec(ConditionalSpec):
     """Attention heads; by default those of `size`."""
 
     positional: bool = True
-    """Whether patches know where they are. Off for point sets, (D, P): their order then means nothing."""
+    """Whether patches have a positional embedding. Turn it off for point sets (D, P), which have no order."""
 
 
 def build_dit(spec: DiTSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> DiT:
-    """The transformer of `spec` for images (C, H, W), signals (C, L) or, without positions, point sets (D, P).
+    """Build the transformer of `spec` for images (C, H, W), signals (C, L) or point sets (D, P).
 
-    A shape that the patch does not divide, or of another rank, and a width that the heads do not divide, raise
+    Other shapes, sides that the patch does not divide, and a width that the heads do not divide raise
     `ConfigError`.
     """
     if len(data_shape) not in (2, 3):
@@ -88,7 +88,7 @@ def build_dit(spec: DiTSpec, data_shape: tuple[int, ...], conditioning: Conditio
         width=width,
         heads=heads,
         positional=spec.positional,
-        conditioning=told_of(spec, conditioning),
+        conditioning=model_conditioning(spec, conditioning),
         label_dropout=spec.label_dropout,
     )
 
@@ -96,8 +96,8 @@ def build_dit(spec: DiTSpec, data_shape: tuple[int, ...], conditioning: Conditio
 class DiT(nn.Module):
     """(x (B,C,H,W) or (B,C,L), noise_cond (B,) in about 0 .. 1000, high is noise, condition or None) -> as x.
 
-    condition: see `Conditioning`; captions are told by their pooled vector and, in each block, by cross-attention
-    to their tokens (Chen et al. 2023, §2.3). The output is zero at the start.
+    condition: see `Conditioning`; captions enter by their pooled vector and, in each block, by
+    cross-attention to their tokens (Chen et al. 2023, §2.3). The output is zero at initialisation.
     """
 
     place_NW: Tensor | None
@@ -131,7 +131,7 @@ class DiT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As the official code: Xavier, N(0, 0.02²) for what embeds conditions, zero for what ends a branch."""
+        """Initialise like the official code: Xavier; N(0, 0.02²) for embeddings; zero where branches end."""
         blocks = [block for block in self.blocks if isinstance(block, Block)]
         for layer in [self.stem, *(layer for block in blocks for layer in block.body())]:
             nn.init.xavier_uniform_(layer.weight)
@@ -148,18 +148,18 @@ class DiT(nn.Module):
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         """See the class."""
         emb_BW = self.noise_embedding(noise_cond)
-        told = None
+        embedded = None
         if self.label_embedding is not None:
-            told = self.label_embedding(condition, len(x))
-            emb_BW = emb_BW + told.vector_BE
+            embedded = self.label_embedding(condition, len(x))
+            emb_BW = emb_BW + embedded.vector_BE
         elif condition is not None:
-            raise ValueError("this network was built to be told nothing, but got a condition")
+            raise ValueError("this network takes no condition, but got one")
         emb_BW = silu(emb_BW)
         x = self.stem(self._patches(x))
         if self.place_NW is not None:
             x = x + self.place_NW.to(x.dtype)
         for block in self.blocks:
-            x = block(x, emb_BW, told)
+            x = block(x, emb_BW, embedded)
         shift, scale = self.modulation(emb_BW)[:, None].chunk(2, dim=2)
         return self._items(self.head(modulated(x, shift, scale)))
 
@@ -174,7 +174,7 @@ class DiT(nn.Module):
         return split.permute(0, 2, 4, 1, 3, 5).reshape(len(x), height * width, channels * p * p)
 
     def _items(self, patches: Tensor) -> Tensor:
-        """Undo `_patches`; the channels stand last in the output's patches, as in the official code."""
+        """Undo `_patches`; in the output's patches the channels are last, as in the official code."""
         batch, channels, p = len(patches), self.data_shape[0], self.patch
         if len(self.grid) == 1:
             split = patches.view(batch, self.grid[0], p, channels)
@@ -184,7 +184,7 @@ class DiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a perceptron, each scaled, shifted and gated by the embedding; all gates start at zero.
+    """Attention and a perceptron, each scaled, shifted and gated by the embedding; gates are zero at first.
 
     (B,N,W), (B,W), captions or None -> (B,N,W).
     """
@@ -204,19 +204,19 @@ class Block(nn.Module):
         self.gelu = nn.GELU("tanh")
 
     def body(self) -> tuple[nn.Linear, ...]:
-        """The layers that transform tokens."""
+        """Return the layers that transform tokens."""
         return self.qkv, self.project, self.expand, self.contract
 
-    def forward(self, x: Tensor, emb_BW: Tensor, told: Told | None) -> Tensor:
+    def forward(self, x: Tensor, emb_BW: Tensor, embedded: EmbeddedCondition | None) -> Tensor:
         """See the class."""
         parts = self.modulation(emb_BW)[:, None].chunk(6, dim=2)
         shift1, scale1, gate1, shift2, scale2, gate2 = parts
         x = torch.addcmul(x, gate1, self._attend(modulated(x, shift1, scale1)))
         if self.reading is not None:
-            assert told is not None
-            assert told.tokens_BSE is not None
-            assert told.visible_BS is not None
-            x = x + self.reading(x, told.tokens_BSE, told.visible_BS)
+            assert embedded is not None
+            assert embedded.tokens_BSE is not None
+            assert embedded.visible_BS is not None
+            x = x + self.reading(x, embedded.tokens_BSE, embedded.visible_BS)
         hidden = self.gelu(self.expand(modulated(x, shift2, scale2)))
         return torch.addcmul(x, gate2, self.contract(hidden))
 
@@ -234,10 +234,10 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def positions(grid: tuple[int, ...], width: int) -> Tensor:
-    """Sinusoids of each place of a grid (rows, columns) or (length,): (N, width), in row-major order.
+    """Return sinusoids of each position of a grid (rows, columns) or (length,): (N, width), row-major.
 
-    As in the official code the column comes first; each coordinate gets width / len(grid) channels, sines then
-    cosines of frequencies 10000^(-2i / channels).
+    As in the official code, the column comes first; each coordinate gets width / len(grid) channels, sines
+    then cosines of frequencies 10000^(-2i / channels).
     """
     places = torch.meshgrid(*(torch.arange(length) for length in grid), indexing="ij")
     channels = width // len(grid)

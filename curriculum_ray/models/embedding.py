@@ -1,4 +1,4 @@
-"""How a network is told the noise level."""
+"""The embedding of the noise level."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_PERIOD = 10_000
 class NoiseEmbedding(nn.Module):
     """noise_cond (B,), spanning about 1000 units, high is noise -> (B, width): sinusoids and two layers.
 
-    waves: how many frequencies; width // 2 by default.
+    waves: number of frequencies; width // 2 by default.
     """
 
     def __init__(self, width: int, waves: int | None = None) -> None:
@@ -28,7 +28,7 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, noise_cond: Tensor) -> Tensor:
         """See the class."""
-        # Always in float32: bfloat16 cannot tell neighbouring timesteps apart.
+        # Always in float32: bfloat16 cannot resolve neighbouring timesteps.
         steps = torch.arange(self.waves, device=noise_cond.device, dtype=torch.float32) / self.waves
         angles = noise_cond.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) * steps)
         features = torch.cat([angles.cos(), angles.sin()], dim=1).to(self.layer1.weight.dtype)

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: any of diffusers' by its class name, and the user's own by import path."""
+"""External networks: any of diffusers by class name, and the user's own by import path."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from torch import Tensor, nn
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.extras import install_command
-from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, hidden_labels, told_of
+from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, drop_labels, model_conditioning
 
 __all__ = ["DiffusersModel", "DiffusersSpec", "PythonSpec", "build_diffusers", "build_python"]
 
 
 class DiffusersSpec(ConditionalSpec):
-    """A network of Hugging Face's diffusers, which is imported only where one is named."""
+    """A network of Hugging Face diffusers, which is imported only if needed."""
 
     kind: Literal["diffusers"] = "diffusers"
     """The network: diffusers."""
 
     class_name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
-    """UNet2DModel, DiTTransformer2DModel, UNet2DConditionModel, UNet1DModel, or another called in the same way."""
+    """UNet2DModel, DiTTransformer2DModel, UNet2DConditionModel, UNet1DModel, or one called like them."""
 
     config: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the class. Channels, sizes and classes follow from the data where they are not given."""
+    """Arguments of the class. Channels, sizes and classes follow from the data if not given."""
 
 
 class PythonSpec(Spec):
     """The user's own network. The class is called as Class(shape=…, conditioning=…, **config).
 
-    shape is that of one item without the batch, conditioning a `Conditioning`. The module it makes is called as
+    shape is that of one item without the batch, conditioning a `Conditioning`. The module is called as
     module(x (B, *shape) float, noise_cond (B,) float in about 0 .. 1000, condition or None) -> (B, *shape).
-    It hides conditions in training itself, for later guidance.
+    It must drop conditions in training itself, if classifier-free guidance is wanted.
     """
 
     kind: Literal["python"] = "python"
@@ -49,45 +49,45 @@ class PythonSpec(Spec):
     """Further arguments of the class."""
 
     conditional: bool | None = None
-    """Off: the class is told that the data have no condition."""
+    """If false, the class gets `NO_CONDITIONING`, whatever the data have."""
 
 
 def build_python(spec: PythonSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> nn.Module:
-    """Make the user's network and try it on zeros; whatever goes wrong raises `ConfigError` of one line."""
+    """Build the user's network and try it on zeros; any failure raises a one-line `ConfigError`."""
     if spec.conditional and not conditioning:
         raise ConfigError(
             f"model.conditional needs data with classes or captions, but they have {conditioning}"
         )
-    told = NO_CONDITIONING if spec.conditional is False else conditioning
+    conditioning = NO_CONDITIONING if spec.conditional is False else conditioning
     module_name, _, name = spec.path.rpartition(".")
     try:
         factory = getattr(importlib.import_module(module_name), name)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"model.path {spec.path} cannot be imported: {_line(error)}") from None
-    # Before it is called: settings choose its arguments.
+    # Checked before it is called, with arguments from the settings.
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
         what = factory.__name__ if inspect.isclass(factory) else type(factory).__name__
         raise ConfigError(f"model.path {spec.path} must be a class of torch.nn.Module, but is {what}")
     try:
-        model: nn.Module = factory(shape=data_shape, conditioning=told, **spec.config)
+        model: nn.Module = factory(shape=data_shape, conditioning=conditioning, **spec.config)
     except Exception as error:
-        raise ConfigError(f"model.path {spec.path} cannot be made: {_line(error)}") from None
+        raise ConfigError(f"model.path {spec.path} cannot be built: {_line(error)}") from None
     if not any(True for _ in model.parameters()):
-        raise ConfigError(f"model.path {spec.path} must make a network with parameters, but it has none")
+        raise ConfigError(f"model.path {spec.path} must be a network with parameters, but it has none")
     try:
-        model.conditioning = told  # type: ignore[assignment]
+        model.conditioning = conditioning  # type: ignore[assignment]
     except AttributeError as error:
         raise ConfigError(
-            f"model.path {spec.path} must leave its attribute conditioning to be set: {_line(error)}"
+            f"model.path {spec.path} must allow its attribute conditioning to be set: {_line(error)}"
         ) from None
-    _try(model, data_shape, told, f"model.path {spec.path}")
+    _try(model, data_shape, conditioning, f"model.path {spec.path}")
     return model
 
 
 def build_diffusers(
     spec: DiffusersSpec, data_shape: tuple[int, ...], conditioning: Conditioning
 ) -> DiffusersModel:
-    """Make the network of diffusers and try it on zeros; whatever goes wrong raises `ConfigError` of one line."""
+    """Build the diffusers network and try it on zeros; any failure raises a one-line `ConfigError`."""
     name = f"model.class_name {spec.class_name}"
     try:
         import diffusers
@@ -103,45 +103,45 @@ def build_diffusers(
             f"model.config.{unknown[0]} is not an argument of {spec.class_name} (its value is "
             f"{spec.config[unknown[0]]!r})"
         )
-    told = told_of(spec, conditioning)
+    conditioning = model_conditioning(spec, conditioning)
     takes = inspect.signature(factory.forward).parameters
-    if told.kind == "class" and "class_labels" not in takes:
+    if conditioning.kind == "class" and "class_labels" not in takes:
         raise ConfigError(f"{name} takes no classes: set model.conditional to false")
-    if told.length and "encoder_hidden_states" not in takes:
+    if conditioning.length and "encoder_hidden_states" not in takes:
         raise ConfigError(f"{name} takes no captions: set model.conditional to false")
-    config = {**_from_data(arguments, data_shape, told, spec.config), **spec.config}
+    config = {**_from_data(arguments, data_shape, conditioning, spec.config), **spec.config}
     try:
         network = factory(**config)
     except Exception as error:
-        raise ConfigError(f"{name} cannot be made: {_line(error)}") from None
+        raise ConfigError(f"{name} cannot be built: {_line(error)}") from None
     channels = getattr(network.config, "out_channels", None) or config.get("in_channels")
     if channels == 2 * data_shape[0]:
         raise ConfigError(
-            f"model.config.out_channels must be {data_shape[0]}, since a learned variance is not trained, "
+            f"model.config.out_channels must be {data_shape[0]}, since learned variances are not supported, "
             f"but got {channels}"
         )
-    model = DiffusersModel(network, told, spec.label_dropout)
-    _try(model, data_shape, told, name)
+    model = DiffusersModel(network, conditioning, spec.label_dropout)
+    _try(model, data_shape, conditioning, name)
     return model
 
 
 def _from_data(
-    arguments: Any, data_shape: tuple[int, ...], told: Conditioning, given: dict[str, Any]
+    arguments: Any, data_shape: tuple[int, ...], conditioning: Conditioning, given: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments that the data decide."""
+    """Return the arguments that follow from the data."""
     square = len(set(data_shape[1:])) == 1
     values: dict[str, Any] = {
         "in_channels": data_shape[0],
         "out_channels": data_shape[0],
         "sample_size": data_shape[1] if square and len(data_shape) > 1 else data_shape[1:],
     }
-    # One row more for the null class, which DiT's own table (`num_embeds_ada_norm`) adds by itself.
-    if told.kind == "class":
-        values["num_class_embeds"] = told.size + 1
-    values["num_embeds_ada_norm"] = told.size if told.kind == "class" else 1
+    # One more row for the null class, which DiT's own table (`num_embeds_ada_norm`) adds by itself.
+    if conditioning.kind == "class":
+        values["num_class_embeds"] = conditioning.size + 1
+    values["num_embeds_ada_norm"] = conditioning.size if conditioning.kind == "class" else 1
     if "extra_in_channels" in arguments:
-        # UNet1DModel: its Fourier features are meant for times in [0, 1], its positional ones for steps like ours;
-        # a first block without skip takes them as further channels.
+        # UNet1DModel: its Fourier features expect times in [0, 1], its positional ones timesteps like ours; a
+        # first block without skip takes them as extra channels.
         values["time_embedding_type"] = "positional"
         settings = {key: argument.default for key, argument in arguments.items()} | values | given
         if settings["down_block_types"][0] == "DownBlock1DNoSkip":
@@ -151,12 +151,13 @@ def _from_data(
 
 
 class DiffusersModel(nn.Module):
-    """A network of diffusers, called as ours: (x (B,*shape), noise_cond (B,), condition or None) -> (B,*shape).
+    """A diffusers network called as ours: (x (B,*shape), noise_cond (B,), condition or None) -> (B,*shape).
 
-    network: takes the item and the `timestep`, `class_labels` (B,) and `encoder_hidden_states` (B,S,E) where it has
-    them, and returns `sample`. Classes have one row more in its table, the null class; its own dropout of labels,
-    which DiT draws anew in each block, is switched off for ours. Captions are embedded by `CaptionEmbedding` in as
-    many channels as its cross-attention reads; a network that reads captions gets zeros where there are none.
+    network: takes the item and `timestep`, and `class_labels` (B,) and `encoder_hidden_states` (B,S,E) if it
+    has these arguments; it returns `sample`. Its table of classes has one more row, the null class. Its own
+    label dropout, which DiT draws separately in each block, is replaced by ours. Captions are embedded by
+    `CaptionEmbedding` in the channels of its cross-attention; a network that takes captions gets zeros if the
+    data have none.
     """
 
     def __init__(self, network: nn.Module, conditioning: Conditioning, label_dropout: float) -> None:
@@ -179,32 +180,32 @@ class DiffusersModel(nn.Module):
         """See the class."""
         more: dict[str, Tensor] = {}
         if condition is not None and not self.conditioning:
-            raise ValueError("this network was built to be told nothing, but got a condition")
+            raise ValueError("this network takes no condition, but got one")
         if self.conditioning.kind == "class":
-            more["class_labels"] = hidden_labels(
+            more["class_labels"] = drop_labels(
                 condition, len(x), self.conditioning.size, self.label_dropout * self.training, x.device
             )
         elif self.table_size is not None:
             more["class_labels"] = torch.full((len(x),), self.table_size, device=x.device)
         if self.captions is not None:
-            told = self.captions(condition, len(x))
-            assert told.tokens_BSE is not None
-            assert told.visible_BS is not None
-            more["encoder_hidden_states"] = told.tokens_BSE
-            more["encoder_attention_mask"] = told.visible_BS
+            embedded = self.captions(condition, len(x))
+            assert embedded.tokens_BSE is not None
+            assert embedded.visible_BS is not None
+            more["encoder_hidden_states"] = embedded.tokens_BSE
+            more["encoder_attention_mask"] = embedded.visible_BS
         elif self.reads is not None:
             more["encoder_hidden_states"] = x.new_zeros(len(x), 1, self.reads)
         return self.network(x, noise_cond, **more).sample
 
 
-def _try(model: nn.Module, data_shape: tuple[int, ...], told: Conditioning, name: str) -> None:
-    """Forward passes on two items of zeros, told nothing and something; they leave no mode or random state behind."""
+def _try(model: nn.Module, data_shape: tuple[int, ...], conditioning: Conditioning, name: str) -> None:
+    """Run two items of zeros forward, with and without condition; modes and random state are restored."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     x = torch.zeros(2, *data_shape, device=device)
     training = model.training
     try:
-        for condition in (None, _example(told, device)) if told else (None,):
-            words = f"of shape {data_shape}" if condition is None else f"told {told}"
+        for condition in (None, _example(conditioning, device)) if conditioning else (None,):
+            words = f"of shape {data_shape}" if condition is None else f"with {conditioning}"
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 out = model.eval()(x, torch.tensor([0.0, 999.0], device=device), condition)
             _check_output(out, x, name)
@@ -216,13 +217,13 @@ def _try(model: nn.Module, data_shape: tuple[int, ...], told: Conditioning, name
         model.train(training)
 
 
-def _example(told: Conditioning, device: torch.device) -> Tensor:
-    """Conditions of two items."""
-    match told.kind:
+def _example(conditioning: Conditioning, device: torch.device) -> Tensor:
+    """Return conditions of two items."""
+    match conditioning.kind:
         case "tokens":
-            return torch.ones(2, told.length, dtype=torch.long, device=device)
+            return torch.ones(2, conditioning.length, dtype=torch.long, device=device)
         case "embedding":
-            return torch.ones(2, told.length, told.size, device=device)
+            return torch.ones(2, conditioning.length, conditioning.size, device=device)
         case _:
             return torch.zeros(2, dtype=torch.long, device=device)
 

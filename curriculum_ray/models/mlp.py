@@ -1,4 +1,4 @@
-"""A residual perceptron for single vectors, told the noise level by a scale and shift as in DiT."""
+"""A residual perceptron for single vectors, modulated by the noise level as DiT is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import layer_norm, silu
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Conditioning
-from curriculum_ray.models.condition import ConditionalSpec, condition_embedding, told_of
+from curriculum_ray.models.condition import ConditionalSpec, condition_embedding, model_conditioning
 from curriculum_ray.models.embedding import NoiseEmbedding
 
 __all__ = ["MLP", "MLPSpec", "build_mlp"]
@@ -27,23 +27,25 @@ class MLPSpec(ConditionalSpec):
     """Channels of each block."""
 
     depth: int = Field(default=3, ge=1, le=128)
-    """How many residual blocks."""
+    """Number of residual blocks."""
 
 
 def build_mlp(spec: MLPSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> MLP:
-    """The perceptron of `spec` for vectors of `data_shape` (D,); another shape raises `ConfigError`."""
+    """Build the perceptron of `spec` for vectors of `data_shape` (D,); another shape raises `ConfigError`."""
     if len(data_shape) != 1:
         raise ConfigError(
             f"model.kind mlp needs vectors (D,), but the data have the shape {data_shape}: "
             f"choose model.kind dit{' or unet' if len(data_shape) == 3 else ''}"
         )
-    return MLP(data_shape[0], spec.width, spec.depth, told_of(spec, conditioning), spec.label_dropout)
+    taken = model_conditioning(spec, conditioning)
+    return MLP(data_shape[0], spec.width, spec.depth, taken, spec.label_dropout)
 
 
 class MLP(nn.Module):
     """(x (B,D), noise_cond (B,) in about 0 .. 1000, high is noise, condition or None) -> (B,D).
 
-    condition: see `Conditioning`; of a caption the pooled vector is used. The output is zero at the start.
+    condition: see `Conditioning`; captions enter by their pooled vector. The output is zero at
+    initialisation.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class MLP(nn.Module):
         if self.label_embedding is not None:
             emb = emb + self.label_embedding(condition, len(x)).vector_BE
         elif condition is not None:
-            raise ValueError("this network was built to be told nothing, but got a condition")
+            raise ValueError("this network takes no condition, but got one")
         emb = silu(emb)
         x = self.stem(x)
         for block in self.blocks:
@@ -74,7 +76,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + two layers of its normalised, scaled and shifted self: (B,W), (B,W) -> (B,W)."""
+    """A residual of two layers on the normalised, scaled and shifted input: (B,W), (B,W) -> (B,W)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

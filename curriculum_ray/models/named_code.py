@@ -1,4 +1,4 @@
-"""Code that settings name: a file that came from elsewhere may name it only where the user lets it."""
+"""Code that settings name: a file from elsewhere may name code only with the user's permission."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from curriculum_ray.config import ConfigError
 __all__ = ["TRUST_OPTION", "check_named_code", "code_named"]
 
 TRUST_OPTION = "--trust-code"
-"""The option by which a command lets files name code to import and call."""
+"""The option that allows files to name code to import and call."""
 _SHORT = "python:"
 
 
 def code_named(settings: Any) -> set[str]:
-    """The import paths that `settings` name as a network (`model: python:…`), wherever and however they stand.
+    """Find the import paths that `settings` name as a network (`model: python:…`), in any form, at any depth.
 
-    settings: nested mappings and lists, before or after they were validated; keys may be dotted, as in a search
-    space, and values lists of choices.
+    settings: nested mappings and lists, validated or not; keys may be dotted, as in a search space, and
+    values may be lists of choices.
     """
     return set(_named(settings, ()))
 
 
 def check_named_code(settings: Any, source: str, *, trusted: bool, allowed: Iterable[str] = ()) -> None:
-    """Refuse, by a ConfigError of one line, code that the file `source` names and the user does not.
+    """Raise ConfigError if the file `source` names code that the user does not.
 
-    trusted: whether the user gave `TRUST_OPTION`. allowed: import paths that the user's own command line names.
+    trusted: whether the user gave `TRUST_OPTION`. allowed: import paths that the user's own command line
+    names.
     """
     named = sorted(code_named(settings) - set(allowed))
     if named and not trusted:
         raise ConfigError(
-            f"{source} names code to import and run, model.path {named[0]}: give {TRUST_OPTION} if you trust "
-            "where it came from"
+            f"{source} names code to import and run, model.path {named[0]}: add {TRUST_OPTION} if you trust its origin"
         )
 
 
@@ -51,6 +51,6 @@ def _named(node: Any, trail: tuple[str, ...]) -> Iterator[str]:
 
 
 def _is_path(trail: tuple[str, ...]) -> bool:
-    """Whether a value that stands there is `model.path`, or one of its choices in a space."""
+    """Return whether the value at `trail` is `model.path`, or one of its choices in a space."""
     at = len(trail) - trail[::-1].index("model")
     return trail[at : at + 1] == ("path",) and trail[-1] in ("path", "choices")

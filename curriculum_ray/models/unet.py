@@ -15,9 +15,9 @@ from curriculum_ray.data import Conditioning
 from curriculum_ray.models.condition import (
     ConditionalSpec,
     CrossAttention,
-    Told,
+    EmbeddedCondition,
     condition_embedding,
-    told_of,
+    model_conditioning,
 )
 from curriculum_ray.models.embedding import NoiseEmbedding
 
@@ -38,21 +38,21 @@ class UNetSpec(ConditionalSpec):
     """Channels at full resolution; a multiple of 4."""
 
     channel_mult: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1)] | None = None
-    """Channels of each level in base_channels, each level at half the side of the one before; by default
-    1, 2, 2, … down to a side of 4 or an odd one."""
+    """Channels of each level as multiples of base_channels, each level at half the resolution of the one
+    before; by default 1, 2, 2, … down to a side of 4 or an odd one."""
 
     blocks: int = Field(default=1, ge=1, le=8)
-    """Residual blocks per level, on the way down and on the way up alike."""
+    """Residual blocks per level, both down and up."""
 
     attention: bool = True
     """Whether positions attend to each other at the coarsest level."""
 
 
 def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Conditioning) -> UNet:
-    """The U-Net of `spec` for images of `data_shape` (C, H, W) that have `conditioning`.
+    """Build the U-Net of `spec` for images of `data_shape` (C, H, W) with `conditioning`.
 
-    A shape that cannot be halved as often as `channel_mult` asks, and `conditional` without classes or captions, raise
-    `ConfigError`.
+    Sides that cannot be halved as often as `channel_mult` requires, and `conditional` on data without classes
+    or captions, raise `ConfigError`.
     """
     if len(data_shape) != 3:
         raise ConfigError(
@@ -64,7 +64,7 @@ def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Condit
     step = 2 ** (len(multiples) - 1)
     if height % step or width % step:
         raise ConfigError(
-            f"model.channel_mult of {len(multiples)} levels needs image sides that {step} divides, "
+            f"model.channel_mult of {len(multiples)} levels needs image sides divisible by {step}, "
             f"but the images have {height}×{width} pixels"
         )
     return UNet(
@@ -72,13 +72,13 @@ def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Condit
         level_channels=[spec.base_channels * multiple for multiple in multiples],
         blocks=spec.blocks,
         attention=spec.attention,
-        conditioning=told_of(spec, conditioning),
+        conditioning=model_conditioning(spec, conditioning),
         label_dropout=spec.label_dropout,
     )
 
 
 def default_multiples(side: int) -> tuple[int, ...]:
-    """1, 2, 2, … with one level more for each halving of `side` pixels down to 4 or to an odd number."""
+    """Return 1, 2, 2, …: one more level for each halving of `side` pixels down to 4 or an odd number."""
     halvings = 0
     while side > 4 and side % 2 == 0:
         side //= 2
@@ -89,7 +89,7 @@ def default_multiples(side: int) -> tuple[int, ...]:
 class UNet(nn.Module):
     """(x (B,C,H,W), noise_cond (B,) in about 0 .. 1000, high is noise, condition or None) -> (B,C,H,W).
 
-    condition: see `Conditioning`. The output is zero at the start.
+    condition: see `Conditioning`. The output is zero at initialisation.
     """
 
     def __init__(
@@ -118,10 +118,11 @@ class UNet(nn.Module):
             )
             channels = level
         self.attention = Attention(channels) if attention else nn.Identity()
-        self.reading = Reading(channels, embedding) if conditioning.length else None
+        self.reading = CaptionAttention(channels, embedding) if conditioning.length else None
         self.up = nn.ModuleList()
         for level in reversed(level_channels):
-            # Each block also sees what its twin on the way down made, with as many channels as the level.
+            # Each block also takes the output of its counterpart on the way down, with the channels of the
+            # level.
             self.up.append(
                 nn.ModuleList(
                     ResBlock((channels if k == 0 else level) + level, level, embedding) for k in range(blocks)
@@ -135,12 +136,12 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
         """See the class."""
         emb_BE = self.noise_embedding(noise_cond)
-        told = None
+        embedded = None
         if self.label_embedding is not None:
-            told = self.label_embedding(condition, len(x))
-            emb_BE = emb_BE + told.vector_BE
+            embedded = self.label_embedding(condition, len(x))
+            emb_BE = emb_BE + embedded.vector_BE
         elif condition is not None:
-            raise ValueError("this network was built to be told nothing, but got a condition")
+            raise ValueError("this network takes no condition, but got one")
         emb_BE = silu(emb_BE)
         x = self.stem(x)
         seen: list[Tensor] = []
@@ -152,8 +153,8 @@ class UNet(nn.Module):
                 seen.append(x)
         x = self.attention(x)
         if self.reading is not None:
-            assert told is not None
-            x = self.reading(x, told)
+            assert embedded is not None
+            x = self.reading(x, embedded)
         for height, blocks in enumerate(self.up):
             if height > 0:
                 x = interpolate(x, scale_factor=2.0, mode="nearest")
@@ -186,7 +187,7 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all positions with heads of about 32 channels, plus the input; it starts at zero.
+    """Self-attention over all positions, heads of about 32 channels, plus the input; zero at initialisation.
 
     (B,C,H,W) -> (B,C,H,W).
     """
@@ -207,29 +208,29 @@ class Attention(nn.Module):
         return x + self.project(mixed_BKND.transpose(-1, -2).reshape(x.shape))
 
 
-class Reading(nn.Module):
-    """Each position of (B,C,H,W) looks at the caption's tokens (Rombach et al. 2022, §3.3), plus the input."""
+class CaptionAttention(nn.Module):
+    """Cross-attention of (B,C,H,W) to the caption's tokens (Rombach et al. 2022, §3.3), plus the input."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.attention = CrossAttention(channels, width)
         zeroed(self.attention.project)
 
-    def forward(self, x: Tensor, told: Told) -> Tensor:
-        """See the class; it starts at zero."""
-        assert told.tokens_BSE is not None
-        assert told.visible_BS is not None
-        read = self.attention(x.flatten(2).transpose(1, 2), told.tokens_BSE, told.visible_BS)
+    def forward(self, x: Tensor, embedded: EmbeddedCondition) -> Tensor:
+        """See the class; the attention is zero at initialisation."""
+        assert embedded.tokens_BSE is not None
+        assert embedded.visible_BS is not None
+        read = self.attention(x.flatten(2).transpose(1, 2), embedded.tokens_BSE, embedded.visible_BS)
         return x + read.transpose(1, 2).reshape(x.shape)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalise in 8 groups, or 4 where 8 does not divide the channels."""
+    """Normalise in 8 groups, or 4 if 8 does not divide the channels."""
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """`layer` with all weights zero, so that its branch contributes nothing at the start of training."""
+    """Zero all weights of `layer`, so that its branch contributes nothing at the start of training."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -103,7 +103,7 @@ class Heldout:
         self._levels = levels if levels.dtype == torch.long else levels.float()
         self._data = data.heldout
         self._conditional = bool(run.conditioning) and data.heldout.condition is not None
-        told = {
+        contents = {
             "items": data.heldout.fingerprint,
             "count": self.count,
             "levels": spec.levels,
@@ -112,7 +112,7 @@ class Heldout:
             "base": base.model_dump(mode="json"),
             "conditional": self._conditional,
         }
-        text = json.dumps(told, sort_keys=True)
+        text = json.dumps(contents, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
         """12 hexadecimal digits that change with anything that changes the numbers, except for the weights."""
 

@@ -109,10 +109,10 @@ class PackedTrainer(Lockstep):
         weights = self._weights
         drawn = [self._draw(member) for member in members]
         inputs, noise_conds, targets, levels, conditions = zip(*drawn, strict=True)
-        told = None if conditions[0] is None else torch.stack(conditions)
+        condition = None if conditions[0] is None else torch.stack(conditions)
         with members[0].precision.autocast(), self._attention():
-            outputs = vmap(self._predict, in_dims=(0, 0, 0, None if told is None else 0))(
-                weights.leaves, torch.stack(inputs), torch.stack(noise_conds), told
+            outputs = vmap(self._predict, in_dims=(0, 0, 0, None if condition is None else 0))(
+                weights.leaves, torch.stack(inputs), torch.stack(noise_conds), condition
             )
             compared = [
                 member.process.compare(*each)
@@ -133,7 +133,7 @@ class PackedTrainer(Lockstep):
                 member.power.update(after, batch)
 
     def _draw(self, member: Trainer) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """A member's batch as its network sees it: x, noise_cond, target, levels, and what it is told."""
+        """A member's batch as its network sees it: x, noise_cond, target, levels, and condition."""
         x0, levels, noise, condition = member.draw()
         if condition is not None:
             condition = _hidden(condition, member.conditioning.kind, self._dropout(member))
@@ -145,9 +145,9 @@ class PackedTrainer(Lockstep):
         return spec.label_dropout
 
     def _predict(
-        self, weights: dict[str, Tensor], x: Tensor, noise_cond: Tensor, told: Tensor | None
+        self, weights: dict[str, Tensor], x: Tensor, noise_cond: Tensor, condition: Tensor | None
     ) -> Tensor:
-        return functional_call(self._base, weights, (x, noise_cond, told))
+        return functional_call(self._base, weights, (x, noise_cond, condition))
 
     def _attention(self) -> Any:
         """On a CPU the fused attention would be called once for each member."""
@@ -164,7 +164,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def _hidden(condition: Tensor, kind: str, dropout: float) -> Tensor:
-    """What the network would hide in a step (see `LabelEmbedding`), by the same draw, written as "not told"."""
+    """What the network would hide in a step (see `LabelEmbedding`), by the same draw, written as the null condition."""
     if dropout == 0:
         return condition
     hidden = torch.rand(len(condition), device=condition.device) < dropout

@@ -54,9 +54,9 @@ class Prefetched:
             self._stream = torch.cuda.Stream(device)
         with torch.cuda.stream(self._stream):
             here = items.pin_memory().to(device, non_blocking=True)
-            told = None if condition is None else condition.pin_memory().to(device, non_blocking=True)
+            condition = None if condition is None else condition.pin_memory().to(device, non_blocking=True)
             self._stream.synchronize()
-        return here, told
+        return here, condition
 
     def close(self) -> None:
         """Drop what is under way and end the thread."""

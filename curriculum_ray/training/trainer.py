@@ -82,8 +82,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.process = build_process(config.process, config.weighting).to(device)
         model = build_model(config.model, data.shape, data.conditioning).to(device)
-        told: Any = model.conditioning
-        self.conditioning: Conditioning = told
+        conditioning: Any = model.conditioning
+        self.conditioning: Conditioning = conditioning
         self.model = model
         objective = Objective(self.process, model)
         self.ema = Ema(model, config.ema)
@@ -192,10 +192,10 @@ class Trainer:
         raws, trained = [], []
         for part in range(parts):
             piece = slice(part * size, (part + 1) * size)
-            told = None if condition is None else condition[piece]
+            given = None if condition is None else condition[piece]
             with quiet(self.objective, part < parts - 1):
                 with self.precision.autocast():
-                    losses, raw = self.objective(x0[piece], levels[piece], noise[piece], told)
+                    losses, raw = self.objective(x0[piece], levels[piece], noise[piece], given)
                 self.precision.backward(self.weighed(losses, piece).mean() / parts)
             raws.append(raw)
             trained.append(losses.detach())

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong, says how to mend it, and never hangs."""
+"""The doctor finds what is wrong, says how to fix it, and never hangs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_versions_that_differ_are_a_failed_check_with_its_mend() -> None:
     check = versions_agree({"a": FACTS, "b": {**FACTS, "torch": "2.14.0"}})
     assert check.state == "failed"
     assert "2.14.0 and 2.15.0" in check.found
-    assert check.mend
+    assert check.remedy
 
 
 def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2() -> None:
@@ -58,7 +58,7 @@ def test_waiting_for_a_head_that_is_not_there_ends_in_time() -> None:
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         done = _clusters("wait", "--nodes", "1", "--timeout", "1", RAY_ADDRESS=address)
     assert done.returncode == 1
-    assert done.stderr == "0 of 1 nodes are there\n"
+    assert done.stderr == "0 of 1 nodes are up\n"
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket"])

@@ -26,7 +26,7 @@ def load(root: Path, **settings: Any) -> Dataset:
 
 
 def captions_of(data: Dataset) -> list[str]:
-    """What the network is told of each image, in words."""
+    """The caption of each image, as the network reads it."""
     assert data.condition is not None
     return [" ".join(data.vocabulary[token] for token in row if token) for row in data.condition.tolist()]
 

@@ -59,11 +59,11 @@ def test_finished_shards_are_kept_after_a_kill(tmp_path: Path, folder: Path, ima
     cache_latents(images, vae, tmp_path, shard_size=8, on_shard=lambda done, total: again.append(done))
     assert again == [3]
     assert len(load_data(DataSpec(name=str(tmp_path), format="latents"))) == 20
-    with pytest.raises(ConfigError, match="holds latents of other settings"):
+    with pytest.raises(ConfigError, match="holds latents with other settings"):
         cache_latents(images, vae, tmp_path, shard_size=4)
 
 
-def test_what_is_told_is_part_of_what_a_folder_holds(tmp_path: Path, folder: Path, images: Dataset) -> None:
+def test_the_condition_is_part_of_what_a_folder_holds(tmp_path: Path, folder: Path, images: Dataset) -> None:
     """Labels that were corrected, or classes that came later, must never meet shards with the old ones."""
     vae = load_autoencoder(folder)
     assert images.condition is not None
@@ -73,7 +73,7 @@ def test_what_is_told_is_part_of_what_a_folder_holds(tmp_path: Path, folder: Pat
     for number, (first, second) in enumerate([(images, corrected), (images, renamed), (plain, images)]):
         output = tmp_path / str(number)
         cache_latents(first, vae, output, shard_size=8)
-        with pytest.raises(ConfigError, match=r"holds latents of other labels or captions$"):
+        with pytest.raises(ConfigError, match=r"holds latents with other labels or captions$"):
             cache_latents(second, vae, output, shard_size=8)
         kept = load_data(DataSpec(name=str(output), format="latents"))
         assert kept.class_names == first.class_names
@@ -121,7 +121,7 @@ def test_a_folder_whose_plan_is_broken_or_gone_is_refused_in_one_line(
             cache_latents(images, vae, tmp_path, shard_size=8)
         assert "\n" not in str(error.value)
     note.unlink()
-    with pytest.raises(ConfigError, match=r"holds shards, but no plan\.json"):
+    with pytest.raises(ConfigError, match=r"holds shards without the plan\.json"):
         cache_latents(images, vae, tmp_path, shard_size=8)
 
 
@@ -132,7 +132,7 @@ def test_grey_images_are_repeated_but_others_need_an_autoencoder_of_their_channe
     cache_latents(grey, load_autoencoder(folder), tmp_path / "grey")
     assert load_data(DataSpec(name=str(tmp_path / "grey"), format="latents")).shape == (4, 8, 8)
     reads_grey = load_autoencoder(make_autoencoder(tmp_path / "vae", channels=1))
-    with pytest.raises(ConfigError, match="reads images of 1 channels, but those of shapes have 3"):
+    with pytest.raises(ConfigError, match="takes images of 1 channels, but those of shapes have 3"):
         cache_latents(images, reads_grey, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -146,10 +146,10 @@ def test_embeddings_are_kept_as_one_encoder_makes_them_on_any_machine_but_no_oth
     other = vectors.clone()
     other[9, :3] = vectors[10, :3]
     again: list[int] = []
-    for told, written in ((vectors, [1, 2, 3]), (vectors * (1 + 1e-4), []), (other, [2])):
+    for condition, written in ((vectors, [1, 2, 3]), (vectors * (1 + 1e-4), []), (other, [2])):
         again.clear()
         cache_latents(
-            Dataset("shapes", images.items, told),
+            Dataset("shapes", images.items, condition),
             vae,
             tmp_path,
             shard_size=8,

@@ -39,9 +39,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, 
     """Exit code, output and errors of `cache-latents`."""
     with pytest.raises(SystemExit) as ended:
         main(["cache-latents", "--image-size", "8", *map(str, arguments)])
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert isinstance(ended.value.code, int)
-    return ended.value.code, told.out, told.err
+    return ended.value.code, printed.out, printed.err
 
 
 def test_captions_are_stored_as_words_where_there_is_no_encoder(
@@ -88,7 +88,7 @@ def test_an_encoder_reads_the_captions_once_and_training_does_without_it(
     (encoder / "model.safetensors").write_bytes(b"other weights")
     code, _, err = run(capsys, *arguments)
     assert (code, err.count("\n")) == (2, 1)
-    assert "holds latents of other text encoder" in err
+    assert "holds latents with other text encoder" in err
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from curriculum_ray.data.mixture import Mixture2D
 
 
 @pytest.mark.parametrize(
-    ("settings", "shape", "told"),
+    ("settings", "shape", "conditioning"),
     [
         ({"name": "photos"}, (3, 16, 16), "no condition"),
         ({"name": "shapes"}, (3, 16, 16), "6 classes"),
@@ -27,10 +27,12 @@ from curriculum_ray.data.mixture import Mixture2D
         ({"name": "digits", "conditioning": "none"}, (1, 8, 8), "no condition"),
     ],
 )
-def test_each_set_is_what_it_says(settings: dict[str, Any], shape: tuple[int, ...], told: str) -> None:
+def test_each_set_is_what_it_says(
+    settings: dict[str, Any], shape: tuple[int, ...], conditioning: str
+) -> None:
     data = load_data(DataSpec(**settings))
     assert data.shape == shape
-    assert str(data.conditioning) == told
+    assert str(data.conditioning) == conditioning
     assert data.items.isfinite().all()
     assert 0.5 < data.items.abs().max() < 1.5
     assert data.items[:50].std(0).median() > 0.05

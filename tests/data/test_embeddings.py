@@ -56,8 +56,8 @@ def test_class_folders_stay_classes_unless_text_is_asked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
-        ({"deep/b.png": torch.ones(4)}, r"\(tokens, width\) of one width, but .* deep/b.png is \(4,\)"),
-        ({"a.png": torch.tensor(1.0)}, r"of one width, but .* a.png is \(\)"),
+        ({"deep/b.png": torch.ones(4)}, r"\(tokens, width\) of equal width, but .* deep/b.png is \(4,\)"),
+        ({"a.png": torch.tensor(1.0)}, r"of equal width, but .* a.png is \(\)"),
         ({"deep/c.png": torch.ones(2, 5)}, r"but a.png is \(1, 4\) and deep/c.png is \(2, 5\)"),
         ({"a.png": torch.ones(0, 4)}, r"a.png is \(0, 4\)"),
         ({"a.png": torch.full((1, 4), float("inf"))}, "must hold finite floats, but a.png has other values"),

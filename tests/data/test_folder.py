@@ -62,7 +62,7 @@ def test_pictures_are_turned_as_the_camera_says(tmp_path: Path) -> None:
     assert (load(tmp_path).items[0, 0, 4:] == 1).all()
 
 
-def test_grey_files_give_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
+def test_grey_files_give_one_channel_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
     write(tmp_path / "a.png", 0, mode="L")
     assert load(tmp_path).shape == (1, 8, 8)
     assert load(tmp_path, channels=3).shape == (3, 8, 8)
@@ -71,7 +71,7 @@ def test_grey_files_give_one_channel_unless_told_otherwise(tmp_path: Path) -> No
     assert load(tmp_path, channels=1).shape == (1, 8, 8)
 
 
-def test_the_size_is_32_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_size_is_32_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
     write(tmp_path / "a.png")
     assert load(tmp_path, size=None).shape == (3, 32, 32)
 
@@ -168,7 +168,7 @@ def test_a_class_folder_without_images_is_refused(tmp_path: Path, filled: tuple[
     assert len(load_data(DataSpec(name=str(tmp_path), conditioning="none"))) == len(filled)
 
 
-def test_a_class_whose_images_were_all_skipped_is_told(tmp_path: Path) -> None:
+def test_a_class_whose_images_were_all_skipped_is_named(tmp_path: Path) -> None:
     for name in ("cat/1.png", "dog/1.png", "fox/1.png"):
         write(tmp_path / name)
     (tmp_path / "fox/1.png").write_bytes(b"no image")

@@ -34,7 +34,7 @@ def test_each_embedded_set_holds_out_about_a_tenth_and_trains_on_none_of_it(name
     info = data_info(DataSpec(name=name))
     assert (info.count, info.held_out) == (len(data), len(data.heldout))
     assert data.summary is not None
-    words = f"  held out  {len(data.heldout):,}, never trained on: some of them, by their content"
+    words = f"  held out  {len(data.heldout):,}, never trained on: chosen by content"
     assert words in data.summary.lines()
 
 
@@ -78,7 +78,7 @@ def test_an_official_split_is_held_out_whole_less_what_is_also_trained_on(tmp_pa
     assert data.heldout.class_names == ("cat", "dog")
     assert not _rows(data.items) & _rows(data.heldout.items)
     assert data.summary is not None
-    assert "  held out  5, never trained on: a split of its own" in data.summary.lines()
+    assert "  held out  5, never trained on: an official split" in data.summary.lines()
     assert load(tmp_path, holdout_share=0).heldout is None
     shared = load(tmp_path, holdout_share=0.5)
     assert shared.heldout is not None
@@ -104,7 +104,7 @@ def test_small_sets_hold_nothing_out_unless_asked_to() -> None:
 
 @pytest.mark.parametrize(("count", "share"), [(3, 0.0001), (3, 0.9999)])
 def test_a_share_that_leaves_a_side_empty_is_refused(count: int, share: float) -> None:
-    with pytest.raises(ConfigError, match=r"data\.holdout_share must leave items on either side, but"):
+    with pytest.raises(ConfigError, match=r"data\.holdout_share must leave items on both sides, but"):
         hold_out(Dataset("tiny", torch.arange(count * 2.0).reshape(count, 2)), share)
 
 

@@ -1,4 +1,4 @@
-"""Cached latents: what the shards tell is checked against what `latents.json` says of them."""
+"""Cached latents: the conditions in shards are checked against `latents.json`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ WORDS = {"conditioning": Conditioning("tokens", 3, 2), "vocabulary": ("<pad>", "
 VECTORS = {"conditioning": Conditioning("embedding", 4, 2)}
 
 
-def write(folder: Path, told: list[dict[str, Tensor]], **info: Any) -> DataSpec:
-    """A shard of two latents for each of `told`."""
-    for number, condition in enumerate(told):
+def write(folder: Path, conditions: list[dict[str, Tensor]], **info: Any) -> DataSpec:
+    """A shard of two latents for each of `conditions`."""
+    for number, condition in enumerate(conditions):
         save_file({"latents": torch.zeros(2, 4, 2, 2), **condition}, folder / f"{number}.safetensors")
-    shards = tuple((f"{number}.safetensors", 2) for number in range(len(told)))
+    shards = tuple((f"{number}.safetensors", 2) for number in range(len(conditions)))
     described = LatentsInfo((4, 2, 2), 1.0, 0.0, shards, **info).as_json()
     (folder / "latents.json").write_text(json.dumps(described))
     return DataSpec(name=str(folder), format="latents")
 
 
 @pytest.mark.parametrize(
-    ("info", "told", "words"),
+    ("info", "bad", "words"),
     [
         (CLASSES, {}, "1.safetensors cannot be read as a shard of latents: .*labels"),
         (CLASSES, {"labels": torch.tensor([0])}, r"must hold \(2,\) labels, but holds \(1,\)"),
@@ -52,14 +52,14 @@ def write(folder: Path, told: list[dict[str, Tensor]], **info: Any) -> DataSpec:
     ],
 )
 def test_a_shard_that_tells_something_else_is_refused_in_one_line(
-    info: dict[str, Any], told: dict[str, Tensor], words: str, tmp_path: Path
+    info: dict[str, Any], bad: dict[str, Tensor], words: str, tmp_path: Path
 ) -> None:
     good = {
         "class": {"labels": torch.tensor([1, -1])},
         "tokens": {"tokens": torch.tensor([[1, 2], [1, 0]])},
         "embedding": {"embeddings": torch.ones(2, 2, 4).half()},
     }[info["conditioning"].kind]
-    spec = write(tmp_path, [good, told], **info)
+    spec = write(tmp_path, [good, bad], **info)
     with pytest.raises(ConfigError, match=words) as error:
         load_data(spec)
     assert "\n" not in str(error.value)
@@ -82,8 +82,8 @@ def test_embeddings_are_streamed_beside_their_latents(
             yield from reader({key: [value] for key, value in task.items()})
 
     monkeypatch.setattr(StreamedBatches, "_pipeline", pipeline)
-    told = [{"embeddings": torch.full((2, 2, 4), number + 1.0).half()} for number in range(3)]
-    spec = write(tmp_path, told, **VECTORS).model_copy(update={"stream": True})
+    conditions = [{"embeddings": torch.full((2, 2, 4), number + 1.0).half()} for number in range(3)]
+    spec = write(tmp_path, conditions, **VECTORS).model_copy(update={"stream": True})
     found = scan(spec)
     source = StreamedBatches(spec, found.info, list(found.units), seed=1)
     items, condition = source.next(0, 6, 0, 1, torch.device("cpu"))
@@ -112,7 +112,7 @@ def test_descriptions_from_before_captions_were_stored_know_classes_alone(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "told",
+    "conditioning",
     [
         {"kind": "class", "size": 3, "length": 0},
         {"kind": "tokens", "size": 2, "length": 0},
@@ -121,10 +121,12 @@ def test_descriptions_from_before_captions_were_stored_know_classes_alone(tmp_pa
         [],
     ],
 )
-def test_a_description_that_does_not_fit_itself_is_refused_in_one_line(told: Any, tmp_path: Path) -> None:
+def test_a_description_that_does_not_fit_itself_is_refused_in_one_line(
+    conditioning: Any, tmp_path: Path
+) -> None:
     spec = write(tmp_path, [{"labels": torch.tensor([0, 1])}], **CLASSES)
     path = tmp_path / "latents.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "conditioning": told}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "conditioning": conditioning}))
     with pytest.raises(ConfigError, match=r"latents\.json must describe cached latents") as error:
         load_data(spec)
     assert "\n" not in str(error.value)

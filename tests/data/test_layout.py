@@ -24,7 +24,8 @@ SPLITS = [
 def test_train_is_read_where_there_are_splits_and_a_line_says_so(tmp_path: Path) -> None:
     draw(tmp_path, *SPLITS)
     with pytest.warns(
-        DataWarning, match=r"of splits train \(4\), test \(4\), train is read: data\.split chooses"
+        DataWarning,
+        match=r"in the splits train \(4\), test \(4\), of which train is read: data\.split chooses",
     ):
         data = load(tmp_path)
     assert data.class_names == ("cat", "dog")
@@ -56,7 +57,7 @@ def test_a_split_that_is_not_there_and_splits_without_train_are_refused(tmp_path
         r"but got train: it has validation \(1\), test \(1\)",
         split="train",
     )
-    refused(tmp_path, "none of which is train: say with data.split which is meant, or all")
+    refused(tmp_path, "but no train split: choose one, or all, with data.split")
     assert len(load(tmp_path, split="val")) == 1
 
 
@@ -73,14 +74,14 @@ def test_classes_are_found_below_above_and_around_splits(tmp_path: Path, wrapper
 def test_a_class_called_train_is_one_beside_others_and_a_line_says_so(tmp_path: Path) -> None:
     draw(tmp_path, "bus/1.png", "car/1.png", "train/1.png")
     with pytest.warns(
-        DataWarning, match="the folder train is read as a class, like bus, car, and not as a split"
+        DataWarning, match="the folder train is read as a class, like bus, car, not as a split"
     ):
         assert load(tmp_path).class_names == ("bus", "car", "train")
 
 
 def test_splits_beside_other_folders_are_refused(tmp_path: Path) -> None:
     draw(tmp_path, "train/1.png", "test/1.png", "unlabelled/1.png")
-    refused(tmp_path, r"folders of splits \(test, train\) beside others \(unlabelled\)")
+    refused(tmp_path, r"split folders \(test, train\) beside others \(unlabelled\)")
     assert len(load(tmp_path, split="none").class_names) == 3
 
 
@@ -95,7 +96,7 @@ def test_only_the_class_folders_of_the_split_must_be_filled(tmp_path: Path) -> N
 def test_classes_below_one_folder_are_said_not_to_be_read(tmp_path: Path) -> None:
     draw(tmp_path, "pets/cat/1.png", "pets/dog/1.png")
     with pytest.warns(
-        DataWarning, match=r"folders cat, dog are not read as classes: data\.name .*/pets reads them so"
+        DataWarning, match=r"folders cat, dog are not read as classes: data\.name .*/pets does so"
     ):
         assert load(tmp_path).condition is None
 
@@ -162,7 +163,7 @@ def kohya(root: Path) -> None:
 
 def test_repeats_are_honoured_as_shares_and_named(tmp_path: Path) -> None:
     kohya(tmp_path)
-    with pytest.warns(DataWarning, match="10_sks cup comes 5 times, 4_cup comes 2 times"):
+    with pytest.warns(DataWarning, match=r"repeats \(per epoch: 10_sks cup 5, 4_cup 2\)"):
         data = load(tmp_path)
     assert captions_of(data) == ["a sks cup"] * 5 + ["sks cup"] * 5 + ["a cup"] * 2
     assert data.items.unique(dim=0).shape[0] == 3
@@ -174,13 +175,13 @@ def test_repeats_are_ignored_or_classes_where_that_is_said(tmp_path: Path) -> No
     assert len(load(tmp_path, repeats=False)) == 3
     assert load(tmp_path, conditioning="class").class_names == ("10_sks cup", "4_cup")
     draw(tmp_path, "plain/1.png")
-    refused(tmp_path, "data.repeats needs all images of .* in folders N_name", repeats=True)
+    refused(tmp_path, "data.repeats needs all images of .* in folders named N_name", repeats=True)
 
 
 def test_folders_without_captions_beside_the_images_ask_for_no_repeats(tmp_path: Path) -> None:
     draw(tmp_path, "1_cat/1.png", "2_dog/1.png")
     with pytest.warns(
-        DataWarning, match="folders 1_cat, 2_dog ask for no repeats, .*: data.repeats true repeats"
+        DataWarning, match="folders 1_cat, 2_dog are not read as repeats, .*: data.repeats true does"
     ):
         data = load(tmp_path)
     assert (len(data), data.class_names) == (2, ("1_cat", "2_dog"))
@@ -191,9 +192,12 @@ def test_folders_without_captions_beside_the_images_ask_for_no_repeats(tmp_path:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("images", "masks"), "the folder images is read like masks: data.name .*/images reads it alone"),
-        (("Cat", "cat"), "folders Cat and cat are two classes, though they differ in case"),
-        (("caf\u00e9", "cafe\u0301"), "are two classes, though they differ in case or spelling alone"),
+        (
+            ("images", "masks"),
+            "the folder images is read as a class, like masks: data.name .*/images reads only",
+        ),
+        (("Cat", "cat"), "folders Cat and cat are two classes, although they differ only in case"),
+        (("caf\u00e9", "cafe\u0301"), "are two classes, although they differ only in case or spelling"),
     ],
 )
 def test_folders_that_may_be_no_classes_are_named(tmp_path: Path, names: tuple[str, ...], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Parquet shards: types of columns that are refused by the schema, and damage that is told in one line."""
+"""Parquet shards: types of columns that are refused by the schema, and damage reported in one line."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_encoded_images_are_read_from_bytes_and_structs(tmp_path: Path, type_: A
         ("caption", [1, 2], "`caption` of strings, but got int64"),
     ],
 )
-def test_a_column_of_another_type_is_refused_where_it_is_told(
+def test_a_column_of_another_type_is_refused_where_it_is_read(
     tmp_path: Path, name: str, values: list[Any], words: str
 ) -> None:
     path = write(tmp_path, {name: values})
@@ -80,7 +80,7 @@ def test_a_column_of_another_type_is_refused_where_it_is_told(
 
 def test_categories_are_labels(tmp_path: Path) -> None:
     path = write(tmp_path, {"label": pyarrow.array(["cat", "dog"]).dictionary_encode()})
-    assert parquet_header(path, "class").told == ("cat", "dog")
+    assert parquet_header(path, "class").values == ("cat", "dog")
 
 
 def test_a_caption_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
-from curriculum_ray.data.prompts import told_by_prompts
+from curriculum_ray.data.prompts import condition_from_prompts
 from curriculum_ray.data.text_encoder import encode_captions
 from curriculum_ray.data.vocabulary import words
 from curriculum_ray.training.config import TrainConfig
@@ -104,12 +104,14 @@ def test_a_network_trains_on_what_an_encoder_tells_it(tmp_path: Path) -> None:
     assert data.conditioning.size == WIDTH
     trainer = Trainer(config, data)
     assert train(trainer)
-    # A network's last layers start at zero: what it is told shows once they do not.
+    # A network's last layers start at zero: the condition has no effect until they change.
     for parameter in trainer.parameters.values():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     x, level = torch.randn(2, *data.shape), torch.full((2,), 500.0)
     assert data.condition is not None
-    first, second = (trainer.model(x, level, told) for told in (data.condition[:2], data.condition[2:4]))
+    first, second = (
+        trainer.model(x, level, condition) for condition in (data.condition[:2], data.condition[2:4])
+    )
     assert not torch.allclose(first, second)
 
 
@@ -122,14 +124,14 @@ def test_what_an_encoder_tells_of_cached_latents_is_what_it_makes_of_a_prompt(tm
         Image.new("RGB", (8, 8)).save(images / f"{number}.png")
     captions = {f"{number}.png": caption for number, caption in enumerate(CAPTIONS)}
     (images / "captions.json").write_text(json.dumps(captions))
-    told = {"conditioning": "text", "text_encoder": str(encoder)}
-    data = load_data(DataSpec(name=str(images), image_size=8, **told))
+    captions = {"conditioning": "text", "text_encoder": str(encoder)}
+    data = load_data(DataSpec(name=str(images), image_size=8, **captions))
     vae = load_autoencoder(make_autoencoder(tmp_path / "vae"))
     cache_latents(data, vae, latents, text_encoder=str(encoder))
-    spec = DataSpec(name=str(latents), format="latents", **told)
+    spec = DataSpec(name=str(latents), format="latents", **captions)
     cached = load_data(spec)
     assert cached.conditioning == data.conditioning
     assert cached.condition is not None
-    prompted = told_by_prompts(CAPTIONS, spec, cached.conditioning, ())
+    prompted = condition_from_prompts(CAPTIONS, spec, cached.conditioning, ())
     torch.testing.assert_close(cached.condition, prompted, atol=2e-3, rtol=2e-3)
     assert torch.equal(cached.condition == 0, prompted == 0)

@@ -71,13 +71,13 @@ def test_a_tar_file_without_labels_beside_one_with_them_is_refused(tmp_path: Pat
         scan(spec)
 
 
-def test_null_labels_are_told_nothing(tmp_path: Path) -> None:
+def test_null_labels_are_the_null_class(tmp_path: Path) -> None:
     spec = write_parquet(tmp_path, a={"label": [7, None]}, b={"label": [None, None]})
     found = scan(spec)
     assert found.info.class_names == ("7",)
-    _, told, _ = read_rows(spec, found.info, found.units[0], [0, 1])
-    assert told is not None
-    assert told.tolist() == [0, -1]
+    _, condition, _ = read_rows(spec, found.info, found.units[0], [0, 1])
+    assert condition is not None
+    assert condition.tolist() == [0, -1]
 
 
 def test_labels_come_before_captions_unless_captions_are_asked_for(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_labels_come_before_captions_unless_captions_are_asked_for(tmp_path: Pat
     assert text.info.vocabulary == ("<pad>", "a", "cat", "dog")
 
 
-def test_what_is_not_told_need_not_be_right(tmp_path: Path) -> None:
+def test_annotations_that_are_not_read_need_not_be_valid(tmp_path: Path) -> None:
     spec = write_parquet(tmp_path, a={"label": [1, 2], "caption": [3, 4]})
     assert scan(spec).info.class_names == ("1", "2")
 

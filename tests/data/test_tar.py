@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.tar import tar_fetch, tar_header, tar_place
+from curriculum_ray.data.tar import tar_fetch, tar_header, tar_location
 
 
 def encoded(value: int, kind: str = "PNG") -> bytes:
@@ -47,7 +47,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[1024] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is cut or damaged at byte 1024"):
+    with pytest.raises(ConfigError, match="is truncated or damaged at byte 1024"):
         tar_header(str(path), "none")
 
 
@@ -82,12 +82,12 @@ def test_an_overwritten_file_is_read_anew(tmp_path: Path) -> None:
 def test_every_kind_of_image_of_a_folder_is_an_image_here(tmp_path: Path) -> None:
     kinds = {"1.gif": "GIF", "2.tif": "TIFF", "3.BMP": "BMP", "4.webp": "WEBP", "5.ppm": "PPM"}
     header = tar_header(write(tmp_path / "a.tar", {key: encoded(9, kinds[key]) for key in kinds}), "none")
-    assert (header.rows, header.bare) == (5, ())
+    assert (header.rows, header.imageless) == (5, ())
 
 
 def test_samples_without_an_image_are_named(tmp_path: Path) -> None:
     members = {"a/1.png": encoded(1), "a/2.heic": b"?", "README.md": b"", "._1.png": b"", "3.cls": b"1"}
-    assert tar_header(write(tmp_path / "a.tar", members), "none").bare == ("a/2", "README", "3")
+    assert tar_header(write(tmp_path / "a.tar", members), "none").imageless == ("a/2", "README", "3")
 
 
 def test_the_image_of_a_sample_is_the_one_of_the_plain_suffix(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_image_of_a_sample_is_the_one_of_the_plain_suffix(tmp_path: Path) ->
     header = tar_header(write(tmp_path / "a.tar", members), "none")
     fetch = tar_fetch(header.units[0], "none")
     assert [fetch(row)[0] for row in range(2)] == [members["1.png"], members["2.image.png"]]
-    assert tar_place(header.units[0], 1) == "a.tar sample 2"
+    assert tar_location(header.units[0], 1) == "a.tar sample 2"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         entry = tarfile.TarInfo("1.png")
         entry.type, entry.linkname = tarfile.LNKTYPE, "2.png"
         tar.addfile(entry)
-    with pytest.raises(ConfigError, match=r"must hold files alone, but 1\.png is a link"):
+    with pytest.raises(ConfigError, match=r"must hold only files, but 1\.png is a link"):
         tar_header(str(path), "none")
 
 
@@ -179,5 +179,5 @@ def test_null_is_no_caption_and_no_label(tmp_path: Path) -> None:
         "2.json": b'{"caption": null, "label": null}',
     }
     path = write(tmp_path / "a.tar", members)
-    assert tar_header(path, "text").told == ("a cat",)
-    assert tar_header(path, "class").told == (0,)
+    assert tar_header(path, "text").values == ("a cat",)
+    assert tar_header(path, "class").values == (0,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curriculum_ray.data.text import decode, lines, same_name
+from curriculum_ray.data.text import canonical_path, decode, lines
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -19,4 +19,4 @@ def test_lines_end_at_line_ends_alone() -> None:
 
 @pytest.mark.parametrize("name", ["./cafe\u0301/a.png", "caf\u00e9\\a.png", "caf\u00e9//a.png"])
 def test_names_are_compared_in_one_spelling(name: str) -> None:
-    assert same_name(name) == "caf\u00e9/a.png"
+    assert canonical_path(name) == "caf\u00e9/a.png"

@@ -40,7 +40,7 @@ def test_what_is_missing_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.usefixtures("asked")
-def test_shapes_and_folders_are_told_what_the_encoder_makes_of_their_captions(tmp_path: Path) -> None:
+def test_the_condition_of_shapes_and_folders_is_the_encoder_output(tmp_path: Path) -> None:
     spec = {"conditioning": "text", "text_encoder": str(tmp_path)}
     shapes = load_data(DataSpec(name="shapes", **spec))
     # A start token and "a small red circle on blue", and no more than that: a stand-in's vector is 3 wide.

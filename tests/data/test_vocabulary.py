@@ -1,4 +1,4 @@
-"""Tokens of captions: what must stay apart, what must be one, and the warning where captions become alike."""
+"""Tokens of captions: what stays distinct, what becomes equal, and the warning where captions collide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unicodedata import normalize
 import pytest
 
 from curriculum_ray.data import tokenise
-from curriculum_ray.data.vocabulary import alike, build_vocabulary, words
+from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, words
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_words_and_signs(caption: str, expected: list[str]) -> None:
 def test_different_captions_become_different_tokens(one: str, other: str) -> None:
     vocabulary = build_vocabulary([one, other])
     assert tokenise([one], vocabulary, 8).tolist() != tokenise([other], vocabulary, 8).tolist()
-    assert not alike([one, other])
+    assert not merged_captions_note([one, other])
 
 
 @pytest.mark.parametrize("caption", ["Café", "naïve Ångström", "Tiếng Việt", "が", "İstanbul"])
@@ -58,9 +58,9 @@ def test_composed_and_decomposed_letters_are_one(caption: str) -> None:
 
 
 def test_captions_that_become_alike_are_counted_with_an_example() -> None:
-    line = alike(["a cat", "A cat!", "a  cat", "a dog", "...", ""])
+    line = merged_captions_note(["a cat", "A cat!", "a  cat", "a dog", "...", ""])
     assert line.startswith(
-        "2 different captions become the same tokens as another, or none: 'A cat!' is told as 'a cat'"
+        "2 captions have the same tokens as a different caption, or no tokens: 'A cat!' is read as 'a cat'"
     )
-    assert "'...' is told as nothing" in alike(["..."])
-    assert alike(["a cat", "a dog", normalize("NFD", "é"), "é"]) == ""
+    assert "'...' is read as nothing" in merged_captions_note(["..."])
+    assert merged_captions_note(["a cat", "a dog", normalize("NFD", "é"), "é"]) == ""

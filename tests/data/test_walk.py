@@ -32,7 +32,7 @@ def test_what_is_left_behind_is_no_data_and_is_said(tmp_path: Path, name: str) -
     draw(tmp_path, "cat/1.png", "dog/1.png")
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     draw(tmp_path, name)
-    with pytest.warns(DataWarning, match=f"left out are 1 {LEFT[name]}, e.g. ") as caught:
+    with pytest.warns(DataWarning, match=f"left out: 1 {LEFT[name]}, e.g. ") as caught:
         data = load(tmp_path)
     assert len(caught) == 1
     assert (len(data), data.class_names) == (2, ("cat", "dog"))
@@ -77,10 +77,10 @@ def test_a_pipe_named_like_an_image_does_not_stop_the_run_for_ever(tmp_path: Pat
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("b.heic", b"?", r"images of a format that is not read \(\.heic\)"),
+        ("b.heic", b"?", r"images in an unsupported format \(\.heic\)"),
         ("b.zip", b"?", r"archives beside the images \(\.zip\)"),
-        ("b", b"\x89PNG\r\n\x1a\n", r"images without an image's suffix \(none\)"),
-        ("b.image", b"\xff\xd8\xff\xe0", r"images without an image's suffix \(\.image\)"),
+        ("b", b"\x89PNG\r\n\x1a\n", r"images without an image suffix \(none\)"),
+        ("b.image", b"\xff\xd8\xff\xe0", r"images without an image suffix \(\.image\)"),
         ("captions.csv", b"?", r"tables and texts that are not read \(\.csv\)"),
     ],
 )
@@ -89,7 +89,7 @@ def test_files_that_a_person_may_have_meant_are_said(
 ) -> None:
     draw(tmp_path, "a.png")
     (tmp_path / name).write_bytes(content)
-    with pytest.warns(DataWarning, match=f"left out are 1 {words}, e.g. {name}"):
+    with pytest.warns(DataWarning, match=f"left out: 1 {words}, e.g. {name}"):
         load(tmp_path)
 
 

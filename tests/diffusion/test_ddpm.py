@@ -60,7 +60,7 @@ def test_generation_reproduces_a_gaussian(
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_few_steps_of_the_three_predictions_are_one_and_the_same(prediction: Prediction) -> None:
-    """The same denoiser, told in other words, gives the same samples."""
+    """The same denoiser in other parametrisations gives the same samples."""
     reference, ddpm = process("x0"), process(prediction)
     expected = reference.generate(best_model(reference), normal(16), steps=10)
     samples = ddpm.generate(best_model(ddpm), normal(16), steps=10)
@@ -103,7 +103,7 @@ def test_the_target_stands_for_the_image(prediction: Prediction) -> None:
     torch.testing.assert_close(ddpm.x0_of(target, x, t), x0, atol=1e-5, rtol=1e-5)
 
 
-def test_the_network_is_told_the_timestep() -> None:
+def test_the_network_gets_the_timestep() -> None:
     seen = []
 
     def model(x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:

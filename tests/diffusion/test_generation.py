@@ -119,8 +119,8 @@ def test_the_exact_score_generates_the_mixture(
 def test_guidance_moves_a_class_away_from_all_by_its_scale(
     spec: ProcessSpec, sampler: str, steps: int
 ) -> None:
-    # Between Gaussians of one width the guided score is that of a third: means m of all and m_c of a class give
-    # m + guidance·(m_c - m) (Ho & Salimans 2022, Eq. 6).
+    # Between Gaussians of one width the guided score is that of a third: means m of all and m_c of a class
+    # give m + guidance·(m_c - m) (Ho & Salimans 2022, Eq. 6).
     process, guidance = build_process(spec), 2.5
     means = torch.tensor([[0.2, -0.1], [0.3, 0.1], [-0.1, 0.2]])
     of_all, *of_class = (
@@ -299,12 +299,14 @@ def test_the_stochastic_sampler_without_churn_is_heun() -> None:
 @pytest.mark.parametrize(
     "condition", [torch.tensor([1, 2]), torch.ones(2, 5, dtype=torch.long), torch.ones(2, 6)]
 )
-def test_guidance_moves_away_from_what_the_untold_network_says(condition: Tensor) -> None:
-    def model(x: Tensor, noise_cond: Tensor, told: Tensor | None = None) -> Tensor:
-        return torch.zeros_like(x) if told is None else told.float().view(len(x), -1).mean(1)[:, None] + 0 * x
+def test_guidance_moves_away_from_the_unconditional_output(condition: Tensor) -> None:
+    def model(x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is None:
+            return torch.zeros_like(x)
+        return condition.float().view(len(x), -1).mean(1)[:, None] + 0 * x
 
     x = torch.zeros(2, 3)
-    told = model(x, torch.zeros(2), condition)
-    torch.testing.assert_close(guided(model, condition, 3.0)(x, torch.zeros(2)), 3 * told)
+    conditional = model(x, torch.zeros(2), condition)
+    torch.testing.assert_close(guided(model, condition, 3.0)(x, torch.zeros(2)), 3 * conditional)
     with pytest.raises(ValueError, match="guidance needs a condition"):
         guided(model, None, 3.0)

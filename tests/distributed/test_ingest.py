@@ -118,10 +118,10 @@ def test_tar_files_hold_images_labels_and_captions(tmp_path: Path) -> None:
     spec = DataSpec(name=str(tmp_path), format="webdataset", image_size=8)
     found = scan(spec)
     assert found.info.vocabulary == ("<pad>", "a", "red", "ring")
-    items, told, _ = read_rows(spec, found.info, found.units[0], [1, 0])
+    items, condition, _ = read_rows(spec, found.info, found.units[0], [1, 0])
     assert items[:, 0, 0, 0].tolist() == [2, 1]
-    assert told is not None
-    assert told.tolist() == [[1, 3, 0], [1, 2, 3]]
+    assert condition is not None
+    assert condition.tolist() == [[1, 3, 0], [1, 2, 3]]
 
 
 @pytest.mark.usefixtures("without_ray")

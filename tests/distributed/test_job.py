@@ -106,7 +106,7 @@ def test_a_command_takes_the_newest_sound_checkpoint_of_a_run(
     assert resolve_checkpoint(newest.parent) == older
     assert f"skipped: checkpoint {newest} is corrupt" in capsys.readouterr().err
     (older / "ema.safetensors").unlink()
-    with pytest.raises(ConfigError, match="holds no checkpoint that can be read"):
+    with pytest.raises(ConfigError, match="holds no readable checkpoint"):
         resolve_checkpoint(newest.parent)
 
 

@@ -160,7 +160,7 @@ def test_a_conditional_model_is_given_the_classes_of_the_reference(
     protocol.generate(process, Conditional(), Conditioning("class", 10))
     assert digits.condition is not None
     assert torch.equal(torch.cat(seen).bincount(), digits.condition.bincount() * protocol.spec.steps)
-    with pytest.raises(ConfigError, match="a model that is told 4 classes"):
+    with pytest.raises(ConfigError, match="a model conditioned on 4 classes"):
         protocol.generate(process, Conditional(), Conditioning("class", 4))
 
 

@@ -103,7 +103,7 @@ def test_labels_reach_the_model_batch_by_batch(process: Process) -> None:
     model = Denoiser()
     spec = EvaluationSpec(num_samples=5, steps=1, batch_size=3)
     draw_samples(spec, process, model, SHAPE, condition=torch.arange(5))
-    assert [told.tolist() for told in model.conditions if told is not None] == [[0, 1, 2], [3, 4]]
+    assert [each.tolist() for each in model.conditions if each is not None] == [[0, 1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize("count", [8, 16, 100])

@@ -83,7 +83,7 @@ def test_noisiest_is_the_level_of_the_first_call() -> None:
             seen: list[float] = []
 
             def model(
-                x: torch.Tensor, cond: torch.Tensor, told: object = None, seen: list[float] = seen
+                x: torch.Tensor, cond: torch.Tensor, condition: object = None, seen: list[float] = seen
             ) -> torch.Tensor:
                 seen.append(float(cond[0]))
                 return x

@@ -44,7 +44,7 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...], Conditioning]] = {
     "dit-latents": (DIT, (4, 8, 8), NO_CONDITIONING),
     "mlp": ({"kind": "mlp", "width": 16, "depth": 1}, (2,), NO_CONDITIONING),
     "diffusers-unet": (UNET2D, (1, 8, 8), NO_CONDITIONING),
-    "diffusers-unet-told": (UNET2D, (1, 8, 8), CLASSES),
+    "diffusers-unet-conditional": (UNET2D, (1, 8, 8), CLASSES),
     "diffusers-dit": (DIT2D, (1, 8, 8), NO_CONDITIONING),
 }
 PROCESSES = {
@@ -96,7 +96,7 @@ CASES = [
     ("dit-signal", "flow"),
     *(("dit-latents", process) for process in ("ddpm-zero", "edm", "flow")),
     *(("mlp", process) for process in PROCESSES if process != "ddpm-linear-x0"),
-    ("diffusers-unet-told", "edm"),
+    ("diffusers-unet-conditional", "edm"),
     ("diffusers-dit", "ddpm-zero"),
 ]
 
@@ -246,15 +246,15 @@ HALF = [
     ("dit", "edm"),
     ("dit-signal", "flow"),
     ("mlp", "flow"),
-    ("diffusers-unet-told", "ddpm"),
+    ("diffusers-unet-conditional", "ddpm"),
     ("diffusers-dit", "ddpm-zero"),
 ]
 
 
 def _draw(pipeline: Any, model: str) -> torch.Tensor:
-    shape, told = MODELS[model][1:]
+    shape, conditioning = MODELS[model][1:]
     noise = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
-    return pipeline(2, noise=noise, num_inference_steps=3, class_labels=[0, 1] if told else None)
+    return pipeline(2, noise=noise, num_inference_steps=3, class_labels=[0, 1] if conditioning else None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -286,5 +286,5 @@ def test_an_export_that_diffusers_saved_again_is_the_same(model: str, process: s
 
 def test_an_export_is_not_uploaded_without_its_code(tmp_path: Path) -> None:
     export_diffusers(trained("mlp", "flow"), tmp_path / "out")
-    with pytest.raises(ValueError, match="would leave the code out"):
+    with pytest.raises(ValueError, match="would omit the code"):
         load(tmp_path / "out").save_pretrained(tmp_path / "again", push_to_hub=True)

@@ -50,15 +50,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "shape", "told"), CASES, ids=[f"{c[0]}-{c[3].kind}" for c in CASES]
+    ("name", "config", "shape", "conditioning"), CASES, ids=[f"{c[0]}-{c[3].kind}" for c in CASES]
 )
 def test_a_network_of_diffusers_is_called_as_ours(
-    name: str, config: dict[str, Any], shape: tuple[int, ...], told: Conditioning
+    name: str, config: dict[str, Any], shape: tuple[int, ...], conditioning: Conditioning
 ) -> None:
     pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    model = build_model(DiffusersSpec(class_name=name, config=config, label_dropout=0.0), shape, told)
-    assert model.conditioning == told
+    model = build_model(DiffusersSpec(class_name=name, config=config, label_dropout=0.0), shape, conditioning)
+    assert model.conditioning == conditioning
     for parameter in model.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -67,7 +67,7 @@ def test_a_network_of_diffusers_is_called_as_ours(
         "none": (None, None),
         "class": (torch.tensor([0, 2]), torch.tensor([-1, -1])),
         "tokens": (torch.tensor([[1, 2, 0, 0], [3, 0, 0, 0]]), torch.zeros(2, 4, dtype=torch.long)),
-    }[told.kind]
+    }[conditioning.kind]
     out = model(x, noise, some)
     assert out.shape == x.shape
     out.square().sum().backward()
@@ -75,7 +75,7 @@ def test_a_network_of_diffusers_is_called_as_ours(
     assert not torch.allclose(
         model(x, torch.tensor([5.0, 900.0]), null)[1], model(x, noise, null)[1], atol=1e-6
     )
-    if told:
+    if conditioning:
         model.eval()
         out = model(x, noise, some)
         assert not torch.allclose(out[0], out[1], atol=1e-6)
@@ -97,12 +97,12 @@ def test_labels_of_a_network_of_diffusers_are_hidden_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "told", "words"),
+    ("name", "config", "conditioning", "words"),
     [
         ("UNet3000", {}, NO_CONDITIONING, "UNet3000 is not a network of diffusers"),
         ("DDPMScheduler", {}, NO_CONDITIONING, "DDPMScheduler is not a network"),
         ("UNet2DModel", {"colour": 3}, NO_CONDITIONING, "model.config.colour is not an argument .*3"),
-        ("UNet2DModel", {"down_block_types": ["Nope"]}, NO_CONDITIONING, "cannot be made"),
+        ("UNet2DModel", {"down_block_types": ["Nope"]}, NO_CONDITIONING, "cannot be built"),
         ("UNet2DModel", UNET, WORDS, "takes no captions: set model.conditional to false"),
         ("UNet1DModel", ONE, CLASSES, "takes no classes"),
         ("DiTTransformer2DModel", {**DIT, "out_channels": 6}, NO_CONDITIONING, "learned variance"),
@@ -110,11 +110,11 @@ def test_labels_of_a_network_of_diffusers_are_hidden_in_training() -> None:
     ],
 )
 def test_what_diffusers_cannot_do_is_refused_in_one_line(
-    name: str, config: dict[str, Any], told: Conditioning, words: str
+    name: str, config: dict[str, Any], conditioning: Conditioning, words: str
 ) -> None:
     pytest.importorskip("diffusers")
     with pytest.raises(ConfigError, match=words) as error:
-        build_model(DiffusersSpec(class_name=name, config=config), (3, 8, 8), told)
+        build_model(DiffusersSpec(class_name=name, config=config), (3, 8, 8), conditioning)
     assert "\n" not in str(error.value)
 
 
@@ -135,7 +135,7 @@ class Mine(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor, noise_cond: Tensor, condition: Tensor | None = None) -> Any:
-        if self.fault == "forward" or (self.fault == "told" and condition is not None):
+        if self.fault == "forward" or (self.fault == "condition" and condition is not None):
             raise RuntimeError("no\nway")
         torch.rand(1)
         return {"shape": x[:, :1], "dtype": x.double(), "type": [x]}.get(self.fault, self.weight * x)
@@ -162,7 +162,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mine", module)
 
 
-def test_the_users_own_network_is_told_shape_and_condition(mine: None) -> None:
+def test_the_users_own_network_gets_shape_and_conditioning(mine: None) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -172,8 +172,8 @@ def test_the_users_own_network_is_told_shape_and_condition(mine: None) -> None:
     assert model.conditioning == CLASSES
     assert model.training
     assert torch.equal(torch.rand(1), expected), "trying the network disturbs the random state"
-    untold = build_model(PythonSpec(path="mine.Mine", conditional=False), (2, 4), CLASSES)
-    assert untold.conditioning == NO_CONDITIONING
+    unconditional = build_model(PythonSpec(path="mine.Mine", conditional=False), (2, 4), CLASSES)
+    assert unconditional.conditioning == NO_CONDITIONING
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_the_users_own_network_is_told_shape_and_condition(mine: None) -> None:
         ("mine.Other", {}, "cannot be imported"),
         ("nowhere.Other", {}, "cannot be imported"),
         ("mine.number", {}, "must be a class of torch.nn.Module, but is function"),
-        ("mine.Mine", {"fault": "init"}, "cannot be made: RuntimeError: two lines"),
-        ("mine.Mine", {"depth": 3}, "cannot be made: TypeError.*depth"),
+        ("mine.Mine", {"fault": "init"}, "cannot be built: RuntimeError: two lines"),
+        ("mine.Mine", {"depth": 3}, "cannot be built: TypeError.*depth"),
         ("mine.Mine", {"fault": "forward"}, "fails on items of shape .*no way"),
         (
             "mine.Mine",
@@ -192,9 +192,9 @@ def test_the_users_own_network_is_told_shape_and_condition(mine: None) -> None:
         ),
         ("mine.Mine", {"fault": "dtype"}, "got torch.float64"),
         ("mine.Mine", {"fault": "type"}, "got list"),
-        ("mine.Mine", {"fault": "told"}, "fails on items told 3 classes: .*no way"),
-        ("mine.Fixed", {}, "must leave its attribute conditioning to be set"),
-        ("mine.Bare", {}, "must make a network with parameters, but it has none"),
+        ("mine.Mine", {"fault": "condition"}, "fails on items with 3 classes: .*no way"),
+        ("mine.Fixed", {}, "must allow its attribute conditioning to be set"),
+        ("mine.Bare", {}, "must be a network with parameters, but it has none"),
     ],
 )
 def test_a_network_that_breaks_the_contract_is_refused_in_one_line(
@@ -216,7 +216,5 @@ def test_a_module_that_cannot_be_imported_is_one_line(
 
 
 def test_label_dropout_without_labels_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"label_dropout is for a network that is told something, but got 0\.3"
-    ):
+    with pytest.raises(ValueError, match=r"label_dropout is for a conditional network, but got 0\.3"):
         DiffusersSpec(class_name="UNet2DModel", conditional=False, label_dropout=0.3)

@@ -34,10 +34,10 @@ CONDITIONS = {
 }
 
 
-def make(case: str, told: str = "none") -> tuple[nn.Module, tuple[int, ...]]:
+def make(case: str, kind: str = "none") -> tuple[nn.Module, tuple[int, ...]]:
     torch.manual_seed(0)
     spec, shape = CASES[case]
-    return build_model(spec, shape, CONDITIONS[told]), shape
+    return build_model(spec, shape, CONDITIONS[kind]), shape
 
 
 def awake(model: nn.Module) -> nn.Module:
@@ -49,23 +49,23 @@ def awake(model: nn.Module) -> nn.Module:
     return model
 
 
-def conditions(told: str) -> tuple[Tensor, Tensor]:
-    """Two told conditions, and two that are not told."""
-    if told == "class":
+def conditions(kind: str) -> tuple[Tensor, Tensor]:
+    """Two conditions, and two null conditions."""
+    if kind == "class":
         return torch.tensor([0, 2]), torch.tensor([-1, -1])
-    if told == "tokens":
+    if kind == "tokens":
         return torch.tensor([[1, 2, 3, 0], [4, 0, 0, 0]]), torch.zeros(2, 4, dtype=torch.long)
     vectors = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(2))
     return vectors * torch.tensor([1, 1, 1, 0])[:, None], torch.zeros(2, 4, 6)
 
 
-@pytest.mark.parametrize("told", CONDITIONS)
+@pytest.mark.parametrize("kind", CONDITIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_the_output_starts_at_zero_and_every_parameter_is_trained(case: str, told: str) -> None:
+def test_the_output_starts_at_zero_and_every_parameter_is_trained(case: str, kind: str) -> None:
     """DistributedDataParallel waits for ever for the gradient of a parameter that has none."""
-    model, shape = make(case, told)
+    model, shape = make(case, kind)
     x, noise = torch.randn(2, *shape), torch.tensor([0.0, 999.0])
-    condition = None if told == "none" else conditions(told)[0]
+    condition = None if kind == "none" else conditions(kind)[0]
     out = model(x, noise, condition)
     assert out.shape == x.shape
     assert not out.any()
@@ -78,13 +78,13 @@ def test_the_output_starts_at_zero_and_every_parameter_is_trained(case: str, tol
     assert not dead
 
 
-@pytest.mark.parametrize("told", ["class", "tokens", "embedding"])
+@pytest.mark.parametrize("kind", ["class", "tokens", "embedding"])
 @pytest.mark.parametrize("case", CASES)
-def test_conditions_matter_and_what_is_not_told_equals_none(case: str, told: str) -> None:
-    model, shape = make(case, told)
+def test_conditions_matter_and_null_conditions_equal_none(case: str, kind: str) -> None:
+    model, shape = make(case, kind)
     model = awake(model).eval()
     x, noise = torch.randn(1, *shape).expand(2, *shape), torch.zeros(2)
-    some, null = conditions(told)
+    some, null = conditions(kind)
     out, none = model(x, noise, some), model(x, noise, None)
     assert not torch.allclose(out[0], out[1], atol=1e-5)
     assert not torch.allclose(out[0], none[0], atol=1e-5)
@@ -107,12 +107,12 @@ def test_padding_is_not_looked_at(case: str) -> None:
     assert model.conditioning == short
 
 
-@pytest.mark.parametrize("told", ["class", "tokens", "embedding"])
-def test_each_sample_is_untold_by_itself_in_training_only(told: str) -> None:
+@pytest.mark.parametrize("kind", ["class", "tokens", "embedding"])
+def test_each_condition_is_dropped_independently_in_training_only(kind: str) -> None:
     torch.manual_seed(0)
-    model = awake(build_model(MLPSpec(width=16, label_dropout=0.5), (2,), CONDITIONS[told]))
+    model = awake(build_model(MLPSpec(width=16, label_dropout=0.5), (2,), CONDITIONS[kind]))
     x, noise = torch.ones(2000, 2), torch.zeros(2000)
-    condition = conditions(told)[0][:1]
+    condition = conditions(kind)[0][:1]
     condition = condition.expand(2000, *condition.shape[1:])
     with torch.no_grad():
         null = model(x, noise, None)[0]
@@ -121,13 +121,13 @@ def test_each_sample_is_untold_by_itself_in_training_only(told: str) -> None:
     assert hidden.float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("told", CONDITIONS)
+@pytest.mark.parametrize("kind", CONDITIONS)
 @pytest.mark.parametrize("case", CASES)
-def test_bfloat16_autocast_works_forward_and_back(case: str, told: str) -> None:
-    model, shape = make(case, told)
+def test_bfloat16_autocast_works_forward_and_back(case: str, kind: str) -> None:
+    model, shape = make(case, kind)
     model = awake(model)
     x, noise = torch.randn(2, *shape), torch.tensor([1.0, 900.0])
-    condition = None if told == "none" else conditions(told)[0]
+    condition = None if kind == "none" else conditions(kind)[0]
     with torch.autocast("cpu", torch.bfloat16):
         out = model(x, noise, condition)
     assert out.isfinite().all()
@@ -196,7 +196,7 @@ def test_data_that_do_not_fit_are_refused_with_what_would(
 def test_a_condition_for_a_network_that_takes_none_is_refused() -> None:
     for case in CASES:
         model, shape = make(case)
-        with pytest.raises(ValueError, match="told nothing, but got a condition"):
+        with pytest.raises(ValueError, match="takes no condition, but got one"):
             model(torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 

@@ -51,7 +51,7 @@ def make(**given):
 )
 def test_code_is_found_wherever_a_file_names_it(settings: dict[str, Any]) -> None:
     assert code_named(settings) == {"evil.Net"}
-    with pytest.raises(ConfigError, match=rf"a\.yaml names code.* evil\.Net: give {TRUST_OPTION}") as error:
+    with pytest.raises(ConfigError, match=rf"a\.yaml names code.* evil\.Net: add {TRUST_OPTION}") as error:
         check_named_code(settings, "a.yaml", trusted=False)
     assert "\n" not in str(error.value)
     check_named_code(settings, "a.yaml", trusted=True)

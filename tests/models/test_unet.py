@@ -15,8 +15,8 @@ from curriculum_ray.models.unet import default_multiples
 
 def make(shape: tuple[int, int, int] = (1, 8, 8), classes: int | None = None, **settings: Any) -> UNet:
     torch.manual_seed(0)
-    told = NO_CONDITIONING if classes is None else Conditioning("class", classes)
-    model = build_model(UNetSpec(**{"base_channels": 8, **settings}), shape, told)
+    conditioning = NO_CONDITIONING if classes is None else Conditioning("class", classes)
+    model = build_model(UNetSpec(**{"base_channels": 8, **settings}), shape, conditioning)
     assert isinstance(model, UNet)
     return model
 
@@ -84,7 +84,7 @@ def test_attention_lets_far_positions_talk() -> None:
     assert reach(True) > 0
 
 
-def test_labels_change_the_output_and_untold_ones_are_the_null_class() -> None:
+def test_labels_change_the_output_and_missing_ones_are_the_null_class() -> None:
     model = awake(make(classes=3))
     x = torch.randn(1, 1, 8, 8).expand(4, -1, -1, -1)
     noise = torch.zeros(4)
@@ -98,21 +98,21 @@ def test_labels_are_hidden_in_training_only() -> None:
     assert model.label_embedding is not None
     labels = torch.zeros(4000, dtype=torch.long)
     null = model.label_embedding(None, 1).vector_BE
-    told = (model.label_embedding(labels, 4000).vector_BE != null).any(1)
-    assert told.all()
+    kept = (model.label_embedding(labels, 4000).vector_BE != null).any(1)
+    assert kept.all()
     model.train()
-    told = (model.label_embedding(labels, 4000).vector_BE != null).any(1)
-    assert told.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    kept = (model.label_embedding(labels, 4000).vector_BE != null).any(1)
+    assert kept.float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_class_is_used_where_there_is_one_unless_told_otherwise() -> None:
+def test_the_class_is_used_where_there_is_one_unless_switched_off() -> None:
     assert make(classes=10).conditioning == Conditioning("class", 10)
     assert make(classes=None).conditioning == NO_CONDITIONING
     assert make(classes=10, conditional=False).conditioning == NO_CONDITIONING
 
 
 def test_labels_for_a_network_without_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="told nothing, but got a condition"):
+    with pytest.raises(ValueError, match="takes no condition, but got one"):
         make()(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 
@@ -130,7 +130,7 @@ def test_levels_halve_the_side_down_to_four(side: int, expected: tuple[int, ...]
 
 @pytest.mark.parametrize("shape", [(1, 6, 8), (1, 8, 6), (3, 30, 30)])
 def test_sides_that_cannot_be_halved_are_refused(shape: tuple[int, int, int]) -> None:
-    with pytest.raises(ConfigError, match=f"needs image sides that 4 divides.*{shape[1]}×{shape[2]}"):
+    with pytest.raises(ConfigError, match=f"needs image sides divisible by 4.*{shape[1]}×{shape[2]}"):
         make(shape, channel_mult=(1, 2, 2))
 
 

@@ -1,4 +1,4 @@
-"""`python -m tune cache-latents`: a folder of images as latents of an autoencoder, to train on."""
+"""`python -m tune cache-latents`: encode a folder of images as latents to train on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["cache_latents"]
 @click.option("--vae", required=True, help="Folder of a diffusers AutoencoderKL in safetensors.")
 @click.option("--image-size", type=click.IntRange(4, 1024), help="Side in pixels; default as in training.")
 @click.option(
-    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Images a file."
+    "--shard-size", type=click.IntRange(min=1), default=1024, show_default=True, help="Images per file."
 )
 @click.option("--std", is_flag=True, help="Store the latents' standard deviations too.")
 @click.option("--corrupt", type=click.Choice(["refuse", "skip"]), help="Default as in training.")
@@ -42,11 +42,11 @@ def cache_latents(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Encode the images of --data by an autoencoder into shards in --output; run again after a kill to go on.
+    """Encode the images of --data with an autoencoder into shards in --output; rerun to resume.
 
-    Images are loaded whole before they are encoded. Their classes or captions are stored with them: captions as
-    words, or as what the encoder in a local folder makes of them, with --set data.conditioning=text --set
-    data.text_encoder=FOLDER. --config and --set hold settings of the data alone.
+    All images are loaded before they are encoded. Their classes or captions are stored with them: captions as
+    words, or embedded by a local text encoder with --set data.conditioning=text --set
+    data.text_encoder=FOLDER. --config and --set take only settings of the data.
     """
     import torch
 

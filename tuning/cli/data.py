@@ -1,4 +1,4 @@
-"""`python -m tune data`: what is in a data set, what of it is used, and what is left out and why."""
+"""`python -m tune data`: what a data set holds, what is used, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 64
 )
 @click.argument("path", required=False)
 @shared("output")
-@click.option("--every", is_flag=True, help="Look at every image of shards, not at 256 of them.")
+@click.option("--every", is_flag=True, help="Inspect every image of shards, not only 256.")
 @shared("config", "set", "force", "json")
 def data(
     path: str | None,
@@ -33,14 +33,14 @@ def data(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Print what is in the data at PATH (by default the digits), what of it is used, and what is left out and why.
+    """Print what the data at PATH (by default the digits) holds, what is used, and what is left out and why.
 
-    The same lines stand at the head of train, search and plan. A sheet of 64 items with their labels or captions,
-    data-NAME.png, and the summary, data-NAME.json, are written to --output. --config and --set hold settings of the
-    data alone.
+    Train, search and plan print the same lines first. A contact sheet of 64 items with their labels or
+    captions, data-NAME.png, and the summary, data-NAME.json, are written to --output. --config and --set take
+    only settings of the data.
     """
     from curriculum_ray.data import data_info, load_data
-    from curriculum_ray.data.look import describe
+    from curriculum_ray.data.inspection import describe
     from curriculum_ray.data.spec import OnlyData
     from curriculum_ray.data.summary import quiet
     from curriculum_ray.own_files import check_own, write_own
@@ -53,15 +53,15 @@ def data(
     sheet, file = folder / f"data-{found.name}.png", folder / f"data-{found.name}.json"
     for target in (sheet, file):
         check_own(target, force=force)
-    summary, shown = describe(spec, found, _SHOWN, every)
+    summary, examples = describe(spec, found, _SHOWN, every)
     if as_json:
         click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
     else:
         for line in summary.lines():
             click.echo(line)
     written: dict[Path, str | bytes] = {}
-    if len(shown.items):
-        written[sheet] = contact_sheet(shown.items, shown.told)
+    if len(examples.items):
+        written[sheet] = contact_sheet(examples.items, examples.texts)
     written[file] = json.dumps(summary.as_json(), ensure_ascii=False)
     for target, content in written.items():
         if (kept := write_own(target, content, force=force)) is not None:

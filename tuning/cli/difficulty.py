@@ -1,4 +1,4 @@
-"""`python -m tune difficulty`: how hard each noise level is, and whether low noise is harder."""
+"""`python -m tune difficulty`: measure how hard each noise level is, and whether low noise is harder."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ __all__ = ["difficulty"]
 @click.option("--num-timesteps", type=click.IntRange(min=2), help="T of the process; 1000 by default.")
 @click.option("--betas", type=click.Choice(["cosine", "linear"]), help="How noise grows with the timestep.")
 @click.option("--prediction", type=click.Choice(["epsilon", "x0", "v"]), help="What probe models predict.")
-@click.option("--intervals", type=click.IntRange(min=2), help="Even intervals of timesteps; 10 by default.")
-@click.option("--steps", type=click.IntRange(min=20), help="Steps of each probe model; 1000 by default.")
+@click.option(
+    "--intervals", type=click.IntRange(min=2), help="Number of equal intervals of timesteps; 10 by default."
+)
+@click.option(
+    "--steps", type=click.IntRange(min=20), help="Training steps of each probe model; 1000 by default."
+)
 @click.option("--seeds", type=click.IntRange(min=1), help="Probe models of each kind; 2 by default.")
 @click.option(
     "--samples",
@@ -57,8 +61,8 @@ def difficulty(
 ) -> int:
     """Measure how hard each noise level of a data set is, and check that low noise is harder.
 
-    Writes OUTPUT/difficulty/: a curve per measurement, which a schedule's clusters and order can name, a plot
-    and a page. Probe models train as parallel Ray tasks; with RAY_ADDRESS set, on that cluster.
+    Writes OUTPUT/difficulty/: a curve per measurement, for a schedule's clusters and order, a plot and an
+    HTML page. Probe models train as parallel Ray tasks, on the cluster at RAY_ADDRESS if it is set.
     """
     from tuning.difficulty import DifficultyConfig, judge, summary, write_report
     from tuning.difficulty import measure as measure_all
@@ -111,7 +115,7 @@ def difficulty(
 
 
 def _measures(text: str | None) -> list[str] | None:
-    """The names in a comma-separated list, each once; `all` is every one."""
+    """Split a comma-separated list of names, without repetition; `all` stands for every name."""
     from tuning.difficulty import MEASURES
 
     if text is None:

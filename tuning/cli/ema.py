@@ -1,4 +1,4 @@
-"""`python -m tune ema`: a checkpoint whose averaged weights have another width, rebuilt from a run's snapshots."""
+"""`python -m tune ema`: rebuild averaged weights of another width from a run's snapshots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ema"]
     "folder",
     type=PathOption(),
     required=True,
-    help="Folder of a run that was trained with ema.power.",
+    help="Folder of a run trained with ema.power.",
 )
 @click.option(
     "--sigma-rel", type=FiniteRange(), required=True, help="Relative width of the average, in (0, 0.28)."
@@ -31,7 +31,7 @@ __all__ = ["ema"]
 def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     """Rebuild the power-function average of any width after training (Karras et al. 2024, §3.2).
 
-    The result is a checkpoint that `sample` and `evaluate` load; its raw weights are the run's last ones.
+    The result is a checkpoint for `sample` and `evaluate`; its raw weights are the last ones of the run.
     """
     from curriculum_ray.evaluation.trained import resolve_checkpoint
     from curriculum_ray.files import check_new_folder
@@ -48,7 +48,7 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     averages, images = rebuild(snapshots, sigma_rel)
     merged = {**content.tensors["ema"], **averages}
     if set(merged) != set(content.tensors["ema"]):
-        raise ConfigError(f"the snapshots in {folder / SNAPSHOTS} are not of the model in {path}")
+        raise ConfigError(f"the snapshots in {folder / SNAPSHOTS} are of another model than {path}")
     state = {**content.state, "images": images, "ema_sigma_rel": sigma_rel}
     tensors = {"model": content.tensors["model"], "ema": merged}
     try:

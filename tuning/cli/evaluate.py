@@ -30,8 +30,8 @@ def evaluate(
 ) -> int:
     """Generate images from a checkpoint and compare them with the images it was trained on (or with --data).
 
-    --config and --set change the protocol, e.g. --set steps=50; numbers compare only where the printed fingerprint
-    is equal.
+    --config and --set change the protocol, e.g. --set steps=50; numbers are comparable only if the printed
+    fingerprints are equal.
     """
     from curriculum_ray.config import ConfigError, parse
     from curriculum_ray.config.shown import shown

@@ -1,4 +1,4 @@
-"""`python -m tune export`: a checkpoint as a folder for another library."""
+"""`python -m tune export`: convert a checkpoint to a folder for another library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def export(
 ) -> int:
     """Write a trained model as a folder that `DiffusionPipeline.from_pretrained` loads.
 
-    Its samples equal ours for the same noise; its README.md says how it is loaded and was trained.
+    Its samples equal ours for the same noise; its README.md says how to load it and how it was trained.
     """
     from curriculum_ray.evaluation.trained import load_trained
     from curriculum_ray.export import export_diffusers

@@ -21,21 +21,19 @@ __all__ = ["sample"]
 )
 @shared("checkpoint", "output", "num_samples", "seed", "trust_code", "force", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
-@click.option(
-    "--sampler", help="How the process is run backwards: ddim or ancestral, heun, euler or stochastic."
-)
+@click.option("--sampler", help="How to reverse the process: ddim, ancestral, heun, euler or stochastic.")
 @click.option(
     "--caption",
     "captions",
     multiple=True,
-    help="What a model that is told captions should draw; several take turns, by default nothing is told.",
+    help="Caption for a model conditioned on captions; several take turns, by default there is none.",
 )
 @click.option(
     "--guidance",
     type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
-    help="Scale of classifier-free guidance, for a model that is told something; 1 is none.",
+    help="Scale of classifier-free guidance, for a conditional model; 1 is none.",
 )
 @click.option("--raw-weights", is_flag=True, help="Sample from the last weights instead of their average.")
 def sample(
@@ -54,13 +52,13 @@ def sample(
 ) -> int:
     """Generate items from a checkpoint and write them as one PNG grid, `samples.png`, into --output.
 
-    A model that is told classes or captions draws them in turn; signals become line plots, points scatter plots, and
-    cached latents the images that their autoencoder (data.vae) decodes.
+    Classes or captions of a conditional model take turns. Signals become line plots, points scatter plots,
+    and cached latents images, decoded by their autoencoder (data.vae).
     """
     import torch
 
     from curriculum_ray.data.autoencoder import decode_latents
-    from curriculum_ray.data.prompts import told_by_prompts
+    from curriculum_ray.data.prompts import condition_from_prompts
     from curriculum_ray.evaluation import EvaluationSpec, grid_png
     from curriculum_ray.evaluation.evaluator import resolve_sampler
     from curriculum_ray.evaluation.sampling import draw_samples
@@ -83,27 +81,25 @@ def sample(
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
     path = writable_folder(output) / SAMPLES_FILE
     check_own(path, force=force)
-    told = trained.conditioning
-    if guidance != 1 and not told:
-        raise ConfigError(
-            f"--guidance is for a model that is told something, but {trained.path} is told nothing"
-        )
+    conditioning = trained.conditioning
+    if guidance != 1 and not conditioning:
+        raise ConfigError(f"--guidance needs a conditional model, but {trained.path} is unconditional")
     if guidance != 1 and not getattr(trained.config.model, "label_dropout", 1.0):
         raise ConfigError(
-            f"--guidance needs a model that was trained with label_dropout, but that of {trained.path} is 0"
+            f"--guidance needs a model trained with label_dropout, but that of {trained.path} is 0"
         )
-    if guidance != 1 and told.length and not captions:
-        raise ConfigError("--guidance needs --caption for a model that is told captions")
+    if guidance != 1 and conditioning.length and not captions:
+        raise ConfigError("--guidance needs --caption for a model conditioned on captions")
     condition = None
     if captions:
-        if not told.length:
+        if not conditioning.length:
             raise ConfigError(
-                f"--caption is for a model that is told captions, but {trained.path} has {told}"
+                f"--caption is for a model conditioned on captions, but {trained.path} has {conditioning}"
             )
-        each = told_by_prompts(captions, trained.config.data, told, trained.vocabulary)
+        each = condition_from_prompts(captions, trained.config.data, conditioning, trained.vocabulary)
         condition = each[torch.arange(spec.num_samples) % len(captions)]
-    elif told.kind == "class":
-        condition = torch.arange(spec.num_samples) % told.size
+    elif conditioning.kind == "class":
+        condition = torch.arange(spec.num_samples) % conditioning.size
     samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, guidance=guidance)
     if trained.config.data.vae is not None:
         samples = decode_latents(trained.config.data, samples)
@@ -116,5 +112,5 @@ def sample(
     else:
         click.echo(f"{len(samples)} samples from {trained.path} ({trained.images:,} images seen): {path}")
         if len(captions) > 1:
-            click.echo(f"captions in turn, from the top left on: {', '.join(captions)}")
+            click.echo(f"captions in turn, from the top left: {', '.join(captions)}")
     return 0

@@ -1,4 +1,4 @@
-"""A contact sheet: items of a data set with their captions, so that a person sees what will be trained on."""
+"""A contact sheet of items with their labels or captions, to see what will be trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 400
 """Signs of a text that are looked at; a line holds fewer than a cell has pixels, but for signs without width."""
 
 
-def contact_sheet(items: Tensor, captions: Sequence[str], columns: int = 8) -> bytes:
+def contact_sheet(items: Tensor, texts: Sequence[str], columns: int = 8) -> bytes:
     """Items of any shape (see `draw.picture`), or uint8 images, as a PNG: each above its caption."""
     from PIL import Image, ImageDraw
 
@@ -30,7 +30,7 @@ def contact_sheet(items: Tensor, captions: Sequence[str], columns: int = 8) -> b
     count = len(pictures)
     columns = min(columns, count)
     rows = -(-count // columns)
-    lines = _LINES if any(captions) and count == len(captions) else 0
+    lines = _LINES if any(texts) and count == len(texts) else 0
     width, height = _CELL + _GAP, _CELL + _GAP + lines * _LINE
     sheet = Image.new("RGB", (_GAP + columns * width, _GAP + rows * height), LIGHT.ground)
     draw, font = ImageDraw.Draw(sheet), _font()
@@ -40,7 +40,7 @@ def contact_sheet(items: Tensor, captions: Sequence[str], columns: int = 8) -> b
         side = max(cell.size)
         size = (max(1, cell.width * _CELL // side), max(1, cell.height * _CELL // side))
         sheet.paste(cell.resize(size, Image.Resampling.NEAREST), (left, top))
-        for number, line in enumerate(_wrapped(captions[index], lines, font) if lines else ()):
+        for number, line in enumerate(_wrapped(texts[index], lines, font) if lines else ()):
             draw.text((left, top + _CELL + 1 + number * _LINE), line, fill=LIGHT.ink, font=font)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
@@ -48,7 +48,7 @@ def contact_sheet(items: Tensor, captions: Sequence[str], columns: int = 8) -> b
 
 
 def _font() -> FreeTypeFont:
-    """The font that matplotlib ships: it covers many scripts."""
+    """Return a font that is included in matplotlib and covers many scripts."""
     import matplotlib
     from PIL import ImageFont
 
@@ -56,7 +56,7 @@ def _font() -> FreeTypeFont:
 
 
 def _wrapped(text: str, most: int, font: FreeTypeFont) -> list[str]:
-    """`text` in at most `most` lines of a cell's width, cut where it is longer."""
+    """Wrap `text` to at most `most` lines of a cell's width, truncated if it is longer."""
     lines: list[str] = []
     # Measuring a text takes as long as the text: of a whole page only what could fit.
     rest = " ".join(text[:_LONGEST].split())

@@ -166,7 +166,7 @@ class Tracker(Mlflow):
         profile = {
             key: value
             for key, value in summary.as_json().items()
-            if key in ("items", "format", "splits", "split", "told", "unlabelled", "shape")
+            if key in ("items", "format", "splits", "split", "conditioning", "unlabelled", "shape")
         }
         source = [summary.format, summary.path or summary.name]
         self._writer.put(Write("log_dataset", run, [summary.name, fingerprint, source, profile]))

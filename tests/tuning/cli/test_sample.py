@@ -37,9 +37,9 @@ def _images(folder: Path) -> str:
 def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--json"])
-    told = capsys.readouterr()
-    assert ended.value.code == 0, told.err
-    return json.loads(told.out)
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    return json.loads(printed.out)
 
 
 def _trained(folder: Path, **settings: Any) -> Path:
@@ -54,16 +54,16 @@ def test_whatever_was_trained_on_is_drawn_and_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     data: dict[str, Any] = {"name": kind}
-    told: list[str] = []
+    prompt: list[str] = []
     if kind == "captions":
         data = {"name": "shapes", "conditioning": "text"}
-        told = ["--caption", "a small red circle on blue", "--guidance", "2"]
+        prompt = ["--caption", "a small red circle on blue", "--guidance", "2"]
     if kind == "folder":
         data = {"name": _images(tmp_path / "images"), "image_size": 16}
     model = {"model": SMALL} if kind in ("captions", "folder") else {}
     checkpoint = str(_trained(tmp_path, data=data, **model))
     few = ["--checkpoint", checkpoint, "--num-samples", "16", "--steps", "2"]
-    drawn = _run(capsys, "sample", *few, *told, "--output", str(tmp_path))
+    drawn = _run(capsys, "sample", *few, *prompt, "--output", str(tmp_path))
     assert drawn["num_samples"] == 16
     with Image.open(drawn["path"]) as picture:
         assert min(picture.size) >= 32
@@ -81,7 +81,7 @@ def test_whatever_was_trained_on_is_drawn_and_scored(
         (["--sampler", "heun"], "--sampler must be one of ddim, ancestral for ddpm-epsilon, but got heun"),
         (["--steps", "1001"], "--steps must be at most 1000, the number of timesteps, but got 1001"),
         (["--guidance", "nan"], "Invalid value for '--guidance': nan is not a finite number"),
-        (["--guidance", "2"], "--guidance needs a model that was trained with label_dropout"),
+        (["--guidance", "2"], "--guidance needs a model trained with label_dropout"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused_in_one_line(
@@ -161,11 +161,11 @@ def test_captions_take_turns_as_classes_do(tmp_path: Path, capsys: pytest.Captur
     checkpoint = str(_trained(tmp_path, data=data, model=SMALL))
     captions = ["a small red circle on blue", "a large green square on white"]
 
-    def draw(place: str, *told: str) -> numpy.ndarray[Any, Any]:
-        options = [part for caption in told for part in ("--caption", caption)]
+    def draw(place: str, *captions: str) -> numpy.ndarray[Any, Any]:
+        options = [part for caption in captions for part in ("--caption", caption)]
         few = ["--checkpoint", checkpoint, "--num-samples", "2", "--steps", "2", "--guidance", "1"]
         drawn = _run(capsys, "sample", *few, *options, "--output", str(tmp_path / place))
-        assert drawn["captions"] == list(told)
+        assert drawn["captions"] == list(captions)
         with Image.open(drawn["path"]) as picture:
             return numpy.asarray(picture.convert("RGB"))
 

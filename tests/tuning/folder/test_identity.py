@@ -114,7 +114,7 @@ def test_the_content_of_data_is_what_it_holds(tmp_path: Path) -> None:
     assert describe_content(spec, load_data(spec))["count"] == 7
 
 
-def test_what_is_told_of_items_is_content(tmp_path: Path) -> None:
+def test_conditions_are_part_of_the_content(tmp_path: Path) -> None:
     told, untold = (DataSpec.model_validate({"conditioning": wish}) for wish in ("class", "none"))
     assert (
         describe_content(told, load_data(told))["content"]

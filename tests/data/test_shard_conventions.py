@@ -1,4 +1,4 @@
-"""Shards as img2dataset, webdataset and Hugging Face datasets write them: what is read, chosen, said and refused."""
+"""Shards of img2dataset, webdataset and Hugging Face datasets: what is read, chosen and refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyarrow import parquet
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, DataWarning, data_info
 from curriculum_ray.data.digests import same_content
-from curriculum_ray.data.look import describe
+from curriculum_ray.data.inspection import describe
 from curriculum_ray.data.shards import read_rows, scan
 
 
@@ -52,8 +52,8 @@ def info(root: Path, form: str = "parquet", **settings: Any) -> DataInfo:
     return data_info(DataSpec(name=str(root), format=form, image_size=8, **settings))  # type: ignore[arg-type]
 
 
-def told(root: Path, form: str = "parquet", **settings: Any) -> list[str]:
-    """What is told of all images, in words or as class names."""
+def annotations(root: Path, form: str = "parquet", **settings: Any) -> list[str]:
+    """The caption or class name of each image."""
     spec = DataSpec(name=str(root), format=form, image_size=8, **settings)  # type: ignore[arg-type]
     found = scan(spec)
     out: list[str] = []
@@ -78,19 +78,19 @@ def test_usual_columns_of_captions_are_read(tmp_path: Path, column: str, kind: s
     texts = pyarrow.array(["a cat", None, "a dog"])
     texts = texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
     table(tmp_path / "a.parquet", {"image": IMAGES, column: texts})
-    assert told(tmp_path) == ["a cat", "", "a dog"]
+    assert annotations(tmp_path) == ["a cat", "", "a dog"]
     summary = info(tmp_path).summary
     assert summary is not None
-    assert (summary.told_from, summary.unlabelled) == (f"column {column}", 1)
+    assert (summary.conditioning_from, summary.unlabelled) == (f"column {column}", 1)
 
 
 def test_columns_that_are_not_read_are_named_with_the_setting(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"image": IMAGES, "legend": ["a cat"] * 3})
     with pytest.warns(
-        DataWarning, match=r"nothing is told of the images, but a\.parquet has columns legend: data\."
+        DataWarning, match=r"images are unlabelled, but a\.parquet has columns legend, which data\."
     ):
         assert not info(tmp_path).conditioning
-    assert told(tmp_path, caption_column="legend") == ["a cat"] * 3
+    assert annotations(tmp_path, caption_column="legend") == ["a cat"] * 3
     with pytest.raises(ConfigError, match=r"data\.caption_column must be a column or key of .* but got gone"):
         info(tmp_path, caption_column="gone")
 
@@ -98,9 +98,7 @@ def test_columns_that_are_not_read_are_named_with_the_setting(tmp_path: Path) ->
 @pytest.mark.parametrize("column", ["labels", "cls"])
 def test_usual_columns_of_another_type_are_named(tmp_path: Path, column: str) -> None:
     table(tmp_path / "a.parquet", {"image": IMAGES, column: [[0, 1], [1], []]})
-    with pytest.warns(
-        DataWarning, match=rf"nothing is told of the images, but a\.parquet has columns {column}:"
-    ):
+    with pytest.warns(DataWarning, match=rf"the images are unlabelled, but a\.parquet has columns {column},"):
         assert not info(tmp_path).conditioning
     with pytest.raises(ConfigError, match=f"column `{column}` of integers or strings, but got list"):
         info(tmp_path, label_column=column)
@@ -108,19 +106,19 @@ def test_usual_columns_of_another_type_are_named(tmp_path: Path, column: str) ->
 
 def test_labels_beside_captions_are_named(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"image": IMAGES, "label": [1, 2, 2], "text": ["a", "b", "c"]})
-    with pytest.warns(DataWarning, match="column label is told and not columns text of a.parquet"):
+    with pytest.warns(DataWarning, match="trained on column label, not on columns text of a.parquet"):
         assert info(tmp_path).class_names == ("1", "2")
 
 
 @pytest.mark.parametrize("column", ["img", "jpg", "picture", "anything"])
 def test_the_only_column_of_images_is_read_whatever_its_name(tmp_path: Path, column: str) -> None:
     table(tmp_path / "a.parquet", {column: IMAGES, "label": [0, 1, 1]})
-    assert told(tmp_path) == ["0", "1", "1"]
+    assert annotations(tmp_path) == ["0", "1", "1"]
 
 
 def test_of_several_columns_of_images_one_is_asked_for(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"before": IMAGES, "after": IMAGES[::-1]})
-    with pytest.raises(ConfigError, match=r"images \(before, after\): say which with data\.image_column"):
+    with pytest.raises(ConfigError, match=r"images \(before, after\): choose one with data\.image_column"):
         info(tmp_path)
     spec = DataSpec(name=str(tmp_path), format="parquet", image_size=8, image_column="after")
     found = scan(spec)
@@ -142,7 +140,9 @@ def test_nested_columns_are_named_by_their_path(tmp_path: Path) -> None:
         info(tmp_path, **settings)
     flat = [{"image": each, "text": "eine Katze"} for each in IMAGES]
     table(tmp_path / "a.parquet", {"sample": flat})
-    assert told(tmp_path, image_column="sample.image", caption_column="sample.text") == ["eine katze"] * 3
+    assert (
+        annotations(tmp_path, image_column="sample.image", caption_column="sample.text") == ["eine katze"] * 3
+    )
 
 
 def test_class_labels_have_their_names_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_class_labels_have_their_names_in_the_order_of_their_numbers(tmp_path: P
     table(tmp_path / "a.parquet", {"image": IMAGES, "label": [1, -1, 0]}, features)
     found = info(tmp_path)
     assert (found.class_names, found.labels) == (("zebra", "ant"), (0, 1))
-    assert told(tmp_path) == ["ant", "-", "zebra"]
+    assert annotations(tmp_path) == ["ant", "-", "zebra"]
     assert found.summary is not None
     assert (found.summary.classes, found.summary.unlabelled) == ({"zebra": 1, "ant": 1}, 1)
     table(
@@ -158,17 +158,17 @@ def test_class_labels_have_their_names_in_the_order_of_their_numbers(tmp_path: P
         {"image": IMAGES, "label": [0, 1, 2]},
         {"label": {**features["label"], "names": list("abc")}},
     )
-    with pytest.raises(ConfigError, match="must name its classes alike in all files"):
+    with pytest.raises(ConfigError, match="must have the same class names in all files"):
         info(tmp_path)
 
 
 def test_labels_of_another_name_come_after_captions(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"image": IMAGES, "category": ["x", "y", "y"]})
-    assert told(tmp_path) == ["x", "y", "y"]
+    assert annotations(tmp_path) == ["x", "y", "y"]
     table(tmp_path / "a.parquet", {"image": IMAGES, "category": ["x", "y", "y"], "caption": ["a", "b", "c"]})
-    with pytest.warns(DataWarning, match="column caption is told and not columns category"):
+    with pytest.warns(DataWarning, match="trained on column caption, not on columns category"):
         assert info(tmp_path).vocabulary == ("<pad>", "a", "b", "c")
-    assert told(tmp_path, label_column="category") == ["x", "y", "y"]
+    assert annotations(tmp_path, label_column="category") == ["x", "y", "y"]
 
 
 def test_an_image_without_bytes_is_read_from_its_path_in_the_shards_folder_alone(tmp_path: Path) -> None:
@@ -197,7 +197,9 @@ def test_shards_of_train_are_read_and_a_line_says_so(tmp_path: Path) -> None:
                 tmp_path / f"data/{split}-{number:05d}-of-{count:05d}.parquet",
                 {"image": IMAGES, "label": [0, 1, 2]},
             )
-    with pytest.warns(DataWarning, match=r"of the shards of splits train \(2\), test \(1\), train is read"):
+    with pytest.warns(
+        DataWarning, match=r"shards are in the splits train \(2\), test \(1\), of which train is read"
+    ):
         assert info(tmp_path).count == 6
     assert info(tmp_path, split="test").count == 3
     assert info(tmp_path, split="all").count == info(tmp_path, split="none").count == 9
@@ -244,7 +246,7 @@ def test_usual_members_of_captions_are_read(
     tmp_path: Path, recwarn: pytest.WarningsRecorder, members: str
 ) -> None:
     tar(tmp_path / "0.tar", MEMBERS[members])
-    assert told(tmp_path, "webdataset") == ["a cat"]
+    assert annotations(tmp_path, "webdataset") == ["a cat"]
     assert info(tmp_path, "webdataset").conditioning.kind == "tokens"
     assert not recwarn.list
 
@@ -254,10 +256,10 @@ def test_members_that_are_not_read_are_named_and_chosen(tmp_path: Path) -> None:
         tmp_path / "0.tar",
         {"1.png": image(1), "1.mask.png": image(2), "1.legend": b"a cat", "1.json": b'{"kind": 4}'},
     )
-    with pytest.warns(DataWarning, match=r"nothing is told of the images, but 0\.tar has members \.legend"):
+    with pytest.warns(DataWarning, match=r"images are unlabelled, but 0\.tar has members \.legend"):
         assert not info(tmp_path, "webdataset").conditioning
-    assert told(tmp_path, "webdataset", caption_column="legend") == ["a cat"]
-    assert told(tmp_path, "webdataset", label_column="kind") == ["4"]
+    assert annotations(tmp_path, "webdataset", caption_column="legend") == ["a cat"]
+    assert annotations(tmp_path, "webdataset", label_column="kind") == ["4"]
     spec = DataSpec(name=str(tmp_path), format="webdataset", image_size=8, image_column="mask.png")
     found = scan(spec)
     assert read_rows(spec, found.info, found.units[0], [0])[0][0, 0, 0, 0] == 2
@@ -272,10 +274,14 @@ def test_looking_at_a_stream_counts_sizes_repeats_and_broken_images(tmp_path: Pa
     spec = DataSpec(name=str(path), format="parquet", image_size=8)
     found = data_info(spec)
     summary, shown = describe(spec, found, show=64)
-    assert (summary.look.images, summary.look.sizes, summary.look.duplicates) == (4, {"8x8": 4}, 1)
-    assert summary.look.duplicate == ("a.parquet row 0", "a.parquet row 3")
-    assert [each.kind for each in summary.left_out] == ["unreadable images among those looked at"]
-    assert shown.told == ("0", "1", "2", "")
+    assert (summary.image_stats.images, summary.image_stats.sizes, summary.image_stats.duplicates) == (
+        4,
+        {"8x8": 4},
+        1,
+    )
+    assert summary.image_stats.duplicate == ("a.parquet row 0", "a.parquet row 3")
+    assert [each.kind for each in summary.left_out] == ["unreadable images among those inspected"]
+    assert shown.texts == ("0", "1", "2", "")
     assert shown.items[:, 0, 0, 0].tolist() == [0, 1, 2, 0]
 
 

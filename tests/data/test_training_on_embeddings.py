@@ -1,4 +1,4 @@
-"""Networks told by embeddings that their data bring: training, evaluation and samples, with and without an encoder."""
+"""Networks conditioned on stored embeddings: training, evaluation and samples, with or without an encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Conditioning, Dataset, DataSpec, load_data
 from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
-from curriculum_ray.data.prompts import told_by_prompts
+from curriculum_ray.data.prompts import condition_from_prompts
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train
@@ -53,8 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("images")
     for row in range(COUNT):
         Image.effect_noise((16, 16), 50).convert("RGB").save(root / f"{row:02}.png")
-    told = {f"{row:02}.png": values[: 1 + row % LENGTH].clone() for row, values in enumerate(vectors())}
-    save_file(told, root / EMBEDDINGS_FILE)
+    tensors = {f"{row:02}.png": values[: 1 + row % LENGTH].clone() for row, values in enumerate(vectors())}
+    save_file(tensors, root / EMBEDDINGS_FILE)
     return {"name": str(root), "image_size": 16, "conditioning": "text"}
 
 
@@ -65,7 +65,7 @@ def trained(place: Path, data: dict[str, Any], model: str) -> tuple[Trainer, str
     )
     trainer = Trainer(config, load_data(config.data))
     assert train(trainer)
-    # A network's last layers start at zero: what it is told shows once they do not.
+    # A network's last layers start at zero: the condition has no effect until they change.
     for name, parameter in trainer.parameters.items():
         parameter.data.add_(
             0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
@@ -76,9 +76,9 @@ def trained(place: Path, data: dict[str, Any], model: str) -> tuple[Trainer, str
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert isinstance(ended.value.code, int)
-    return ended.value.code, told.out, told.err
+    return ended.value.code, printed.out, printed.err
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -95,7 +95,9 @@ def test_networks_train_are_scored_and_sampled_without_an_encoder(
     x, level = torch.randn(2, *trainer.data.shape), torch.full((2,), 500.0)
     network = trainer.model.eval()
     with torch.no_grad():
-        first, second, nothing = (network(x, level, told) for told in (*vectors()[:4].split(2), None))
+        first, second, nothing = (
+            network(x, level, condition) for condition in (*vectors()[:4].split(2), None)
+        )
     assert not torch.allclose(first, second)
     assert not torch.allclose(first, nothing)
     few = ["--checkpoint", checkpoint, "--num-samples", "4"]
@@ -119,16 +121,16 @@ def test_a_caption_needs_the_encoder_of_the_embeddings(
 ) -> None:
     data = request.getfixturevalue(kind)
     asked = stand_in_for_transformers(monkeypatch)
-    told = ["--num-samples", "2", "--steps", "2", "--caption", "a red dog", "--guidance", "2"]
+    options = ["--num-samples", "2", "--steps", "2", "--caption", "a red dog", "--guidance", "2"]
     _, checkpoint = trained(tmp_path / "without", data, "unet")
-    code, _, err = run(capsys, "sample", "--checkpoint", checkpoint, "--output", str(tmp_path), *told)
+    code, _, err = run(capsys, "sample", "--checkpoint", checkpoint, "--output", str(tmp_path), *options)
     assert (code, err.count("\n")) == (2, 1)
     assert "--caption needs the text encoder of the data's embeddings" in err
     (tmp_path / "encoder").mkdir()
     data = {**data, "text_encoder": str(tmp_path / "encoder")}
     _, checkpoint = trained(tmp_path / "with", data, "unet")
     assert not asked
-    code, _, err = run(capsys, "sample", "--checkpoint", checkpoint, "--output", str(tmp_path), *told)
+    code, _, err = run(capsys, "sample", "--checkpoint", checkpoint, "--output", str(tmp_path), *options)
     assert code == 0, err
     assert asked
 
@@ -156,11 +158,11 @@ def test_an_encoder_that_did_not_make_the_embeddings_is_refused(
     vae = load_autoencoder(make_autoencoder(tmp_path / "vae"))
     cache_latents(Dataset("grey", torch.zeros(2, 1, 8, 8), vectors()[:2]), vae, output, text_encoder=encoder)
     settings = {"name": str(output), "format": "latents", "conditioning": "text"}
-    told = Conditioning("embedding", WIDTH, 4)
-    same = told_by_prompts(["a red dog"], DataSpec(**settings, text_encoder=encoder), told, ())
+    conditioning = Conditioning("embedding", WIDTH, 4)
+    same = condition_from_prompts(["a red dog"], DataSpec(**settings, text_encoder=encoder), conditioning, ())
     assert same[0, :, 0].tolist() == [2, 2, 4, 4]
-    with pytest.raises(ConfigError, match="is not the encoder that read the captions"):
-        told_by_prompts(["a red dog"], DataSpec(**settings, text_encoder=other), told, ())
+    with pytest.raises(ConfigError, match="is not the encoder that embedded the captions"):
+        condition_from_prompts(["a red dog"], DataSpec(**settings, text_encoder=other), conditioning, ())
     plain = DataSpec(name=str(tmp_path), conditioning="text", text_encoder=other)
-    with pytest.raises(ConfigError, match=f"must give vectors of 7, .* gives {WIDTH}"):
-        told_by_prompts(["a red dog"], plain, Conditioning("embedding", 7, 4), ())
+    with pytest.raises(ConfigError, match=f"must give vectors of width 7, .* gives {WIDTH}"):
+        condition_from_prompts(["a red dog"], plain, Conditioning("embedding", 7, 4), ())

@@ -47,7 +47,7 @@ def test_captions_of_a_folder_are_read(
 def test_captions_of_no_image_are_refused(folder: Path) -> None:
     (folder / "captions.json").write_text('{"a.jpg": "a cat", "b.jpg": "a dog"}')
     with pytest.raises(
-        ConfigError, match=r"must name its images, .* names a\.jpg, the first image is a\.png"
+        ConfigError, match=r"must name its images, .* first caption is for a\.jpg, the first image is a\.png"
     ):
         load(folder)
 

@@ -1,4 +1,4 @@
-"""Files of an image folder that are not read, by what they are: a person may have meant some of them."""
+"""Files of an image folder that are not read, by kind: the user may have meant some of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
 from curriculum_ray.data.images import is_encoded_image
 from curriculum_ray.data.suffixes import SUFFIXES, UNREAD_SUFFIXES, USUAL
 from curriculum_ray.data.summary import LeftOut, Tally
-from curriculum_ray.data.walk import Walk, shown
+from curriculum_ray.data.walk import Walk, display_path
 
-__all__ = ["leftovers", "no_images"]
+__all__ = ["no_images_error", "unread_files"]
 
 _TABLES = frozenset(
     [
@@ -53,47 +53,51 @@ _ARCHIVES = frozenset(
 )
 _VIDEOS = frozenset([".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"])
 _ORDINARY = ("readme", "license", "licence", "requirements", "notice", "changelog", "dataset_info")
-"""How files begin that lie beside any data."""
+"""Starts of the names of files that often accompany data."""
 _START = 32
 
 
-def leftovers(root: Path, walk: Walk, read: Collection[Path], told: bool) -> tuple[LeftOut, ...]:
-    """Kinds of files that are neither images nor in `read`; told: whether the network is told something."""
+def unread_files(root: Path, walk: Walk, read: Collection[Path], decided: bool) -> tuple[LeftOut, ...]:
+    """Tally the files that are neither images nor in `read`, by kind.
+
+    decided: whether a condition was found, or none is wanted; otherwise tables and texts may hold
+    annotations.
+    """
     tally = Tally()
     for path in walk.files:
         suffix = path.suffix.lower()
         if suffix in SUFFIXES or path in read or path.name == EMBEDDINGS_FILE:
             continue
-        kind, matters = _kind(path, suffix, told)
-        tally.add(kind, shown(root, path), matters=matters)
+        kind, matters = _kind(path, suffix, decided)
+        tally.add(kind, display_path(root, path), matters=matters)
     return tally.found
 
 
-def no_images(root: Path, walk: Walk) -> str:
-    """The error line for a folder without images: what it has instead, and the setting that reads it."""
+def no_images_error(root: Path, walk: Walk) -> str:
+    """Describe a folder without images: what it has instead, and the setting that reads it."""
     line = f"{root} must hold images ({USUAL}), but has none"
     shards = {"parquet": ".parquet", "webdataset": ".tar"}
     for name, suffix in shards.items():
         count = sum(path.suffix.lower() == suffix for path in walk.files)
         if count:
             return f"{line}: data.format {name} reads its {count} {suffix} files"
-    others = [*walk.left_out, *leftovers(root, walk, (), told=True)]
-    return f"{line}: left out are {'; '.join(map(str, others[:4]))}" if others else line
+    others = [*walk.left_out, *unread_files(root, walk, (), decided=True)]
+    return f"{line}; left out: {'; '.join(map(str, others[:4]))}" if others else line
 
 
-def _kind(path: Path, suffix: str, told: bool) -> tuple[str, bool]:
+def _kind(path: Path, suffix: str, decided: bool) -> tuple[str, bool]:
     if suffix in UNREAD_SUFFIXES:
-        return f"images of a format that is not read ({suffix})", True
+        return f"images in an unsupported format ({suffix})", True
     if suffix in _ARCHIVES and suffix != ".parquet":
         return f"archives beside the images ({suffix})", True
     if suffix in _VIDEOS:
         return f"videos ({suffix})", True
     if suffix in _TABLES:
-        # Somebody's captions or labels may stand there, and nothing else is told.
+        # They may hold captions or labels, if none were found elsewhere.
         ordinary = path.stem.lower().startswith(_ORDINARY) or path.stem.lower().endswith("_stats")
-        return f"tables and texts that are not read ({suffix})", not told and not ordinary
+        return f"tables and texts that are not read ({suffix})", not decided and not ordinary
     if _is_image(path):
-        return f"images without an image's suffix ({suffix or 'none'})", True
+        return f"images without an image suffix ({suffix or 'none'})", True
     return f"other files ({suffix or 'without a suffix'})", False
 
 
