@@ -71,7 +71,7 @@ def slots(run: RunConfig, workers: int, trials: int, concurrent: int = 1) -> flo
         folder = Path(name)
         board = create_board("bench")
         running = Slots(board, [folder / f"slot-{i}" for i in range(concurrent)], resources)
-        jobs = [Job(key=f"trial-{i}", config=run, folder=folder / f"trial-{i}") for i in range(trials)]
+        jobs = [Job.of(f"trial-{i}", run, folder / f"trial-{i}") for i in range(trials)]
         try:
             trainable = tune.with_resources(OneOf, tune.PlacementGroupFactory([{"memory": 1.0}]))
             configs = [{"board": "bench", "job": job} for job in jobs]

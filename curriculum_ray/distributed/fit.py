@@ -34,7 +34,7 @@ def fit(
     import ray
 
     board = create_board()
-    ray.get(board.submit.remote(Job(key=key, config=config, folder=folder)))
+    ray.get(board.submit.remote(Job.of(key, config, folder)))
     seen = 0
     with Slots(board, [folder], resources, train_datasets(config.data)):
         while True:

@@ -7,33 +7,12 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import pydantic
-
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import HELDOUT_FILE
+from curriculum_ray.runs.result import HeldoutLosses, HeldoutPoint
 from curriculum_ray.training.heldout import Heldout
 
-__all__ = ["HeldoutFile", "HeldoutLosses", "HeldoutPoint", "read_heldout"]
-
-HeldoutPoint = tuple[int, tuple[float, ...]]
-"""Images seen, and the mean loss at each level, the cleanest first."""
-
-
-class HeldoutLosses(pydantic.BaseModel):
-    """What heldout.json holds: the held-out losses of a run."""
-
-    model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    fingerprint: str
-    """Of how they were measured; they are comparable only where it is equal."""
-    u: tuple[float, ...]
-    """Each of the K noise levels: 0 is clean, 1 is noise."""
-    items: int
-    """Held-out items at each level."""
-    held_out: int
-    """Of so many that are held out."""
-    history: tuple[HeldoutPoint, ...] = ()
-    """(images seen, K losses) of each measurement."""
+__all__ = ["HeldoutFile", "read_heldout"]
 
 
 def read_heldout(folder: Path) -> HeldoutLosses | None:

@@ -1,19 +1,23 @@
 """What travels between a driver, its board and the workers of its slots: jobs one way, events the other.
 
-These types are pickled between the processes of one start of a driver, and never written to disk.
+These types are pickled between the processes of one start of a driver, and never written to disk. They import no
+torch: a board, and the actors of a search's trials, pass them on and would each need half a GiB for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.heldout_file import HeldoutPoint
-from curriculum_ray.runs.result import RunResult
-from curriculum_ray.training.trainer import LogLine
+from curriculum_ray.config import parse
+from curriculum_ray.runs.result import HeldoutPoint, RunResult
+
+if TYPE_CHECKING:
+    from curriculum_ray.runs.config import RunConfig
+    from curriculum_ray.training.trainer import LogLine
 
 __all__ = [
     "Assignment",
@@ -38,7 +42,8 @@ class Job:
 
     key: str
     """Its name: unique on its board, and part of its checkpoints' names."""
-    config: RunConfig
+    settings: Mapping[str, Any]
+    """A RunConfig as JSON values; `Assignment.config` reads them."""
     folder: Path
     """Where its results go, its last checkpoint among them."""
     resume_from: tuple[Path, ...] = ()
@@ -46,11 +51,17 @@ class Job:
     pack: str | None = None
     """Equal for jobs that may be trained together; None where it is trained by itself."""
 
+    @classmethod
+    def of(cls, key: str, config: RunConfig, folder: Path, resume_from: Iterable[Path] = ()) -> Job:
+        """The job of training `config` into `folder`."""
+        settings = config.model_dump(mode="json")
+        return cls(key=key, settings=settings, folder=folder, resume_from=tuple(resume_from))
+
     def assigned(self, checkpoints: Path) -> Assignment:
         """The job as the workers of a slot take it whose checkpoints lie in the folder `checkpoints`."""
         return Assignment(
             key=self.key,
-            config=self.config,
+            settings=self.settings,
             folder=self.folder,
             resume_from=self.resume_from,
             pack=self.pack,
@@ -64,6 +75,13 @@ class Assignment(Job):
 
     checkpoints: Path
     """Where the checkpoints on the way go."""
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The settings, checked; ConfigError where they are none."""
+        from curriculum_ray.runs.config import RunConfig
+
+        return parse(RunConfig, self.settings, f"run {self.key}")
 
     @property
     def roots(self) -> list[Path]:

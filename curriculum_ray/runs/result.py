@@ -1,4 +1,4 @@
-"""What a run leaves: result.json in its folder."""
+"""What a run leaves: result.json in its folder. Imports no torch, as boards and displays read it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,32 @@ from typing import Any
 import pydantic
 
 from curriculum_ray.config.stored import Stored
-from curriculum_ray.runs.heldout_file import HeldoutLosses
 
-__all__ = ["History", "Measured", "RunResult"]
+__all__ = ["HeldoutLosses", "HeldoutPoint", "History", "Measured", "RunResult"]
 
 History = tuple[tuple[int, dict[str, float]], ...]
 """(images seen, metrics by name) of previews, in order."""
+
+
+HeldoutPoint = tuple[int, tuple[float, ...]]
+"""Images seen, and the mean loss at each level, the cleanest first."""
+
+
+class HeldoutLosses(pydantic.BaseModel):
+    """What heldout.json holds: the held-out losses of a run."""
+
+    model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    fingerprint: str
+    """Of how they were measured; they are comparable only where it is equal."""
+    u: tuple[float, ...]
+    """Each of the K noise levels: 0 is clean, 1 is noise."""
+    items: int
+    """Held-out items at each level."""
+    held_out: int
+    """Of so many that are held out."""
+    history: tuple[HeldoutPoint, ...] = ()
+    """(images seen, K losses) of each measurement."""
 
 
 class Measured(Stored):

@@ -163,7 +163,7 @@ def kohya(root: Path) -> None:
 
 def test_repeats_are_honoured_as_shares_and_named(tmp_path: Path) -> None:
     kohya(tmp_path)
-    with pytest.warns(DataWarning, match=r"repeats \(per epoch: 10_sks cup 5, 4_cup 2\)"):
+    with pytest.warns(DataWarning, match=r"repeats \(per epoch: 10_sks cup 5 times, 4_cup 2 times\)"):
         data = load(tmp_path)
     assert captions_of(data) == ["a sks cup"] * 5 + ["sks cup"] * 5 + ["a cup"] * 2
     assert data.items.unique(dim=0).shape[0] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from curriculum_ray.runs.jobs import Event, Job, Progress
 
 def as_job(folder: Path, key: str, config: RunConfig, pack: str | None = None) -> Job:
     """The job of a run whose results go to `folder / key`."""
-    return Job(key=key, config=config, folder=folder / key, pack=pack)
+    return replace(Job.of(key, config, folder / key), pack=pack)
 
 
 def progress(images: int, stage: int = 0, num_stages: int = 1, total_images: int = 1000) -> Progress:

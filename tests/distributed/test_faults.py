@@ -38,7 +38,7 @@ from curriculum_ray.training.loop import train
 from curriculum_ray.training.world import World
 place = Path(sys.argv[2])
 config = RunConfig.model_validate_json(sys.argv[1])
-job = Job(key="run", config=config, folder=place / "run").assigned(place / "slot")
+job = Job.of("run", config, place / "run").assigned(place / "slot")
 told = []
 try:
     run_job(job, World(), lambda progress: False, lambda path, metrics: told.append(path is not None))

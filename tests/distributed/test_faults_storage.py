@@ -30,7 +30,7 @@ def slow(descriptor):
 os.fsync = slow
 place = Path(sys.argv[2])
 config = RunConfig.model_validate_json(sys.argv[1])
-job = Job(key="run", config=config, folder=place / "run").assigned(place / "slot")
+job = Job.of("run", config, place / "run").assigned(place / "slot")
 run_job(job, World(), lambda progress: False, lambda path, metrics: print(path, flush=True))
 """
 

@@ -198,8 +198,7 @@ def test_what_cannot_be_trained_fails_by_itself_and_its_companions_end(board: An
     configs = {f"mixed{seed}": _config(seed) for seed in range(3)}
     # Of the pack by its key, but no run of it: the others must not suffer.
     jobs = [_job(place, key, config) for key, config in configs.items()]
-    nowhere = jobs[1].config.data.model_copy(update={"name": str(place / "nowhere")})
-    jobs[1] = replace(jobs[1], config=jobs[1].config.model_copy(update={"data": nowhere}))
+    jobs[1] = replace(jobs[1], settings={**jobs[1].settings, "data": {"name": str(place / "nowhere")}})
     import ray
 
     for job in jobs:

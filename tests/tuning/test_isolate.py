@@ -13,6 +13,7 @@ import curriculum_ray.distributed.fit as trainer
 import tuning.search.launch as launch
 import tuning.search.ray_tune.run as search
 import tuning.study.single as train
+from curriculum_ray.runs.jobs import Job
 from tuning.cli import main
 
 
@@ -26,7 +27,7 @@ class Board:
     def __init__(self) -> None:
         self.submit = self
 
-    def remote(self, job: dict[str, Any]) -> None:
+    def remote(self, job: Job) -> None:
         assert job.key == "run"
 
 

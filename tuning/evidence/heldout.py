@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from curriculum_ray.runs.heldout_file import HeldoutLosses
-from curriculum_ray.runs.result import Measured
+from curriculum_ray.runs.result import HeldoutLosses, Measured
 from tuning.evidence.arms import Arm
 
 __all__ = ["HeldoutMap", "LevelGain", "as_history", "as_metrics", "beside", "heldout_map", "of_arm"]

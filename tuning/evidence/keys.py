@@ -68,16 +68,17 @@ class TrialKey(str):
         """Of this trial's arm on a fresh seed."""
         return TrialKey(f"confirm-{self}-seed{seed}")
 
+    @classmethod
+    def searches(cls, text: str) -> bool:
+        """Whether a text is the key of a trial that tries a searched schedule at the full budget."""
+        match = _KINDS.fullmatch(text)
+        return match is not None and match["searched"] is not None
+
     @property
     def _parts(self) -> re.Match[str]:
         match = _KINDS.fullmatch(self)
         assert match is not None
         return match
-
-    @property
-    def is_searched(self) -> bool:
-        """Whether the trial tries a searched schedule at the full budget."""
-        return self._parts["searched"] is not None
 
     @property
     def number(self) -> int:

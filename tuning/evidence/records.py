@@ -1,17 +1,19 @@
-"""What a study keeps of each trial: record.json in its folder."""
+"""What a study keeps of each trial: record.json in its folder. Imports no torch, as displays read it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pydantic
 
-from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.result import Measured, RunResult
 from tuning.evidence.keys import TrialKey
 from tuning.folder.layout import RECORD_FILE, TRIALS
+
+if TYPE_CHECKING:
+    from curriculum_ray.curriculum import CurriculumSchedule
 
 __all__ = ["PLAIN", "Control", "Role", "Status", "TrialRecord", "load_records"]
 
@@ -43,8 +45,9 @@ class TrialRecord(Measured):
     origin: TrialKey | None = None
     """The trial whose schedule it varies or repeats."""
     seed: int
-    schedule: CurriculumSchedule | None
-    """None where it was read from MLflow, where a run has its schedule as a file and in words."""
+    schedule: dict[str, Any] | None
+    """The content of its schedule.yaml, which `drawn_by` reads; None where it was read from MLflow, where a run has its
+    schedule as a file and in words."""
     schedule_id: str
     """Equal for equal schedules."""
     arm_id: str
@@ -81,14 +84,17 @@ class TrialRecord(Measured):
 
     @property
     def drawn_by(self) -> CurriculumSchedule:
-        """The schedule of a run of this study."""
+        """The schedule of a run of this study; ConfigError where it is of another release."""
+        from curriculum_ray.curriculum import CurriculumSchedule
+
         assert self.schedule is not None
-        return self.schedule
+        return CurriculumSchedule.from_dict(self.schedule, f"trial {self.key}")
 
     @property
     def order(self) -> str:
         """The direction of its schedule's order, "other" where that is not known."""
-        return "other" if self.schedule is None else self.schedule.order.direction
+        order: dict[str, Any] = (self.schedule or {}).get("order", {})
+        return str(order.get("direction", "other"))
 
     @property
     def has_curriculum(self) -> bool:

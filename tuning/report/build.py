@@ -136,7 +136,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
     if best is None:
         return Html()
     run = runs[best.arm_id]
-    text = write_yaml(best.records[0].drawn_by.model_dump(mode="json"), width=100)
+    text = write_yaml(best.records[0].schedule, width=100)
     caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
     return section(
         "The best schedule",

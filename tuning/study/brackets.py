@@ -81,6 +81,6 @@ def _repeat(
         seed=config.seed,
         optuna=below.optuna,
         images=images,
-        schedule=record.schedule,
+        schedule=record.drawn_by,
         settings=record.settings,
     )

@@ -94,8 +94,8 @@ class StudyLedger:
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
         self.progress.started(record)
-        slots = tuple(sorted((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*")))
-        return Job(key=planned.key, config=run, folder=folder, resume_from=slots)
+        slots = sorted((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"))
+        return Job.of(planned.key, run, folder, slots)
 
     def _open_run(self, record: TrialRecord, params: Mapping[str, Any]) -> None:
         """Open the trial's MLflow run, the same one at each start of the study."""

@@ -37,7 +37,7 @@ class Judge:
     def _judge(
         self, key: str, images: int, stage: int, num_stages: int, preview: Mapping[str, float]
     ) -> str | None:
-        if not TrialKey(key).is_searched or stage < num_stages - 1:
+        if not TrialKey.searches(key) or stage < num_stages - 1:
             return None
         since = min(images, self._last_since.get(key, images))
         self._last_since[key] = since

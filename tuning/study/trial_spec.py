@@ -57,7 +57,7 @@ class TrialSpec:
             rival=self.rival,
             origin=self.origin,
             seed=run.seed,
-            schedule=run.schedule,
+            schedule=run.schedule.model_dump(mode="json"),
             schedule_id=run.schedule.schedule_id,
             arm_id=self.arm_id(run.schedule),
             settings=dict(self.settings),

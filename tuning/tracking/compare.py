@@ -11,8 +11,8 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
 from curriculum_ray.runs.folder import CONFIG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE
-from curriculum_ray.runs.heldout_file import HeldoutLosses, read_heldout
-from curriculum_ray.runs.result import History, Measured, RunResult
+from curriculum_ray.runs.heldout_file import read_heldout
+from curriculum_ray.runs.result import HeldoutLosses, History, Measured, RunResult
 from tuning.evidence import previews
 from tuning.evidence.heldout import LevelGain, beside
 from tuning.evidence.metrics import DIRECTIONS, gain

@@ -160,7 +160,7 @@ def test_continuous_processes_are_measured_over_their_base_distribution(kind: st
             for key in ("samples", *(f"probe.{name}" for name in SIZES))
         ),
         (["--samples", "1" + "0" * 1000], "--samples: samples must be less than or equal to 100000000"),
-        (["--set", f"probe.watched=1{'0' * 30}"], r"a whole number must be smaller than 2\^63"),
+        (["--set", f"probe.watched=1{'0' * 30}"], r"an integer must be smaller than 2\^63"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments: list[str], rule: str, tmp_path: Path) -> None:

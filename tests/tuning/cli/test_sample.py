@@ -99,8 +99,8 @@ def test_what_a_model_cannot_do_is_refused_in_one_line(
     ("data", "line"),
     [
         ("", "--data: name String should have at least 1 character, but got ''"),
-        ("x" * 300, "names in a path have 255 bytes at most"),
-        ("a\nb", "a path must be of signs that can be printed"),
+        ("x" * 300, "names in a path must have at most 255 bytes"),
+        ("a\nb", "a path must have only printable characters"),
         ("digits", "data.image_size must be 8 or left out for the digits, but got 16"),
         ("tones", "data.image_size must be left out for tones, but got 16"),
         ("missing", "data.name must be"),
@@ -146,7 +146,7 @@ def test_what_is_left_out_of_the_data_is_said_in_a_line(
     assert json.loads(out)["metrics"]
     said = [line for line in err.splitlines() if "images" in line]
     assert said[0].startswith(f"warning: images of {images} were skipped: 1 of 21 cannot be read")
-    assert said[1] == f"warning: {images}: left out are 1 half-transferred, e.g. class-1/1.png.part"
+    assert said[1] == f"warning: {images}: left out: 1 half-transferred, e.g. class-1/1.png.part"
     assert not [line for line in err.splitlines() if not line.startswith("warning: ")]
 
 

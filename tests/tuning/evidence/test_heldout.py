@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curriculum_ray.runs.heldout_file import HeldoutLosses
+from curriculum_ray.runs.result import HeldoutLosses
 from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.heldout import LevelGain, as_history, as_metrics, beside, heldout_map

@@ -12,9 +12,9 @@ from tuning.evidence.keys import TrialKey
 
 def test_a_key_says_what_its_trial_is_for() -> None:
     key = TrialKey.search(7)
-    assert (key, key.number, key.rung, key.is_searched) == ("search-007", 7, None, True)
+    assert (key, key.number, key.rung) == ("search-007", 7, None)
     low = key.at_rung(1)
-    assert (low, low.number, low.rung, low.is_searched) == ("rung1-007", 7, 1, False)
+    assert (low, low.number, low.rung) == ("rung1-007", 7, 1)
     assert low.at_rung(2) == key.at_rung(2)
     assert TrialKey.search(1234).number == 1234
     twin = key.twin("easy_to_hard")
@@ -23,6 +23,19 @@ def test_a_key_says_what_its_trial_is_for() -> None:
     assert TrialKey.rival("x-seed5").confirmation(1) == "confirm-rival-x-seed5-seed1"
     with pytest.raises(ValueError, match="control-uniform tries no searched schedule"):
         _ = TrialKey.uniform().number
+
+
+def test_searched_trials_at_the_full_budget_are_known_by_their_keys() -> None:
+    key = TrialKey.search(7)
+    others = (
+        key.at_rung(0),
+        key.twin("random"),
+        key.confirmation(1),
+        TrialKey.uniform(),
+        "search-007 (copy)",
+    )
+    assert TrialKey.searches(key)
+    assert not any(map(TrialKey.searches, others))
 
 
 @pytest.mark.parametrize(

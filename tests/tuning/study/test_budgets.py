@@ -87,7 +87,7 @@ def test_a_higher_rung_repeats_the_schedule_of_the_one_below() -> None:
     top = next(trial for trial in done if trial.role == "searched")
     assert top.schedule is not None
     assert top.images is None
-    assert top.schedule == plan.records[TrialKey.search(SLOW).at_rung(0)].schedule
+    assert top.schedule == plan.records[TrialKey.search(SLOW).at_rung(0)].drawn_by
 
 
 def test_a_small_budget_is_never_ranked_and_the_others_are_known_as_eliminated() -> None:
