@@ -15,6 +15,23 @@ settings.load_profile("untimed")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+# Beside those that need Ray, the files whose tests take longest.
+_LONG = ("test_main_job.py", "test_every_shape.py", "test_packed.py", "test_exact.py", "test_gpu_steps.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long files first: test processes take whole files in this order, and none is left with a long one alone."""
+    ray = {item.path for item in items if "ray_of_two" in getattr(item, "fixturenames", ())}
+
+    def place(item: pytest.Item) -> int:
+        if item.path in ray:
+            return 0
+        return 1 + (_LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def ray_of_two() -> Iterator[None]:
     """A local Ray with room for two workers."""

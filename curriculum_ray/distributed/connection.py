@@ -15,7 +15,7 @@ from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.preemption import heeded
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.slots import ResourceSpec, slots_left
 from curriculum_ray.distributed.storage import check_shared
 
 __all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
@@ -121,7 +121,7 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[dict[str, float]]:
-    """A connection to Ray with room for `runs` runs at a time; shut down at the end.
+    """A connection to Ray with room for `runs` runs at a time; shut down at the end, but under no slot that is left.
 
     Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
     nodes do not share it.
@@ -167,4 +167,5 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
         with heeded():
             yield cluster
     finally:
-        ray.shutdown()
+        if not slots_left():
+            ray.shutdown()

@@ -6,7 +6,6 @@ runs leak memory, it does so as soon as they have left too much.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
 
-__all__ = ["ResourceSpec", "Slots", "torch_trainer"]
+__all__ = ["ResourceSpec", "Slots", "slots_left", "torch_trainer"]
 
 _MAX_RESTARTS = 100
 _RESIZE_SECONDS = 60.0
 _LEAK_GIB = 2.0
+_THREADS = "curriculum-ray-slot-"
 
 
 class ResourceSpec(Spec):
@@ -139,9 +138,11 @@ class Slots:
     """Slots that serve `board` from background threads of the driver, one for each folder.
 
     A slot lives until the board closes. When the last slot has died, every unfinished job fails with the reason.
-    As a context it closes at the end. An error that ends it while slots are still starting is printed at once where
-    they cannot be waited for: Ray may take the process along when it shuts down under them.
+    As a context it closes at the end; a slot that finds no room to start stays, see `slots_left`.
     """
+
+    patience_s = 120.0
+    """Seconds in which workers that are starting have to come up and go home, when it closes."""
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class Slots:
         self._alive = len(folders)
         self._threads = [
             threading.Thread(
-                target=self._run, args=(slot, folder, resources), name=f"slot-{slot}", daemon=True
+                target=self._run, args=(slot, folder, resources), name=f"{_THREADS}{slot}", daemon=True
             )
             for slot, folder in enumerate(folders)
         ]
@@ -187,15 +188,14 @@ class Slots:
     def __enter__(self) -> Slots:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        if not self.close() and isinstance(error, Exception):
-            print(f"error: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def close(self, timeout_s: float = 20.0, patience_s: float = 120.0) -> bool:
+    def close(self, timeout_s: float = 20.0) -> None:
         """Stop what still runs, each run with a checkpoint, let the slots go home, and wait for them.
 
         Runs get `timeout_s` seconds to stop. A slot whose workers are starting goes home when they have, for which
-        there are `patience_s` seconds; returns whether all have.
+        there are `patience_s` seconds.
         """
         import ray
 
@@ -204,7 +204,15 @@ class Slots:
             ray.get(self.board.close.remote())
         finally:
             self._closed.set()
-        end = time.monotonic() + patience_s
+        end = time.monotonic() + self.patience_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+
+
+def slots_left() -> bool:
+    """Whether a slot of this process is still waiting for its workers, e.g. where a cluster has no room for them.
+
+    Ray Train offers no way to end that wait, and where Ray is shut down under it, Ray ends the process with an error
+    of its own.
+    """
+    return any(thread.name.startswith(_THREADS) for thread in threading.enumerate())

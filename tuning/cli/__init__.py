@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not isinstance(error, TrainingFailed):
             raise
         _fail(str(error), 1)
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0)
 
 
 @contextmanager
@@ -117,4 +118,14 @@ def _plain_warnings() -> Iterator[None]:
 
 def _fail(message: str, code: int) -> NoReturn:
     print(f"error: {one_line(without_secrets(message))}", file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with this exit code, also where a slot is left, under which Ray must not be shut down."""
+    slots = sys.modules.get("curriculum_ray.distributed.slots")
+    if slots is not None and slots.slots_left():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from curriculum_ray.distributed.slots import slots_left
 from tuning.cli import main
 from tuning.evidence.keys import TrialKey
 from tuning.search import launch
@@ -52,14 +52,11 @@ def shared_ray(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "connected", connection)
 
 
-def _slots() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("slot-")]
-
-
 def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
     shared_ray: None, output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = {**SETTINGS["run"], "optimizer": {"learning_rate": 1.0, "weight_decay": 1e6}}
+    # Adam's steps are a long mean of gradients over the latest one alone.
+    run = {**SETTINGS["run"], "optimizer": {"learning_rate": 1.0, "betas": [0.999, 0.0]}}
     config = StudyConfig.model_validate({**SETTINGS, "run": run})
     shown = io.StringIO()
     outcome = launch.run_study(config, output, "diverging", None, 1, Console(file=shown, width=200))
@@ -83,7 +80,7 @@ def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
     assert reason in shown.getvalue().replace("\n", "")
     printed = capfd.readouterr()
     assert "Traceback" not in printed.out + printed.err + shown.getvalue()
-    assert not _slots()
+    assert not slots_left()
 
 
 def test_an_error_of_the_search_while_a_slot_starts_is_one_line(
@@ -99,13 +96,11 @@ def test_an_error_of_the_search_while_a_slot_starts_is_one_line(
     with pytest.raises(SystemExit) as caught:
         main(["search", *arguments])
     assert caught.value.code == 1
-    printed, traceback = capfd.readouterr(), output / "broken" / "error.txt"
-    assert "broken" in traceback.read_text()
-    said = [line for line in printed.err.splitlines() if line]
-    assert said == [
-        "error: the search cannot go on: RuntimeError: the database is gone and with it the trials "
-        f"(the traceback is in {traceback})"
-    ]
+    printed = capfd.readouterr()
+    (said,) = [line for line in printed.err.splitlines() if line]
+    reason = "error: the search cannot go on: RuntimeError: the database is gone and with it the trials"
+    assert said.startswith(reason)
     assert "Traceback" not in printed.out
-    assert not _slots()
+    assert "in broken" in (output / "broken" / "error.txt").read_text()
+    assert not slots_left()
     assert json.loads((output / "broken" / "status.json").read_text())["state"] == "failed"
