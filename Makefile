@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.py
+# Two test processes, whole files each, the long ones first.
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
@@ -31,7 +33,7 @@ docs: setup ## the documentation as a site, in site/; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 test: setup lint ## lint, types, documentation and the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_A_TIME)
 
 test-all: setup lint ## every test, the slow ones too
 	$(BIN)/python -m pytest
