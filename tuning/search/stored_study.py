@@ -76,11 +76,14 @@ class StoredStudy:
                 self.study.set_user_attr(key, value)
 
     def _check_aims(self) -> None:
-        stored = [direction.name.lower() for direction in self.study.directions]
-        if stored != directions(self._config):
+        stored, own = (
+            " and ".join(aim.name.lower() for aim in aims)
+            for aims in (self.study.directions, directions(self._config))
+        )
+        if stored != own:
             raise ConfigError(
-                f"Optuna's study {self.study.study_name!r} is to {' and '.join(stored)}, and this one to "
-                f"{' and '.join(directions(self._config))}: choose another storage or --output"
+                f"Optuna's study {self.study.study_name!r} is to {stored}, and this one to {own}: "
+                "choose another storage or --output"
             )
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from curriculum_ray.config import ConfigError
@@ -28,10 +29,11 @@ _BEST, _LATEST = 25, 250
 _CMA_STATE = "cma:optimizer"
 
 
-def directions(config: StudyConfig) -> list[str]:
+def directions(config: StudyConfig) -> list[StudyDirection]:
     """Optuna's direction of each aim: of the metric, and with two aims of the images after it."""
-    names = {"min": "minimize", "max": "maximize"}
-    return [names[DIRECTIONS[config.metric]], *(["minimize"] if config.two_aims else [])]
+    lower = DIRECTIONS[config.metric] == "min"
+    metric = StudyDirection.MINIMIZE if lower else StudyDirection.MAXIMIZE
+    return [metric, *([StudyDirection.MINIMIZE] if config.two_aims else [])]
 
 
 def sampler_seed(seed: int, index: int) -> int:
