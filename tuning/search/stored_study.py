@@ -77,11 +77,11 @@ class StoredStudy:
                 self.study.set_user_attr(key, value)
 
     def _check_aims(self) -> None:
-        asked = directions(self._config)
-        if self.study.directions != asked:
-            stored, own = (
-                " and ".join(each.name.lower() for each in ones) for ones in (self.study.directions, asked)
-            )
+        stored, own = (
+            " and ".join(aim.name.lower() for aim in aims)
+            for aims in (self.study.directions, directions(self._config))
+        )
+        if stored != own:
             raise ConfigError(
                 f"Optuna's study {self.study.study_name!r} is to {stored}, and this one to {own}: "
                 "choose another storage or --output"

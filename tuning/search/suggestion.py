@@ -31,8 +31,9 @@ _CMA_STATE = "cma:optimizer"
 
 def directions(config: StudyConfig) -> list[StudyDirection]:
     """Optuna's direction of each aim: of the metric, and with two aims of the images after it."""
-    names = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
-    return [names[DIRECTIONS[config.metric]], *([StudyDirection.MINIMIZE] if config.two_aims else [])]
+    lower = DIRECTIONS[config.metric] == "min"
+    metric = StudyDirection.MINIMIZE if lower else StudyDirection.MAXIMIZE
+    return [metric, *([StudyDirection.MINIMIZE] if config.two_aims else [])]
 
 
 def sampler_seed(seed: int, index: int) -> int:
