@@ -71,7 +71,7 @@ def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
     stored = json.loads((outcome.folder / "trials" / "search-000" / "record.json").read_text())
     assert (stored["status"], stored["reason"]) == ("failed", reason)
     storage = open_storage(None, outcome.folder)
-    (trial,) = optuna.load_study(study_name=outcome.optuna, storage=storage).trials
+    (trial,) = optuna.load_study(study_name=None, storage=storage).trials
     assert (trial.state, trial.value, trial.user_attrs["reason"]) == (TrialState.FAIL, None, reason)
     with Tracker.open(None, output, outcome.experiment) as tracker:
         experiments = [one.experiment_id for one in tracker.store.client.search_experiments()]
