@@ -11,10 +11,9 @@ confirm-search-007-seed1000          the arm of search-007, or of any other tria
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, GetCoreSchemaHandler
 
 __all__ = ["TrialKey"]
 
@@ -95,5 +94,5 @@ class TrialKey(str):
         return None if rung is None else int(rung)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return handler.generate_schema(Annotated[str, AfterValidator(cls)])

@@ -21,9 +21,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster on which every trial is there already."""
 
     def search(config: StudyConfig, space: object, study: launch.StudyLedger, *_: object) -> None:
-        study.records.update(
-            {each["key"]: each for each in (record(8.0), record(9.0, key="control-uniform"))}
-        )
+        study.records.update({each.key: each for each in (record(8.0), record(9.0, key="control-uniform"))})
 
     monkeypatch.setattr(launch, "connected", lambda *_: contextlib.nullcontext({}))
     monkeypatch.setattr(launch, "search", search)
