@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from settings import link_to
 
@@ -26,7 +26,7 @@ _FIRST = ("TimestepSampler", "CurriculumSchedule", "DifficultyCurve")
 
 
 def api_page() -> str:
-    """A section for each package, an entry for each name in its `__all__` that is a class or a function."""
+    """A section for each package, an entry for each class, function or union of settings in its `__all__`."""
     parts = [
         "# Python API\n\nImports are absolute and from the package that is named, not from its modules.\n"
     ]
@@ -34,13 +34,17 @@ def api_page() -> str:
         module = importlib.import_module(package)
         parts.append(f"## {package}\n\n{about}\n")
         names = sorted(module.__all__, key=lambda name: (name not in _FIRST, name))
-        values = (getattr(module, name) for name in names)
-        parts += [_entry(value) for value in values if inspect.isclass(value) or inspect.isfunction(value)]
+        parts += filter(None, (_entry(name, getattr(module, name)) for name in names))
     return "\n".join(parts)
 
 
-def _entry(value: Any) -> str:
-    """A directive for a class or function; the keys of settings are on their own pages."""
+def _entry(name: str, value: Any) -> str:
+    """A directive for a class or function, whose keys as settings are on their own pages; the members of a union."""
+    if get_origin(value) is Annotated:
+        kinds = ", ".join(f"`{kind.__name__}`" for kind in get_args(get_args(value)[0]))
+        return f"### {name}\n\nOne of {kinds}.\n"
+    if not (inspect.isclass(value) or inspect.isfunction(value)):
+        return ""
     lines = [f"::: {value.__module__}.{value.__qualname__}"]
     if not (inspect.isclass(value) and issubclass(value, Spec)):
         return f"{lines[0]}\n"
