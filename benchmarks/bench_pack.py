@@ -22,10 +22,11 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
+from rounds import device_name, finish, spread
 
 from curriculum_ray.config import parse
 from curriculum_ray.data import Dataset, load_data
@@ -61,12 +62,6 @@ def settings(model: str, place: int, batch: int) -> TrainConfig:
 def here() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def finish(device: torch.device) -> None:
-    """Wait for the device's work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def alone(config: TrainConfig, steps: int, threads: int, barrier: Any, rounds: int) -> None:
@@ -105,14 +100,6 @@ def arms_of(
         barrier.wait()
 
     return {"packed": run_packed, "separate": run_separate, "processes": run_processes}
-
-
-def spread(values: list[float]) -> str:
-    """The quartiles, or nothing where there are too few values."""
-    if len(values) < 2:
-        return ""
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return f"[{low:.4g}, {high:.4g}]"
 
 
 def main() -> None:
@@ -161,7 +148,7 @@ def main() -> None:
                 seconds[name].append(clock() - start)
     for process in processes:
         process.join()
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    where = device_name(device)
     print(f"{where}, {options.threads} threads a process, torch {torch.__version__}")
     print(
         f"{options.pack} runs of {options.model}: {options.rounds} rounds of {options.steps} steps of {options.batch}"

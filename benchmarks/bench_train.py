@@ -28,10 +28,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 import torch
+from rounds import device_name, finish, spread
 from torch.autograd import DeviceType
 from train_arms import (
     PLATEAU,
@@ -76,8 +77,7 @@ def ceiling(arm: Callable[[], int], device: torch.device) -> float:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profile:
         arm()
-        if cuda:
-            torch.cuda.synchronize()
+        finish(device)
     name = "self_device_time_total" if cuda else "self_cpu_time_total"
     # A GPU's time is told twice: of its kernels, and again of the operations on the host that started them.
     events = profile.key_averages()
@@ -89,11 +89,10 @@ def ceiling(arm: Callable[[], int], device: torch.device) -> float:
 
 def speed(arm: Callable[[], int], device: torch.device) -> float:
     """Images per second of one call, the device's work included."""
-    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    synchronise()
+    finish(device)
     start = time.perf_counter()
     images = arm()
-    synchronise()
+    finish(device)
     return images / (time.perf_counter() - start)
 
 
@@ -137,24 +136,11 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
         result["heldout_share"] = round(median(shares), 4)
         print(f"  {'heldout_share':24} {median(shares):.4f}  {spread(shares)}")
     print(f"  {'ceiling':24} {result['ceiling']:.3f}  of ours_over_diffusers, without faster matrix products")
-    peak = next((p for part, p in PEAKS.items() if cuda_name(device) and part in cuda_name(device)), None)
+    peak = next((peak for part, peak in PEAKS.items() if part in device_name(device)), None)
     if peak:
         result["mfu"] = round(ours * median(speeds["on"]) / peak, 4)
         print(f"  model FLOP utilisation    {result['mfu']:.1%}")
     return result
-
-
-def cuda_name(device: torch.device) -> str:
-    """The device's name, "" for a CPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-
-
-def spread(values: list[float]) -> str:
-    """The quartiles, or nothing where there are too few values."""
-    if len(values) < 2:
-        return ""
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return f"[{low:.4g}, {high:.4g}]"
 
 
 def main() -> None:
@@ -180,7 +166,7 @@ def main() -> None:
         parser.error(f"--only must name rows of {', '.join(rows)}, but got {options.only}")
     if options.steps is not None and (options.steps < 2 or options.steps % 2):
         parser.error(f"--steps must be even and at least 2, but got {options.steps}")
-    print(f"{cuda_name(device) or 'CPU'}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     results: dict[str, Any] = {}
     for name in only:
         row = rows[name]()
