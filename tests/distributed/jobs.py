@@ -9,13 +9,34 @@ from typing import Any
 
 import psutil
 
+from curriculum_ray.distributed.job import run_job
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.jobs import Event, Job, Progress
+from curriculum_ray.runs.jobs import Assignment, Event, Job, Progress
+from curriculum_ray.training.world import World
 
 
 def as_job(folder: Path, key: str, config: RunConfig, pack: str | None = None) -> Job:
     """The job of a run whose results go to `folder / key`."""
     return replace(Job.of(key, config, folder / key), pack=pack)
+
+
+class _Crash(Exception):
+    """Ends a run as a crash would."""
+
+
+def run_up_to(task: Assignment, stop_at: int | None = None) -> tuple[Any, list[Progress]]:
+    """Run a job, up to a crash after the checkpoint at `stop_at` images; returns result and reports."""
+    reports: list[Progress] = []
+
+    def announce(path: Path | None, _: dict[str, Any]) -> None:
+        if stop_at is not None and path is not None and path.name.endswith(f"{stop_at:012d}"):
+            raise _Crash
+
+    try:
+        result = run_job(task, World(), lambda progress: bool(reports.append(progress)), announce)
+    except _Crash:
+        result = None
+    return result, reports
 
 
 def progress(images: int, stage: int = 0, num_stages: int = 1, total_images: int = 1000) -> Progress:

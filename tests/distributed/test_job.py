@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, InMemoryBatches, load_data
 from curriculum_ray.distributed import job
-from curriculum_ray.distributed.job import run_job
 from curriculum_ray.evaluation.trained import load_trained, resolve_checkpoint
 from curriculum_ray.runs import log, preview
 from curriculum_ray.runs.config import RunConfig
@@ -26,8 +25,7 @@ from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training import ema_posthoc
 from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
-from curriculum_ray.training.world import World
-from tests.distributed.jobs import as_job
+from tests.distributed.jobs import as_job, run_up_to
 from tuning.cli.ema import ema
 
 SETTINGS: dict[str, Any] = {
@@ -47,25 +45,10 @@ SCORED: dict[str, Any] = {
 }
 
 
-class _Stop(Exception):
-    """Ends a run as a crash would."""
-
-
 def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[Progress]]:
     """Run a job in `place`, up to a crash after the checkpoint at `stop_at` images; returns result and reports."""
-    reports: list[Progress] = []
-
-    def announce(path: Path | None, _: dict[str, Any]) -> None:
-        if stop_at is not None and path is not None and path.name.endswith(f"{stop_at:012d}"):
-            raise _Stop
-
     config = RunConfig.model_validate({**SETTINGS, **changes})
-    task = as_job(place, "run", config).assigned(place / "slot")
-    try:
-        result = run_job(task, World(), lambda progress: bool(reports.append(progress)), announce)
-    except _Stop:
-        result = None
-    return result, reports
+    return run_up_to(as_job(place, "run", config).assigned(place / "slot"), stop_at)
 
 
 def _weights(result: RunResult) -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from curriculum_ray.data import load_data
-from curriculum_ray.distributed.job import run_job
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.runs import heldout_file as heldout
 from curriculum_ray.runs.config import RunConfig
@@ -18,7 +17,7 @@ from curriculum_ray.runs.heldout_file import read_heldout
 from curriculum_ray.runs.jobs import Assignment, Progress
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
-from tests.distributed.jobs import as_job
+from tests.distributed.jobs import as_job, run_up_to
 
 SETTINGS: dict[str, Any] = {
     "evaluation": None,
@@ -32,29 +31,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class _Stop(Exception):
-    """Ends a run as a crash would."""
-
-
 def _job(place: Path, key: str = "run", **changes: Any) -> Assignment:
     config = RunConfig.model_validate({**SETTINGS, **changes})
     return as_job(place, key, config).assigned(place / "slot")
 
 
 def _run(place: Path, stop_at: int | None = None, **changes: Any) -> tuple[Any, list[Progress]]:
-    reports: list[Progress] = []
-
-    def announce(path: Path | None, _: dict[str, Any]) -> None:
-        if stop_at is not None and path is not None and path.name.endswith(f"{stop_at:012d}"):
-            raise _Stop
-
-    try:
-        result = run_job(
-            _job(place, **changes), World(), lambda progress: bool(reports.append(progress)), announce
-        )
-    except _Stop:
-        result = None
-    return result, reports
+    return run_up_to(_job(place, **changes), stop_at)
 
 
 def test_a_run_leaves_its_measurements_and_reports_each_once(tmp_path: Path) -> None:
