@@ -17,14 +17,12 @@ def batch_sizes(parts: int = 1) -> list[int]:
     return [size for size in sizes if size % parts == 0] or sizes[:1]
 
 
-def choice_line(size: int, images: int, stages: str, key: str) -> str | None:
-    """Say in one line why `size` was chosen; None where it is the default one.
+def choice_line(size: int, images: int, stages: str, key: str) -> str:
+    """Say in one line why `size` was chosen and not the default one.
 
     images: the smallest budget. stages: whose stages they are and how many, e.g. "the schedule's 20 stages". key: the
     setting that chooses another.
     """
-    if size == DEFAULT_BATCH_SIZE:
-        return None
     steps = -(-images // DEFAULT_BATCH_SIZE)
     return (
         f"batch size {size}: with {DEFAULT_BATCH_SIZE}, {images:,} images are {steps:,} step{'s'[: steps != 1]}, too "

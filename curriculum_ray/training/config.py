@@ -280,7 +280,7 @@ class TrainConfig(Spec):
 
     def batch_size_line(self) -> str | None:
         """Why the batch size is not the default one, where it was not given."""
-        if "batch_size" in self.model_fields_set:
+        if "batch_size" in self.model_fields_set or self.batch_size == DEFAULT_BATCH_SIZE:
             return None
         stages = f"the schedule's {self.schedule.num_stages} stages"
         return choice_line(self.batch_size, self.images, stages, "batch_size")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.config import ConfigError, differences
 from curriculum_ray.data import DataInfo, Dataset, DataSpec
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.evaluation import Evaluator
@@ -90,7 +90,7 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
             return fresh
         found = json.loads(path.read_text())
         before = Identity(str(found["id"]), str(found["hash"]))
-        changed = _differences({key: found.get(key) for key in content.parts()}, content.parts())
+        changed = differences({key: found.get(key) for key in content.parts()}, content.parts())
     except ConfigError:
         raise
     except OSError as error:
@@ -113,16 +113,3 @@ def _check_free(folder: Path) -> None:
             f"{folder} holds files that are of no study or run ({', '.join(names[:3])}{', …' if names[3:] else ''}): "
             "choose another --name or --output"
         )
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
-    """Say which keys differ and how, at most `most` of them, each value in a few words; "" where none does."""
-    old, new = flatten(before), flatten(now)
-    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    shown = [f"{key} was {_brief(old.get(key))} and is {_brief(new.get(key))}" for key in keys[:most]]
-    return ", ".join(shown) + (f" and {len(keys) - most} more" if len(keys) > most else "")
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

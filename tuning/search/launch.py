@@ -65,7 +65,8 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     The fixed settings, every start point, every choice, both ends of every range and every rival must give a run
     that can be trained and evaluated. ConfigError says what does not.
     """
-    check_comparable(config, space, study_rivals(config, space))
+    rivals = study_rivals(config, space)
+    check_comparable(config, space, rivals)
     base = config.run.model_dump(mode="json")
     fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
     if fixed.evaluation is None:
@@ -77,7 +78,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
         _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
     check_ranges(space, fixed, config.fidelity.budgets(fixed.total_images))
-    for name, keys in study_rivals(config, space).items():
+    for name, keys in rivals.items():
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
         _check_point(config, settings, data, f"rivals.{name}")
     check_sampler(config, space)
@@ -160,12 +161,12 @@ def run_study(
     folder = output / name
     process = experiment.partition("/")[2]
     tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
-    params = config.decisive()
-    most = config.maximum_trials(len(study_rivals(config, space)))
+    params, rivals = config.decisive(), study_rivals(config, space)
+    most = config.maximum_trials(len(rivals))
     progress = Display(most, run.total_images, console, config.metric)
     slots = None if concurrent is None else packs_of(concurrent, config.pack)
     content = content_of(
-        {key: value for key, value in config.decisive().items() if key != "space"},
+        {key: value for key, value in params.items() if key != "space"},
         run.data,
         data,
         evaluator,
@@ -189,7 +190,7 @@ def run_study(
             if study.records:
                 progress.earlier(study.records.values())
             try:
-                search(config, space, study, slots, study_rivals(config, space), storage)
+                search(config, space, study, slots, rivals, storage)
             except KeyboardInterrupt:
                 running = study.interrupted()
                 _close(study, "KILLED")

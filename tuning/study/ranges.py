@@ -11,7 +11,7 @@ from typing import Any
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.training.batch_size import batch_sizes, choice_line
+from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from tuning.study.config import StudyConfig
 from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
 from tuning.study.space import SearchSpace
@@ -69,10 +69,14 @@ def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfi
             check(space, run, config.fidelity.budgets(run.total_images))
         except ConfigError:
             continue
+        settled = config.model_copy(update={"run": run})
+        if size == DEFAULT_BATCH_SIZE:
+            return settled, None
         most = max(schedule.num_stages for _, schedule in _schedules(space, run))
         images = min(config.fidelity.budgets(config.run.images))
-        line = choice_line(size, images, f"the {most} stages in space {space.name}", "run.batch_size")
-        return config.model_copy(update={"run": run}), line
+        return settled, choice_line(
+            size, images, f"the {most} stages in space {space.name}", "run.batch_size"
+        )
     check_ranges(space, run, config.fidelity.budgets(run.total_images))
     raise AssertionError("what no batch size satisfies is refused")
 
