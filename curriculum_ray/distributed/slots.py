@@ -1,11 +1,14 @@
-"""Slots: long-lived Ray Train runs that serve one job after another, so that a job costs no process start.
+"""Slots: long-lived workers of Ray Train that serve one job after another, so that a job costs no process start.
 
-Where runs are isolated, each of these Ray Train runs serves one job, and the slot starts another for the next; where
-runs leak memory, it does so as soon as they have left too much.
+A slot is a Ray Train run of its own, with all the workers that a job gets. On one machine the slots of jobs of one
+worker each are the workers of one Ray Train run: they start together and share its controller. Where runs are
+isolated, each Ray Train run serves one job, and the slot starts another for the next; where runs leak memory, their
+workers are replaced as soon as too much has been left.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -78,16 +81,16 @@ class ResourceSpec(Spec):
 def torch_trainer(
     board: Any,
     slot: int,
-    folder: Path,
+    folders: list[Path],
     resources: ResourceSpec,
-    max_failures: int = _MAX_RESTARTS,
     datasets: dict[str, Any] | None = None,
     pack: int = 1,
 ) -> Any:
-    """A TorchTrainer whose workers serve the board's jobs, one where isolated; `folder` holds their checkpoints.
+    """A TorchTrainer whose workers serve the board's jobs, one where isolated; `folders` hold their checkpoints.
 
-    datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`. pack: how many jobs are trained at a
-    time.
+    One folder is that of the slot whose number is `slot`; of several, each is that of one worker, a slot by itself,
+    numbered from `slot` on. datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`. pack: how
+    many jobs are trained at a time.
 
     A worker that dies restarts the group, which takes its interrupted job up again from the job's own checkpoints;
     Ray's record of an earlier session's checkpoints is not needed for that, and is dropped.
@@ -102,28 +105,32 @@ def torch_trainer(
         ScalingConfig,
     )
 
+    from curriculum_ray.distributed.one_each import OneEach
+
+    for each in folders:
+        each.mkdir(parents=True, exist_ok=True)
+        (each / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+    together = len(folders) > 1
     # Ray's own annotations name the older class of the same name.
     run_config: Any = RunConfig(
-        name=folder.name,
-        storage_path=str(folder.parent),
-        failure_config=FailureConfig(max_failures=max_failures),
+        name=folders[0].name,
+        storage_path=str(folders[0].parent),
+        failure_config=FailureConfig(max_failures=_MAX_RESTARTS * len(folders)),
         checkpoint_config=CheckpointConfig(num_to_keep=None),
         logging_config=LoggingConfig(log_level="ERROR"),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
     return TorchTrainer(
         serve,
         train_loop_config={
             "board": board,
             "slot": slot,
-            "folder": str(folder),
+            "folders": [str(folder) for folder in folders],
             "jobs": 1 if resources.isolate else None,
             "pack": pack,
             "leak_gib": resources.leak_gib or _LEAK_GIB,
         },
         scaling_config=ScalingConfig(
-            num_workers=resources.num_workers,
+            num_workers=len(folders) if together else resources.num_workers,
             elastic_resize_monitor_interval_s=resources.resize_seconds or _RESIZE_SECONDS,
             use_gpu=resources.use_gpu,
             resources_per_worker=resources.per_worker,
@@ -131,6 +138,7 @@ def torch_trainer(
         run_config=run_config,
         datasets=datasets or None,
         dataset_config=DataConfig(datasets_to_split=[]) if datasets else None,
+        torch_config=OneEach() if together else None,
     )
 
 
@@ -156,17 +164,18 @@ class Slots:
         self.board, self._datasets, self._pack = board, datasets, pack
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._alive = len(folders)
+        groups = [(0, folders)] if _together(resources) else [(k, [one]) for k, one in enumerate(folders)]
+        self._alive = len(groups)
         self._threads = [
             threading.Thread(
-                target=self._run, args=(slot, folder, resources), name=f"{_THREADS}{slot}", daemon=True
+                target=self._run, args=(slot, group, resources), name=f"{_THREADS}{slot}", daemon=True
             )
-            for slot, folder in enumerate(folders)
+            for slot, group in groups
         ]
         for thread in self._threads:
             thread.start()
 
-    def _run(self, slot: int, folder: Path, resources: ResourceSpec) -> None:
+    def _run(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
         import ray
 
         reason = "its slot ended"
@@ -174,7 +183,7 @@ class Slots:
             more = True
             while more:
                 torch_trainer(
-                    self.board, slot, folder, resources, datasets=self._datasets, pack=self._pack
+                    self.board, slot, folders, resources, datasets=self._datasets, pack=self._pack
                 ).fit()
                 more = ray.get(self.board.more.remote(slot))
         except Exception as error:
@@ -207,6 +216,15 @@ class Slots:
         end = time.monotonic() + self.patience_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+
+
+def _together(resources: ResourceSpec) -> bool:
+    """Whether slots are workers of one Ray Train run.
+
+    In a cluster each starts as soon as there is room for it, and is warned before its node goes, for which Ray Train
+    has no means in a run of this kind.
+    """
+    return resources.workers == (1, 1) and not resources.isolate and not os.environ.get("RAY_ADDRESS")
 
 
 def slots_left() -> bool:

@@ -16,7 +16,7 @@ from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.runs.folder import ERROR_FILE
-from curriculum_ray.runs.hooks import Report
+from curriculum_ray.runs.hooks import Announce, Report
 from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.trainer import NonFiniteLoss
@@ -26,19 +26,24 @@ __all__ = ["serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folder", "jobs", "pack" and
+    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folders", "jobs", "pack" and
     "leak_gib".
 
-    "jobs" is how often to take some, None for until the board closes, and "pack" how many to take and train at a time,
-    more than one where there is one worker; for "leak_gib" see `ResourceSpec`. One process group and one set of imports
-    serve them. When the workers are restarted after a failure, the board serves the interrupted job again, and it
-    resumes from its checkpoint.
+    Where there are several folders, each worker is a slot by itself and takes its own, by its rank; "slot" is the
+    number of the first. "jobs" is how often to take some, None for until the board closes, and "pack" how many to take
+    and train at a time, more than one where there is one worker; for "leak_gib" see `ResourceSpec`. One process group
+    and one set of imports serve them. When the workers are restarted after a failure, the board serves the interrupted
+    job again, and it resumes from its checkpoint.
     """
     import ray
-    import ray.train
+    import ray.train.torch
 
-    board, slot = settings["board"], settings["slot"]
-    world = _world()
+    folders = [Path(folder) for folder in settings["folders"]]
+    together = len(folders) > 1
+    place = ray.train.get_context().get_world_rank() if together else 0
+    board, slot, folder = settings["board"], settings["slot"] + place, folders[place]
+    world = World(device=ray.train.torch.get_device()) if together else _world()
+    announce = _keep_quiet if together else _announce
     generation = _agree_on_number()
     # What is imported lives on: freezing it keeps the collection after each job from walking through it again.
     gc.collect()
@@ -50,21 +55,27 @@ def serve(settings: dict[str, Any]) -> None:
         and (jobs := ray.get(board.take.remote(slot, generation, index, most))) is not None
     ):
         index += 1
-        taken = [job.assigned(Path(settings["folder"])) for job in jobs]
+        taken = [job.assigned(folder) for job in jobs]
         if len(taken) == 1:
-            _serve_one(board, taken[0], world, warned)
+            _serve_one(board, taken[0], world, announce, warned)
         else:
-            _serve_pack(board, taken, world, warned)
+            _serve_pack(board, taken, world, announce, warned)
         clear_process_state()
         if leaked():
             ray.get(board.retire.remote(slot, generation))
+            if together:
+                raise _Leaked(f"runs have left over {settings['leak_gib']:g} GiB: another process goes on")
 
 
-def _serve_one(board: Any, job: Assignment, world: World, warned: NodeWarning) -> None:
+class _Leaked(Exception):
+    """Ends a worker that Ray Train is to replace."""
+
+
+def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, warned: NodeWarning) -> None:
     import ray
 
     try:
-        result = run_job(job, world, _Reporter(board, job.key), _announce, warned)
+        result = run_job(job, world, _Reporter(board, job.key), announce, warned)
     except Exception as error:
         _note_failure(job, error)
         if _may_be_a_lost_peer(error, world):
@@ -78,7 +89,9 @@ def _serve_one(board: Any, job: Assignment, world: World, warned: NodeWarning) -
             _note_end(board, job.key, result)
 
 
-def _serve_pack(board: Any, jobs: list[Assignment], world: World, warned: NodeWarning) -> None:
+def _serve_pack(
+    board: Any, jobs: list[Assignment], world: World, announce: Announce, warned: NodeWarning
+) -> None:
     """What fails while they are together is nobody's in particular: each is tried once more by itself."""
     import ray
 
@@ -94,7 +107,7 @@ def _serve_pack(board: Any, jobs: list[Assignment], world: World, warned: NodeWa
 
     reports: list[Report] = [_Reporter(board, key) for key in left]
     try:
-        run_pack(jobs, world, reports, _announce, ended, warned)
+        run_pack(jobs, world, reports, announce, ended, warned)
     except Exception:
         traceback.print_exc()
         ray.get(board.apart.remote(list(left)))
@@ -184,6 +197,10 @@ def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
         checkpoint=Checkpoint(str(path)) if lead and path else None,
         checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
     )
+
+
+def _keep_quiet(path: Path | None, metrics: dict[str, Any]) -> None:
+    """Instead of `_announce` where workers are slots by themselves: its barrier would hold each up for all."""
 
 
 def _note_failure(job: Job, error: Exception) -> None:

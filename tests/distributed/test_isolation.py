@@ -40,7 +40,7 @@ def _serve(board: FakeBoard, fit: Any, monkeypatch: pytest.MonkeyPatch) -> list[
     made: list[bool] = []
 
     def torch_trainer(
-        board: Any, slot: int, folder: Path, resources: ResourceSpec, datasets: Any, pack: int
+        board: Any, slot: int, folders: list[Path], resources: ResourceSpec, datasets: Any, pack: int
     ) -> Any:
         made.append(resources.isolate)
         return SimpleNamespace(fit=fit)
@@ -75,7 +75,7 @@ def test_the_workers_of_an_isolated_slot_serve_one_job(
 ) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr("ray.train.torch.TorchTrainer", lambda loop, **options: given.update(options))
-    slots.torch_trainer(None, 0, tmp_path / "slot-0", ResourceSpec(isolate=isolate))
+    slots.torch_trainer(None, 0, [tmp_path / "slot-0"], ResourceSpec(isolate=isolate))
     assert given["train_loop_config"]["jobs"] == jobs
 
 
