@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from curriculum_ray.extras import exit_naming_the_extra
+import sys
+from pathlib import Path
+
+from curriculum_ray.extras import exit_saying_what_is_missing
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; where the extra that a command needs is not installed, one line names it."""
-    with exit_naming_the_extra():
+    """Run the command line; where a package that a command needs is not installed, one line says what to type."""
+    words = sys.argv[1:] if arguments is None else arguments
+    with exit_saying_what_is_missing("tune", words, Path(__file__).absolute().parent):
         from tuning.cli import main as run
 
         run(arguments)

@@ -1,8 +1,11 @@
 """`python -m clusters COMMAND`: check a cluster, wait for its nodes, or simulate nodes on one machine."""
 
-from curriculum_ray.extras import exit_naming_the_extra
+import sys
+from pathlib import Path
 
-with exit_naming_the_extra():
+from curriculum_ray.extras import exit_saying_what_is_missing
+
+with exit_saying_what_is_missing("clusters", sys.argv[1:], Path(__file__).absolute().parent.parent):
     from clusters.cli import main
 
     main()

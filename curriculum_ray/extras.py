@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["EXTRAS", "exit_naming_the_extra", "install_command"]
+__all__ = ["EXTRAS", "exit_saying_what_is_missing", "install_command"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": (
@@ -28,14 +31,34 @@ def install_command(module: str) -> str | None:
 
 
 @contextmanager
-def exit_naming_the_extra() -> Iterator[None]:
-    """End the process with one line and exit code 2 where a package that belongs to an extra is not installed."""
+def exit_saying_what_is_missing(module: str, words: Sequence[str], root: Path) -> Iterator[None]:
+    """End the process with one line, which says what to type, and exit code 2 where a package is not installed.
+
+    module: what the command is run by, e.g. "tune". words: its arguments. root: the folder of the program, which is a
+    clone where it holds a Makefile: the environment that `make setup` makes there has everything.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        command = install_command(package)
-        if command is None:
+        if package in ("", "curriculum_ray", "tuning", "clusters"):
             raise
-        print(f"error: this needs the package {package}, which is not installed: {command}", file=sys.stderr)
+        advice = _advice(module, words, root, install_command(package))
+        print(f"error: this Python has no package {package}: type {advice}", file=sys.stderr)
         sys.exit(2)
+
+
+def _advice(module: str, words: Sequence[str], root: Path, install: str | None) -> str:
+    if not (root / "Makefile").exists():
+        return install or "pip install --force-reinstall curriculum-ray"
+    python = root / ".venv" / "bin" / "python"
+    command = shlex.join([_typed(python), "-m", module, *words])
+    if python.exists() and os.path.abspath(python) != os.path.abspath(sys.executable):
+        return command
+    here = [] if root == Path.cwd() else ["-C", _typed(root)]
+    return f"{shlex.join(['make', *here, 'setup'])} && {command}"
+
+
+def _typed(path: Path) -> str:
+    """Relative where it lies below the current folder."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -15,7 +15,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from curriculum_ray import __version__
-from curriculum_ray.extras import EXTRAS, exit_naming_the_extra, install_command
+from curriculum_ray.extras import EXTRAS, exit_saying_what_is_missing, install_command
 from tests.docs.pages import blocks
 from tests.environments import OURS, ROOT, make_environment, names, project
 
@@ -92,9 +92,41 @@ def test_every_import_beyond_the_core_has_an_extra_to_name() -> None:
         assert (install_command(module) is None) == bool(_distributions(module) & core), module
 
 
-def test_a_package_that_no_extra_has_is_no_matter_of_extras() -> None:
-    with pytest.raises(ModuleNotFoundError), exit_naming_the_extra():
-        import no_such_package  # noqa: F401
+def _said(root: Path, missing: str, capsys: pytest.CaptureFixture[str]) -> str:
+    words = ["best", "--study", "my study"]
+    with pytest.raises(SystemExit) as left, exit_saying_what_is_missing("tune", words, root):
+        raise ModuleNotFoundError(name=missing)
+    assert left.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_clone_without_its_environment_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Makefile").touch()
+    command = ".venv/bin/python -m tune best --study 'my study'"
+    missing = "error: this Python has no package torch: type "
+    assert _said(tmp_path, "torch.nn", capsys) == f"{missing}make setup && {command}\n"
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert _said(tmp_path, "torch.nn", capsys) == f"{missing}{command}\n"
+    # Inside the environment, which is older than what the clone needs by now.
+    monkeypatch.setattr("sys.executable", str(python))
+    assert _said(tmp_path, "torch.nn", capsys) == f"{missing}make setup && {command}\n"
+
+
+def test_an_installed_program_says_which_extra_brings_a_package(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _said(tmp_path, "optuna", capsys).endswith(": type pip install 'curriculum-ray[search]'\n")
+    assert _said(tmp_path, "yaml", capsys).endswith(": type pip install --force-reinstall curriculum-ray\n")
+
+
+def test_a_module_of_our_own_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ModuleNotFoundError), exit_saying_what_is_missing("tune", [], tmp_path):
+        raise ModuleNotFoundError(name="tuning.nowhere")
 
 
 def _run(python: Path, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -135,7 +167,7 @@ def test_the_command_line_without_its_extra_is_refused_in_one_line(
     done = _run(core_python, "-m", module, "--help", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: this needs the package click, which is not installed: pip install 'curriculum-ray[train]'\n"
+        "error: this Python has no package click: type pip install 'curriculum-ray[train]'\n"
     )
 
 
@@ -148,7 +180,7 @@ def test_training_needs_no_package_of_the_search(tmp_path: Path) -> None:
     searched = _run(python, "-m", "tune", "search", folder=tmp_path)
     assert (searched.returncode, searched.stderr) == (
         2,
-        "error: this needs the package optuna, which is not installed: pip install 'curriculum-ray[search]'\n",
+        "error: this Python has no package optuna: type pip install 'curriculum-ray[search]'\n",
     )
 
 

@@ -16,6 +16,7 @@ import click
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line, shown
+from curriculum_ray.shell import tune_command
 
 __all__ = ["cli", "main"]
 
@@ -37,6 +38,7 @@ _COMMANDS = {
     "doctor": "clusters.cli",
 }
 
+_PROGRAM = "python -m tune"
 # What a file system says of a path that a person chose.
 _REFUSED_PATHS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -70,10 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
             _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)
     try:
         with _plain_warnings():
-            code = cli.main(args=arguments, prog_name="python -m tune", standalone_mode=False)
+            code = cli.main(args=arguments, prog_name=_PROGRAM, standalone_mode=False)
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "python -m tune"
-        _fail(f"{error.format_message()} (see `{command} --help`)", 2)
+        words = error.ctx.command_path.removeprefix(_PROGRAM).split() if error.ctx else []
+        _fail(f"{error.format_message()} (see `{tune_command(*words, '--help')}`)", 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except ConfigError as error:

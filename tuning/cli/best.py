@@ -52,7 +52,7 @@ def best(
     one evaluation protocol are compared.
     """
     from curriculum_ray.own_files import check_own
-    from tuning.terminal.text import tune_command
+    from curriculum_ray.shell import tune_command
     from tuning.tracking.best import best as ask
     from tuning.tracking.leftovers import store_leftovers
 

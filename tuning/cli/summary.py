@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
+from curriculum_ray.shell import tune_command
 from tuning.evidence import differences as evidence
 from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
@@ -17,7 +18,6 @@ from tuning.evidence.speed import speed_up
 from tuning.search.launch import Outcome
 from tuning.study.config import StudyConfig
 from tuning.terminal.tables import final_table
-from tuning.terminal.text import tune_command
 
 __all__ = ["answer", "as_object", "show"]
 

@@ -112,7 +112,7 @@ def _heldout(result: RunResult) -> list[str]:
 
 
 def _summary(result: RunResult) -> str:
-    from tuning.terminal.text import tune_command
+    from curriculum_ray.shell import tune_command
 
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     lines = [

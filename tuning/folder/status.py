@@ -12,6 +12,7 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
+from curriculum_ray.shell import tune_command
 from tuning.folder.layout import STATUS_FILE
 from tuning.folder.process import is_alive, moves, this_process
 
@@ -67,7 +68,7 @@ def find_status(output: Path, name: str | None) -> Path:
         found = [path for path in found if path.parent.name == name]
     if not found:
         which = f"no study {name!r}" if name else "no study"
-        raise ConfigError(f"there is {which} in {output}: run `python -m tune search` first")
+        raise ConfigError(f"there is {which} in {output}: run `{tune_command('search')}` first")
     return found[-1].parent
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.own_files import write_own
 from curriculum_ray.runs.folder import CONFIG_FILE, SCHEDULE_FILE
+from curriculum_ray.shell import tune_command
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.differences import Difference, against_uniform, answer
 from tuning.evidence.metrics import DIRECTIONS, direction, metric_name
@@ -202,7 +203,7 @@ def _quoted(key: str, value: str) -> str:
 
 def _nothing_finished(runs: list[Run], metric: str, store: Store) -> str:
     if not runs:
-        return f"there is no trial in {store.shown} that fits: run `python -m tune search` first"
+        return f"there is no trial in {store.shown} that fits: run `{tune_command('search')}` first"
     states = Counter(run.info.status.lower() for run in runs)
     listed = ", ".join(f"{number} {state}" for state, number in states.items())
     return f"there is no finished trial with the metric {metric} in {store.shown} that fits ({listed})"

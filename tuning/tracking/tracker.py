@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import DataSummary
 from curriculum_ray.files import replace_file
 from tuning.folder.layout import ADDRESS_FILE, SPOOL_FILE
 from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
@@ -21,6 +20,7 @@ from tuning.tracking.writer import Write, Writer
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from curriculum_ray.data import DataSummary
     from tuning.folder.identity import Identity
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from curriculum_ray.shell import tune_command
 from tests.tuning.studies import record
 from tuning.cli.summary import show
 from tuning.search.launch import Outcome
 from tuning.study.config import StudyConfig
-from tuning.terminal.text import make_console, tune_command
+from tuning.terminal.text import make_console
 
 ROOT = Path(__file__).parent.parent.parent.parent
 
@@ -30,20 +30,6 @@ def test_no_other_console_is_made() -> None:
     for path in [*(ROOT / "tuning").rglob("*.py"), *(ROOT / "clusters").rglob("*.py")]:
         if path != ROOT / "tuning" / "terminal" / "text.py":
             assert not re.search(r"(?<!make_)\bConsole\(|rich\.print|from_markup", path.read_text()), path
-
-
-def test_a_command_is_quoted_for_a_shell() -> None:
-    line = tune_command("train", "--output", Path("my runs/$HOME"), "--num-workers", 2)
-    assert shlex.split(line) == [
-        "python",
-        "-m",
-        "tune",
-        "train",
-        "--output",
-        "my runs/$HOME",
-        "--num-workers",
-        "2",
-    ]
 
 
 def _shown(folder: Path, records: list[dict[str, object]]) -> str:
