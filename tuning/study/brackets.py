@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
 from tuning.evidence.records import TrialRecord
-from tuning.study.budgets import promoted
 from tuning.study.config import StudyConfig
+from tuning.study.halving import promoted
 from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["rungs"]

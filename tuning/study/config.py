@@ -12,7 +12,7 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import Control, Role
-from tuning.study.budgets import FidelitySpec, FullBudget
+from tuning.study.halving import FidelitySpec, FullBudget
 
 __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 

@@ -10,7 +10,7 @@ from curriculum_ray.runs.jobs import Progress
 from curriculum_ray.runs.log import logged
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import count, metric_name, number
-from tuning.study.budgets import AfterLastStage, promoted
+from tuning.study.halving import AfterLastStage, promoted
 
 __all__ = ["Judge", "logged", "rung_scores"]
 

@@ -18,8 +18,8 @@ from tests.distributed.jobs import as_job, progress
 from tests.tuning.study.test_plan import _record, _schedule
 from tuning.evidence.keys import TrialKey
 from tuning.search.launch import check_study
-from tuning.study.budgets import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.config import StudyConfig
+from tuning.study.halving import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.plan import StudyPlan
 from tuning.study.pruning import Judge, rung_scores
 from tuning.study.space import SearchSpace
@@ -105,7 +105,7 @@ def test_the_number_of_trials_is_known_beforehand(trials: int) -> None:
     assert sum(trial.role == "searched" for trial in done) == rule.full_trials(trials)
 
 
-def test_budgets_end_at_the_full_one() -> None:
+def test_halving_end_at_the_full_one() -> None:
     assert Compressed(rule="compressed", reduction=3, rungs=2).budgets(9000) == [1000, 3000, 9000]
     assert FullBudget().budgets(9000) == [9000]
 
