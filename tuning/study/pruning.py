@@ -1,4 +1,4 @@
-"""Who is stopped on the way by `fidelity: {rule: after_last_stage}`, and what the looks so far have said."""
+"""Who is stopped on the way by `halving: {rule: after_last_stage}`, and what the looks so far have said."""
 
 from __future__ import annotations
 
