@@ -10,8 +10,9 @@ from pathlib import Path
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import SCHEDULE_FILE
+from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking, side_by_side
-from tuning.evidence.differences import against_rival, against_uniform, answer
+from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import speed_up

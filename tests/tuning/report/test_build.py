@@ -20,8 +20,8 @@ from curriculum_ray.runs.result import Measured
 from curriculum_ray.training.stages import stages_walked
 from tests.tuning.figures.pages import Checker
 from tests.tuning.studies import record, schedule
+from tuning.evidence.answer import answer
 from tuning.evidence.arms import Ranking
-from tuning.evidence.differences import answer
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.figures.plots import density_scale, kind_of, plot_sampled
