@@ -30,13 +30,13 @@ from tuning.report import StudyFacts, build_report
 from tuning.report.parameters import read_parameters
 from tuning.search.ray_tune.run import search
 from tuning.search.samplers import check_sampler, open_storage, study_name
+from tuning.study.check_run import check_run, experiment_name
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.ledger import StudyLedger, open_folder
 from tuning.study.overlay import lay_over
 from tuning.study.ranges import check_ranges, with_batch_size
-from tuning.study.single import check_run, experiment_name
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
