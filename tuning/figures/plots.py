@@ -158,11 +158,15 @@ def history(lines: Sequence[tuple[str, str, TrialRecord]], metric: str, theme: T
     return figure
 
 
+def _losses(run: RunFiles) -> list[tuple[int, float]]:
+    return [(line.images, line.loss) for line in run.log if line.loss is not None]
+
+
 def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     """Draw the training losses over images seen; ticks below mark where a stage of the first run began."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    drawn = [(label, run) for label, run in runs if len(run.log) > 1]
+    drawn = [(label, run) for label, run in runs if len(_losses(run)) > 1]
     if not drawn:
         return None
     figure, axes = new_figure(3.4, theme)
@@ -175,8 +179,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
         if control == "rival":
             style = _DASHES[rivals % len(_DASHES)]
             rivals += 1
-        images = [line["images"] for line in run.log]
-        values = [line["loss"] for line in run.log]
+        images, values = zip(*_losses(run), strict=True)
         axes.plot(images, values, color=color_of(kind, theme), linewidth=1.6, linestyle=style, label=label)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -63,15 +63,14 @@ class Judge:
         """Read what the trials in these folders, named by their keys, have logged."""
         for folder in sorted(folders):
             for line in logged(folder):
-                if "stage" in line:
-                    preview = line.get("preview", {})
-                    self._judge(folder.name, line["images"], line["stage"], line["num_stages"], preview)
+                if line.stage is not None and line.num_stages is not None:
+                    self._judge(folder.name, line.images, line.stage, line.num_stages, line.preview or {})
 
 
 def rung_scores(folder: Path, metric: str, total_images: int) -> list[tuple[int, float]]:
     """[images, metric] of each look at a run before its end."""
     return [
-        (line["images"], line["preview"][metric])
+        (line.images, line.preview[metric])
         for line in logged(folder)
-        if metric in line.get("preview", {}) and line["images"] < total_images
+        if line.preview is not None and metric in line.preview and line.images < total_images
     ]
