@@ -40,8 +40,9 @@ import numpy as np
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
+from tuning.evidence.answer import rival_verdict, verdict
 from tuning.evidence.arms import Ranking
-from tuning.evidence.differences import against_rival, against_uniform, rival_verdict, verdict
+from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.records import TrialRecord
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan

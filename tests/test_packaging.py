@@ -24,7 +24,6 @@ CORE = ("curriculum_ray/curriculum", "curriculum_ray/config", "curriculum_ray/di
 INDIRECT = {
     "cmaes": "Optuna's sampler of that name",
     "torchvision": "torch-fidelity's, built for one release of torch",
-    "jinja2": "the pages of reports",
 }
 
 

@@ -9,8 +9,7 @@ import torch
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from curriculum_ray.training.config import PowerEmaSpec
-from curriculum_ray.training.ema_posthoc import PowerEma, combination, gamma_of
+from curriculum_ray.training.ema_posthoc import PowerEma, PowerEmaSpec, combination, gamma_of
 from published import Check, row
 
 SOURCE = "Karras et al. 2024"

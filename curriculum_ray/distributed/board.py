@@ -108,7 +108,7 @@ class Board:
                 self._slots[slot].retired = True
                 self._changed.notify_all()
 
-    async def more(self, slot: int) -> bool:
+    async def wait_for_job(self, slot: int) -> bool:
         """Wait until there is a job for the slot or the board is closed; returns whether it is still open."""
         async with self._changed:
             place = self._slots.get(slot) or _Slot(generation=-1)
@@ -146,12 +146,12 @@ class Board:
                 self._end(key, Failed(reason=reason))
         place.again.extend(before.again)
 
-    async def died(self, key: str, reason: str) -> None:
+    async def record_death(self, key: str, reason: str) -> None:
         """Note why a job's workers are about to die; the first reason counts, as the loss of a peer comes after it."""
         self._entries[key].said = self._entries[key].said or reason
 
-    async def apart(self, keys: list[str]) -> None:
-        """Serve each of these jobs, which one slot was training together, once more by itself."""
+    async def separate(self, keys: list[str]) -> None:
+        """Serve each of these jobs, which one slot was training together, once more on its own."""
         async with self._changed:
             for place in self._slots.values():
                 for key in [key for key in place.current if key in keys]:

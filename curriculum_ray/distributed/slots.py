@@ -180,12 +180,12 @@ class Slots:
 
         reason = "its slot ended"
         try:
-            more = True
-            while more:
+            is_open = True
+            while is_open:
                 torch_trainer(
                     self.board, slot, folders, resources, datasets=self._datasets, pack=self._pack
                 ).fit()
-                more = ray.get(self.board.more.remote(slot))
+                is_open = ray.get(self.board.wait_for_job.remote(slot))
         except Exception as error:
             said = next(iter(str(error).splitlines()), "")
             reason = f"its slot could not go on: {type(error).__name__}: {said}"

@@ -79,7 +79,7 @@ def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, wa
     except Exception as error:
         _note_failure(job, error)
         if _may_be_a_lost_peer(error, world):
-            ray.get(board.died.remote(job.key, _reason(error)))
+            ray.get(board.record_death.remote(job.key, _reason(error)))
         else:
             ray.get(board.end.remote(job.key, Failed(reason=_reason(error))))
         if world.size > 1 or world.device.type != "cpu":
@@ -110,7 +110,7 @@ def _serve_pack(
         run_pack(jobs, world, reports, announce, ended, warned)
     except Exception:
         traceback.print_exc()
-        ray.get(board.apart.remote(list(left)))
+        ray.get(board.separate.remote(list(left)))
         if world.device.type != "cpu":
             raise
 

@@ -28,7 +28,7 @@ from curriculum_ray.runs.folder import (
 )
 from curriculum_ray.runs.heldout_file import HeldoutFile
 from curriculum_ray.runs.jobs import Assignment, Progress
-from curriculum_ray.runs.log import append_line, cut_log, logged
+from curriculum_ray.runs.log import LoggedLine, append_line, cut_log, logged
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
 from curriculum_ray.runs.result import RunResult
@@ -77,7 +77,7 @@ class RunHooks(NoHooks):
             write_files(self._folder, config)
         self._heldout = HeldoutFile(self._folder, trainer.heldout, self._resumed_at) if self._lead else None
         self._shape = data.shape
-        self._last: dict[str, Any] = {}
+        self._last: LoggedLine | None = None
         self._shown: Progress | None = None
         self._saved: int | None = None
         self._previews = Previews(config, data, self._folder, job.key, self._lead)
@@ -86,23 +86,22 @@ class RunHooks(NoHooks):
         """Draw the preview of the moment that the run resumed at, where it was under way and is lost."""
         trainer, every = self.trainer, self.config.preview_steps
         if every and trainer.steps and trainer.steps % every == 0 and self._previews.lacks(trainer):
-            line: dict[str, Any] = next(
-                (line for line in reversed(logged(self._folder)) if "preview" not in line), {}
-            )
-            self._tell(self._previews.make(trainer, {**line, "images": trainer.images}))
+            last = LoggedLine(images=trainer.images)
+            for line in logged(self._folder):
+                if line.preview is None:
+                    last = line.model_copy(update={"images": trainer.images})
+            self._tell(self._previews.make(trainer, last))
 
     def on_log(self, line: LogLine) -> bool:
         """Write the log line and tell the board; returns whether the run should stop."""
-        last = self._last
-        last.update(
+        self._last = last = LoggedLine(
             images=line.images,
             loss=line.loss,
             stage=line.stage,
             num_stages=line.num_stages,
             images_per_second=line.images_per_second,
+            skipped_updates=line.skipped_updates or None,
         )
-        if line.skipped_updates:
-            last["skipped_updates"] = line.skipped_updates
         stop = False
         if self._lead:
             append_line(self._folder, last)
@@ -117,13 +116,14 @@ class RunHooks(NoHooks):
     def _tell(self, made: list[Preview]) -> bool:
         stop = False
         for line, metrics in made:
-            append_line(self._folder, {**line, "preview": metrics})
+            append_line(self._folder, line.model_copy(update={"preview": metrics}))
             if self._shown is not None:
-                stop = self._report(self._shown.with_preview(line["images"], metrics)) or stop
+                stop = self._report(self._shown.with_preview(line.images, metrics)) or stop
         return stop
 
     def on_preview(self, trainer: Trainer) -> bool:
         """Draw samples and score them; returns whether the run should stop."""
+        assert self._last is not None, "previews are drawn at log lines"
         return self._tell(self._previews.make(trainer, self._last))
 
     def on_heldout(self, trainer: Trainer) -> None:
@@ -163,7 +163,7 @@ class RunHooks(NoHooks):
             except checkpoints.CheckpointNotWritten as error:
                 print(error, flush=True)
                 written = None
-        self._announce(written, dict(self._last))
+        self._announce(written, self._metrics())
         if self._lead and written:
             checkpoints.prune(root, key, self.config.checkpoint.keep)
 
@@ -183,11 +183,15 @@ class RunHooks(NoHooks):
             result = self._result(model, final)
             replace_file(self._folder / RESULT_FILE, json.dumps(result.to_json(), indent=1))
         if self._folder == job.checkpoints:
-            self._announce(final, dict(self._last))
+            self._announce(final, self._metrics())
         if self._lead:
             for root in job.roots:
                 checkpoints.prune(root, job.key, self.config.checkpoint.keep if root == self._folder else 0)
         return result
+
+    def _metrics(self) -> dict[str, Any]:
+        """The last log line, as Ray Train keeps it with a checkpoint."""
+        return {} if self._last is None else self._last.model_dump(mode="json", exclude_none=True)
 
     def _result(self, model: torch.nn.Module, final: Path) -> RunResult:
         """What `model`, the average of the weights, comes to; `final` is the last checkpoint."""

@@ -1,16 +1,40 @@
-"""A run's log, metrics.jsonl: one JSON object a line, each with "images"; torn lines count as not written."""
+"""A run's log, metrics.jsonl: one JSON object a line; torn lines count as not written. Imports no torch."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+
+import pydantic
 
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import LOG_FILE
 
-__all__ = ["append_line", "cut_log", "log_of", "logged"]
+__all__ = ["LoggedLine", "append_line", "cut_log", "log_of", "logged"]
+
+
+class LoggedLine(pydantic.BaseModel):
+    """A line of the log; only the first preview of a run that resumed may lack what training reports."""
+
+    model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    images: int
+    """Images seen, over all workers."""
+    loss: float | None = None
+    """Mean over the interval that was logged, unweighted."""
+    stage: int | None = None
+    """Of the schedule; 0 is the first."""
+    num_stages: int | None = None
+    images_per_second: float | None = None
+    skipped_updates: int | None = None
+    """Updates that the spike guard has skipped so far, if any."""
+    preview: dict[str, float] | None = None
+    """Metrics of a preview that was scored at this moment."""
+
+    def to_json(self) -> str:
+        """The line without what it lacks."""
+        return json.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def log_of(folder: Path) -> Path:
@@ -18,7 +42,7 @@ def log_of(folder: Path) -> Path:
     return folder / LOG_FILE
 
 
-def logged(folder: Path) -> list[dict[str, Any]]:
+def logged(folder: Path) -> list[LoggedLine]:
     """The whole lines of a run's log, in order; none where there is no log."""
     try:
         text = log_of(folder).read_text(errors="replace")
@@ -27,29 +51,27 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     lines = []
     for line in text.splitlines():
         try:
-            found = json.loads(line)
+            lines.append(LoggedLine.model_validate(json.loads(line)))
         except ValueError:
             continue
-        if isinstance(found, dict) and "images" in found:
-            lines.append(found)
     return lines
 
 
-def append_line(folder: Path, line: dict[str, Any]) -> None:
+def append_line(folder: Path, line: LoggedLine) -> None:
     """Add a line; a full disk costs the line, and is said in one."""
     path = log_of(folder)
     before = path.stat().st_size if path.exists() else 0
     try:
         with open(path, "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(line.to_json() + "\n")
     except OSError as error:
         if path.exists():
             os.truncate(path, before)
-        print(f"{path}: the line after {line['images']} images was not written: {error.strerror}", flush=True)
+        print(f"{path}: the line after {line.images} images was not written: {error.strerror}", flush=True)
 
 
 def cut_log(folder: Path, images: int) -> None:
     """Drop the lines that an interrupted attempt wrote after the checkpoint it resumes from, at `images`."""
     if log_of(folder).exists():
-        kept = [line for line in logged(folder) if line["images"] <= images]
-        replace_file(log_of(folder), "".join(json.dumps(line) + "\n" for line in kept))
+        kept = [line for line in logged(folder) if line.images <= images]
+        replace_file(log_of(folder), "".join(line.to_json() + "\n" for line in kept))

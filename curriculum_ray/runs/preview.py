@@ -15,7 +15,7 @@ from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import BEST, PREVIEWS
-from curriculum_ray.runs.log import logged
+from curriculum_ray.runs.log import LoggedLine, logged
 from curriculum_ray.runs.prepared import cached_data, cached_preview_evaluator
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.trainer import Trainer
@@ -24,8 +24,8 @@ __all__ = ["Preview", "Previews"]
 
 _SHOWN = 64
 
-Preview = tuple[dict[str, Any], dict[str, float]]
-"""The log line of the moment, with "images", and the metrics of a model of that moment."""
+Preview = tuple[LoggedLine, dict[str, float]]
+"""The log line of the moment, and the metrics of a model of that moment."""
 
 
 class Previews:
@@ -40,10 +40,10 @@ class Previews:
     ) -> None:
         self._config, self._data = config, data
         self._folder, self._key = folder, key
-        self._pending: list[tuple[dict[str, Any], Any]] = []
+        self._pending: list[tuple[LoggedLine, Any]] = []
         self.history: list[tuple[int, dict[str, float]]] = _read_history(folder) if lead else []
 
-    def make(self, trainer: Trainer, line: dict[str, Any]) -> list[Preview]:
+    def make(self, trainer: Trainer, line: LoggedLine) -> list[Preview]:
         """Draw, score and keep; every rank must call it. Returns on rank 0 what was scored, unless a task does it.
 
         line: the log line of this moment.
@@ -55,7 +55,7 @@ class Previews:
         made: list[Preview] = []
         if trainer.world.rank == 0:
             if self._config.preview.asynchronous:
-                self._pending.append((dict(line), _start(self._config, model)))
+                self._pending.append((line, _start(self._config, model)))
             else:
                 drawn = _draw(
                     self._config,
@@ -66,7 +66,7 @@ class Previews:
                     trainer.world.device,
                 )
                 lowest = min((metrics["fid"] for _, metrics in self.history), default=float("inf"))
-                made = self._take(dict(line), *drawn)
+                made = self._take(line, *drawn)
                 best = any(metrics["fid"] < lowest for _, metrics in made)
         if self._config.checkpoint.best and _agree(best, trainer):
             self._keep(trainer)
@@ -92,20 +92,20 @@ class Previews:
 
         while self._pending:
             line, task = self._pending[0]
-            if line["images"] >= before and not ray.wait([task], timeout=0)[0]:
+            if line.images >= before and not ray.wait([task], timeout=0)[0]:
                 break
             self._pending.pop(0)
             try:
                 drawn = ray.get(task)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
-                print(f"the preview after {line['images']} images is lost: {reason}", flush=True)
+                print(f"the preview after {line.images} images is lost: {reason}", flush=True)
                 continue
             made += self._take(line, *drawn)
         return made
 
-    def _take(self, line: dict[str, Any], metrics: dict[str, float], samples: Tensor) -> list[Preview]:
-        path = self._picture(line["images"])
+    def _take(self, line: LoggedLine, metrics: dict[str, float], samples: Tensor) -> list[Preview]:
+        path = self._picture(line.images)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_grid(samples, path)
@@ -113,7 +113,7 @@ class Previews:
             print(f"the preview {path} was not written: {error.strerror}", flush=True)
         if not metrics:
             return []
-        self.history.append((line["images"], metrics))
+        self.history.append((line.images, metrics))
         return [(line, metrics)]
 
     def _picture(self, images: int) -> Path:
@@ -188,4 +188,4 @@ def _agree(mine: bool, trainer: Trainer) -> bool:
 
 
 def _read_history(folder: Path) -> list[tuple[int, dict[str, float]]]:
-    return [(line["images"], line["preview"]) for line in logged(folder) if "preview" in line]
+    return [(line.images, line.preview) for line in logged(folder) if line.preview is not None]

@@ -16,91 +16,13 @@ from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncert
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
+from curriculum_ray.training.ema import EmaSpec
 from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
 from curriculum_ray.training.prediction import with_prediction
+from curriculum_ray.training.rates import OptimizerSpec
+from curriculum_ray.training.spikes import StabilitySpec
 
-__all__ = [
-    "CheckpointSpec",
-    "EmaSpec",
-    "OptimizerSpec",
-    "PowerEmaSpec",
-    "PreviewSpec",
-    "StabilitySpec",
-    "TrainConfig",
-]
-
-
-class OptimizerSpec(Spec):
-    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a decay."""
-
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    """Peak learning rate of AdamW."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Decay rates of the first and second moment, each in [0, 1)."""
-    warmup_images: int = Field(default=2560, ge=0)
-    """Images over which the learning rate rises linearly from 0."""
-    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
-    """How the rate goes on after the warm-up; cosine and linear end with the budget."""
-    final_share: float = Field(default=0.0, ge=0, le=1)
-    """The share of the peak at which cosine and linear end."""
-    reference_images: int | None = Field(default=None, ge=1)
-    """Images after which inverse_sqrt begins to fall (EDM2's t_ref, Karras et al. 2024, Eq. 67)."""
-    clip_grad_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of the whole gradient; larger ones are scaled down to it."""
-
-    @model_validator(mode="after")
-    def _betas_in_range(self) -> OptimizerSpec:
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optimizer.betas must lie in [0, 1), but got {list(self.betas)}")
-        return self
-
-    @model_validator(mode="after")
-    def _schedule_applies(self) -> OptimizerSpec:
-        falls = self.schedule == "inverse_sqrt"
-        if falls != (self.reference_images is not None):
-            raise ValueError(
-                f"optimizer.reference_images belongs to the schedule inverse_sqrt and is needed there, "
-                f"but it is {self.reference_images} with {self.schedule}"
-            )
-        if self.final_share and self.schedule not in ("cosine", "linear"):
-            raise ValueError(
-                f"optimizer.final_share belongs to the schedules cosine and linear, "
-                f"but it is {self.final_share} with {self.schedule}"
-            )
-        return self
-
-
-class PowerEmaSpec(Spec):
-    """Averages with power-function profiles, kept as snapshots to rebuild others from (Karras et al. 2024, §3)."""
-
-    sigma_rels: tuple[float, ...] = (0.05, 0.10)
-    """Relative widths of the profiles that are tracked, each in (0, 0.28)."""
-    every_images: int = Field(default=25_600, ge=1)
-    """Images between snapshots, rounded up to whole steps; the end of the run is one too."""
-    dtype: Literal["fp16", "fp32"] = "fp16"
-    """Precision in which snapshots are stored."""
-
-    @model_validator(mode="after")
-    def _widths_in_range(self) -> PowerEmaSpec:
-        # The flattest profile, gamma = 0, has the width 1/sqrt(12) = 0.2887.
-        if not self.sigma_rels or not all(0 < width < 0.28 for width in self.sigma_rels):
-            raise ValueError(
-                f"ema.power.sigma_rels must be one or more numbers in (0, 0.28), but got {list(self.sigma_rels)}"
-            )
-        return self
-
-
-class EmaSpec(Spec):
-    """Exponential moving average of the weights, by half-life as in EDM (Karras et al. 2022, App. F.2)."""
-
-    half_life_images: int = Field(default=10_000, ge=1)
-    """Images after which a weight's share in the average has halved."""
-    ramp_up: float = Field(default=0.05, gt=0, le=1)
-    """The half-life is at most this share of the images seen, so that early averages forget the start."""
-    power: PowerEmaSpec | None = None
-    """Power-function averages beside this one, or null for none."""
+__all__ = ["CheckpointSpec", "PreviewSpec", "TrainConfig"]
 
 
 class CheckpointSpec(Spec):
@@ -134,21 +56,6 @@ class PreviewSpec(Spec):
             raise ValueError(
                 f"num_gpus is for previews that are asynchronous, but got {self.num_gpus} without that"
             )
-        return self
-
-
-class StabilitySpec(Spec):
-    """What is done about single bad updates."""
-
-    spike_factor: float | None = Field(default=None, gt=1)
-    """Skip an update whose gradient norm or loss exceeds this multiple of its running median; null never skips."""
-    spike_window: int = Field(default=64, ge=8)
-    """Updates of a stage over which the medians run, skipped ones too; none is skipped before the window is full."""
-
-    @model_validator(mode="after")
-    def _window_applies(self) -> StabilitySpec:
-        if self.spike_factor is None and self.spike_window != type(self).model_fields["spike_window"].default:
-            raise ValueError(f"spike_window is for a spike_factor, but got {self.spike_window} without one")
         return self
 
 

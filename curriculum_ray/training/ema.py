@@ -5,12 +5,25 @@ from __future__ import annotations
 import copy
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from curriculum_ray.training.config import EmaSpec
+from curriculum_ray.config import Spec
+from curriculum_ray.training.ema_posthoc import PowerEmaSpec
 from curriculum_ray.training.parallel import local
 
-__all__ = ["Ema", "ema_decay"]
+__all__ = ["Ema", "EmaSpec", "ema_decay"]
+
+
+class EmaSpec(Spec):
+    """Exponential moving average of the weights, by half-life as in EDM (Karras et al. 2022, App. F.2)."""
+
+    half_life_images: int = Field(default=10_000, ge=1)
+    """Images after which a weight's share in the average has halved."""
+    ramp_up: float = Field(default=0.05, gt=0, le=1)
+    """The half-life is at most this share of the images seen, so that early averages forget the start."""
+    power: PowerEmaSpec | None = None
+    """Power-function averages beside this one, or null for none."""
 
 
 def ema_decay(spec: EmaSpec, images: int, batch_size: int) -> float:

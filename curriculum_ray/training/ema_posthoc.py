@@ -6,22 +6,23 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.files import replace_file
-from curriculum_ray.training.config import PowerEmaSpec
 from curriculum_ray.training.parallel import local
 
 __all__ = [
     "PowerEma",
+    "PowerEmaSpec",
     "combination",
     "find_snapshots",
     "gamma_of",
@@ -31,6 +32,26 @@ __all__ = [
 
 _DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 _PREFIX = "ema-"
+
+
+class PowerEmaSpec(Spec):
+    """Averages with power-function profiles, kept as snapshots to rebuild others from (Karras et al. 2024, §3)."""
+
+    sigma_rels: tuple[float, ...] = (0.05, 0.10)
+    """Relative widths of the profiles that are tracked, each in (0, 0.28)."""
+    every_images: int = Field(default=25_600, ge=1)
+    """Images between snapshots, rounded up to whole steps; the end of the run is one too."""
+    dtype: Literal["fp16", "fp32"] = "fp16"
+    """Precision in which snapshots are stored."""
+
+    @model_validator(mode="after")
+    def _widths_in_range(self) -> PowerEmaSpec:
+        # The flattest profile, gamma = 0, has the width 1/sqrt(12) = 0.2887.
+        if not self.sigma_rels or not all(0 < width < 0.28 for width in self.sigma_rels):
+            raise ValueError(
+                f"ema.power.sigma_rels must be one or more numbers in (0, 0.28), but got {list(self.sigma_rels)}"
+            )
+        return self
 
 
 def gamma_of(sigma_rel: float) -> float:

@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
-from curriculum_ray.training.config import OptimizerSpec
+from pydantic import Field, model_validator
 
-__all__ = ["learning_rate"]
+from curriculum_ray.config import Spec
+
+__all__ = ["OptimizerSpec", "learning_rate"]
+
+
+class OptimizerSpec(Spec):
+    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a decay."""
+
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay rates of the first and second moment, each in [0, 1)."""
+    warmup_images: int = Field(default=2560, ge=0)
+    """Images over which the learning rate rises linearly from 0."""
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
+    """How the rate goes on after the warm-up; cosine and linear end with the budget."""
+    final_share: float = Field(default=0.0, ge=0, le=1)
+    """The share of the peak at which cosine and linear end."""
+    reference_images: int | None = Field(default=None, ge=1)
+    """Images after which inverse_sqrt begins to fall (EDM2's t_ref, Karras et al. 2024, Eq. 67)."""
+    clip_grad_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the whole gradient; larger ones are scaled down to it."""
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> OptimizerSpec:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas must lie in [0, 1), but got {list(self.betas)}")
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_applies(self) -> OptimizerSpec:
+        falls = self.schedule == "inverse_sqrt"
+        if falls != (self.reference_images is not None):
+            raise ValueError(
+                f"optimizer.reference_images belongs to the schedule inverse_sqrt and is needed there, "
+                f"but it is {self.reference_images} with {self.schedule}"
+            )
+        if self.final_share and self.schedule not in ("cosine", "linear"):
+            raise ValueError(
+                f"optimizer.final_share belongs to the schedules cosine and linear, "
+                f"but it is {self.final_share} with {self.schedule}"
+            )
+        return self
 
 
 def learning_rate(spec: OptimizerSpec, images: int, total_images: int) -> float:

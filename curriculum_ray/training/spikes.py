@@ -8,11 +8,27 @@ from statistics import median
 from typing import Any
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from curriculum_ray.training.config import StabilitySpec
+from curriculum_ray.config import Spec
 
-__all__ = ["SpikeGuard"]
+__all__ = ["SpikeGuard", "StabilitySpec"]
+
+
+class StabilitySpec(Spec):
+    """What is done about single bad updates."""
+
+    spike_factor: float | None = Field(default=None, gt=1)
+    """Skip an update whose gradient norm or loss exceeds this multiple of its running median; null never skips."""
+    spike_window: int = Field(default=64, ge=8)
+    """Updates of a stage over which the medians run, skipped ones too; none is skipped before the window is full."""
+
+    @model_validator(mode="after")
+    def _window_applies(self) -> StabilitySpec:
+        if self.spike_factor is None and self.spike_window != type(self).model_fields["spike_window"].default:
+            raise ValueError(f"spike_window is for a spike_factor, but got {self.spike_window} without one")
+        return self
 
 
 class SpikeGuard:

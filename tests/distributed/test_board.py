@@ -97,10 +97,10 @@ def test_a_job_that_fails_by_its_workers_deaths_says_what_they_said_the_last_tim
         board = Board(max_attempts=2)
         await board.submit(_job("a"))
         await _take(board, 0, 1, 0)
-        await board.died("a", "RuntimeError: of the first attempt")
+        await board.record_death("a", "RuntimeError: of the first attempt")
         await _take(board, 0, 2, 0)
-        await board.died("a", "RuntimeError: no memory")
-        await board.died("a", "RuntimeError: the peer is gone")
+        await board.record_death("a", "RuntimeError: no memory")
+        await board.record_death("a", "RuntimeError: the peer is gone")
         await board.close()
         await board.take(0, 3, 0)
         assert (await board.status())["a"].reason.endswith("said RuntimeError: no memory")
@@ -261,17 +261,17 @@ def test_retired_workers_take_no_more_and_their_successors_go_on() -> None:
     _run(work())
 
 
-def test_a_slot_has_more_to_do_where_jobs_are_queued_or_its_own_are_to_be_taken_again() -> None:
+def test_a_slot_waits_for_a_job_unless_one_is_queued_or_its_own_are_to_be_taken_again() -> None:
     async def work() -> None:
         board = Board()
         for key in "ab":
             await board.submit(_job(key, "x"))
-        assert await board.more(0)
+        assert await board.wait_for_job(0)
         assert await _keys(board, 1, 0, most=2) == ["a", "b"]
-        waiting = [asyncio.create_task(board.more(slot)) for slot in (0, 1)]
+        waiting = [asyncio.create_task(board.wait_for_job(slot)) for slot in (0, 1)]
         await asyncio.sleep(0.05)
         assert not any(each.done() for each in waiting)
-        await board.apart(["a", "b"])
+        await board.separate(["a", "b"])
         assert await waiting[0]
         await board.close()
         assert not await waiting[1]
@@ -355,7 +355,7 @@ def test_jobs_that_failed_together_are_served_one_by_one_before_any_other() -> N
             await board.submit(_job(key, "x"))
         assert await _keys(board, 1, 0) == ["a", "b", "c"]
         await board.end("b", FINISHED)
-        await board.apart(["a", "c"])
+        await board.separate(["a", "c"])
         assert await _keys(board, 1, 1) == ["a"]
         await board.end("a", Failed(reason="its own fault"))
         assert await _keys(board, 1, 2) == ["c"]

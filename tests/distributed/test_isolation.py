@@ -23,10 +23,10 @@ class FakeBoard:
 
     def __init__(self, jobs: int) -> None:
         self.jobs, self.failed = jobs, ""
-        self.more = SimpleNamespace(remote=self._more)
+        self.wait_for_job = SimpleNamespace(remote=self._wait_for_job)
         self.fail_all = SimpleNamespace(remote=self._fail_all)
 
-    def _more(self, slot: int) -> bool:
+    def _wait_for_job(self, slot: int) -> bool:
         assert slot == 0
         self.jobs -= 1
         return self.jobs > 0

@@ -146,7 +146,7 @@ def test_a_torn_line_of_the_log_is_left_out_and_does_not_stop_a_resume(tmp_path:
     _run(tmp_path, stop_at=128)
     path = tmp_path / "run/metrics.jsonl"
     path.write_text(path.read_text() + '{"images": 128, "preview": {"fid": 3}')
-    assert [line["images"] for line in log.logged(tmp_path / "run")] == [32, 64, 96, 128]
+    assert [line.images for line in log.logged(tmp_path / "run")] == [32, 64, 96, 128]
     result, _ = _run(tmp_path)
     assert result.resumed_at == 128
     assert [json.loads(line)["images"] for line in path.read_text().splitlines()] == [
@@ -204,8 +204,8 @@ def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: N
     _run(tmp_path, stop_at=128, **later)
     # The preview of the last checkpoint's moment was still under way when the run ended.
     (tmp_path / "run/previews/000000000128.png").unlink(missing_ok=True)
-    kept = [line for line in log.logged(tmp_path / "run") if "preview" not in line or line["images"] < 128]
-    log.log_of(tmp_path / "run").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    kept = [line for line in log.logged(tmp_path / "run") if line.preview is None or line.images < 128]
+    log.log_of(tmp_path / "run").write_text("".join(line.to_json() + "\n" for line in kept))
     result, reports = _run(tmp_path, **later)
     assert result.resumed_at == 128
     ours, theirs = _weights(result), _weights(whole)

@@ -9,8 +9,8 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from tuning.cli import cli
+from tuning.study.check_run import check_run
 from tuning.study.config import StudyConfig
-from tuning.study.single import check_run
 
 
 def test_every_number_of_workers_of_a_range_must_divide_the_batch() -> None:

@@ -13,9 +13,9 @@ from scipy.integrate import quad
 from torch import nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.training.config import PowerEmaSpec
 from curriculum_ray.training.ema_posthoc import (
     PowerEma,
+    PowerEmaSpec,
     combination,
     find_snapshots,
     gamma_of,

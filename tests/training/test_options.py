@@ -13,12 +13,12 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.training import checkpoint as checkpoints
-from curriculum_ray.training.config import OptimizerSpec, StabilitySpec, TrainConfig
+from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.prefetch import Prefetched
-from curriculum_ray.training.rates import learning_rate
-from curriculum_ray.training.spikes import SpikeGuard
+from curriculum_ray.training.rates import OptimizerSpec, learning_rate
+from curriculum_ray.training.spikes import SpikeGuard, StabilitySpec
 from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
 from curriculum_ray.training.world import World
 from tests.training.calls import calling

@@ -24,7 +24,7 @@ from tuning.study.space import SearchSpace
 # With this seed the best schedule has a twin that the space's start points are not.
 FULL = StudyConfig.model_validate({"trials": 5, "confirm_seeds": 2, "seed": 1})
 COMPRESSED = StudyConfig.model_validate(
-    {"trials": 5, "confirm_seeds": 2, "fidelity": {"rule": "compressed", "reduction": 2, "rungs": 2}}
+    {"trials": 5, "confirm_seeds": 2, "halving": {"rule": "compressed", "reduction": 2, "rungs": 2}}
 )
 SPACE = SearchSpace.load("default")
 
@@ -113,7 +113,7 @@ def check(driver: Killable) -> None:
     for key, trial in trials.items():
         number = TrialKey(key).number
         rungs = [r for r in plan.records.values() if r.role == "rung" and r.key.number == number]
-        budgets = driver.config.fidelity.budgets(driver.config.run.total_images)
+        budgets = driver.config.halving.budgets(driver.config.run.total_images)
         scores = {budgets[r.key.rung or 0]: r.metrics["fid"] for r in rungs if r.status == "finished"}
         assert trial.intermediate_values == scores
         full = plan.records.get(TrialKey(key))

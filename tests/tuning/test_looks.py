@@ -23,7 +23,7 @@ run:
   evaluation: {num_samples: 64}
 trials: 5
 confirm_seeds: 2
-fidelity: {rule: after_last_stage, rungs: 4, settle: 0.1, num_samples: 64}
+halving: {rule: after_last_stage, rungs: 4, settle: 0.1, num_samples: 64}
 """
 
 

@@ -24,7 +24,10 @@ __all__ = ["ema"]
     help="Folder of a run trained with ema.power.",
 )
 @click.option(
-    "--sigma-rel", type=FiniteRange(), required=True, help="Relative width of the average, in (0, 0.28)."
+    "--sigma-rel",
+    type=FiniteRange(min=0, max=0.28, min_open=True, max_open=True),
+    required=True,
+    help="Relative width of the average.",
 )
 @click.option("--into", "output", type=PathOption(), required=True, help="A new or empty folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")

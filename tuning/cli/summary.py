@@ -11,8 +11,9 @@ from rich.text import Text
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
-from tuning.evidence import differences as evidence
+from tuning.evidence import answer as evidence
 from tuning.evidence.arms import Ranking
+from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.front import front
 from tuning.evidence.speed import speed_up
 from tuning.search.launch import Outcome
@@ -71,8 +72,8 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "report": str(outcome.report),
         "metric": config.metric,
         "answer": answer(config, outcome),
-        "against_uniform": [found.to_json() for found in evidence.against_uniform(ranking)],
-        "against_rival": [found.to_json() for found in evidence.against_rival(ranking)],
+        "against_uniform": [found.to_json() for found in against_uniform(ranking)],
+        "against_rival": [found.to_json() for found in against_rival(ranking)],
         "front": [asdict(found) for found in front(ranking)],
         "speed_up": [asdict(found) for found in speed_up(ranking)],
         "trials": [record.to_json() for record in outcome.records],

@@ -50,7 +50,8 @@ def train(
     from curriculum_ray.curriculum import CurriculumSchedule
     from curriculum_ray.distributed.slots import ResourceSpec
     from curriculum_ray.runs.config import RunConfig
-    from tuning.study.single import Display, train_run
+    from tuning.study.single import train_run
+    from tuning.terminal.run_display import RunDisplay
     from tuning.tracking.leftovers import store_leftovers
 
     chosen = (
@@ -82,7 +83,7 @@ def train(
     )
     folder = writable_folder(output)
     store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
-    with Display(config, quiet=as_json) as display:
+    with RunDisplay(config, quiet=as_json) as display:
         result = train_run(config, resources, folder, name, mlflow_uri, display)
     click.echo(json.dumps(result.to_json(), indent=1) if as_json else _summary(result))
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
-from tuning.evidence.differences import against_uniform, answer
+from tuning.evidence.differences import against_uniform
 from tuning.evidence.keys import TrialKey
 
 __all__ = ["Registered", "registered"]

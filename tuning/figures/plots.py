@@ -1,146 +1,35 @@
-"""The plots of a study; u runs from 0 (clean, hardest) at the bottom to 1 (noise, easiest) at the top."""
+"""Plots of metrics and losses: of every run, on fresh seeds, and over images seen."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from curriculum_ray.files import replace_file
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Difference
-from tuning.evidence.metrics import count, metric_name, number
+from tuning.evidence.metrics import metric_name, number
 from tuning.evidence.previews import curve
 from tuning.evidence.records import TrialRecord
-from tuning.figures.run_files import ActiveSet, RunFiles
+from tuning.figures.levels import images_axis
+from tuning.figures.run_files import RunFiles
 from tuning.figures.theme import (
-    LIGHT,
-    WIDE_INCHES,
     Theme,
     color_of,
-    color_scale,
-    colormap,
     dress,
     legend,
     new_figure,
-    new_panels,
-    to_png,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "confirmation",
-    "density_scale",
-    "history",
-    "kind_of",
-    "levels_axis",
-    "losses",
-    "plot_sampled",
-    "schedule",
-    "trials",
-]
+__all__ = ["confirmation", "history", "kind_of", "losses", "trials"]
 
 
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 _KINDS = {"uniform": "uniform sampling", "rival": "one-line rivals", "random": "random order"}
-
-
-def plot_sampled(source: Path, target: Path) -> None:
-    """Draw a run's sampled_timesteps.json, {"images": edges, "u": edges, "counts": rows}, as a PNG file."""
-    data = json.loads(Path(source).read_text(encoding="utf-8"))
-    figure, axes = new_figure(3.2, LIGHT, 6.4)
-    starts = [int(images) for images, _ in data.get("stage_starts", [])[1:]]
-    _sampled(axes, data, starts, LIGHT, "Noise levels that were sampled")
-    replace_file(Path(target), to_png(figure, dpi=110))
-
-
-def schedule(run: RunFiles, theme: Theme) -> Figure | None:
-    """Draw the active set that the schedule asked for beside the noise levels that were sampled."""
-    panels = [panel for panel in (run.active, run.sampled) if panel is not None]
-    if not panels:
-        return None
-    width = WIDE_INCHES / 2 * len(panels)
-    figure, axes = new_panels(len(panels), 3.2, theme, len(panels), width=width)
-    places = iter(axes)
-    if run.active is not None:
-        _active(next(places), run.active, theme)
-    if run.sampled is not None:
-        _sampled(next(places), run.sampled, run.stage_starts, theme, "What was sampled")
-    for panel in axes[1:] if not theme.narrow else ():
-        # Beside the label of the first panel's scale it would be taken for one of them.
-        panel.set_ylabel("")
-    return figure
-
-
-def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
-    top = max(max(row) for row in active.densities)
-    columns = list(zip(*active.densities, strict=True))
-    mesh = axes.pcolormesh(
-        active.starts, active.edges, columns, cmap=colormap(theme.density), norm=density_scale(top)
-    )
-    if len(active.clusters) <= 60:
-        axes.hlines(active.clusters[1:-1], active.starts[0], active.starts[-1], theme.ground, linewidth=0.5)
-    asked = "What the schedule asks for" + (", before importance" if active.importance else "")
-    levels_axis(axes, theme, asked)
-    _images(axes)
-    _scale(axes, mesh, theme)
-
-
-def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: Theme, title: str) -> None:
-    """Density of u within each row of images; 1 is uniform."""
-    rows = []
-    for counts in data["counts"]:
-        total = sum(counts)
-        rows.append([value * len(counts) / total if total else 0.0 for value in counts])
-    columns = list(zip(*rows, strict=True))
-    # One crowded cell must not make all others pale.
-    ranked = sorted(value for row in rows for value in row)
-    top = ranked[int(0.995 * (len(ranked) - 1))]
-    mesh = axes.pcolormesh(
-        data["images"], data["u"], columns, cmap=colormap(theme.density), norm=density_scale(top)
-    )
-    for start in starts if len(starts) <= 60 else ():
-        axes.axvline(start, 0, 0.03, color=theme.kinds["hard_to_easy"], linewidth=1)
-    levels_axis(axes, theme, title)
-    _images(axes)
-    _scale(axes, mesh, theme)
-
-
-def density_scale(top: float) -> Any:
-    """Uniform sampling has the same colour in all plots: the middle one; above it the scale is logarithmic."""
-    import numpy as np
-    from matplotlib.colors import FuncNorm
-
-    most = max(top, 2.0)
-
-    def forward(density: Any) -> Any:
-        above = 0.5 + 0.5 * np.log(np.maximum(density, 1.0)) / np.log(most)
-        return np.where(density < 1.0, 0.5 * density, above)
-
-    def inverse(share: Any) -> Any:
-        return np.where(share < 0.5, 2.0 * share, most ** (2.0 * np.maximum(share, 0.5) - 1.0))
-
-    return FuncNorm((forward, inverse), vmin=0.0, vmax=most)
-
-
-def _ticks(top: float) -> list[float]:
-    """Densities to write beside the scale: from 0 over 1, by doubling, and no more than six."""
-    step = 2.0 if top <= 10 else 4.0 if top <= 130 else 10.0
-    above = [step**power for power in range(1, 12) if step**power <= 1.02 * max(top, 2.0)]
-    return [0.0, 0.5, 1.0, *above]
-
-
-def levels_axis(axes: Axes, theme: Theme, title: str) -> None:
-    """Dress the axes with u upwards."""
-    dress(axes, theme, title)
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 clean", "0.25", "0.5", "0.75", "1 noise"])
-    axes.set_ylabel("u (noise level)")
 
 
 def _maybe_log(axes: Axes, values: Sequence[float]) -> None:
@@ -152,18 +41,6 @@ def _maybe_log(axes: Axes, values: Sequence[float]) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-
-
-def _images(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(lambda value, _: count(value))
-    axes.set_xlabel("images seen")
-
-
-def _scale(axes: Axes, mesh: Any, theme: Theme) -> None:
-    bar = color_scale(mesh, axes, theme, "density (1: uniform)")
-    bar.set_ticks([*_ticks(mesh.norm.vmax)])
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    bar.ax.minorticks_off()
 
 
 def kind_of(arm: Arm) -> str:
@@ -274,18 +151,22 @@ def history(lines: Sequence[tuple[str, str, TrialRecord]], metric: str, theme: T
         named.add(label)
         axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
-    _images(axes)
+    images_axis(axes)
     _maybe_log(axes, [value for *_, record in lines for _, value in curve(record.history, metric)])
     axes.set_ylabel(metric_name(metric))
     legend(axes, theme)
     return figure
 
 
+def _losses(run: RunFiles) -> list[tuple[int, float]]:
+    return [(line.images, line.loss) for line in run.log if line.loss is not None]
+
+
 def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     """Draw the training losses over images seen; ticks below mark where a stage of the first run began."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    drawn = [(label, run) for label, run in runs if len(run.log) > 1]
+    drawn = [(label, run) for label, run in runs if len(_losses(run)) > 1]
     if not drawn:
         return None
     figure, axes = new_figure(3.4, theme)
@@ -298,8 +179,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
         if control == "rival":
             style = _DASHES[rivals % len(_DASHES)]
             rivals += 1
-        images = [line["images"] for line in run.log]
-        values = [line["loss"] for line in run.log]
+        images, values = zip(*_losses(run), strict=True)
         axes.plot(images, values, color=color_of(kind, theme), linewidth=1.6, linestyle=style, label=label)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -313,7 +193,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
         "Training loss (each schedule's own noise levels: early stages are not comparable)",
         grid="y",
     )
-    _images(axes)
+    images_axis(axes)
     axes.set_ylabel("loss")
     if theme.narrow and len(drawn) > 3:
         # Beside so many names there is no room for the curves.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
 from curriculum_ray.runs.folder import CONFIG_FILE, SAMPLED_FILE, SAMPLES_FILE
-from curriculum_ray.runs.log import logged
+from curriculum_ray.runs.log import LoggedLine, logged
 
 if TYPE_CHECKING:
     from curriculum_ray.runs.config import RunConfig
@@ -43,7 +43,7 @@ class RunFiles:
     record: TrialRecord
     sampled: dict[str, Any] | None = None
     """sampled_timesteps.json."""
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[LoggedLine] = field(default_factory=list)
     """Lines of metrics.jsonl."""
     samples: bytes | None = None
     """samples.png."""

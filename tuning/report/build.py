@@ -10,13 +10,14 @@ from pathlib import Path
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import SCHEDULE_FILE
+from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking, side_by_side
-from tuning.evidence.differences import against_rival, against_uniform, answer
+from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import speed_up
 from tuning.evidence.table import columns
-from tuning.figures import plots
+from tuning.figures import levels, plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import (
     Html,
@@ -141,7 +142,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
     return section(
         "The best schedule",
         paragraph(best.name),
-        drawn(lambda theme: plots.schedule(run, theme), "density of noise levels over images seen", caption),
+        drawn(lambda theme: levels.schedule(run, theme), "density of noise levels over images seen", caption),
         difficulty(read_difficulty(best.records[0])),
         details(SCHEDULE_FILE, tag("pre", text)),
     )
@@ -154,7 +155,7 @@ def _others(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
         if arm is not ranking.best:
             run = runs[arm.arm_id]
             alt = f"density of noise levels over images seen: {arm.name}"
-            if plot := drawn(partial(plots.schedule, run), alt):
+            if plot := drawn(partial(levels.schedule, run), alt):
                 parts += [paragraph(arm.name), plot]
     return section("What else was confirmed", *parts)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from curriculum_ray.config import ConfigError
 from tuning.figures.draw import drawn
+from tuning.figures.levels import levels_axis
 from tuning.figures.page import Html
-from tuning.figures.plots import levels_axis
 from tuning.figures.run_files import read_config
 from tuning.figures.theme import Theme, new_panels
 

@@ -11,8 +11,8 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import HeldoutMap, heldout_map
 from tuning.evidence.metrics import count
 from tuning.figures.draw import drawn
+from tuning.figures.levels import levels_axis
 from tuning.figures.page import Html, paragraph, section, table
-from tuning.figures.plots import levels_axis
 from tuning.figures.theme import Theme, color_scale, colormap, new_panels
 
 if TYPE_CHECKING:

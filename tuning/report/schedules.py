@@ -9,8 +9,8 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import TrialRecord
 from tuning.figures.draw import drawn
+from tuning.figures.levels import density_scale
 from tuning.figures.page import Html, details, paragraph, section, table
-from tuning.figures.plots import density_scale
 from tuning.figures.run_files import RunFiles, read_run
 from tuning.figures.theme import Theme, colormap, new_panels
 

@@ -30,13 +30,13 @@ from tuning.report import StudyFacts, build_report
 from tuning.report.parameters import read_parameters
 from tuning.search.ray_tune.run import search
 from tuning.search.samplers import check_sampler, open_storage, study_name
+from tuning.study.check_run import check_run, experiment_name
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.ledger import StudyLedger, open_folder
 from tuning.study.overlay import lay_over
 from tuning.study.ranges import check_ranges, with_batch_size
-from tuning.study.single import check_run, experiment_name
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
@@ -77,7 +77,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
         _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
-    check_ranges(space, fixed, config.fidelity.budgets(fixed.total_images))
+    check_ranges(space, fixed, config.halving.budgets(fixed.total_images))
     for name, keys in rivals.items():
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
         _check_point(config, settings, data, f"rivals.{name}")
@@ -94,7 +94,7 @@ def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> Non
 
 def _check_looks(config: StudyConfig, run: RunConfig) -> None:
     """A look must come early enough to stop something: a run stops at the log line after it."""
-    rule = config.fidelity
+    rule = config.halving
     if rule.rule != "after_last_stage":
         return
     looks = parse(
@@ -103,7 +103,7 @@ def _check_looks(config: StudyConfig, run: RunConfig) -> None:
     assert looks.preview_steps is not None
     if looks.preview_steps + looks.log_steps >= looks.total_steps:
         raise ConfigError(
-            f"fidelity: no look of after_last_stage comes early enough to stop a run of {run.total_images:,} images: "
+            f"halving: no look of after_last_stage comes early enough to stop a run of {run.total_images:,} images: "
             f"lower run.log_every_images, which is {run.log_every_images}"
         )
 
@@ -127,7 +127,7 @@ def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     pacing = run.schedule.pacing
-    if config.fidelity.rule == "compressed" and pacing is not None:
+    if config.halving.rule == "compressed" and pacing is not None:
         given = next(iter(pacing.absolute_lengths()), None)
         if given is not None:
             raise ConfigError(

@@ -113,7 +113,7 @@ class StudySearch:
 
     def _report_rungs(self, key: TrialKey, trial: FrozenTrial) -> list[TrialRecord]:
         """Report the scores of a schedule's runs at smaller budgets; returns the records of those that ended."""
-        budgets = self.config.fidelity.budgets(self.config.run.total_images)[:-1]
+        budgets = self.config.halving.budgets(self.config.run.total_images)[:-1]
         found: list[TrialRecord] = []
         for rung, images in enumerate(budgets):
             record = self.plan.records.get(key.at_rung(rung))

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
 from tuning.evidence.records import TrialRecord
-from tuning.study.budgets import promoted
 from tuning.study.config import StudyConfig
+from tuning.study.halving import promoted
 from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["rungs"]
@@ -22,7 +22,7 @@ def rungs(
     Puts into `eliminated`, by Optuna's key, the schedules that a smaller budget ended: they get no run at the full
     one. At the full budget alone, there is one rung with all trials.
     """
-    size = config.fidelity.bracket(config.trials)
+    size = config.halving.bracket(config.trials)
     for start in range(0, config.trials, size):
         yield from _bracket(config, records, range(start, min(start + size, config.trials)), eliminated)
 
@@ -30,8 +30,8 @@ def rungs(
 def _bracket(
     config: StudyConfig, records: Mapping[TrialKey, TrialRecord], indices: range, eliminated: set[TrialKey]
 ) -> Iterator[list[TrialSpec]]:
-    budgets = config.fidelity.budgets(config.run.total_images)
-    survivors = config.fidelity.survivors(len(indices))
+    budgets = config.halving.budgets(config.run.total_images)
+    survivors = config.halving.survivors(len(indices))
     rung = [_first(config, index, None if len(budgets) == 1 else budgets[0]) for index in indices]
     yield rung
     for level in range(1, len(budgets)):

@@ -12,7 +12,7 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import Control, Role
-from tuning.study.budgets import FidelitySpec, FullBudget
+from tuning.study.halving import FullBudget, HalvingSpec
 
 __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 
@@ -41,8 +41,8 @@ class StudyConfig(Spec):
     """How Optuna chooses; nsgaii has two aims (see `tuning.evidence.front`); both it and cmaes need many trials."""
     storage: str | None = None
     """Where Optuna's study lives: null for a journal in the study's folder, sqlite, or an RDB URL."""
-    fidelity: FidelitySpec = FullBudget()
-    """Whether schedules are first tried at smaller budgets."""
+    halving: HalvingSpec = FullBudget()
+    """Successive halving: whether the worse schedules are dropped before they have cost a full budget."""
     previews: int = Field(default=0, ge=0, le=64)
     """Points at which confirmations, with nsgaii searched trials too, are scored; 8 of 500 samples add a third."""
     metric: Metric = "fid"
@@ -53,6 +53,13 @@ class StudyConfig(Spec):
     """What each trial gets."""
     pack: int = Field(default=1, ge=1, le=256)
     """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "fidelity" in values:
+            raise ValueError("the key fidelity is now called halving")
+        return values
 
     @model_validator(mode="after")
     def _evaluated(self) -> StudyConfig:
@@ -99,10 +106,10 @@ class StudyConfig(Spec):
                 "sampler nsgaii weighs the metric against the images to reach uniform sampling: it needs previews, "
                 "e.g. previews=8, but previews is 0"
             )
-        if self.fidelity.rule != "none":
+        if self.halving.rule != "none":
             raise ValueError(
-                f"sampler nsgaii has two aims, by which Optuna stops no trial: fidelity must be none, but is "
-                f"{self.fidelity.rule}"
+                f"sampler nsgaii has two aims, by which Optuna stops no trial: halving must be none, but is "
+                f"{self.halving.rule}"
             )
         return self
 
@@ -123,7 +130,7 @@ class StudyConfig(Spec):
         return {**settings, "preview": {**(own or {}), **asked} if asked else own}
 
     def _previews(self, role: Role, control: Control | None) -> dict[str, Any]:
-        images, rule = self.run.total_images, self.fidelity
+        images, rule = self.run.total_images, self.halving
         looked_at = role == "searched" or control == "uniform"
         if self.previews and (role == "confirmation" or (self.two_aims and looked_at)):
             return {"every_images": max(1, images // self.previews)}
@@ -136,8 +143,8 @@ class StudyConfig(Spec):
         arms = self.confirm_top + 1 + bool(rivals)
         return {
             "controls": 1 + rivals,
-            "smaller budgets": self.fidelity.low_trials(self.trials),
-            "searched": self.fidelity.full_trials(self.trials),
+            "smaller budgets": self.halving.low_trials(self.trials),
+            "searched": self.halving.full_trials(self.trials),
             # Reversed, random, and, where more than the order is searched, without a curriculum.
             "twins of the best": 2 + bool(rivals),
             "confirmations": arms * self.confirm_seeds * bool(self.confirm_top),

@@ -140,7 +140,7 @@ def estimate(
         return -(-images // config.run.batch_size) * step + scored * found.seconds_per_evaluation
 
     full = config.run.total_images
-    *lower, _ = config.fidelity.budgets(full)
+    *lower, _ = config.halving.budgets(full)
     rungs = sum(seconds(images, "rung") for images in lower) / max(1, len(lower))
     work = (
         seconds(full, "control", "uniform")

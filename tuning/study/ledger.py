@@ -152,7 +152,7 @@ class StudyLedger:
         """A trial was stopped on the way for its score there; its checkpoints go, since nothing will go on with it."""
         record = self._open.pop(key)
         lines = logged(record.ran_in)
-        record = record.pruned(reason, lines[-1]["images"] if lines else 0, self._rungs(record))
+        record = record.pruned(reason, lines[-1].images if lines else 0, self._rungs(record))
         self._end(record)
         for slot in (self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"):
             prune(slot, key, keep=0)

@@ -1,4 +1,4 @@
-"""Who is stopped on the way by `fidelity: {rule: after_last_stage}`, and what the looks so far have said."""
+"""Who is stopped on the way by `halving: {rule: after_last_stage}`, and what the looks so far have said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from curriculum_ray.runs.jobs import Progress
 from curriculum_ray.runs.log import logged
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import count, metric_name, number
-from tuning.study.budgets import AfterLastStage, promoted
+from tuning.study.halving import AfterLastStage, promoted
 
 __all__ = ["Judge", "logged", "rung_scores"]
 
@@ -63,15 +63,14 @@ class Judge:
         """Read what the trials in these folders, named by their keys, have logged."""
         for folder in sorted(folders):
             for line in logged(folder):
-                if "stage" in line:
-                    preview = line.get("preview", {})
-                    self._judge(folder.name, line["images"], line["stage"], line["num_stages"], preview)
+                if line.stage is not None and line.num_stages is not None:
+                    self._judge(folder.name, line.images, line.stage, line.num_stages, line.preview or {})
 
 
 def rung_scores(folder: Path, metric: str, total_images: int) -> list[tuple[int, float]]:
     """[images, metric] of each look at a run before its end."""
     return [
-        (line["images"], line["preview"][metric])
+        (line.images, line.preview[metric])
         for line in logged(folder)
-        if metric in line.get("preview", {}) and line["images"] < total_images
+        if line.preview is not None and metric in line.preview and line.images < total_images
     ]

@@ -32,7 +32,7 @@ def publish(tracker: Tracker, run: str, folder: Path, result: Measured) -> None:
 
     The step of the metric `images_in_stage` is the place of the stage among those that the schedule asks for.
     """
-    from tuning.figures.plots import plot_sampled
+    from tuning.figures.levels import plot_sampled
 
     walked = {} if result.stages_walked is None else {"stages_walked": result.stages_walked}
     tracker.log(run, {**result.metrics, **walked}, result.images)

@@ -66,18 +66,18 @@ def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfi
     for size in batch_sizes(config.resources.workers[0] * run.accumulate):
         run = run.model_copy(update={"batch_size": size})
         try:
-            check(space, run, config.fidelity.budgets(run.total_images))
+            check(space, run, config.halving.budgets(run.total_images))
         except ConfigError:
             continue
         settled = config.model_copy(update={"run": run})
         if size == DEFAULT_BATCH_SIZE:
             return settled, None
         most = max(schedule.num_stages for _, schedule in _schedules(space, run))
-        images = min(config.fidelity.budgets(config.run.images))
+        images = min(config.halving.budgets(config.run.images))
         return settled, choice_line(
             size, images, f"the {most} stages in space {space.name}", "run.batch_size"
         )
-    check_ranges(space, run, config.fidelity.budgets(run.total_images))
+    check_ranges(space, run, config.halving.budgets(run.total_images))
     raise AssertionError("what no batch size satisfies is refused")
 
 

@@ -12,8 +12,9 @@ from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.own_files import write_own
 from curriculum_ray.runs.folder import CONFIG_FILE, SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
+from tuning.evidence.answer import answer
 from tuning.evidence.arms import Ranking, side_by_side
-from tuning.evidence.differences import Difference, against_uniform, answer
+from tuning.evidence.differences import Difference, against_uniform
 from tuning.evidence.metrics import DIRECTIONS, direction, metric_name
 from tuning.evidence.records import TrialRecord
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag

@@ -15,9 +15,9 @@ from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
 from curriculum_ray.models import ModelSpec, UNetSpec, build_model, normalise_model
 from curriculum_ray.splitmix import mix
-from curriculum_ray.training.config import OptimizerSpec
 from curriculum_ray.training.difficulty.gradients import GradientMoments, gradient_moments
 from curriculum_ray.training.prediction import with_prediction
+from curriculum_ray.training.rates import OptimizerSpec
 
 __all__ = ["ProbeRun", "ProbeSpec", "evaluation_steps", "train_probe"]
 

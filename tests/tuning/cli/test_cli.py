@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from clusters.cli import cli as clusters
 from tuning.cli import cli, main
 
 _SHARED = [
@@ -180,9 +182,26 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str)
     assert f"python -m tune {command}" in out
 
 
-def test_shared_options_mean_the_same_everywhere() -> None:
-    import click
+def _commands(group: click.Group, name: str) -> dict[str, click.Command]:
+    context = click.Context(group, info_name=name)
+    found: dict[str, click.Command] = {name: group}
+    for each in group.list_commands(context):
+        command = group.get_command(context, each)
+        assert command is not None
+        full = f"{name} {each}"
+        found.update(_commands(command, full) if isinstance(command, click.Group) else {full: command})
+    return found
 
+
+@pytest.mark.parametrize(
+    ("name", "command"), [*_commands(cli, "tune").items(), *_commands(clusters, "clusters").items()]
+)
+def test_no_help_shows_a_value_that_is_not_there(name: str, command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=name))
+    assert "None" not in text
+
+
+def test_shared_options_mean_the_same_everywhere() -> None:
     context = click.Context(cli)
     seen: dict[str, set[tuple[str, str]]] = {}
     for name in cli.list_commands(context):

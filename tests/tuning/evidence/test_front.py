@@ -101,7 +101,7 @@ def test_a_running_study_shows_its_front() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"previews": 0}, "needs previews"), ({"fidelity": {"rule": "compressed"}}, "fidelity must be none")],
+    [({"previews": 0}, "needs previews"), ({"halving": {"rule": "compressed"}}, "halving must be none")],
 )
 def test_what_two_aims_cannot_do_is_refused_in_one_line(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:

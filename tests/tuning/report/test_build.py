@@ -20,11 +20,12 @@ from curriculum_ray.runs.result import Measured
 from curriculum_ray.training.stages import stages_walked
 from tests.tuning.figures.pages import Checker
 from tests.tuning.studies import record, schedule
+from tuning.evidence.answer import answer
 from tuning.evidence.arms import Ranking
-from tuning.evidence.differences import answer
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.figures.plots import density_scale, kind_of, plot_sampled
+from tuning.figures.levels import density_scale, plot_sampled
+from tuning.figures.plots import kind_of
 from tuning.figures.run_files import active_set, read_run
 from tuning.report import StudyFacts, build_report
 from tuning.report.build import _answer, _numbers

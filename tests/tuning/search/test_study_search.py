@@ -108,7 +108,7 @@ def test_every_trial_has_the_same_budget_and_protocol(tmp_path: Path) -> None:
 
 
 COMPRESSED = StudyConfig.model_validate(
-    {"trials": 4, "confirm_seeds": 2, "fidelity": {"rule": "compressed", "reduction": 2, "rungs": 1}}
+    {"trials": 4, "confirm_seeds": 2, "halving": {"rule": "compressed", "reduction": 2, "rungs": 1}}
 )
 
 
@@ -127,7 +127,7 @@ def test_a_score_at_a_smaller_budget_is_never_a_complete_one(tmp_path: Path) -> 
 
 
 def test_only_searched_trials_are_looked_at_for_stopping(tmp_path: Path) -> None:
-    settings = {"trials": 2, "confirm_seeds": 2, "fidelity": {"rule": "after_last_stage", "rungs": 4}}
+    settings = {"trials": 2, "confirm_seeds": 2, "halving": {"rule": "after_last_stage", "rungs": 4}}
     study = Driver(tmp_path, StudyConfig.model_validate(settings))
     study.play()
     looked_at = {key for key, run in study.runs.items() if run.preview is not None}

@@ -53,7 +53,7 @@ def test_the_default_study_keeps_the_default_batch_size() -> None:
 
 def test_the_smallest_budget_of_the_study_counts() -> None:
     rungs = {"rule": "compressed", "rungs": 3, "reduction": 4}
-    config, line = settled("default", {}, fidelity=rungs)
+    config, line = settled("default", {}, halving=rungs)
     assert config.run.batch_size == 16
     assert line == (
         "batch size 16: with 128, 700 images are 6 steps, too few for the 20 stages in space default "

@@ -35,9 +35,9 @@ def test_previews_of_confirmations_are_counted() -> None:
 
 
 def test_the_looks_of_after_last_stage_are_counted() -> None:
-    fidelity = {"rule": "after_last_stage", "rungs": 1, "num_samples": 1000}
+    halving = {"rule": "after_last_stage", "rungs": 1, "num_samples": 1000}
     # One look, and the end of the run, of half an evaluation each in four searched trials.
-    assert _work(fidelity=fidelity) == 11 * 120 + 4 * 100
+    assert _work(halving=halving) == 11 * 120 + 4 * 100
 
 
 def test_two_aims_score_uniform_sampling_and_every_searched_trial() -> None:
@@ -46,8 +46,8 @@ def test_two_aims_score_uniform_sampling_and_every_searched_trial() -> None:
 
 def test_smaller_budgets_cost_their_steps_and_an_evaluation_each() -> None:
     # Four at half the budget, of which two go on.
-    fidelity = {"rule": "compressed", "reduction": 2, "rungs": 1}
-    assert _work(fidelity=fidelity) == 9 * 120 + 4 * 110
+    halving = {"rule": "compressed", "reduction": 2, "rungs": 1}
+    assert _work(halving=halving) == 9 * 120 + 4 * 110
 
 
 def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:

@@ -147,10 +147,10 @@ def _keep_keys_here() -> None:
 
 def _judge(config: StudyConfig, study: StudyLedger) -> Judge | None:
     """Who stops trials on the way, with what the study's trials have logged so far; None where nobody does."""
-    if config.fidelity.rule != "after_last_stage":
+    if config.halving.rule != "after_last_stage":
         return None
     lower = DIRECTIONS[config.metric] == "min"
-    judge = Judge(config.fidelity, config.metric, config.run.total_images, lower)
+    judge = Judge(config.halving, config.metric, config.run.total_images, lower)
     judge.remember((study.folder / TRIALS).glob("search-*"))
     return judge
 

@@ -16,10 +16,11 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import JobStatus, Progress, Stopped
 from tests.distributed.jobs import as_job, progress
 from tests.tuning.study.test_plan import _record, _schedule
+from tuning.cli import main
 from tuning.evidence.keys import TrialKey
 from tuning.search.launch import check_study
-from tuning.study.budgets import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.config import StudyConfig
+from tuning.study.halving import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.plan import StudyPlan
 from tuning.study.pruning import Judge, rung_scores
 from tuning.study.space import SearchSpace
@@ -65,7 +66,7 @@ def play(config: StudyConfig) -> tuple[StudyPlan, list[TrialSpec]]:
 
 
 CONFIG = StudyConfig.model_validate(
-    {"trials": 8, "confirm_seeds": 2, "fidelity": {"rule": "compressed", "reduction": 2, "rungs": 3}}
+    {"trials": 8, "confirm_seeds": 2, "halving": {"rule": "compressed", "reduction": 2, "rungs": 3}}
 )
 
 
@@ -99,7 +100,7 @@ def test_a_small_budget_is_never_ranked_and_the_others_are_known_as_eliminated()
 @pytest.mark.parametrize("trials", [1, 3, 8, 11])
 def test_the_number_of_trials_is_known_beforehand(trials: int) -> None:
     rule = Compressed(rule="compressed", reduction=2, rungs=2)
-    config = CONFIG.model_copy(update={"trials": trials, "fidelity": rule})
+    config = CONFIG.model_copy(update={"trials": trials, "halving": rule})
     _, done = play(config)
     assert sum(trial.role == "rung" for trial in done) == rule.low_trials(trials)
     assert sum(trial.role == "searched" for trial in done) == rule.full_trials(trials)
@@ -174,8 +175,21 @@ def test_a_study_that_goes_on_reads_the_looks_from_the_logs(tmp_path: Path) -> N
     assert "number 2 of 2" in str(again("search-001", look(progress(3 * LOG, 1, 2), math.nan)))
 
 
+def test_the_earlier_name_of_the_key_is_refused_in_one_line_that_has_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("fidelity: {rule: compressed}\n")
+    for given in (["--config", str(file)], ["--set", "fidelity.rule=compressed"]):
+        with pytest.raises(SystemExit) as end:
+            main(["plan", *given])
+        assert end.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("the key fidelity is now called halving")
+
+
 def test_looks_that_come_too_late_are_refused_in_one_line() -> None:
-    late = {"run": {"images": 25_600, "log_every_images": 25_600}, "fidelity": {"rule": "after_last_stage"}}
+    late = {"run": {"images": 25_600, "log_every_images": 25_600}, "halving": {"rule": "after_last_stage"}}
     with pytest.raises(ConfigError, match="early enough") as caught:
         check_study(StudyConfig.model_validate(late), SearchSpace.load("default"))
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Smaller budgets that do not punish a curriculum: the whole schedule compressed, never the start of a long one.
+"""Successive halving that does not punish a curriculum: the whole schedule compressed, never the start of a longer one.
 
 A curriculum cut short has never seen low noise, and its score is catastrophic (a Fréchet distance of 734 at 100
 steps against 83 for uniform sampling; 9.6 against 10.0 at 1,200). A scheduler that stops the worst at each rung,
@@ -22,7 +22,7 @@ from pydantic import Field
 
 from curriculum_ray.config import Spec
 
-__all__ = ["AfterLastStage", "Compressed", "FidelitySpec", "FullBudget", "promoted"]
+__all__ = ["AfterLastStage", "Compressed", "FullBudget", "HalvingSpec", "promoted"]
 
 KeyT = TypeVar("KeyT", bound=str)
 
@@ -113,7 +113,7 @@ class Compressed(Spec):
         return sum(survivors[-1] for survivors in self._brackets(trials))
 
 
-FidelitySpec = Annotated[FullBudget | Compressed | AfterLastStage, Field(discriminator="rule")]
+HalvingSpec = Annotated[FullBudget | Compressed | AfterLastStage, Field(discriminator="rule")]
 
 
 def promoted(scores: Mapping[KeyT, float], keep: int, lower_is_better: bool = True) -> list[KeyT]:

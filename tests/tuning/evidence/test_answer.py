@@ -1,0 +1,89 @@
+"""The answer claims no more than the intervals do, and asks of rivals only what is left to ask."""
+
+import numpy as np
+import pytest
+
+from tests.tuning.studies import record, schedule
+from tuning.evidence.answer import rival_verdict, verdict
+from tuning.evidence.arms import Ranking
+from tuning.evidence.differences import (
+    Difference,
+    against_rival,
+    against_uniform,
+)
+
+
+def sentence(mean, low, high, **changes):
+    values = {"key": "x", "name": "cumulative 6-cluster easy_to_hard", "control": 10.0, "seeds": 3, **changes}
+    return verdict([Difference(mean=mean, low=low, high=high, **values)], "fid", 76800)
+
+
+def test_the_verdict_claims_what_the_interval_holds():
+    assert sentence(0.81, 0.3, 1.29) == (
+        "cumulative 6-cluster easy_to_hard beats uniform sampling by 8.1% FID [3.0, 12.9], 3 seeds, "
+        "77k images"
+    )
+    assert sentence(0.81, -0.3, 1.9).startswith("no schedule beat uniform sampling beyond noise (the best, ")
+    assert sentence(-0.81, -1.3, -0.3).startswith(
+        "uniform sampling beats every confirmed schedule (the best, "
+    )
+    assert "no schedule was compared" in verdict([], "fid", 1000)
+
+
+def compared(table):
+    """The verdicts on a table of FID: uniform sampling, the rival, then schedules; columns are seeds."""
+    names = ["uniform", "rival", *[None] * (len(table) - 2)]
+    records = [
+        record(
+            value,
+            role="confirmation",
+            seed=1000 + seed,
+            control=control,
+            schedule=schedule(6 + place),
+            arm_id=f"arm {place}",
+            description="min_snr, no curriculum" if control == "rival" else f"schedule {place}",
+        )
+        for place, (control, row) in enumerate(zip(names, table, strict=True))
+        for seed, value in enumerate(row)
+    ]
+    ranking = Ranking.of(records, "fid")
+    first, second = against_uniform(ranking), against_rival(ranking)
+    return first, second, rival_verdict(first, second, "fid")
+
+
+NOISE = np.array([[0.1, -0.1, 0.05, 0.0, -0.05], [-0.1, 0.0, 0.1, 0.05, 0.0], [0.0, 0.1, -0.05, 0.0, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("means", "says"),
+    [
+        ((10, 8, 6), "schedule 2 beats the best rival, min_snr, no curriculum, by "),
+        ((10, 6, 8), "the best rival, min_snr, no curriculum, beats every confirmed schedule"),
+        ((10, 8, 8), "no schedule beat the best rival, min_snr, no curriculum, beyond noise"),
+        # Better than a poor rival, but not than uniform sampling: no claim in a fixed sequence.
+        ((10, 14, 10), "no schedule beat the best rival"),
+    ],
+)
+def test_the_second_question_is_whether_a_schedule_beats_the_best_rival(means, says):
+    _, _, sentence = compared(NOISE + np.array(means, dtype=float)[:, None])
+    assert sentence.startswith(says)
+
+
+def test_a_rival_is_compared_with_uniform_sampling_but_is_no_schedule():
+    table = NOISE + np.array([10.0, 6.0, 10.0])[:, None]
+    first, second, _ = compared(table)
+    assert [found.rival for found in first] == [True, False]
+    assert verdict(first, "fid", 1000).startswith("no schedule beat uniform sampling")
+    (against,) = second
+    assert against.mean == pytest.approx((table[1] - table[2]).mean())
+    assert against.control == pytest.approx(table[1].mean())
+
+
+def test_without_a_rival_there_is_no_second_question():
+    records = [
+        record(value, role="confirmation", seed=seed, control=control, schedule=schedule(6))
+        for seed in (1000, 1001)
+        for control, value in ((None, 9.0 + seed % 2), ("uniform", 10.0))
+    ]
+    assert against_rival(Ranking.of(records, "fid")) == []
+    assert rival_verdict([], [], "fid") == ""

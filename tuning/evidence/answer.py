@@ -1,0 +1,71 @@
+"""What a study found, in a sentence that claims no more than its intervals do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tuning.evidence.arms import Ranking, side_by_side
+from tuning.evidence.differences import Difference, against_rival, against_uniform
+from tuning.evidence.metrics import count, direction, gain, metric_name, number
+
+__all__ = ["answer", "rival_verdict", "verdict"]
+
+
+def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
+    """Say the outcome of a confirmation in one sentence that claims no more than the intervals do."""
+    compared = [found for found in differences if found.low is not None and not found.rival]
+    if not compared:
+        return "no schedule was compared with uniform sampling on two or more fresh seeds"
+    best = max(compared, key=lambda difference: difference.mean)
+    words = f"{best.in_words(metric)}, {count(images)} images"
+    if best.beats:
+        return f"{best.name} beats uniform sampling by {words}"
+    if best.loses:
+        return f"uniform sampling beats every confirmed schedule (the best, {best.name}: {words})"
+    return f"no schedule beat uniform sampling beyond noise (the best, {best.name}: {words})"
+
+
+def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], metric: str) -> str:
+    """Say whether a schedule beats the best rival: `first` against uniform sampling, `second` against the rival."""
+    if not second:
+        return ""
+    ahead = {found.key for found in first if found.beats and not found.rival}
+    best = max(second, key=lambda found: (found.key in ahead, found.mean))
+    rival = next((found for found in first if found.rival and found.name == best.against), None)
+    beside = "" if rival is None else f"; {rival.name}, against uniform sampling: {rival.in_words(metric)}"
+    if best.beats and best.key in ahead:
+        return f"{best.name} beats the best rival, {best.against}, by {best.in_words(metric)}{beside}"
+    words = f"the best, {best.name}: {best.in_words(metric)}"
+    if best.loses and rival is not None and rival.beats:
+        return f"the best rival, {best.against}, beats every confirmed schedule ({words}){beside}"
+    return f"no schedule beat the best rival, {best.against}, beyond noise ({words}){beside}"
+
+
+def answer(ranking: Ranking) -> str:
+    """Say what a study found, in one sentence: on fresh seeds where it has them, else with that caveat."""
+    metric, best, uniform = ranking.metric, ranking.best, ranking.uniform
+    if best is None:
+        return "only uniform sampling has finished" if uniform else "no trial has finished"
+    images = best.records[0].images
+    differences = against_uniform(ranking)
+    if any(difference.low is not None for difference in differences):
+        sentences = (
+            verdict(differences, metric, images),
+            rival_verdict(differences, against_rival(ranking), metric),
+        )
+        return "; ".join(filter(None, sentences))
+    value, beside, _ = side_by_side(best, uniform, metric)
+    name, budget = metric_name(metric), f"after {count(images)} images"
+    if beside is None:
+        reached = f"{best.name} reached {name} {number(value)} {budget}"
+        return f"{reached}; uniform sampling has no finished run beside it"
+    better = gain(value, beside, metric)
+    share = "" if math.isnan(better) else f"{abs(better):.1f}% better than "
+    caveat = f"{budget} (one seed: not confirmed on fresh ones)"
+    if (beside < value) == (direction(metric) == "min") and beside != value:
+        against = f"{share}{number(value)} of the best schedule, {best.name},"
+        return f"uniform sampling is the best: {name} {number(beside)}, {against} {caveat}"
+    return (
+        f"{best.name} reached {name} {number(value)}, {share}{number(beside)} of uniform sampling, {caveat}"
+    )

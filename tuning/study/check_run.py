@@ -1,0 +1,68 @@
+"""Everything that can be wrong with a run, found before anything is started."""
+
+from __future__ import annotations
+
+import math
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataInfo, Dataset, data_info, load_data
+from curriculum_ray.data.summary import quiet
+from curriculum_ray.diffusion import build_process
+from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.heldout import check_heldout
+
+__all__ = ["check_run", "experiment_name"]
+
+
+def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
+    """The MLflow experiment of a data set and process, e.g. "digits/ddpm-epsilon"."""
+    return f"{data.name}/{build_process(config.process).name}"
+
+
+def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | DataInfo, Evaluator | None]:
+    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what."""
+    from curriculum_ray.curriculum import TimestepSampler
+    from curriculum_ray.models import build_model
+
+    _check_resources(config, resources)
+    data: Dataset | DataInfo
+    # What `DataWarning` says stands in the summary, which every command prints.
+    with quiet():
+        if config.data.streamed and config.evaluation is None:
+            data, evaluator = data_info(config.data), None
+        else:
+            data = load_data(config.data)
+    process = build_process(config.process, config.weighting)
+    if isinstance(data, Dataset):
+        evaluator = None if config.evaluation is None else prepare(config.evaluation, data, process)
+    TimestepSampler(
+        config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
+    )
+    build_model(config.model, data.shape, data.conditioning)
+    check_heldout(config, data)
+    return data, evaluator
+
+
+def _check_resources(config: RunConfig, resources: ResourceSpec) -> None:
+    """Every number of workers must be able to share the batch, and have the device that the precision needs."""
+    least, most = resources.workers
+    multiple, counted = 1, least - 1
+    while counted < most and multiple <= config.batch_size:
+        counted += 1
+        multiple = math.lcm(multiple, counted)
+    if config.batch_size % multiple:
+        each = f"{multiple} for {least} to {counted} workers" if least < most else f"--num-workers {least}"
+        raise ConfigError(f"batch_size must be a multiple of {each}, but got {config.batch_size}")
+    for workers in range(least, most + 1):
+        share = config.batch_size // workers
+        if share % config.accumulate:
+            raise ConfigError(
+                f"accumulate must divide each worker's share of the batch, {share} with --num-workers {workers}, "
+                f"but got {config.accumulate}"
+            )
+    if config.precision == "fp16" and not resources.use_gpu:
+        raise ConfigError("precision fp16 needs a GPU: add --use-gpu, or use bf16 or fp32")
+    if config.parallel == "fsdp" and most == 1:
+        raise ConfigError("parallel fsdp shards a model over several workers, but --num-workers is 1")
