@@ -126,7 +126,7 @@ def sections(cpu: bool, folder: Path) -> list[Section]:
         for pack in (2,) if cpu else (4, 8):
             command = [python, str(HERE / "bench_pack.py"), "--model", model, "--pack", str(pack), *few]
             every.append(Section(f"pack-{model}-{pack}", command, 60, ("sklearn",)))
-    limits = {"unet": 90.0} if cpu else {"unet": 90.0, "dit-s": 90.0, "dit-b": 110.0, "dit-xl": 180.0}
+    limits = {"unet": 90.0} if cpu else {"unet": 90.0, "dit-s": 120.0, "dit-b": 130.0, "dit-xl": 180.0}
     few = ["--rounds", "1", "--steps", "2"] if cpu else ["--rounds", "3", "--steps", "10"]
     for row, limit in limits.items():
         command = [python, str(HERE / "bench_train.py"), "--only", row, *few]

@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 UNET = {"data": {"name": "digits"}, "model": {"base_channels": 16, "channel_mult": [1, 1]}}
 NETWORKS: dict[str, dict[str, Any]] = {
     "unet told classes": UNET,
-    "unet told captions": {
+    "unet with captions": {
         "data": {"name": "shapes", "image_size": 16, "conditioning": "text"},
         "model": {"base_channels": 16, "channel_mult": [1, 1, 1], "label_dropout": 0.4},
     },
