@@ -20,7 +20,9 @@ def load_digits() -> Dataset:
     They are read from scikit-learn's file as it lies: to import scikit-learn takes two seconds in every process.
     Raises ModuleNotFoundError where it is not installed.
     """
-    rows = torch.from_numpy(numpy.loadtxt(scikit_learn_file("data", "digits.csv.gz"), delimiter=",", dtype=numpy.uint8))
+    rows = torch.from_numpy(
+        numpy.loadtxt(scikit_learn_file("data", "digits.csv.gz"), delimiter=",", dtype=numpy.uint8)
+    )
     return Dataset(
         name="digits",
         items=rows[:, :-1].to(torch.float32).reshape(-1, 1, 8, 8) / 8 - 1,
