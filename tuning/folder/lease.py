@@ -11,21 +11,29 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from tuning.folder.process import is_alive, moves, this_process
+from tuning.folder.process import Process, is_alive, moves, this_process
 
-__all__ = ["Lease", "Taken"]
+__all__ = ["Holder", "Lease", "Taken"]
 
 _EVERY_S = 1.0
 _LENGTH = 1024
 _TRIES, _PAUSE_S = 100, 0.05
 
 
-class Taken(Exception):
-    """Somebody else holds the lease; `process` says who, as far as it is known."""
+class Holder(Process):
+    """Contents of a lease's file; empty where there is none, or where it cannot be read."""
 
-    def __init__(self, process: dict[str, Any]) -> None:
+    id: str | None = None
+    """Of this lease, unlike any other's."""
+    beat: int = 0
+    """How often it was renewed."""
+
+
+class Taken(Exception):
+    """Another process holds the lease: `process`, as far as its file says."""
+
+    def __init__(self, process: Process) -> None:
         super().__init__("the lease is taken")
         self.process = process
 
@@ -38,9 +46,8 @@ class Lease:
     interrupted as by Ctrl-C when it wakes.
     """
 
-    def __init__(self, path: Path, file: int, own: dict[str, Any]) -> None:
+    def __init__(self, path: Path, file: int, own: Holder) -> None:
         self._path, self._file, self._own = path, file, own
-        self._beat = 0
         self._end = threading.Event()
         self._renew()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -52,18 +59,18 @@ class Lease:
 
         A holder that cannot be seen from here is watched for `patience_s` seconds. OSError where nothing can be made.
         """
-        own = {"id": uuid.uuid4().hex, **this_process()}
+        own = Holder(id=uuid.uuid4().hex, **this_process().model_dump())
         for _ in range(3):
             with suppress(FileExistsError):
                 return cls(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), own)
-            found = _read(path)
-            alive = is_alive(found) if found else None
+            found = Holder.read(path)
+            alive = is_alive(found)
             if alive is None:
                 alive = not patience_s or moves(path, patience_s)
             if alive:
                 raise Taken(found)
             _bury(path, found)
-        raise Taken(_read(path))
+        raise Taken(Holder.read(path))
 
     def release(self) -> None:
         """Give the lease up, if it is still this process's."""
@@ -88,8 +95,8 @@ class Lease:
                 self._renew()
 
     def _renew(self) -> None:
-        self._beat += 1
-        text = json.dumps({**self._own, "beat": self._beat})
+        self._own = self._own.model_copy(update={"beat": self._own.beat + 1})
+        text = json.dumps(self._own.model_dump(mode="json"))
         os.pwrite(self._file, text.ljust(_LENGTH - 1).encode() + b"\n", 0)
         os.fsync(self._file)  # to the server, where the file lies on one
 
@@ -102,15 +109,7 @@ class Lease:
             return True  # A server that does not answer just now has not given it away.
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _bury(path: Path, dead: dict[str, Any]) -> None:
+def _bury(path: Path, dead: Holder) -> None:
     """Remove the lease of a dead holder, and no other that was taken at `path` since: one process at a time."""
     grave = path.with_name(f"{path.name}.grave")
     for _ in range(_TRIES):
@@ -120,6 +119,6 @@ def _bury(path: Path, dead: dict[str, Any]) -> None:
         except FileExistsError:
             time.sleep(_PAUSE_S)
     # After so many tries whoever began to bury it has died over that.
-    if _read(path).get("id") == dead.get("id"):
+    if Holder.read(path).id == dead.id:
         path.unlink(missing_ok=True)
     grave.unlink(missing_ok=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from curriculum_ray.config import ConfigError
 from tuning.folder.layout import LEASE_FILE, LOCK_FILE, STATUS_FILE
 from tuning.folder.lease import Lease, Taken
-from tuning.folder.process import is_alive, moves
+from tuning.folder.process import Process, is_alive, moves
 
 __all__ = ["InUse", "held"]
 
@@ -22,6 +20,12 @@ _PATIENCE_S = 30.0
 
 class InUse(ConfigError):
     """Another process works in the folder."""
+
+
+class _Driver(Process):
+    """All that is needed of a status, which an earlier release may have written."""
+
+    state: str | None = None
 
 
 @contextmanager
@@ -43,7 +47,7 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InUse(_in_use(folder, _read(folder / LEASE_FILE))) from None
+            raise InUse(_in_use(folder, Process.read(folder / LEASE_FILE))) from None
         except OSError:
             pass  # The file system cannot lock.
         _refuse_an_older_driver(folder, patience_s)
@@ -66,25 +70,17 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
 
 def _refuse_an_older_driver(folder: Path, patience_s: float) -> None:
     """A study's driver without a lease is known by the status that it writes every second."""
-    status = _read(folder / STATUS_FILE)
-    if (folder / LEASE_FILE).exists() or status.get("state") != "running":
+    driver = _Driver.read(folder / STATUS_FILE)
+    if (folder / LEASE_FILE).exists() or driver.state != "running":
         return
-    alive = is_alive(status)
+    alive = is_alive(driver)
     if alive is None:
         alive = moves(folder / STATUS_FILE, patience_s)
     if alive:
-        raise InUse(_in_use(folder, status))
+        raise InUse(_in_use(folder, driver))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _in_use(folder: Path, process: dict[str, Any]) -> str:
-    known = "pid" in process and "host" in process
-    owner = f"process {process['pid']} on {process['host']}" if known else "another process"
+def _in_use(folder: Path, process: Process) -> str:
+    known = process.pid is not None and process.host is not None
+    owner = f"process {process.pid} on {process.host}" if known else "another process"
     return f"{folder} is in use by {owner}: wait until it ends, or choose another --name or --output"

@@ -26,7 +26,7 @@ from tuning.evidence.winner import registered
 from tuning.folder.identity import Content, Identity, claim
 from tuning.folder.journal import mend_journal
 from tuning.folder.layout import JOURNAL_FILE, RECORD_FILE, SLOT_PREFIX, SLOTS, STUDY_FILE, TRIALS
-from tuning.folder.status import StatusFile
+from tuning.folder.status import State, StatusFile
 from tuning.study.config import StudyConfig
 from tuning.study.pruning import rung_scores
 from tuning.study.publish import publish
@@ -37,8 +37,10 @@ from tuning.tracking.registry import own_model, register
 
 __all__ = ["StudyLedger", "open_folder"]
 
-# How MLflow calls what became of a trial.
+# MLflow's word for the status of a trial that has ended.
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+# The state of a study whose MLflow run ends with that status.
+_STATES: dict[str, State] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 
 
 def open_folder(folder: Path, config: StudyConfig, content: Content) -> Identity:
@@ -189,7 +191,7 @@ class StudyLedger:
 
     def close(self, status: str) -> None:
         """Wait for what is being published, and end the study's MLflow run."""
-        self._status.close(status.lower())
+        self._status.close(_STATES[status])
         self._publisher.shutdown(wait=True)
         self.problems = [
             f"a trial's results were not stored: {type(error).__name__}: {error}"
