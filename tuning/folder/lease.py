@@ -1,4 +1,4 @@
-"""A lease on a file: one holder among all machines that see the file, alive as long as it counts up."""
+"""A lease on a file: one holder among all machines that see the file, alive while its counter rises."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Taken(Exception):
 class Lease:
     """The lease that this process holds; a thread renews it every second.
 
-    Made exclusively, renewed in place, and given up by removing it. One whose holder has died is removed first, so that
-    of two who find it only one gets it. A holder that was stopped for so long that another took the lease is
-    interrupted as by Ctrl-C when it wakes.
+    Created exclusively, renewed in place, and given up by removing its file. The lease of a dead holder is removed
+    first, so that only one of several takers gets it. A holder that was suspended for so long that another took the
+    lease is interrupted as by Ctrl-C when it wakes.
     """
 
     def __init__(self, path: Path, file: int, own: Holder) -> None:
@@ -55,9 +55,9 @@ class Lease:
 
     @classmethod
     def take(cls, path: Path, patience_s: float) -> Lease:
-        """Take the lease at `path`; Taken where its holder lives, or where another was faster.
+        """Take the lease at `path`; Taken where its holder is alive, or where another process was faster.
 
-        A holder that cannot be seen from here is watched for `patience_s` seconds. OSError where nothing can be made.
+        A holder that cannot be seen from here is watched for `patience_s` seconds. OSError if there can be no file.
         """
         own = Holder(id=uuid.uuid4().hex, **this_process().model_dump())
         for _ in range(3):
@@ -73,7 +73,7 @@ class Lease:
         raise Taken(Holder.read(path))
 
     def release(self) -> None:
-        """Give the lease up, if it is still this process's."""
+        """Give up the lease, if this process still holds it."""
         self._end.set()
         self._thread.join()
         if self._is_ours():
@@ -84,13 +84,13 @@ class Lease:
         while not self._end.wait(_EVERY_S):
             if not self._is_ours():
                 print(
-                    f"{self._path.parent} was taken over by another process while this one stood still",
+                    f"{self._path.parent} was taken over by another process while this one was suspended",
                     file=sys.stderr,
                     flush=True,
                 )
                 _thread.interrupt_main()
                 return
-            # A full disk takes what lies within a file that it holds already.
+            # A full disk still takes writes within an existing file.
             with suppress(OSError):
                 self._renew()
 
@@ -98,7 +98,7 @@ class Lease:
         self._own = self._own.model_copy(update={"beat": self._own.beat + 1})
         text = json.dumps(self._own.model_dump(mode="json"))
         os.pwrite(self._file, text.ljust(_LENGTH - 1).encode() + b"\n", 0)
-        os.fsync(self._file)  # to the server, where the file lies on one
+        os.fsync(self._file)  # to the server, for a file on a network
 
     def _is_ours(self) -> bool:
         try:
@@ -106,11 +106,11 @@ class Lease:
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # A server that does not answer just now has not given it away.
+            return True  # A server that does not answer has not given the lease away.
 
 
 def _bury(path: Path, dead: Holder) -> None:
-    """Remove the lease of a dead holder, and no other that was taken at `path` since: one process at a time."""
+    """Remove the lease of a dead holder, but none taken at `path` since then: one process at a time."""
     grave = path.with_name(f"{path.name}.grave")
     for _ in range(_TRIES):
         try:
@@ -118,7 +118,7 @@ def _bury(path: Path, dead: Holder) -> None:
             break
         except FileExistsError:
             time.sleep(_PAUSE_S)
-    # After so many tries whoever began to bury it has died over that.
+    # After so many tries, the process that started to bury it must have died.
     if Holder.read(path).id == dead.id:
         path.unlink(missing_ok=True)
     grave.unlink(missing_ok=True)

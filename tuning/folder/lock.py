@@ -1,4 +1,4 @@
-"""One driver a folder: a second one would take up the first one's trials and write over its files."""
+"""One driver per folder: a second one would resume the first one's trials and overwrite its files."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ class InUse(ConfigError):
 
 
 class _Driver(Process):
-    """All that is needed of a status, which an earlier release may have written."""
+    """The part of a status that is needed, also from an earlier release."""
 
     state: str | None = None
 
 
 @contextmanager
 def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
-    """Hold `folder`, made where it is missing, for this process; InUse, one line, while another has it.
+    """Hold `folder`, created if missing, for this process; raises InUse, one line, while another holds it.
 
-    The kernel lets go when the process ends, however it ends. For a file system that cannot lock, or locks for each
-    machine on its own, there is a lease beside the lock, which its holder renews every second. That of a process which
-    cannot be seen from here is watched for `patience_s` seconds: no clock of another machine counts.
+    The kernel releases the lock when the process ends, however it ends. For file systems without locks, or with locks
+    per machine, there is also a lease, which its holder renews every second. The lease of a process that cannot be seen
+    from here is watched for `patience_s` seconds, so the clocks of other machines do not matter.
     """
     path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not inherited by what this process starts: Ray's own processes may outlive it.
+        # Not inherited by child processes: those of Ray may outlive this one.
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
@@ -61,7 +61,7 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
             yield
         finally:
             lease.release()
-            # Not by closing alone: a process that another thread forks at this moment still has the file open.
+            # Closing is not enough: a process that another thread forks at this moment still has the file open.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_UN)
     finally:
@@ -69,7 +69,7 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
 
 
 def _refuse_an_older_driver(folder: Path, patience_s: float) -> None:
-    """A study's driver without a lease is known by the status that it writes every second."""
+    """A study's driver of a release without leases is detected by the status that it writes every second."""
     driver = _Driver.read(folder / STATUS_FILE)
     if (folder / LEASE_FILE).exists() or driver.state != "running":
         return

@@ -53,9 +53,9 @@ def is_alive(process: Process) -> bool | None:
 
 
 def moves(path: Path, patience_s: float) -> bool:
-    """Whether the content of `path` changes within `patience_s` seconds by this process's own clock; it may vanish.
+    """Whether the content of `path` changes within `patience_s` seconds by this process's clock; False if it vanishes.
 
-    A writer that counts up is alive, whatever its clock says.
+    A writer whose counter rises is alive, whatever its clock says.
     """
     end = time.monotonic() + patience_s
     before = _content(path)
@@ -70,7 +70,7 @@ def moves(path: Path, patience_s: float) -> bool:
 
 
 def _content(path: Path) -> bytes | None:
-    """Opened anew each time: a network's file system asks its server then."""
+    """Reopens the file each time, so that a network file system asks its server."""
     try:
         return path.read_bytes()
     except OSError:
@@ -78,19 +78,19 @@ def _content(path: Path) -> bytes | None:
 
 
 def _place() -> dict[str, str]:
-    """The host, its boot, and the space in which its process numbers count."""
+    """The host, its boot, and the PID namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         boot = space = ""
     return {"host": socket.gethostname(), "boot": boot, "space": space}
 
 
 def _started(pid: int) -> str | None:
-    """When the process began, in ticks since the boot; None where it has ended, "" where that is not known."""
+    """When the process started, in clock ticks since the boot; None where it has ended, "" where that is not known."""
     try:
-        # The name, in brackets, may hold blanks and brackets itself.
+        # The name, in brackets, may itself contain spaces and brackets.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "" if not Path("/proc/self/stat").exists() and _exists(pid) else None

@@ -77,7 +77,7 @@ def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
 
 
 def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
-    """The command that repeats the study: settings that change a trial are in its folder, the others are options."""
+    """The command that repeats the study: settings that affect a trial are in its folder, others are options."""
     settings = study.settings
     file = output / STUDY_FILE
     if not file.is_file():
