@@ -64,7 +64,7 @@ def serve(settings: dict[str, Any]) -> None:
         if leaked():
             ray.get(board.retire.remote(slot, generation))
             if together:
-                raise _Leaked(f"runs have left over {settings['leak_gib']:g} GiB: another process goes on")
+                raise _Leaked(f"runs have leaked over {settings['leak_gib']:g} GiB: a new process takes over")
 
 
 class _Leaked(Exception):

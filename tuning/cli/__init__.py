@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         # click wraps a KeyboardInterrupt.
         if isinstance(error.__cause__ or error, Preempted):
-            _fail("ended by SIGTERM; the same command goes on", 143)
+            _fail("ended by SIGTERM; the same command resumes", 143)
         _fail("interrupted", 130)
     except RuntimeError as error:
         from curriculum_ray.distributed.fit import TrainingFailed

@@ -99,7 +99,7 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
         raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
     if changed or before.hash != content.hash:
         raise ConfigError(
-            f"{folder} holds a {kind} of another content ({changed or 'its hash differs'}): choose another --name or "
+            f"{folder} holds a {kind} with other content ({changed or 'its hash differs'}): choose another --name or "
             "--output"
         )
     return before

@@ -194,9 +194,7 @@ def run_study(
             except KeyboardInterrupt:
                 running = study.interrupted()
                 _close(study, "KILLED")
-                progress.note(
-                    f"stopped with {len(running)} trials running; the same command goes on with them"
-                )
+                progress.note(f"stopped with {len(running)} trials running; the same command resumes them")
                 raise
             except BaseException:
                 study.interrupted()

@@ -80,7 +80,7 @@ def check_comparable(
         place = place_of(key)
         if place is not None and not place.fixed:
             raise ConfigError(
-                f"space {space.name}: fixed.{key} must not stand in a space, for {place.reason}: "
+                f"space {space.name}: fixed.{key} must not be in a space, because {place.reason}: "
                 f"set {_own(key)} for the whole study instead"
             )
     for name, keys in rivals.items():
@@ -111,7 +111,7 @@ def _check(key: str, where: str, what: str) -> None:
     place = place_of(key)
     if place is not None and not place.differs:
         raise ConfigError(
-            f"{where} must not be {what}, for {place.reason}: set {_own(key)} for the whole study"
+            f"{where} must not be {what}, because {place.reason}: set {_own(key)} for the whole study"
         )
 
 

@@ -186,7 +186,7 @@ class StudyLedger:
     def interrupted(self) -> list[str]:
         """Mark the trials that are still running as stopped in MLflow; they resume with the study."""
         for key in self._open:
-            self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command goes on with it")
+            self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command resumes it")
         return sorted(self._open)
 
     def close(self, status: str) -> None:

@@ -56,7 +56,7 @@ class Judge:
             return None
         return (
             f"stopped in its last stage after {count(images)} images: {metric_name(self.metric)} {number(score)} is "
-            f"number {place} of {len(rung)} looked at there, and {keep} go on"
+            f"number {place} of {len(rung)} at that point, where the best {keep} continue"
         )
 
     def remember(self, folders: Iterable[Path]) -> None:

@@ -106,7 +106,7 @@ def _train(
     try:
         result = fit(config, folder, resources, on_event)
     except KeyboardInterrupt:
-        tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
+        tracker.finish(run, "KILLED", "interrupted; the same command resumes it")
         raise
     except Exception as error:
         tracker.finish(run, "FAILED", str(error))

@@ -58,4 +58,4 @@ class RunDisplay:
             if not self.console.is_terminal:
                 self.console.print(state)
         elif isinstance(event, Started) and event.attempt > 1:
-            self.console.print(f"workers lost; going on from the newest checkpoint, try {event.attempt}")
+            self.console.print(f"workers lost; resuming from the newest checkpoint, attempt {event.attempt}")

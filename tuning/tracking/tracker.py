@@ -222,7 +222,7 @@ class Tracker(Mlflow):
                 if before != value:
                     raise ConfigError(
                         f"the {kind} {name!r} was started with {key} = {before}, but now it is {value}: "
-                        f"go on with the same settings, or choose another name or output folder"
+                        f"use the same settings, or choose another name or output folder"
                     )
         all_tags = tag_values(
             {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
@@ -236,8 +236,8 @@ class Tracker(Mlflow):
         before = run.data.tags.get(tag("content"))
         if identity is not None and before not in (None, identity.hash):
             raise ConfigError(
-                f"the {kind} {name!r} stands in {self.store.shown} with another content (hash {before}, here "
-                f"{identity.hash}): go on with the same settings and data, or choose another name or output folder"
+                f"the {kind} {name!r} is in {self.store.shown} with other content (hash {before}, here "
+                f"{identity.hash}): use the same settings and data, or choose another name or output folder"
             )
 
 
