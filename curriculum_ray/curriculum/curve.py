@@ -20,7 +20,7 @@ class DifficultyCurve(Spec):
     version: Literal[1] = 1
     """Version of the file format."""
     kind: Literal["relative_entropy", "convergence", "loss", "gradient", "snr"]
-    """What was measured."""
+    """The measured quantity."""
     data: str
     """Name of the data it was measured on."""
     process: str

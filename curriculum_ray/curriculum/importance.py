@@ -5,8 +5,8 @@ With m_b the mass of bin b in what the schedule draws and s_b the root mean squa
 
     q_b = (1-ε)·m_b·s_b / Σ m·s + ε·m_b / Σ m,     its losses are multiplied by m_b / (q_b·Σ m),
 
-so that the expectation of the loss, and of its gradient, is the same as without importance. The s of active bins
-count alike in Σ m·s, whose exact value cancels.
+so that the expectation of the loss, and of its gradient, is the same as without importance. Σ m·s is
+taken as Σ m times the plain mean of s over active bins, as its exact value cancels.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class TrainConfig(Spec):
     @model_validator(mode="after")
     def _best_has_a_metric(self) -> TrainConfig:
         if self.checkpoint.best and not (self.preview and self.preview.metric):
-            raise ValueError("checkpoint.best goes by the preview's metric, but preview.metric is not on")
+            raise ValueError("checkpoint.best needs the preview's metric, but preview.metric is not on")
         if self.checkpoint.best and self.preview and self.preview.asynchronous:
             raise ValueError(
                 "checkpoint.best needs the weights of the moment, which are gone when an asynchronous preview is scored"

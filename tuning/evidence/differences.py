@@ -56,7 +56,7 @@ class Difference:
     rival: bool = False
     """Whether the arm is a one-line rival rather than a schedule."""
     against: str = "uniform sampling"
-    """What the arm is compared with."""
+    """The arm that it is compared with."""
 
     @property
     def beats(self) -> bool:

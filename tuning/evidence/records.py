@@ -36,7 +36,7 @@ class TrialRecord(Measured):
     """Its number, for display: in the order in which trials were started, or in which MLflow lists them."""
     key: TrialKey
     name: str
-    """What it runs, in words."""
+    """The arm in words."""
     role: Role
     control: Control | None = None
     """Which control it is, or confirms; None for a schedule of the search."""

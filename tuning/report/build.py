@@ -119,7 +119,7 @@ def _table(ranking: Ranking) -> Html:
     place = None if ranking.best is None else ranking.arms.index(ranking.best)
     note = (
         "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for. Schedules with "
-        "fresh seeds stand first: a score in the search flatters whatever the search chose."
+        "fresh seeds come first: a score in the search flatters whatever the search chose."
     )
     rows = [[each.text(arm) for each in shown] for arm in ranking.arms]
     headings = [", ".join(each.title) for each in shown]

@@ -41,7 +41,7 @@ def small_multiples(ranking: Ranking) -> Html:
         )
         + (f" The best {MOST} are drawn." if len(records) > MOST else "")
         + (
-            " Importance sampling goes by the losses: the left picture is without it."
+            " Importance sampling depends on the losses: the left picture is without it."
             if any(run.active and run.active.importance for run in runs)
             else ""
         )

@@ -99,7 +99,7 @@ def _own(key: str) -> str:
 
 
 def _leaves(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values; a group without keys stands for itself."""
+    """Dotted keys and values; a group without keys is kept as a value."""
     flat: dict[str, Any] = {}
     for key, value in group.items():
         inner = _leaves(value) if isinstance(value, Mapping) and value else None

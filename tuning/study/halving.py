@@ -64,7 +64,7 @@ class AfterLastStage(_Full):
     rule: Literal["after_last_stage"]
     """Trials run at the full budget with looks at their score; the worse of those in their last stage are stopped."""
     reduction: int = Field(default=2, ge=2, le=10)
-    """A look stops a trial that is not in the best 1/reduction of those looked at after as many images."""
+    """A look stops a trial that is not in the best 1/reduction of those scored after as many images."""
     rungs: int = Field(default=3, ge=1, le=16)
     """Number of equally spaced looks within the budget; each scores a preview."""
     settle: float = Field(default=0.1, ge=0, lt=1)

@@ -28,7 +28,7 @@ class _Range(Spec, ABC):
 
     @abstractmethod
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
 
     @abstractmethod
     def suggest(self, trial: Any, key: str) -> Any:
@@ -39,7 +39,7 @@ class _Range(Spec, ABC):
         """Whether `value` is one of them."""
 
     def in_words(self) -> str:
-        """Its values in words, and when it exists."""
+        """The values in words, and when the key exists."""
         words = [f"{key} is {_either(allowed)}" for key, allowed in self.when.items()]
         return self.values() + (f", where {' and '.join(words)}" if words else "")
 
@@ -67,7 +67,7 @@ class IntRange(_Range):
         return self
 
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
         return f"{self.low:g} to {self.high:g}" + (", by ratios" if self.log else "")
 
     def suggest(self, trial: Any, key: str) -> int:
@@ -96,7 +96,7 @@ class FloatRange(_Range):
         return self
 
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
         return f"{self.low:g} to {self.high:g}" + (", by ratios" if self.log else "")
 
     def suggest(self, trial: Any, key: str) -> float:
@@ -128,7 +128,7 @@ class CategoricalRange(_Range):
         return self
 
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
         return _either(self.choices)
 
     def suggest(self, trial: Any, key: str) -> Any:

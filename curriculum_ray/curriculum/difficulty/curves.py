@@ -32,7 +32,7 @@ def relative_entropy_curve(
 ) -> DifficultyCurve:
     """One bin per timestep t = 0 … T-1 (0 is the cleanest), with the nats between levels t-1 and t.
 
-    Timesteps that were not measured are interpolated, values and errors alike, over log t: in the logarithm
+    Timesteps that were not measured are interpolated, both values and errors, over log t: in the logarithm
     where all values are positive, linearly otherwise. t = 0 takes the value of t = 1: its relative
     entropy to the data is infinite for a finite set. `meta` records the estimator of each measured timestep.
 
