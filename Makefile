@@ -10,7 +10,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all docs bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-all docs bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -61,6 +61,9 @@ bench-pack: setup ## K runs as one ensemble beside K runs on their own
 
 bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks the final FID
 	$(BIN)/python benchmarks/rank_by_map.py
+
+gpu-check: setup ## everything that needs a GPU: its tests, speeds and a search, in under nine minutes
+	$(BIN)/python benchmarks/gpu_check.py
 
 gallery: setup ## a picture of generated items for each process and data set, in gallery/
 	$(BIN)/python benchmarks/gallery.py

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # How long an example takes says nothing of the product on a machine that is shared.
@@ -21,7 +22,14 @@ _LONG = ("test_main_job.py", "test_every_shape.py", "test_packed.py", "test_exac
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run long files first: test processes take whole files in this order, and none is left with a long one alone."""
+    """Run long files first: test processes take whole files in this order, and none is left with a long one alone.
+
+    What is marked `gpu` is skipped where there is none.
+    """
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
     ray = {item.path for item in items if "ray_of_two" in getattr(item, "fixturenames", ())}
 
     def place(item: pytest.Item) -> int:
@@ -30,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1 + (_LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def cuda() -> torch.device:
+    """The GPU, for tests that are marked `gpu`."""
+    return torch.device("cuda", 0)
 
 
 @pytest.fixture(scope="session")

@@ -153,8 +153,9 @@ class _Transfer:
         self.stage, self.images, self.window, self.host = stage, images, window, buffer
         self.work: dist.Work | None = None
         self.event: torch.cuda.Event | None = None
-        # The last number lets `wait` detect ranks that have not seen equally many images.
-        buffer[-1] = images[-1]
+        # The last number lets `wait` detect ranks that have not seen equally many images. Not assigned: that would copy
+        # from the host, and wait.
+        buffer[-1:].fill_(images[-1])
         if buffer.device.type != "cuda":
             self.work = self._all_reduce(buffer)
             return

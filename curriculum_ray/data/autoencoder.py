@@ -239,13 +239,22 @@ def _encode(
     return {**tensors, "std": torch.cat(deviations).contiguous()} if std else tensors
 
 
-def decode_latents(spec: DataSpec, latents: Tensor, batch_size: int = 16) -> Tensor:
-    """Decode generated latents (n, C, H, W) of the data of `spec` to uint8 images with `spec.vae`."""
+def decode_latents(
+    spec: DataSpec, latents: Tensor, batch_size: int = 16, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Decode generated latents (n, C, H, W) of the data of `spec` to uint8 images with `spec.vae`; both on the CPU.
+
+    device: where the autoencoder computes.
+    """
     assert spec.vae is not None
     info = read_latents_info(Path(spec.name))
     vae = load_autoencoder(spec.vae)
     if info.vae_sha256 and info.vae_sha256 != _weights_hash(vae):
         raise ConfigError(f"data.vae {spec.vae} is not the autoencoder that made the latents of {spec.name}")
+    vae = vae.to(device)
     with torch.no_grad():
-        images = [vae.decode(part / info.scale + info.shift).sample for part in latents.split(batch_size)]
-    return to_uint8(torch.cat(images))
+        images = [
+            to_uint8(vae.decode(part.to(device) / info.scale + info.shift).sample).cpu()
+            for part in latents.split(batch_size)
+        ]
+    return torch.cat(images)

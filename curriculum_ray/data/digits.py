@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curriculum_ray.data.dataset import Dataset
 
-__all__ = ["digits_split", "load_digits"]
+__all__ = ["digits_split", "load_digits", "scikit_learn_file"]
 
 
 def load_digits() -> Dataset:
@@ -20,7 +20,9 @@ def load_digits() -> Dataset:
     They are read directly from scikit-learn's file: importing scikit-learn takes two seconds in every process.
     Raises ModuleNotFoundError where it is not installed.
     """
-    rows = torch.from_numpy(numpy.loadtxt(_file(), delimiter=",", dtype=numpy.uint8))
+    rows = torch.from_numpy(
+        numpy.loadtxt(scikit_learn_file("data", "digits.csv.gz"), delimiter=",", dtype=numpy.uint8)
+    )
     return Dataset(
         name="digits",
         items=rows[:, :-1].to(torch.float32).reshape(-1, 1, 8, 8) / 8 - 1,
@@ -29,12 +31,12 @@ def load_digits() -> Dataset:
     )
 
 
-def _file() -> Path:
-    """64 pixels and a label in each line."""
+def scikit_learn_file(*parts: str) -> Path:
+    """The path of data that scikit-learn ships, below its `datasets`."""
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
-    return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return Path(package.origin).parent.joinpath("datasets", *parts)
 
 
 def digits_split() -> tuple[Tensor, Tensor]:

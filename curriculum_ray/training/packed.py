@@ -17,7 +17,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -110,7 +109,8 @@ class PackedTrainer(Lockstep):
         drawn = [self._draw(member) for member in members]
         inputs, noise_conds, targets, levels, conditions = zip(*drawn, strict=True)
         condition = None if conditions[0] is None else torch.stack(conditions)
-        with members[0].precision.autocast(), self._attention():
+        # Fused attention would be called once for each member on a CPU, and under vmap fails in its backward on a GPU.
+        with members[0].precision.autocast(), sdpa_kernel(SDPBackend.MATH):
             outputs = vmap(self._predict, in_dims=(0, 0, 0, None if condition is None else 0))(
                 weights.leaves, torch.stack(inputs), torch.stack(noise_conds), condition
             )
@@ -148,10 +148,6 @@ class PackedTrainer(Lockstep):
         self, weights: dict[str, Tensor], x: Tensor, noise_cond: Tensor, condition: Tensor | None
     ) -> Tensor:
         return functional_call(self._base, weights, (x, noise_cond, condition))
-
-    def _attention(self) -> Any:
-        """Unfused attention on a CPU, where the fused one would be called once for each member."""
-        return sdpa_kernel(SDPBackend.MATH) if self.world.device.type == "cpu" else nullcontext()
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:

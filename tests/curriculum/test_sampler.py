@@ -371,7 +371,7 @@ def test_no_step_reads_a_loss_before_the_end_of_the_next_window():
         run.update(torch.empty(8, device="meta"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("normalize", [False, True])
 def test_nothing_synchronises_with_the_gpu(normalize):
     run = sampler({**PLATEAU, "normalize": normalize})
@@ -384,3 +384,53 @@ def test_nothing_synchronises_with_the_gpu(normalize):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert run.stage >= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [0, 10])
+def test_losses_on_a_gpu_move_the_schedule_as_losses_on_a_cpu_do(cuda, window):
+    values = [5.0, 4.0, 3.0, *[3.0] * 40]
+    histories = []
+    for device in (cuda, torch.device("cpu")):
+        run, history = sampler(window=window), []
+        for value in values:
+            history.append((run.stage, run.sample(8, device=device).tolist()))
+            run.update(torch.full((8,), value, device=device))
+        histories.append(history)
+    assert histories[0] == histories[1]
+    assert histories[0][-1][0] >= 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [0, 10])
+def test_a_resume_amid_a_stage_draws_on_a_gpu_as_the_uninterrupted_run(cuda, window):
+    def steps(run, count):
+        drawn = []
+        for _ in range(count):
+            drawn.append(run.sample(8, device=cuda))
+            run.update(1 + run.last_u.float().to(cuda))
+        return torch.stack(drawn)
+
+    whole = sampler({**PLATEAU, "normalize": True}, window=window)
+    steps(whole, 13)
+    state = json.loads(json.dumps(whole.state_dict()))
+    resumed = sampler({**PLATEAU, "normalize": True}, window=window)
+    resumed.load_state_dict(state)
+    assert torch.equal(steps(resumed, 30), steps(whole, 30))
+    assert resumed.stage == whole.stage >= 1
+
+
+@pytest.mark.gpu
+def test_weights_lie_on_the_gpu_and_are_those_of_a_cpu(cuda):
+    groups = {"importance": {"rule": "gradient_norm", "bins": 4, "history": 1}}
+    found = []
+    for device in (cuda, torch.device("cpu")):
+        run = TimestepSampler(CurriculumSchedule.from_dict(groups), num_timesteps=1000, window=2)
+        for _ in range(20):
+            run.sample(16, device=device)
+            weights = run.weights
+            run.update((1 + run.last_u).float().to(device))
+        assert weights.device.type == device.type
+        found.append(weights.cpu())
+    torch.testing.assert_close(*found)
+    assert len(found[0].unique()) > 1

@@ -173,3 +173,20 @@ def test_pickled_weights_are_refused(tmp_path: Path, folder: Path) -> None:
 def test_settings_of_images_do_not_apply_to_latents(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="for images, not for latents"):
         DataSpec(name="x", format="latents", **settings)
+
+
+@pytest.mark.gpu
+def test_latents_and_images_of_a_gpu_are_those_of_a_cpu(
+    cuda: torch.device, tmp_path: Path, folder: Path, images: Dataset
+) -> None:
+    tensors, decoded = [], []
+    for device in (cuda, torch.device("cpu")):
+        output = tmp_path / device.type
+        cache_latents(images, load_autoencoder(folder), output, shard_size=8, device=device)
+        spec = DataSpec(name=str(output), format="latents", vae=str(folder))
+        tensors.append(load_data(spec).items)
+        decoded.append(decode_latents(spec, tensors[-1], device=device))
+    # cuDNN rounds products to TF32 unless it is told not to.
+    torch.testing.assert_close(tensors[0], tensors[1], rtol=1e-2, atol=1e-2)
+    assert decoded[0].device.type == "cpu"
+    assert (decoded[0].int() - decoded[1].int()).abs().max() <= 3

@@ -179,6 +179,7 @@ def test_a_slot_trains_a_pack_and_then_the_next(board: Any, place: Path) -> None
         _equals(end.result, configs[key])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_pack_no_more_than_what_followed_its_checkpoints(
     board: Any, place: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_what_cannot_be_trained_fails_by_itself_and_its_companions_end(board: An
     assert not (place / "mixed0" / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_finds_no_memory_fails_with_the_reason_and_the_slot_serves_the_next(
     board: Any, place: Path
 ) -> None:

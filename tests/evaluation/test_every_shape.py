@@ -45,7 +45,11 @@ def test_scores_get_worse_with_corruption(spec: dict[str, Any], extractor: str) 
         assert values[0] < values[-1], name
 
 
-@pytest.fixture(scope="module", params=[("mixture2d", 19_200), ("tones", 9_600)], ids=["mixture2d", "tones"])
+@pytest.fixture(
+    scope="module",
+    params=[("mixture2d", 19_200), pytest.param(("tones", 9_600), marks=pytest.mark.slow)],
+    ids=["mixture2d", "tones"],
+)
 def trained(request: pytest.FixtureRequest) -> Trainer:
     """A short training on a data set, by default settings."""
     name, images = request.param

@@ -51,6 +51,8 @@ CASES: dict[str, dict[str, Any]] = {
     "signals": {"data": {"name": "tones"}, "model": DIT},
     "points": {"data": {"name": "mixture2d"}, "model": {"kind": "mlp"}},
 }
+# Packs of these; those of the others differ in what a single run's step shows.
+QUICK = ("normalised losses", "points")
 
 
 def _real(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,7 +129,13 @@ def test_a_step_stays_on_the_gpu(
     assert trainer.images == 3 * 16
 
 
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, settings in CASES.items()
+    ],
+)
 def test_a_step_of_a_pack_stays_on_the_gpu(gpu: torch.device, settings: dict[str, Any]) -> None:
     configs = [_config(settings, seed) for seed in range(3)]
     trainer = PackedTrainer(configs, _data(configs[0].data), World(device=gpu))

@@ -30,8 +30,8 @@ SMALL: dict[str, Any] = {
 # Two channels in a group: the bias before a norm over one channel has no gradient but rounding, which Adam enlarges.
 UNET = {"data": {"name": "digits"}, "model": {"base_channels": 16, "channel_mult": [1, 1]}}
 NETWORKS: dict[str, dict[str, Any]] = {
-    "unet told classes": UNET,
-    "unet told captions": {
+    "unet with classes": UNET,
+    "unet with captions": {
         "data": {"name": "shapes", "image_size": 16, "conditioning": "text"},
         "model": {"base_channels": 16, "channel_mult": [1, 1, 1], "label_dropout": 0.4},
     },

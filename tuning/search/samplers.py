@@ -34,6 +34,11 @@ def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStora
     url = f"sqlite:///{folder / OPTUNA_DATABASE_FILE}" if storage == "sqlite" else storage
     if "://" not in url:
         raise ConfigError(f"storage must be null, sqlite or a database URL, but got {presentable(storage)!r}")
+    if _in_memory(url):
+        raise ConfigError(
+            f"storage {presentable(url)} is in memory and gone when the search ends: sqlite keeps a file in the "
+            "study's folder"
+        )
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:
@@ -41,6 +46,12 @@ def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStora
         raise ConfigError(
             f"storage {presentable(url)} cannot be opened: {type(error).__name__}: {reason}"
         ) from None
+
+
+def _in_memory(url: str) -> bool:
+    scheme, _, rest = url.partition("://")
+    path = rest.removeprefix("/")
+    return scheme.partition("+")[0] == "sqlite" and (path in ("", ":memory:") or "mode=memory" in path)
 
 
 def study_name(storage: str | None, name: str, identity: Identity) -> str:

@@ -84,8 +84,23 @@ def test_a_storage_keeps_the_study(tmp_path: Path, storage: str | None) -> None:
     assert again.best_value == 1.0
 
 
-@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////no/such/folder/x.db"])
+@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////no/such/folder/x.db", "postgres"])
 def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path, storage: str) -> None:
     with pytest.raises(ConfigError, match="storage") as caught:
         open_storage(storage, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite+pysqlite://",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_a_storage_that_ends_with_the_search_is_refused(tmp_path: Path, storage: str) -> None:
+    with pytest.raises(ConfigError, match="is in memory and gone when the search ends: sqlite keeps a file"):
+        open_storage(storage, tmp_path)

@@ -68,7 +68,7 @@ def test_a_batch_size_that_is_given_stays(size: int) -> None:
 
 
 def test_too_few_images_for_any_batch_size_are_refused() -> None:
-    line = "20 stages need 19 steps .* 20 images has 10 of 1 images each: .* or give at least 200 images"
+    line = "20 stages need 19 steps .* 20 images has 10 of 1 image each: .* or give at least 200 images"
     with pytest.raises(ConfigError, match=line):
         settled("default", {"images": 20})
 
@@ -118,7 +118,7 @@ def test_a_run_that_128_suits_or_that_none_does_is_as_before() -> None:
     few: dict[str, Any] = {"images": 256, "schedule": {"version": 1, **LADDER}}
     with pytest.raises(ConfigError, match=r"0\.5 of 256 images has 1 of 128 images each"):
         parse(RunConfig, {**few, "batch_size": 128}, "settings")
-    with pytest.raises(ConfigError, match=r"20 stages need 19 steps .* of 1 images each"):
+    with pytest.raises(ConfigError, match=r"20 stages need 19 steps .* of 1 image each"):
         parse(RunConfig, {**few, "images": 30}, "settings")
 
 
