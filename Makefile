@@ -10,7 +10,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-all docs bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-fast test-all docs bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,7 +32,11 @@ search: setup ## the main job: find a schedule for the digits, on CPU, in minute
 docs: setup ## the documentation as a site, in site/; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-test: setup lint ## lint, types, documentation and the fast tests
+# Tests that wait for a process to start leave time for the linters.
+test: setup ## lint, types, documentation and the fast tests
+	@$(MAKE) --no-print-directory -j 2 lint test-fast
+
+test-fast: setup
 	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_A_TIME)
 
 test-all: setup lint ## every test, the slow ones too

@@ -158,6 +158,7 @@ def test_a_trial_can_be_sampled_and_evaluated_again(folder: Path, study: dict[st
     )
 
 
+@pytest.mark.slow
 def test_the_schedule_trains_a_model_on_two_workers_and_the_same_command_shows_its_result(
     folder: Path, study: dict[str, Any]
 ) -> None:

@@ -217,10 +217,11 @@ class PlateauPacing(PacingRule):
                 if (last + 1) * step <= total_images
                 else ""
             )
+            each = f"{step} image{'' if step == 1 else 's'} each"
             raise ConfigError(
                 f"pacing: {num_stages} stages need {last} steps before finish_by, but {self.finish_by:.6g} of "
-                f"{total_images:,} images has {finish // step} of {step} image{'' if step == 1 else 's'} each: "
-                f"at most {finish // step + 1} stages fit{later}"
+                f"{total_images:,} images has {finish // step} of {each}: at most {finish // step + 1} "
+                f"stages fit{later}"
             )
         check_end(f"finish_by {self.finish_by:.6g}", finish, step, total_images)
         # The first loss of a stage is its best so far, and patience counts from there.
