@@ -19,7 +19,7 @@ class _Active(Spec, ABC):
 
     @abstractmethod
     def num_stages(self, count: int) -> int:
-        """How many stages `count` clusters give; the last one is ordinary training on all of them."""
+        """The number of stages for `count` clusters; the last one is ordinary training on all of them."""
 
     @abstractmethod
     def densities(self, order: Sequence[int], stage: int) -> list[float]:
@@ -40,7 +40,7 @@ class CumulativeSet(_Active):
         return count
 
     def densities(self, order: Sequence[int], stage: int) -> list[float]:
-        """1 for those that have joined, the floor for the others."""
+        """1 for the clusters that have joined, the floor for the others."""
         return _spread(order, [1.0] * (stage + 1), self.floor)
 
 
@@ -57,7 +57,7 @@ class WindowSet(_Active):
         return count + 1 if self.width < count else count
 
     def densities(self, order: Sequence[int], stage: int) -> list[float]:
-        """1 for the newest that have joined, the floor for the others; after the last cluster all 1."""
+        """1 for the newest clusters, the floor for the others; 1 for all after the last cluster."""
         if stage >= len(order):
             return [1.0] * len(order)
         left = max(0, stage + 1 - self.width)
@@ -65,7 +65,7 @@ class WindowSet(_Active):
 
 
 class NewestWeightedSet(_Active):
-    """Cumulative, with extra weight on the newest cluster; a last stage after them draws from all alike."""
+    """Cumulative, with extra weight on the newest cluster; a last stage after them draws from all equally."""
 
     set: Literal["newest_weighted"] = "newest_weighted"
     """All clusters that have joined, the newest more densely."""

@@ -1,4 +1,4 @@
-"""The cells of u-space: which part of [0, 1) each discrete noise level answers to."""
+"""The cells of u-space: the part of [0, 1) that belongs to each discrete noise level."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Translation", "UncalibratedTimesteps", "boundaries", "inner_cells", 
 class UncalibratedTimesteps:
     """T timesteps whose noise schedule is not known (0 is cleanest, T-1 noise): enough for base "uniform".
 
-    What needs the log-SNR raises `ConfigError`, which says how to pass it.
+    Methods that need the log-SNR raise `ConfigError`, which says how to pass it.
     """
 
     count: int

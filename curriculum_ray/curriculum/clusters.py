@@ -2,7 +2,7 @@
 
 No cluster is narrower than a tenth of its even share, 1/(10N), unless its edges are written out: a curriculum
 trains on its first cluster alone until it moves on, and must not do so on a single timestep. Edges that a rule
-puts closer are moved apart, in one pass from the clean end, then back from the noisy one where room runs out.
+puts closer are moved apart, in one pass from the clean end, and back from the noisy end where there is no room.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = [
     "cluster_edges",
 ]
 
-# Continuous levels are read on so many equally likely cells of u; the end cells stand for infinite tails.
+# Number of equally likely cells of u for continuous levels; the end cells stand for infinite tails.
 GRID = 1000
-# The share of levels at each end whose log-SNR does not stretch the range that is cut: the last step of clipped
-# cosine betas alone drops it by 7 of 30.
+# The share of levels at each end whose log-SNR is clipped before the range is cut: the last step of clipped cosine
+# betas alone would take up 7 of 30.
 END_SHARE = 0.005
 # The narrowest cluster, as a share of the even width 1/N.
 NARROWEST = 0.1
-# Pairs of cells times clusters: some seconds.
+# Limit of pairs of cells times clusters: some seconds.
 _MOST_COMPARED = 400_000_000
 
 
@@ -64,8 +64,8 @@ class LogSnrClusters(_Counted):
     """Clusters by log-SNR: of equal width, or the intervals that hug their centres best (ANT).
 
     The log-SNR of the cleanest 0.5% of the levels counts as that of the quantile u = 0.005, and that of the noisiest
-    0.5% as that of u = 0.995: the first and the last cluster take these tails. Between the two quantiles the width
-    is the same for all clusters, but for those that would be narrower than a tenth of their even share in u.
+    0.5% as that of u = 0.995: the first and the last cluster take these tails. Between the two quantiles
+    all clusters are equally wide, except those that would be narrower than a tenth of their even share in u.
     """
 
     by: Literal["log_snr", "log_snr_dp"]
@@ -95,10 +95,10 @@ class GradientClusters(_Counted):
 
 
 class ExplicitClusters(Spec):
-    """Clusters between edges that are written out."""
+    """Clusters between given edges."""
 
     by: Literal["explicit"] = "explicit"
-    """By written edges."""
+    """By given edges."""
     edges: tuple[float, ...] = Field(min_length=2, max_length=1001)
     """The N + 1 edges in u, strictly ascending from 0 (clean) to 1 (noise)."""
 
@@ -146,7 +146,7 @@ def cluster_edges(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels) -> Te
 
 
 def _check_levels(base: BaseSpec, levels: NoiseLevels, u: Tensor) -> None:
-    """ConfigError for a base so extreme that its levels are no numbers to train on."""
+    """ConfigError for a base so extreme that its levels overflow or underflow."""
     for each in base.distributions():
         level = level_of(each, u, levels).float()
         positive = levels.kind != "sigma" or bool((level > 0).all())
@@ -158,7 +158,7 @@ def _check_levels(base: BaseSpec, levels: NoiseLevels, u: Tensor) -> None:
 
 
 def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
-    """Where edges should lie, before they move to the borders of cells; float64 (N + 1,), ascending."""
+    """The desired edges, before they move to the borders of cells; float64 (N + 1,), ascending."""
     if isinstance(spec, ExplicitClusters):
         return torch.tensor(spec.edges, dtype=torch.float64)
     even = torch.arange(spec.count + 1, dtype=torch.float64) / spec.count
@@ -196,9 +196,9 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
 
 
 def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:
-    """The log-SNR of each cell of the grid, falling, within that of the quantiles `END_SHARE` and 1 - `END_SHARE`.
+    """The log-SNR of each cell of the grid, falling, clipped at the quantiles `END_SHARE` and 1 - `END_SHARE`.
 
-    An infinite one, which few timesteps leave at a quantile, counts as its finite neighbour.
+    An infinite one, possible at a quantile with few timesteps, counts as its finite neighbour.
     """
     middles = (grid[1:] + grid[:-1]) / 2
     ends = torch.tensor([1 - END_SHARE, END_SHARE], dtype=torch.float64)

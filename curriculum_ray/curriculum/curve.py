@@ -20,13 +20,13 @@ class DifficultyCurve(Spec):
     version: Literal[1] = 1
     """Version of the file format."""
     kind: Literal["relative_entropy", "convergence", "loss", "gradient", "snr"]
-    """What was measured."""
+    """The measured quantity."""
     data: str
     """Name of the data it was measured on."""
     process: str
     """Name of the diffusion process, e.g. ddpm-epsilon."""
     base: BaseSpec = Uniform()
-    """The base distribution whose u this is; the default is u = t/T, which sigmas do not have."""
+    """The base distribution that u refers to; by default u = t/T, which does not exist for sigmas."""
     u: tuple[float, ...] = Field(min_length=2)
     """Edges of the bins, n + 1 values from 0 (clean) to 1 (noise), ascending."""
     difficulty: tuple[float, ...]
@@ -36,7 +36,7 @@ class DifficultyCurve(Spec):
     similarity: tuple[tuple[float, ...], ...] | None = None
     """Pairwise cosine of the bins' gradients, n by n values in [-1, 1]; for kind gradient."""
     meta: dict[str, Any] = Field(default_factory=dict)
-    """How it was measured, free of form."""
+    """How it was measured; any content."""
 
     @model_validator(mode="after")
     def _check(self) -> DifficultyCurve:
@@ -75,7 +75,7 @@ class DifficultyCurve(Spec):
         Path(path).write_text(json.dumps(data) + "\n", encoding="utf-8")
 
     def shares(self) -> tuple[float, ...]:
-        """The integral of the difficulty over each bin as a share of the whole, n values that sum to 1.
+        """The integral of the difficulty over each bin as a share of the total, n values that sum to 1.
 
         Negative difficulties, the sampling error of a quantity that cannot be negative, count as 0.
         """

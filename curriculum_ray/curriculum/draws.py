@@ -1,4 +1,4 @@
-"""Stratified draws of u: pure functions from seed, images, place and densities to u in [0, 1), 1 is noise."""
+"""Stratified draws of u in [0, 1), 1 is noise: pure functions of seed, images, place and densities."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def offset(seed: int, images: int) -> float:
 def positions(batch: int, part: int, parts: int) -> Tensor:
     """The places k/B of one part's samples in a global batch of B = batch·parts, k = part + parts·j.
 
-    Together the parts hold k = 0 .. B-1 once each, so that any number of ranks draws what one would draw
-    alone. float64 (batch,).
+    Together the parts hold k = 0 .. B-1 once each, so any number of ranks draws the same as one rank. float64
+    (batch,).
     """
     return (part + parts * torch.arange(batch, dtype=torch.float64)) / (batch * parts)
 
@@ -37,7 +37,7 @@ class Places:
         self._positions_of = (0, 0)
 
     def __call__(self, batch: int, micro: int, images: int) -> Tensor:
-        """Those of micro-batch `micro`, from 0, of a step that begins after `images` images; float64 (batch,)."""
+        """The places of micro-batch `micro`, from 0, of a step that starts after `images` images; float64 (batch,)."""
         if self._positions_of != (batch, micro) or self._positions is None:
             self._positions = positions(batch, self._rank + self._world_size * micro, self._parts)
             self._positions_of = (batch, micro)
@@ -47,8 +47,8 @@ class Places:
 class Rearrangement:
     """A map of [0, 1) onto itself that exchanges pieces and keeps their widths: places ½ apart become pairs.
 
-    pieces: float64 (3, M), the start of each piece before and after, the former ascending from 0, and the end of the
-    cell that it moves to, which rounding must not reach.
+    pieces: float64 (3, M), the start of each piece before and after the move, the former ascending from 0, and the end
+    of its new cell, which rounding must not reach.
     """
 
     def __init__(self, pieces: Tensor) -> None:
@@ -80,7 +80,7 @@ class ActiveMap:
         self.mass = total = math.fsum(masses)
         starts = [math.fsum(masses[:i]) / total for i in range(len(masses))]
         low, high, _ = self.intervals[0]
-        # One unit in the last place less keeps low + width·u01 below `high` however it is rounded.
+        # One unit in the last place less keeps low + width·u01 below `high`, however it is rounded.
         width = high - low - math.ulp(high) if (low, high) != (0.0, 1.0) else 1.0
         self._single = (low, width) if len(masses) == 1 else None
         self._borders = torch.tensor(starts[1:], dtype=torch.float64)
@@ -97,7 +97,7 @@ class ActiveMap:
         """Map u01, float64 (B,), each in [0, 1)."""
         if self._single is not None:
             low, width = self._single
-            # Two operations, each rounded alike everywhere: a fused one differs between vector lengths.
+            # Two operations, which round the same everywhere: a fused one depends on the vector length.
             return u01 if width == 1.0 else u01.mul(width).add_(low)
         index = torch.searchsorted(self._borders, u01, right=True)
         offsets = (u01 - self._starts.index_select(0, index)).mul_(self._slopes.index_select(0, index))

@@ -1,12 +1,12 @@
-"""Importance sampling of noise levels: bins of u whose losses, or gradients, are large are drawn more and weigh less.
+"""Importance sampling of noise levels: bins of u with large losses or gradients are drawn more and weigh less.
 
 With m_b the mass of bin b in what the schedule draws and s_b the root mean square of its statistic over its latest
 `history` entries, bin b is drawn with probability
 
     q_b = (1-ε)·m_b·s_b / Σ m·s + ε·m_b / Σ m,     its losses are multiplied by m_b / (q_b·Σ m),
 
-so that the expectation of the loss, and of its gradient, is what it would be without importance. The s of active bins
-count alike in Σ m·s, whose exact value cancels.
+so that the expectation of the loss, and of its gradient, is the same as without importance. Σ m·s is
+taken as Σ m times the plain mean of s over active bins, as its exact value cancels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ History = tuple[tuple[float, ...], ...]
 
 
 class NoImportance(Spec):
-    """Draws are what base and curriculum say."""
+    """Draws follow the base and the curriculum alone."""
 
     rule: Literal["none"] = "none"
     """No importance sampling."""
@@ -43,24 +43,24 @@ class NoImportance(Spec):
 
 class _Importance(Spec, ABC):
     bins: int = Field(default=100, ge=2, le=1000)
-    """Equal parts of u that are told apart; of the first distribution's u where the base changes."""
+    """Number of equal parts of u; of the first distribution's u where the base changes."""
     history: int = Field(default=10, ge=1, le=1000)
-    """Entries that a bin is judged by: the latest steps in which it was drawn."""
+    """Entries kept for each bin: the latest steps in which it was drawn."""
     uniform_prob: float = Field(default=0.001, gt=0, le=1)
-    """ε: the share of the draws that does not go by importance."""
+    """ε: the share of the draws without importance."""
 
     @abstractmethod
     def squares(self, raw: Tensor, loss: Tensor) -> Tensor:
-        """The square of the statistic of each sample (B,), of its unweighted and its weighted loss (B,)."""
+        """The square of the statistic of each sample (B,), from its unweighted and its weighted loss (B,)."""
 
 
 class LossSecondMoment(_Importance):
     """In proportion to √E[L²] (Nichol & Dhariwal 2021, 2102.09672, §3.3, Eq. 18), L the loss that is trained.
 
     As improved-diffusion's `LossSecondMomentResampler`: the latest 10 losses, ε = 0.001, and plain draws until every
-    history is full. It has a history for each timestep and an entry for each sample; here it is each bin, so that there
-    is one for every process, and each step in which the bin was drawn, with the step's mean of L². Plain draws last
-    until every *active* bin's history is full, and come back for a while when a cluster joins.
+    history is full. That has a history for each timestep and an entry for each sample. Here histories are by bin,
+    so that they exist for every process, and entries by step in which the bin was drawn, with the step's mean of L².
+    Draws are plain until every *active* bin's history is full, and again for a while when a cluster joins.
     """
 
     rule: Literal["loss_second_moment"] = "loss_second_moment"
@@ -76,9 +76,9 @@ class GradientNorm(_Importance):
 
     Zhao & Zhang 2015 (1401.2753), with the bound by the gradient at the network's output of Katharopoulos & Fleuret
     2018 (1803.00942), §3.2. For L = w·raw, raw the mean squared error of D values, ‖∂L/∂output‖² = 4·w²·raw/D, and 4/D
-    cancels: the statistic is L/√raw. A cheap kin of the learned sampler of Kim et al. 2024 (2411.09998), which goes by
-    the gradient's variance over timesteps too, but trains a policy by further passes through the network. Plain draws
-    at first, as `LossSecondMoment` has them. Needs a weighting that is not learned.
+    cancels: the statistic is L/√raw. A cheap relative of the learned sampler of Kim et al. 2024 (2411.09998),
+    which also follows the gradient's variance over timesteps, but trains a policy by further passes through the
+    network. Draws are plain at first, as with `LossSecondMoment`. Needs a weighting that is not learned.
     """
 
     rule: Literal["gradient_norm"] = "gradient_norm"
@@ -109,7 +109,7 @@ class Importance:
         return ((),) * self.spec.bins
 
     def row(self, u: Tensor, raw: Tensor, loss: Tensor, parts: int) -> Tensor:
-        """What one of a step's `parts` adds to its row (2·bins,): for each bin squares and counts, over the batch.
+        """The contribution of one of a step's `parts` to its row (2·bins,): squares and counts of each bin.
 
         u: float64 (B,) on the CPU. raw, loss: (B,) on any device, unweighted and weighted. The mean of a row over the
         ranks is the global batch's.
@@ -121,7 +121,7 @@ class Importance:
         return row.index_add_(0, place, pairs, alpha=1 / (len(u) * parts)).flatten()
 
     def update(self, history: History, row: Sequence[float]) -> History:
-        """Read the row of a step; one that is not finite says nothing."""
+        """Read the row of a step; one that is not finite is ignored."""
         if not all(map(math.isfinite, row)):
             return history
         return tuple(
@@ -132,7 +132,7 @@ class Importance:
         )
 
     def ratios(self, history: History, active: Sequence[bool]) -> list[float] | None:
-        """q_b·Σm / m_b for each bin, or None as long as an active bin's history is not full."""
+        """q_b·Σm / m_b for each bin, or None while the history of an active bin is not full."""
         if any(on and len(entries) < self.spec.history for entries, on in zip(history, active, strict=True)):
             return None
         roots = [math.sqrt(sum(entries) / len(entries)) if entries else 0.0 for entries in history]

@@ -1,4 +1,4 @@
-"""Cutting a line of points into intervals: dynamic programming with prefix sums, and edges on a grid."""
+"""Cuts a line of points into intervals: dynamic programming with prefix sums, and edges on a grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["absolute_deviation", "best_intervals", "direction_spread", "snap", "
 
 # Rows per pass of the dynamic programme: a block of them stays in a core's cache.
 BLOCK = 64
-# Widths in u that differ by less are equal.
+# Widths in u that differ by less count as equal.
 ROUNDING = 1e-12
 
 
@@ -48,7 +48,7 @@ def direction_spread(similarity: Tensor, weights: Tensor) -> Tensor:
 
 
 def _upper(cost: Tensor) -> Tensor:
-    """Put 0 on the diagonal, which rounding may have left, and inf below it."""
+    """Set the diagonal, which may hold rounding errors, to 0, and the part below it to inf."""
     cost.diagonal().zero_()
     below = torch.ones(cost.shape, dtype=torch.bool).tril_(-1)
     return cost.masked_fill_(below, torch.inf)
@@ -112,7 +112,7 @@ def snap(targets: Tensor, grid: Tensor, least: float = 0.0) -> Tensor:
 
 
 def spread(targets: Tensor, least: float = 1e-9) -> Tensor:
-    """Pull ascending edges that are closer than `least` apart to it; the ends become exactly 0 and 1."""
+    """Move ascending edges at least `least` apart; the ends become exactly 0 and 1."""
     steps = torch.arange(len(targets), dtype=torch.float64) * least
     edges = (targets - steps).cummax(0).values + steps
     edges = torch.minimum(edges, 1 - (steps[-1] - steps))

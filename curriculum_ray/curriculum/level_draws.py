@@ -1,4 +1,4 @@
-"""From places in [0, 1) to noise levels: the active part of one base distribution, or of a blend of two."""
+"""Maps places in [0, 1) to noise levels: the active part of one base distribution, or of a blend of two."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ __all__ = ["Drawn", "LevelDraws"]
 
 
 class Drawn(NamedTuple):
-    """What was drawn for a batch."""
+    """The draws of a batch."""
 
     levels: Tensor
     """Native noise levels (B,): long timesteps or float32."""
     u: Tensor
     """Their u, float64 (B,), in [0, 1), 1 is noise; that of the first distribution where the base changes."""
     weights: Tensor | None
-    """What each loss is to be multiplied by, float32 (B,), or None where each weight is 1."""
+    """The weight to multiply each loss by, float32 (B,), or None where all weights are 1."""
 
 
 class LevelDraws:
-    """Draws noise levels from what is active of a base distribution.
+    """Draws noise levels from the active part of a base distribution.
 
     With d(level) the density of a level's cluster and r(level) that of its importance, both relative, a level is drawn
     with density d·r·((1-w)·f_first + w·f_then), renormalised, where w is the share of the second distribution at this
-    image count (0 if the base does not change). The edges of clusters and of importance are fixed as noise levels:
-    given in the u of the first distribution, and carried over to that of the second. A blend draws the first places
-    from the one and the rest from the other, in proportion to (1-w)·Z_first and w·Z_then, Z the active mass: that is
-    the mixture exactly, stratified within each part, and needs no inverse of the mixture's F.
+    image count (0 if the base does not change). The edges of clusters and of importance are fixed noise levels:
+    given in the u of the first distribution, and translated to that of the second. A blend draws the first places from
+    the first and the rest from the second, in proportion to (1-w)·Z_first and w·Z_then, Z the active mass: this is
+    exactly the mixture, stratified within each part, without the inverse of the mixture's F.
 
-    Weights are those of the base (SpeeD's) times the density without r over that with r, so that a weighted loss has
-    the expectation that it would have without importance.
+    Weights are those of the base (SpeeD) times the density without r over that with r, so that a weighted loss has the
+    same expectation as without importance.
 
     edges: the clusters' edges, float64 (N + 1,), from 0 to 1 in the u of the (first) distribution. total_images: the
-    budget, for changes at a share of it. bins: number of equal parts of u that `aim` takes importance for.
+    budget, for changes at a share of it. bins: number of equal parts of u, for the importance in `aim`.
 
-    Raises ConfigError where a distribution does not apply to `levels`, and where one never draws a cluster.
+    Raises ConfigError where a distribution does not apply to `levels`, or never draws some cluster.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class LevelDraws:
         return min((images - self._start) / self._length, 1.0) if self._length else 1.0
 
     def turns(self, count: int = 16) -> list[int]:
-        """The images at which the distribution changes, a blend in `count` pieces."""
+        """The images at which the distribution changes; a blend counts as `count` pieces."""
         if len(self._parts) == 1:
             return []
         return sorted({self._start + self._length * piece // count for piece in range(count + 1)})
 
     def draw(self, u01: Tensor, images: int) -> Drawn:
-        """Map places u01, float64 (B,), each in [0, 1), to noise levels as they are drawn after `images` images."""
+        """Map places u01, float64 (B,), each in [0, 1), to the noise levels drawn after `images` images."""
         share = self.share(images)
         if share == 0 or share == 1:
             part = self._parts[int(share)]
@@ -125,7 +125,7 @@ class LevelDraws:
         scale = (a + b) / ((1 - share) * first.plain_mass + share * then.plain_mass)
         border = a / (a + b)
         below = u01 < border
-        # Rounding may reach 1, which is outside.
+        # Rounding may reach 1, which is excluded.
         most = 1 - 2.0**-53
         drawn = [
             self._drawn(part, part.active(places.clamp(max=most), paired=False), scale)
@@ -172,7 +172,7 @@ class LevelDraws:
 
 
 class _Part:
-    """One distribution, with the pieces that densities are given for carried over to its own u."""
+    """One distribution, with the pieces that have densities translated to its own u."""
 
     def __init__(self, base: FixedBase, reference: BaseSpec, levels: NoiseLevels, pieces: Tensor) -> None:
         self.base, self._levels = base, levels
@@ -199,7 +199,7 @@ class _Part:
         return carried
 
     def aim(self, densities: Sequence[float], plain: Sequence[float]) -> None:
-        """Make the map for these densities of the pieces, and remember their mass with and without importance."""
+        """Make the map for these densities of the pieces, and keep their mass with and without importance."""
         edges = self.edges.tolist()
         self._map = ActiveMap(edges, densities)
         self.mass = self._map.mass

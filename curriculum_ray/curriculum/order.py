@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 LEAST_RANDOM = 3
-"""The fewest clusters that have an order which is neither of the two sorted ones."""
+"""The fewest clusters with an order other than the two sorted ones."""
 
 
 class SortedOrder(Spec):
@@ -49,10 +49,10 @@ class RandomOrder(Spec):
 
 
 class ExplicitOrder(Spec):
-    """An order that is written out."""
+    """A given order."""
 
     direction: Literal["explicit"] = "explicit"
-    """A written order."""
+    """A given order."""
     ranking: tuple[int, ...] = Field(min_length=1)
     """All clusters 0 (cleanest) .. N-1 (noisiest), the first to join first."""
 
@@ -68,10 +68,10 @@ OrderSpec = Annotated[SortedOrder | RandomOrder | ExplicitOrder | NoOrder, Field
 
 
 def random_ranking(count: int, seed: int) -> tuple[int, ...]:
-    """The order that a random one of `seed` is: a permutation of clusters 0 .. count-1 that is not sorted.
+    """The random order for `seed`: a permutation of clusters 0 .. count-1 that is not sorted.
 
-    It is that of the first seed from `seed` on that does not happen to be sorted, as a third of all seeds is with
-    three clusters. ConfigError for fewer than three clusters, which have no other orders.
+    It belongs to the first seed from `seed` on whose permutation is not sorted; with three clusters a third of all
+    permutations are. ConfigError for fewer than three clusters, which have sorted orders only.
     """
     if count < LEAST_RANDOM:
         raise ConfigError(
@@ -92,7 +92,7 @@ def _permutation(count: int, seed: int) -> tuple[int, ...]:
 def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLevels) -> tuple[int, ...]:
     """The clusters in the order in which they join; cluster 0 is the cleanest, N-1 the noisiest.
 
-    edges: the clusters' edges in u, float64 (N + 1,). Raises `ConfigError` for a written order that is no
+    edges: the clusters' edges in u, float64 (N + 1,). Raises `ConfigError` for a given order that is no
     permutation of the clusters, and for a difficulty file that is missing or malformed.
     """
     count = len(edges) - 1
@@ -109,14 +109,14 @@ def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLeve
     easiest_first = noisiest_first
     if spec.by != "noise_level":
         difficulty = _difficulty(DifficultyCurve.from_file(spec.by), edges, base, levels)
-        # The sort is stable: of equally difficult clusters the noisier one is taken as easier.
+        # The sort is stable: of equally difficult clusters, the noisier one counts as easier.
         easiest_first = tuple(sorted(noisiest_first, key=difficulty.__getitem__))
     return easiest_first if spec.direction == "easy_to_hard" else easiest_first[::-1]
 
 
 def _difficulty(curve: DifficultyCurve, edges: Tensor, base: BaseSpec, levels: NoiseLevels) -> list[float]:
-    """The mean difficulty of each cluster, over the u that the curve was measured in."""
+    """The mean difficulty of each cluster, over the u of the curve."""
     own: list[float] = translate(edges, base, curve.base, levels).tolist()
-    # A cluster may cover no width of the curve's u; then its difficulty is read at that point.
+    # A cluster may have no width in the curve's u; then its difficulty is that at the point.
     spans = ((a, max(b, a + 1e-12)) for a, b in itertools.pairwise(own))
     return [curve.mean_over(min(a, 1 - 1e-12), min(b, 1.0)) for a, b in spans]

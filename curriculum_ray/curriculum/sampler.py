@@ -1,4 +1,4 @@
-"""The sampler: draws noise levels by a schedule in anybody's training loop, alike at any world size."""
+"""The sampler: draws noise levels by a schedule in any training loop, the same at any world size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["TimestepSampler"]
 
-# Draws that are repeated before it is said: twice may be meant.
+# Number of repeated draws before a warning: two may be intended.
 _REPEATED = 3
 
 
@@ -37,24 +37,23 @@ class TimestepSampler:
         t = sampler.sample(batch_size, device=device)    # before the forward pass
         sampler.update(loss)                             # after it; state_dict() goes into the checkpoint
 
-    Where the schedule has importance, or its base weights (SpeeD), the losses that are trained must be multiplied by
-    `weights`, and `update` reads the unweighted and the trained ones, both of them per sample and before that:
+    Where the schedule has importance, or its base has weights (SpeeD), the trained losses must be multiplied by
+    `weights`, and `update` reads the unweighted and the trained ones, both per sample and before this multiplication:
 
         losses = ...                                     # (batch,)
-        (losses * sampler.weights).mean().backward()     # weights is None where each of them is 1
+        (losses * sampler.weights).mean().backward()     # weights is None where all are 1
         sampler.update(raw, losses)
 
     Draws are stratified over the global batch: with k the place of a sample among all B of all ranks (and of
     all accumulated micro-batches), u01 = frac(k/B + offset(seed, images)) is mapped linearly into the active
-    part of u. Each sample alone is spread exactly as the active distribution is, wherever it stands in the
-    batch.
+    part of u. Each sample alone follows the active distribution exactly, whatever its place in the batch.
 
-    A rule that reads losses decides at each step where there is one rank, and its decision holds from the next step
-    on. Several ranks exchange their losses in windows, and each decision takes effect one window later, on every rank
-    after the same number of images; nobody waits for the device or for another rank. A rule that reads the images
-    seen and nothing else takes effect at once. A stage lasts at least one step, and the next one follows it.
+    With one rank, a rule that reads losses decides at each step, and its decision holds from the next step on. Several
+    ranks exchange their losses in windows, and each decision takes effect one window later, on every rank after the
+    same number of images; no rank waits for its device or for another rank. Decisions by the images seen alone take
+    effect at once. A stage lasts at least one step, and none is skipped.
 
-    schedule: what to do. Exactly one of the following says what a noise level is:
+    schedule: the curriculum. Exactly one of the following says what a noise level is:
     num_timesteps: T, for timesteps 0 (cleanest) .. T-1 (noise) whose noise schedule does not matter.
     sigma: True for EDM's sigmas > 0 (large is noise).
     flow: True for flow-matching times in [0, 1] (1 is noise).
@@ -151,7 +150,7 @@ class TimestepSampler:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether a checkpoint taken now is the same on all ranks and resumes exactly."""
+        """Whether a checkpoint taken now is the same on all ranks and can be resumed exactly."""
         importance = self._importance
         return self._part == 0 and self._pacing.empty and (importance is None or importance.empty)
 
@@ -159,7 +158,7 @@ class TimestepSampler:
     def last_u(self) -> Tensor:
         """The u of the last sample: float64 (batch,) on the CPU, in [0, 1), 1 is noise.
 
-        Where the base changes it is the u of the first distribution, in which the clusters are cut.
+        Where the base changes, it is the u of the first distribution, in which the clusters are cut.
         """
         if self._u is None:
             raise ValueError("last_u is known after sample()")
@@ -167,10 +166,10 @@ class TimestepSampler:
 
     @property
     def weights(self) -> Tensor | None:
-        """What each loss of the last sample is to be multiplied by: float32 (batch,) on the device of `sample`.
+        """The weights to multiply the losses of the last sample by: float32 (batch,) on the device of `sample`.
 
-        None where each weight is 1. Importance weighs by the inverse of how much more densely it draws, normalised over
-        what is active, not over the batch: the mean over all ranks' batches is the right one.
+        None where all weights are 1. Importance weighs by the inverse of its relative density, normalised over the
+        active part of u, not over the batch: average the weighted losses over the batches of all ranks.
         """
         self._weights_read = True
         return self._weights
@@ -178,10 +177,10 @@ class TimestepSampler:
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
 
-        `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws, which is
-        warned of once, as an `update` that was forgotten. ConfigError inside a DataLoader's worker, whose copy of the
-        sampler never hears of an update.
-        With one rank and a rule that reads losses, waits for the loss of the step before; else for nothing.
+        `batch_size` is the local one, equal on all ranks. Sampling again before `update` repeats the draws, with
+        one warning that an `update` may be missing. ConfigError inside a DataLoader's worker, whose copy of the sampler
+        never receives updates. With one rank and a rule that reads losses, waits for the loss of the previous step;
+        otherwise never waits.
         """
         check_process()
         if batch_size < 1:
@@ -212,13 +211,12 @@ class TimestepSampler:
     def update(self, loss: Tensor | float, trained: Tensor | None = None) -> None:
         """Read the loss of the last sample, and count its images; never waits for the device.
 
-        loss: on any device; the mean over the local batch, a number or of shape (), or per-sample losses, shape
-        (batch,), which `pacing.normalize` needs. Unweighted losses are the ones to read. Not read by rules that go by
-        images.
-        trained: the losses (batch,) that are trained, after any weighting by noise level and before `weights`, which
-        importance goes by; if not given, `loss`.
+        loss: unweighted, on any device; the mean over the local batch, a number or of shape (), or per-sample losses,
+        shape (batch,), which `pacing.normalize` needs. Rules that count images do not read it.
+        trained: the trained losses (batch,), after any weighting by noise level and before `weights`, for importance;
+        if not given, `loss`.
 
-        Raises ValueError where the schedule weighs samples and nobody has looked at their `weights`.
+        Raises ValueError where the schedule weighs samples and their `weights` were not read.
         """
         if not self._drawn:
             raise ValueError("call sample() before each update()")
@@ -279,7 +277,7 @@ class TimestepSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called; ConfigError for another schedule, seed or given window."""
+        """Restore a `state_dict`; ConfigError for another schedule, seed or given window."""
         mine = {"version": 1, "schedule_id": self.schedule.schedule_id, "seed": self.seed}
         for name, value in mine.items():
             if state.get(name) != value:
@@ -292,11 +290,11 @@ class TimestepSampler:
         self._aim()
 
     def _settle(self) -> None:
-        """Obey the loss of the last step, where the schedule decides at every step."""
+        """Apply the decision of the last step's loss, where the schedule decides at every step."""
         if self._pacing.settle():
             self._aim()
 
     def _aim(self) -> None:
-        """Draw from what is active at this stage, by the importance that is known by now."""
+        """Draw from the active part of this stage, with the importance known so far."""
         importance = self._importance
         self._draws.aim_at(self._pacing.state.stage, None if importance is None else importance.ratios)

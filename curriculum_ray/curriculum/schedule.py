@@ -37,7 +37,7 @@ FILES = (("clusters", "difficulty"), ("order", "by"))
 
 
 class CurriculumSchedule(Spec):
-    """Which part of u-space is drawn when: base, clusters, order, pacing, active set and importance.
+    """Which part of u-space to draw when: base, clusters, order, pacing, active set and importance.
 
     The default is no curriculum: plain draws from the base distribution.
     """
@@ -87,7 +87,7 @@ class CurriculumSchedule(Spec):
     def from_file(cls, path: str | Path) -> CurriculumSchedule:
         """Read a schedule; raises `ConfigError` of one line that names the file and the key.
 
-        Difficulty files are looked for beside the schedule first, then from the working directory.
+        Difficulty files are looked up beside the schedule first, then from the working directory.
         """
         data = load_yaml(path)
         if "version" not in data:
@@ -116,14 +116,14 @@ class CurriculumSchedule(Spec):
         return parse(cls, dict(data), source)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content as JSON-safe values, settings that are not given left out."""
+        """The content as JSON-safe values, without settings that are not given."""
         data = self.model_dump(mode="json", exclude_none=True)
         if self.importance == NoImportance():
-            # What most schedules do not have does not change their id.
+            # Parts that most schedules lack must not change their id.
             del data["importance"]
         for key in data:
             if (union := union_at(type(self), key)) is not None:
-                # What a group is stands first in it.
+                # The kind of a group comes first in it.
                 data[key] = dict(sorted(data[key].items(), key=lambda item: item[0] != union.tag))
         return data
 
@@ -141,7 +141,7 @@ class CurriculumSchedule(Spec):
 
     @property
     def schedule_id(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal content; difficulty files count by their name."""
+        """Twelve hexadecimal digits that are equal for equal content; difficulty files count by name."""
         content = self.to_dict()
         for group, key in FILES:
             if key in content[group]:
@@ -149,7 +149,7 @@ class CurriculumSchedule(Spec):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def densities(self, order: Sequence[int], stage: int) -> list[float]:
-        """Relative density of each cluster 0 (cleanest) .. N-1 at `stage`; see `ActiveSpec`. Without order all are 1.
+        """Relative density of each cluster 0 (cleanest) .. N-1 at `stage`; see `ActiveSpec`. All are 1 without order.
 
         order: the clusters in the order in which they join.
         """
@@ -189,11 +189,11 @@ class CurriculumSchedule(Spec):
             self.pacing.check(self.num_stages, total_images, step)
 
     def without_curriculum(self) -> CurriculumSchedule:
-        """The same base and importance, and nothing of clusters, order and pacing."""
+        """The same base and importance, without clusters, order and pacing."""
         return CurriculumSchedule(base=self.base, importance=self.importance)
 
     def reversed_order(self) -> CurriculumSchedule:
-        """The control with the order turned round and all else the same; ValueError for random and none."""
+        """The control with the order reversed and everything else the same; ValueError for random and none."""
         order = self.order
         if isinstance(order, SortedOrder):
             turned = "hard_to_easy" if order.direction == "easy_to_hard" else "easy_to_hard"
@@ -205,14 +205,14 @@ class CurriculumSchedule(Spec):
     def random_order(self, seed: int) -> CurriculumSchedule:
         """The control with a random order and everything else the same.
 
-        ValueError without a curriculum, and with fewer than 3 clusters, whose orders are all sorted.
+        ValueError without a curriculum, and for fewer than 3 clusters, which have sorted orders only.
         """
         if isinstance(self.order, NoOrder) or self.clusters.count < LEAST_RANDOM:
             raise ValueError(f"{self.describe()} has no random control")
         return self._with_order(RandomOrder(seed=seed))
 
     def simplest(self) -> CurriculumSchedule:
-        """The plainest schedule that draws as this one does, bit for bit: equal for two that train alike."""
+        """The plainest schedule with the same draws, bit for bit: equal for two schedules that train alike."""
         count, active, order, pacing = self.clusters.count, self.active, self.order, self.pacing
         even = count == 1 or (active.floor == 1 and not isinstance(active, NewestWeightedSet))
         if pacing is None or even or pacing.start_stage == self.num_stages - 1:
@@ -235,7 +235,7 @@ class CurriculumSchedule(Spec):
         return self.model_copy(update={"active": active, "order": order, "pacing": pacing})
 
     def pinned(self, levels: NoiseLevels) -> CurriculumSchedule:
-        """The same schedule with its clusters and order written out, so that it needs no difficulty file."""
+        """The same schedule with explicit clusters and order, so that it needs no difficulty file."""
         edges = cluster_edges(self.clusters, self.base, levels)
         changes: dict[str, Any] = {"clusters": ExplicitClusters(edges=tuple(edges.tolist()))}
         if not isinstance(self.order, NoOrder):

@@ -1,4 +1,4 @@
-"""The histories that importance sampling goes by, the same on all ranks at the same step."""
+"""The histories for importance sampling, the same on all ranks at the same step."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["SharedImportance"]
 
 
 class SharedImportance:
-    """Collects losses by bins of u, and follows them a window later, as pacing does: nobody waits for anybody.
+    """Collects losses by bins of u, and applies them a window later, as pacing does, so that no rank waits.
 
-    spec: the rule. steps: steps between exchanges; with one rank too, so that a run is the same at any world size.
+    spec: the rule. steps: steps between exchanges, also with one rank, so that a run is the same at any world size.
     accumulation: parts of a step.
     """
 
@@ -38,11 +38,11 @@ class SharedImportance:
 
     @property
     def empty(self) -> bool:
-        """Whether no step of the window is in: what makes a checkpoint the same on all ranks."""
+        """Whether the window has no step yet, so that a checkpoint is the same on all ranks."""
         return self._window.empty
 
     def add(self, u: Tensor, raw: Tensor, loss: Tensor) -> None:
-        """Add a micro-batch: u (B,) on the CPU, its unweighted losses and those that are trained, (B,)."""
+        """Add a micro-batch: u (B,) on the CPU, its unweighted and its trained losses, (B,)."""
         for losses in (raw, loss):
             if losses.shape != u.shape:
                 raise ValueError(
@@ -71,6 +71,6 @@ class SharedImportance:
         return {"history": [list(entries) for entries in self._history], "window": self._window.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where `state_dict` was called."""
+        """Restore a `state_dict`."""
         self._history = tuple(tuple(entries) for entries in state["history"])
         self._window.load_state_dict(state["window"])

@@ -1,4 +1,4 @@
-"""The pacing of a run, alike on all ranks: the stage, the losses that it goes by, and when they are read."""
+"""The pacing of a run, the same on all ranks: the stage, the losses that it reads, and when."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["SharedPacing"]
 
 
 class SharedPacing:
-    """Where a run is in its schedule. Every rank calls the same methods at the same step.
+    """The position of a run in its schedule. Every rank calls the same methods at the same step.
 
-    edges: of the clusters in u, float64 (N + 1,). window: steps between exchanges of losses, 0 for each step, None for
-    what suits the number of ranks; see `TimestepSampler`. images: already seen.
+    edges: of the clusters in u, float64 (N + 1,). window: steps between exchanges of losses, 0 for each step, None to
+    choose by the number of ranks; see `TimestepSampler`. images: already seen.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SharedPacing:
                 f"pacing by losses with world_size {world_size} needs torch.distributed initialised"
             )
         self._given_window, self.window = window, window
-        # Until the size of a step is known, which comes with the first one, there is no window and no exact ladder.
+        # Until the first step tells the size of a step, there is no window and no exact ladder.
         self._begun = False
         self._losses: LossWindow | None = None
         self._loaded_losses: dict[str, Any] | None = None
@@ -68,13 +68,13 @@ class SharedPacing:
 
     @property
     def empty(self) -> bool:
-        """Whether no step of a window is in, so that the state is the same on all ranks."""
+        """Whether the window has no step yet, so that the state is the same on all ranks."""
         loaded = self._loaded_losses
         return (self._losses is None or self._losses.empty) and not (loaded and loaded["rows"])
 
     @property
     def reads(self) -> bool:
-        """Whether the next loss counts: in the last stage none does."""
+        """Whether the next loss counts: none does in the last stage."""
         return self._losses is not None and self.state.stage < self._last
 
     def begin(self, step: int) -> None:
@@ -94,7 +94,7 @@ class SharedPacing:
             self._loaded_losses = None
 
     def add(self, loss: Tensor, u: Tensor) -> None:
-        """Take in the loss of a micro-batch, shape () or (batch,), that was drawn at `u`, float64 (batch,)."""
+        """Add the loss of a micro-batch, shape () or (batch,), drawn at `u`, float64 (batch,)."""
         assert self._losses is not None
         self._losses.add(self._row(loss, u))
 
@@ -123,12 +123,12 @@ class SharedPacing:
         return {"window": self.window, "pacing": dataclasses.asdict(self.state), "losses": losses}
 
     def load_state_dict(self, state: dict[str, Any], images: int) -> None:
-        """Take up where `state_dict` was called; ConfigError where another window was given."""
+        """Restore a `state_dict`; ConfigError where another window was given."""
         if self._given_window is not None and state.get("window") != self._given_window:
             raise ConfigError(
                 f"the sampler's state has window {state.get('window')!r}, but needs {self._given_window!r}"
             )
-        # The next sample makes the window and the ladder anew.
+        # The next sample rebuilds the window and the ladder.
         self._begun, self._losses, self._due, self._images = False, None, False, images
         self.window, self._loaded_losses = state["window"], state["losses"]
         pacing = state["pacing"]
@@ -137,7 +137,7 @@ class SharedPacing:
         )
 
     def _row(self, loss: Tensor, u: Tensor) -> Tensor:
-        """What one micro-batch adds to its step's row; its mean over ranks is the global batch's row."""
+        """The contribution of a micro-batch to its step's row; the mean over ranks is the global batch's row."""
         if not self._rule.per_cluster:
             # Half precision would hide small improvements in the mean.
             mean = loss.mean(dtype=torch.promote_types(loss.dtype, torch.float32)) if loss.ndim else loss
@@ -153,7 +153,7 @@ class SharedPacing:
         return row.index_add_(0, cluster, pairs, alpha=1 / (len(loss) * self._accumulation)).flatten()
 
     def _read(self, losses: Losses | None) -> PacingState:
-        """The state after losses of the present stage; those of an older one say nothing about it."""
+        """The state after losses of the current stage; those of an older one are ignored."""
         state = self.state
         if losses is None or losses.stage != state.stage:
             return state
@@ -164,7 +164,7 @@ class SharedPacing:
         return state
 
     def _enter(self, state: PacingState) -> bool:
-        """Make `state`, or what follows it by the images seen, the present one; returns whether the stage changed."""
+        """Enter `state`, or its successor by the images seen; returns whether the stage has changed."""
         if state.stage == self.state.stage:
             state = self._rule.advance(state, self._images)
         changed = state.stage != self.state.stage

@@ -1,4 +1,4 @@
-"""A schedule on the noise levels of a process: what each of its stages draws."""
+"""The draws of each stage of a schedule, on the noise levels of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["StageDraws"]
 
 
 class StageDraws(LevelDraws):
-    """The draws of a schedule, aimed at one of its stages; at first those of all clusters alike.
+    """The draws of a schedule, aimed at one of its stages; initially at all clusters equally.
 
     total_images: the run's budget, for a base distribution that changes at a share of it. Raises `ConfigError` where
     the schedule does not fit `levels`.
@@ -38,9 +38,9 @@ class StageDraws(LevelDraws):
     def aim_at(
         self, stage: int, importance: Callable[[Sequence[bool]], Sequence[float] | None] | None = None
     ) -> None:
-        """Draw what is active at `stage`, 0 is the first.
+        """Draw from the active clusters of `stage`; 0 is the first.
 
-        importance: from whether each of the bins is active to the importance of each, or None while it is not known.
+        importance: maps whether each bin is active to the importance of each, or to None while it is not known.
         """
         densities = self._schedule.densities(self.order, stage)
         self.aim(densities, None if importance is None else importance(self.active_bins(densities)))

@@ -1,4 +1,4 @@
-"""What a training loop gives a sampler: its noise levels, and this process's place among others."""
+"""A sampler's surroundings: the noise levels of the training loop, and the rank of this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["check_at_least", "check_process", "noise_levels", "place_among_ranks
 
 
 def check_at_least(**given: tuple[int | None, int]) -> None:
-    """Refuse, by a `ConfigError`, values below the least of each; None is not given."""
+    """Raise `ConfigError` for values below their minimum; None means not given."""
     for name, (value, least) in given.items():
         if value is not None and value < least:
             raise ConfigError(f"{name} must be at least {least}, but got {value}")
 
 
 def check_process() -> None:
-    """Refuse a copy of the sampler that can hear of no update, and would give the same noise levels for ever."""
+    """Refuse a copy of the sampler that receives no updates, and would repeat the same noise levels for ever."""
     if get_worker_info() is not None:
         raise ConfigError(
             "a TimestepSampler cannot be drawn from inside a DataLoader worker: its copy there never hears update(); "
@@ -31,7 +31,7 @@ def check_process() -> None:
 def noise_levels(
     num_timesteps: int | None, sigma: bool, flow: bool, levels: NoiseLevels | None
 ) -> NoiseLevels:
-    """The noise levels that exactly one of the arguments means; see `TimestepSampler`."""
+    """The noise levels given by exactly one of the arguments; see `TimestepSampler`."""
     given = sum((num_timesteps is not None, sigma, flow, levels is not None))
     if given != 1:
         raise ConfigError(

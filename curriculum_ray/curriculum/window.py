@@ -1,8 +1,7 @@
 """Windows of losses: collected on the device, averaged over the ranks, and read one window later.
 
 Every K steps the K losses are all-reduced without waiting, and read at the end of the *next* window. So every
-rank reads the same numbers at the same step whatever the timing, and nobody waits unless a whole window
-behind.
+rank reads the same numbers at the same step whatever the timing, and waits only if another is a whole window behind.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Losses:
     """The losses of one window's steps, averaged over the ranks."""
 
     stage: int
-    """The stage that all of them were drawn in."""
+    """The stage in which all of them were drawn."""
     images: tuple[int, ...]
     """Images seen after each step."""
     rows: tuple[tuple[float, ...], ...]
@@ -48,7 +47,7 @@ def _from_json(rows: list[list[float | None]]) -> tuple[tuple[float, ...], ...]:
 
 
 class LossWindow:
-    """Collects a row of `width` numbers in each of `steps` steps; the window before may still be under way.
+    """Collects a row of `width` numbers in each of `steps` steps; the previous window may still be in flight.
 
     Every rank must pass the same images at the same step.
     """
@@ -56,7 +55,7 @@ class LossWindow:
     def __init__(self, steps: int, width: int, world_size: int, group: dist.ProcessGroup | None) -> None:
         self.steps, self.width, self.world_size, self.group = steps, width, world_size, group
         self._images: list[int] = []
-        # Rows of this window that were loaded from a checkpoint and have no device yet.
+        # Rows of this window from a checkpoint, which have no device yet.
         self._loaded: tuple[tuple[float, ...], ...] = ()
         self._open = False
         self._pending: _Transfer | Losses | None = None
@@ -66,12 +65,12 @@ class LossWindow:
 
     @property
     def full(self) -> bool:
-        """Whether all steps of the window are in."""
+        """Whether the window has all of its steps."""
         return len(self._images) == self.steps
 
     @property
     def empty(self) -> bool:
-        """Whether no step of the window is in."""
+        """Whether the window has no step yet."""
         return not self._images and not self._open
 
     def add(self, row: Tensor) -> None:
@@ -91,7 +90,7 @@ class LossWindow:
         self._open = False
 
     def exchange(self, stage: int) -> Losses | None:
-        """Send the full window on its way and return the window before it, or None at the first."""
+        """Start to exchange the full window, and return the previous one; None at the first."""
         assert self.full
         before = self.collect()
         self._pending = _Transfer(self._buffers[0], stage, self._images, self)
@@ -101,12 +100,12 @@ class LossWindow:
         return before
 
     def collect(self) -> Losses | None:
-        """Wait for the window that is under way, if any, and return it."""
+        """Wait for the window in flight, if any, and return it."""
         pending, self._pending = self._pending, None
         return pending.wait() if isinstance(pending, _Transfer) else pending
 
     def drop(self) -> None:
-        """Forget all that is collected or under way: nothing is left to decide."""
+        """Forget everything collected or in flight: nothing is left to decide."""
         self.collect()
         self._images, self._loaded, self._open = [], (), False
 
@@ -125,7 +124,7 @@ class LossWindow:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where `state_dict` was called."""
+        """Restore a `state_dict`."""
         self.collect()
         self._pending = Losses.from_json(state["pending"]) if state["pending"] else None
         self._images = list(state["images"])
@@ -148,19 +147,19 @@ class LossWindow:
 
 
 class _Transfer:
-    """A window's sum over the ranks on its way to the host."""
+    """A window's sum over the ranks, in flight to the host."""
 
     def __init__(self, buffer: Tensor, stage: int, images: list[int], window: LossWindow) -> None:
         self.stage, self.images, self.window, self.host = stage, images, window, buffer
         self.work: dist.Work | None = None
         self.event: torch.cuda.Event | None = None
-        # The last number lets `wait` notice ranks that have not seen equally many images. An assignment would copy from
-        # the host, and wait.
+        # The last number lets `wait` detect ranks that have not seen equally many images. Not assigned: that would copy
+        # from the host, and wait.
         buffer[-1:].fill_(images[-1])
         if buffer.device.type != "cuda":
             self.work = self._all_reduce(buffer)
             return
-        # A stream of its own: neither the host nor the training stream waits for the copy.
+        # On a separate stream: neither the host nor the training stream waits for the copy.
         stream = torch.cuda.Stream(buffer.device)
         stream.wait_stream(torch.cuda.current_stream(buffer.device))
         with torch.cuda.stream(stream):

@@ -35,7 +35,7 @@ class Annotations:
 def read_annotations(
     root: Path, files: Sequence[Path], images: Sequence[Path], spec: DataSpec
 ) -> Annotations:
-    """Find and read what `spec` asks for: metadata at any level, captions.json, .txt and .caption files.
+    """Find and read the annotations that `spec` asks for: metadata at any level, captions.json, .txt and .caption.
 
     Captions in metadata take precedence over sidecar files, with a note that names both. Two tables in one
     folder, and .txt and .caption files that differ, raise `ConfigError`.

@@ -1,4 +1,4 @@
-"""Digests of files as they stand: of a few blocks, which is quick for any size, and of all bytes."""
+"""Digests of files: of a few blocks, which is fast for any size, and of all bytes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _END, _BLOCK, _BLOCKS = 64 * 1024, 4096, 4
 def sampled_digests(paths: Sequence[str]) -> list[bytes]:
     """A digest of both ends of each file, where its headers and footers are, and of blocks evenly between."""
     stamps = [(path, status.st_size, status.st_mtime_ns) for path in paths for status in [os.stat(path)]]
-    # Each waits for its disk, or for a server.
+    # Threads, because each read waits for a disk or a server.
     with ThreadPoolExecutor(16) as readers:
         return list(readers.map(_sampled, stamps))
 
 
 def same_content(stamps: Sequence[Stamp]) -> list[tuple[str, str]]:
-    """Each file that has the bytes of an earlier one, after that one.
+    """Pairs of an earlier file and a later one with the same bytes.
 
     Only files of one size whose sampled blocks are equal are read whole.
     """
@@ -39,7 +39,7 @@ def same_content(stamps: Sequence[Stamp]) -> list[tuple[str, str]]:
 
 
 def _groups(stamps: Iterable[Stamp], key: Callable[[Stamp], object]) -> list[list[Stamp]]:
-    """Those of two or more whose `key` is the same."""
+    """Groups of two or more with an equal `key`."""
     found: dict[object, list[Stamp]] = {}
     for stamp in stamps:
         found.setdefault(key(stamp), []).append(stamp)

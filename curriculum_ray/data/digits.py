@@ -17,7 +17,7 @@ __all__ = ["digits_split", "load_digits", "scikit_learn_file"]
 def load_digits() -> Dataset:
     """Return all 1,797 digits, shape (1797, 1, 8, 8), ink counts 0 .. 16 mapped to [-1, 1], labels 0 .. 9.
 
-    They are read from scikit-learn's file as it lies: to import scikit-learn takes two seconds in every process.
+    They are read directly from scikit-learn's file: importing scikit-learn takes two seconds in every process.
     Raises ModuleNotFoundError where it is not installed.
     """
     rows = torch.from_numpy(

@@ -1,4 +1,4 @@
-"""What a scan of the headers of a shard finds, and how its rows are fetched."""
+"""The result of a scan of a shard's headers, and how its rows are fetched."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Unit:
-    """What is read at once: a row group of a Parquet file, a tar file, or a file of latents."""
+    """A part of the data that is read at once: a row group of a Parquet file, a tar file, or a file of latents."""
 
     path: str
     group: int

@@ -44,7 +44,7 @@ class LatentsInfo:
     vae_sha256: str = ""
     """SHA-256 of the autoencoder's weights."""
     conditioning: Conditioning = NO_CONDITIONING
-    """The condition of the latents, which is in the tensor that `CONDITION_TENSORS` names."""
+    """The condition of the latents, in the tensor that `CONDITION_TENSORS` names."""
     vocabulary: tuple[str, ...] = ()
     """Vocabulary of captions that are stored as word numbers."""
     text_encoder_sha256: str = ""

@@ -1,4 +1,4 @@
-"""What image folders mean: splits, classes, parts of one set, or kohya-style repeats."""
+"""The meaning of image folders: splits, classes, parts of one set, or kohya-style repeats."""
 
 from __future__ import annotations
 

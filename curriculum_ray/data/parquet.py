@@ -57,7 +57,7 @@ def parquet_header(path: str, wanted: AnnotationKind, names: Names | None = None
 
 
 def _counted(file: Any, schema: Any, column: str) -> Counter[Any]:
-    """The rows of each value of a column."""
+    """The number of rows with each value of a column."""
     found: Counter[Any] = Counter()
     for batch in file.iter_batches(columns=[column]):
         for value, count in zip(
@@ -68,12 +68,12 @@ def _counted(file: Any, schema: Any, column: str) -> Counter[Any]:
 
 
 def _split_column(schema: Any) -> str:
-    """The column that says of which split a row is, or ""."""
+    """The column that names the split of each row, or ""."""
     return next((name for name in schema.names if name.lower() == "split"), "")
 
 
 def _splits(file: Any, schema: Any, column: str) -> tuple[tuple[str, int], ...]:
-    """The rows of each split that a column of texts, or of ClassLabel numbers, says."""
+    """The number of rows of each split that a column of strings, or of ClassLabel numbers, names."""
     names = class_names(schema).get(column, ())
     if not _may_be(schema, column, "class" if names else "text"):
         return ()

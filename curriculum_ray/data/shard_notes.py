@@ -1,4 +1,4 @@
-"""Lines on how shards are read where a person may have meant them otherwise: other columns, splits, folders, copies."""
+"""Notes on how shards are read where a user may expect otherwise: other columns, splits, folders, copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARTITION = re.compile(r"[^\W\d]\w*=.+")
 
 
 def notes_of(spec: DataSpec, headers: list[Header], stamps: Sequence[Stamp]) -> list[str]:
-    """The lines of the shards `headers`, whose files `stamps` names in the same order."""
+    """The notes on the shards `headers`, whose files are those of `stamps`, in the same order."""
     return [
         *_unread(spec, headers),
         *_split_column(headers),
@@ -28,7 +28,7 @@ def notes_of(spec: DataSpec, headers: list[Header], stamps: Sequence[Stamp]) -> 
 
 
 def _unread(spec: DataSpec, headers: list[Header]) -> list[str]:
-    """Lines on what could have been read instead."""
+    """Notes on columns that could have been read instead."""
     unread = {name: header for header in headers for name in reversed(header.unread)}
     if not unread or spec.conditioning == "none":
         return []
@@ -47,7 +47,7 @@ def _unread(spec: DataSpec, headers: list[Header]) -> list[str]:
 
 
 def _split_column(headers: list[Header]) -> list[str]:
-    """A line on a column of splits, whose rows are all read, as Hugging Face datasets reads them."""
+    """A note on a column of splits: rows of all splits are read, as Hugging Face datasets does."""
     splits = sum((Counter(dict(header.splits)) for header in headers), Counter[str]())
     if len(splits) < 2:
         return []
@@ -61,7 +61,7 @@ def _split_column(headers: list[Header]) -> list[str]:
 
 
 def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
-    """A line on shards that are copies of others."""
+    """A note on shards that are copies of others."""
     copies = same_content(stamps)
     if not copies:
         return []
@@ -72,7 +72,7 @@ def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
 
 
 def _partitions(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
-    """A line on folders `column=value`, as Spark and pyarrow write data sets that are split by a column."""
+    """A note on folders `column=value`, as Spark and pyarrow write data sets that are partitioned by a column."""
     root = Path(spec.name)
     parts = [part for path, _, _ in stamps for part in Path(display_path(root, Path(path))).parts[:-1]]
     found = list(dict.fromkeys(part for part in parts if _PARTITION.fullmatch(part)))

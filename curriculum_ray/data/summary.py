@@ -92,7 +92,7 @@ class ImageStats:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What the user sees of a data set before anything starts."""
+    """The summary of a data set that the user sees before anything starts."""
 
     MADE_BY: ClassVar[str] = "curriculum-ray"
     """Marks the JSON file as written by this project."""

@@ -1,4 +1,4 @@
-"""Text files as programs write them: with or without a byte order mark, with the line ends of any system."""
+"""Reads text files with or without a byte order mark, and with the line ends of any system."""
 
 from __future__ import annotations
 

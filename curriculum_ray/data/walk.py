@@ -13,7 +13,7 @@ from curriculum_ray.data.summary import LeftOut, Tally
 
 __all__ = ["Walk", "display_path", "find_files", "junk_kind"]
 
-# Folders and files that nobody put there as data. Names are compared in lower case.
+# Folders and files that are never data. Names are compared in lower case.
 _FOLDERS = {
     ".ipynb_checkpoints": "notebook checkpoints",
     "ipynb_checkpoints": "notebook checkpoints",

@@ -1,8 +1,7 @@
-"""The board: one Ray actor that hands jobs to slots and shows everybody the live state of each run.
+"""The board: one Ray actor that hands jobs to slots and shows the live state of every run.
 
-It is the shared, visible home of the schedule states: rank 0 of each run tells it (fire and forget) what the
-ranks have agreed on, and displays, `python -m tune status` and the trials of a search read it. Nothing that it
-does is on a training step's critical path.
+It holds the schedule states of all runs: rank 0 of each reports to it (fire and forget) what the ranks have agreed on,
+and the driver's display and the trials of a search read it. It is never on the critical path of a training step.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from curriculum_ray.runs.jobs import End, Event, Failed, Job, JobStatus, Progres
 __all__ = ["NAMESPACE", "Board", "create_board"]
 
 NAMESPACE = "curriculum-ray"
-# A worker that could take more jobs at a time than are queued waits so long for others: a trial that ends makes room
+# How long a worker that could take more jobs at a time than are queued waits for others: a trial that ends makes room
 # for the next within a fraction of this.
 _LINGER_S = 1.0
 
@@ -30,27 +29,27 @@ class _Slot:
     generation: int
     served: list[list[str]] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
-    """What it trains at the moment: of the last that it was served, those that have not ended."""
+    """The jobs that it is training: those last served that have not ended."""
     retired: bool = False
-    """Whether its workers go home instead of taking more."""
+    """Whether its workers exit instead of taking more."""
     again: deque[str] = field(default_factory=deque)
-    """What it had already taken and is to take once more, before anything else."""
+    """Jobs that it had taken and will be served again, before any other."""
 
 
 class Board:
     """Jobs by key, first in, first out.
 
-    A job that was taken but not ended is served again when its slot's workers restart: without end while it gets
-    further each time, as on machines that a cloud takes away, else up to `max_attempts` times.
+    A job that was taken but has not ended is served again when its slot's workers restart: without limit while it gets
+    further each time, as on machines that a cloud reclaims, else up to `max_attempts` times.
 
     Jobs with equal "pack" may be trained together. Those whose workers died for the second time before they got
-    further, or that failed together, are served one by one from then on, so that only the guilty one fails.
+    further, or that failed together, are served one by one from then on, so that only the faulty one fails.
     """
 
     def __init__(
         self, max_attempts: int = 3, judge: Callable[[str, Progress], str | None] | None = None
     ) -> None:
-        """judge: told of every report (key, progress); what it returns is why the run is to stop, None to go on."""
+        """judge: called with every report (key, progress); returns why the run should stop, or None."""
         self.max_attempts, self._judge = max_attempts, judge
         self._entries: dict[str, Entry] = {}
         self._queue: deque[str] = deque()
@@ -59,7 +58,7 @@ class Board:
         self._closed = False
 
     async def submit(self, job: Job) -> None:
-        """Queue a job under its key; a key already queued or running is left as it is."""
+        """Queue a job under its key; a key already queued or running is left alone."""
         async with self._changed:
             key = job.key
             if key in self._entries and not self._entries[key].ended:
@@ -102,7 +101,7 @@ class Board:
             return [self._entries[key].job for key in place.served[index]]
 
     async def retire(self, slot: int, generation: int) -> None:
-        """Let these workers of the slot take no more jobs; others will, with what they had taken and not ended."""
+        """Serve these workers of the slot no more jobs; their successors get the jobs that they have not ended."""
         async with self._changed:
             if self._slots[slot].generation == generation:
                 self._slots[slot].retired = True
@@ -116,7 +115,7 @@ class Board:
             return not self._closed
 
     def _next(self, place: _Slot, most: int) -> list[str]:
-        """What the slot would train next: the first job, and up to `most` in all that may be packed with it."""
+        """The jobs that the slot would train next: the first, and up to `most` in all that may be packed with it."""
         while (queue := place.again or self._queue) and self._entries[queue[0]].cancelled:
             self._end(queue.popleft(), Stopped())
         if not queue:
@@ -137,7 +136,7 @@ class Board:
         place.served.append(keys)
 
     def _again(self, place: _Slot, before: _Slot) -> None:
-        """Let the slot take again what its workers trained when they died, unless that has happened too often."""
+        """Serve the slot again the jobs whose workers died, unless that has happened too often."""
         for key in list(before.current):
             reason = self._entries[key].die(self.max_attempts)
             if reason is None:
@@ -147,11 +146,11 @@ class Board:
         place.again.extend(before.again)
 
     async def record_death(self, key: str, reason: str) -> None:
-        """Note why a job's workers are about to die; the first reason counts, as the loss of a peer comes after it."""
+        """Record why a job's workers are about to die; only the first reason counts: the loss of a peer comes later."""
         self._entries[key].said = self._entries[key].said or reason
 
     async def separate(self, keys: list[str]) -> None:
-        """Serve each of these jobs, which one slot was training together, once more on its own."""
+        """Serve each of these jobs, which one slot was training together, once more, alone."""
         async with self._changed:
             for place in self._slots.values():
                 for key in [key for key in place.current if key in keys]:
@@ -161,7 +160,7 @@ class Board:
             self._changed.notify_all()
 
     async def report(self, key: str, progress: Progress) -> bool:
-        """Take note of a run's progress; returns whether the run should stop."""
+        """Record a run's progress; returns whether the run should stop."""
         async with self._changed:
             entry = self._entries[key]
             entry.progress = progress
@@ -172,7 +171,7 @@ class Board:
             return entry.cancelled
 
     async def end(self, key: str, event: End) -> None:
-        """Note that a job ended; the first end counts."""
+        """Record that a job ended; only the first end counts."""
         async with self._changed:
             if not self._entries[key].ended:
                 self._end(key, event)
@@ -188,8 +187,8 @@ class Board:
     async def events(self, key: str, after: int, timeout_s: float) -> list[Event]:
         """Events of a job beyond the first `after`, which are then forgotten; waits up to `timeout_s` seconds for one.
 
-        One listener a job: it counts what it has read. Of more than 1,000 unread ones the oldest are dropped, and
-        counted as read: they come back as `Dropped`.
+        For one listener per job, which counts the events that it has read. Beyond 1,000 unread events, the oldest are
+        dropped and counted as read: `Dropped` stands for them.
         """
         async with self._changed:
             entry = self._entries[key]
@@ -231,13 +230,13 @@ class Board:
             self._queue.clear()
 
     async def close(self) -> None:
-        """Let every slot that waits for a job go home."""
+        """Let every slot that waits for a job exit."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     async def status(self) -> dict[str, JobStatus]:
-        """What is known of every job, by key."""
+        """The status of every job, by key."""
         return {key: entry.status() for key, entry in self._entries.items()}
 
 
@@ -246,7 +245,7 @@ def create_board(name: str | None = None, judge: Any = None) -> Any:
 
     judge: see `Board`; it travels pickled.
 
-    It lives on the driver's node: the loss of any other node leaves it standing.
+    It lives on the driver's node, so it survives the loss of any other node.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -20,10 +20,10 @@ from curriculum_ray.distributed.storage import check_shared
 
 __all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
 
-# Each has a measured reason. Ray Train polls its workers every 2 s by default, and every checkpoint report waits for
-# a poll. Tune's own signal handler and log writers are replaced by this project's. Unfinished trials have no metric.
-# A small machine's Ray warns of too many processes where boards, controllers and trials need no CPU. Statistics of
-# use stay at home. A thread that outlives the connection must not start a Ray of its own.
+# By default, Ray Train polls its workers every 2 s, and every checkpoint report waits for a poll. Tune's signal handler
+# and log writers are replaced by this project's. Unfinished trials have no metric. On a small machine, Ray warns of too
+# many processes, although boards, controllers and trials need no CPU. Usage statistics are not sent. A thread that
+# outlives the connection must not start another Ray.
 _ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -38,12 +38,12 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 _REACH_S = 8.0
-# One machine's own Ray is not reclaimed by a cloud: no process need watch for that.
+# A cloud does not reclaim a local Ray: no process needs to watch for that.
 _ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use."""
+    """Number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -69,14 +69,14 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Mapping[str, fl
 
 
 def packs_of(concurrent: int, pack: int) -> int:
-    """How many packs of `pack` runs are `concurrent` runs; ConfigError where they are not whole packs."""
+    """The number of packs of `pack` runs in `concurrent` runs; ConfigError where they are not whole packs."""
     if concurrent % pack:
         raise ConfigError(f"--concurrent must be a multiple of --pack {pack}, but got {concurrent}")
     return concurrent // pack
 
 
 def room(resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack: int = 1) -> int:
-    """How many packs of `pack` runs fit into `cluster` at a time, at most half of all `runs`, at least one pack.
+    """How many packs of `pack` runs fit into `cluster` at a time: at most half of all `runs`, and at least one pack.
 
     cluster: totals of Ray's resources, e.g. {"CPU": 8.0, "GPU": 2.0}.
     """
@@ -85,7 +85,7 @@ def room(resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack:
 
 
 def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:
-    """How many workers find `each` of a resource; a share of a GPU lies on one: of 0.4 two fit on each."""
+    """How many workers get `each` of a resource; a share of a GPU lies on one GPU: two of 0.4 fit on each."""
     there = cluster.get(kind, 0.0)
     if kind == "GPU" and each < 1:
         return int(there + 1e-6) * int(1 / each + 1e-6)
@@ -121,7 +121,7 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[dict[str, float]]:
-    """A connection to Ray with room for `runs` runs at a time; shut down at the end, but under no slot that is left.
+    """A connection to Ray with room for `runs` runs at a time; shut down at the end, unless a slot is still waiting.
 
     Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
     nodes do not share it.
@@ -150,12 +150,14 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
     try:
         try:
             start()
-        except Exception:  # a busy machine's own Ray may take too long to come up: the second time it is warm
+        except (
+            Exception
+        ):  # a local Ray may take too long to start on a busy machine: the second time it is warm
             if address:
                 raise
             ray.shutdown()
             start()
-    except Exception as error:  # Ray raises a bare one where its processes do not come up in time
+    except Exception as error:  # Ray raises a bare Exception where its processes do not start in time
         where = f"the Ray cluster at RAY_ADDRESS={presentable(address)}" if address else "a local Ray"
         reason = without_secrets(next(iter(str(error).splitlines()), type(error).__name__), address)
         raise ConfigError(f"cannot reach or start {where}: {reason}") from None

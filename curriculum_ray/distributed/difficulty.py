@@ -13,8 +13,8 @@ __all__ = ["ProbeTask", "run_probes"]
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """One probe model to train: its seed, its interval of u (0 is the cleanest; None for all), and whether
-    gradients are measured on the way.
+    """One probe model to train: its seed, its interval of u (0 is the cleanest; None for all), and whether to measure
+    gradients during training.
     """
 
     seed: int
@@ -31,8 +31,8 @@ def run_probes(
 ) -> list[ProbeRun]:
     """Train all probes, each on one CPU core (and one GPU if asked for); returned in the order of `tasks`.
 
-    Needs a connection to Ray. `on_done` is called with the number of tasks done each time it grows. A task
-    that fails raises its own error here, and the others are cancelled; one whose worker dies is tried again.
+    Needs a connection to Ray. `on_done` is called with the number of tasks done each time it grows. The error
+    of a task that fails is raised here, and the others are cancelled; one whose worker dies is retried.
     """
     import ray
 
@@ -56,7 +56,7 @@ def run_probes(
 def _run(spec_json: str, task: ProbeTask, device: str) -> ProbeRun:
     import torch
 
-    # Ray gives the task one core; torch would start a thread for every core of the machine.
+    # Ray assigns the task one core; torch would start a thread for every core of the machine.
     torch.set_num_threads(1)
     spec = ProbeSpec.model_validate_json(spec_json)
     data = cached_data(spec.data)

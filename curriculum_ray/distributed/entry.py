@@ -1,4 +1,4 @@
-"""What a board knows of one job: its state, the deaths of its workers, and the news that nobody has read yet."""
+"""One job on a board: its state, the deaths of its workers, and its unread events."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _UNREAD = 1000
 
 @dataclass
 class Entry:
-    """A job and what became of it."""
+    """A job and its state."""
 
     job: Job
     state: JobState = "queued"
     attempts: int = 0
     """How often it was started."""
     deaths: int = 0
-    """How often its workers died since it last got further than ever before, the death after that included."""
+    """Deaths of its workers since it last got further than ever before, including the one right after that."""
     furthest: int = 0
     """The most images that it had reported when its workers died."""
     said: str | None = None
-    """What its workers said when they died this time, the first of them."""
+    """The first reason that its workers gave for their latest death."""
     alone: bool = False
-    """Whether it is to be trained by itself, because the runs that it was packed with failed together."""
+    """Whether it must be trained alone, because the runs that it was packed with failed together."""
     cancelled: bool = False
     """Whether it was asked to stop."""
     reason: str | None = None
@@ -48,9 +48,9 @@ class Entry:
     progress: Progress | None = None
     """Its last report."""
     events: deque[Event] = field(default_factory=deque)
-    """What nobody has read yet; what was read is dropped."""
+    """Unread events; those that were read are dropped."""
     dropped: int = 0
-    """How many events came before the first of `events`."""
+    """Number of events before the first of `events`."""
 
     @property
     def count(self) -> int:
@@ -64,14 +64,14 @@ class Entry:
 
     @property
     def pack(self) -> str | None:
-        """Equal for jobs that may be trained together; None where it is trained by itself."""
+        """Equal for jobs that may be trained together; None for a job that is trained alone."""
         return None if self.alone else self.job.pack
 
     def note(self, event: Event) -> None:
-        """Add an event; of more than 1,000 unread ones the oldest is dropped."""
+        """Add an event; beyond 1,000 unread ones the oldest is dropped."""
         self.events.append(event)
         if len(self.events) > _UNREAD:
-            # Nobody listens; the newest progress is what a late listener needs.
+            # Nobody is listening; a late listener needs the newest progress.
             self.events.popleft()
             self.dropped += 1
 
@@ -90,7 +90,7 @@ class Entry:
         self.note(Started(attempt=self.attempts))
 
     def die(self, most: int) -> str | None:
-        """Its workers died; returns why it is given up, after `most` deaths without getting further, else None."""
+        """Its workers died; returns why to give it up, after `most` deaths without getting further, else None."""
         images = 0 if self.progress is None else self.progress.images
         self.deaths = 1 if images > self.furthest else self.deaths + 1
         self.furthest = max(images, self.furthest)
@@ -106,11 +106,11 @@ class Entry:
     def end(self, event: End) -> None:
         """It ended."""
         self.state = _STATES[type(event)]
-        # Of a stopped run the reason is the judge's, if that stopped it.
+        # If the judge stopped the run, its reason is kept.
         if not isinstance(event, Stopped):
             self.reason = event.reason if isinstance(event, Failed) else None
         self.note(event)
 
     def status(self) -> JobStatus:
-        """What is known of it."""
+        """Its status, for readers of the board."""
         return JobStatus(state=self.state, attempts=self.attempts, reason=self.reason, progress=self.progress)

@@ -28,8 +28,8 @@ def fit(
 ) -> RunResult:
     """Train `config` through a TorchTrainer, inside a connection to Ray, and return its result.
 
-    Checkpoints go into `folder`; when it holds some of the same settings, the run goes on from the newest. Worker
-    deaths are survived. `on_event` hears of starts, progress and the end. Raises TrainingFailed.
+    Checkpoints go into `folder`; the run resumes from the newest one there that has the same settings. It survives the
+    deaths of workers. `on_event` is called on starts, progress and the end. Raises TrainingFailed.
     """
     import ray
 

@@ -26,7 +26,7 @@ from curriculum_ray.splitmix import mix
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
 
 _CHUNK = 256
-# What Ray Data appends to the message of an error in a task, which a ConfigError has on the same line.
+# Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 _READERS = 2
 _OBJECT_STORE = 1 << 30
@@ -35,7 +35,7 @@ _DATASET = "units"
 
 
 def train_datasets(spec: DataSpec) -> dict[str, Any]:
-    """Return the `datasets` of a TorchTrainer: for a stream its units, all of them for every worker."""
+    """Return the `datasets` of a TorchTrainer: for a stream, all of its units for every worker."""
     if not spec.streamed:
         return {}
     import ray.data

@@ -27,7 +27,7 @@ def run_job(
     announce: Announce,
     warned: Warned = lambda: False,
 ) -> RunResult | None:
-    """Run `job` to its end on this rank; returns its result on rank 0, None on others and when it was stopped."""
+    """Run `job` to its end on this rank; returns its result on rank 0, None on others and if it was stopped."""
     config = job.config
     conditional = config.model.conditional is not False
     data: Dataset | DataInfo
@@ -56,7 +56,7 @@ def run_job(
 
 
 def stays_on_host(data: Dataset, device: torch.device) -> bool:
-    """Whether data in memory are too large to lie on a GPU beside a model: over a quarter of what is free there."""
+    """Whether data are too large to share a GPU with a model: more than a quarter of its free memory."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
@@ -64,7 +64,7 @@ def stays_on_host(data: Dataset, device: torch.device) -> bool:
 
 
 def clear_process_state() -> None:
-    """Leave nothing of one run for the next in the same process: memory, default dtype, autograd mode."""
+    """Clear what a run may leave for the next in the same process: memory, default dtype, autograd mode."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

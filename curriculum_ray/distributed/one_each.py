@@ -1,8 +1,8 @@
-"""Workers of one Ray Train run that know nothing of each other: each is a slot of its own.
+"""Independent workers of one Ray Train run: each is a slot.
 
-One run of Ray Train has one controller and three further actors, whether it has one worker or sixty-four. Where
-each run of a study trains on one worker, all of its slots are the workers of one Ray Train run: a replica group each,
-so that Ray replaces the one that died and leaves the others alone.
+A Ray Train run has one controller and three further actors, whether it has one worker or sixty-four. Where each run of
+a study trains on one worker, all of its slots are workers of one Ray Train run. Each is a replica group, so that Ray
+replaces only the one that died.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["OneEach"]
 
 
 class _Apart(Backend):
-    """Starts no process group: no worker waits for another."""
+    """Starts no process group: workers never wait for each other."""
 
     has_replica_groups = True
 
 
 class OneEach(TorchConfig):
-    """For `TorchTrainer(torch_config=…)`: every worker by itself, on its own device."""
+    """For `TorchTrainer(torch_config=…)`: independent workers, each on its own device."""
 
     @property
     def backend_cls(self) -> Any:
-        """What Ray Train sets the workers up with."""
+        """The backend with which Ray Train sets up the workers."""
         return _Apart

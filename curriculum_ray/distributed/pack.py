@@ -19,7 +19,7 @@ from curriculum_ray.training.world import World
 __all__ = ["Ended", "run_pack"]
 
 Ended = Callable[[str, RunResult | Exception | None], None]
-"""Tells how the run of a key ended: its result, None where it was stopped, or why it failed."""
+"""Called with the key of a run that ended and its result, None where it was stopped, or the error."""
 
 
 def run_pack(
@@ -30,18 +30,17 @@ def run_pack(
     ended: Ended,
     warned: Warned = lambda: False,
 ) -> None:
-    """Train the runs of `jobs` together; `reports` has one for each.
+    """Train the runs of `jobs` together; `reports` has one entry for each.
 
-    `ended` is told of each run as soon as it ends; one that is not finite, or that cannot be evaluated, ends alone.
-    Whatever else goes wrong is raised, and says nothing of those of which `ended` was not told: ConfigError where runs
-    cannot be packed.
+    `ended` is called as soon as a run ends; one that is not finite, or that cannot be evaluated, ends alone. Any other
+    error is raised, and concerns no run in particular: ConfigError where runs cannot be packed.
     """
     data = cached_data(jobs[0].config.data)
     packed = PackedTrainer([job.config.train for job in jobs], data, world)
-    asked = (-1, False)  # at how many images, and the answer
+    asked = (-1, False)  # images at the last call, and its answer
 
     def warned_once(place: int) -> Warned:
-        """Asked by the first to log at a step, and answered alike to all who log at it."""
+        """Ask once per step, for the first run that logs; all runs that log at that step get the same answer."""
 
         def ask() -> bool:
             nonlocal asked
@@ -53,7 +52,7 @@ def run_pack(
         return ask
 
     def announced(place: int) -> Announce:
-        """Ray Train hears of the last checkpoint of a step only: it takes a moment each time."""
+        """Report only the last checkpoint of a step to Ray Train: each report takes time."""
 
         def tell(path: Path | None, metrics: dict[str, Any]) -> None:
             if not packed.training or place == packed.active[-1]:
@@ -69,14 +68,14 @@ def run_pack(
 
 
 class _PackedRun(RunHooks):
-    """A run of a pack, which ends while the others go on."""
+    """A run of a pack, which may end while the others continue."""
 
     def __init__(self, ended: Ended, *run: Any) -> None:
         super().__init__(*run)
         self._ended = ended
 
     def on_end(self, end: End) -> None:
-        """Evaluate the run where its budget was spent, and tell how it ended."""
+        """Evaluate the run if its budget was spent, and report how it ended."""
         how: RunResult | Exception | None
         try:
             how = end if isinstance(end, NonFiniteLoss) else self.end(end)

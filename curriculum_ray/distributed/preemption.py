@@ -1,4 +1,4 @@
-"""The warning before the end: of a command by SIGTERM, as Slurm, Kubernetes and spot machines give it, or of a node."""
+"""Warnings of preemption: SIGTERM to a command, as by Slurm, Kubernetes and spot machines, or the loss of a node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["NodeWarning", "Preempted", "heeded"]
 
 
 class Preempted(KeyboardInterrupt):
-    """This process was told by SIGTERM to end."""
+    """This process received SIGTERM."""
 
 
 @contextmanager
 def heeded() -> Iterator[None]:
     """Raise Preempted in the main thread at the first SIGTERM and ignore further ones; inside a connection to Ray.
 
-    Ray's own handler, which stands before and after, would kill a local Ray before its runs wrote a checkpoint.
+    Ray's own handler, which is in place before and after, would kill a local Ray before its runs wrote a checkpoint.
     Does nothing in any other thread, where no handler can be set.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -38,7 +38,7 @@ def heeded() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        # A call into Ray that a signal ends raises a plain one, whatever the handler raised.
+        # A call into Ray that a signal interrupts raises a plain KeyboardInterrupt, whatever the handler raised.
         if preempted and not isinstance(error, Preempted):
             raise Preempted from None
         raise
@@ -47,9 +47,9 @@ def heeded() -> Iterator[None]:
 
 
 class NodeWarning:
-    """Whether Ray is about to lose a node of this group of workers, told once for each such set of nodes.
+    """Whether Ray is about to lose a node of this group of workers; True once for each such set of nodes.
 
-    Autoscalers, KubeRay and `ray drain-node` announce that a node will go. A local Ray has nobody who would.
+    Autoscalers, KubeRay and `ray drain-node` announce the loss of a node; a local Ray never does.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class NodeWarning:
         self._known: list[str] = []
 
     def __call__(self) -> bool:
-        """The same answer on every rank; a barrier, so every rank must ask equally often."""
+        """The same answer on every rank; a barrier, so every rank must call it equally often."""
         if not self._watched:
             return False
         import ray.train

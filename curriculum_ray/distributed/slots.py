@@ -1,9 +1,9 @@
 """Slots: long-lived workers of Ray Train that serve one job after another, so that a job costs no process start.
 
-A slot is a Ray Train run of its own, with all the workers that a job gets. On one machine the slots of jobs of one
-worker each are the workers of one Ray Train run: they start together and share its controller. Where runs are
-isolated, each Ray Train run serves one job, and the slot starts another for the next; where runs leak memory, their
-workers are replaced as soon as too much has been left.
+A slot is a Ray Train run with all the workers that a job gets. On one machine, if each job has one worker, all slots
+are workers of one Ray Train run: they start together and share its controller. Where runs are isolated, each Ray Train
+run serves one job, and the slot starts another for the next; where runs leak memory, workers are replaced once they
+have leaked too much.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _THREADS = "curriculum-ray-slot-"
 
 
 class ResourceSpec(Spec):
-    """What one run gets."""
+    """The resources of one run."""
 
     num_workers: int | tuple[int, int] = 1
-    """Ray Train workers (DDP ranks) of one run, or the fewest and the most of one that takes what there is."""
+    """Ray Train workers (DDP ranks) of one run, or the fewest and the most of a run that adapts to the cluster."""
     resize_seconds: float | None = Field(default=None, gt=0)
     """How often a run looks for room for more workers, where num_workers is a range; null for Ray's 60 seconds."""
     use_gpu: bool = False
     """Whether each worker gets a GPU."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs that Ray sets aside for each worker."""
+    """CPUs that Ray reserves for each worker."""
     gpus_per_worker: float = Field(default=1.0, gt=0)
     """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
     isolate: bool = False
-    """Whether every run gets fresh worker processes, which cost seconds, instead of those of the run before."""
+    """Whether every run gets fresh worker processes, which takes seconds, instead of those of the previous run."""
 
     leak_gib: float | None = Field(default=None, gt=0)
-    """GiB that a worker may hold beyond what it held after its first run, before it is replaced; null for 2."""
+    """GiB that a worker may hold in addition to those held after its first run, before it is replaced; null for 2."""
 
     @model_validator(mode="after")
     def _a_range_of_workers(self) -> ResourceSpec:
@@ -86,14 +86,14 @@ def torch_trainer(
     datasets: dict[str, Any] | None = None,
     pack: int = 1,
 ) -> Any:
-    """A TorchTrainer whose workers serve the board's jobs, one where isolated; `folders` hold their checkpoints.
+    """A TorchTrainer whose workers serve the board's jobs, only one if isolated; `folders` hold their checkpoints.
 
-    One folder is that of the slot whose number is `slot`; of several, each is that of one worker, a slot by itself,
-    numbered from `slot` on. datasets: of Ray Data, which every worker gets whole from `get_dataset_shard`. pack: how
-    many jobs are trained at a time.
+    A single folder belongs to the slot numbered `slot`; of several, each belongs to one worker, which is a slot,
+    numbered from `slot` on. datasets: of Ray Data, whole for every worker by `get_dataset_shard`. pack: how many jobs
+    are trained at a time.
 
-    A worker that dies restarts the group, which takes its interrupted job up again from the job's own checkpoints;
-    Ray's record of an earlier session's checkpoints is not needed for that, and is dropped.
+    If a worker dies, the group restarts and resumes its job from the job's own checkpoints. Ray's record of the
+    checkpoints of an earlier session is not needed for that, and is deleted.
     """
     from ray.train import DataConfig
     from ray.train.torch import TorchTrainer
@@ -146,11 +146,11 @@ class Slots:
     """Slots that serve `board` from background threads of the driver, one for each folder.
 
     A slot lives until the board closes. When the last slot has died, every unfinished job fails with the reason.
-    As a context it closes at the end; a slot that finds no room to start stays, see `slots_left`.
+    As a context manager it closes at the end; a slot that finds no room to start is left, see `slots_left`.
     """
 
     patience_s = 120.0
-    """Seconds in which workers that are starting have to come up and go home, when it closes."""
+    """Seconds that starting workers get to start and exit when it closes."""
 
     def __init__(
         self,
@@ -201,10 +201,10 @@ class Slots:
         self.close()
 
     def close(self, timeout_s: float = 20.0) -> None:
-        """Stop what still runs, each run with a checkpoint, let the slots go home, and wait for them.
+        """Stop the runs, each with a checkpoint, let the slots exit, and wait for them.
 
-        Runs get `timeout_s` seconds to stop. A slot whose workers are starting goes home when they have, for which
-        there are `patience_s` seconds.
+        Runs get `timeout_s` seconds to stop. A slot whose workers are starting exits when they have started, within
+        `patience_s` seconds.
         """
         import ray
 
@@ -221,8 +221,8 @@ class Slots:
 def _together(resources: ResourceSpec) -> bool:
     """Whether slots are workers of one Ray Train run.
 
-    In a cluster each starts as soon as there is room for it, and is warned before its node goes, for which Ray Train
-    has no means in a run of this kind.
+    Not in a cluster: there each starts as soon as there is room for it, and is warned before its node is lost, which
+    Ray Train does not support for independent workers.
     """
     return resources.workers == (1, 1) and not resources.isolate and not os.environ.get("RAY_ADDRESS")
 
@@ -230,7 +230,6 @@ def _together(resources: ResourceSpec) -> bool:
 def slots_left() -> bool:
     """Whether a slot of this process is still waiting for its workers, e.g. where a cluster has no room for them.
 
-    Ray Train offers no way to end that wait, and where Ray is shut down under it, Ray ends the process with an error
-    of its own.
+    Ray Train offers no way to end that wait. If Ray is shut down meanwhile, it ends the process with an error.
     """
     return any(thread.name.startswith(_THREADS) for thread in threading.enumerate())

@@ -1,4 +1,4 @@
-"""Is a folder one and the same on all nodes? Checkpoints and results are of use only where every node sees them."""
+"""Checks that all nodes share a folder: checkpoints and results must be visible from every node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def live_nodes() -> list[dict[str, Any]]:
 
 
 def on_node(node: dict[str, Any]) -> Any:
-    """Ray's scheduling strategy that places a task or an actor on this node and no other."""
+    """Ray's scheduling strategy that places a task or an actor on this node only."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
@@ -28,8 +28,8 @@ def on_node(node: dict[str, Any]) -> Any:
 def unseen_by(folder: Path, nodes: list[dict[str, Any]], timeout_s: float = 60.0) -> dict[str, str]:
     """For each of `nodes` that does not share `folder` with this process: its address and the reason.
 
-    This process writes a file and each node must read it there and answer by a file that this process must see.
-    Takes up to `timeout_s` seconds; a node that has not answered by then counts as one that does not.
+    This process writes a file; each node must read it and answer with a file that this process must see. Takes up to
+    `timeout_s` seconds; a node that has not answered by then counts as not sharing it.
     """
     import ray
 
@@ -65,7 +65,7 @@ def unseen_by(folder: Path, nodes: list[dict[str, Any]], timeout_s: float = 60.0
 
 
 def _answer(folder: str, token: str, node: str) -> str | None:
-    """What is wrong with the folder here; None when nothing is."""
+    """The fault of the folder on this node; None if there is none."""
     question = Path(folder) / f".shared-{token}"
     try:
         if question.read_text() != token:

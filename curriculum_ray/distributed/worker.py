@@ -1,4 +1,4 @@
-"""What runs on each Ray Train worker: take jobs from the board, one or one pack at a time, until it closes."""
+"""The loop of a Ray Train worker: takes jobs from the board, one or one pack at a time, until it closes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def serve(settings: dict[str, Any]) -> None:
     """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folders", "jobs", "pack" and
     "leak_gib".
 
-    Where there are several folders, each worker is a slot by itself and takes its own, by its rank; "slot" is the
-    number of the first. "jobs" is how often to take some, None for until the board closes, and "pack" how many to take
-    and train at a time, more than one where there is one worker; for "leak_gib" see `ResourceSpec`. One process group
-    and one set of imports serve them. When the workers are restarted after a failure, the board serves the interrupted
-    job again, and it resumes from its checkpoint.
+    With several folders, each worker is a slot and takes the folder of its rank; "slot" is the number of the first.
+    "jobs" is how often to take jobs, None for until the board closes, and "pack" how many to take and train at a time,
+    more than one only with a single worker; for "leak_gib" see `ResourceSpec`. All jobs share one process group and one
+    set of imports. When the workers are restarted after a failure, the board serves the interrupted job again, and it
+    resumes from its checkpoint.
     """
     import ray
     import ray.train.torch
@@ -45,7 +45,7 @@ def serve(settings: dict[str, Any]) -> None:
     world = World(device=ray.train.torch.get_device()) if together else _world()
     announce = _keep_quiet if together else _announce
     generation = _agree_on_number()
-    # What is imported lives on: freezing it keeps the collection after each job from walking through it again.
+    # Imported objects are never freed: freezing them saves the collection after each job from visiting them.
     gc.collect()
     gc.freeze()
     index, most = 0, settings["pack"]
@@ -64,11 +64,11 @@ def serve(settings: dict[str, Any]) -> None:
         if leaked():
             ray.get(board.retire.remote(slot, generation))
             if together:
-                raise _Leaked(f"runs have left over {settings['leak_gib']:g} GiB: another process goes on")
+                raise _Leaked(f"runs have leaked over {settings['leak_gib']:g} GiB: a new process takes over")
 
 
 class _Leaked(Exception):
-    """Ends a worker that Ray Train is to replace."""
+    """Ends a worker, so that Ray Train replaces it."""
 
 
 def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, warned: NodeWarning) -> None:
@@ -92,7 +92,7 @@ def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, wa
 def _serve_pack(
     board: Any, jobs: list[Assignment], world: World, announce: Announce, warned: NodeWarning
 ) -> None:
-    """What fails while they are together is nobody's in particular: each is tried once more by itself."""
+    """Train jobs as a pack; an error of the pack is no particular job's, so each is then tried once more alone."""
     import ray
 
     left = {job.key: job for job in jobs}
@@ -126,9 +126,9 @@ def _reason(error: Exception) -> str:
 
 
 def _may_be_a_lost_peer(error: Exception, world: World) -> bool:
-    """Whether a collective may have failed because another rank died: then the job is to be tried again.
+    """Whether a collective may have failed because another rank died: then the job is retried.
 
-    torch raises a bare RuntimeError or one of its own subclasses for that, gloo and NCCL alike.
+    For that, torch raises a bare RuntimeError or one of its own subclasses, with gloo and NCCL alike.
     """
     known = (NonFiniteLoss, torch.OutOfMemoryError)
     return world.size > 1 and isinstance(error, RuntimeError) and not isinstance(error, known)
@@ -143,7 +143,7 @@ def _world() -> World:
         rank=context.get_world_rank(),
         size=context.get_world_size(),
         device=ray.train.torch.get_device(),
-        # Gradients lie in the buckets that are reduced: half their memory.
+        # Gradients are views of the buckets that are reduced, which saves half of their memory.
         wrap=partial(
             ray.train.torch.prepare_model, parallel_strategy_kwargs={"gradient_as_bucket_view": True}
         ),
@@ -168,9 +168,9 @@ def _entropy() -> torch.Generator:
 
 
 class _Reporter:
-    """Fire a progress report at the board and read the verdict of the one before: nobody waits.
+    """Sends a progress report to the board and reads the answer to the previous one, without waiting.
 
-    A preview waits for its own verdict: it is rare, and what it costs to go on in vain is not.
+    A preview waits for its own answer: previews are rare, and training on in vain is expensive.
     """
 
     def __init__(self, board: Any, key: str) -> None:
@@ -186,7 +186,7 @@ class _Reporter:
 
 
 def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
-    """Tell Ray Train of the checkpoint at `path`, already in its final place, if any; a barrier over all ranks."""
+    """Report the checkpoint at `path`, if any, already in its final place, to Ray Train; a barrier over all ranks."""
     import ray.train
     from ray.train import Checkpoint
     from ray.train.v2.api.report_config import CheckpointUploadMode
@@ -200,11 +200,11 @@ def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
 
 
 def _keep_quiet(path: Path | None, metrics: dict[str, Any]) -> None:
-    """Instead of `_announce` where workers are slots by themselves: its barrier would hold each up for all."""
+    """Replaces `_announce` where each worker is a slot, which must not wait at its barrier."""
 
 
 def _note_failure(job: Job, error: Exception) -> None:
-    """Keep the traceback where a person finds it: in the run's folder."""
+    """Write the traceback to the run's folder, where people look for it."""
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
     job.folder.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""One run without Ray: its settings, its folder, and what happens at log lines, checkpoints and its end."""
+"""One run, without Ray: its settings, its folder, and its hooks at log lines, checkpoints and the end."""

@@ -1,4 +1,4 @@
-"""Settings of a whole run: training and how its result is evaluated."""
+"""Settings of a whole run: its training and its evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RunConfig"]
 
 
 class RunConfig(TrainConfig):
-    """A training run and its evaluation; what `config.yaml` in a run's folder holds."""
+    """A training run and its evaluation; the contents of `config.yaml` in a run's folder."""
 
     evaluation: EvaluationSpec | None = EvaluationSpec()
     """The evaluation at the end, or null for none."""

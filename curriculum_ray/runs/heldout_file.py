@@ -1,4 +1,4 @@
-"""The held-out losses of a run as its folder keeps them: heldout.json, whole after each measurement."""
+"""The held-out losses in a run's folder: heldout.json, rewritten after each measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["HeldoutFile", "read_heldout"]
 
 
 def read_heldout(folder: Path) -> HeldoutLosses | None:
-    """What the run in `folder` measured; None where that is not known."""
+    """The held-out losses of the run in `folder`; None where there are none."""
     try:
         return HeldoutLosses.model_validate_json((folder / HELDOUT_FILE).read_bytes())
     except (OSError, ValueError):
@@ -24,10 +24,10 @@ def read_heldout(folder: Path) -> HeldoutLosses | None:
 
 
 class HeldoutFile:
-    """Keeps measurements, those of before a resume included; a full disk costs the file, and is said in one line."""
+    """Keeps measurements, also from before a resume; on a full disk it prints that the file was not written."""
 
     def __init__(self, folder: Path, heldout: Heldout | None, resumed_at: int) -> None:
-        """resumed_at: images at which the run goes on; what an interrupted attempt measured after them is dropped."""
+        """resumed_at: images at which the run resumes; later measurements of an interrupted attempt are dropped."""
         self._path = folder / HELDOUT_FILE
         self._news: tuple[HeldoutPoint, ...] = ()
         self.content: HeldoutLosses | None = None
@@ -39,7 +39,7 @@ class HeldoutFile:
             self._extend(point for point in before.history if point[0] <= resumed_at)
 
     def add(self, images: int, losses: list[float]) -> None:
-        """Keep the losses of the levels after `images` images; those of a run that diverged are not kept."""
+        """Add the losses of the levels after `images` images; those of a run that diverged are not kept."""
         if not all(math.isfinite(loss) for loss in losses):
             print(f"the held-out loss after {images} images is not finite", flush=True)
             return
@@ -53,7 +53,7 @@ class HeldoutFile:
             print(f"{self._path} was not written after {images} images: {error.strerror}", flush=True)
 
     def news(self) -> tuple[HeldoutPoint, ...]:
-        """What was measured since the last call."""
+        """The measurements since the last call."""
         found, self._news = self._news, ()
         return found
 

@@ -1,4 +1,4 @@
-"""A run as its folder, the board and Ray Train see it: what happens at log lines, at checkpoints and at its end."""
+"""The hooks of a run, which write its folder and report to the board and to Ray Train."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from curriculum_ray.training.trainer import LogLine, Trainer
 __all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
 
 Report = Callable[[Progress], bool]
-"""Tells the board about progress; returns whether the run should stop."""
+"""Reports progress to the board; returns whether the run should stop."""
 Announce = Callable[[Path | None, dict[str, Any]], None]
-"""Tells Ray Train, on every rank, that a checkpoint stands at a path, or that none could be written."""
+"""Reports to Ray Train, on every rank, the path of a checkpoint, or None where none could be written."""
 Warned = Callable[[], bool]
-"""Asked on every rank at each log line, the same answer on all: whether a checkpoint is due because a node will go."""
+"""Whether a checkpoint is due because a node will be lost; called at each log line, with one answer on all ranks."""
 
 
 class RunHooks(NoHooks):
-    """A run as the rest of the world sees it: it resumes, and its folder, the board and Ray Train hear of its trainer.
+    """Resumes a run, writes its folder, and reports to the board and to Ray Train.
 
     Every rank must call its methods. Only rank 0 writes and reports.
     """
@@ -83,7 +83,7 @@ class RunHooks(NoHooks):
         self._previews = Previews(config, data, self._folder, job.key, self._lead)
 
     def catch_up(self) -> None:
-        """Draw the preview of the moment that the run resumed at, where it was under way and is lost."""
+        """Make the preview that was due where the run resumed, if it was lost in flight."""
         trainer, every = self.trainer, self.config.preview_steps
         if every and trainer.steps and trainer.steps % every == 0 and self._previews.lacks(trainer):
             last = LoggedLine(images=trainer.images)
@@ -93,7 +93,7 @@ class RunHooks(NoHooks):
             self._tell(self._previews.make(trainer, last))
 
     def on_log(self, line: LogLine) -> bool:
-        """Write the log line and tell the board; returns whether the run should stop."""
+        """Write the log line and report to the board; returns whether the run should stop."""
         self._last = last = LoggedLine(
             images=line.images,
             loss=line.loss,
@@ -127,14 +127,14 @@ class RunHooks(NoHooks):
         return self._tell(self._previews.make(trainer, self._last))
 
     def on_heldout(self, trainer: Trainer) -> None:
-        """Measure the held-out loss and keep it; the board hears of it with the next log line."""
+        """Measure the held-out loss and keep it; the next log line reports it to the board."""
         assert trainer.heldout is not None
         losses = trainer.heldout.measure(trainer)
         if self._heldout is not None:
             self._heldout.add(trainer.images, losses)
 
     def on_snapshot(self, trainer: Trainer) -> None:
-        """Keep the power-function averages; a full disk costs this snapshot."""
+        """Save the power-function averages; on a full disk this snapshot is skipped."""
         assert trainer.power is not None
         tensors = trainer.snapshot()
         if self._lead:
@@ -147,11 +147,11 @@ class RunHooks(NoHooks):
                 )
 
     def on_checkpoint(self, trainer: Trainer) -> None:
-        """Save the state of this moment, once; a full disk is no error, as there may be room the next time."""
+        """Save the current state, once; a full disk is no error, as there may be room the next time."""
         if self._saved == trainer.images:
             return
         self._saved = trainer.images
-        # A resumed run draws the preview of this moment again, but none of an earlier one: those must be in the log.
+        # A resumed run repeats the preview that is due now, but no earlier one: those must be in the log.
         self._tell(self._previews.collect(before=trainer.images))
         root, key = self.job.checkpoints, self.job.key
         path = root / checkpoints.checkpoint_name(key, trainer.images)
@@ -168,7 +168,7 @@ class RunHooks(NoHooks):
             checkpoints.prune(root, key, self.config.checkpoint.keep)
 
     def end(self, whole: bool) -> RunResult | None:
-        """The last checkpoint and, of a run whose budget was spent, the evaluation; its result on rank 0, else None."""
+        """Write the last checkpoint and, if the budget was spent, evaluate; returns the result on rank 0, else None."""
         trainer, job, evaluator = self.trainer, self.job, self._evaluator
         if not whole:
             self.on_checkpoint(trainer)
@@ -190,11 +190,11 @@ class RunHooks(NoHooks):
         return result
 
     def _metrics(self) -> dict[str, Any]:
-        """The last log line, as Ray Train keeps it with a checkpoint."""
+        """The last log line, for Ray Train to keep with a checkpoint."""
         return {} if self._last is None else self._last.model_dump(mode="json", exclude_none=True)
 
     def _result(self, model: torch.nn.Module, final: Path) -> RunResult:
-        """What `model`, the average of the weights, comes to; `final` is the last checkpoint."""
+        """Evaluate `model`, the average of the weights; `final` is the last checkpoint."""
         trainer = self.trainer
         walked = stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images)
         _write_sampled(self._folder, trainer, walked)
@@ -240,7 +240,7 @@ def write_files(folder: Path, config: RunConfig) -> None:
 
 
 def note_corrupt(folder: Path, names: list[str]) -> None:
-    """Add corrupt images that were skipped to the run's list of them, each once over all ranks and resumes."""
+    """Add skipped corrupt images to the run's list, each once over all ranks and resumes."""
     folder.mkdir(parents=True, exist_ok=True)
     known = _corrupt(folder)
     with open(folder / CORRUPT_FILE, "a") as file:
@@ -253,7 +253,7 @@ def _corrupt(folder: Path) -> list[str]:
 
 
 def _write_sampled(folder: Path, trainer: Trainer, walked: Walked) -> None:
-    """Write what was really sampled, and the stages beside it."""
+    """Write the histogram of sampled noise levels, and the stages."""
     stages = {
         "stage_starts": trainer.stage_starts,
         "num_stages": trainer.sampler.num_stages,

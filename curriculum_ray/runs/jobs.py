@@ -1,7 +1,7 @@
-"""What travels between a driver, its board and the workers of its slots: jobs one way, events the other.
+"""Messages between a driver, its board and the workers of its slots: jobs one way, events the other.
 
-These types are pickled between the processes of one start of a driver, and never written to disk. They import no
-torch: a board, and the actors of a search's trials, pass them on and would each need half a GiB for it.
+These types are pickled between processes that one driver started, and never written to disk. They import no torch: a
+board and the actors of a search's trials only pass them on, and torch would cost each of them half a GiB.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Job:
     settings: Mapping[str, Any]
     """A RunConfig as JSON values; `Assignment.config` reads them."""
     folder: Path
-    """Where its results go, its last checkpoint among them."""
+    """Where its results go, including its last checkpoint."""
     resume_from: tuple[Path, ...] = ()
-    """More folders that may hold checkpoints of it."""
+    """Other folders that may hold its checkpoints."""
     pack: str | None = None
-    """Equal for jobs that may be trained together; None where it is trained by itself."""
+    """Equal for jobs that may be trained together; None for a job that is trained alone."""
 
     @classmethod
     def of(cls, key: str, config: RunConfig, folder: Path, resume_from: Iterable[Path] = ()) -> Job:
@@ -58,7 +58,7 @@ class Job:
         return cls(key=key, settings=settings, folder=folder, resume_from=tuple(resume_from))
 
     def assigned(self, checkpoints: Path) -> Assignment:
-        """The job as the workers of a slot take it whose checkpoints lie in the folder `checkpoints`."""
+        """The job for the workers of a slot that keeps its checkpoints in the folder `checkpoints`."""
         return Assignment(
             key=self.key,
             settings=self.settings,
@@ -74,11 +74,11 @@ class Assignment(Job):
     """A job that the workers of a slot have taken."""
 
     checkpoints: Path
-    """Where the checkpoints on the way go."""
+    """Where the checkpoints during training go."""
 
     @cached_property
     def config(self) -> RunConfig:
-        """The settings, checked; ConfigError where they are none."""
+        """The validated settings; ConfigError where they are invalid."""
         from curriculum_ray.runs.config import RunConfig
 
         return parse(RunConfig, self.settings, f"run {self.key}")
@@ -91,16 +91,16 @@ class Assignment(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewScore:
-    """Metrics of a model on the way."""
+    """Metrics of a model during training."""
 
     images: int
-    """Images that it had seen; an asynchronous preview is reported later than that."""
+    """Images that it had seen; an asynchronous preview is reported later."""
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is, as of its last log line, and what was measured since the report before."""
+    """How far a run is, as of its last log line, with the measurements since the previous report."""
 
     images: int
     """Images seen, over all workers."""
@@ -117,13 +117,13 @@ class Progress:
     skipped_updates: int = 0
     """Updates that the spike guard has skipped so far."""
     heldout: tuple[HeldoutPoint, ...] = ()
-    """Held-out losses that were measured since the report before."""
+    """Held-out losses measured since the previous report."""
     preview: PreviewScore | None = None
-    """A preview that was scored since the report before."""
+    """A preview scored since the previous report."""
 
     @classmethod
     def of(cls, line: LogLine, total_images: int, heldout: tuple[HeldoutPoint, ...] = ()) -> Progress:
-        """The progress that a trainer's log line tells of."""
+        """The progress in a trainer's log line."""
         return cls(
             images=line.images,
             loss=line.loss,
@@ -137,7 +137,7 @@ class Progress:
         )
 
     def with_preview(self, images: int, metrics: Mapping[str, float]) -> Progress:
-        """The report of a preview that was scored after this one was made."""
+        """The same report with a preview that was scored later."""
         return replace(self, heldout=(), preview=PreviewScore(images=images, metrics=metrics))
 
 
@@ -146,7 +146,7 @@ class Started:
     """A slot has taken the job."""
 
     attempt: int
-    """How often that has happened; 1 is the first."""
+    """Counts the slots that have taken it, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,14 +176,14 @@ class Dropped:
 End = Finished | Failed | Stopped
 """How a job ends."""
 Event = Started | Progress | End | Dropped
-"""What a board tells of a job."""
+"""What a board reports about a job."""
 
 JobState = Literal["queued", "running", "finished", "failed", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """What a board knows of a job."""
+    """What a board knows about a job."""
 
     state: JobState
     attempts: int

@@ -15,7 +15,7 @@ __all__ = ["LoggedLine", "append_line", "cut_log", "log_of", "logged"]
 
 
 class LoggedLine(pydantic.BaseModel):
-    """A line of the log; only the first preview of a run that resumed may lack what training reports."""
+    """A line of the log; only the first preview after a resume may lack the fields that training reports."""
 
     model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -33,7 +33,7 @@ class LoggedLine(pydantic.BaseModel):
     """Metrics of a preview that was scored at this moment."""
 
     def to_json(self) -> str:
-        """The line without what it lacks."""
+        """The line as JSON, without fields that are None."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
@@ -58,7 +58,7 @@ def logged(folder: Path) -> list[LoggedLine]:
 
 
 def append_line(folder: Path, line: LoggedLine) -> None:
-    """Add a line; a full disk costs the line, and is said in one."""
+    """Add a line; on a full disk it is skipped, and a message says so."""
     path = log_of(folder)
     before = path.stat().st_size if path.exists() else 0
     try:

@@ -1,4 +1,4 @@
-"""What runs in one process share: data sets and evaluations, loaded once."""
+"""Data sets and evaluations that the runs of one process share, loaded once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["cached_data", "cached_evaluator", "cached_preview_evaluator"]
 
 @functools.lru_cache(maxsize=4)
 def _data(spec: str) -> Dataset:
-    # The driver has said what there is to say of the data.
+    # The driver has already shown the warnings about the data.
     with quiet():
         return load_data(DataSpec.model_validate_json(spec))
 
 
 def cached_data(spec: DataSpec) -> Dataset:
-    """Load a data set once a process."""
+    """Load a data set, once per process."""
     return _data(spec.model_dump_json())
 
 
@@ -34,7 +34,7 @@ def _evaluator(config: str) -> Evaluator | None:
 
 
 def cached_evaluator(config: RunConfig) -> Evaluator | None:
-    """Prepare a run's evaluation (weights, reference features) once a process."""
+    """Prepare a run's evaluation (weights, reference features), once per process."""
     alike = RunConfig(data=config.data, process=config.process, evaluation=config.evaluation)
     return _evaluator(alike.model_dump_json())
 

@@ -1,4 +1,4 @@
-"""Previews: sample grids and a metric on the way, and the checkpoint that was best by it."""
+"""Previews: sample grids and a metric during training, and the checkpoint with the best value of it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Preview", "Previews"]
 _SHOWN = 64
 
 Preview = tuple[LoggedLine, dict[str, float]]
-"""The log line of the moment, and the metrics of a model of that moment."""
+"""A log line, and the metrics of the model at that moment."""
 
 
 class Previews:
     """The previews of one run. `history` holds [images, metrics] of each that was scored, resumed ones included.
 
-    Rank 0 draws while the others wait at the next step; with `preview.asynchronous` a Ray task draws while all go
-    on. Everything random in a step is seeded by that step, so that the training goes on as it would without.
+    Rank 0 generates while the others wait at the next step; with `preview.asynchronous` a Ray task generates while all
+    of them continue. Each step seeds its own random numbers, so training is the same with and without previews.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Previews:
         self.history: list[tuple[int, dict[str, float]]] = _read_history(folder) if lead else []
 
     def make(self, trainer: Trainer, line: LoggedLine) -> list[Preview]:
-        """Draw, score and keep; every rank must call it. Returns on rank 0 what was scored, unless a task does it.
+        """Generate, score and keep a preview; every rank must call it. Returns scores on rank 0, unless a task does it.
 
         line: the log line of this moment.
         """
@@ -73,7 +73,7 @@ class Previews:
         return made
 
     def lacks(self, trainer: Trainer) -> bool:
-        """Whether a Ray task's preview of this moment is lost, alike on every rank; every rank must call it."""
+        """Whether the preview of this moment, by a Ray task, is lost; every rank must call it, and gets the same."""
         assert self._config.preview is not None
         if not self._config.preview.asynchronous:
             return False
@@ -81,9 +81,9 @@ class Previews:
         return _agree(not (scored and self._picture(trainer.images).exists()), trainer)
 
     def collect(self, before: int = 0) -> list[Preview]:
-        """What Ray tasks have scored since the last call, in order; waits for those of moments before `before` images.
+        """Previews that Ray tasks scored since the last call, in order; waits for those due before `before` images.
 
-        A preview whose task failed is reported in one line and lost; the training is not.
+        A preview whose task failed is lost, and reported in one line; training continues.
         """
         made: list[Preview] = []
         if not self._pending:
@@ -139,7 +139,7 @@ def _draw(
     conditioning: Conditioning,
     device: torch.device,
 ) -> tuple[dict[str, float], Tensor]:
-    """The metrics of a model, empty where previews are not scored, and the first of its samples."""
+    """The metrics of a model, empty where previews are not scored, and its first samples."""
     assert config.preview is not None
     evaluator = cached_preview_evaluator(config)
     if evaluator is not None:
@@ -165,7 +165,7 @@ def _start(config: RunConfig, model: nn.Module) -> Any:
 
 
 def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[str, float], Tensor]:
-    """`_draw` in a process of its own, on its GPU where it was given one."""
+    """`_draw` in another process, on the GPU assigned to it, if any."""
     run = RunConfig.model_validate(config)
     assert run.preview is not None
     device = torch.device("cuda" if run.preview.num_gpus else "cpu")
@@ -179,7 +179,7 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
 
 
 def _agree(mine: bool, trainer: Trainer) -> bool:
-    """What rank 0 says, on every rank."""
+    """Rank 0's answer, on every rank."""
     if trainer.world.size == 1:
         return mine
     said = torch.tensor(float(mine), device=trainer.world.device)

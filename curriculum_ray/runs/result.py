@@ -1,4 +1,4 @@
-"""What a run leaves: result.json in its folder. Imports no torch, as boards and displays read it."""
+"""The result of a run: result.json in its folder. Imports no torch, since boards and displays read it."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ HeldoutPoint = tuple[int, tuple[float, ...]]
 
 
 class HeldoutLosses(pydantic.BaseModel):
-    """What heldout.json holds: the held-out losses of a run."""
+    """Contents of heldout.json: the held-out losses of a run."""
 
     model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     fingerprint: str
-    """Of how they were measured; they are comparable only where it is equal."""
+    """Of the measurement; losses are comparable only where it is equal."""
     u: tuple[float, ...]
     """Each of the K noise levels: 0 is clean, 1 is noise."""
     items: int
     """Held-out items at each level."""
     held_out: int
-    """Of so many that are held out."""
+    """All items that are held out."""
     history: tuple[HeldoutPoint, ...] = ()
     """(images seen, K losses) of each measurement."""
 
 
 class Measured(Stored):
-    """What is known of a run that has ended: the part that its result and a study's record of it share."""
+    """The outcome of a run that has ended: the fields that its result and its record in a study share."""
 
     images: int
     """Images seen, over all workers."""
     metrics: dict[str, float] = pydantic.Field(default_factory=dict)
-    """By the evaluation at the end: fid, kid, precision and recall; in a study's record also loss. Empty where the run
+    """Of the evaluation at the end: fid, kid, precision and recall; in a study's record also loss. Empty where the run
     was not evaluated."""
     fingerprint: str | None = None
     """Of the protocol; metrics are comparable only where it is equal. None where the run was not evaluated."""
     protocol: dict[str, Any] | None = None
-    """How the metrics came about, in JSON values."""
+    """How the metrics were computed, in JSON values."""
     seconds: float | None = None
     """Training and evaluation since the run last started or resumed."""
     checkpoint: str | None = None
@@ -60,18 +60,18 @@ class Measured(Stored):
     stages_walked: int | None = None
     """How many of those were trained in."""
     images_in_stage: tuple[int, ...] = ()
-    """Of each stage that the schedule asks for; 0 where it was skipped."""
+    """For each stage that the schedule asks for; 0 where it was skipped."""
     history: History = ()
     """(images seen, metrics by name) of each preview that was scored."""
     heldout: HeldoutLosses | None = None
     """The held-out losses, where they were measured."""
     unvisited: str | None = None
-    """The line that says so where much of the training was spent on noise levels that sampling never visits."""
+    """A warning line, where much of the training was spent on noise levels that sampling never visits."""
 
     @pydantic.field_validator("history", mode="before")
     @classmethod
     def _named(cls, history: Any) -> Any:
-        """The first releases kept one number for each preview, its FID."""
+        """The first releases stored one number for each preview, its FID."""
         if not isinstance(history, list | tuple):
             return history
         return [
@@ -81,12 +81,12 @@ class Measured(Stored):
 
     @property
     def walked(self) -> str | None:
-        """How many stages it walked of those asked for: "8/8"; None where that was not recorded."""
+        """Stages walked out of those asked for: "8/8"; None where that was not recorded."""
         return None if self.stages_asked is None else f"{self.stages_walked}/{self.stages_asked}"
 
 
 class RunResult(Measured):
-    """What result.json holds: a run that spent its budget."""
+    """Contents of result.json: a run that spent its budget."""
 
     seconds: float
     checkpoint: str

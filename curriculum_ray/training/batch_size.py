@@ -1,4 +1,4 @@
-"""The batch size of a run or study whose user names none: the default one, or a smaller one where images are few."""
+"""The batch size of a run or study that sets none: the default, or a smaller one where images are few."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ DEFAULT_BATCH_SIZE = 128
 
 
 def batch_sizes(parts: int = 1) -> list[int]:
-    """What is tried, in this order, where none is given: the default and every smaller power of two.
+    """The candidates, in this order, where none is given: the default and every smaller power of two.
 
-    parts: into how many a batch is split, workers times `accumulate`; only multiples of it are tried or, without any,
-    the default alone.
+    parts: the number of parts that a batch is split into, workers times `accumulate`. Only multiples of it are
+    candidates; where there are none, only the default is.
     """
     sizes = [DEFAULT_BATCH_SIZE >> power for power in range(DEFAULT_BATCH_SIZE.bit_length())]
     return [size for size in sizes if size % parts == 0] or sizes[:1]
 
 
 def choice_line(size: int, images: int, stages: str, key: str) -> str:
-    """Say in one line why `size` was chosen and not the default one.
+    """Say in one line why `size` was chosen instead of the default.
 
     images: the smallest budget. stages: whose stages they are and how many, e.g. "the schedule's 20 stages". key: the
     setting that chooses another.

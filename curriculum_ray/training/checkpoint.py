@@ -38,12 +38,12 @@ _PREFIX = "checkpoint-"
 
 
 class CheckpointNotWritten(OSError):
-    """The disk did not take a checkpoint (it is full, say); the message is one line, and earlier ones still stand."""
+    """A checkpoint could not be written, e.g. to a full disk; the message is one line, and earlier ones are intact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint folder holds.
+    """The contents of a checkpoint folder.
 
     `tensors` maps a group ("model", "ema", "optimizer", ...) to named tensors on the CPU; `state` is JSON-safe.
     """
@@ -60,7 +60,7 @@ def checkpoint_name(key: str, images: int) -> str:
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write to a temporary folder, flush it to the disk, and rename: a reader sees all of it or nothing.
 
-    Raises CheckpointNotWritten, and leaves nothing half written, when the disk does not take it.
+    Raises CheckpointNotWritten, and leaves nothing half written, when the disk refuses it.
     """
     folder = Path(folder)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -86,7 +86,7 @@ def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
         payload = save_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         digests[f"{group}.safetensors"] = hashlib.sha256(payload).hexdigest()
         _write_flushed(temporary / f"{group}.safetensors", payload)
-    # As a reader will see it: tuples have become lists by then.
+    # As a reader will see it: with tuples turned into lists.
     state = json.loads(json.dumps(dict(checkpoint.state)))
     digests[_STATE] = _state_digest(state)
     whole = {"version": FORMAT_VERSION, "sha256": digests, **state}
@@ -94,7 +94,7 @@ def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
 
 
 def _state_digest(state: Any) -> str:
-    """SHA-256 of what was read from JSON, however it was laid out."""
+    """SHA-256 of a JSON value, whatever its formatting."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
@@ -130,7 +130,7 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
         raise ConfigError(f"checkpoint {folder} is corrupt: {_STATE} is unreadable ({error})") from None
     if version != FORMAT_VERSION:
         raise ConfigError(f"checkpoint {folder} has version {version}, but only {FORMAT_VERSION} can be read")
-    # Checkpoints of before it existed have none.
+    # Checkpoints written before there was a digest have none.
     if digests.pop(_STATE, None) not in (None, _state_digest(state)):
         raise ConfigError(f"checkpoint {folder} is corrupt: {_STATE} does not match its SHA-256")
     tensors = {}
@@ -152,7 +152,7 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether `folder` looks like a checkpoint; `read` says whether it is a sound one."""
+    """Whether `folder` seems to be a checkpoint; only `read` tells whether it is intact."""
     return (folder / _STATE).is_file()
 
 
@@ -166,7 +166,7 @@ def _images(path: Path) -> str:
 
 
 def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
-    """The newest of these checkpoints that can be read, None where none can; each damaged one is named on stderr."""
+    """The newest of these checkpoints that can be read, or None; each damaged one is named on stderr."""
     for path in sorted(paths, key=_images, reverse=True):
         try:
             return path, read(path)
@@ -176,7 +176,7 @@ def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
 
 
 def prune(folder: str | Path, key: str, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints of the run `key`, and what a killed writer left half written."""
+    """Delete all but the `keep` newest checkpoints of the run `key`, and leftovers of a killed writer."""
     half = Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*.tmp")
     for old in [*find_checkpoints(folder, key)[keep:], *half]:
         shutil.rmtree(old, ignore_errors=True)

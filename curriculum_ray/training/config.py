@@ -1,4 +1,4 @@
-"""Settings of one training run, in images seen so that batch and world size can change without the rest."""
+"""Settings of one training run. Lengths are in images seen, so that they hold for any batch and world size."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class CheckpointSpec(Spec):
 
 
 class PreviewSpec(Spec):
-    """Samples, and a metric, on the way; training goes on as it would without them."""
+    """Samples, and a metric, during training, which is the same with and without them."""
 
     every_images: int = Field(default=25_600, ge=1)
     """Images between previews, rounded up to a multiple of the logging interval; the end of the run is one too."""
     num_samples: int = Field(default=500, ge=16, le=1_000_000)
-    """Images to generate for each preview; FID falls with it, so that only equal numbers compare."""
+    """Images to generate for each preview; FID falls as it grows, so only equal numbers are comparable."""
     metric: bool = True
-    """Whether they are scored by the evaluation's metrics too, or only drawn as a grid."""
+    """Whether they are also scored by the evaluation's metrics, or only shown as a grid."""
     asynchronous: bool = False
-    """Whether a Ray task draws them while the training goes on, in runs of their own and not in studies."""
+    """Whether a Ray task generates them while training continues; for single runs, not for studies."""
     num_gpus: float = Field(default=0, ge=0, le=1)
-    """The share of a GPU that such a task gets beside the workers; 0 draws on CPUs that nobody is kept off."""
+    """The share of a GPU for such a task, beside the workers; 0 uses CPUs, without reserving any."""
 
     @model_validator(mode="after")
     def _a_gpu_is_for_a_task(self) -> PreviewSpec:
@@ -60,7 +60,7 @@ class PreviewSpec(Spec):
 
 
 def default_model(data: Any) -> dict[str, Any]:
-    """The network for the `data` of settings, a mapping or a DataSpec, where they name none."""
+    """The default network for `data`, a mapping or a DataSpec."""
     values = data if isinstance(data, Mapping) else vars(data) if isinstance(data, DataSpec) else {}
     small = {"kind": "dit", "depth": 4, "width": 128, "heads": 4}
     match values.get("name"), values.get("set_size"):
@@ -74,7 +74,7 @@ def default_model(data: Any) -> dict[str, Any]:
 
 
 def _with_base(schedule: Any, process: Any) -> Any:
-    """`schedule` of settings, a mapping or not given, with the base of the `process` where it names none, else None."""
+    """The mapping `schedule`, {} if None, with the default base of `process`; None where it needs no such base."""
     kind = process.get("kind") if isinstance(process, Mapping) else getattr(process, "kind", None)
     base = default_base(str(kind))
     if base == Uniform() or not (schedule is None or isinstance(schedule, Mapping)):
@@ -102,8 +102,8 @@ class TrainConfig(Spec):
     ema: EmaSpec = EmaSpec()
     """How the weights are averaged; the average is what is sampled and evaluated."""
     batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1, le=1_000_000)
-    """Images per step over all workers, whose number must divide it; if not given, 128, or the largest power of two
-    below it in whose steps the schedule can be walked within the budget."""
+    """Images per step over all workers; a multiple of their number. If not given, 128, or the largest smaller power of
+    two with which the schedule's stages fit into the budget."""
     images: int = Field(default=44_800, ge=1, le=10**13)
     """The budget: images seen in the whole run, rounded up to whole steps."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -125,16 +125,16 @@ class TrainConfig(Spec):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Several workers hold whole replicas, or shards of weights and optimiser (fully_shard)."""
     preview: PreviewSpec | None = None
-    """Samples and a metric on the way, or null for none."""
+    """Samples and a metric during training, or null for none."""
     heldout: HeldoutSpec | None = HeldoutSpec()
-    """The loss by noise level on held-out items, or null for none; nothing where the data hold none out."""
+    """The loss by noise level on held-out items, or null for none; not measured where the data hold nothing out."""
     stability: StabilitySpec = StabilitySpec()
-    """What is done about single bad updates."""
+    """How single bad updates are handled."""
 
     @model_validator(mode="after")
     def _best_has_a_metric(self) -> TrainConfig:
         if self.checkpoint.best and not (self.preview and self.preview.metric):
-            raise ValueError("checkpoint.best goes by the preview's metric, but preview.metric is not on")
+            raise ValueError("checkpoint.best needs the preview's metric, but preview.metric is not on")
         if self.checkpoint.best and self.preview and self.preview.asynchronous:
             raise ValueError(
                 "checkpoint.best needs the weights of the moment, which are gone when an asynchronous preview is scored"
@@ -143,7 +143,7 @@ class TrainConfig(Spec):
 
     @model_validator(mode="after")
     def _the_ladder_can_be_walked(self) -> TrainConfig:
-        """Refuse a schedule that cannot be; a batch size that is not given is chosen so that it can."""
+        """Refuse a schedule whose stages do not fit; a batch size that is not given is chosen so that they do."""
         given = "batch_size" in self.model_fields_set
         for size in [self.batch_size] if given else batch_sizes(self.accumulate):
             try:
@@ -151,7 +151,7 @@ class TrainConfig(Spec):
             except ConfigError as error:
                 fault = error
                 continue
-            # Frozen from here on. It stays out of the fields that are set: nobody gave it.
+            # The model is frozen. This must not count as a field that was set: no user gave it.
             object.__setattr__(self, "batch_size", size)
             return self
         raise ValueError(f"schedule.{fault}")
@@ -186,7 +186,7 @@ class TrainConfig(Spec):
         return {**values, **groups}
 
     def batch_size_line(self) -> str | None:
-        """Why the batch size is not the default one, where it was not given."""
+        """Why the chosen batch size is not the default; None where it is, or was given."""
         if "batch_size" in self.model_fields_set or self.batch_size == DEFAULT_BATCH_SIZE:
             return None
         stages = f"the schedule's {self.schedule.num_stages} stages"
@@ -204,7 +204,7 @@ class TrainConfig(Spec):
 
     @property
     def log_steps(self) -> int:
-        """Steps between log lines: whole windows, so that every worker has the same losses at hand."""
+        """Steps between log lines: whole windows, so that every worker has the same losses."""
         window = self.window or WINDOWS[0]
         return -(-self.log_every_images // (self.batch_size * window)) * window
 

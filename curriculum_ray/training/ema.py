@@ -19,15 +19,15 @@ class EmaSpec(Spec):
     """Exponential moving average of the weights, by half-life as in EDM (Karras et al. 2022, App. F.2)."""
 
     half_life_images: int = Field(default=10_000, ge=1)
-    """Images after which a weight's share in the average has halved."""
+    """Images after which a weight's share of the average has halved."""
     ramp_up: float = Field(default=0.05, gt=0, le=1)
-    """The half-life is at most this share of the images seen, so that early averages forget the start."""
+    """The half-life is at most this share of the images seen, so that early averages forget the initial weights."""
     power: PowerEmaSpec | None = None
     """Power-function averages beside this one, or null for none."""
 
 
 def ema_decay(spec: EmaSpec, images: int, batch_size: int) -> float:
-    """What is left of the average in a step of `batch_size` images that brings the count to `images`, in [0, 1).
+    """The share of the old average kept in a step of `batch_size` images that brings the count to `images`, in [0, 1).
 
     2^(-batch / min(half_life, ramp_up * images)).
     """
@@ -44,7 +44,7 @@ class Ema:
         self.follow(model)
 
     def follow(self, model: nn.Module) -> None:
-        """Take the weights from `model` from now on; called again when either side has been sharded."""
+        """Average the weights of `model` from now on; call it again when either side has been sharded."""
         self._averages: list[torch.Tensor] = [local(value) for value in self.model.parameters()]
         self._sources: list[torch.Tensor] = [local(value.detach()) for value in model.parameters()]
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))

@@ -35,7 +35,7 @@ _PREFIX = "ema-"
 
 
 class PowerEmaSpec(Spec):
-    """Averages with power-function profiles, kept as snapshots to rebuild others from (Karras et al. 2024, §3)."""
+    """Averages with power-function profiles, saved as snapshots to rebuild others from (Karras et al. 2024, §3)."""
 
     sigma_rels: tuple[float, ...] = (0.05, 0.10)
     """Relative widths of the profiles that are tracked, each in (0, 0.28)."""
@@ -65,7 +65,7 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 class PowerEma:
-    """Averages of a model's parameters, weighted by (images at which they stood)^gamma."""
+    """Averages of a model's parameters over training, weighted by (images seen)^gamma."""
 
     def __init__(self, model: nn.Module, spec: PowerEmaSpec) -> None:
         self.spec = spec
@@ -123,13 +123,13 @@ def find_snapshots(folder: Path) -> list[Path]:
 
 
 def combination(times: Sequence[float], gammas: Sequence[float], time: float, gamma: float) -> np.ndarray:
-    """The weights, shape (n,), sum 1, with which n snapshots come closest to the profile of `gamma` at `time`.
+    """The weights, shape (n,), sum 1, with which n snapshots best approximate the profile of `gamma` at `time`.
 
     times: the image counts of the snapshots, > 0; gammas: their exponents. Least squares over profiles
     p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) on [0, t]: the Gram system of the paper's Algorithm 3, whose
-    solution is divided by its sum as in the paper's released code. Every profile integrates to 1, so that only
-    weights that sum to 1 give one again: parameters that stood still all along then come back as they were.
-    Least squares alone leaves the sum open, and shrinks them where few snapshots reach the wanted profile.
+    solution is divided by its sum as in the paper's released code. Every profile integrates to 1, so only
+    weights that sum to 1 give a profile again, and return parameters that never changed as they were. Least squares
+    alone leaves the sum free, and shrinks parameters where too few snapshots cover the wanted profile.
     """
     t, g = np.asarray(times, dtype=np.float64), np.asarray(gammas, dtype=np.float64)
     gram = _inner(t[:, None], g[:, None], t[None], g[None]) * time
@@ -151,7 +151,7 @@ def rebuild(
     """The average of relative width `sigma_rel` at `images` (the last snapshot's if None), and that count.
 
     paths: snapshots of one run. Returns fp32 parameters by name. Raises ConfigError, one line, where there is
-    no snapshot, one is damaged or holds what is not finite, and for a width outside of (0, 0.28).
+    no snapshot, where one is damaged or not finite, and for a width outside (0, 0.28).
     """
     if not 0 < sigma_rel < 0.28:
         raise ConfigError(f"--sigma-rel must be in (0, 0.28), but got {sigma_rel}")
@@ -181,7 +181,7 @@ def rebuild(
 
 
 def _head(path: Path) -> tuple[int, list[float], str | None]:
-    """The image count, the widths and the digest of a snapshot; those of before it existed have none."""
+    """The image count, the widths and the digest of a snapshot, None in snapshots older than digests."""
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata()

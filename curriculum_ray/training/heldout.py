@@ -1,9 +1,9 @@
-"""The held-out loss by noise level: items that nothing is trained on, with noise and levels that are always the same.
+"""The held-out loss by noise level: on items that no run trains on, with the same noise and levels every time.
 
-The training losses of two schedules say nothing beside each other, because each averages over other noise levels. Here
-all runs are measured alike: at K levels, even in u of the process's default base distribution whatever the schedule's,
-the averaged weights denoise the same items under the same noise, and the squared error of the network's prediction is
-averaged without a weighting.
+The training losses of two schedules cannot be compared, because each averages over different noise levels. Here all
+runs are measured alike: at K levels, evenly spaced in u of the process's default base distribution whatever the
+schedule's, the averaged weights denoise the same items under the same noise, and the squared error of the network's
+prediction is averaged without a weighting.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from curriculum_ray.training.world import World
 __all__ = ["COST", "Heldout", "MeasuredRun", "check_heldout"]
 
 COST = 0.015
-"""Share of a run's arithmetic that the measurements take unless `items` says otherwise."""
+"""Share of a run's compute that the measurements take, unless `items` is set."""
 _LEAST_ITEMS = 4
-# A training step is a forward pass and a backward one of twice its operations.
+# A training step is a forward pass, and a backward pass of twice as many operations.
 _FORWARDS_PER_STEP = 3
 
 
 def _affordable(spec: HeldoutSpec, held_out: int, total_images: int, measurements: int) -> int:
-    """Items at each level: `spec.items`, else what costs `COST` of the run, at least 4 and at most `held_out`.
+    """Items at each level: `spec.items`, else as many as cost `COST` of the run, at least 4 and at most `held_out`.
 
-    total_images / (measurements * levels) * 3 * COST: a measurement passes forward once, a training step three times
-    in effect. Raises ConfigError where more are asked for than are held out.
+    total_images / (measurements * levels) * 3 * COST: a measurement costs one forward pass, a training step about
+    three. Raises ConfigError where more items are requested than are held out.
     """
     if spec.items is not None:
         if spec.items > held_out:
@@ -54,7 +54,7 @@ def _affordable(spec: HeldoutSpec, held_out: int, total_images: int, measurement
 
 
 def check_heldout(config: TrainConfig, data: Dataset | DataInfo) -> int:
-    """Items at each level of a run, 0 where nothing is measured; ConfigError where that is not what was asked for."""
+    """Items at each level of a run, 0 where nothing is measured; ConfigError where that was not asked for."""
     spec = config.heldout
     held = data.heldout if isinstance(data, Dataset) else None
     if spec is None or config.heldout_steps is None:
@@ -71,7 +71,7 @@ def check_heldout(config: TrainConfig, data: Dataset | DataInfo) -> int:
 
 
 class MeasuredRun(Protocol):
-    """What a measurement reads of a `Trainer`."""
+    """The part of a `Trainer` that a measurement reads."""
 
     config: TrainConfig
     data: Dataset | DataInfo
@@ -84,10 +84,10 @@ class MeasuredRun(Protocol):
 
 
 class Heldout:
-    """What is measured of one run: n items at each of K levels; row r = k·n + i of the K·n is item r mod N at level k.
+    """Measures one run: n items at each of K levels; of the K·n rows, r = k·n + i is item r mod N at level k.
 
-    So each level has items of its own as far as the held-out ones go. Noise of a row is drawn on the CPU from
-    (seed, row): it is the same on every device and on any number of ranks.
+    So each level has its own items, as long as there are enough. The noise of a row is drawn on the CPU from (seed,
+    row): it is the same on every device and with any number of ranks.
     """
 
     def __init__(self, run: MeasuredRun, count: int) -> None:
@@ -114,10 +114,10 @@ class Heldout:
         }
         text = json.dumps(contents, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:12]
-        """12 hexadecimal digits that change with anything that changes the numbers, except for the weights."""
+        """12 hexadecimal digits that change with everything that affects the losses, except the weights."""
 
     def as_json(self) -> dict[str, Any]:
-        """What was measured: fingerprint, the u of each level (0 clean, 1 noise), items at each, and of how many."""
+        """The fingerprint, the u of each level (0 clean, 1 noise), the items at each, and how many are held out."""
         return {
             "fingerprint": self.fingerprint,
             "u": self.u.tolist(),
@@ -127,13 +127,13 @@ class Heldout:
 
     @torch.no_grad()
     def measure(self, run: MeasuredRun) -> list[float]:
-        """The mean loss at each of the K levels, the cleanest first; every rank must call it, and has the same.
+        """The mean loss at each of the K levels, the cleanest first; every rank must call it, and gets the same.
 
-        Ranks share the rows. No random generator that training reads is touched.
+        Ranks share the rows. The random generators that training uses are left alone.
         """
         world, config = run.world, run.config
         rows = torch.arange(self.count * self.spec.levels)
-        # Ranks that hold shards must pass forward as often as the others: what is too much counts for nothing.
+        # Ranks that hold shards must run as many forward passes as the others: surplus rows have no effect.
         each = -(-len(rows) // world.size)
         mine = rows[world.rank :: world.size]
         counted = len(mine)
@@ -141,7 +141,7 @@ class Heldout:
         size = max(1, config.batch_size // world.size // config.accumulate)
         losses = torch.cat([self._losses(run, part) for part in mine.split(size)])[:counted]
         if run.sharded:
-            # Else the weights that were gathered for this pass would serve the next one too.
+            # Otherwise the weights gathered for this pass would be reused in the next one.
             reshard: Any = run.ema.model
             reshard.reshard()
         sums = torch.zeros(self.spec.levels, dtype=torch.float64, device=losses.device)

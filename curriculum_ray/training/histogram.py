@@ -1,4 +1,4 @@
-"""What was really sampled: counts of u over the course of training."""
+"""The noise levels that a run really sampled: counts of u over the course of training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training loop calls on the way to the end of its budget."""
+"""The callbacks of a training loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from curriculum_ray.training.trainer import LogLine, NonFiniteLoss, Trainer
 __all__ = ["End", "Hooks", "NoHooks"]
 
 End = bool | NonFiniteLoss
-"""How a run ended: True with its budget spent, False when it was asked to stop, or why it could not go on."""
+"""How a run ended: True with its budget spent, False when it was asked to stop, or the error that ended it."""
 
 
 class Hooks(Protocol):
-    """What the loop calls of one run, on every rank, in the order of the methods where several are due at a step.
+    """The callbacks of one run, called on every rank; those due at the same step are called in the order below.
 
-    The time that `on_heldout`, `on_preview` and `on_snapshot` take does not count in anybody's speed, and what they
-    draw from the random generators does not matter. `NonFiniteLoss` raised by any of them ends the run.
+    The time spent in `on_heldout`, `on_preview` and `on_snapshot` does not count in any run's speed. They may draw from
+    the random generators. `NonFiniteLoss` raised by any of them ends the run.
     """
 
     def on_heldout(self, trainer: Trainer) -> None:
@@ -24,11 +24,11 @@ class Hooks(Protocol):
         ...
 
     def on_log(self, line: LogLine) -> bool:
-        """A log line is due; returns whether the run should stop, which it does at the next one. Rank 0 decides."""
+        """A log line is due; returns whether the run should stop, at the next log line. Rank 0 decides."""
         ...
 
     def on_preview(self, trainer: Trainer) -> bool:
-        """Samples are due; returns whether the run should stop, which it does at the next log line."""
+        """Samples are due; returns whether the run should stop, at the next log line."""
         ...
 
     def on_snapshot(self, trainer: Trainer) -> None:
@@ -40,12 +40,12 @@ class Hooks(Protocol):
         ...
 
     def on_end(self, end: End) -> None:
-        """The run has ended, and its state stays as it is; the others of a pack go on."""
+        """The run has ended, and its state no longer changes; the others of a pack continue."""
         ...
 
 
 class NoHooks:
-    """Hooks that do nothing, for those who need few of them."""
+    """Hooks that do nothing, to override a few of."""
 
     def on_heldout(self, trainer: Trainer) -> None:
         """Measure nothing."""
@@ -65,4 +65,4 @@ class NoHooks:
         """Keep nothing."""
 
     def on_end(self, end: End) -> None:
-        """Tell nobody."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Runs that take their steps together: those that are behind first, until each of them has ended."""
+"""Runs that take their steps together, until each of them has ended; runs that are behind catch up first."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Lockstep:
 
     @property
     def training(self) -> list[int]:
-        """The places of the members that still train."""
+        """Indices of the members that are still training."""
         return [place for place, end in enumerate(self.ended) if end is None]
 
     @property
     def images(self) -> int:
-        """Images seen by the members that take the next step, the fewest of all that still train."""
+        """Images seen by the members that take the next step: the fewest of all that are still training."""
         return min(self.members[place].images for place in self.training)
 
     @property
     def active(self) -> list[int]:
-        """The places of the members that take the next step."""
+        """Indices of the members that take the next step."""
         images = self.images
         return [place for place in self.training if self.members[place].images == images]
 

@@ -1,7 +1,7 @@
-"""The training loop: from where K >= 1 runs stand to the end of their budgets, calling hooks on the way. No Ray.
+"""The training loop: takes K >= 1 runs to the end of their budgets and calls hooks on the way. No Ray.
 
 train(trainer, hooks)                # one run; NonFiniteLoss is raised
-train_together(packed, hooks)        # several at a time, each of which ends by itself
+train_together(packed, hooks)        # several at a time, each of which ends on its own
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["train", "train_together"]
 
 
 def train(trainer: Trainer, hooks: Hooks | None = None) -> bool:
-    """Train to the end of the budget; returns whether it was spent, which it is not where a hook asked to stop.
+    """Train to the end of the budget; returns False where a hook asked to stop earlier.
 
     Every rank must call it. Raises NonFiniteLoss.
     """
@@ -29,10 +29,10 @@ def train(trainer: Trainer, hooks: Hooks | None = None) -> bool:
 
 
 def train_together(runs: Lockstep, hooks: Sequence[Hooks] | None = None) -> list[End]:
-    """Train to the end of the budget; returns how each run ended. hooks: one for each of the `members`, or none at all.
+    """Train to the end of the budget; returns how each run ended. hooks: one for each of `members`, or None.
 
     A member whose hook asked to stop does so at its next log line, and one whose loss or weights are not finite stops
-    there; the others go on.
+    at once; the others continue.
     """
     if hooks is None:
         hooks = [NoHooks() for _ in runs.members]
@@ -56,7 +56,7 @@ def train_together(runs: Lockstep, hooks: Sequence[Hooks] | None = None) -> list
 
 
 class _Member:
-    """A run in the loop: what is due after a step."""
+    """A run in the loop, and the hooks that are due after a step."""
 
     def __init__(self, place: int, runs: Lockstep, hooks: Hooks) -> None:
         self._trainer, self._runs, self._hooks = runs.members[place], runs, hooks
@@ -69,7 +69,7 @@ class _Member:
         return self._trainer.steps == self._trainer.config.total_steps
 
     def after_step(self) -> End | None:
-        """Call what is due; returns how the run ended, None where it goes on."""
+        """Call the hooks that are due; returns how the run ended, None while it continues."""
         try:
             return self._call_due()
         except NonFiniteLoss as error:
@@ -96,12 +96,12 @@ class _Member:
         return True if over else None
 
     def _due(self, every: int | None) -> bool:
-        """Whether something that is due each `every` steps and at the end, never where None, is due now."""
+        """Whether a hook that is due every `every` steps and at the end, or never if None, is due now."""
         return every is not None and (self.over or self._trainer.steps % every == 0)
 
     @contextmanager
     def _uncounted(self) -> Iterator[None]:
-        """Count the time of the block in nobody's speed."""
+        """Leave the time of the block out of the speed of every run."""
         start = time.perf_counter()
         yield
         taken = time.perf_counter() - start

@@ -28,7 +28,7 @@ def restore_optimizer(
     parameters: Mapping[str, nn.Parameter],
     tensors: Mapping[str, torch.Tensor],
 ) -> None:
-    """Put back what `optimizer_tensors` returned; each tensor goes to its parameter's device, a step count stays."""
+    """Restore what `optimizer_tensors` returned: each tensor on its parameter's device; step counts are not moved."""
     for path, value in tensors.items():
         name, _, key = path.rpartition("/")
         parameter = parameters[name]

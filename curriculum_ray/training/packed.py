@@ -1,14 +1,14 @@
 """K runs of one network in one process as a vmapped ensemble (torch.func), each with its own schedule and seed.
 
-Small networks leave a GPU idle: a step is then a long row of short kernels, and K runs need as many of them as one. A
-search packs its trials when it is told to (`search --pack`), not by default: a CPU is filled by one small network, and
-packing loses there. `make bench-pack` measures both ways beside each other.
+Small networks leave a GPU idle: a step is then a long sequence of short kernels, and K runs need no more of them than
+one. A search packs its trials only on request (`search --pack`): one small network already fills a CPU, where packing
+is slower. `make bench-pack` compares the two.
 
     packed = PackedTrainer([first, second, third], data)
     train_together(packed, hooks)                    # of `training.loop`
-    packed.members[1].checkpoint()                   # of an ordinary run: alone or packed, it goes on from there
+    packed.members[1].checkpoint()                   # an ordinary checkpoint: a single or packed run can resume from it
 
-Each run is what it would be alone, within the rounding of batched kernels: the draws are those of its own `Trainer`.
+Each run is the same as on its own, up to the rounding of batched kernels: it draws as its own `Trainer` would.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from curriculum_ray.training.world import World
 
 __all__ = ["PackedTrainer", "check_packable", "pack_key"]
 
-# What may differ between the runs of a pack; everything else decides the shape or the rhythm of a step.
+# Settings that may differ between the runs of a pack; all others determine the shape or the timing of a step.
 _OWN = frozenset({"schedule", "seed", "process", "weighting", "optimizer", "ema"})
 
 
 def check_packable(configs: Sequence[TrainConfig]) -> None:
-    """Refuse, in one line, runs that cannot be trained as one pack: ConfigError."""
+    """Raise a one-line ConfigError for runs that cannot be trained as one pack."""
     if not configs:
         raise ConfigError("a pack needs at least one run, but got 0")
     first = configs[0]
@@ -69,23 +69,23 @@ def check_packable(configs: Sequence[TrainConfig]) -> None:
 
 
 def pack_key(config: TrainConfig) -> str:
-    """Equal for runs that can be trained as one pack, if each of them is fit for one at all."""
+    """Equal for runs that can be trained as one pack, provided that each can be packed at all."""
     alike = config.model_dump(mode="json", exclude=set(_OWN))
     return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _vmaps(config: TrainConfig) -> bool:
-    """Whether the network is one of ours: what others do inside, e.g. draw random numbers, is not known."""
+    """Whether the network is one of ours: others may do anything inside, e.g. draw random numbers."""
     return isinstance(config.model, UNetSpec | DiTSpec | MLPSpec)
 
 
 class PackedTrainer(Lockstep):
-    """K runs whose steps are one. `members` are ordinary trainers whose weights, averages and moments lie in one pack.
+    """K runs that share their steps. `members` are ordinary trainers whose weights, averages and moments are packed.
 
     configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, process, weighting, optimiser
-    and averages are each one's own. data: what all of them train on. Raises ConfigError, see `check_packable`.
+    and averages may differ. data: shared by all of them. Raises ConfigError, see `check_packable`.
 
-    A member is restored, from the checkpoint of a run of its settings, packed or not, before the first step.
+    Members are restored before the first step, from a checkpoint of a run with the same settings, packed or not.
     """
 
     def __init__(self, configs: Sequence[TrainConfig], data: Dataset, world: World | None = None) -> None:
@@ -96,7 +96,7 @@ class PackedTrainer(Lockstep):
         super().__init__([Trainer(config, data, self.world) for config in configs])
         self._base = _without_dropout(self.members[0].model)
         self._weights: PackedWeights | None = None
-        self._packed: list[int] = []  # whose state lies in `_weights`
+        self._packed: list[int] = []  # indices of the members whose state is in `_weights`
 
     def step(self) -> None:
         """One optimiser step of every active member."""
@@ -118,7 +118,7 @@ class PackedTrainer(Lockstep):
                 member.process.compare(*each)
                 for member, *each in zip(members, outputs.unbind(0), targets, levels, strict=True)
             ]
-        # The sum's gradient by a member's weights is that of its own mean loss.
+        # The gradient of the sum with respect to a member's weights is that of its own mean loss.
         weighed = [member.weighed(losses) for member, (losses, _) in zip(members, compared, strict=True)]
         weights.backward(torch.stack([losses.mean() for losses in weighed]).sum())
         after = images + batch
@@ -151,7 +151,7 @@ class PackedTrainer(Lockstep):
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:
-    """A copy of the network that hides no condition by itself: random draws under vmap are not a single run's."""
+    """A copy of the network that drops no conditions: under vmap its draws would not be those of a single run."""
     base = copy.deepcopy(model)
     embedding: Any = base.label_embedding
     if embedding is not None:
@@ -160,7 +160,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def _hidden(condition: Tensor, kind: str, dropout: float) -> Tensor:
-    """What the network would hide in a step (see `LabelEmbedding`), by the same draw, written as the null condition."""
+    """The condition with null where the network would drop it in a step (see `LabelEmbedding`), by the same draw."""
     if dropout == 0:
         return condition
     hidden = torch.rand(len(condition), device=condition.device) < dropout

@@ -17,10 +17,10 @@ _MODEL = "model."
 
 
 class PackedWeights:
-    """The state of K trainers as tensors (K, P), of which the trainers' own parameters and moments become views.
+    """The state of K trainers as tensors (K, P); the trainers' own parameters and moments become views of them.
 
     A row holds the P_model weights of the network, then those of a learned weighting, whose number may differ: shorter
-    rows end in zeros. `leaves` are the network's weights by name, (K, *shape), as vmap takes them.
+    rows are padded with zeros. `leaves` are the network's weights by name, (K, *shape), as vmap takes them.
     """
 
     def __init__(self, members: Sequence[Trainer]) -> None:
@@ -52,7 +52,7 @@ class PackedWeights:
 
     @torch.no_grad()
     def _take(self, row: int, member: Trainer, layout: dict[str, int]) -> None:
-        """Copy a trainer's state into its row, and let the trainer look at it there."""
+        """Copy a trainer's state into its row, and make the trainer's tensors views of it."""
         averages = dict(member.ema.model.named_parameters())
         for index, (name, start) in enumerate(layout.items()):
             parameter = member.parameters[name]
@@ -71,7 +71,7 @@ class PackedWeights:
         member.ema.follow(member.model)
 
     def backward(self, loss: Tensor) -> None:
-        """Find the gradient of each member by its own weights; `loss` is the sum of the members' losses, ()."""
+        """Compute each member's gradient by its own weights; `loss` is the sum of the members' losses, ()."""
         inputs = [*self.leaves.values(), *(parameter for _, _, parameter in self._learned)]
         found = torch.autograd.grad(loss, inputs)
         model = [part.flatten(1) for part in found[: len(self.leaves)]]
@@ -83,8 +83,8 @@ class PackedWeights:
     def update(self, rates: Sequence[float], decays: Sequence[float], step: int) -> None:
         """Clip each row's gradient, then AdamW (Loshchilov & Hutter 2019, Alg. 2) and the averages, row by row.
 
-        rates: learning rate of each row. decays: what is left of each row's average. step: this update's number,
-        from 1. All arithmetic is elementwise but the norm, so that rows do not touch: what is not finite stays in one.
+        rates: learning rate of each row. decays: the share of each row's average that is kept. step: this update's
+        number, from 1. Only elementwise arithmetic and a norm per row: values that are not finite stay in their row.
         """
         specs = [member.config.optimizer for member in self._members]
         eps = self._members[0].optimizer.defaults["eps"]
@@ -116,7 +116,7 @@ class PackedWeights:
 
 
 def _layout(member: Trainer) -> dict[str, int]:
-    """Where each parameter begins in its row: the network's first, in their order."""
+    """The offset of each parameter in its row; the network's come first, in their order."""
     names = sorted(member.parameters, key=lambda name: not name.startswith(_MODEL))
     sizes = [member.parameters[name].numel() for name in names]
     return dict(zip(names, accumulate([0, *sizes]), strict=False))

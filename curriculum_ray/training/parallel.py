@@ -16,7 +16,7 @@ __all__ = ["full", "is_sharded", "load_into", "local", "quiet", "shard", "spread
 def shard(module: nn.Module, device: torch.device) -> nn.Module:
     """Shard the parameters of `module` over all ranks, in place (torch's fully_shard).
 
-    Each member of a list of blocks is gathered when its turn comes, so that one block at a time is whole.
+    Each member of a list of blocks is gathered when it is used, so that only one block at a time is whole.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -48,11 +48,10 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
-    """Gather what is sharded, onto the CPU of the ranks that `keep` it; every rank must call it.
+    """Gather sharded tensors, onto the CPU of the ranks that `keep` them; every rank must call it.
 
-    One tensor at a time is whole on a device, which would have no room for all. In the order of the names: ranks that
-    read a checkpoint may hold the same tensors in different orders, and would gather parts of different tensors into
-    one.
+    Only one tensor at a time is whole on a device, which may not have room for all. Goes by the order of the names:
+    ranks that read a checkpoint may hold the tensors in different orders, and would mix up parts of different ones.
     """
     gathered = {}
     for name, value in sorted(tensors.items()):
@@ -63,19 +62,19 @@ def whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
 
 
 def spread_like(target: Tensor, value: Tensor) -> Tensor:
-    """`value`, whole on every rank, spread as `target` is; itself where that is not sharded."""
+    """`value`, whole on every rank, sharded as `target` is; unchanged where `target` is not sharded."""
     if not is_sharded(target):
         return value
     from torch.distributed.tensor import distribute_tensor
 
-    # Without a source rank each takes its part from its own copy: nothing is sent, so the order does not matter.
+    # Without a source rank, each takes its part from its own copy: nothing is sent, so the order does not matter.
     mesh, placements = target.device_mesh, target.placements  # type: ignore[attr-defined]
     return distribute_tensor(value, mesh, placements, src_data_rank=None)
 
 
 @torch.no_grad()
 def load_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copy whole tensors into those of the same names, each rank its part."""
+    """Copy whole tensors into the targets of the same names; each rank copies its part."""
     for name, target in targets.items():
         value = spread_like(target, values[name].to(target.device))
         local(target).copy_(local(value))
@@ -83,7 +82,7 @@ def load_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> No
 
 @contextmanager
 def quiet(module: nn.Module, wanted: bool) -> Iterator[None]:
-    """Keep gradients to this rank while `wanted`: the parts of an accumulated batch before its last."""
+    """Do not exchange gradients while `wanted`: in the parts of an accumulated batch before its last."""
     if not wanted:
         yield
     elif isinstance(module, DistributedDataParallel):

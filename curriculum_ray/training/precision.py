@@ -27,7 +27,7 @@ class Precision:
             raise ConfigError("precision fp16 needs a GPU, but the device is cpu: use bf16 or fp32")
         self._device, self._dtype = device.type, _DTYPES.get(name)
         if device.type == "cuda":
-            # Not by `fp32_precision`: the compiler still reads these flags, which then raise (pytorch issue 166387).
+            # Not `fp32_precision`: the compiler still reads these flags, which then raise (pytorch issue 166387).
             torch.backends.cuda.matmul.allow_tf32 = tf32
             torch.backends.cudnn.allow_tf32 = tf32
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
@@ -41,11 +41,11 @@ class Precision:
         self.scaler.scale(loss).backward()
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Bring the gradients to their true size, before their norm is read."""
+        """Undo the scaling of the gradients, before their norm is read."""
         self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer, skip: bool = False) -> None:
-        """Update the weights, unless told to `skip` or gradients overflowed in fp16."""
+        """Update the weights, except on `skip` or where gradients overflowed in fp16."""
         if not skip:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -55,6 +55,6 @@ class Precision:
         return self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called."""
+        """Restore the state that `state_dict` returned."""
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state)

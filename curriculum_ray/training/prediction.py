@@ -1,4 +1,4 @@
-"""What DDPM predicts where the settings do not say: it follows the data."""
+"""The default prediction of DDPM, which depends on the data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["with_prediction"]
 
 
 def with_prediction(process: Any, data: Any) -> Any:
-    """The settings `process` with the kind, and DDPM's prediction, that they leave out; both are mappings or made.
+    """Fill in the kind of `process`, and the prediction of DDPM, where they are missing; both are mappings or specs.
 
-    Images, whose samples are clipped to [-1, 1], are predicted by their noise. Nothing bounds samples of points,
-    signals and latents: they are predicted by v, which is sound at every noise level (Salimans & Ho 2022, §4), as EDM's
-    and flow matching's networks are.
+    For images, whose samples are clipped to [-1, 1], the network predicts epsilon. Points, signals and latents are
+    unbounded: there it predicts v, which is well conditioned at every noise level (Salimans & Ho 2022, §4), as are the
+    predictions of EDM and flow matching.
     """
     if not isinstance(process, Mapping):
         return process
@@ -27,6 +27,6 @@ def with_prediction(process: Any, data: Any) -> Any:
 
 
 def _is_unbounded(data: Any) -> bool:
-    """Whether the `data` of settings, a mapping or a DataSpec, are other things than images within [-1, 1]."""
+    """Whether `data`, a mapping or a DataSpec, is anything but images in [-1, 1]."""
     values = data if isinstance(data, Mapping) else vars(data) if isinstance(data, DataSpec) else {}
     return values.get("name") in ("mixture2d", "tones") or values.get("format") == "latents"

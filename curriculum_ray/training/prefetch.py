@@ -1,4 +1,4 @@
-"""Fetch the next batch while the present one trains: one batch ahead, pinned and copied on a side stream on a GPU."""
+"""Fetches the next batch while the current one trains; pins it and copies it on a side stream on a GPU."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Batch = tuple[Tensor, Tensor | None]
 
 
 class Prefetched:
-    """Any `Batches` with the next batch under way; the batches are the same, in the same order.
+    """Wraps any `Batches` and prefetches one batch; the batches are the same, in the same order.
 
-    A batch is a function of where it lies in the stream, so that a resume to another place is no special case.
-    An error of the source is raised by the `next` that asks for its batch.
+    A batch is a function of its position in the stream, so a resume at another position is no special case. An error of
+    the source is raised by the `next` that returns its batch.
     """
 
     def __init__(self, source: Batches, total_images: int) -> None:
@@ -38,7 +38,7 @@ class Prefetched:
             after = (images + batch_size, batch_size, rank, world_size, device)
             self._ahead = (after, self._pool.submit(self._fetch, *after))
         if self._stream is not None:
-            # The copy is complete; its memory must not be reused before the step that reads it is.
+            # The copy is complete; its memory must not be reused before the step that reads it has ended.
             present = torch.cuda.current_stream(device)
             for tensor in (items, condition):
                 if tensor is not None:
@@ -59,5 +59,5 @@ class Prefetched:
         return here, condition
 
     def close(self) -> None:
-        """Drop what is under way and end the thread."""
+        """Drop the batch in flight and end the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)

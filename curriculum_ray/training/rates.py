@@ -24,13 +24,13 @@ class OptimizerSpec(Spec):
     warmup_images: int = Field(default=2560, ge=0)
     """Images over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
-    """How the rate goes on after the warm-up; cosine and linear end with the budget."""
+    """The rate after the warm-up; cosine and linear end with the budget."""
     final_share: float = Field(default=0.0, ge=0, le=1)
     """The share of the peak at which cosine and linear end."""
     reference_images: int | None = Field(default=None, ge=1)
     """Images after which inverse_sqrt begins to fall (EDM2's t_ref, Karras et al. 2024, Eq. 67)."""
     clip_grad_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of the whole gradient; larger ones are scaled down to it."""
+    """Maximum norm of the whole gradient; larger ones are scaled down to it."""
 
     @model_validator(mode="after")
     def _betas_in_range(self) -> OptimizerSpec:
@@ -55,7 +55,7 @@ class OptimizerSpec(Spec):
 
 
 def learning_rate(spec: OptimizerSpec, images: int, total_images: int) -> float:
-    """The rate of the update that brings the count to `images`, of `total_images` in all.
+    """The rate of the update that brings the count to `images`, out of `total_images`.
 
     warm-up: min(1, images / warmup_images). cosine: f + (1 - f)(1 + cos(pi p))/2 (Loshchilov & Hutter 2017, Eq. 5)
     and linear: 1 - (1 - f) p, with p the share of the time after the warm-up and f = final_share.

@@ -12,8 +12,8 @@ __all__ = ["seed_step"]
 def seed_step(seed: int, rank: int, images: int, device: torch.device) -> None:
     """Seed the default generators of the CPU and of `device` for the step that starts after `images` images.
 
-    They draw as after `torch.manual_seed`, which also formats a stack trace for each kind of accelerator that has not
-    been started: 0.2 ms a step.
+    Equivalent to `torch.manual_seed`, which also formats a stack trace for each kind of accelerator that is not
+    initialised: 0.2 ms a step.
     """
     number = mix(seed, rank, images)
     if device.type not in ("cpu", "cuda"):

@@ -1,4 +1,4 @@
-"""The spike guard: skip single updates that stand far out of the recent ones."""
+"""The spike guard: skips single updates that are far above the recent ones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["SpikeGuard", "StabilitySpec"]
 
 
 class StabilitySpec(Spec):
-    """What is done about single bad updates."""
+    """How single bad updates are handled."""
 
     spike_factor: float | None = Field(default=None, gt=1)
     """Skip an update whose gradient norm or loss exceeds this multiple of its running median; null never skips."""
     spike_window: int = Field(default=64, ge=8)
-    """Updates of a stage over which the medians run, skipped ones too; none is skipped before the window is full."""
+    """Window of the medians, in updates of a stage, skipped ones included; nothing is skipped until it is full."""
 
     @model_validator(mode="after")
     def _window_applies(self) -> StabilitySpec:
@@ -34,8 +34,8 @@ class StabilitySpec(Spec):
 class SpikeGuard:
     """Running medians of gradient norm and loss within a stage.
 
-    What was skipped enters them too: a level that lasts becomes the usual one after half a window, and no more than
-    that is ever skipped in a row. A new stage has another loss by design, and starts new windows.
+    Skipped updates count too: a new level that lasts becomes the norm after half a window, so no more than that are
+    ever skipped in a row. A new stage has a different loss by design, and starts new windows.
     """
 
     def __init__(self, spec: StabilitySpec) -> None:
@@ -47,8 +47,8 @@ class SpikeGuard:
     def spiked(self, norm: Tensor, loss: Tensor, stage: int = 0, world_size: int = 1) -> bool:
         """Whether to skip the update with this gradient norm and mean loss, both of shape (); equal on all ranks.
 
-        stage: of the schedule. Waits for the device, and for the other ranks. A value that is not finite is no spike:
-        it stops the run, or is fp16's gradients overflowing, and does not enter the medians.
+        stage: of the schedule. Waits for the device, and for the other ranks. A value that is not finite is no spike
+        and does not enter the medians: it stops the run, or is an overflow of fp16 gradients.
         """
         if stage != self._stage:
             self._stage = stage
@@ -71,7 +71,7 @@ class SpikeGuard:
         return spiked
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resume needs, JSON-safe."""
+        """Everything that a resume needs, JSON-safe."""
         return {
             "skipped": self.skipped,
             "stage": self._stage,
@@ -80,7 +80,7 @@ class SpikeGuard:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was called."""
+        """Restore the state that `state_dict` returned."""
         self.skipped, self._stage = state["skipped"], state.get("stage", 0)
         self._norms.extend(state["norms"])
         self._losses.extend(state["losses"])

@@ -1,4 +1,4 @@
-"""How much of its ladder a run has walked, read off from where its stages began."""
+"""How much of its ladder a run has walked, from the starts of its stages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["Walked", "stages_walked"]
 
 @dataclass(frozen=True)
 class Walked:
-    """What a run did of the stages that its schedule asks for."""
+    """How many of the requested stages a run has trained in."""
 
     stages_asked: int
     stages_walked: int
     images_in_stage: list[int]
-    """Of each stage asked for; they sum to the run's images, with 0 where a stage was skipped."""
+    """Of each stage asked for; they sum to the run's images; 0 where a stage was skipped."""
 
 
 def stages_walked(ladder: Sequence[int], stage_starts: Sequence[Sequence[int]], images: int) -> Walked:

@@ -1,4 +1,4 @@
-"""A run's whole state as a checkpoint, and back; sharded tensors are gathered, so that world size is free."""
+"""A run's whole state as a checkpoint, and back; sharded tensors are gathered, so the world size may change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["TrainingState", "capture", "finite", "restore"]
 
 
 class TrainingState(Protocol):
-    """What a checkpoint holds of a `Trainer`, and what says whether it fits."""
+    """The parts of a `Trainer` that a checkpoint holds, and those that decide whether it fits."""
 
     config: TrainConfig
     data: Dataset | DataInfo
@@ -92,9 +92,9 @@ def capture(run: TrainingState) -> Checkpoint:
 
 
 def restore(run: TrainingState, checkpoint: Checkpoint) -> None:
-    """Continue from `checkpoint`, which must come from the same settings, but for `parallel`: it holds whole tensors.
+    """Continue from `checkpoint`, which must have the same settings except `parallel`: it holds whole tensors.
 
-    A checkpoint of before a setting existed has its default: every default trains as it was before.
+    In a checkpoint older than a setting, its default applies: defaults keep the earlier behaviour.
     """
     written = parse(TrainConfig, checkpoint.state["config"], "the checkpoint's settings")
     theirs, ours = (config.model_dump(mode="json", exclude={"parallel"}) for config in (written, run.config))

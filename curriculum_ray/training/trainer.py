@@ -1,7 +1,7 @@
-"""One run on one worker: its model, optimiser, averages and schedule, and one optimiser step of them.
+"""One run on one worker: its model, optimiser, averages and schedule, and its optimiser step.
 
 Every random number is a function of (seed, rank, images), as in EDM2's training loop (Karras et al. 2024), and
-the whole state lies in one checkpoint, so a resumed run repeats the uninterrupted one.
+a checkpoint holds the whole state, so a resumed run repeats the uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["LogLine", "NonFiniteLoss", "Trainer"]
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss, or a weight, became infinite or not a number; the message names the image count."""
+    """The loss, or a weight, became infinite or NaN; the message names the image count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class LogLine:
 
 
 class Trainer:
-    """A model in training. `step()` is one optimiser step; `loop.train` goes to the end of the budget."""
+    """A model in training. `step()` is one optimiser step; `loop.train` runs to the end of the budget."""
 
     def __init__(
         self,
@@ -167,14 +167,14 @@ class Trainer:
         return x0, levels, torch.randn_like(x0), condition
 
     def weighed(self, losses: Tensor, piece: slice = slice(None)) -> Tensor:
-        """`losses` of a piece of the batch, each times what the schedule weighs its sample by."""
+        """`losses` of a piece of the batch, each times its sample's weight in the schedule."""
         weights = self.sampler.weights
         return losses if weights is None else losses * weights[piece]
 
     def count(self, raw: Tensor, trained: Tensor) -> None:
-        """Count the images of a step and move the schedule.
+        """Count the images of a step and advance the schedule.
 
-        raw: the unweighted losses (B,). trained: those of the loss's weighting, before the schedule's own weights.
+        raw: the unweighted losses (B,). trained: the weighted losses (B,), before the schedule's own weights.
         """
         self.histogram.add(self.images, self.sampler.last_u)
         self._loss_sum += raw.mean()
@@ -185,7 +185,7 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """Gradients of the mean loss of this rank's share, in `accumulate` parts.
 
-        Returns the unweighted losses (B,) and those of the loss's weighting (B,), both detached.
+        Returns the unweighted and the weighted losses, (B,) each, both detached.
         """
         parts, size = self.config.accumulate, len(x0) // self.config.accumulate
         self.optimizer.zero_grad(set_to_none=True)
@@ -204,8 +204,8 @@ class Trainer:
     def _clip(self, largest: float) -> Tensor:
         """Shrink the gradients to a norm of at most `largest`; returns their norm before that.
 
-        On a CPU, where reading the norm costs nothing, gradients that are small enough are left as they are: to
-        multiply each by one takes as long as to find the norm.
+        On a CPU, where reading the norm costs nothing, gradients that are small enough are left as they are:
+        multiplying each by one takes as long as computing the norm.
         """
         gradients = [value.grad for value in self.parameters.values() if value.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
@@ -214,7 +214,7 @@ class Trainer:
         return norm
 
     def log(self, steps: int, stop: bool) -> tuple[LogLine, bool]:
-        """Average the loss of the last `steps` over all ranks, and agree whether rank 0 was told to stop."""
+        """Average the loss of the last `steps` over all ranks, and agree on whether to stop, as rank 0 decides."""
         sums = torch.stack(
             [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
         )
@@ -243,9 +243,9 @@ class Trainer:
         return progress, stopped
 
     def whole_model(self, ema: bool) -> nn.Module:
-        """The average of the weights, or with `ema` off the weights, as a plain module; every rank must call it."""
+        """The averaged weights, or without `ema` the weights, as a plain module; every rank must call it."""
         model = self.ema.model if ema else self.model
-        # A compiled one would be compiled again for each size of a batch.
+        # A compiled module would be compiled again for each batch size.
         if not self.sharded and (ema or not self.config.compile):
             return model
         plain = build_model(self.config.model, self.data.shape, self.data.conditioning)
@@ -261,7 +261,7 @@ class Trainer:
     def checkpoint(self) -> Checkpoint:
         """The whole state; every rank must call it. Exact when taken at a logging interval, as the loop does.
 
-        Raises NonFiniteLoss where a weight is not finite, so that no such state is ever kept.
+        Raises NonFiniteLoss where a weight is not finite, so that such a state is never saved.
         """
         self._check_finite()
         return capture(self)
@@ -271,5 +271,5 @@ class Trainer:
             raise NonFiniteLoss(f"a weight became infinite or not a number before {self.images} images")
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint`, which must come from the same settings; see `training.state`."""
+        """Continue from `checkpoint`, which must have the same settings; see `training.state`."""
         restore(self, checkpoint)

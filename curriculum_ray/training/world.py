@@ -1,4 +1,4 @@
-"""Where a worker stands among the workers of its run."""
+"""A worker's place among the workers of its run."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on_from_it_to_the
     out, _ = process.communicate(timeout=100)
     seconds = time.monotonic() - told
     assert process.returncode == 143, out
-    assert out.rstrip().endswith("error: ended by SIGTERM; the same command goes on"), out
+    assert out.rstrip().endswith("error: ended by SIGTERM; the same command resumes"), out
     (kept,) = checkpoints.find_checkpoints(folder, "run")
     images = int(checkpoints.read(kept).state["images"])
     assert images == json.loads(log.read_text().splitlines()[-1])["images"]

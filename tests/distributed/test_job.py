@@ -267,7 +267,7 @@ def test_a_stream_is_read_ahead_and_gives_what_the_same_data_in_memory_do(
 def test_a_metric_without_an_evaluation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"preview\.metric is on, but evaluation is null"):
         RunConfig.model_validate({**SETTINGS, "preview": {}})
-    with pytest.raises(ValueError, match=r"checkpoint\.best goes by the preview's metric"):
+    with pytest.raises(ValueError, match=r"checkpoint\.best needs the preview's metric"):
         RunConfig.model_validate({**SETTINGS, "checkpoint": {"best": True}})
     with pytest.raises(ValueError, match="gone when an asynchronous preview is scored"):
         RunConfig.model_validate({**SCORED, "preview": {"asynchronous": True}})

@@ -1,4 +1,4 @@
-"""A stream that is killed on the way, with real processes: the same command goes on with it, to the bit."""
+"""A stream that is killed in training, with real processes: the same command resumes it, to the bit."""
 
 from __future__ import annotations
 

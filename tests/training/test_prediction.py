@@ -1,4 +1,4 @@
-"""What DDPM predicts where the settings do not say follows the data."""
+"""The default prediction of DDPM follows the data."""
 
 from __future__ import annotations
 

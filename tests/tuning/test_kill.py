@@ -1,4 +1,4 @@
-"""kill -9 of a search's driver at any moment: the same command goes on, runs nothing twice and loses nothing."""
+"""kill -9 of a search's driver at any moment: the same command resumes, runs nothing twice and loses nothing."""
 
 from __future__ import annotations
 

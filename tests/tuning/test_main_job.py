@@ -82,7 +82,7 @@ def _runs(folder: Path) -> list[Any]:
 
 
 def test_an_interrupted_search_says_how_to_go_on(interrupted: str) -> None:
-    assert "the same command goes on with" in interrupted
+    assert "the same command resumes" in interrupted
     assert "Traceback" not in interrupted
 
 

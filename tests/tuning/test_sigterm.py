@@ -1,4 +1,4 @@
-"""A search that is told to end by SIGTERM leaves checkpoints, and the same command goes on from them."""
+"""A search that receives SIGTERM leaves checkpoints, and the same command resumes from them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_search_ends_on_sigterm_with_checkpoints_and_the_same_command_goes_on(
     command.process.send_signal(signal.SIGTERM)
     assert command.end(100) == 143, command.lines
     seconds = time.monotonic() - told
-    assert command.lines[-1] == "error: ended by SIGTERM; the same command goes on", command.lines
+    assert command.lines[-1] == "error: ended by SIGTERM; the same command resumes", command.lines
     kept = {
         path.name.removeprefix("checkpoint-").rpartition("-")[0]: path
         for path in study.glob("slots/slot-*/checkpoint-*")

@@ -20,7 +20,7 @@ from curriculum_ray.shell import tune_command
 
 __all__ = ["cli", "main"]
 
-# Commands by name, with the module that holds each: a command's imports are paid for only when it is used.
+# Commands by name, with the module of each: a module is imported only when its command is used.
 _COMMANDS = {
     "search": "tuning.cli.search",
     "plan": "tuning.cli.plan",
@@ -39,7 +39,7 @@ _COMMANDS = {
 }
 
 _PROGRAM = "python -m tune"
-# What a file system says of a path that a person chose.
+# Errors of a file system about a path that the user chose.
 _REFUSED_PATHS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
@@ -87,9 +87,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort) as error:
         from curriculum_ray.distributed.preemption import Preempted
 
-        # click wraps what Ctrl-C raises.
+        # click wraps a KeyboardInterrupt.
         if isinstance(error.__cause__ or error, Preempted):
-            _fail("ended by SIGTERM; the same command goes on", 143)
+            _fail("ended by SIGTERM; the same command resumes", 143)
         _fail("interrupted", 130)
     except RuntimeError as error:
         from curriculum_ray.distributed.fit import TrainingFailed
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Warnings to a person are one line each, without the place in the code, which says nothing to them."""
+    """Show each warning as one line, without its place in the code."""
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
@@ -124,7 +124,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process with this exit code, also where a slot is left, under which Ray must not be shut down."""
+    """End the process with this exit code, without shutting down Ray where a slot is still waiting."""
     slots = sys.modules.get("curriculum_ray.distributed.slots")
     if slots is not None and slots.slots_left():
         sys.stdout.flush()

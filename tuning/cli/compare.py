@@ -22,11 +22,11 @@ __all__ = ["compare"]
 @click.argument("second", metavar="B")
 @shared("output", "mlflow_uri", "json")
 def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_json: bool) -> int:
-    """Show two runs side by side: the settings that differ, metrics, stages, and the metric on the way.
+    """Show two runs side by side: the settings that differ, metrics, stages, and previews.
 
-    A and B are each a run's folder, the key of a trial in --output, or an MLflow run id. Metrics that different
-    protocols measured are not compared. Last stand the held-out losses, in the mean and at each noise level u (1 is
-    noise), where both runs measured them alike.
+    A and B are each a run's folder, the key of a trial in --output, or an MLflow run id. Metrics of different
+    protocols are not compared. Held-out losses come last, their mean and at each noise level u (1 is noise), where both
+    runs measured them alike.
     """
     from tuning.tracking.compare import compare as lay_beside
     from tuning.tracking.compare import find_run

@@ -115,7 +115,7 @@ def difficulty(
 
 
 def _measures(text: str | None) -> list[str] | None:
-    """Split a comma-separated list of names, without repetition; `all` stands for every name."""
+    """Split a comma-separated list of names, without duplicates; `all` stands for every name."""
     from tuning.difficulty import MEASURES
 
     if text is None:

@@ -51,7 +51,7 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     averages, images = rebuild(snapshots, sigma_rel)
     merged = {**content.tensors["ema"], **averages}
     if set(merged) != set(content.tensors["ema"]):
-        raise ConfigError(f"the snapshots in {folder / SNAPSHOTS} are of another model than {path}")
+        raise ConfigError(f"the snapshots in {folder / SNAPSHOTS} are of a different model than {path}")
     state = {**content.state, "images": images, "ema_sigma_rel": sigma_rel}
     tensors = {"model": content.tensors["model"], "ema": merged}
     try:

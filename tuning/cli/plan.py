@@ -1,4 +1,4 @@
-"""`python -m tune plan`: what a search would try, how long it would take, and what its schedules look like."""
+"""`python -m tune plan`: the trials of a search, how long it would take, and a picture of its schedules."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def plan(
 ) -> int:
     """Print a search's space, controls, trials and expected time before anything is spent.
 
-    A few training steps and a part of an evaluation are timed in this process, without Ray. The picture,
-    schedules.png in --output, shows a few sampled schedules: what is drawn over images seen.
+    A few training steps and part of an evaluation are timed in this process, without Ray. The picture,
+    schedules.png in --output, shows a few sampled schedules: their density over images seen.
     """
     from curriculum_ray.distributed.connection import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line

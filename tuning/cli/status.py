@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tuning.cli.options import NameOption, example, shared
+
+if TYPE_CHECKING:
+    from tuning.folder.status import StudyStatus
 
 __all__ = ["status"]
 
@@ -33,43 +36,41 @@ def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
     while True:
         found = read_status(folder)
         if as_json:
-            click.echo(json.dumps(found, indent=None if watch else 1))
+            click.echo(json.dumps(found.to_json(), indent=None if watch else 1))
         else:
             if watch:
                 click.clear()
             click.echo("\n".join(_lines(found)))
-        if not watch or found["state"] != "running":
+        if not watch or found.state != "running":
             return 0
         time.sleep(1.0)
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def _lines(status: StudyStatus) -> list[str]:
     from tuning.evidence.metrics import count, metric_name, number
-    from tuning.terminal.display import clock_text
+    from tuning.terminal.drawing import clock_text
 
+    progress = status.progress
+    driver = f"process {status.driver.pid} on {status.driver.host}"
     states = {
-        "running": f"running (process {found['pid']} on {found['host']})",
-        "dead": f"its driver (process {found['pid']} on {found['host']}) died {clock_text(found['silent_s'])} ago; "
-        f"the same search command goes on with it",
+        "running": f"running ({driver})",
+        "dead": f"its driver ({driver}) died {clock_text(status.silent_s)} ago; the same search command resumes it",
     }
-    lines = [f"{found['study']}: {states.get(found['state'], found['state'])}"]
-    ended = found["ended"]
-    parts = [f"{ended['finished']} of {found['total']} trials done", f"{len(found['running'])} running"]
-    parts += [f"{ended[state]} {state}" for state in ("pruned", "failed") if ended[state]]
-    if found["state"] == "running":
-        left = found["seconds_left"]
+    lines = [f"{status.study}: {states.get(status.state, status.state)}"]
+    ended = progress.ended
+    parts = [f"{ended.finished} of {progress.total} trials done", f"{len(progress.running)} running"]
+    parts += [f"{n} {state}" for n, state in ((ended.pruned, "pruned"), (ended.failed, "failed")) if n]
+    if status.state == "running":
+        left = progress.seconds_left
         parts.append("time left unknown yet" if left is None else f"{clock_text(left)} left")
     lines.append(", ".join(parts))
-    name = metric_name(found["metric"])
-    for title, best in (("best so far", found["best"]), ("uniform", found["uniform"])):
+    name = metric_name(progress.metric)
+    for title, best in (("best so far", progress.best), ("uniform", progress.uniform)):
         if best is not None:
-            lines.append(f"{title:12} {name} {number(best['value'])}  {best['name']}")
-    front = found.get("front", ())
-    lines += [f"{'front' if not place else '':12} {words}" for place, words in enumerate(front)]
-    for trial in found["running"]:
-        stage = "starting" if trial["images"] is None else f"stage {trial['stage'] + 1}/{trial['num_stages']}"
-        seen = f"{count(trial['images'] or 0)}/{count(trial['total'])} images"
-        lines.append(
-            f"trial {trial['trial']:<6} {stage:12} {seen}  loss {number(trial['loss'])}  {trial['name']}"
-        )
+            lines.append(f"{title:12} {name} {number(best.value)}  {best.name}")
+    lines += [f"{'front' if not place else '':12} {words}" for place, words in enumerate(progress.front)]
+    for trial in progress.running:
+        stage = "starting" if trial.images is None else f"stage {trial.stage + 1}/{trial.num_stages}"
+        seen = f"{count(trial.images or 0)}/{count(trial.total)} images"
+        lines.append(f"trial {trial.trial:<6} {stage:12} {seen}  loss {number(trial.loss)}  {trial.name}")
     return lines

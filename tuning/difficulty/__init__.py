@@ -1,4 +1,4 @@
-"""How hard each noise level of a data set is: measured, drawn, and the paper's claim checked in words."""
+"""Measures how hard each noise level of a data set is, plots it, and checks the paper's claim."""
 
 from tuning.difficulty.measurements import MEASURES, DifficultyConfig, Measure, measure
 from tuning.difficulty.page import write_report

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 Curves = Mapping[str, DifficultyCurve]
-"""Measured curves by the names of `verdict.NAMES`."""
+"""Measured curves, by the names in `verdict.NAMES`."""
 Panel = Callable[["Axes", Curves, Theme], None]
 
 
@@ -51,7 +51,7 @@ def _panels(curves: Curves) -> list[Panel]:
 
 
 def _heading(axes: Axes, title: str, name: str, curves: Curves, theme: Theme) -> None:
-    """Dress axes over u: a title, and under it the verdict in small print."""
+    """Style axes over u: a title, with the verdict in small print below it."""
     verdict = judge(name, curves[name])
     answer = "harder at low noise" if verdict.yes else verdict.reason
     dress(axes, theme, title, "xy", f"{answer} · Spearman {signed(verdict.correlation)}")

@@ -1,4 +1,4 @@
-"""Measure the difficulty of a data set's noise levels in the ways asked for, as curves on disk."""
+"""Measure the difficulty of a data set's noise levels, and write the curves to disk."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 class DifficultyConfig(Spec):
-    """What is measured, and on what."""
+    """Settings of the measurements."""
 
     measure: tuple[Measure, ...] = Field(
         default=("relative_entropy", "gaussian", "convergence", "gradient"), min_length=1
     )
     """The measurements to make."""
     probe: ProbeSpec = ProbeSpec()
-    """The images, the process, and the models trained to see what is hard to learn."""
+    """The images, the process, and the probe models."""
     samples: int = Field(default=2048, ge=16, le=100_000_000)
     """Monte Carlo samples of relative entropy at each timestep."""
     seeds: int = Field(default=2, ge=1, le=100)
-    """Probe models of each kind, with seeds one apart."""
+    """Probe models of each kind, with consecutive seeds."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """The first seed."""
     use_gpu: bool = False
@@ -65,10 +65,10 @@ def measure(
     *,
     force: bool = False,
 ) -> dict[str, DifficultyCurve]:
-    """Measure, and write each curve to `folder`/<name>.json as soon as it stands.
+    """Measure, and write each curve to `folder`/<name>.json as soon as it is complete.
 
-    Names are those of `Measure`; convergence brings loss along. `report` is told what goes on. Raises
-    ConfigError where something asked for does not apply.
+    Names are those of `Measure`; convergence includes loss. `report` is called with lines of progress.
+    Raises ConfigError where a requested measurement does not apply.
     """
     process = build_process(config.probe.process)
     try:

@@ -1,4 +1,4 @@
-"""The report on difficulty: a PNG, and one HTML page that needs no network, for light and dark."""
+"""The report on difficulty: a PNG, and a self-contained HTML page for light and dark screens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _YES = (
 
 
 def check_report(folder: Path, *, force: bool = False) -> None:
-    """Refuse a `folder` in which files of somebody else have the names of the report's."""
+    """Refuse a `folder` that holds foreign files with the names of the report's files."""
     for name in _FILES:
         check_own(folder / name, force=force)
 
@@ -36,7 +36,7 @@ def write_report(
     *,
     force: bool = False,
 ) -> tuple[Path, Path]:
-    """Write difficulty.png and difficulty.html into `folder`; returns their paths. report: hears of what is kept."""
+    """Write difficulty.png and difficulty.html into `folder`; returns their paths. report: called with lines."""
     picture, html = (folder / name for name in _FILES)
     title = f"How hard is each noise level of {next(iter(curves.values())).data}?"
     written = {

@@ -1,4 +1,4 @@
-"""The claim "low-noise timesteps are harder", checked on a difficulty curve and said in words."""
+"""Checks the claim "low-noise timesteps are harder" on a difficulty curve, and words the verdict."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from curriculum_ray.curriculum import DifficultyCurve
 
 __all__ = ["NAMES", "Verdict", "agreement", "judge", "signed", "summary"]
 
-# A curve says yes from this rank correlation on: for 10 intervals, p = 0.01 (one-sided) if there were no
-# trend.
+# A curve says yes up to this rank correlation: for 10 intervals, p = 0.01 (one-sided) if there were no trend.
 STRONG = -0.7
-# Harder by less than this is called no difference, however sure it is.
+# A smaller ratio counts as no difference, however certain it is.
 LEAST_RATIO = 1.05
-# The ends whose means are compared: the cleanest and the noisiest fifth of u.
+# The share of u at each end whose mean is compared: the cleanest and the noisiest fifth.
 END = 0.2
 
 NAMES = {
@@ -38,9 +37,9 @@ class Verdict:
     """Whether a curve says that low noise is harder.
 
     measure: what was measured, in words. yes: the answer. correlation: Spearman's between u (0 is the
-    cleanest) and difficulty, averaged over seeds; -1 is harder the cleaner, all the way. by_seed: one per
-    seed where there are seeds. ratio: mean difficulty of the cleanest fifth of u over that of the noisiest;
-    None where a difficulty is not positive. reason: why not, or nothing.
+    cleanest) and difficulty, averaged over seeds; -1 if each cleaner level is harder. by_seed: one
+    per seed, where there are seeds. ratio: mean difficulty of the cleanest fifth of u over that of the noisiest;
+    None where a difficulty is not positive. reason: why not, or "".
     """
 
     measure: str
@@ -65,7 +64,7 @@ class Verdict:
 def judge(name: str, curve: DifficultyCurve) -> Verdict:
     """Check the claim on the curve measured under `name`, one of NAMES.
 
-    Yes takes all of: a rank correlation of at most -0.7, in each seed where there are seeds; a mean
+    Yes requires all of: a rank correlation of at most -0.7, in each seed where there are seeds; a mean
     difficulty of the cleanest fifth of u above that of the noisiest fifth by more than two standard errors,
     and by at least 5%. So a flat curve and a reversed one give no.
     """
@@ -93,7 +92,7 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
 
 
 def _rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Spearman's between two vectors of one length, in [-1, 1]; 0 where there is none, as one of them is constant."""
+    """Spearman's between two vectors of one length, in [-1, 1]; 0 where one of them is constant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         correlation = float(spearmanr(x.numpy(), y.numpy()).statistic)
@@ -120,7 +119,7 @@ def _with(verdict: Verdict, objection: str) -> Verdict:
 
 
 def _end_error(curve: DifficultyCurve, seeds: Tensor) -> float:
-    """Standard error of the difference between the two ends; 0 where nothing is known of it.
+    """Standard error of the difference between the two ends; 0 where it is unknown.
 
     From the spread of the seeds' own differences where there are seeds, otherwise from the curve's errors,
     taken as fully dependent within an end, because timesteps share their samples.

@@ -1,1 +1,1 @@
-"""What the records of a study say: arms, paired differences, speed-up, verdicts."""
+"""Evidence from the records of a study: arms, paired differences, speed-up, verdicts."""

@@ -1,4 +1,4 @@
-"""What a study found, in a sentence that claims no more than its intervals do."""
+"""The answer of a study, in a sentence that claims no more than its intervals do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials ranked: by arm for what a study says, and run by run for what it does next."""
+"""Ranks the trials of a study: by arm for its answer, and by run for its next steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Arm", "Ranking", "side_by_side"]
 
 @dataclass
 class Arm:
-    """All finished runs that train alike but for the seed."""
+    """All finished runs that train alike except for the seed."""
 
     arm_id: str
     name: str
     """The schedule in words; "uniform sampling" for the control."""
     control: Control | None
     searched: list[TrialRecord] = field(default_factory=list)
-    """Runs of the search, controls among them."""
+    """Runs of the search, including controls."""
     confirmed: list[TrialRecord] = field(default_factory=list)
     """Runs on fresh seeds."""
 
@@ -49,7 +49,7 @@ class Arm:
 
     @property
     def stages(self) -> str:
-        """How much of its ladder the arm walked, the fewest stages of its runs: "8/8"; a dash where not recorded."""
+        """Stages walked out of those asked for, the fewest among its runs: "8/8"; a dash where not recorded."""
         runs = [record for record in self.records if record.stages_asked]
         if not runs:
             return "–"
@@ -74,17 +74,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ranking:
-    """What finished of a study's trials, the best first by `metric`; ConfigError for a metric that is not known,
-    and, where it is asked, for records of several protocols, whose numbers do not compare.
+    """The finished trials of a study, the best first by `metric`; ConfigError for an unknown metric, and, once the arms
+    are asked for, for records of several protocols, whose numbers are not comparable.
 
-    `arms` and what is picked from them are what the study says: arms with fresh seeds come first, by the mean over
-    them, since the search's own runs flatter what it chose. `curricula`, `searched` and `rivals` are single runs of the
-    search, by which it goes on. Neither holds runs at a smaller budget or without a finite metric.
+    `arms`, and the picks from them, are for the study's answer: arms with fresh seeds come first, by the mean over
+    these, since the runs of a search flatter what it chose. `curricula`, `searched` and `rivals` are single runs of the
+    search, for its next steps. None of them holds runs at a smaller budget or without a finite metric.
     """
 
     metric: str
     records: tuple[TrialRecord, ...]
-    """All trials that ended, in whatever way."""
+    """All trials that ended, however they did."""
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], metric: str) -> Ranking:
@@ -98,7 +98,7 @@ class Ranking:
         result: dict[str, Arm] = {}
         plain = {record.arm_id for record in self._measured if record.control == "uniform"}
         for record in self._measured:
-            # A searched schedule that draws as uniform sampling does is uniform sampling.
+            # A searched schedule with the draws of uniform sampling is uniform sampling.
             uniform = record.arm_id in plain
             key = "uniform" if uniform else record.arm_id
             if key not in result:
@@ -135,7 +135,7 @@ class Ranking:
 
     @cached_property
     def curricula(self) -> list[TrialRecord]:
-        """The runs of the search with a curriculum, twins among them."""
+        """The runs of the search with a curriculum, including twins."""
         return self._runs(record for record in self._measured if record.has_curriculum)
 
     @property
@@ -158,7 +158,7 @@ class Ranking:
         found = [
             record
             for record in self.records
-            # A run at a smaller budget is no match for one at the full one.
+            # Runs at a smaller budget are not comparable with those at the full one.
             if record.status == "finished"
             and record.role != "rung"
             and math.isfinite(record.metrics.get(self.metric, math.nan))
@@ -171,7 +171,7 @@ class Ranking:
         return 1 if direction(self.metric) == "min" else -1
 
     def _runs(self, records: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """Those of the search, the best first."""
+        """The runs of the search among `records`, the best first."""
         found = [record for record in records if record.role != "confirmation"]
         return sorted(found, key=lambda record: (self._sign * record.metrics[self.metric], record.key))
 

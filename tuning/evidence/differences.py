@@ -1,10 +1,10 @@
 """Whether a schedule beats uniform sampling: paired differences over fresh seeds, simultaneous intervals.
 
 Arms share the initialisation, the data order and the sampling noise of each seed, so the seed's own luck
-cancels in the difference. The seeds are few. A percentile bootstrap then undercovers badly: of three values
-it can never say more than their own range, which misses the true mean in one case of four. So the interval
-here is Student's t throughout (Student 1908): exact for normal differences at any number of seeds, and
-careful with skewed or heavy-tailed ones (simulated).
+cancels in the difference. The seeds are few, so a percentile bootstrap undercovers badly: with three values
+its interval is at most their range, which misses the true mean in one case of four. So the interval here is always
+Student's t (Student 1908): exact for normal differences at any number of seeds, and conservative for skewed or
+heavy-tailed ones (simulated).
 
 With several schedules the noise is pooled over all arms, as in a randomised block design with the seeds as
 blocks, and the level is shared out among the arms (Bonferroni; Dunnett 1955 treats comparisons with a
@@ -12,13 +12,12 @@ control), so that the chance of any false claim stays below 1 - level. With one 
 paired t interval.
 
 The second question, whether a schedule beats the best one-line rival (another weighting or base distribution without a
-curriculum), is asked only of schedules that beat uniform sampling: a fixed sequence (Maurer et al. 1995), which
-keeps the level without sharing it out again; likewise that the rival beats the schedules is said only where it
-beats uniform sampling.
+curriculum), is asked only of schedules that beat uniform sampling: a fixed sequence (Maurer et al. 1995), which keeps
+the level without sharing it out again. Likewise, a rival is said to beat the schedules only if it beats uniform
+sampling.
 
-Simulated null studies name a false winner in 2 to 3% of cases, in 4% where one arm is
-three times as noisy as the others; an effect of two paired standard deviations is found in 45% of cases with
-3 seeds and in over 90% with 5.
+Simulated null studies name a false winner in 2 to 3% of cases, and in 4% where one arm is three times as noisy as the
+others; an effect of two paired standard deviations is found in 45% of cases with 3 seeds and in over 90% with 5.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ class Difference:
     seeds: int
     """Number of seeds that both have."""
     level: float = 0.95
-    """Probability that all intervals of the comparison hold their true differences."""
+    """Probability that all intervals of the comparison contain their true differences."""
     rival: bool = False
-    """Whether the arm itself is a one-line rival and no schedule."""
+    """Whether the arm is a one-line rival rather than a schedule."""
     against: str = "uniform sampling"
-    """What the arm is compared with."""
+    """The arm that it is compared with."""
 
     @property
     def beats(self) -> bool:
@@ -101,7 +100,7 @@ def paired_differences(
 ) -> list[Difference]:
     """Compare each arm (key -> seed -> metric) with the control on the seeds that all of them have.
 
-    Arms that share fewer than two seeds with the control are compared on what they have, without an interval.
+    Arms that share fewer than two seeds with the control are compared on those, without an interval.
     Returns the differences, the largest gain first.
     """
     paired = {name: sorted(values.keys() & control.keys()) for name, values in arms.items()}

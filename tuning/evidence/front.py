@@ -1,9 +1,9 @@
-"""Two aims at once, for the sampler nsgaii: the metric, and how few images it takes to reach uniform sampling's end.
+"""The two aims of the sampler nsgaii: the metric, and the images needed to be as good as uniform sampling at its end.
 
-The second is read from the previews (see `tuning.evidence.speed`): images until a trial is as good as uniform
-sampling's last preview, on the same seed, by the same metric where both runs' previews have it, else by FID. A trial
-that never gets there counts as `MISSED` budgets, equal for all of them, so that only the metric ranks them among each
-other; so does every trial where uniform sampling failed.
+The second comes from the previews (see `tuning.evidence.speed`): images until a trial is as good as uniform sampling's
+last preview, on the same seed, by the same metric where the previews of both runs have it, else by FID. A trial that
+never gets there counts as `MISSED` budgets, the same for all of them, so that only the metric ranks them; so does every
+trial where uniform sampling failed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tuning.evidence.speed import images_to_reach
 __all__ = ["MISSED", "Aims", "aims", "front"]
 
 MISSED = 2.0
-"""Budgets that a trial is said to need that has not reached the target within one."""
+"""Budgets counted for a trial that has not reached the target within one."""
 
 
 @dataclass(frozen=True)
 class Aims:
-    """What one searched trial reached of both aims."""
+    """How far one searched trial got in both aims."""
 
     key: TrialKey
     name: str
@@ -38,7 +38,7 @@ class Aims:
     """Whether it never was."""
 
     def in_words(self, metric: str) -> str:
-        """Say both: "FID 6.10, as good as uniform sampling at its end after 31k images: 8 uniform clusters, …"."""
+        """Both in words: "FID 6.10, as good as uniform sampling at its end after 31k images: 8 uniform clusters, …"."""
         reached = "not as good as uniform sampling at its end"
         if not self.missed:
             reached = f"as good as uniform sampling at its end after {count(self.images)} images"
@@ -55,7 +55,7 @@ def aims(record: TrialRecord, uniform: TrialRecord | None, metric: str) -> Aims:
 
 
 def front(ranking: Ranking) -> list[Aims]:
-    """The searched trials that no other one beats in both aims, the best by the metric first.
+    """The searched trials that no other trial beats in both aims, the best by the metric first.
 
     They are confirmed in this order, as far as `confirm_top` goes. Empty without previews in the search.
     """

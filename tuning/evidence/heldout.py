@@ -1,4 +1,4 @@
-"""Held-out losses of runs: as metrics by images seen, and one arm's beside another's by noise level."""
+"""Held-out losses of runs, as metrics by images seen, and compared between runs and arms by noise level."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["HeldoutMap", "LevelGain", "as_history", "as_metrics", "beside", "hel
 
 
 def as_metrics(losses: Sequence[float]) -> dict[str, float]:
-    """`heldout_loss`, the plain mean over the levels, and that of each: `heldout_loss_00` is the cleanest."""
+    """`heldout_loss`, the plain mean over the levels, and the loss at each: `heldout_loss_00` is the cleanest."""
     levels = {f"heldout_loss_{level:02d}": loss for level, loss in enumerate(losses)}
     return {"heldout_loss": fmean(losses), **levels}
 
 
 def as_history(run: Measured) -> list[tuple[int, dict[str, float]]]:
-    """What a run measured, by images seen; nothing where nothing was."""
+    """The metrics of each measurement of a run, with images seen; empty where nothing was measured."""
     return [] if run.heldout is None else [(seen, as_metrics(losses)) for seen, losses in run.heldout.history]
 
 
@@ -47,7 +47,7 @@ class LevelGain:
 
 
 def beside(a: HeldoutLosses | None, b: HeldoutLosses | None) -> LevelGain | str | None:
-    """The last measurement that two runs' heldout.json share; why there is none; None where neither has any."""
+    """Compare the last measurement that two runs share, or say why there is none; None where neither has any."""
     if not a and not b:
         return None
     if not a or not b:
@@ -76,7 +76,7 @@ def beside(a: HeldoutLosses | None, b: HeldoutLosses | None) -> LevelGain | str 
 
 @dataclass(frozen=True)
 class HeldoutMap:
-    """An arm's held-out loss beside uniform sampling's: paired by seed, then averaged over the seeds."""
+    """An arm's held-out loss against uniform sampling's: paired by seed, then averaged over the seeds."""
 
     name: str
     u: list[float]
@@ -86,7 +86,7 @@ class HeldoutMap:
     gain: list[list[float]]
     """K rows of M: percent of uniform sampling's loss by which the arm's is lower; below 0 it is higher."""
     error: list[list[float]]
-    """The standard error of each gain over the seeds; infinite where there is one seed."""
+    """The standard error of each gain over the seeds; infinite for a single seed."""
     mean: float
     """The gain in the mean loss over all levels at the last measurement."""
     mean_error: float
@@ -95,7 +95,7 @@ class HeldoutMap:
 
 
 def heldout_map(arm: Arm, uniform: Arm) -> HeldoutMap | None:
-    """The map of an arm's confirmations; None where no seed was measured in both arms, alike and equally often."""
+    """The map of an arm's confirmations; None where no seed was measured alike and equally often in both arms."""
     ours, theirs = of_arm(arm), of_arm(uniform)
     prints = {found.fingerprint for found in (*ours.values(), *theirs.values())}
     seeds = sorted(ours.keys() & theirs.keys())
@@ -125,7 +125,7 @@ def heldout_map(arm: Arm, uniform: Arm) -> HeldoutMap | None:
 
 
 def of_arm(arm: Arm) -> dict[int, HeldoutLosses]:
-    """What each confirmation of an arm measured, by seed."""
+    """The held-out losses of an arm's confirmations, by seed."""
     return {
         record.seed: record.heldout
         for record in arm.confirmed

@@ -1,4 +1,4 @@
-"""Keys of a study's trials: each says what the trial is for, and names its folder.
+"""Keys of a study's trials: each gives the purpose of the trial, and names its folder.
 
 control-uniform                      uniform sampling
 rival-NAME                           a one-line rival
@@ -28,7 +28,7 @@ _KINDS = re.compile(
 
 
 class TrialKey(str):
-    """The key of a trial: a text of the form above, equal to the plain text; ValueError for any other."""
+    """The key of a trial: a string of one of the forms above, equal to the plain string; ValueError for any other."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class TrialKey(str):
 
     @classmethod
     def searches(cls, text: str) -> bool:
-        """Whether a text is the key of a trial that tries a searched schedule at the full budget."""
+        """Whether a string is the key of a trial of a searched schedule at the full budget."""
         match = _KINDS.fullmatch(text)
         return match is not None and match["searched"] is not None
 
@@ -81,7 +81,7 @@ class TrialKey(str):
 
     @property
     def number(self) -> int:
-        """The number of the searched schedule that the trial tries, at whatever budget; ValueError for any other."""
+        """The number of the trial's searched schedule, at any budget; ValueError for other trials."""
         number = self._parts["searched"] or self._parts["tried"]
         if number is None:
             raise ValueError(f"{self} tries no searched schedule")
@@ -89,7 +89,7 @@ class TrialKey(str):
 
     @property
     def rung(self) -> int | None:
-        """Which smaller budget the trial runs at, 0 the smallest; None at the full one."""
+        """The index of the trial's smaller budget, 0 the smallest; None at the full one."""
         rung = self._parts["rung"]
         return None if rung is None else int(rung)
 

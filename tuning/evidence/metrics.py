@@ -1,4 +1,4 @@
-"""Metrics: which way is better, and numbers as people read them."""
+"""Metrics: which direction is better, and how to write numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Previews of a run: the metrics of its models while it trained, by name."""
+"""Previews of a run: the metrics of its model during training, by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def curve(history: History, metric: str) -> list[tuple[int, float]]:
 
 
 def compared_by(histories: Iterable[History], metric: str) -> str:
-    """Return the metric by which the previews of these runs compare: `metric` where all of them have it, else fid."""
+    """Return the metric to compare the previews of these runs by: `metric` where all of them have it, else fid."""
     return metric if all(metric in metrics for each in histories for _, metrics in each) else "fid"
 
 

@@ -1,4 +1,4 @@
-"""What a study keeps of each trial: record.json in its folder. Imports no torch, as displays read it."""
+"""A study's record of a trial: record.json in the trial's folder. Imports no torch, as displays read it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ smaller budget. confirmation: an arm on a fresh seed."""
 Control = Literal["uniform", "rival", "reversed", "random", "easy_to_hard", "hard_to_easy"]
 """uniform and rival have no curriculum; the others are twins of the best schedule, by their order."""
 Status = Literal["running", "finished", "failed", "pruned"]
-"""pruned: stopped on the way for its score there."""
+"""pruned: stopped early for its score."""
 
 
 class TrialRecord(Measured):
-    """A trial of a study: what it runs, and, once it has ended, what came of it."""
+    """A trial of a study: what it runs and, once it has ended, its outcome."""
 
     trial: int
-    """Its number, for people: in the order in which trials were started, or in which MLflow lists them."""
+    """Its number, for display: in the order in which trials were started, or in which MLflow lists them."""
     key: TrialKey
     name: str
-    """What it runs, in words."""
+    """The arm in words."""
     role: Role
     control: Control | None = None
     """Which control it is, or confirms; None for a schedule of the search."""
@@ -46,18 +46,18 @@ class TrialRecord(Measured):
     """The trial whose schedule it varies or repeats."""
     seed: int
     schedule: dict[str, Any] | None
-    """The content of its schedule.yaml, which `drawn_by` reads; None where it was read from MLflow, where a run has its
+    """The content of its schedule.yaml, which `drawn_by` reads; None where it was read from MLflow, which has the
     schedule as a file and in words."""
     schedule_id: str
     """Equal for equal schedules."""
     arm_id: str
-    """Equal for trials that train alike but for the seed."""
+    """Equal for trials that train alike except for the seed."""
     settings: dict[str, Any] = pydantic.Field(default_factory=dict)
-    """Dotted keys beside the schedule that make the arm what it is, e.g. {"weighting.kind": "min_snr"}."""
+    """Dotted keys that distinguish the arm, besides the schedule, e.g. {"weighting.kind": "min_snr"}."""
     description: str | None = None
-    """The arm in words where its schedule alone does not say it."""
+    """The arm in words, where its schedule alone does not describe it."""
     total_images: int
-    """The budget; `images` is how many of it were seen."""
+    """The budget, of which `images` were seen."""
     folder: Path | None = None
     """The run's folder; None where it was read from MLflow."""
     status: Status
@@ -68,7 +68,7 @@ class TrialRecord(Measured):
 
     @classmethod
     def upgraded(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """The first records knew neither arms nor the budget, and a rival's name stood in its description only."""
+        """The first records lacked arms and the budget, and had a rival's name in its description only."""
         data = super().upgraded(data)
         data.setdefault("arm_id", data.get("schedule_id"))
         data.setdefault("total_images", data.get("images"))
@@ -84,7 +84,7 @@ class TrialRecord(Measured):
 
     @property
     def drawn_by(self) -> CurriculumSchedule:
-        """The schedule of a run of this study; ConfigError where it is of another release."""
+        """The schedule of a run of this study; ConfigError where another release wrote it."""
         from curriculum_ray.curriculum import CurriculumSchedule
 
         assert self.schedule is not None
@@ -115,7 +115,7 @@ class TrialRecord(Measured):
         return self.model_copy(update={**measured, "status": "finished", "rungs": tuple(rungs)})
 
     def pruned(self, reason: str, images: int, rungs: Iterable[tuple[int, float]] = ()) -> Self:
-        """The record of a trial that was stopped after so many images."""
+        """The record of a trial that was stopped after `images` images."""
         return self.model_copy(
             update={"status": "pruned", "reason": reason, "images": images, "rungs": tuple(rungs)}
         )
@@ -128,7 +128,7 @@ class TrialRecord(Measured):
 def load_records(folder: Path) -> dict[TrialKey, TrialRecord]:
     """Records of a study's trials that ended, by key; one that is damaged counts as not ended.
 
-    The folder of each is where it lies now, not what it says: a study may have been moved, or come from elsewhere.
+    The folder of each is set to where it is now: a study may have been moved or copied.
     ConfigError where a later release wrote one.
     """
     records = {}

@@ -1,7 +1,7 @@
-"""How many images a schedule needs to be as good as uniform sampling at its end: the speed-up, over fresh seeds.
+"""The speed-up of a schedule: how soon it is as good as uniform sampling at its end, over fresh seeds.
 
-Both arms of a seed are read from their previews, which share a number of samples: the Fréchet distance falls with it,
-so that only previews are compared with previews.
+Both arms of a seed are read from their previews, which have equally many samples: the Fréchet distance falls with
+their number, so previews are compared only with previews.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["SpeedUp", "images_to_reach", "speed_up"]
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """Images of uniform sampling's whole budget over the images that a schedule needs to be as good."""
+    """Images that uniform sampling needs to be as good as at its end, over those that a schedule needs."""
 
     key: str
     """The arm's id."""
@@ -34,14 +34,14 @@ class SpeedUp:
     seeds: int
     """Seeds on which the schedule got there."""
     missed: int
-    """Seeds on which it did not, within the budget; with any, `ratio` flatters it and has no interval."""
+    """Seeds on which it did not, within the budget; if there are any, `ratio` flatters it and has no interval."""
     images: float | None
     """Geometric mean of the images it took; None where it never got there."""
     metric: str
     """Of the previews by which the two were compared: the study's where all have it, else fid."""
 
     def in_words(self) -> str:
-        """Say it: "as good as uniform sampling's end after 31k images, 1.4 times [1.1, 1.8] as fast, 5 seeds"."""
+        """In words: "as good as uniform sampling's end after 31k images, 1.4 times [1.1, 1.8] as fast, 5 seeds"."""
         if not self.seeds or self.images is None:
             return f"never as good as uniform sampling at its end, {self.missed} seeds"
         interval = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"
@@ -55,7 +55,7 @@ class SpeedUp:
 def images_to_reach(points: Sequence[tuple[int, float]], target: float, metric: str = "fid") -> float | None:
     """Images at which the `metric` of (images, metric) points, by images, is first as good as `target`; None if never.
 
-    Linear between two points, as the metric passes the target between them.
+    Interpolated linearly between the two points around the target.
     """
     sign = 1 if direction(metric) == "min" else -1
     before: tuple[int, float] | None = None
@@ -86,7 +86,7 @@ def speed_up(ranking: Ranking) -> list[SpeedUp]:
         logs, images, missed = [], [], 0
         for seed in shared:
             last, target = controls[seed][-1]
-            # The control is as good as its end when it first gets there, which may be before its end.
+            # The control may be as good as at its end already before its end.
             budget = images_to_reach(controls[seed], target, metric) or last
             needed = images_to_reach(ours[seed], target, metric)
             if needed is None:

@@ -1,4 +1,4 @@
-"""The columns in which schedules stand beside one another, the same in the terminal and in the report."""
+"""The columns of tables of schedules, the same in the terminal and in the report."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tuning.evidence.records import TrialRecord
 __all__ = ["Column", "columns"]
 
 _METRICS = ("fid", "kid", "precision", "recall")
-# Narrower than the first a terminal leaves out how much of its ladder a schedule walked, than the second the metrics
-# beside the one of the search.
+# A terminal narrower than the first omits the stages walked; narrower than the second, also the metrics other than the
+# search's.
 _ROOMY, _WIDE = 80, 120
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: what it is called, and what it says of an arm."""
+    """A column: its title, and its text for an arm."""
 
     title: tuple[str, ...]
-    """In lines."""
+    """By lines."""
     text: Callable[[Arm], str]
     least_width: int = 0
-    """Columns of a terminal from which on it is shown."""
+    """The least width of a terminal that shows it, in characters."""
 
 
 def columns(ranking: Ranking) -> list[Column]:

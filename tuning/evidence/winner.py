@@ -1,4 +1,4 @@
-"""What a study's name stands for in MLflow's registry: the confirmed winner, or honestly uniform sampling."""
+"""What a study registers in MLflow's model registry: the confirmed winner, or else uniform sampling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Registered", "registered"]
 
 @dataclass(frozen=True)
 class Registered:
-    """One alias and the trial that it means."""
+    """An alias and its trial."""
 
     alias: str
     """`best` or `candidate`."""
@@ -27,7 +27,7 @@ class Registered:
 
 
 def registered(ranking: Ranking) -> list[Registered]:
-    """Which aliases a finished study sets.
+    """The aliases that a finished study sets.
 
     `best` means a schedule only if it beat uniform sampling beyond noise on fresh seeds; where confirmations ran
     and none did, it means uniform sampling; without confirmations there is no `best`. `candidate` always means

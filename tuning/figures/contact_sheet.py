@@ -19,7 +19,7 @@ __all__ = ["contact_sheet"]
 
 _CELL, _GAP, _LINE, _LINES = 96, 8, 13, 2
 _LONGEST = 400
-"""Signs of a text that are looked at; a line holds fewer than a cell has pixels, but for signs without width."""
+"""Most characters of a text that are measured; apart from those without width, a cell's line holds fewer."""
 
 
 def contact_sheet(items: Tensor, texts: Sequence[str], columns: int = 8) -> bytes:
@@ -58,7 +58,7 @@ def _font() -> FreeTypeFont:
 def _wrapped(text: str, most: int, font: FreeTypeFont) -> list[str]:
     """Wrap `text` to at most `most` lines of a cell's width, truncated if it is longer."""
     lines: list[str] = []
-    # Measuring a text takes as long as the text: of a whole page only what could fit.
+    # The time to measure a text grows with its length: measure only the part that could fit.
     rest = " ".join(text[:_LONGEST].split())
     while rest and len(lines) < most:
         fits = len(rest)

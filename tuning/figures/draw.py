@@ -1,4 +1,4 @@
-"""Figures in a page, once for light and once for dark screens."""
+"""Figures of a page, for light and for dark screens."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def schedule(run: RunFiles, theme: Theme) -> Figure | None:
     if run.sampled is not None:
         _sampled(next(places), run.sampled, run.stage_starts, theme, "What was sampled")
     for panel in axes[1:] if not theme.narrow else ():
-        # Beside the label of the first panel's scale it would be taken for one of them.
+        # Beside the label of the first panel's scale, it would seem to be one of its labels.
         panel.set_ylabel("")
     return figure
 
@@ -78,7 +78,7 @@ def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: 
         total = sum(counts)
         rows.append([value * len(counts) / total if total else 0.0 for value in counts])
     columns = list(zip(*rows, strict=True))
-    # One crowded cell must not make all others pale.
+    # A single crowded cell must not make all others pale.
     ranked = sorted(value for row in rows for value in row)
     top = ranked[int(0.995 * (len(ranked) - 1))]
     mesh = axes.pcolormesh(
@@ -92,7 +92,7 @@ def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: 
 
 
 def density_scale(top: float) -> Any:
-    """Uniform sampling has the same colour in all plots: the middle one; above it the scale is logarithmic."""
+    """A scale with uniform sampling at the middle colour in all plots; logarithmic above it."""
     import numpy as np
     from matplotlib.colors import FuncNorm
 
@@ -109,14 +109,14 @@ def density_scale(top: float) -> Any:
 
 
 def _ticks(top: float) -> list[float]:
-    """Densities to write beside the scale: from 0 over 1, by doubling, and no more than six."""
+    """Densities to label on the scale: 0, 1, and doublings, at most six."""
     step = 2.0 if top <= 10 else 4.0 if top <= 130 else 10.0
     above = [step**power for power in range(1, 12) if step**power <= 1.02 * max(top, 2.0)]
     return [0.0, 0.5, 1.0, *above]
 
 
 def levels_axis(axes: Axes, theme: Theme, title: str) -> None:
-    """Dress the axes with u upwards."""
+    """Style axes with u upwards."""
     dress(axes, theme, title)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 clean", "0.25", "0.5", "0.75", "1 noise"])
@@ -124,7 +124,7 @@ def levels_axis(axes: Axes, theme: Theme, title: str) -> None:
 
 
 def images_axis(axes: Axes) -> None:
-    """Dress the axes with images seen to the right."""
+    """Style axes with images seen to the right."""
     axes.xaxis.set_major_formatter(lambda value, _: count(value))
     axes.set_xlabel("images seen")
 

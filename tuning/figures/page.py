@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Html(str):
-    """Text that is markup already; every other text is escaped."""
+    """Text that is already markup; all other text is escaped."""
 
     def __html__(self) -> str:
         return self
@@ -41,7 +41,7 @@ def tag(name: str, content: object, **attributes: str) -> Html:
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Put parts one after the other."""
+    """Concatenate parts."""
     return _piece("lines", list(parts))
 
 
@@ -51,7 +51,7 @@ def paragraph(text: object, faint: bool = False) -> Html:
 
 
 def section(title: str, *parts: Html | None) -> Html:
-    """Return a part of the page under its title; nothing where all of it is None."""
+    """Return a section of the page under its title; empty where all parts are None."""
     known = [part for part in parts if part]
     return _piece("section", title, known) if known else Html()
 
@@ -72,7 +72,7 @@ def table(
 
 
 def facts(rows: Iterable[tuple[object, object]], kind: str = "facts") -> Html:
-    """Return a table of two columns without headings: names and what they are; `kind` facts or verdicts."""
+    """Return a table of two columns without headings, names and values; `kind` facts or verdicts."""
     return _piece("facts", list(rows), kind)
 
 
@@ -83,7 +83,7 @@ def picture(
     narrow: bytes | None = None,
     narrow_dark: bytes | None = None,
 ) -> Html:
-    """Return a picture that is part of the page, with other ones for dark and for narrow screens."""
+    """Return a picture embedded in the page, with variants for dark and for narrow screens."""
     others = [
         (narrow_dark, "(max-width: 700px) and (prefers-color-scheme: dark)"),
         (narrow, "(max-width: 700px)"),

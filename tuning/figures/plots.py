@@ -33,7 +33,7 @@ _KINDS = {"uniform": "uniform sampling", "rival": "one-line rivals", "random": "
 
 
 def _maybe_log(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic scale upwards where the values span much, so that their end can be read too."""
+    """Use a logarithmic y-axis where values span a wide range, so that late ones are legible."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     if min(values) > 0 and max(values) > 3 * min(values):
@@ -90,7 +90,7 @@ def trials(ranking: Ranking, theme: Theme) -> Figure:
 
 
 def _jitter(index: int) -> float:
-    """Spread points that would cover one another, the same in every drawing."""
+    """An offset that spreads overlapping points, the same in every plot."""
     return ((index * 0.618) % 1 - 0.5) * 0.16
 
 
@@ -174,7 +174,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     for place, (label, run) in enumerate(drawn):
         control = run.record.control
         kind = control if control in ("uniform", "rival") else run.record.order
-        # The first is the best schedule, which may be the twin of another one and so a control.
+        # The first is the best schedule, which may be a twin and so a control.
         style: Any = "-" if place == 0 or control in (None, "uniform") else (0, (5, 2))
         if control == "rival":
             style = _DASHES[rivals % len(_DASHES)]
@@ -196,7 +196,7 @@ def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
     images_axis(axes)
     axes.set_ylabel("loss")
     if theme.narrow and len(drawn) > 3:
-        # Beside so many names there is no room for the curves.
+        # So many names would leave no room for the curves.
         figure.set_size_inches(figure.get_figwidth(), 3.4 + 0.2 * len(drawn))
         legend(figure, theme, loc="outside lower left")
     else:

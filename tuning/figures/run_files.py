@@ -1,4 +1,4 @@
-"""What a run left in its folder, as the plots need it; a file that is missing or unreadable is left out."""
+"""The files of a run that plots need; those that are missing or unreadable are left out."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class ActiveSet:
     """The density over u that a schedule asked for, stage by stage."""
 
     edges: list[float]
-    """The edges in u, from 0 (clean) to 1 (noise), of the columns: the clusters, or finer where the base changes."""
+    """The edges of the columns in u, from 0 (clean) to 1 (noise): clusters, or finer where the base changes."""
     starts: list[int]
-    """Images at which each row began, and the end of the run."""
+    """Images at which each row starts, and at the end of the run."""
     densities: list[list[float]]
     """A row per stage, or per piece of one where the base changes, and a column per interval of u; 1 is uniform."""
     clusters: list[float]
     """The N + 1 edges of the clusters."""
     importance: bool = False
-    """Whether importance sampling changed these densities by losses, which the settings do not tell."""
+    """Whether importance sampling also changed these densities, by losses that are not in the settings."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class RunFiles:
 
     @property
     def stage_starts(self) -> list[int]:
-        """Images at which the stages after the first began."""
+        """Images at which the stages after the first started."""
         return [images for images, _ in self.record.stage_starts[1:]]
 
 
 def read_run(record: TrialRecord) -> RunFiles:
-    """Read what the folder of a finished run holds."""
+    """Read the files in the folder of a finished run."""
     folder = record.folder
     if folder is None:
         return RunFiles(record=record)
@@ -82,7 +82,7 @@ def read_config(folder: Path) -> RunConfig | None:
 
 
 def active_set(record: Measured, config: Path) -> ActiveSet | None:
-    """Work out the active set of a run from its settings and its stages; None where they are not known."""
+    """Compute the active set of a run from its settings and its stages; None where they are not known."""
     import torch
 
     from curriculum_ray.curriculum import Changing, NoImportance
@@ -95,7 +95,7 @@ def active_set(record: Measured, config: Path) -> ActiveSet | None:
     schedule = run.schedule
     try:
         draws = StageDraws(schedule, build_process(run.process).levels, run.total_images)
-    except ConfigError:  # a difficulty file that is gone by now
+    except ConfigError:  # e.g. a difficulty file that is gone
         return None
     edges = torch.tensor(draws.edges, dtype=torch.float64)
     columns = edges

@@ -31,18 +31,18 @@ __all__ = [
 ]
 
 WIDE_INCHES = 9.6
-"""Width of a figure as wide as a page, so that letters are of one size in all of them."""
+"""Width of a figure that spans a page; the same for all, so that text has one size."""
 _NARROW_INCHES = 4.4
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of figures and pages; the colour-blind can tell the kinds of schedule apart (Okabe & Ito)."""
+    """Colours of figures and pages; kinds of schedule are distinct for the colour-blind (Okabe & Ito)."""
 
     ground: str
     """The background of a page and of every figure in it."""
     card: str
-    """The background of what stands out from it."""
+    """The background of raised parts."""
     ink: str
     """Text."""
     faint: str
@@ -50,22 +50,22 @@ class Theme:
     grid: str
     """Grid lines, borders."""
     accent: str
-    """What can be clicked."""
+    """Links."""
     good: str
     bad: str
-    """Words that are a verdict."""
+    """Words of a verdict."""
     series: tuple[str, str]
-    """The lines of a plot that are not schedules: the first, and another beside it."""
+    """The first and the second line of a plot, where lines are not schedules."""
     noise: tuple[str, ...]
-    """Noise levels, from clean to noise."""
+    """Scale of noise levels, from clean to noise."""
     density: tuple[str, ...]
-    """From never drawn to drawn most."""
+    """Scale of densities, from never drawn to drawn most."""
     gains: tuple[str, ...]
-    """From worse than uniform sampling over equal to better, for the colour-blind too."""
+    """Scale from worse than uniform sampling to better, also for the colour-blind."""
     kinds: dict[str, str]
-    """Colour by direction of the order; "uniform" is the control without one, "rival" another one."""
+    """Colour by direction of the order; "uniform" and "rival" are arms without a curriculum."""
     narrow: bool = False
-    """Whether it is for a telephone: panels one below the other, long texts wrapped."""
+    """Whether it is for a phone: panels below each other, long texts wrapped."""
 
     def for_telephones(self) -> Theme:
         """The same colours on a narrow screen."""
@@ -151,8 +151,8 @@ def new_panels(
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure and `count` axes in rows of `across` panels, of `narrow` ones on a narrow screen.
 
-    height: of a row, in inches. width: of the figure. pad: inches kept free around each panel. A place that is left
-    over in the last row stays empty.
+    height: of a row, in inches. width: of the figure. pad: inches kept free around each panel. Unused
+    places in the last row stay empty.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -197,7 +197,7 @@ def dress(axes: Axes, theme: Theme, title: str = "", grid: str = "", subtitle: s
             fontsize=9,
             color=theme.faint,
         )
-        # Wider than the axes, it would narrow all panels of a column.
+        # If it were wider than the axes, it would narrow all panels of a column.
         text.set_in_layout(False)
 
 
@@ -207,7 +207,7 @@ def legend(owner: Axes | Figure, theme: Theme, **options: Any) -> Legend:
 
 
 def color_scale(drawn: Any, axes: Axes, theme: Theme, label: str = "", **options: Any) -> Colorbar:
-    """Add the scale of colours of what was `drawn`, a mesh or the like, beside its axes."""
+    """Add the colour scale of `drawn`, e.g. a mesh, beside its axes."""
     figure = axes.get_figure()
     assert figure is not None
     bar = figure.colorbar(drawn, ax=axes, pad=0.02, **{"aspect": 30, **options})

@@ -1,1 +1,1 @@
-"""The folder of a study or a run: whose it is, who holds it, and how far it is."""
+"""The folder of a study or a run: its identity, its lock, and its status."""

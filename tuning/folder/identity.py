@@ -1,4 +1,4 @@
-"""What a study or a run is: its settings, its space, its data and its protocol, under an id of its own."""
+"""The identity of a study or a run: a hash of its settings, space, data and protocol, and a unique id."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["Content", "Identity", "claim", "content_of"]
 
 @dataclass(frozen=True)
 class Content:
-    """All that decides a study's or a run's numbers, as JSON values; two of equal hash may share a table."""
+    """Everything that determines the results of a study or run, as JSON values; equal hashes may share a table."""
 
     settings: Mapping[str, Any]
     """Settings that decide results."""
     data: Mapping[str, Any]
     """See `describe_content`."""
     protocol: Mapping[str, Any]
-    """How results are measured; {} where nothing is."""
+    """How results are measured; {} where nothing is measured."""
     space: Mapping[str, Any] | None = None
-    """What a study searches, and holds fixed; None for a run."""
+    """The search space of a study; None for a run."""
 
     def parts(self) -> dict[str, Any]:
         """Its parts by name."""
@@ -40,19 +40,19 @@ class Content:
 
     @property
     def hash(self) -> str:
-        """Of all parts, 16 hex digits."""
+        """The hash of all parts, 16 hex digits."""
         text = json.dumps(self.parts(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A study or run: the one in this folder, whatever others are called the same elsewhere."""
+    """Distinguishes a study or run from others of the same name."""
 
     id: str
-    """32 hex digits, drawn when the folder was begun."""
+    """32 random hex digits, drawn when the folder was created."""
     hash: str
-    """Of its `Content`."""
+    """The hash of its `Content`."""
 
     @property
     def short(self) -> str:
@@ -74,10 +74,10 @@ def content_of(
 
 
 def claim(folder: Path, content: Content, kind: str) -> Identity:
-    """The identity of the study or run in `folder`, begun here where there is none.
+    """The identity of the study or run in `folder`, created where there is none.
 
-    kind: "study" or "run", for the error. ConfigError of one line that says what differs where the folder holds one of
-    another content.
+    kind: "study" or "run", for the error. Raises ConfigError, one line that says what differs, where the folder holds
+    one with other content.
     """
     path = folder / IDENTITY_FILE
     try:
@@ -99,14 +99,14 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
         raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
     if changed or before.hash != content.hash:
         raise ConfigError(
-            f"{folder} holds a {kind} of another content ({changed or 'its hash differs'}): choose another --name or "
+            f"{folder} holds a {kind} with other content ({changed or 'its hash differs'}): choose another --name or "
             "--output"
         )
     return before
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a folder that holds files of somebody else: a study or run writes over what is called as its own."""
+    """Refuse a folder with foreign files: a study or run overwrites files that have the names of its own."""
     names = sorted(found.name for found in folder.iterdir() if not found.name.startswith("."))
     if names:
         raise ConfigError(

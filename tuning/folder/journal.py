@@ -1,4 +1,4 @@
-"""Optuna's journal after a kill: a line that was torn in mid-write goes, or all later ones would be lost with it."""
+"""Repairs Optuna's journal after a kill: a last line torn in mid-write would make all later lines unreadable."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["mend_journal"]
 
 
 def mend_journal(path: Path) -> int:
-    """Cut a last line that does not end; returns how many bytes were cut, 0 for a whole or a missing file.
+    """Cut off an unfinished last line; returns the number of bytes cut, 0 for an intact or missing file.
 
-    Optuna appends to such a line and then reads neither it nor what follows. The write that it began was never
-    acknowledged: the trial's record, not the journal, says how the trial ended, and Optuna is told again.
+    Optuna would append to that line, and then read neither it nor the following ones. Its write was never acknowledged:
+    the trial's record, not the journal, says how the trial ended, and it is reported to Optuna again.
     """
     if not path.exists():
         return 0

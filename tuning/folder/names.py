@@ -1,4 +1,4 @@
-"""Names of studies and runs: each becomes that of a folder, and part of other names."""
+"""Names of studies and runs: each becomes the name of a folder, and part of other names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from curriculum_ray.config.shown import fits_a_line, shown
 
 __all__ = ["check_name", "checked_name"]
 
-# Of a file system's 255, for what is put before and behind.
+# Less than a file system's 255, to leave room for prefixes and suffixes.
 _LONGEST = 200
 
 
 def check_name(name: str) -> None:
-    """ValueError for a name that no folder can have, or that cannot be written on one line."""
+    """Raise ValueError for a name that no folder can have, or that does not fit on one line."""
     if name in ("", ".", "..") or "/" in name or not fits_a_line(name):
         raise ValueError(f"a name must be one that a folder can have, but got {shown(name)}")
     if len(os.fsencode(name)) > _LONGEST:
@@ -22,7 +22,7 @@ def check_name(name: str) -> None:
 
 
 def checked_name(given: str | None, default: str) -> str:
-    """The name that was given, or the default; ConfigError where the default is none, for the data's name is in it."""
+    """The given name, or the default; ConfigError where the default is invalid, as it contains the data's name."""
     name = given or default
     try:
         check_name(name)

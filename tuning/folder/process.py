@@ -1,37 +1,61 @@
-"""Which process is meant, and whether it lives: its number alone is given again, and counts in one container only."""
+"""A process as files name it, and whether it is alive; process numbers are reused, and each container has its own."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-__all__ = ["is_alive", "moves", "this_process"]
+import pydantic
+
+__all__ = ["Process", "is_alive", "moves", "this_process"]
 
 _LOOK_S = 0.2
 
 
-def this_process() -> dict[str, Any]:
-    """What tells this process from every other, on this machine and elsewhere, as JSON."""
-    return {**_place(), "pid": os.getpid(), "started": _started(os.getpid())}
+class Process(pydantic.BaseModel):
+    """Distinguishes a process from every other, on any machine; a field is None where a file does not give it."""
+
+    model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    host: str | None = None
+    boot: str | None = None
+    """The boot of that host; "" where it is not Linux."""
+    space: str | None = None
+    """The PID namespace that `pid` belongs to; "" where it is not Linux."""
+    pid: int | None = None
+    started: str | None = None
+    """In clock ticks since the boot; "" where that is not known."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The process named in the JSON file at `path`; one without any field where that cannot be read."""
+        try:
+            return cls.model_validate(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            return cls()
 
 
-def is_alive(process: Mapping[str, Any]) -> bool | None:
-    """Whether a process of `this_process` lives; None where it cannot be seen from here: watch what it writes."""
-    if any(process.get(key) != value for key, value in _place().items()):
+def this_process() -> Process:
+    """The process that calls."""
+    return Process(**_place(), pid=os.getpid(), started=_started(os.getpid()))
+
+
+def is_alive(process: Process) -> bool | None:
+    """Whether a process is alive; None where it cannot be seen from here: watch the file that it writes."""
+    if any(getattr(process, key) != value for key, value in _place().items()):
         return None
-    pid = process.get("pid")
-    started = _started(pid) if isinstance(pid, int) else None
-    return started is not None and started == process.get("started")
+    started = None if process.pid is None else _started(process.pid)
+    return started is not None and started == process.started
 
 
 def moves(path: Path, patience_s: float) -> bool:
-    """Whether the content of `path` changes within `patience_s` seconds by this process's own clock; it may vanish.
+    """Whether the content of `path` changes within `patience_s` seconds by this process's clock; False if it vanishes.
 
-    A writer that counts up is alive, whatever its clock says.
+    A writer whose counter rises is alive, whatever its clock says.
     """
     end = time.monotonic() + patience_s
     before = _content(path)
@@ -46,7 +70,7 @@ def moves(path: Path, patience_s: float) -> bool:
 
 
 def _content(path: Path) -> bytes | None:
-    """Opened anew each time: a network's file system asks its server then."""
+    """Reopens the file each time, so that a network file system asks its server."""
     try:
         return path.read_bytes()
     except OSError:
@@ -54,19 +78,19 @@ def _content(path: Path) -> bytes | None:
 
 
 def _place() -> dict[str, str]:
-    """The host, its boot, and the space in which its process numbers count."""
+    """The host, its boot, and the PID namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         boot = space = ""
     return {"host": socket.gethostname(), "boot": boot, "space": space}
 
 
 def _started(pid: int) -> str | None:
-    """When the process began, in ticks since the boot; None where it has ended, "" where that is not known."""
+    """When the process started, in clock ticks since the boot; None where it has ended, "" where that is not known."""
     try:
-        # The name, in brackets, may hold blanks and brackets itself.
+        # The name, in brackets, may itself contain spaces and brackets.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "" if not Path("/proc/self/stat").exists() and _exists(pid) else None

@@ -1,31 +1,143 @@
-"""A study's `status.json`: how far it is, for another terminal to read; replaced whole every second by its driver."""
+"""A study's `status.json`: its progress, for another terminal to read; its driver replaces the file every second."""
 
 from __future__ import annotations
 
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from curriculum_ray.config import ConfigError
+import pydantic
+
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.files import replace_file
 from curriculum_ray.shell import tune_command
 from tuning.folder.layout import STATUS_FILE
-from tuning.folder.process import is_alive, moves, this_process
+from tuning.folder.process import Process, is_alive, moves, this_process
 
-__all__ = ["StatusFile", "find_status", "read_status"]
+__all__ = [
+    "EndedTrials",
+    "RunningTrial",
+    "ScoredTrial",
+    "State",
+    "StatusFile",
+    "StudyProgress",
+    "StudyStatus",
+    "find_status",
+    "read_status",
+]
 
 _EVERY_S = 1.0
 _STALE_S = 30.0
 
+State = Literal["running", "finished", "failed", "killed", "dead"]
+"""killed: interrupted. dead: the driver died without writing another state; only readers say so."""
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class EndedTrials(_Frozen):
+    """How many trials ended, by how."""
+
+    finished: int = 0
+    pruned: int = 0
+    failed: int = 0
+
+
+class ScoredTrial(_Frozen):
+    """A finished trial and its score."""
+
+    trial: int
+    """Its number, from 0."""
+    key: str
+    name: str
+    """The schedule in words."""
+    seed: int
+    images: int
+    """Images seen."""
+    value: float
+    """The study's metric at the end."""
+
+
+class RunningTrial(_Frozen):
+    """A running trial, as of its last report."""
+
+    trial: int
+    """Its number, from 0."""
+    name: str
+    """The schedule in words."""
+    total: int
+    """Its budget in images."""
+    images: int | None = None
+    """Images seen; None before its first report."""
+    stage: int = 0
+    """Of the schedule; 0 is the first."""
+    num_stages: int = 1
+    loss: float | None = None
+
+
+class StudyProgress(_Frozen):
+    """How far a study is."""
+
+    metric: str
+    """The metric that ranks the trials."""
+    total: int
+    """Trials of the whole study."""
+    ended: EndedTrials
+    images: int
+    """Images seen, over all trials; a trial that ended early counts with its full budget."""
+    total_images: int
+    """The budgets of all trials."""
+    seconds_left: float | None = None
+    """An estimate; None while it is too early for one."""
+    best: ScoredTrial | None = None
+    """The best schedule of the search: fresh seeds are not for choosing."""
+    uniform: ScoredTrial | None = None
+    """Uniform sampling on the search's seed."""
+    front: tuple[str, ...] = ()
+    """A line for each trial that no other one beats in both aims, the best by the metric first."""
+    running: tuple[RunningTrial, ...] = ()
+    """In the order of their numbers."""
+
+
+class StudyStatus(_Frozen):
+    """Contents of a status file, one flat JSON object: the progress of a study, and its driver."""
+
+    study: str
+    state: State
+    driver: Process
+    beat: int
+    """How often the driver has written."""
+    since: float
+    """When the driver started, by its clock: seconds since the epoch."""
+    time: float
+    """When it wrote this, by its clock."""
+    silent_s: float = 0.0
+    """Seconds from `time` until it was read, by the reader's clock."""
+    progress: StudyProgress
+
+    @classmethod
+    def from_json(cls, data: Any, source: str) -> StudyStatus:
+        """Check a JSON value; `source` is what the `ConfigError` names."""
+        return parse(
+            cls, {**data, "driver": data, "progress": data} if isinstance(data, dict) else data, source
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        data = self.model_dump(mode="json")
+        return {**data.pop("driver"), **data.pop("progress"), **data}
+
 
 class StatusFile:
-    """Writes what `snapshot` returns into a folder once a second, from a thread of its own, until `close`."""
+    """Writes the progress that `snapshot` returns into a folder once a second, on its own thread, until `close`."""
 
-    def __init__(self, folder: Path, name: str, snapshot: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, folder: Path, name: str, snapshot: Callable[[], StudyProgress]) -> None:
         self._path, self._name, self._snapshot = folder / STATUS_FILE, name, snapshot
         self._end = threading.Event()
         self._since = time.time()
@@ -34,8 +146,8 @@ class StatusFile:
         self._write("running")
         self._thread.start()
 
-    def close(self, state: str) -> None:
-        """Write the last word, e.g. "finished", and stop."""
+    def close(self, state: State) -> None:
+        """Write a last time, with the state that the study ended in."""
         self._end.set()
         self._thread.join()
         self._write(state)
@@ -44,21 +156,20 @@ class StatusFile:
         while not self._end.wait(_EVERY_S):
             self._write("running")
 
-    def _write(self, state: str) -> None:
+    def _write(self, state: State) -> None:
         self._beat += 1
-        own = {
-            "study": self._name,
-            "state": state,
-            **self._process,
-            "beat": self._beat,
-            "since": self._since,
-            "time": time.time(),
-        }
-        try:
-            replace_file(self._path, json.dumps({**own, **self._snapshot()}), durable=False)
-        except OSError:
-            # A full disk must not end a study for the sake of a display.
-            return
+        status = StudyStatus(
+            study=self._name,
+            state=state,
+            driver=self._process,
+            beat=self._beat,
+            since=self._since,
+            time=time.time(),
+            progress=self._snapshot(),
+        )
+        # A full disk must not end a study for the sake of a display.
+        with suppress(OSError):
+            replace_file(self._path, json.dumps(status.to_json()), durable=False)
 
 
 def find_status(output: Path, name: str | None) -> Path:
@@ -72,24 +183,28 @@ def find_status(output: Path, name: str | None) -> Path:
     return found[-1].parent
 
 
-def read_status(folder: Path, patience_s: float = _STALE_S) -> dict[str, Any]:
-    """What the study's driver wrote last, with "state" "dead" where a driver died without a last word.
+def read_status(folder: Path, patience_s: float = _STALE_S) -> StudyStatus:
+    """The last status of a study, with the state "dead" where its driver died; ConfigError where it cannot be read.
 
     A driver on this machine is dead when its process is gone. One that cannot be seen from here is watched: it is dead
     when it writes nothing for `patience_s` seconds, whatever its clock says.
     """
     path = folder / STATUS_FILE
-    try:
-        status: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    if status["state"] == "running":
-        alive = is_alive(status)
+    status = _read(path)
+    if status.state == "running":
+        alive = is_alive(status.driver)
         if alive is None:
             alive = moves(path, patience_s)
-            with suppress(OSError, ValueError):
-                status = json.loads(path.read_text())
-        if not alive and status["state"] == "running":
-            status["state"] = "dead"
-    status["silent_s"] = max(0.0, time.time() - status["time"])
-    return status
+            with suppress(ConfigError):
+                status = _read(path)
+        if not alive and status.state == "running":
+            status = status.model_copy(update={"state": "dead"})
+    return status.model_copy(update={"silent_s": max(0.0, time.time() - status.time)})
+
+
+def _read(path: Path) -> StudyStatus:
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return StudyStatus.from_json(data, str(path))

@@ -1,4 +1,4 @@
-"""`report.html`: what a study found, how sure that is, and how to get it again."""
+"""`report.html`: the answer of a study, how certain it is, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
 
 
 def _answer(text: str) -> list[Html]:
-    """The first question's answer stands out; the second's, which is about rivals, follows it."""
+    """The answer to the first question stands out; the second, about rivals, follows."""
     first, *more = (f"{part[:1].upper()}{part[1:]}." for part in text.split("; "))
     return [tag("p", first, class_="answer"), *(tag("p", part, class_="also") for part in more)]
 
@@ -119,7 +119,7 @@ def _table(ranking: Ranking) -> Html:
     place = None if ranking.best is None else ranking.arms.index(ranking.best)
     note = (
         "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for. Schedules with "
-        "fresh seeds stand first: a score in the search flatters whatever the search chose."
+        "fresh seeds come first: a score in the search flatters whatever the search chose."
     )
     rows = [[each.text(arm) for each in shown] for arm in ranking.arms]
     headings = [", ".join(each.title) for each in shown]
@@ -149,7 +149,7 @@ def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
 
 
 def _others(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
-    """Draw the other arms that were run on fresh seeds, each as in its first run."""
+    """Draw the other arms with fresh seeds, each by its first run."""
     parts: list[Html] = []
     for arm in ranking.confirmed:
         if arm is not ranking.best:

@@ -1,4 +1,4 @@
-"""Confirmation in a report: gains over uniform sampling on fresh seeds, drawn and listed."""
+"""Confirmation in a report: gains over uniform sampling on fresh seeds, as plots and tables."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def convergence(ranking: Ranking) -> Html:
 
 
 def _speed(found: Sequence[SpeedUp]) -> list[Html]:
-    """How many images until as good as uniform sampling at its end: first in words, then each arm."""
+    """Images until as good as uniform sampling at its end: the best in words, then each arm."""
     if not found:
         return []
     first = found[0]

@@ -1,4 +1,4 @@
-"""Difficulty of the noise levels that the best schedule orders: curves that need no model, with its cluster edges."""
+"""Difficulty of noise levels in a report: curves that need no model, with the best schedule's cluster edges."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Difficulty:
 def read_difficulty(record: TrialRecord) -> Difficulty | None:
     """Compute the curves from the settings in the run's folder; None where these cannot be read.
 
-    Relative entropy is computed for embedded data of at most 1,024 numbers an item: loading others, or diagonalising
-    their covariance, takes long.
+    Relative entropy is computed only for embedded data of at most 1,024 numbers per item: for others, loading or the
+    eigenvalues of their covariance take long.
     """
     import torch
 
@@ -59,7 +59,7 @@ def read_difficulty(record: TrialRecord) -> Difficulty | None:
         u = (torch.arange(_POINTS, dtype=torch.float64) + 0.5) / _POINTS
         log_snr = levels.log_snr(level_of(schedule.base, u, levels)).double().clamp(-50, 50)
         entropy = _entropy(config)
-    except (ConfigError, ValueError):  # a difficulty file or data that are gone by now
+    except (ConfigError, ValueError):  # e.g. a difficulty file or data that are gone
         return None
     return Difficulty(edges, list(zip(u.tolist(), log_snr.tolist(), strict=True)), entropy)
 
@@ -85,7 +85,7 @@ def _entropy(config: RunConfig) -> list[tuple[float, float]]:
 
 
 def difficulty(found: Difficulty | None) -> Html | None:
-    """Draw the curves beside one another."""
+    """Draw the curves side by side."""
     if found is None:
         return None
     caption = "Lines across: the edges of the schedule's clusters." if _few(found) else ""

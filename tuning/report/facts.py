@@ -1,4 +1,4 @@
-"""What a report says of a study beside its trials."""
+"""The facts about a study in its report, besides its trials."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["StudyFacts"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """A study as the reader of its report needs to know it."""
+    """Facts about a study for the reader of its report."""
 
     name: str
     experiment: str = ""
-    """MLflow's, e.g. "digits/ddpm-epsilon"; empty where it is not known."""
+    """MLflow experiment, e.g. "digits/ddpm-epsilon"; empty where it is not known."""
     metric: str = "fid"
-    """What the search improves."""
+    """The metric that the search optimises."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All settings, nested, without secrets; empty where they are not known."""
     searched: SearchedParameters | None = None
-    """What Optuna knows of the complete trials; None without any."""
+    """Optuna's complete trials; None without any."""

@@ -1,4 +1,4 @@
-"""The map of a report: at which noise levels, and when, a confirmed arm gains on uniform sampling or pays."""
+"""The map in a report: at which noise levels, and when, a confirmed arm is better or worse than uniform sampling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOTE = (
     "paired by seed and averaged over the seeds. A dot marks a difference smaller than its standard error over the "
     "seeds. A lower loss need not mean better samples."
 )
-# Percent within which the scale of colours is linear; beyond it is logarithmic, up to twice the other's loss.
+# Percent up to which the colour scale is linear; beyond, it is logarithmic, up to twice the other's loss.
 _LINEAR = 1.0
 _SPAN = (2.0, 100.0)
 
@@ -60,7 +60,7 @@ def gains_by_level(ranking: Ranking) -> Html:
 
 
 def _row(found: HeldoutMap) -> list[object]:
-    """The last column of the map in words; a level counts where its difference is beyond its standard error."""
+    """The last column of the map in words; a level counts if its difference exceeds its standard error."""
     last = [
         (gain[-1], u)
         for gain, error, u in zip(found.gain, found.error, found.u, strict=True)
@@ -77,7 +77,7 @@ def _row(found: HeldoutMap) -> list[object]:
 
 
 def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
-    """Draw maps beside one another under one scale of colours, from -span to span percent."""
+    """Draw maps side by side with one colour scale, from -span to span percent."""
     from matplotlib.colors import AsinhNorm
 
     figure, axes = new_panels(len(maps), 3.3, theme)
@@ -123,6 +123,6 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
 
 
 def _ticks(span: float) -> list[float]:
-    """Percent to write beside the scale, on both sides of 0."""
+    """Percentages to label on the scale, on both sides of 0."""
     above = [tick for tick in (1.0, 3.0, 10.0, 30.0, 100.0) if tick <= span]
     return [-tick for tick in reversed(above)] + [0.0] + above

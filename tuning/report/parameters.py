@@ -40,7 +40,7 @@ def read_parameters(storage: BaseStorage, name: str) -> SearchedParameters | Non
     try:
         study = optuna.load_study(study_name=name, storage=storage)
         trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    except Exception:  # a report is written even where the database is gone or of another version
+    except Exception:  # the report is written even if the database is gone or of another version
         return None
     if not trials:
         return None
@@ -55,7 +55,7 @@ def read_parameters(storage: BaseStorage, name: str) -> SearchedParameters | Non
 def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
     """PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) of the first objective, over the parameters `shared`.
 
-    A parameter that only some trials have is left out: two lucky trials would give it the greatest importance.
+    A parameter that only some trials have is left out: two lucky trials could make it the most important one.
     """
     import warnings
 

@@ -77,7 +77,7 @@ def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
 
 
 def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
-    """The command that repeats the study: settings that change a trial are in its folder, the others are options."""
+    """The command that repeats the study: settings that affect a trial are in its folder, others are options."""
     settings = study.settings
     file = output / STUDY_FILE
     if not file.is_file():
@@ -85,7 +85,7 @@ def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[
     free = ["trials", "confirm_top", "confirm_seeds", *(["pack"] if settings.get("pack", 1) > 1 else [])]
     sets = [word for key in free if key in settings for word in ("--set", f"{key}={settings[key]}")]
     command = shlex.join([*tune, "search", "--config", str(file), *sets, "--output", "again"])
-    return [("run the study again, in a folder of its own", command)]
+    return [("run the study again, in a new folder", command)]
 
 
 def _version(package: str) -> str | None:

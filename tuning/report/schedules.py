@@ -1,4 +1,4 @@
-"""Small multiples of the searched schedules: the density that each asked for beside the noise levels it sampled."""
+"""Small multiples of the searched schedules: the requested density of each beside the sampled noise levels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST = 48
 
 
 def small_multiples(ranking: Ranking) -> Html:
-    """Return the section: pictures of the best schedules, and the images in each stage of all; empty without any."""
+    """Return the section: plots of the best schedules, and the images in each stage of all; empty without any."""
     records = [arm.searched[0] for arm in ranking.arms if arm.searched and arm.has_curriculum]
     if not records:
         return Html()
@@ -41,7 +41,7 @@ def small_multiples(ranking: Ranking) -> Html:
         )
         + (f" The best {MOST} are drawn." if len(records) > MOST else "")
         + (
-            " Importance sampling goes by the losses: the left picture is without it."
+            " Importance sampling depends on the losses: the left picture is without it."
             if any(run.active and run.active.importance for run in runs)
             else ""
         )

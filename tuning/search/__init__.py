@@ -1,1 +1,1 @@
-"""How a study is searched: Optuna chooses, Ray Tune runs the trials."""
+"""The search of a study: Optuna chooses the trials, Ray Tune runs them."""

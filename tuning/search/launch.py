@@ -1,4 +1,4 @@
-"""From a command to a finished study: check everything, connect, search, and say what came out."""
+"""Runs a study from the command to the report: checks everything, connects, searches, and returns the outcome."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ __all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_rivals
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study left behind."""
+    """The outcome of a study."""
 
     name: str
     folder: Path
     records: list[TrialRecord]
     experiment: str
     report: Path
-    """report.html: what the study found."""
+    """The path of report.html."""
     ui_command: str
     problems: list[str]
-    """What MLflow did not take, one line each."""
+    """Writes that MLflow did not store, one line each."""
 
 
 def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset, Evaluator]:
-    """Everything that can be wrong with a study is found here, before anything is started.
+    """Check everything that can be wrong with a study, before anything is started.
 
-    The fixed settings, every start point, every choice, both ends of every range and every rival must give a run
-    that can be trained and evaluated. ConfigError says what does not.
+    The fixed settings, every start point, every choice, both ends of every range and every rival must give a run that
+    can be trained and evaluated; otherwise raises ConfigError.
     """
     rivals = study_rivals(config, space)
     check_comparable(config, space, rivals)
@@ -87,13 +87,13 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
 
 
 def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> None:
-    """Refuse code that the space's file names, but for what the study's own settings name and what is `trusted`."""
+    """Refuse code that the space's file names, unless the study's own settings name it too, or it is `trusted`."""
     own = code_named(config.run.model_dump(mode="json"))
     check_named_code(space.model_dump(mode="json"), f"space {config.space}", trusted=trusted, allowed=own)
 
 
 def _check_looks(config: StudyConfig, run: RunConfig) -> None:
-    """A look must come early enough to stop something: a run stops at the log line after it."""
+    """Refuse looks that come too late to stop a run, which stops at the log line after a look."""
     rule = config.halving
     if rule.rule != "after_last_stage":
         return
@@ -114,7 +114,7 @@ def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str,
 
 
 def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str) -> None:
-    """The settings give a run whose schedule, process and model can be built."""
+    """Check that the settings give a run whose schedule, process and model can be built."""
     run = parse(RunConfig, settings, source)
     try:
         process = build_process(run.process, run.weighting)
@@ -144,7 +144,7 @@ def run_study(
     console: Console,
     trust_code: bool = False,
 ) -> Outcome:
-    """Run a study to its end, or go on with one that was interrupted; writes report.html into its folder at the end.
+    """Run a study to its end, or resume an interrupted one; writes report.html into its folder at the end.
 
     trust_code: whether code that the space's file names may be imported.
     """
@@ -194,9 +194,7 @@ def run_study(
             except KeyboardInterrupt:
                 running = study.interrupted()
                 _close(study, "KILLED")
-                progress.note(
-                    f"stopped with {len(running)} trials running; the same command goes on with them"
-                )
+                progress.note(f"stopped with {len(running)} trials running; the same command resumes them")
                 raise
             except BaseException:
                 study.interrupted()
@@ -223,7 +221,7 @@ def run_study(
 
 
 def _close(study: StudyLedger, status: str) -> None:
-    """End a study that did not finish, and say what MLflow did not take."""
+    """End a study that did not finish, and print what MLflow did not store."""
     study.close(status)
     study.tracker.close()
     for problem in (*study.problems, *study.tracker.problems):

@@ -1,4 +1,4 @@
-"""How Optuna chooses and where it keeps its study; `optuna-dashboard` opens either kind of storage.
+"""Optuna's samplers, and the storage of its study; `optuna-dashboard` opens either kind of storage.
 
 optuna-dashboard runs/STUDY/optuna.journal        # pip install optuna-dashboard; not needed otherwise
 optuna-dashboard sqlite:///runs/STUDY/optuna.db
@@ -24,7 +24,7 @@ from tuning.study.space import SearchSpace
 __all__ = ["check_sampler", "make_sampler", "open_storage", "study_name"]
 
 _MOST_POINTS = 100_000
-"""Of a grid, which is made whole."""
+"""Of a grid, which is built completely."""
 
 
 def open_storage(storage: str | None, folder: Path) -> optuna.storages.BaseStorage:
@@ -55,12 +55,12 @@ def _in_memory(url: str) -> bool:
 
 
 def study_name(storage: str | None, name: str, identity: Identity) -> str:
-    """What Optuna calls a study: a database may be shared by several, some of one name; a folder holds one."""
+    """The name of a study in Optuna: a database may hold several of the same name, a folder holds one."""
     return "curriculum" if storage in (None, "sqlite") else f"{name}-{identity.short}"
 
 
 def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
-    """ConfigError of one line where the sampler that the settings name cannot work on the space."""
+    """Raise a one-line ConfigError where the sampler in the settings cannot work with the space."""
     if config.sampler == "grid":
         points = math.prod(map(len, _grid(space).values()))
         if points > _MOST_POINTS:
@@ -82,7 +82,7 @@ def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
 
 
 def make_sampler(config: StudyConfig, space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler that the settings name, for one suggestion; `seed` is that suggestion's own, in [0, 2**32).
+    """The sampler in the settings, for one suggestion; `seed` is that of the suggestion, in [0, 2**32).
 
     A grid is shuffled by the study's seed: its k-th trial is the k-th point.
     """
@@ -90,7 +90,7 @@ def make_sampler(config: StudyConfig, space: SearchSpace, seed: int) -> optuna.s
     few = max(4, config.trials // 4)
     match config.sampler:
         case "tpe":
-            # Grouped: conditional parameters are modelled among the trials in which they exist.
+            # Grouped: conditional parameters are modelled over the trials that have them.
             return optuna.samplers.TPESampler(
                 seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
             )

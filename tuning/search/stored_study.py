@@ -1,4 +1,4 @@
-"""The study in Optuna's storage, whose trials carry the plan's keys: a killed search goes on with the same ones."""
+"""The study in Optuna's storage; its trials carry the plan's keys, so a killed search resumes with the same ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STUDY, _CONTENT = "curriculum_ray.id", "curriculum_ray.content"
 class StoredStudy:
     """An Optuna study whose trials are known by the plan's keys, e.g. "search-007".
 
-    A trial is stored with its key and all its parameters at once: a kill leaves it whole, or not there at all.
+    A trial is stored with its key and all its parameters at once, so a kill leaves all of it or nothing.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class StoredStudy:
         name: str = "curriculum",
         identity: Identity | None = None,
     ) -> None:
-        """Open the study `name`, or make it.
+        """Open the study `name`, or create it.
 
-        identity: the study's own. ConfigError where the storage holds trials of another, or of another space.
+        ConfigError where the storage holds trials of a study of another `identity`, or of another space.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._config, self._space, self._storage = config, space, storage
@@ -53,7 +53,7 @@ class StoredStudy:
             storage=storage,
             study_name=name,
             directions=directions(config),
-            # Suggestions are made elsewhere; this one is never asked.
+            # Suggestions are made elsewhere; this sampler is never used.
             sampler=optuna.samplers.RandomSampler(),
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
@@ -64,7 +64,7 @@ class StoredStudy:
         check_earlier_trials(self.study.get_trials(deepcopy=False), space)
 
     def _recognise(self, identity: Identity) -> None:
-        """Mark the study as this one's, or check that it is."""
+        """Mark the study with this identity, or check that it has it."""
         own, marks = {_STUDY: identity.id, _CONTENT: identity.hash}, self.study.user_attrs
         for key in own:
             if key in marks and marks[key] != own[key]:
@@ -94,7 +94,7 @@ class StoredStudy:
         return {TrialKey(trial.user_attrs[_KEY]): trial for trial in trials if _KEY in trial.user_attrs}
 
     def ask(self, key: TrialKey) -> dict[str, Any]:
-        """The parameters of the running trial `key`, which an earlier start may have left, or of a new one."""
+        """The parameters of the running trial `key`, perhaps left by an earlier start, or of a new one."""
         left = self.running.get(key)
         if left is None:
             history = self.study.get_trials(deepcopy=False)
@@ -103,7 +103,7 @@ class StoredStudy:
         return left.params
 
     def report(self, trial: FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
-        """Store the intermediate values of a running trial, by images, that are not stored yet."""
+        """Store those intermediate values of a running trial, by images, that are not stored yet."""
         new = [(images, score) for images, score in scores if images not in trial.intermediate_values]
         if new:
             opened = self._opened(trial)
@@ -111,7 +111,7 @@ class StoredStudy:
                 opened.report(score, step=images)
 
     def complete(self, trial: FrozenTrial, values: float | list[float]) -> None:
-        """End a running trial with what it scored at the full budget, for each aim."""
+        """End a running trial with its score at the full budget, for each aim."""
         self.study.tell(trial.number, values)
 
     def end(self, trial: FrozenTrial, state: TrialState, reason: str | None) -> None:
@@ -121,14 +121,14 @@ class StoredStudy:
         self.study.tell(trial.number, state=state)
 
     def _opened(self, trial: FrozenTrial) -> optuna.trial.Trial:
-        """A stored trial to write to: Optuna hands one out only where it makes it, which an earlier start may have."""
+        """A writable handle of a stored trial, which Optuna itself gives only to the process that created it."""
         study_id = self._storage.get_study_id_from_name(self.study.study_name)
         trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         return optuna.trial.Trial(self.study, trial_id)
 
 
 def check_earlier_trials(trials: Iterable[FrozenTrial], space: SearchSpace) -> None:
-    """ConfigError where a study holds trials of a space in which a key had other choices, or was no number.
+    """Raise ConfigError where a study holds trials of a space in which a key had other choices or another type.
 
     Optuna keeps one set of choices for each key of a study.
     """
@@ -143,7 +143,7 @@ def check_earlier_trials(trials: Iterable[FrozenTrial], space: SearchSpace) -> N
 
 
 def _compatible(before: BaseDistribution, span: Range) -> bool:
-    """Whether Optuna takes the range of a key beside what the key was before."""
+    """Whether Optuna accepts the range of a key beside its earlier one."""
     match span:
         case CategoricalRange():
             return isinstance(before, CategoricalDistribution) and list(before.choices) == span.choices

@@ -1,4 +1,4 @@
-"""A study as a search algorithm: Optuna suggests schedules, the plan adds controls and confirmations."""
+"""A study as a search algorithm: Optuna suggests schedules; the plan adds controls and confirmations."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["StudySearch"]
 
 
 class StudySearch:
-    """Suggests the trials of a `StudyPlan`, and tells Optuna of those that end.
+    """Suggests the trials of a `StudyPlan`, and reports those that end to Optuna.
 
-    Searched trials come from Optuna; controls and confirmations are none of its trials. What an earlier start of the
-    study left running is suggested again as it was.
+    Searched trials come from Optuna, which does not know of controls and confirmations. Trials that an earlier start of
+    the study left running are suggested again unchanged.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class StudySearch:
         study_name: str = "curriculum",
         identity: Identity | None = None,
     ) -> None:
-        """identity: the study's own; ConfigError where the storage holds trials of another."""
+        """ConfigError where the storage holds trials of a study of another `identity`."""
         self.config, self.space, self.plan = config, space, plan
         self._stored = StoredStudy(config, space, storage, study_name, identity)
         self._settle()
@@ -56,7 +56,7 @@ class StudySearch:
         return self.plan.complete
 
     def suggest(self) -> tuple[TrialSpec, RunConfig] | None:
-        """The next trial with its run's settings; None where a running one must end first, or none is left."""
+        """The next trial with its run's settings; None if a running one must end first, or if none is left."""
         planned = self.plan.next()
         if planned is None:
             return None
@@ -78,12 +78,12 @@ class StudySearch:
         return planned, parse(RunConfig, settings, f"{self.space.name}, trial {planned.key}")
 
     def ended(self, record: TrialRecord) -> None:
-        """Take note of a trial that finished, failed or was stopped, by its record."""
+        """Record a trial that finished, failed or was stopped."""
         self.plan.ended(record)
         self._settle()
 
     def _settle(self) -> None:
-        """Tell Optuna of trials that ended: by their record at the full budget, or out at a smaller one."""
+        """Report trials that ended to Optuna: by their record at the full budget, or as eliminated at a smaller one."""
         for key, trial in self._stored.running.items():
             record = self.plan.records.get(key)
             rungs = self._report_rungs(key, trial)
@@ -102,7 +102,7 @@ class StudySearch:
                 self._fail(trial, record.reason)
 
     def _values(self, record: TrialRecord) -> float | list[float] | None:
-        """The score of a finished trial, for each aim; None while uniform sampling, the second one's target, runs."""
+        """The score of a finished trial, for each aim; None until uniform sampling, the second one's target, ends."""
         if not self.config.two_aims:
             return record.metrics[self.config.metric]
         uniform = self.plan.records.get(TrialKey.uniform())
@@ -125,12 +125,12 @@ class StudySearch:
         return found
 
     def _report(self, trial: FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
-        """Report intermediate values, by images; with two aims Optuna takes none."""
+        """Report intermediate values, by images; not with two aims, for which Optuna accepts none."""
         if not self.config.two_aims:
             self._stored.report(trial, scores)
 
     def _eliminate(self, trial: FrozenTrial, last: TrialRecord) -> None:
-        """End a schedule that gets no run at the full budget, by its last run at a smaller one."""
+        """End a schedule without a run at the full budget, by its last run at a smaller one."""
         if last.status == "finished":
             self._stored.end(trial, TrialState.PRUNED, None)
         else:

@@ -1,8 +1,8 @@
-"""One suggestion of Optuna's, as a function of the seed, the trial's index and the trials before it.
+"""Optuna's suggestions as a function of the seed, the trial's index and the trials before it.
 
-Optuna's samplers draw from a generator that starts over with each process, and some keep a memory of their own. Here
-each suggestion is made in a scratch study, which holds the history and nothing else, by a sampler with a seed of that
-suggestion's own: a search that was interrupted tries what an undisturbed one would have tried.
+Optuna's samplers draw from a generator that restarts with each process, and some keep internal state. Here each
+suggestion is made in a scratch study, which holds only the history, by a sampler with its own seed: an interrupted
+search tries the same schedules as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CMA_STATE = "cma:optimizer"
 
 
 def directions(config: StudyConfig) -> list[StudyDirection]:
-    """Optuna's direction of each aim: of the metric, and with two aims of the images after it."""
+    """Optuna's direction of each aim: of the metric and, with two aims, of the images."""
     lower = DIRECTIONS[config.metric] == "min"
     metric = StudyDirection.MINIMIZE if lower else StudyDirection.MAXIMIZE
     return [metric, *([StudyDirection.MINIMIZE] if config.two_aims else [])]
@@ -48,7 +48,7 @@ def suggest(
     history: Sequence[FrozenTrial],
     user_attrs: Mapping[str, Any] | None = None,
 ) -> FrozenTrial:
-    """The running trial that stands at `index`, from 0, of the study's searched trials, with all its parameters.
+    """The running trial at `index`, from 0, among the study's searched trials, with all its parameters.
 
     history: the trials before it by number; those that are only queued do not count. The first trials are the
     start points of the space.
@@ -68,13 +68,13 @@ def suggest(
         params=chosen.params,
         distributions=chosen.distributions,
         user_attrs={**(user_attrs or {})},
-        # What the sampler will want to know of this trial, e.g. its generation.
+        # Attributes that the sampler will need later, e.g. the generation of this trial.
         system_attrs=chosen.system_attrs,
     )
 
 
 def _relevant(config: StudyConfig, history: list[FrozenTrial]) -> Iterable[FrozenTrial]:
-    """Those trials of the history on which the sampler's choice depends."""
+    """The trials of the history on which the sampler's choice depends."""
     match config.sampler:
         case "random":
             return []
@@ -89,8 +89,8 @@ def _relevant(config: StudyConfig, history: list[FrozenTrial]) -> Iterable[Froze
 def best_and_latest(history: Sequence[FrozenTrial], lower: bool) -> list[FrozenTrial]:
     """The 25 best trials that are complete, the latest 250 that ended, and those that are running, by number.
 
-    TPE compares the best 25 trials at most with all others, and gives those less weight the older they are. With the
-    latest 250 in their place a suggestion never costs more than it does at 275 trials.
+    TPE compares at most the best 25 trials with all others, and weighs older ones less. With only the latest 250, a
+    suggestion never costs more than with 275 trials.
     """
     ended = [trial for trial in history if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     complete = [
@@ -103,11 +103,11 @@ def best_and_latest(history: Sequence[FrozenTrial], lower: bool) -> list[FrozenT
 
 
 def without_code(history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials with no text in their system attributes but CMA-ES's latest state, which holds numbers alone.
+    """The trials without text in their system attributes, except CMA-ES's latest state, if that holds only numbers.
 
     CMA-ES keeps its state as a pickle, in parts, in the study's storage. That may come from elsewhere (a shared
-    database, a copied folder), and unpickling imports and calls what a pickle names. ConfigError where that is
-    anything but CMA-ES's own classes.
+    database, a copied folder), and unpickling imports and calls whatever a pickle names. ConfigError where it names
+    anything other than CMA-ES's own classes.
     """
     states = (
         (
@@ -136,7 +136,7 @@ def without_code(history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _check_state(parts: list[Any]) -> None:
-    """Load a state as Optuna will, but for the classes that it may name."""
+    """Load a state as Optuna will, with only the allowed classes."""
     try:
         _Numbers(io.BytesIO(bytes.fromhex("".join(parts)))).load()
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -144,7 +144,7 @@ def _check_state(parts: list[Any]) -> None:
 
 
 class _Numbers(pickle.Unpickler):
-    """Finds the classes of CMA-ES's state, and nothing else."""
+    """Finds only the classes of CMA-ES's state."""
 
     _KNOWN: ClassVar = {
         ("cmaes._cma", "CMA"),

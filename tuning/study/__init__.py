@@ -1,1 +1,1 @@
-"""What a study is: its settings, space and plan, and the ledger of its trials."""
+"""A study: its settings, space and plan, and the ledger of its trials."""

@@ -1,4 +1,4 @@
-"""The searched trials of a study, rung by rung: the next rung is known once every run of the one below has ended."""
+"""The searched trials of a study, rung by rung: the next rung is known once all runs of the previous one have ended."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["rungs"]
 def rungs(
     config: StudyConfig, records: Mapping[TrialKey, TrialRecord], eliminated: set[TrialKey]
 ) -> Iterator[list[TrialSpec]]:
-    """The rungs of all brackets, one after the other; a rung is asked for when all before it are in `records`.
+    """The rungs of all brackets in order; the next one may be taken when all earlier trials are in `records`.
 
-    Puts into `eliminated`, by Optuna's key, the schedules that a smaller budget ended: they get no run at the full
-    one. At the full budget alone, there is one rung with all trials.
+    Adds to `eliminated`, by Optuna's key, the schedules dropped at a smaller budget: they get no run at the full one.
+    With the full budget only, there is one rung with all trials.
     """
     size = config.halving.bracket(config.trials)
     for start in range(0, config.trials, size):
@@ -49,7 +49,7 @@ def _bracket(
 def _best(
     config: StudyConfig, records: Mapping[TrialKey, TrialRecord], rung: list[TrialSpec], keep: int
 ) -> list[TrialKey]:
-    """Optuna's keys of those of a rung that go on."""
+    """Optuna's keys of the schedules of a rung that are promoted."""
     scores = {
         trial.optuna: records[trial.key].metrics[config.metric]
         for trial in rung
@@ -59,7 +59,7 @@ def _best(
 
 
 def _first(config: StudyConfig, index: int, images: int | None) -> TrialSpec:
-    """A schedule that the sampler is still to choose; `images` is None at the full budget."""
+    """A schedule that the sampler has yet to choose; `images` is None at the full budget."""
     key = TrialKey.search(index)
     return TrialSpec(
         key=key if images is None else key.at_rung(0),

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a run, found before anything is started."""
+"""Checks everything that can be wrong with a run, before anything is started."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
 
 
 def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | DataInfo, Evaluator | None]:
-    """Everything that can be wrong with a run is found here, before anything is started; ConfigError says what."""
+    """Check everything that can be wrong with a run, before anything is started; raises ConfigError."""
     from curriculum_ray.curriculum import TimestepSampler
     from curriculum_ray.models import build_model
 
     _check_resources(config, resources)
     data: Dataset | DataInfo
-    # What `DataWarning` says stands in the summary, which every command prints.
+    # Each `DataWarning` is also in the summary, which every command prints.
     with quiet():
         if config.data.streamed and config.evaluation is None:
             data, evaluator = data_info(config.data), None
@@ -46,7 +46,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
 
 
 def _check_resources(config: RunConfig, resources: ResourceSpec) -> None:
-    """Every number of workers must be able to share the batch, and have the device that the precision needs."""
+    """Check that any number of workers can share the batch, and has the device that the precision needs."""
     least, most = resources.workers
     multiple, counted = 1, least - 1
     while counted < most and multiple <= config.batch_size:

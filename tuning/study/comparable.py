@@ -1,4 +1,4 @@
-"""What the trials of a study may differ in: a study compares like with like, or does not start."""
+"""The settings in which trials of a study may differ: a study compares like with like, or does not start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Place", "check_comparable", "place_of"]
 
 @dataclass(frozen=True)
 class Place:
-    """What a space may do with a group of a run's settings."""
+    """The use that a space may make of a group of a run's settings."""
 
     differs: bool
     """Whether trials, and rivals, may differ in it."""
     fixed: bool
-    """Whether a space may hold it fixed for all trials alike."""
+    """Whether a space may fix it for all trials."""
     reason: str = ""
     """Why they may not differ."""
 
@@ -32,7 +32,7 @@ _BUDGET = "it changes the budget, which is equal for all trials"
 _ARITHMETIC = "it says how a run is computed, not what is trained"
 _WATCHED = "it says how a run is kept and watched, not what is trained"
 
-# Every key of a run's settings by the longest of these that leads to it.
+# A key of a run's settings belongs to the longest of these that is a prefix of it.
 PLACES: dict[str, Place] = {
     "schedule": _ARM,
     "schedule.version": Place(False, False, "it is the version of a file's format"),
@@ -60,7 +60,7 @@ PLACES: dict[str, Place] = {
     "accumulate": Place(False, False, _ARITHMETIC),
     "parallel": Place(False, False, _ARITHMETIC),
 }
-# Groups of a schedule that make a curriculum, which a rival has none of.
+# Groups of a schedule that make a curriculum; a rival sets none of them.
 _CURRICULUM = ("clusters", "order", "pacing", "active")
 
 
@@ -73,14 +73,14 @@ def place_of(key: str) -> Place | None:
 def check_comparable(
     config: StudyConfig, space: SearchSpace, rivals: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """ConfigError, with the reason, for a space or a rival whose trials could not be compared, or would be ignored."""
+    """Raise ConfigError, with the reason, for a space or rival whose trials are not comparable, or are ignored."""
     for key in space.search:
         _check(key, f"space {space.name}: search.{key}", "searched")
     for key in _leaves(space.fixed):
         place = place_of(key)
         if place is not None and not place.fixed:
             raise ConfigError(
-                f"space {space.name}: fixed.{key} must not stand in a space, for {place.reason}: "
+                f"space {space.name}: fixed.{key} must not be in a space, because {place.reason}: "
                 f"set {_own(key)} for the whole study instead"
             )
     for name, keys in rivals.items():
@@ -94,12 +94,12 @@ def check_comparable(
 
 
 def _own(key: str) -> str:
-    """Where the study itself has a key of a run."""
+    """The study's own key for a key of a run."""
     return key if key == "seed" else f"run.{key}"
 
 
 def _leaves(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values; a group without keys stands for itself."""
+    """Dotted keys and values; a group without keys is kept as a value."""
     flat: dict[str, Any] = {}
     for key, value in group.items():
         inner = _leaves(value) if isinstance(value, Mapping) and value else None
@@ -111,12 +111,12 @@ def _check(key: str, where: str, what: str) -> None:
     place = place_of(key)
     if place is not None and not place.differs:
         raise ConfigError(
-            f"{where} must not be {what}, for {place.reason}: set {_own(key)} for the whole study"
+            f"{where} must not be {what}, because {place.reason}: set {_own(key)} for the whole study"
         )
 
 
 def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
-    """A rival has a name that a folder can have, changes something that trials may differ in, and no curriculum."""
+    """Check that a rival can name a folder, changes settings in which trials may differ, and has no curriculum."""
     if not name.replace("_", "").replace("-", "").isalnum() or len(name) > 50:
         raise ConfigError(
             f"a rival's name must hold letters, digits, - and _ only, 50 at most, but got {shown(name)}"
@@ -133,9 +133,9 @@ def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
 
 
 def _check_overlaid(run: RunConfig, space: SearchSpace) -> None:
-    """Settings of the study that its space would lay aside: the study's own must not be ignored.
+    """Refuse settings of the study that its space would override: they must not be ignored.
 
-    Of searched keys only those of the schedule: others hold for the trials without a curriculum.
+    Of searched keys, only those of the schedule are refused: others apply to the trials without a curriculum.
     """
     own = flatten(run.model_dump(mode="json"))
     usual = flatten(

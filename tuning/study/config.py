@@ -1,4 +1,4 @@
-"""Settings of a study: the run that every trial is a variation of, what is searched, and how much of it."""
+"""Settings of a study: the run that every trial varies, the search space, and the number of trials."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class StudyConfig(Spec):
     confirm_top: int = Field(default=1, ge=0, le=1000)
     """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
     confirm_seeds: int = Field(default=5, ge=2, le=1000)
-    """Fresh seeds for each of them; more seeds find smaller differences."""
+    """Fresh seeds for each of them; more seeds detect smaller differences."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """More one-line rivals beside the space's: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
+    """One-line rivals besides those of the space: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
     sampler: SamplerName = "tpe"
-    """How Optuna chooses; nsgaii has two aims (see `tuning.evidence.front`); both it and cmaes need many trials."""
+    """Optuna's sampler; nsgaii has two aims (see `tuning.evidence.front`), and needs many trials, as does cmaes."""
     storage: str | None = None
-    """Where Optuna's study lives: null for a journal in the study's folder, sqlite, or an RDB URL."""
+    """Storage of Optuna's study: null for a journal in the study's folder, sqlite, or an RDB URL."""
     halving: HalvingSpec = FullBudget()
-    """Successive halving: whether the worse schedules are dropped before they have cost a full budget."""
+    """Successive halving: whether the worse schedules are dropped before they have used a full budget."""
     previews: int = Field(default=0, ge=0, le=64)
-    """Points at which confirmations, with nsgaii searched trials too, are scored; 8 of 500 samples add a third."""
+    """Points at which confirmations, and with nsgaii searched trials, are scored; 8 of 500 samples add a third."""
     metric: Metric = "fid"
-    """What the search improves."""
+    """The metric that the search optimises."""
     seed: int = Field(default=0, ge=0, lt=FRESH_SEEDS)
     """Seed of the search, and of the initialisation, data order and noise of every trial in it."""
     resources: ResourceSpec = ResourceSpec()
-    """What each trial gets."""
+    """The resources of each trial."""
     pack: int = Field(default=1, ge=1, le=256)
     """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
 
@@ -121,9 +121,9 @@ class StudyConfig(Spec):
     def with_previews(
         self, settings: Mapping[str, Any], role: Role, control: Control | None
     ) -> dict[str, Any]:
-        """A run's settings with the previews laid over its own that the study itself asks for.
+        """A run's settings, with the previews that the study itself needs laid over its own.
 
-        They are of confirmations, for two aims, and for looks. role, control: those of the trial's record.
+        These are for confirmations, for two aims, and for looks. role, control: those of the trial's record.
         """
         asked = self._previews(role, control)
         own = settings.get("preview")
@@ -139,22 +139,22 @@ class StudyConfig(Spec):
         return {}
 
     def phases(self, rivals: int) -> dict[str, int]:
-        """The most trials of each phase, with so many rivals: what `maximum_trials` adds up."""
+        """The maximum number of trials of each phase, with this number of rivals."""
         arms = self.confirm_top + 1 + bool(rivals)
         return {
             "controls": 1 + rivals,
             "smaller budgets": self.halving.low_trials(self.trials),
             "searched": self.halving.full_trials(self.trials),
-            # Reversed, random, and, where more than the order is searched, without a curriculum.
+            # Reversed, random, and, if more than the order is searched, without a curriculum.
             "twins of the best": 2 + bool(rivals),
             "confirmations": arms * self.confirm_seeds * bool(self.confirm_top),
         }
 
     def maximum_trials(self, rivals: int) -> int:
-        """The most trials that the study runs with so many rivals, at whatever budget."""
+        """The maximum number of trials of the study with this number of rivals, at any budget."""
         return sum(self.phases(rivals).values())
 
     def decisive(self) -> dict[str, Any]:
-        """What determines the trials' results; how many there are, and on what resources, does not."""
+        """The settings that determine the trials' results; their number and their resources do not."""
         free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "storage"}
         return self.model_dump(mode="json", exclude=free)

@@ -1,4 +1,4 @@
-"""What a study would cost and try, before anything is spent: calibration, estimate, and pictures of its schedules."""
+"""The cost of a study, before anything is spent: calibration, estimate, and pictures of its schedules."""
 
 from __future__ import annotations
 
@@ -40,39 +40,39 @@ _SHADES = " ░▒▓█"
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a short run of the study's model took on this machine."""
+    """Times of a short run of the study's model on this machine."""
 
     device: str
     seconds_per_step: float
-    """One optimiser step of a trial's whole batch by one worker; of packed trials, their share of the pack's step."""
+    """One optimiser step on a trial's whole batch by one worker; for packed trials, their share of the pack's step."""
     seconds_per_evaluation: float
-    """Generating and scoring all samples, scaled up from a part of them."""
+    """Generating and scoring all samples, extrapolated from a part of them."""
     packing_gain: float | None = None
     """Steps per second of all packed trials over those of as many trials one after another; None without a pack."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the study would take."""
+    """The expected cost of the study."""
 
     trials: dict[str, int]
-    """The most trials of each phase."""
+    """The maximum number of trials of each phase."""
     trial_seconds: float
-    """One trial at the full budget, without what is scored on the way."""
+    """One trial at the full budget, without previews."""
     work_seconds: float
     """All trials one after another."""
     wall_seconds: float
-    """All trials, as many at a time as fit; start-up, about half a minute, comes on top."""
+    """All trials, as many at a time as fit, without start-up, which takes about half a minute."""
     concurrent: int
-    """Trials at a time, in packs where they are packed."""
+    """Trials at a time, in packs if they are packed."""
     gpu_hours: float | None
-    """GPUs held times hours, where GPUs are asked for."""
+    """GPUs held times hours, if GPUs are requested."""
 
 
 def calibrate(run: RunConfig, data: Dataset, pack: int = 1, steps: int = 30, share: int = 8) -> Calibration:
     """Train `steps` steps in this process, without Ray, and evaluate 1/`share` of the samples.
 
-    pack: how many runs a worker will train at a time; then a pack's steps are timed beside those of one run.
+    pack: how many runs a worker will train at a time; if more than 1, the steps of a pack are timed too.
     """
     from curriculum_ray.evaluation import prepare
     from curriculum_ray.training.packed import PackedTrainer
@@ -84,7 +84,7 @@ def calibrate(run: RunConfig, data: Dataset, pack: int = 1, steps: int = 30, sha
     trainer = Trainer(plain, data, World(device=device))
 
     def per_step(step: Callable[[], None], steps: int) -> float:
-        # The first steps pay for allocations that later ones reuse.
+        # The first steps allocate memory that later ones reuse.
         for _ in range(3):
             step()
 
@@ -107,7 +107,7 @@ def calibrate(run: RunConfig, data: Dataset, pack: int = 1, steps: int = 30, sha
     def evaluate() -> None:
         evaluator.evaluate(trainer.process, trainer.ema.model, trainer.conditioning, device=device)
 
-    evaluate()  # The features of the data are extracted once a process.
+    evaluate()  # The features of the data are extracted once per process.
     evaluation = _timed(evaluate, device) * run.evaluation.num_samples / few
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     return Calibration(name, seconds, evaluation, gain)
@@ -126,10 +126,10 @@ def _timed(work: Callable[[], None], device: torch.device) -> float:
 def estimate(
     config: StudyConfig, rivals: int, found: Calibration, slots: int, gpus: float | None
 ) -> Estimate:
-    """Scale a calibration up to the study; workers of a trial are taken to share its steps without loss.
+    """Extrapolate a calibration to the study, assuming that the workers of a trial share its steps without overhead.
 
-    slots: how many trials, or packs of them, go on at a time; with `gpus` as many as they have room for. A trial that
-    a look would stop is counted whole.
+    slots: how many trials, or packs of them, run at a time; with `gpus`, as many as fit. A trial that a look would stop
+    counts in full.
     """
     workers = config.resources.workers[1]
     trials = config.phases(rivals)
@@ -159,14 +159,14 @@ def estimate(
 
 
 def _previews(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:
-    """What is drawn on the way in a trial, in evaluations of the study."""
+    """The cost of a trial's previews, in evaluations of the study."""
     settings = {**config.run.model_dump(mode="json"), "images": images}
     run = parse(RunConfig, config.with_previews(settings, role, control), "run")
     if run.preview is None:
         return 0.0
     assert run.preview_steps is not None
     assert run.evaluation is not None
-    # The end of the run is one too.
+    # There is also one at the end of the run.
     return -(-run.total_steps // run.preview_steps) * run.preview.num_samples / run.evaluation.num_samples
 
 
@@ -188,10 +188,10 @@ def sampled(config: StudyConfig, space: SearchSpace, count: int) -> list[Curricu
 
 
 def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, columns: int = 64) -> torch.Tensor:
-    """Relative density of u (row 0 is the noisiest) over the budget, (rows, columns), 1 where all is drawn alike.
+    """Relative density of u (row 0 is the noisiest) over the budget, (rows, columns), 1 is uniform.
 
-    A plateau's stages depend on losses that nobody has seen: here a loss that is noise around a constant, on which a
-    stage lasts about twice its patience. Importance sampling, which goes by losses too, hardly shows on it.
+    A plateau's stages depend on losses, which are not known yet: here the loss is noise around a constant, on which a
+    stage lasts about twice its patience. Importance sampling, which depends on losses too, has little effect on it.
     """
     process = build_process(run.process, run.weighting)
     sampler = TimestepSampler(

@@ -1,4 +1,4 @@
-"""The summary of the data: shown before anything starts, and kept in the run's folder and in MLflow."""
+"""The summary of the data: printed before anything starts, and stored in the run's folder and in MLflow."""
 
 from __future__ import annotations
 

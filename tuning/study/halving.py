@@ -2,15 +2,15 @@
 
 A curriculum cut short has never seen low noise, and its score is catastrophic (a Fréchet distance of 734 at 100
 steps against 83 for uniform sampling; 9.6 against 10.0 at 1,200). A scheduler that stops the worst at each rung,
-such as ASHA (Li et al. 2020), therefore kills slow curricula for what they have not been shown yet. Here a rung is a
-run of its own whose budget is smaller and whose schedule, in shares of the budget, is run whole. Nothing can be
-carried over from rung to rung, so a rung costs its full budget: that is the price of a fair comparison.
+such as ASHA (Li et al. 2020), therefore kills slow curricula for noise levels that they have not seen yet. Here a rung
+is a separate run with a smaller budget and the whole schedule, in shares of the budget. Nothing can be carried over
+from rung to rung, so each costs its full budget: that is the price of a fair comparison.
 
-`after_last_stage` needs no extra runs: trials run at the full budget, and one is stopped on the way only after it has
-trained on all noise levels for a while. Use `compressed` where most schedules are bad and the budget is long (the
-low rungs are a small part of it), or where lengths differ so much that a look at equal images would favour the short
-ones. Use `after_last_stage` where schedules reach their last stage early (`finish_by`), or where a run compressed
-to a quarter says nothing, because the model has learnt nothing by then: it saves at most what comes after the looks.
+`after_last_stage` needs no extra runs: trials run at the full budget, and may be stopped early only after they have
+trained on all noise levels for a while. Use `compressed` if most schedules are bad and the budget is long (the low
+rungs are a small part of it), or if lengths differ so much that a look at equal images would favour short ones. Use
+`after_last_stage` if schedules reach their last stage early (`finish_by`), or if a run compressed to a quarter says
+nothing, because the model has learnt nothing by then: it saves at most the part of a run after its looks.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Full(Spec):
         return trials
 
     def bracket(self, trials: int) -> int:
-        """How many schedules compete with each other before the next ones are chosen."""
+        """How many schedules compete before the next ones are chosen."""
         return trials
 
 
@@ -59,21 +59,21 @@ class FullBudget(_Full):
 
 
 class AfterLastStage(_Full):
-    """Asynchronous successive halving (Li et al. 2020) whose rungs are closed to a trial before its last stage."""
+    """Asynchronous successive halving (Li et al. 2020) that ignores a trial before its last stage."""
 
     rule: Literal["after_last_stage"]
-    """Trials at the full budget are looked at on the way; the worse part of those in their last stage is stopped."""
+    """Trials run at the full budget with looks at their score; the worse of those in their last stage are stopped."""
     reduction: int = Field(default=2, ge=2, le=10)
-    """A look stops a trial that is not in the best 1/reduction of those looked at after as many images."""
+    """A look stops a trial that is not in the best 1/reduction of those scored after as many images."""
     rungs: int = Field(default=3, ge=1, le=16)
-    """Looks at equal distances within the budget; each draws and scores a preview."""
+    """Number of equally spaced looks within the budget; each scores a preview."""
     settle: float = Field(default=0.1, ge=0, lt=1)
     """The share of the budget for which a trial must have been in its last stage before a look counts."""
     num_samples: int = Field(default=500, ge=16, le=1_000_000)
     """Samples of a preview."""
 
     def preview(self, images: int) -> dict[str, int]:
-        """The previews of a trial of so many images, as settings."""
+        """The previews of a trial of `images` images, as settings."""
         return {"every_images": max(1, images // (self.rungs + 1)), "num_samples": self.num_samples}
 
 
@@ -83,20 +83,20 @@ class Compressed(Spec):
     rule: Literal["compressed"]
     """Lower rungs run the whole schedule at a smaller budget."""
     reduction: int = Field(default=2, ge=2, le=10)
-    """The best 1/reduction of a rung go on to the next, whose budget is as many times as large."""
+    """The best 1/reduction of a rung are promoted to the next, whose budget is `reduction` times as large."""
     rungs: int = Field(default=1, ge=1, le=6)
-    """How many smaller budgets there are below the full one."""
+    """Number of budgets below the full one."""
 
     def budgets(self, images: int) -> list[int]:
         """Images of each rung, the last of them the full budget."""
         return [max(1, images // self.reduction**left) for left in range(self.rungs, -1, -1)]
 
     def survivors(self, count: int) -> list[int]:
-        """How many of `count` schedules enter each rung; at least one goes on."""
+        """How many of `count` schedules enter each rung; at least one is promoted."""
         return [max(1, count // self.reduction**rung) for rung in range(self.rungs + 1)]
 
     def bracket(self, trials: int) -> int:
-        """Schedules of one bracket: as few as reach the top with one, so that the sampler learns in between."""
+        """Schedules per bracket: the fewest of which one reaches the top, so that the sampler learns in between."""
         return min(trials, self.reduction**self.rungs)
 
     def _brackets(self, trials: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""A study's memory: the record of each trial on disk and in MLflow, and the display told of every event."""
+"""A study's ledger: records every event of its trials on disk, in MLflow, and on the display."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tuning.evidence.winner import registered
 from tuning.folder.identity import Content, Identity, claim
 from tuning.folder.journal import mend_journal
 from tuning.folder.layout import JOURNAL_FILE, RECORD_FILE, SLOT_PREFIX, SLOTS, STUDY_FILE, TRIALS
-from tuning.folder.status import StatusFile
+from tuning.folder.status import State, StatusFile
 from tuning.study.config import StudyConfig
 from tuning.study.pruning import rung_scores
 from tuning.study.publish import publish
@@ -37,12 +37,14 @@ from tuning.tracking.registry import own_model, register
 
 __all__ = ["StudyLedger", "open_folder"]
 
-# How MLflow calls what became of a trial.
+# MLflow's word for the status of a trial that has ended.
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
+# The state of a study whose MLflow run ends with that status.
+_STATES: dict[str, State] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 
 
 def open_folder(folder: Path, config: StudyConfig, content: Content) -> Identity:
-    """Make the study's folder, or check that the study in it is of the same content; ConfigError otherwise."""
+    """Make the study's folder, or check that the study in it has the same content; ConfigError otherwise."""
     identity = claim(folder, content, "study")
     try:
         (folder / TRIALS).mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,7 @@ def _write(path: Path, data: Any) -> None:
 
 
 class StudyLedger:
-    """What happens to a study's trials is written down here: in their folders, in MLflow, and on the display."""
+    """Records the events of a study's trials in their folders, in MLflow, and on the display."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class StudyLedger:
         self._status = StatusFile(folder, name, progress.snapshot)
 
     def slot_folders(self, count: int) -> list[Path]:
-        """Where each slot keeps the checkpoints of the trial that it is running."""
+        """The folders in which slots keep the checkpoints of their current trials."""
         return [self.folder / SLOTS / f"{SLOT_PREFIX}{slot}" for slot in range(count)]
 
     def begin(self, planned: TrialSpec, run: RunConfig) -> Job:
@@ -110,7 +112,7 @@ class StudyLedger:
         self._runs[record.key] = self.tracker.trial(self.run, record.key, record.name, params, tags)
 
     def _publish_what_is_missing(self) -> None:
-        """Store what a kill left between a trial's record and its MLflow run; also fills an emptied store."""
+        """Store trials that have a record but no finished MLflow run, e.g. after a kill, or in a new store."""
         for key, record in self.records.items():
             status = _MLFLOW[record.status]
             if self.tracker.has_ended(self.run, key, status):
@@ -149,7 +151,7 @@ class StudyLedger:
         return record
 
     def pruned(self, key: TrialKey, reason: str) -> TrialRecord:
-        """A trial was stopped on the way for its score there; its checkpoints go, since nothing will go on with it."""
+        """A trial was stopped early for its score; its checkpoints are deleted, since it will not be resumed."""
         record = self._open.pop(key)
         lines = logged(record.ran_in)
         record = record.pruned(reason, lines[-1].images if lines else 0, self._rungs(record))
@@ -161,7 +163,7 @@ class StudyLedger:
         return record
 
     def _rungs(self, record: TrialRecord) -> list[tuple[int, float]]:
-        """What a searched trial scored on the way, for Optuna: (images, metric) each; none without looks."""
+        """The scores of a searched trial's looks, for Optuna: (images, metric) each."""
         if record.role != "searched":
             return []
         return rung_scores(record.ran_in, self.progress.metric, record.total_images)
@@ -182,14 +184,14 @@ class StudyLedger:
         publish(self.tracker, run, record.ran_in, record)
 
     def interrupted(self) -> list[str]:
-        """Mark the trials that are still running as stopped in MLflow; they go on when the study does."""
+        """Mark the trials that are still running as stopped in MLflow; they resume with the study."""
         for key in self._open:
-            self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command goes on with it")
+            self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command resumes it")
         return sorted(self._open)
 
     def close(self, status: str) -> None:
-        """Wait for what is being published, and end the study's MLflow run."""
-        self._status.close(status.lower())
+        """Wait for pending publications, and end the study's MLflow run."""
+        self._status.close(_STATES[status])
         self._publisher.shutdown(wait=True)
         self.problems = [
             f"a trial's results were not stored: {type(error).__name__}: {error}"
@@ -201,7 +203,7 @@ class StudyLedger:
             self._register()
 
     def _register(self) -> None:
-        """Let the study's name in MLflow's registry mean its answer; a store without a registry is a problem."""
+        """Register the study's answer under its name in MLflow's registry; a store without one is a problem."""
         for found in registered(Ranking.of(self.records.values(), self.progress.metric)):
             run = self.tracker.run_id(self.tracker.handle(self.run, found.key))
             if run is None:

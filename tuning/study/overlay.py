@@ -1,4 +1,4 @@
-"""Settings laid over settings: a group whose kind changes is replaced whole, since its other keys do not apply."""
+"""Lays settings over settings: a group whose kind changes is replaced whole, since its other keys do not apply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["lay_over", "merge"]
 
 
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Nested settings of a run with dotted keys laid over them; keys of a kind that no longer holds are dropped."""
+    """Lay dotted keys over the nested settings of a run; keys that only an earlier kind has are dropped."""
     nested: dict[str, Any] = {}
     for key, value in point.items():
         nested = with_key(nested, key, value, f"{source}.{key}")
@@ -23,7 +23,7 @@ def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Lay a run's settings `above` over those `below`; a group whose kind changes is replaced whole.
 
-    It is not where the kinds have the same settings, e.g. easy_to_hard and hard_to_easy.
+    It is kept where both kinds have the same settings, e.g. easy_to_hard and hard_to_easy.
     """
     return _merge(below, above, RunConfig)
 

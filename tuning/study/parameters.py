@@ -1,4 +1,4 @@
-"""What a searched key may be: whole numbers, numbers or choices, and the conditions under which the key exists."""
+"""Ranges of searched keys: whole numbers, numbers or choices, and the conditions under which a key exists."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["CategoricalRange", "FloatRange", "IntRange", "Range", "Value", "amon
 
 Value = str | int | float | bool
 
-# Whole numbers beyond it are not told apart by the samplers, which think in floats.
+# Samplers work in floats, which cannot distinguish larger whole numbers.
 _LARGEST = 2**53
 Whole = Annotated[int, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
 class _Range(Spec, ABC):
     when: dict[str, Value | Annotated[list[Value], Field(min_length=1)]] = Field(default_factory=dict)
-    """Other searched keys and the value, or list of values, at which this one exists; they stand above it."""
+    """Searched keys above this one, and the value, or list of values, at which this one exists."""
 
     @abstractmethod
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
 
     @abstractmethod
     def suggest(self, trial: Any, key: str) -> Any:
@@ -39,12 +39,12 @@ class _Range(Spec, ABC):
         """Whether `value` is one of them."""
 
     def in_words(self) -> str:
-        """What it may be and when it exists."""
+        """The values in words, and when the key exists."""
         words = [f"{key} is {_either(allowed)}" for key, allowed in self.when.items()]
         return self.values() + (f", where {' and '.join(words)}" if words else "")
 
     def exists(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether the key exists beside the values of the keys above it."""
+        """Whether the key exists, given the values of the keys above it."""
         return all(
             other in chosen and among(chosen[other], listed(allowed)) for other, allowed in self.when.items()
         )
@@ -67,7 +67,7 @@ class IntRange(_Range):
         return self
 
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
         return f"{self.low:g} to {self.high:g}" + (", by ratios" if self.log else "")
 
     def suggest(self, trial: Any, key: str) -> int:
@@ -96,7 +96,7 @@ class FloatRange(_Range):
         return self
 
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
         return f"{self.low:g} to {self.high:g}" + (", by ratios" if self.log else "")
 
     def suggest(self, trial: Any, key: str) -> float:
@@ -119,7 +119,7 @@ class CategoricalRange(_Range):
 
     @model_validator(mode="after")
     def _each_once(self) -> CategoricalRange:
-        # 1, 1.0 and true are one value to Python, and so to the samplers.
+        # 1, 1.0 and true are equal in Python, and so to the samplers.
         twice = next(
             (value for place, value in enumerate(self.choices) if value in self.choices[:place]), None
         )
@@ -128,7 +128,7 @@ class CategoricalRange(_Range):
         return self
 
     def values(self) -> str:
-        """What it may be, in words."""
+        """The values in words."""
         return _either(self.choices)
 
     def suggest(self, trial: Any, key: str) -> Any:
@@ -145,7 +145,7 @@ def _either(values: Value | list[Value]) -> str:
 
 
 def listed(allowed: Value | list[Value]) -> list[Value]:
-    """The values that a condition allows, of which there may be one alone."""
+    """The values that a condition allows, as a list."""
     return allowed if isinstance(allowed, list) else [allowed]
 
 

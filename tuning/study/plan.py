@@ -1,6 +1,6 @@
-"""What a study runs next: uniform sampling, rivals, searched schedules, the best one's twins, and confirmations.
+"""The trials of a study in order: uniform sampling, rivals, searched schedules, twins of the best, and confirmations.
 
-Rivals change one line and have no curriculum, e.g. another weighting of the loss. Confirmations repeat the best
+Rivals change one setting and have no curriculum, e.g. another weighting of the loss. Confirmations repeat the best
 schedules, the best rival and uniform sampling on seeds that the search never saw.
 """
 
@@ -29,8 +29,8 @@ __all__ = ["StudyPlan"]
 class StudyPlan:
     """Hands out the trials of a study in steps; `records` holds those that ended, by key.
 
-    A step is a list of trials that may run at the same time. The next one is made when every trial of it has ended,
-    so that a trial costs the same however many there were before.
+    A step is a list of trials that may run at the same time. The next step is made when all of its trials have ended,
+    so the cost of planning a trial does not grow with their number.
     """
 
     config: StudyConfig
@@ -40,7 +40,7 @@ class StudyPlan:
     complete: bool = field(default=False, init=False)
     """Whether every trial of every step has ended."""
     eliminated: set[TrialKey] = field(default_factory=set, init=False)
-    """Searched schedules, by Optuna's key, that a smaller budget ended: they get no run at the full one."""
+    """Searched schedules, by Optuna's key, that were dropped at a smaller budget: they get no run at the full one."""
 
     def __post_init__(self) -> None:
         # Without a curriculum; "uniform" in u is the process's own distribution of noise levels.
@@ -57,14 +57,14 @@ class StudyPlan:
         return self._waiting.popleft() if self._waiting else None
 
     def ended(self, record: TrialRecord) -> None:
-        """Take note of a trial that ended."""
+        """Record a trial that ended."""
         self.records[record.key] = record
         self._left.discard(record.key)
         self._advance()
 
     @property
     def total(self) -> int:
-        """How many trials there are in all: exact for the phases that are known, the most for those to come."""
+        """Total number of trials: exact for known phases, the maximum for later ones."""
         most = self.config.phases(len(self.rivals))
         first = most["controls"] + most["smaller budgets"] + most["searched"]
         known = self._known
@@ -86,7 +86,7 @@ class StudyPlan:
             self._left = {trial.key for trial in self._waiting}
 
     def _all_steps(self) -> Iterator[tuple[str, list[TrialSpec]]]:
-        """Phases and trials of the steps; each is asked for when all before it have ended."""
+        """Phases and trials of the steps; the next one may be taken when all before it have ended."""
         controls = self._controls()
         for searched in rungs(self.config, self.records, self.eliminated):
             yield "opening", controls + searched
@@ -96,13 +96,13 @@ class StudyPlan:
 
     @property
     def ranking(self) -> Ranking:
-        """What has ended so far."""
+        """The ranking of the trials that have ended so far."""
         return Ranking.of(self.records.values(), self.config.metric)
 
     def to_confirm(self) -> list[TrialRecord]:
-        """The best curricula, which are run again: by the metric, with two aims then the others of their front.
+        """The best curricula, to be run again: by the metric, then, with two aims, the others of their front.
 
-        Of records that train alike the first counts.
+        Of records that train alike, the first counts.
         """
         ranking = self.ranking
         arms: dict[str, TrialRecord] = {}
@@ -165,7 +165,7 @@ class StudyPlan:
 
 
 def _again(record: TrialRecord, seed: int, control: Control | None = None) -> TrialSpec:
-    """The trial that repeats the arm of `record` on a fresh seed; a twin is confirmed as a schedule of its own."""
+    """The trial that repeats the arm of `record` on a fresh seed; a twin is confirmed as a schedule."""
     return TrialSpec(
         key=record.key.confirmation(seed),
         role="confirmation",

@@ -1,4 +1,4 @@
-"""Who is stopped on the way by `halving: {rule: after_last_stage}`, and what the looks so far have said."""
+"""Stops trials early by `halving: {rule: after_last_stage}`, and keeps the scores of the looks so far."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Judge", "logged", "rung_scores"]
 
 
 class Judge:
-    """The rule, told of every report of every run; runs on the board, where all reports arrive.
+    """The rule, called with every report of every run; it lives on the board, where all reports arrive.
 
-    Only searched trials are judged, by key. Controls, twins and confirmations are never stopped. What it knows can be
-    told again from the runs' logs, so that a study that was killed goes on with the same scores.
+    Only searched trials are judged, by key. Controls, twins and confirmations are never stopped. Its scores can be read
+    again from the runs' logs, so that a killed study resumes with the same ones.
     """
 
     def __init__(self, rule: AfterLastStage, metric: str, total_images: int, lower_is_better: bool) -> None:
         self.rule, self.metric, self.total_images = rule, metric, total_images
         self.lower_is_better = lower_is_better
         self.scores: dict[int, dict[str, float]] = {}
-        """By images and key: the looks that counted."""
+        """Scores of the looks that counted, by images and key."""
         self._last_since: dict[str, int] = {}
 
     def __call__(self, key: str, progress: Progress) -> str | None:
-        """Take note of a report; returns why the run is to stop, None to go on."""
+        """Record a report; returns why the run should stop, or None."""
         preview = {} if progress.preview is None else progress.preview.metrics
         return self._judge(key, progress.images, progress.stage, progress.num_stages, preview)
 
@@ -56,11 +56,11 @@ class Judge:
             return None
         return (
             f"stopped in its last stage after {count(images)} images: {metric_name(self.metric)} {number(score)} is "
-            f"number {place} of {len(rung)} looked at there, and {keep} go on"
+            f"number {place} of {len(rung)} at that point, where the best {keep} continue"
         )
 
     def remember(self, folders: Iterable[Path]) -> None:
-        """Read what the trials in these folders, named by their keys, have logged."""
+        """Read the logs of the trials in these folders, which are named by their keys."""
         for folder in sorted(folders):
             for line in logged(folder):
                 if line.stage is not None and line.num_stages is not None:

@@ -1,4 +1,4 @@
-"""What a finished run leaves in MLflow: its metrics, schedule, settings, samples and what was really sampled."""
+"""Stores a finished run in MLflow: its metrics, schedule, settings, samples and sampled noise levels."""
 
 from __future__ import annotations
 

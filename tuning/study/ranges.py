@@ -1,5 +1,5 @@
-"""Whether a search space's ranges make a difference: every schedule in them can be walked, and both halves of each
-range sample differently."""
+"""Checks the ranges of a search space: every schedule in them can be walked, and both halves of each range sample
+differently."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tuning.study.space import SearchSpace
 
 __all__ = ["check_ranges", "with_batch_size"]
 
-# Keys that decide how a curriculum is walked.
+# Keys that determine how a curriculum is walked.
 _WALK = (
     "schedule.clusters.count",
     "schedule.order.direction",
@@ -26,7 +26,7 @@ _WALK = (
     "schedule.active.set",
     "schedule.active.width",
 )
-# Those whose effect does not depend on losses that nobody has seen.
+# Those whose effect does not depend on losses, which are not known yet.
 _LENGTHS = (
     "_share",
     "_images",
@@ -40,10 +40,10 @@ _LENGTHS = (
 
 
 def check_ranges(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None:
-    """Refuse, in one line, a space that holds a schedule which cannot be walked, or a range that changes nothing.
+    """Refuse, in one line, a space with a schedule that cannot be walked, or with a range that changes nothing.
 
-    run: the settings that the space is laid over. budgets: images of every run that a trial may be, the study's own the
-    last. Corners are tried: each choice and each end of the keys that make a curriculum.
+    run: the settings that the space is laid over. budgets: images of every kind of run, the full budget last. Corners
+    are tried: each choice and each end of the keys that make a curriculum.
     """
     try:
         _check(space, run, budgets)
@@ -52,16 +52,16 @@ def check_ranges(space: SearchSpace, run: RunConfig, budgets: list[int]) -> None
 
 
 def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfig, str | None]:
-    """The study with its batch size settled, and the line that says so where it is not the default one.
+    """The study with its batch size chosen, and a line that says so where it is not the default.
 
-    One that is given stays. Else it is 128, or the largest power of two below it in whose steps every schedule of the
-    space can be walked at every budget of the study and, where images are fewer than the default budget, each range
-    makes a difference; workers and accumulated parts divide it. ConfigError where not even the smallest will do.
+    A given one is kept. Else it is 128, or the largest smaller power of two with which every schedule of the space can
+    be walked at every budget of the study and, if images are fewer than the default budget, each range makes a
+    difference; workers and accumulated parts divide it. ConfigError if even the smallest is too large.
     """
     run = config.run
     if "batch_size" in run.model_fields_set:
         return config, None
-    # With many images a range of no effect is the range's fault, not that of too few steps.
+    # With many images, a range without effect is not due to too few steps.
     check = _check if run.images < RunConfig.model_fields["images"].default else _check_walks
     for size in batch_sizes(config.resources.workers[0] * run.accumulate):
         run = run.model_copy(update={"batch_size": size})
@@ -78,7 +78,7 @@ def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfi
             size, images, f"the {most} stages in space {space.name}", "run.batch_size"
         )
     check_ranges(space, run, config.halving.budgets(run.total_images))
-    raise AssertionError("what no batch size satisfies is refused")
+    raise AssertionError("a space that no batch size fits was refused before")
 
 
 def _enough(space: SearchSpace, run: RunConfig, budgets: list[int]) -> str:
@@ -173,7 +173,7 @@ def _check_halves(
 
 
 def _sampled(schedule: CurriculumSchedule, key: str, images: int, batch: int) -> Any:
-    """What of the draws `key` decides: each stage's densities, or when stages begin at the earliest and the latest."""
+    """The part of the draws that `key` determines: each stage's densities, or its earliest and latest start."""
     stages, order = schedule.num_stages, range(schedule.clusters.count)
     if key.startswith("schedule.active"):
         return [schedule.densities(order, stage) for stage in range(stages)]
@@ -183,7 +183,7 @@ def _sampled(schedule: CurriculumSchedule, key: str, images: int, batch: int) ->
 
 
 def _corners(space: SearchSpace, keys: list[str]) -> Iterator[dict[str, Any]]:
-    """Every combination of choices and ends of `keys`, where they exist; other keys take their first value."""
+    """Every combination of choices and ends of `keys`, if they exist; other keys take their first value."""
 
     def extend(point: dict[str, Any], left: list[str]) -> Iterator[dict[str, Any]]:
         if not left:

@@ -37,7 +37,7 @@ def train_run(
     mlflow_uri: str | None,
     display: RunDisplay,
 ) -> RunResult:
-    """Train, evaluate and log one run into `output`/name; goes on where an earlier start of it ended."""
+    """Train, evaluate and log one run into `output`/name; resumes where an earlier start stopped."""
     store_address(mlflow_uri)
     if line := config.batch_size_line():
         display.note(line)
@@ -86,7 +86,7 @@ def train_run(
 def _train(
     config: RunConfig, folder: Path, resources: ResourceSpec, tracker: Tracker, run: str, display: RunDisplay
 ) -> RunResult:
-    """Train to the end, shown and stored as it goes."""
+    """Train to the end, with the display and MLflow kept up to date."""
     live: set[int] = set()
     measured: set[int] = set()
 
@@ -106,7 +106,7 @@ def _train(
     try:
         result = fit(config, folder, resources, on_event)
     except KeyboardInterrupt:
-        tracker.finish(run, "KILLED", "interrupted; the same command goes on with it")
+        tracker.finish(run, "KILLED", "interrupted; the same command resumes it")
         raise
     except Exception as error:
         tracker.finish(run, "FAILED", str(error))
@@ -127,7 +127,7 @@ def _store_what_is_missing(
     run: tuple[str, Mapping[str, Any], Mapping[str, Any], Identity],
     display: RunDisplay,
 ) -> None:
-    """Store what a kill between a run's end and MLflow's last write left out; a store that is away is no error."""
+    """Store what a kill between a run's end and MLflow's last write left out; an unreachable store is no error."""
     try:
         with Tracker.open(*store) as tracker:
             tracker.keep_in(folder)
@@ -144,7 +144,7 @@ def _store_what_is_missing(
 
 
 def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping[str, float]) -> None:
-    """A task for which there is never a GPU would be waited for without end."""
+    """Refuse previews that would wait for a GPU for ever."""
     asked = config.preview.num_gpus if config.preview else 0
     taken = resources.workers[0] * resources.per_worker.get("GPU", 0)
     if asked and asked + taken > cluster.get("GPU", 0):
@@ -155,7 +155,7 @@ def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping
 
 
 def _check_folder(folder: Path, config: RunConfig) -> None:
-    """Refuse a folder whose run has other settings, but for `parallel`: checkpoints hold whole tensors."""
+    """Refuse a folder whose run has other settings, except `parallel`: checkpoints hold whole tensors."""
     path = folder / CONFIG_FILE
     if not path.exists():
         return

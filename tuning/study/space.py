@@ -1,4 +1,4 @@
-"""The space that a study searches: a YAML file of dotted keys into a run's settings, as an Optuna function."""
+"""The search space of a study: a YAML file of dotted keys into a run's settings, as an Optuna function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SearchSpace", "SpaceFunction"]
 
 
 class SearchSpace(Spec):
-    """What a study searches, and the values that it holds fixed."""
+    """The search space of a study, and the values that it fixes."""
 
     version: Literal[1]
     """The version of the file's format."""
@@ -31,7 +31,7 @@ class SearchSpace(Spec):
     start: list[dict[str, Any]] = Field(default_factory=list)
     """Points, by searched key, that are tried before the sampler chooses."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """What a curriculum has to beat beside uniform sampling: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
+    """Rivals of a curriculum, besides uniform sampling: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:
@@ -86,7 +86,7 @@ class SearchSpace(Spec):
         return points
 
     def _conditions(self, key: str) -> dict[str, Any]:
-        """Values at which `key` exists, of the keys that it depends on; without one that can have none."""
+        """Values of the keys that `key` depends on at which it exists; a key without a possible value is missing."""
         allowed: dict[str, list[Value]] = {}
         waiting = [key]
         while waiting:
@@ -112,7 +112,7 @@ def _shipped() -> list[Any]:
 
 
 class SpaceFunction:
-    """The space as Optuna's define-by-run function: conditional keys are asked for only where they exist."""
+    """The space as Optuna's define-by-run function: conditional keys are suggested only where they exist."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space

@@ -1,4 +1,4 @@
-"""A trial that a study is to run, before anything has run it."""
+"""A trial that a study will run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["TrialSpec"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """A trial to run; `schedule` is None where the sampler is still to choose it."""
+    """A trial to run; `schedule` is None where the sampler has yet to choose it."""
 
     key: TrialKey
     role: Role
@@ -27,18 +27,18 @@ class TrialSpec:
     seed: int
     schedule: CurriculumSchedule | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted keys beside the schedule that make this arm what it is, e.g. {"weighting.kind": "min_snr"}."""
+    """Dotted keys that distinguish the arm, besides the schedule, e.g. {"weighting.kind": "min_snr"}."""
     rival: str | None = None
     """The rival's name, for a trial of one."""
     images: int | None = None
-    """The budget where it is not the study's own."""
+    """The budget, if it is not that of the study."""
     optuna: TrialKey | None = None
-    """The key by which Optuna knows a searched schedule: that of its run at the full budget."""
+    """Optuna's key of a searched schedule: the key of its run at the full budget."""
     origin: TrialKey | None = None
     """The trial whose schedule this one varies or repeats."""
 
     def describe(self, schedule: CurriculumSchedule) -> str | None:
-        """The arm in words where its schedule alone does not say it."""
+        """The arm in words, where its schedule alone does not describe it."""
         if self.rival is not None:
             return f"{self.rival}{PLAIN}"
         if not self.settings:
@@ -77,7 +77,7 @@ class TrialSpec:
         return f"{self.control}: {what}" if self.control and self.control != "uniform" else what
 
     def arm_id(self, schedule: CurriculumSchedule) -> str:
-        """Equal for arms that train alike: with equal settings, and schedules that draw alike."""
+        """Equal for arms that train alike: with equal settings, and schedules with equal draws."""
         drawn = schedule.simplest().schedule_id
         if not self.settings:
             return drawn

@@ -1,7 +1,7 @@
-"""The best schedule's twins: its own clusters and pacing with another order, and what it brings beside its order.
+"""Twins of the best schedule: its clusters and pacing with another order, and its other settings without a curriculum.
 
-Random order often does as well as a clever one (Wu et al. 2021, "When Do Curricula Work?"); then the gain comes from
-the growing set and not from the order.
+A random order often does as well as a clever one (Wu et al. 2021, "When Do Curricula Work?"); then the gain comes
+from the growing set and not from the order.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["twin_trials", "twins"]
 def twins(schedule: CurriculumSchedule, seed: int) -> dict[Control, CurriculumSchedule]:
     """The schedule with its order reversed and with a random order from `seed`, by the name of the control.
 
-    A schedule in random order has no reverse: its twins are the two directions. Any other one has none. Two clusters
-    have no random order, for all of theirs are sorted.
+    A schedule in random order has no reverse: its twins are the two directions. Explicit orders have
+    no twins. Two clusters have no random order, as both of their orders are sorted.
     """
     match schedule.order:
         case SortedOrder():
@@ -41,7 +41,7 @@ def twins(schedule: CurriculumSchedule, seed: int) -> dict[Control, CurriculumSc
 def twin_trials(
     best: TrialRecord, known: Collection[str], seed: int, uniform: CurriculumSchedule
 ) -> list[TrialSpec]:
-    """The trials of the twins of the record `best`, but for those whose arm is `known` to have been tried.
+    """The trials of the twins of the record `best`, except those whose arm is `known` to have been tried.
 
     uniform: the study's control without a curriculum, which is no twin.
     """
@@ -60,7 +60,7 @@ def twin_trials(
     ]
     plain = schedule.without_curriculum()
     if settings or plain != uniform:
-        # What the schedule brings beside its order must not be credited to the order.
+        # The effect of the schedule's other settings must not be credited to its order.
         planned.append(
             TrialSpec(
                 key=best.key.twin("plain"),

@@ -43,7 +43,7 @@ class RunDisplay:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def problems(self, lines: Iterable[str]) -> None:
-        """Say what MLflow did not take, on stderr: also where the output is JSON."""
+        """Print what MLflow did not store, on stderr, also where the output is JSON."""
         for line in lines:
             print(f"MLflow: {line}", file=sys.stderr, flush=True)
 
@@ -58,4 +58,4 @@ class RunDisplay:
             if not self.console.is_terminal:
                 self.console.print(state)
         elif isinstance(event, Started) and event.attempt > 1:
-            self.console.print(f"workers lost; going on from the newest checkpoint, try {event.attempt}")
+            self.console.print(f"workers lost; resuming from the newest checkpoint, attempt {event.attempt}")

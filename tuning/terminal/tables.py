@@ -29,12 +29,12 @@ def top_and_controls(ranking: Ranking, best: int) -> list[Arm]:
 
 
 def final_table(records: Iterable[TrialRecord], metric: str = "fid", best: int = 5) -> FinalTable:
-    """Return the best schedules and the controls, to be printed by rich at the width of its console."""
+    """Return the best schedules and the controls as a table that fits the width of rich's console."""
     return FinalTable(Ranking.of(records, metric), best)
 
 
 class FinalTable:
-    """Metrics of each schedule in the search and on fresh seeds, gain over uniform sampling, budget."""
+    """Metrics of each schedule in the search and on fresh seeds, its gain over uniform sampling, and its budget."""
 
     def __init__(self, ranking: Ranking, best: int) -> None:
         self.rows, self._ranking = top_and_controls(ranking, best), ranking

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: names and reasons as they are, never as markup."""
+"""Text on a terminal: names and reasons verbatim, never as markup."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["make_console"]
 
 
 def make_console(**options: Any) -> Console:
-    """A console that prints text as text: `[final]` is part of a path, not markup, and `:cat:` is no picture."""
+    """A console that prints text verbatim: `[final]` may be part of a path, and `:cat:` is no emoji."""
     return Console(markup=False, emoji=False, highlight=False, **options)

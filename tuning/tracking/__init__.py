@@ -1,4 +1,4 @@
-"""MLflow: the store, and the one writer of runs, parameters, metrics and artifacts."""
+"""MLflow: the store, and the only writer of runs, parameters, metrics and artifacts."""
 
 from tuning.tracking.store import Store, open_store, store_address
 from tuning.tracking.tracker import Tracker

@@ -1,4 +1,4 @@
-"""Two runs side by side: the settings that differ, and the metrics where one protocol measured both."""
+"""Two runs side by side: the settings that differ, and the metrics if both have the same protocol."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ class Side:
     stage_starts: list[list[int]] = field(default_factory=list)
     """(images seen, stage) at the start of each stage."""
     stages_walked: str | None = None
-    """Of how many asked for, e.g. "8/8"."""
+    """Out of those asked for, e.g. "8/8"."""
     images_in_stage: list[int] = field(default_factory=list)
-    """Of each stage that the schedule asks for."""
+    """For each stage that the schedule asks for."""
     history: History = ()
     """(images seen, metrics by name) of each preview."""
     heldout: HeldoutLosses | None = None
-    """Where the held-out loss was measured."""
+    """None where the held-out loss was not measured."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between two runs."""
+    """The differences between two runs."""
 
     a: Side
     b: Side
     settings: dict[str, tuple[Any, Any]]
     """Dotted keys whose values differ; None where a run has no such key."""
     metrics: dict[str, dict[str, float]]
-    """Of each metric that both have "a", "b" and "gain" (percent by which b is better); empty under two protocols."""
+    """For each metric that both have: "a", "b" and "gain" (percent by which b is better); empty for two protocols."""
     refusal: str | None
-    """Why metrics are not compared, where they are not."""
+    """Why metrics are not compared; None where they are."""
     heldout: LevelGain | str | None
     """The held-out losses by noise level, or why they are not compared; None where neither run has any."""
 
@@ -74,7 +74,7 @@ class Comparison:
 
 
 def compare(a: Side, b: Side) -> Comparison:
-    """Lay two runs beside each other; metrics of different fingerprints are never compared."""
+    """Compare two runs; metrics of different fingerprints are never compared."""
     keys = list(dict.fromkeys([*a.settings, *b.settings]))
     changed = {key: (a.settings.get(key), b.settings.get(key)) for key in keys}
     changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
@@ -97,7 +97,7 @@ def compare(a: Side, b: Side) -> Comparison:
 
 
 def find_run(what: str, output: Path, uri: str | None) -> Side:
-    """Find a run by its folder, by its trial's or run's key in `output`, or by its MLflow run id; ConfigError else."""
+    """Find a run by its folder, its trial's or run's key in `output`, or its MLflow run id; ConfigError otherwise."""
     if (folder := Path(what)).is_dir():
         return _from_folder(folder)
     folders = sorted({path.parent for path in output.glob(f"*/{TRIALS}/{_safe(what)}/{CONFIG_FILE}")})
@@ -135,7 +135,7 @@ def _from_folder(folder: Path) -> Side:
 
 
 def _stages(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON values of a result, or of what was sampled, say of its stages."""
+    """The stages in the JSON values of a result, or of the sampled noise levels."""
     walked = f"{result['stages_walked']}/{result['stages_asked']}" if result.get("stages_asked") else None
     return {
         "stage_starts": list(result.get("stage_starts", [])),

@@ -1,4 +1,4 @@
-"""What MLflow can hold: keys, parameter and tag texts within its limits, and finite metrics only."""
+"""Fields as MLflow accepts them: keys, parameters and tags within its limits, and finite metrics only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 MAX_KEY_LENGTH = 250
 
-# Every tag of this project, and what it holds. All trials of a study carry its data, process and fingerprint.
+# All tags of this project and their meaning. All trials of a study carry its data, process and fingerprint.
 TAG_PREFIX = "curriculum_ray."
 TAGS = {
     "kind": "study, trial or train",
@@ -48,7 +48,7 @@ def tag(name: str) -> str:
 
 
 def run_key(kind: str, study: str, trial: str = "") -> str:
-    """Return the key of a run by its study's id, the same in every process that goes on with that study."""
+    """Return the key of a run by its study's id, the same in every process that resumes that study."""
     return hashlib.sha256(json.dumps([kind, study, trial]).encode()).hexdigest()[:32]
 
 
@@ -72,8 +72,8 @@ def metric_key(key: str) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Cut `text` to `limit` characters; the cut text names the full length and a hash, so two long texts that
-    differ anywhere still differ."""
+    """Cut `text` to `limit` characters; the result has the full length and a hash, so two long texts that differ
+    anywhere still differ."""
     if len(text) <= limit:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -82,7 +82,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def quoted(value: str) -> str:
-    """Write `value` as a string of MLflow's filter language, which knows no escapes."""
+    """Write `value` as a string of MLflow's filter language, which has no escapes."""
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 

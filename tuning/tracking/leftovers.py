@@ -1,4 +1,4 @@
-"""Writes that wait on disk because their server was away, or their driver killed: whoever finds some stores them."""
+"""Stores writes left on disk because their server was unreachable, or their driver was killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SECONDS = 20.0
 def store_leftovers(output: Path, uri: str | None, say: Callable[[str], None]) -> None:
     """Store what the studies and runs directly below `output` have left for MLflow; `say` gets a line about each.
 
-    Those that a driver holds at the moment are its own affair. Nothing here is an error: what cannot be stored stays.
+    Those held by a driver are left to it. Nothing here is an error: what cannot be stored stays on disk.
     """
     for spool in sorted(output.glob(f"*/{SPOOL_FILE}")):
         try:

@@ -1,4 +1,4 @@
-"""Why an MLflow server cannot be used, in one line that names the cause and what helps."""
+"""Explains in one line why an MLflow server cannot be used, and what helps."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CERTIFICATE = (
 
 
 def ask_server(uri: str, name: str) -> None:
-    """Ask for one experiment without MLflow's own retries, which go on for minutes; ConfigError where that fails.
+    """Ask for one experiment, without MLflow's retries, which take minutes; ConfigError if that fails.
 
-    name: what the server is called in the error.
+    name: the name of the server in the error.
     """
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
@@ -37,14 +37,16 @@ def ask_server(uri: str, name: str) -> None:
             timeout=_REACH_SECONDS,
             raise_on_status=False,
         )
-    except Exception as error:  # requests' and MLflow's errors quote the whole address, password included
+    except (
+        Exception
+    ) as error:  # errors of requests and MLflow quote the whole address, including the password
         raise ConfigError(f"{name} {_unreachable(error, uri)}") from None
     if fault := _refusal(answer.status_code, answer.text, uri):
         raise ConfigError(f"{name} {fault}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and all that led to it; urllib3 keeps some as attributes."""
+    """An error and its causes; urllib3 keeps some of them as attributes."""
     seen: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
@@ -57,7 +59,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _unreachable(error: BaseException, uri: str) -> str:
-    """What became of a request that got no answer."""
+    """Why a request got no answer."""
     errors = list(_chain(error))
     text = " ".join(str(one) for one in errors)
     if (
@@ -88,7 +90,7 @@ def _unreachable(error: BaseException, uri: str) -> str:
 
 
 def _refusal(status: int, text: str, uri: str) -> str | None:
-    """What an answer other than an MLflow server's means; None for one of its own."""
+    """The meaning of an answer that is not an MLflow server's; None if it is."""
     if status == 403 and re.search(r"host header|rebinding|allowed[- _]hosts", text, re.IGNORECASE):
         return (
             "answers that this host name is not on its list (HTTP 403): start it with --allowed-hosts or "

@@ -1,4 +1,4 @@
-"""A study's answer under a name: MLflow's model registry holds the winning schedule, as files and without pickles."""
+"""Registers a study's answer: MLflow's model registry holds the winning schedule, as files without pickles."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["model_name", "own_model", "register"]
 
 
 def model_name(study: str) -> str:
-    """The study's name as the registry allows it: it refuses slashes, colons and the like."""
+    """The study's name as the registry accepts it: without slashes, colons and the like."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in study)
 
 
 def own_model(store: Store, study: str, ident: str) -> str:
-    """The model that stands for the study of this id: called as the study, or, where another study of that name has
-    taken the name, with the id's first digits behind it."""
+    """The model of the study with this id: it has the study's name, followed by the first digits of the id if another
+    study has taken that name."""
     from mlflow.exceptions import MlflowException
 
     name, mark = model_name(study), TAG_PREFIX + "id"
@@ -34,9 +34,9 @@ def own_model(store: Store, study: str, ident: str) -> str:
 def register(
     store: Store, name: str, run_id: str, alias: str, description: str, tags: Mapping[str, str]
 ) -> str:
-    """Let `models:/name@alias` mean the artifacts of a run (schedule.yaml, config.yaml, samples); returns that address.
+    """Point `models:/name@alias` at the artifacts of a run (schedule.yaml, config.yaml, samples); returns that address.
 
-    A version that says the same already is kept. MLflow's own errors pass through.
+    An equal version is kept. MLflow's own errors pass through.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""What reaches MLflow: each queued write becomes calls of its client, and one stored before is not stored again."""
+"""Carries out queued writes by calls of MLflow's client; a write that was stored before is not repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mlflow"]
 
-# Codes of mlflow.protos.databricks_pb2.ErrorCode that another try will not change.
+# Codes of mlflow.protos.databricks_pb2.ErrorCode that make a retry pointless.
 _FINAL_ERRORS = {
     "INVALID_PARAMETER_VALUE",
     "BAD_REQUEST",
@@ -68,7 +68,7 @@ class Mlflow:
             raise Away("the MLflow server does not answer") from None
         except (Refused, Away):
             raise
-        except Exception as error:  # whose text may hold the address
+        except Exception as error:  # its text may hold the address
             raise RuntimeError(self.store.redacted(f"{type(error).__name__}: {error}")) from None
 
     def _begin(self, handle: str, data: tuple[str, dict[str, str], dict[str, str]]) -> None:
@@ -89,7 +89,7 @@ class Mlflow:
         self._set_params(handle, {key: value for key, value in params.items() if key not in run.data.params})
 
     def _stored_run(self, handle: str) -> Run | None:
-        """The run that an earlier process opened under this handle, and what it holds."""
+        """The run that an earlier process opened under this handle, with its points."""
         query = f"tags.`{tag('key')}` = {quoted(handle)}"
         found = self.store.search_runs([self._experiment_id], query, limit=1)
         return found[0] if found else None
@@ -135,7 +135,7 @@ class Mlflow:
                 raise Refused(f"{file} was gone before MLflow could store it")
             outside = self._kept_in is not None and not Path(file).resolve().is_relative_to(self._kept_in)
             if self._replaying and outside:
-                # A folder from elsewhere must not make this user's files public.
+                # A folder from elsewhere must not publish this user's files.
                 raise Refused(f"{file} was not stored in MLflow: it lies outside {self._kept_in}")
             self.store.client.log_artifact(self._id(handle), file, folder)
 
@@ -151,7 +151,7 @@ class Mlflow:
         from mlflow.entities import Metric, RunTag
 
         status, now, images, tags = data
-        # A metric beside the tag: `best` orders equal scores by it.
+        # A metric besides the tag: `best` orders equal scores by it.
         metrics = [] if images is None else [Metric("images", float(images), now, images)]
         entities = [RunTag(key, value) for key, value in tags.items()]
         if metrics or entities:

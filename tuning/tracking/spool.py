@@ -1,4 +1,4 @@
-"""A queue of writes that lives in a file, so that neither a killed driver nor a store that is away loses any."""
+"""A queue of writes in a file, so that neither a killed driver nor an unreachable store loses any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class Write:
-    """One thing to store: all plain data, as JSON has it."""
+    """One thing to store, as plain JSON data."""
 
     kind: str
     """Name of the method that carries it out."""
@@ -27,7 +27,7 @@ class Write:
 
 
 def _parsed(line: bytes) -> Write | None:
-    """The write that a line holds; None for a damaged one."""
+    """The write in a line; None for a damaged one."""
     try:
         kind, run, data = json.loads(line.lstrip(b"\0"))
     except (ValueError, TypeError, RecursionError):
@@ -36,12 +36,12 @@ def _parsed(line: bytes) -> Write | None:
 
 
 class Spool:
-    """First in, first out: a line of JSON a write, appended when it is put and emptied when all are stored.
+    """First in, first out: one line of JSON per write, appended by `put`; the file is emptied when all are stored.
 
-    A line reaches the operating system before `put` returns, so a killed process loses none; `sync` makes them
-    outlive the machine too. What was stored since the file was last empty is handed out again after a kill: storing
-    must be idempotent. Memory holds at most one batch, however long the store is away. Without `path` the file is
-    nameless and ends with the process.
+    A line reaches the operating system before `put` returns, so a killed process loses none; after `sync` they also
+    survive a crash of the machine. After a kill, writes stored since the file was last empty are handed out again:
+    storing must be idempotent. Memory holds at most one batch, however long the store is unreachable. Without `path`
+    the file is temporary and ends with the process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -57,7 +57,7 @@ class Spool:
             self._mend()
 
     def _mend(self) -> None:
-        """Drop a last line that a kill tore, and count the whole ones."""
+        """Drop a last line torn by a kill, and count the whole ones."""
         self._file.seek(0)
         end = 0
         for line in self._file:
@@ -68,12 +68,12 @@ class Spool:
         self._file.truncate(end)
 
     def __len__(self) -> int:
-        """Writes that were put and not yet `done`."""
+        """Number of writes that were put and are not yet `done`."""
         with self._lock:
             return self._count
 
     def put(self, write: Write) -> None:
-        """Append a write; OSError when the disk takes no more, and then the file is as before."""
+        """Append a write; OSError when the disk is full, which leaves the file as it was."""
         line = json.dumps([write.kind, write.run, write.data]).encode() + b"\n"
         with self._lock:
             end = self._file.seek(0, os.SEEK_END)
@@ -88,7 +88,7 @@ class Spool:
     def take(self) -> tuple[list[Write], int]:
         """The oldest writes, at most a batch, and the number of their lines: the argument of `done`.
 
-        A line that is no write, as a loss of power leaves it, is among the lines and not among the writes.
+        A damaged line, e.g. after a loss of power, is counted among the lines but not returned.
         """
         with self._lock:
             self._file.seek(self._read)
@@ -109,7 +109,7 @@ class Spool:
                 self._read = 0
 
     def sync(self) -> None:
-        """Make what was put outlive a loss of power."""
+        """Make all writes so far survive a loss of power."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

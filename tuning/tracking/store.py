@@ -30,7 +30,7 @@ _REACH_SECONDS = 5
 _MLFLOW_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # It prints the server's whole address, password included, at the end of each run.
+    # It prints the server's whole address, including the password, at the end of each run.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -83,16 +83,16 @@ class Store:
             python = python.relative_to(Path.cwd())
         command = [str(python), "-m", "mlflow", "ui", "--backend-store-uri", self.shown]
         command += ["--host", _UI_HOST, "--port", str(_UI_PORT)]
-        # Without it the pages send usage data to MLflow's makers.
+        # Without it, the pages send usage data to MLflow's developers.
         return f"MLFLOW_DISABLE_TELEMETRY=true {shlex.join(command)}"
 
     def ui_address(self) -> str:
-        """Return where the pages stand once `ui_command` runs."""
+        """Return the address of the pages once `ui_command` runs."""
         return self.shown.rstrip("/") if self._is_server else f"http://{_UI_HOST}:{_UI_PORT}"
 
     @property
     def server(self) -> str | None:
-        """The address of a server or shared database without secrets; None for one beside its artifacts."""
+        """The address of a server or shared database without secrets; None for an embedded database."""
         return self.shown if self.artifact_root is None else None
 
     @property
@@ -103,9 +103,8 @@ class Store:
 def open_store(uri: str | None, output: Path, *, create: bool) -> Store:
     """Open the store named by `uri`, else by MLFLOW_TRACKING_URI, else the database in the folder `output`.
 
-    If `create`, the embedded database is made where it is missing: 2 to 3 seconds once, under one when it
-    stands, and it may be done in a thread. Raises `ConfigError` when there is no store, or when it cannot be
-    reached within a few seconds.
+    If `create`, a missing embedded database is created, which takes 2 to 3 seconds; opening it takes less than one. May
+    run in a thread. Raises `ConfigError` when there is no store, or when it cannot be reached within a few seconds.
     """
     uri, origin, scheme = store_address(uri)
     if not uri:
@@ -118,9 +117,9 @@ def open_store(uri: str | None, output: Path, *, create: bool) -> Store:
 
 
 def store_address(uri: str | None) -> tuple[str, str, str]:
-    """The address of the store that is meant ("" for the embedded one), what named it, and its scheme.
+    """The address of the store ("" for the embedded one), the setting that gave it, and its scheme.
 
-    Raises `ConfigError` for an address that cannot be one of a store; nothing is asked.
+    Raises `ConfigError` for an address that no store can have, without connecting.
     """
     origin = "--mlflow-uri" if uri else "MLFLOW_TRACKING_URI"
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
@@ -152,7 +151,7 @@ def _open_embedded(database: Path, create: bool, origin: str) -> Store:
         _create(database, origin)
     artifacts = database.parent / ARTIFACTS
     try:
-        # A look of our own first: MLflow tries an unreadable database for minutes.
+        # Check first: MLflow retries an unreadable database for minutes.
         with closing(sqlite3.connect(database, timeout=20)) as connection:
             _follow_move(connection, artifacts.as_uri())
     except sqlite3.Error as error:
@@ -162,9 +161,9 @@ def _open_embedded(database: Path, create: bool, origin: str) -> Store:
 
 
 def _create(database: Path, origin: str) -> None:
-    """Make the database aside and move it into place whole.
+    """Create the database under another name and move it into place.
 
-    So no other process, and no restart after a kill, meets one in the midst of MLflow's migrations.
+    So no other process, and no restart after a kill, sees it in the middle of MLflow's migrations.
     """
     _import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -249,7 +248,7 @@ def _connect(uri: str, origin: str) -> MlflowClient:
 
 
 def _import_mlflow() -> Any:
-    """Import MLflow without telemetry and chatter, and with retries of seconds instead of minutes."""
+    """Import MLflow without telemetry and log noise, and with retries of seconds instead of minutes."""
     import logging
 
     for name, value in _MLFLOW_SETTINGS.items():

@@ -1,4 +1,4 @@
-"""The one writer to MLflow: a run per study, a child run per trial; a restart writes into the same runs."""
+"""The only writer to MLflow: a run per study, a child run per trial; a restart writes into the same runs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _INHERITED = ("id", "content", "data", "process", "fingerprint")
 class Tracker(Mlflow):
     """Writes one experiment's runs. Only the driver holds one.
 
-    `study` and `train` talk to the store at once; everything else is queued, stored by a thread in the order
-    of the calls, and tried again while the store is away. A handle that they return means nothing elsewhere.
+    `study` and `train` contact the store at once; all other writes are queued, stored by a thread in the order of the
+    calls, and retried while the store is unreachable. Their handles are valid only in this tracker.
     """
 
     def __init__(self, store: Store, experiment: str) -> None:
@@ -60,13 +60,13 @@ class Tracker(Mlflow):
 
     @property
     def problems(self) -> list[str]:
-        """What could not be stored, one line each; empty when all is well."""
+        """What could not be stored, one line each."""
         return self._writer.problems
 
     def keep_in(self, folder: Path, seconds: float = 60.0) -> None:
-        """Keep what the store does not take yet in a file of `folder`, before anything is written.
+        """Keep writes that are not stored yet in a file in `folder`; to be called before any write.
 
-        What an earlier process left there is stored first; ConfigError when that takes longer than `seconds`.
+        What an earlier process left there is stored first; ConfigError if that takes longer than `seconds`.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._writer.close(seconds)
@@ -81,7 +81,7 @@ class Tracker(Mlflow):
                 f"{self.store.shown} does not take the {left} writes that an earlier start left in {folder}"
             )
         self._replaying = False
-        # Runs are looked up anew, with the points that they hold by now.
+        # Runs must be looked up again, with the points that were just stored.
         for known in (self._runs, self._found, self._stored):
             known.clear()
 
@@ -90,10 +90,10 @@ class Tracker(Mlflow):
     ) -> str:
         """Open the run of the study `name`, the same at each restart, and return its handle.
 
-        identity: the study's own, without which its name stands for it; others of that name keep runs of their own,
-        and a run of another content is refused. `params` may be nested and hold what must not change: `ConfigError`
-        when the study was started before with other values. `tags` may change; they are keys of `fields.TAGS` without
-        prefix, and data, process and fingerprint pass on to the trials.
+        identity: distinguishes it from other studies of the same name; None to identify it by name. A run of other
+        content is refused. `params` may be nested and must not change: `ConfigError` if the study was started before
+        with other values. `tags` may change; they are keys of `fields.TAGS` without prefix; trials inherit data,
+        process and fingerprint.
         """
         handle = self._top("study", name, params, tags, identity)
         query = f"tags.`mlflow.parentRunId` = '{self._runs[handle]}'"
@@ -116,7 +116,7 @@ class Tracker(Mlflow):
     ) -> str:
         """Open the child run of the trial `key` of a study, the same at each restart, and return its handle.
 
-        A run that had finished stays finished; one that had failed or was killed is running again.
+        A finished run stays finished; a failed or killed one is running again.
         """
         handle = self.handle(study, key)
         own = {"kind": "trial", "key": handle, "study": self._names[study], "trial": key, **tags}
@@ -139,7 +139,7 @@ class Tracker(Mlflow):
         self.log_history(run, [(images, metrics)])
 
     def log_history(self, run: str, history: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """Store what `log` stores, of several moments (images, metrics) at once."""
+        """Like `log`, for several points (images, metrics) at once."""
         now = _now()
         points = []
         for images, metrics in history:
@@ -162,7 +162,7 @@ class Tracker(Mlflow):
         self._writer.put(Write("store_files", run, ([str(file) for file in files], folder)))
 
     def dataset(self, run: str, summary: DataSummary, fingerprint: str) -> None:
-        """Store what the run is trained on as its data set, by name and fingerprint, profiled by the summary."""
+        """Store the data set of the run, by name and fingerprint, with the summary as its profile."""
         profile = {
             key: value
             for key, value in summary.as_json().items()
@@ -172,7 +172,7 @@ class Tracker(Mlflow):
         self._writer.put(Write("log_dataset", run, [summary.name, fingerprint, source, profile]))
 
     def finish(self, run: str, status: str, reason: str | None = None) -> None:
-        """End the run as FINISHED, FAILED or KILLED, with the reason where there is one."""
+        """End the run as FINISHED, FAILED or KILLED, with a reason if there is one."""
         assert status in STATUSES, status
         images = self._images.get(run)
         tags = tag_values({"reason": reason, "images": images})
@@ -183,7 +183,7 @@ class Tracker(Mlflow):
         return self._writer.flush(seconds)
 
     def close(self, seconds: float = 60.0) -> None:
-        """Flush; what a store that is away does not take in `seconds` is given up, see `problems`."""
+        """Flush; after `seconds`, writes that an unreachable store has not taken are given up, see `problems`."""
         self._writer.close(seconds)
 
     def ui_command(self) -> str:
@@ -195,7 +195,7 @@ class Tracker(Mlflow):
         return f"{self.store.ui_address()}/#/experiments/{self._experiment_id}/runs?workflowType=machine_learning"
 
     def run_id(self, run: str, seconds: float = 60.0) -> str | None:
-        """Return MLflow's own id of a run, after it is stored; None while the store is away."""
+        """Return MLflow's own id of a run, after it is stored; None while the store is unreachable."""
         if run not in self._runs:
             self.flush(seconds)
         earlier = self._found.get(run)
@@ -222,7 +222,7 @@ class Tracker(Mlflow):
                 if before != value:
                     raise ConfigError(
                         f"the {kind} {name!r} was started with {key} = {before}, but now it is {value}: "
-                        f"go on with the same settings, or choose another name or output folder"
+                        f"use the same settings, or choose another name or output folder"
                     )
         all_tags = tag_values(
             {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
@@ -236,11 +236,11 @@ class Tracker(Mlflow):
         before = run.data.tags.get(tag("content"))
         if identity is not None and before not in (None, identity.hash):
             raise ConfigError(
-                f"the {kind} {name!r} stands in {self.store.shown} with another content (hash {before}, here "
-                f"{identity.hash}): go on with the same settings and data, or choose another name or output folder"
+                f"the {kind} {name!r} is in {self.store.shown} with other content (hash {before}, here "
+                f"{identity.hash}): use the same settings and data, or choose another name or output folder"
             )
 
 
 def _now() -> int:
-    """Milliseconds, as MLflow counts time."""
+    """The time as MLflow counts it, in milliseconds."""
     return time.time_ns() // 1_000_000

@@ -11,7 +11,7 @@ from tuning.tracking.spool import Spool, Write
 
 __all__ = ["Away", "Refused", "Write", "Writer", "merged"]
 
-# Writes that arrive within this time of one another travel together.
+# Writes that arrive within this time of one another are sent together.
 _GATHER_SECONDS = 0.1
 _TRIES = 3
 _FIRST_PAUSE_SECONDS = 0.5
@@ -19,22 +19,22 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 
 class Refused(Exception):
-    """The store will never take this write; trying again is of no use."""
+    """The store will never accept this write; a retry is pointless."""
 
 
 class Away(Exception):
-    """The store cannot be reached just now; the write is tried again until it can."""
+    """The store cannot be reached at the moment; the write is retried until it can."""
 
 
 class Writer:
-    """Carries out writes in the order they came, and keeps those that the store cannot take now."""
+    """Carries out writes in order, and keeps those that the store cannot take yet."""
 
     def __init__(self, apply: Callable[[Write], None], path: Path | None = None) -> None:
-        """`apply` stores one write; `path` is the file that keeps what is not stored yet.
+        """`apply` stores one write; `path` is the file that keeps writes that are not stored yet.
 
-        It raises `Refused` for one to be dropped and `Away` for one to be tried as long as it takes; any
-        other error counts as a failure, and a write that failed three times is dropped. What an earlier process
-        left in the file comes first. Every write may be applied twice.
+        `apply` raises `Refused` for a write to be dropped and `Away` for one to be retried without limit; a write that
+        fails three times with other errors is dropped. Writes that an earlier process left in the file come first.
+        Every write may be applied twice.
         """
         self.problems: list[str] = []
         self._apply = apply
@@ -47,11 +47,11 @@ class Writer:
         self._thread.start()
 
     def __len__(self) -> int:
-        """Writes that are not stored yet."""
+        """Number of writes that are not stored yet."""
         return len(self._spool)
 
     def put(self, write: Write) -> None:
-        """Queue a write; when even the disk does not take it, it becomes a problem and no error."""
+        """Queue a write; if even the disk does not take it, it becomes a problem, not an error."""
         try:
             self._spool.put(write)
         except OSError as error:
@@ -70,7 +70,7 @@ class Writer:
             self._hurry.clear()
 
     def close(self, seconds: float) -> None:
-        """Flush; `problems` then says how much is not stored, and whether it waits on disk. A second call is free."""
+        """Flush; `problems` then says how much is not stored, and whether it waits on disk. May be called twice."""
         if self._closing:
             return
         if not self.flush(seconds):
@@ -92,7 +92,7 @@ class Writer:
     def _run(self) -> None:
         try:
             self._work()
-        except Exception as error:  # e.g. a disk that does not give back what it took
+        except Exception as error:  # e.g. a disk that fails to read
             self.problems.append(f"what MLflow was to store could not be read back: {error!r}")
             self._abandon.set()
             with self._changed:
@@ -139,7 +139,7 @@ class Writer:
 
 
 def merged(writes: Iterable[Write]) -> list[Write]:
-    """Join the metrics of each run that follow one another, whatever other runs wrote in between."""
+    """Join consecutive metrics of each run, whatever other runs wrote in between."""
     result: list[Write] = []
     joinable: dict[str, int] = {}
     for write in writes:

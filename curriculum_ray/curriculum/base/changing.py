@@ -1,4 +1,4 @@
-"""A base distribution that changes over training: first one, then another, by a step or a blend."""
+"""A base distribution that changes during training from one to another, by a step or a blend."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Changing(Base):
     around 300 of 1,000 in proportion to the steps taken:
     `{kind: changing, first: {kind: uniform}, then: {kind: normal}, at_share: 0, blend_share: 1}`.
 
-    u, and with it the clusters of a curriculum, is `first`'s for the whole of training: a cluster stays the same noise
-    levels when the distribution changes, and `then` is drawn within them.
+    Throughout training, u is that of `first`, and so are the clusters of a curriculum: a cluster keeps its noise levels
+    when the distribution changes, and `then` is drawn within them.
     """
 
     kind: Literal["changing"] = "changing"
     """First one distribution, then another."""
     first: FixedBaseSpec = LogitNormal()
-    """The distribution at the start, whose u the clusters are cut in."""
+    """The distribution at the start; clusters are cut in its u."""
     then: FixedBaseSpec = Uniform()
     """The distribution at the end."""
     at_images: int | None = Field(default=None, ge=0)
@@ -60,7 +60,7 @@ class Changing(Base):
     at_share: float | None = Field(default=None, ge=0, lt=1)
     """When the change begins, as a share of the budget."""
     blend_images: int | None = Field(default=None, ge=1)
-    """How long it lasts, in images; with neither of the two it is a step."""
+    """How long it lasts, in images; without blend_images and blend_share it is a step."""
     blend_share: float | None = Field(default=None, gt=0, le=1)
     """How long it lasts, as a share of the budget."""
 
@@ -82,7 +82,7 @@ class Changing(Base):
     def span(self, total_images: int | None) -> tuple[int, int]:
         """When the change begins and how long it lasts, in images; 0 for a step.
 
-        Raises ConfigError where a share of the budget lacks the budget.
+        Raises ConfigError for a share of the budget without `total_images`.
         """
         return (
             _in_images(self.at_images, self.at_share, total_images, "at_share"),

@@ -1,4 +1,4 @@
-"""What every base distribution offers: a monotone map between u and noise levels, and what it asks of the loss."""
+"""The interface of base distributions: a monotone map between u and noise levels, pairs and loss weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["TAIL", "Base", "FixedBase", "Quantile", "TimeQuantile"]
 
-# Q of an unbounded distribution is read at most this close to u = 0 and u = 1, where it is infinite.
+# Q of an unbounded distribution is evaluated at most this close to u = 0 and u = 1, where it is infinite.
 TAIL = 2.0**-53
 
 
@@ -33,12 +33,12 @@ class Base(Spec, ABC):
         """Map continuous native levels back to u in [0, 1]; the inverse of `to_levels`."""
 
     def distributions(self) -> tuple[FixedBase, ...]:
-        """The distributions that are drawn from in the course of training; u is that of the first one."""
+        """The distributions drawn from during training; u is that of the first."""
         assert isinstance(self, FixedBase)
         return (self,)
 
     def describe(self) -> str:
-        """A few words for people."""
+        """A short description."""
         return self.kind
 
 
@@ -46,11 +46,11 @@ class FixedBase(Base, ABC):
     """A base distribution that stays the same for the whole of training."""
 
     def loss_weights(self, levels: NoiseLevels) -> Tensor | None:
-        """What the method multiplies each timestep's loss by, float64 (T,), or None for nothing."""
+        """The method's weight for the loss of each timestep, float64 (T,), or None."""
         return None
 
     def pairing(self, levels: NoiseLevels) -> Tensor | None:
-        """How draws are paired, as `Rearrangement` takes it, or None where they are not."""
+        """The pairs of draws, as `Rearrangement` takes them, or None without pairs."""
         return None
 
 

@@ -25,7 +25,7 @@ class LaplaceLogSnr(Quantile):
     """Scale b of the Laplace distribution, in units of log-SNR."""
 
     def quantile(self, u: Tensor) -> Tensor:
-        """Q(u) = loc - scale·sign(u - ½)·(-ln(1 - 2|u - ½|)): falls with u, for low log-SNR is noise."""
+        """Q(u) = loc - scale·sign(u - ½)·(-ln(1 - 2|u - ½|)): falls with u, since a low log-SNR is noise."""
         u = u.clamp(TAIL, 1 - TAIL)
         # 1 - 2|u - ½| written as 2·min(u, 1-u), which loses no digits in the tails.
         return self.loc + self.scale * torch.sign(u - 0.5) * torch.log(2 * torch.minimum(u, 1 - u))

@@ -63,9 +63,8 @@ class Shifted(_Shifted):
 class SqrtShifted(_Shifted):
     """Times shifted by resolution, s = √(tokens / reference) (Esser et al. 2024, 2403.03206, §5.3.2, Eq. 23).
 
-    A constant image of n values can be told from noise √n times as well, so that s keeps this uncertainty at what it
-    was at the reference; "tokens" are the paper's pixels m and n, in whatever unit, only their ratio counts. Not for
-    sigmas.
+    The uncertainty about a constant image of n values falls as 1/√n, so s keeps it as it is at the reference. "Tokens"
+    are the paper's pixels m and n, in any unit: only their ratio matters. Not for sigmas.
     """
 
     kind: Literal["sqrt_shifted"] = "sqrt_shifted"

@@ -14,8 +14,8 @@ from curriculum_ray.diffusion.levels import NoiseLevels
 
 __all__ = ["Speed"]
 
-# The released code calls the timestep after the first one at which √(1-ᾱ) grows by less than this, of 1,000 steps,
-# the end of the meaningful ones.
+# In the released code, the meaningful timesteps end after the first one at which √(1-ᾱ) grows by less than this, with
+# 1,000 timesteps.
 _LEAST_GROWTH = 1e-4
 
 
@@ -31,10 +31,10 @@ class Speed(FixedBase):
               above, where p alone has 5.
     weights   w_t = (1-λ) + (2λ-1)·(g_t - min g) / (max g - min g) with g = ∂(1-ᾱ) for t < tau·T, else 1.
 
-    The code writes 1e-4, and is used with T = 1,000. Its first release (`SpeeDiffusion`) finds the border by itself,
-    p(t) ∝ 1 + (k-1)·½(1 + tanh(10⁶·(∂√(1-ᾱ_t) - 1e-4))), which is `tau: null`, and weighs as P2 does, which is
-    `ceiling: null` with `weighting: {kind: p2, k: 1, gamma: 1}`. A pair needs both of its timesteps: where only a part
-    of the levels is active, draws are stratified ones of the truncated f.
+    The code has the constant 1e-4, for T = 1,000. Its first release (`SpeeDiffusion`) derives the border from the noise
+    schedule, p(t) ∝ 1 + (k-1)·½(1 + tanh(10⁶·(∂√(1-ᾱ_t) - 1e-4))): set `tau: null`. It weighs as P2 does: set
+    `ceiling: null` and `weighting: {kind: p2, k: 1, gamma: 1}`. A pair needs both of its timesteps: where only part of
+    the levels is active, draws are stratified over the truncated f instead.
     """
 
     kind: Literal["speed"] = "speed"
@@ -42,9 +42,9 @@ class Speed(FixedBase):
     k: float = Field(default=5.0, gt=0)
     """Density below the border relative to the density above."""
     tau: float | None = Field(default=0.7, gt=0, lt=1)
-    """The border as a time in (0, 1), 1 is noise; null finds it by the noise schedule."""
+    """The border as a time in (0, 1), 1 is noise; null derives it from the noise schedule."""
     ceiling: float | None = Field(default=0.6, ge=0.5, le=1)
-    """λ: weights lie in [1-λ, λ] below the border and are 1 above; null weighs all alike."""
+    """λ: weights lie in [1-λ, λ] below the border and are 1 above; null weighs all equally."""
 
     def to_levels(self, u: Tensor, levels: NoiseLevels) -> Tensor:
         """The t whose cell of the cumulative f holds u."""
@@ -65,7 +65,7 @@ class Speed(FixedBase):
         return torch.where(torch.arange(len(noise)) < self._border(levels), weights, 1.0)
 
     def pairing(self, levels: NoiseLevels) -> Tensor:
-        """How places in [0, 1) are exchanged so that w and w + ½ are a pair: float64 (3, 2T), see `Rearrangement`.
+        """The rearrangement of [0, 1) that makes w and w + ½ a pair: float64 (3, 2T), see `Rearrangement`.
 
         The lower half of [0, 1) is p's, piece by piece to the first p(t)/2 of each cell of f; the upper half is p's
         again, piece by piece to the rest of the cell of dual(t).
@@ -89,7 +89,7 @@ class Speed(FixedBase):
         return torch.sigmoid(-levels.log_snr(torch.arange(levels.count)).double())
 
     def _growth(self, levels: NoiseLevels) -> Tensor:
-        """∂√(1-ᾱ_t) as it would be of 1,000 timesteps, float64 (T,)."""
+        """∂√(1-ᾱ_t), scaled to 1,000 timesteps, float64 (T,)."""
         growth = torch.gradient(self._noise(levels).sqrt())[0]
         return growth * (len(growth) / 1000)
 

@@ -49,12 +49,12 @@ class LogitNormal(TimeQuantile):
 
 
 class Normal(TimeQuantile):
-    """Times t ~ N(mean, std²) cut to [0, 1): where CLTS goes (see `Changing`). Not for sigmas."""
+    """Times t ~ N(mean, std²) cut to [0, 1): the final distribution of CLTS (see `Changing`). Not for sigmas."""
 
     kind: Literal["normal"] = "normal"
     """Normally distributed times, cut to [0, 1)."""
     mean: float = 0.3
-    """Centre of the times: CLTS as SpeeD's released comparison writes it has timestep 300 of 1,000."""
+    """Centre of the times: timestep 300 of 1,000 for CLTS in SpeeD's released comparison."""
     std: float = Field(default=0.3, gt=0)
     """Standard deviation before the cut, in times."""
 
@@ -87,7 +87,7 @@ class Mode(TimeQuantile):
 
     kind: Literal["mode"] = "mode"
     """Heavy-tailed times around a mode."""
-    # Outside of these bounds t is not monotone in u (ibid.).
+    # Outside these bounds t is not monotone in u (ibid.).
     scale: float = Field(default=1.29, ge=-1.0, le=2 / (math.pi - 2))
     """s: above 0 for more of the middle, below 0 for more of the ends; within [-1, 1.7519]."""
 

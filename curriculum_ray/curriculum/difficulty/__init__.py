@@ -1,4 +1,4 @@
-"""How hard each noise level is, measured without a model: log-SNR and relative entropy; torch only."""
+"""How hard each noise level is, measured without a model: log-SNR and relative entropy. Torch only."""
 
 from curriculum_ray.curriculum.difficulty.curves import gaussian_curve, relative_entropy_curve, snr_curve
 from curriculum_ray.curriculum.difficulty.gaussian import gaussian_relative_entropy, principal_moments

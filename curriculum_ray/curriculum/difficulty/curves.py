@@ -32,9 +32,9 @@ def relative_entropy_curve(
 ) -> DifficultyCurve:
     """One bin per timestep t = 0 … T-1 (0 is the cleanest), with the nats between levels t-1 and t.
 
-    Timesteps that were not measured are interpolated, values and errors alike, over log t: in the logarithm
-    where all values are positive, linearly otherwise. t = 0 takes the value of t = 1: its own, to the data
-    themselves, is infinite for a finite set. `meta` records the estimator of each measured timestep.
+    Timesteps that were not measured are interpolated, both values and errors, over log t: in the logarithm
+    where all values are positive, linearly otherwise. t = 0 takes the value of t = 1: its relative
+    entropy to the data is infinite for a finite set. `meta` records the estimator of each measured timestep.
 
     Raises ValueError where timesteps lie outside 1 … T-1.
     """
@@ -86,7 +86,7 @@ def gaussian_curve(values: Tensor, *, data: str, process: str, base: BaseSpec = 
 def snr_curve(
     signal: Tensor, noise_std: Tensor, *, data: str, process: str, base: BaseSpec = _UNIFORM
 ) -> DifficultyCurve:
-    """log(s_t²/σ_t²) at each timestep t = 0 … T-1 (0 is the cleanest), no data needed; arguments (T,).
+    """log(s_t²/σ_t²) at each timestep t = 0 … T-1 (0 is the cleanest), without data; arguments (T,).
 
     Clipped to ±50: levels without noise or signal have an infinite log-SNR, and a difficulty is finite.
     """

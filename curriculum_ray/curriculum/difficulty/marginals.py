@@ -55,11 +55,11 @@ class Mixture:
 
 
 def level_scales(levels: NoiseLevels, base: BaseSpec, count: int = 1000) -> tuple[Tensor, Tensor, BaseSpec]:
-    """Signal s and noise σ of q = law of s·x_0 + σ·ε at T levels, clean to noisy; float64 of shape (T,).
+    """Signal s and noise σ of q, the law of s·x_0 + σ·ε, at T levels, clean to noisy; float64 of shape (T,).
 
     Discrete processes: their T timesteps, whatever `base` says. Continuous ones: `count` equally likely
-    levels of `base`, at the middles of equal cells of u. The third value is the base distribution whose u =
-    t/T that is. Raises ValueError where `base` does not apply.
+    levels of `base`, at the middles of equal cells of u. The third value is the base distribution in
+    whose u these are u = t/T. Raises ValueError where `base` does not apply.
     """
     if levels.count is not None:
         log_snr = levels.log_snr(torch.arange(levels.count)).double()

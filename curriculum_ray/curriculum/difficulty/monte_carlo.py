@@ -19,11 +19,11 @@ from curriculum_ray.curriculum.difficulty.marginals import Mixture
 
 __all__ = ["RelativeEntropy", "choose_timesteps", "relative_entropy"]
 
-# One block of the (samples, centres) matrix: at most so many float64 numbers, to stay near a core's cache.
+# Most float64 numbers in a block of the (samples, centres) matrix, to fit a core's cache.
 SAMPLE_BLOCK = 256
 BLOCK_ELEMENTS = 2**18
 
-# The value from which e^{-r} - 1 + r is not used; `_estimate` gives the reason.
+# The value above which e^{-r} - 1 + r is not used; `_estimate` gives the reason.
 K3_BELOW = 0.5
 
 
@@ -52,7 +52,7 @@ def choose_timesteps(
     """Every t in 1 … T-1 if that costs at most `budget` mixture terms, else a grid of timesteps that does.
 
     The grid is half geometric, because the curve bends at the clean end, and half even; it holds t = 1 and
-    T-1. The default takes some 5 s on one core.
+    T-1. The default takes about 5 s on one core.
     """
     last = num_timesteps - 1
     affordable = max(int(budget / (num_centres * num_samples)), 32)
@@ -75,7 +75,7 @@ def relative_entropy(
 ) -> RelativeEntropy:
     """Estimate D_KL(q_{t-1} || q_t) = E_{x ~ q_{t-1}} [r(x)], r = log q_{t-1}(x) - log q_t(x), in nats.
 
-    Both densities are exact sums over all N centres, so that the only error is the sampling of x, which
+    Both densities are exact sums over all N centres, so the only error is the sampling of x, which
     `stderr` states. The memory needed beside the data does not depend on N: centres pass in blocks, each
     converted to float64 for one matrix product, and log-sum-exp is accumulated over the blocks. All timesteps
     share that product, because |x - s m_k|² is a combination of |x_0 - m_k|², ε·(x_0 - m_k) and |m_k|².
@@ -127,11 +127,11 @@ def relative_entropy(
 
 
 def _rounding(mixture: Mixture, signal: Tensor, noise_std: Tensor, timesteps: Tensor) -> Tensor:
-    """The rounding error of r(x) at each timestep, about; float64, shape (M,).
+    """The approximate rounding error of r(x) at each timestep, float64, shape (M,).
 
     That of float64 relative to the largest terms of the log-density at level t-1: D/2·(1 + |ln 2πv|) for Gaussians of
-    variance v, and s²|m|²/(2v), of which squared distances are made. A sample of r whose spread has vanished, as where
-    the noise confuses no two images, is not more certain than that.
+    variance v, and s²|m|²/(2v), the terms of squared distances. It is a lower bound of the error, also where samples of
+    r do not vary because the noise confuses no two images.
     """
     squares, weights = [], mixture.log_weights.exp()
     for part, share in zip(mixture.centres.split(4096), weights.split(4096), strict=True):
@@ -145,8 +145,8 @@ def _rounding(mixture: Mixture, signal: Tensor, noise_std: Tensor, timesteps: Te
 def _in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """`function` of each item, in order, on as many threads as torch has, each of one core.
 
-    Torch's own threads wait for each other in every small operation, which took 25 times as long where other
-    programs kept the cores busy.
+    Torch's own threads wait for each other in every small operation, which took 25 times as long while other programs
+    kept the cores busy.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Pacing: when the next cluster joins. One file a rule, its settings beside its state machine."""
+"""Pacing: when the next cluster joins. One file per rule, with its settings beside its state machine."""
 
 from typing import Annotated
 

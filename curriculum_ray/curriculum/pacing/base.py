@@ -1,11 +1,10 @@
-"""What every pacing rule offers: a state machine, `init()`, `advance(state, images)`, `update(state, loss, images)`.
+"""The interface of pacing rules: a state machine `init()`, `advance(state, images)`, `update(state, loss, images)`.
 
-A rule holds no state of its own; `PacingState` is all there is. Stages are counted from 0; the last stage is
-ordinary training and never ends. `images` is the number of images seen so far, the step's own included.
+A rule holds no state: all of it is in `PacingState`. Stages are counted from 0; the last stage is ordinary training
+and never ends. `images` is the number of images seen so far, including the current step.
 
-A rule's *ladder* is the stages that it visits, in order. Whatever the losses, a run moves by one rung of it in a
-step at most, so that each lasts at least one step; settings by which the last rung could not be reached are refused
-by `PacingRule.check`.
+A rule's *ladder* is the sequence of stages that it visits. Whatever the losses, a run climbs at most one rung per step,
+so each stage lasts at least one step; `PacingRule.check` refuses settings that could not reach the last rung.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True)
 class PacingState:
-    """Where a run is in its curriculum; JSON-safe through `dataclasses.asdict`."""
+    """The position of a run in its curriculum; JSON-safe through `dataclasses.asdict`."""
 
     stage: int = 0
     """The current stage, 0 is the first."""
@@ -52,7 +51,7 @@ class PacingState:
     smoothed: float | None = None
     """The running mean of the loss in this stage; None before its first loss."""
     seen: int | None = None
-    """Images at the latest loss of this stage; None before it."""
+    """Images at the latest loss of this stage; None before its first loss."""
     sums: tuple[float, ...] = ()
     """Sum of the losses of each cluster since the start, for normalisation."""
     counts: tuple[float, ...] = ()
@@ -60,18 +59,18 @@ class PacingState:
 
 
 class Pacing(ABC):
-    """What every rule offers. Rules that read no loss are pure functions of the images seen."""
+    """The interface of all rules. Rules that read no loss are pure functions of the images seen."""
 
     reads_losses: bool = False
     per_cluster: bool = False
     """Whether a loss is a row of per-cluster sums and counts rather than a mean."""
     window: int = 0
-    """Steps of losses that several workers may read together without blurring the rule; 0 where it reads none."""
+    """Steps of losses that several workers may exchange at once without blurring the rule; 0 where it reads none."""
 
     @property
     @abstractmethod
     def ladder(self) -> Sequence[int]:
-        """The stages that the rule visits, ascending; all of them in its order, each for at least one step."""
+        """The stages that the rule visits, ascending: all of them in this order, each for at least one step."""
 
     @abstractmethod
     def init(self) -> PacingState:
@@ -79,15 +78,15 @@ class Pacing(ABC):
 
     @abstractmethod
     def advance(self, state: PacingState, images: int) -> PacingState:
-        """Take at most one rung by what the number of images alone decides; else the same state."""
+        """Climb at most one rung, by the number of images alone; otherwise return the same state."""
 
     def update(self, state: PacingState, loss: Sequence[float], images: int) -> PacingState:
-        """Read one step's loss, a row that holds the global batch's mean, and return the next state."""
+        """Read one step's loss, a row with the mean over the global batch, and return the next state."""
         return self.advance(state, images)
 
 
 def caught_up(rule: Pacing, images: int) -> PacingState:
-    """The state of a run that begins at `images` and has read no loss: as many rungs as the images demand."""
+    """The state of a run that starts at `images` and has read no loss: as many rungs as the images demand."""
     state = rule.init()
     while (after := rule.advance(state, images)) != state:
         state = after
@@ -95,10 +94,10 @@ def caught_up(rule: Pacing, images: int) -> PacingState:
 
 
 class PacingRule(Spec, ABC):
-    """Settings of a rule. Lengths are in images, or a share of the run's budget of images, exactly one of the two."""
+    """Settings of a rule. A length is given either in images or as a share of the run's budget of images."""
 
     absolute: ClassVar[tuple[str, ...]] = ()
-    """The settings that are lengths whatever the budget: in images, or in iterations."""
+    """Settings whose lengths do not depend on the budget: in images, or in iterations."""
 
     start_stage: int = Field(default=0, ge=0)
     """The stage to start from, 0 is the first: a warm start."""
@@ -111,24 +110,24 @@ class PacingRule(Spec, ABC):
     def build(self, num_stages: int, total_images: int | None, step: int = 1) -> Pacing:
         """The state machine for `num_stages` stages and optimizer steps of `step` images over all ranks.
 
-        Raises `ConfigError` where a share of the budget lacks the budget, `total_images`.
+        Raises `ConfigError` for a share of the budget without `total_images`.
         """
 
     @abstractmethod
     def check(self, num_stages: int, total_images: int | None, step: int) -> None:
-        """Refuse, by a `ConfigError` with what would fit, a ladder that cannot be walked in steps of `step` images."""
+        """Refuse a ladder that cannot be walked in steps of `step` images; the `ConfigError` says what would fit."""
 
     @abstractmethod
     def earliest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
-        """(stage, images) of each rung at the earliest that the rule allows: where no loss ever improves."""
+        """(stage, images) of each rung at the earliest: where no loss ever improves."""
 
     @abstractmethod
     def latest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
-        """(stage, images) of each rung at the latest that the rule allows: where every loss improves."""
+        """(stage, images) of each rung at the latest: where every loss improves."""
 
     @abstractmethod
     def describe(self) -> str:
-        """A few words for people."""
+        """A short description."""
 
     def _ends(self, num_stages: int) -> tuple[int, int]:
         """The first and the last stage."""
@@ -159,12 +158,12 @@ def in_images(images: int | None, share: float | None, total_images: int | None,
 
 
 def in_words(images: int | None, share: float | None) -> str:
-    """A length in its own unit."""
+    """A length in words, in the unit in which it was given."""
     return f"{images} images" if images is not None else f"{share:.3g} of the budget"
 
 
 def check_length(name: str, images: int, step: int, total_images: int | None, share: float | None) -> None:
-    """Refuse a length of less than one step, below which settings differ and runs do not.
+    """Refuse a length of less than one step, where different settings give the same run.
 
     name: its key, as an image count or, where `share` is given, as a share of the budget.
     """
@@ -178,7 +177,7 @@ def check_length(name: str, images: int, step: int, total_images: int | None, sh
 
 
 def check_end(what: str, begins: int, step: int, total_images: int | None) -> None:
-    """Refuse a ladder whose last stage would begin, after `begins` images, with no step of the budget left."""
+    """Refuse a ladder whose last stage would start, after `begins` images, with no step of the budget left."""
     if total_images is not None and begins > total_images - step:
         raise ConfigError(
             f"pacing: the last stage must begin at least one step of {step} images before the budget of "

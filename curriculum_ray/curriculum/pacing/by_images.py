@@ -36,7 +36,7 @@ class ByImages(Pacing):
     stages: tuple[int, ...]
     """The stages that are visited, ascending."""
     begins: tuple[float, ...]
-    """For each of them the images at which it begins: after the first step that reaches them; 0 for the first."""
+    """The images at which each of them starts, after the first step that reaches them; 0 for the first."""
 
     @property
     def ladder(self) -> Sequence[int]:
@@ -48,7 +48,7 @@ class ByImages(Pacing):
         return PacingState(stage=self.stages[0])
 
     def advance(self, state: PacingState, images: int) -> PacingState:
-        """Take the next rung if `images` have reached it."""
+        """Climb to the next rung if `images` have reached it."""
         following = bisect_left(self.stages, state.stage) + 1
         if following == len(self.stages) or images < self.begins[following]:
             return state
@@ -59,7 +59,7 @@ class ByImagesRule(PacingRule):
     """Settings of a rule that reads no losses."""
 
     def earliest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
-        """Where each rung begins, at whole steps."""
+        """The start of each rung, at whole steps."""
         rule = self.build(num_stages, total_images, step)
         return tuple(
             (stage, math.ceil(begin / step) * step)
@@ -67,7 +67,7 @@ class ByImagesRule(PacingRule):
         )
 
     def latest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
-        """As the earliest: no loss counts."""
+        """The same as the earliest: no loss counts."""
         return self.earliest(num_stages, total_images, step)
 
     @abstractmethod
@@ -76,18 +76,18 @@ class ByImagesRule(PacingRule):
 
 
 class FixedPacing(ByImagesRule):
-    """Each stage lasts equally long: with the length L, stage k begins at (k - start_stage)·L images."""
+    """All stages are equally long: with length L, stage k starts at (k - start_stage)·L images."""
 
     absolute = ("stage_images",)
 
     rule: Literal["fixed"] = "fixed"
-    """Each stage lasts equally long."""
+    """All stages are equally long."""
     stage_images: Images | None = None
     """L in images, at least one step."""
     stage_share: Share | None = None
     """L as a share of the budget, in (0, 1], at least one step."""
     finish_by: Share | None = None
-    """The share of the budget at which the last stage begins, in (0, 1]: L is what that leaves each stage."""
+    """The share of the budget at which the last stage starts, in (0, 1]; L follows from it."""
 
     @model_validator(mode="after")
     def _check(self) -> FixedPacing:
@@ -95,7 +95,7 @@ class FixedPacing(ByImagesRule):
         return self
 
     def build(self, num_stages: int, total_images: int | None, step: int = 1) -> ByImages:
-        """Equal stages from `start_stage` on."""
+        """Equally long stages from `start_stage` on."""
         first, last = self._ends(num_stages)
         stages = tuple(range(first, last + 1))
         if self.finish_by is None:
@@ -105,7 +105,7 @@ class FixedPacing(ByImagesRule):
         return ByImages(stages, tuple(finish * rung / max(climbs, 1) for rung in range(len(stages))))
 
     def check(self, num_stages: int, total_images: int | None, step: int) -> None:
-        """Refuse stages of less than one step, and a last stage that begins with or after the end."""
+        """Refuse stages of less than one step, and a last stage that starts at or after the end."""
         rule = self.build(num_stages, total_images, step)
         climbs, end = len(rule.stages) - 1, math.ceil(rule.begins[-1])
         if not climbs:
@@ -121,7 +121,7 @@ class FixedPacing(ByImagesRule):
         check_end(what, end, step, total_images)
 
     def describe(self) -> str:
-        """The length in its unit."""
+        """The length, in the unit in which it was given."""
         if self.finish_by is not None:
             return f"fixed stages to {self.finish_by:.3g} of the budget"
         return f"fixed stages of {in_words(self.stage_images, self.stage_share)}"

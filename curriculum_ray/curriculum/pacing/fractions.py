@@ -26,8 +26,8 @@ __all__ = ["FamilyPacing", "FixedExponentialPacing", "SingleStepPacing"]
 class _FractionPacing(ByImagesRule):
     """Rules that keep n = max(1, ceil(g·N)) of N clusters active, g a fraction that grows with the images seen.
 
-    Where g asks for several clusters in one step, they join in one step after another, the first of them as much
-    earlier as is needed for all to have joined by the time that the rule names.
+    Where g asks for several clusters in one step, they join one step after another, early enough that all have joined
+    by the time that the rule gives.
     """
 
     start_fraction: float = Field(default=0.1, ge=1e-9, le=1.0)
@@ -42,7 +42,7 @@ class _FractionPacing(ByImagesRule):
         """The rule's length in images."""
 
     def _whole(self) -> int:
-        """The lengths after which all is active."""
+        """The number of lengths after which all clusters are active."""
         return 1
 
     @abstractmethod
@@ -64,13 +64,13 @@ class _FractionPacing(ByImagesRule):
         for stage in range(first + 1, last + 1):
             begins[stage] = bisect_left(range(end + 1), stage, key=stage_at)
         if self._joins_at_once():
-            # Of the stages that begin together the last one counts.
+            # Of stages that start together, the last one counts.
             together = {images: stage for stage, images in begins.items()}
             return ByImages(tuple(together.values()), tuple(map(float, together)))
         return ByImages(tuple(begins), _spread(list(begins.values()), end, step))
 
     def check(self, num_stages: int, total_images: int | None, step: int) -> None:
-        """Refuse more rungs than steps, a length of less than one step, and an end with or after the budget's."""
+        """Refuse more rungs than steps, a length of less than one step, and an end at or after that of the budget."""
         rule = self.build(num_stages, total_images, step)
         climbs, end = len(rule.stages) - 1, self._unit(total_images) * self._whole()
         if not climbs:
@@ -87,7 +87,7 @@ class _FractionPacing(ByImagesRule):
 
 
 def _spread(begins: list[int], end: int, step: int) -> tuple[float, ...]:
-    """Ascending image counts at least `step` apart, none later than `end` where there is room for that."""
+    """Ascending image counts at least `step` apart, none later than `end` where there is room."""
     for rung in range(1, len(begins)):
         begins[rung] = max(begins[rung], begins[rung - 1] + step)
     if (len(begins) - 1) * step <= end:
@@ -104,9 +104,9 @@ class FamilyPacing(_FractionPacing):
     rule: Literal["root", "linear", "quad", "exp", "log", "step"]
     """Shape of the growth."""
     full_share: Share | None = None
-    """Share of the budget after which all is active, in (0, 1]: a of Wu et al."""
+    """Share of the budget after which all clusters are active, in (0, 1]: a of Wu et al."""
     full_images: Images | None = None
-    """Images after which all is active."""
+    """Images after which all clusters are active."""
 
     @model_validator(mode="after")
     def _check(self) -> FamilyPacing:
@@ -136,7 +136,7 @@ class FamilyPacing(_FractionPacing):
         check_length(name, self._unit(total_images), step, total_images, self.full_share)
 
     def describe(self) -> str:
-        """The shape and the length in its unit."""
+        """The shape and the length."""
         return f"{self.rule} pacing to {in_words(self.full_images, self.full_share)}"
 
 
@@ -176,7 +176,7 @@ class FixedExponentialPacing(_SteppedPacing):
         return math.ceil(self._steps())
 
     def _steps(self) -> float:
-        """The steps, not yet whole, after which the active share is 1."""
+        """The number of steps, before rounding, after which the active share is 1."""
         return math.log(1 / self.start_fraction) / math.log(self.increase)
 
     def fraction(self, progress: float) -> float:

@@ -27,7 +27,7 @@ from curriculum_ray.curriculum.pacing.base import (
 __all__ = ["NormalizedPlateau", "Plateau", "PlateauPacing"]
 
 WINDOWS = (10, 5, 2, 1)
-"""Steps of losses that several workers may exchange at once; each divides the first, the rhythm of log lines."""
+"""Steps of losses that several workers may exchange at once; each divides the first, the unit of log intervals."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Plateau(Pacing):
         otherwise waited <- waited + 1 (or + the images of the iteration)
         waited >= patience:  stage <- stage + 1, best <- infinity, waited <- 0, m forgotten
 
-    `best` must be forgotten, because the mean loss rises when a harder cluster joins. A loss that is not
-    finite is no improvement and leaves m alone. In the last stage nothing is decided any more.
+    `best` must be forgotten, because the mean loss rises when a harder cluster joins. A loss that is not finite is no
+    improvement and leaves m unchanged. In the last stage there is nothing left to decide.
 
-    With N stages 0 .. N-1 and `finish` = f·B images, B the budget, each stage has a deadline: stage k has been left
-    at the latest at f·B·(k+1)/(N-1) images. A plateau may leave it earlier, and never later.
+    With N stages 0 .. N-1 and `finish` = f·B images, B the budget, each stage has a deadline: stage k ends at the
+    latest at f·B·(k+1)/(N-1) images. A plateau may end it earlier, never later.
     """
 
     patience: int
@@ -61,7 +61,7 @@ class Plateau(Pacing):
     first: int = 0
     """The stage to start from."""
     finish: int | None = None
-    """f·B: images by which the last stage has begun, whatever the losses; None for no deadlines."""
+    """f·B: images by which the last stage has started, whatever the losses; None for no deadlines."""
     window: int = 1
     """The largest of 10, 5, 2 and 1 steps that is at most a quarter of the patience, or 1."""
 
@@ -115,8 +115,8 @@ class NormalizedPlateau(Plateau):
 
         l_i = Σ_c s_c / (S_c / n_c)  /  (number of losses in the iteration)
 
-    It starts near 1 for a cluster that joins, falls while a cluster is being learnt, and comes back to 1 as
-    the running mean catches up with a loss that stands still.
+    It starts near 1 for a cluster that joins, falls while a cluster is being learnt, and returns to 1 as the running
+    mean catches up with a constant loss.
     """
 
     per_cluster = True
@@ -145,7 +145,7 @@ class PlateauPacing(PacingRule):
     rule: Literal["plateau"] = "plateau"
     """A stage ends when its loss has not improved for a while."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """τ in iterations, as in the paper; changes its meaning with the batch size."""
+    """τ in iterations, as in the paper; its meaning depends on the batch size."""
     patience_images: Images | None = None
     """τ in images, at least one step."""
     patience_share: Share | None = None
@@ -153,7 +153,7 @@ class PlateauPacing(PacingRule):
     patience_stage_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     """τ as a share of the longest stage, finish_by·B/(N-1) images, in (0, 1); one step where that is less."""
     finish_by: Share | None = None
-    """f in (0, 1]: stage k of N is left at the latest at f·B·(k+1)/(N-1) of B images; null for no deadlines."""
+    """f in (0, 1]: stage k of N ends at the latest at f·B·(k+1)/(N-1) of B images; null for no deadlines."""
     smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Weight of the past in the running mean of the loss, in [0, 1); 0 reads the raw loss."""
     min_delta: float = Field(default=0.0, ge=0.0)
@@ -187,7 +187,7 @@ class PlateauPacing(PacingRule):
         )
 
     def check(self, num_stages: int, total_images: int | None, step: int) -> None:
-        """Refuse what cannot be walked, a patience below one step, and one that no stage is long enough for."""
+        """Refuse ladders that cannot be walked, a patience below one step, and one too long for every stage."""
         first, last = self._ends(num_stages)
         if first == last:
             return
@@ -224,7 +224,7 @@ class PlateauPacing(PacingRule):
                 f"stages fit{later}"
             )
         check_end(f"finish_by {self.finish_by:.6g}", finish, step, total_images)
-        # The first loss of a stage is its best, and patience counts from there.
+        # The first loss of a stage is its best so far, and patience counts from there.
         longest = -(-finish // (last * step)) - 2
         if (
             self.patience_stage_share is None
@@ -259,7 +259,7 @@ class PlateauPacing(PacingRule):
     def _deadlines(
         self, num_stages: int, total_images: int | None, step: int
     ) -> list[tuple[int, int | None]]:
-        """Each stage but the last with the images of the first step that reaches its deadline."""
+        """Each stage except the last, with the images of the first step that reaches its deadline."""
         first, last = self._ends(num_stages)
         finish = self._finish(total_images)
         return [
@@ -271,7 +271,7 @@ class PlateauPacing(PacingRule):
         return None if self.finish_by is None else in_images(None, self.finish_by, total_images, "finish_by")
 
     def _patience(self, num_stages: int, total_images: int | None) -> int:
-        """τ in images, or in iterations where it is given so."""
+        """τ in images, or in iterations if it was given in these."""
         if self.patience is not None:
             return self.patience
         if self.patience_stage_share is None:
@@ -293,5 +293,5 @@ class PlateauPacing(PacingRule):
         return f"patience {in_words(self.patience_images, self.patience_share)}"
 
     def describe(self) -> str:
-        """The patience in its unit."""
+        """The patience, in the unit in which it was given."""
         return f"plateau {self._in_words()}"

@@ -1,7 +1,7 @@
 """Convergence speed per interval of noise levels: the second observation of Kim et al. 2025.
 
-The paper trains one model per interval of timesteps and compares how fast their losses come down; one model
-shared by all intervals, with its loss followed interval by interval, is the cheap way to the same question.
+The paper trains one model per interval of timesteps and compares how fast their losses fall. A cheaper way is one
+model shared by all intervals, with its loss followed interval by interval.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ __all__ = ["final_loss", "normalised", "steps_until"]
 
 
 def final_loss(steps: Sequence[int], losses: Tensor) -> Tensor:
-    """The level that each loss came down to: its mean over the last tenth of the steps, shape (K,)."""
+    """The level that each loss fell to: its mean over the last tenth of the steps, shape (K,)."""
     at = torch.tensor(steps)
     return losses[at >= 0.9 * at[-1]].mean(0)
 
 
 def normalised(steps: Sequence[int], losses: Tensor) -> Tensor:
-    """How much of each loss's whole decrease remains: (L(s) - L_end) / (L(0) - L_end), same shape (E, K).
+    """The share of each loss's total decrease that remains: (L(s) - L_end) / (L(0) - L_end), same shape (E, K).
 
-    L_end is `final_loss`. 1 at the start and 0 at the end; a loss
-    that did not come down is 1 throughout.
+    L_end is `final_loss`. 1 at the start and 0 at the end; 1 throughout for a loss that did not fall.
 
     steps: E steps, ascending from 0. losses: shape (E, K).
     """
@@ -36,8 +35,8 @@ def normalised(steps: Sequence[int], losses: Tensor) -> Tensor:
 def steps_until(steps: Sequence[int], remaining: Tensor, share: float = 0.1) -> Tensor:
     """Steps after which at most `share` of the decrease remains, float64, shape (K,).
 
-    The first crossing, linearly interpolated between the readings before and after it; the last step where
-    there is none, as for a loss that did not come down.
+    The first crossing, interpolated linearly between the two readings around it; the last step where there is none, as
+    for a loss that did not fall.
 
     steps: E steps, ascending from 0. remaining: from `normalised`, shape (E, K). share: in (0, 1).
     """

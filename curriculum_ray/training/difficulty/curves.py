@@ -21,8 +21,8 @@ def convergence_curve(
 ) -> DifficultyCurve:
     """Difficulty = steps until `share` of each interval's decrease remains, averaged over seeds.
 
-    runs: either one shared model per seed, or each seed's K models of one interval. The error is the standard
-    error over seeds, left out for one seed. Steps count from the start, the learning rate's warm-up included.
+    runs: either one shared model per seed, or K models per seed, one for each interval. The error is the standard
+    error over seeds, omitted for a single seed. Steps count from the start, the learning rate's warm-up included.
     `meta` holds each seed's steps and the mean of the normalised curves.
     """
     curves, seeds = _by_seed(spec, runs)
@@ -61,8 +61,8 @@ def loss_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process:
 def gradient_curve(spec: ProbeSpec, runs: Sequence[ProbeRun], *, data: str, process: str) -> DifficultyCurve:
     """Difficulty = gradient noise scale in images, averaged over seeds; similarity = cosines of gradients.
 
-    Both are taken over `spec.gradient_points` points of training. n images resolve no noise scale above n:
-    where the gradient drowns in noise, or nearly, the difficulty is n, and `meta` lists the interval in
+    Both are taken over `spec.gradient_points` points of training. n images cannot resolve a noise scale above n:
+    where noise hides the gradient, or nearly does, the difficulty is n, and `meta` lists the interval in
     `at_least`.
     """
     seeds = [run.seed for run in runs]
@@ -98,7 +98,7 @@ def _curve(
     meta: Mapping[str, Any],
     similarity: tuple[tuple[float, ...], ...] | None = None,
 ) -> DifficultyCurve:
-    """The mean and standard error over seeds of difficulties (seeds, K), with each seed's own in `meta`."""
+    """The mean and standard error over seeds of difficulties (seeds, K), with the values of each seed in `meta`."""
     return DifficultyCurve(
         kind=kind,
         base=spec.distribution,
@@ -113,7 +113,7 @@ def _curve(
 
 
 def _by_seed(spec: ProbeSpec, runs: Sequence[ProbeRun]) -> tuple[list[Tensor], list[int]]:
-    """Losses (E, K) of each seed, from shared models or from models of one interval put side by side."""
+    """Losses (E, K) of each seed, from shared models, or from the models of the intervals side by side."""
     seeds = sorted({run.seed for run in runs})
     curves = []
     for seed in seeds:

@@ -21,7 +21,7 @@ class GradientMoments:
 
     step: the optimiser step after which they were taken.
     products (Tensor): G_a·G_b of the mean gradients, estimated without bias, float64, shape (K, K); the
-        diagonal holds |G_a|² and may be negative where a gradient drowns in noise.
+        diagonal holds |G_a|² and may be negative where noise hides a gradient.
     variance (Tensor): tr(Σ_a), the variance of one image's gradient summed over parameters, float64, (K,).
     """
 
@@ -36,7 +36,7 @@ def gradient_moments(
     """Estimate the moments from `batches` independent gradients per interval.
 
     gradient: called with an interval, returns the flat gradient (P,) of the mean loss of a fresh batch.
-    Different intervals' means are independent, so that their product is unbiased as it stands. With M batches
+    Different intervals' means are independent, so their product is already unbiased. With M batches
     of b images, g their gradients and ḡ their mean, Eq. A.2 of McCandlish et al. reads
     |G|² ≈ (M |ḡ|² - mean |g|²) / (M - 1) and tr(Σ) ≈ b M (mean |g|² - |ḡ|²) / (M - 1). Holds K·P numbers.
     """
@@ -80,7 +80,7 @@ def cosines(moments: Sequence[GradientMoments]) -> Tensor:
 
 
 def noise_scale(moments: Sequence[GradientMoments]) -> Tensor:
-    """B_simple = tr(Σ) / |G|² in images, float64, shape (K,): below it a larger batch pays, above it hardly.
+    """B_simple = tr(Σ) / |G|² in images, float64, shape (K,): below it a larger batch pays off, above it barely.
 
     Numerator and denominator are averaged over `moments` first, because the ratio of two estimates is biased;
     infinite where |G|² is not positive, because noise hides the gradient.

@@ -1,4 +1,4 @@
-"""Probe models: short trainings, watched interval by interval, that show what is hard to learn."""
+"""Probe models: short training runs, observed interval by interval, that show which noise levels are hard to learn."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from curriculum_ray.training.rates import OptimizerSpec
 
 __all__ = ["ProbeRun", "ProbeSpec", "evaluation_steps", "train_probe"]
 
-# Streams of random numbers of one seed, kept apart so that all intervals of a seed start from one model.
+# Separate random streams of a seed, so that all of its intervals start from the same weights.
 _MODEL, _TRAINING, _WATCHED, _GRADIENTS = range(4)
 
 
 class ProbeSpec(Spec):
-    """How probe models are trained and watched; K even intervals of u cover [0, 1), the first is cleanest."""
+    """How probe models are trained and observed; K equal intervals of u cover [0, 1), the first is the cleanest."""
 
     data: DataSpec = DataSpec()
     """The images to learn."""
@@ -45,13 +45,13 @@ class ProbeSpec(Spec):
     batch_size: int = Field(default=128, ge=1, le=1_000_000)
     """Images per step."""
     watched: int = Field(default=128, ge=2, le=1_000_000)
-    """Noisy images per interval whose loss is followed; the same ones all along."""
+    """Noisy images per interval whose loss is followed; the same ones throughout."""
     gradient_batches: int = Field(default=8, ge=2, le=1_000_000)
     """Small batches per interval from which gradients and their noise are estimated."""
     gradient_batch_size: int = Field(default=32, ge=1, le=1_000_000)
     """Images in each of them."""
     gradient_points: int = Field(default=8, ge=1, le=1_000_000)
-    """Evenly spaced points of training, the last one at its end, at which gradients are measured."""
+    """Evenly spaced points of training at which gradients are measured; the last is its end."""
 
     @model_validator(mode="before")
     @classmethod
@@ -70,23 +70,23 @@ class ProbeSpec(Spec):
 
     @property
     def distribution(self) -> BaseSpec:
-        """The base distribution, given or by default."""
+        """The base distribution, as given or by default."""
         return self.base or default_base(self.process.kind)
 
     @property
     def gradient_images(self) -> int:
-        """Images per interval that gradients are measured on, over the whole run."""
+        """Images per interval used to measure gradients, over the whole run."""
         return self.gradient_points * self.gradient_batches * self.gradient_batch_size
 
 
 @dataclass(frozen=True)
 class ProbeRun:
-    """What one probe model showed.
+    """The measurements of one probe model.
 
     seed: its seed. interval: the interval of u it was trained on, or None for all of them.
     steps: optimiser steps at which losses were read, E values from 0 to the last.
     losses (Tensor): unweighted mean squared errors, float64, shape (E, K), or (E, 1) for one interval.
-    gradients: one entry per measured point of training; empty where not asked for.
+    gradients: one entry per measured point of training; empty where not requested.
     """
 
     seed: int
@@ -114,10 +114,10 @@ def train_probe(
     gradients: bool = False,
     device: str | torch.device = "cpu",
 ) -> ProbeRun:
-    """Train one probe model on one interval of u (0 is the cleanest), or on all of them, watching losses.
+    """Train one probe model on one interval of u (0 is the cleanest), or on all of them, and record its losses.
 
-    A seed fixes the first weights, so that all intervals start from one model, and each interval's watched
-    images, so that the shared model and the interval's own are read alike. Noise levels are stratified in
+    A seed fixes the initial weights, so that all intervals start from one model, and the watched images of each
+    interval, so that a shared model and the interval's own model are measured alike. Noise levels are stratified in
     each batch. Raises ConfigError where a loss becomes infinite.
     """
     torch.manual_seed(mix(seed, _MODEL))
@@ -173,7 +173,7 @@ class _Batch:
 
 
 class _Batches:
-    """Draws batches of an interval of u from the default generator, and reads their losses."""
+    """Draws batches of an interval of u with the default generator, and measures their losses."""
 
     def __init__(self, spec: ProbeSpec, data: Dataset, process: Process, model: nn.Module) -> None:
         self.spec, self.process, self.model = spec, process, model
@@ -212,7 +212,7 @@ class _Batches:
 
 
 def _measure_gradients(spec: ProbeSpec, model: nn.Module, batches: _Batches, step: int) -> GradientMoments:
-    """The gradients of each interval's loss at the present weights; leaves the model as it was."""
+    """The gradients of each interval's loss at the current weights; leaves the model unchanged."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def gradient(interval: int) -> Tensor:

@@ -18,6 +18,8 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.front import MISSED, Aims, aims, front
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
+from tuning.folder.process import Process
+from tuning.folder.status import StudyStatus
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.terminal.display import Display
@@ -86,14 +88,15 @@ def test_the_front_begins_with_the_best_by_the_metric_and_ends_with_the_fastest(
 def test_a_running_study_shows_its_front() -> None:
     progress = Display(4, 1000)
     progress.earlier([UNIFORM, trial("fast", 7.0, 9.0, 9.0), trial("best", 5.0, 15.0, 8.0)])
-    shown = {
-        "study": "s",
-        "state": "running",
-        "pid": 1,
-        "host": "here",
-        "silent_s": 0.0,
-        **progress.snapshot(),
-    }
+    shown = StudyStatus(
+        study="s",
+        state="running",
+        driver=Process(host="here", pid=1),
+        beat=1,
+        since=0.0,
+        time=0.0,
+        progress=progress.snapshot(),
+    )
     lines = [line for line in _lines(shown) if "as good as uniform sampling" in line]
     assert [line.split()[-1] for line in lines] == ["best", "fast"]
     assert lines[0].startswith("front ")

@@ -80,7 +80,7 @@ def test_another_content_is_refused_in_one_line_that_says_what_differs(
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"id": 3}', '{"id": "a", "hash": "b", "data": 3}'])
 def test_a_damaged_identity_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / IDENTITY_FILE).write_text(text)
-    with pytest.raises(ConfigError, match=r"corrupt|another content|holds files"):
+    with pytest.raises(ConfigError, match=r"corrupt|other content|holds files"):
         claim(tmp_path, _content(), "study")
 
 
@@ -203,7 +203,7 @@ def test_two_people_with_one_name_on_one_server_have_two_studies(tmp_path: Path)
 def test_a_run_of_another_content_in_mlflow_is_refused(tmp_path: Path) -> None:
     with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
         tracker.train("a", {}, {}, Identity("1" * 32, "aaaa"))
-        with pytest.raises(ConfigError, match=r"another content \(hash aaaa, here bbbb\)"):
+        with pytest.raises(ConfigError, match=r"other content \(hash aaaa, here bbbb\)"):
             tracker.train("a", {}, {}, Identity("1" * 32, "bbbb"))
 
 

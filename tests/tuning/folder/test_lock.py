@@ -20,7 +20,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
 from tuning.cli import main
 from tuning.folder.layout import LEASE_FILE, STATUS_FILE
-from tuning.folder.lease import Lease, Taken
+from tuning.folder.lease import Holder, Lease, Taken
 from tuning.folder.lock import InUse, held
 from tuning.folder.process import is_alive, this_process
 
@@ -160,8 +160,8 @@ def test_without_locks_a_second_driver_is_refused_by_the_lease(
 
 
 def test_a_number_that_another_process_was_given_since_is_not_the_driver(tmp_path: Path) -> None:
-    gone = {**this_process(), "started": "1", "id": "gone"}
-    (tmp_path / LEASE_FILE).write_text(json.dumps(gone))
+    gone = this_process().model_copy(update={"started": "1"})
+    (tmp_path / LEASE_FILE).write_text(gone.model_dump_json())
     assert is_alive(gone) is False
     with held(tmp_path):
         pass
@@ -177,7 +177,8 @@ def test_of_two_who_find_a_dead_lease_one_gets_it(tmp_path: Path) -> None:
             taken.append(Lease.take(path, 0.0))
 
     for _ in range(20):
-        path.write_text(json.dumps({**this_process(), "started": "1", "id": "gone"}))
+        gone = Holder(**this_process().model_dump(exclude={"started"}), started="1", id="gone")
+        path.write_text(gone.model_dump_json())
         threads = [threading.Thread(target=take) for _ in range(4)]
         for thread in threads:
             thread.start()

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.files import replace_file
 from tests.tuning.studies import record
 from tuning.cli.status import status as command
 from tuning.folder.layout import STATUS_FILE
@@ -69,10 +70,11 @@ def test_the_file_is_replaced_as_the_study_goes_on(folder, monkeypatch):
     written = StatusFile(folder, "mine", shown.snapshot)
     shown.finished(record(6.0, trial=2, name="better"))
     for _ in range(500):
-        if read_status(folder)["best"]["value"] == 6.0:
+        best = read_status(folder).progress.best
+        if best.value == 6.0:
             break
         written._end.wait(0.01)
-    assert read_status(folder)["best"]["name"] == "better"
+    assert best.name == "better"
     written.close("finished")
     assert [path.name for path in folder.iterdir()] == [STATUS_FILE]
 
@@ -83,8 +85,8 @@ def test_a_driver_that_died_without_a_word_is_said_so(folder):
     StatusFile(folder, "mine", progress().snapshot).close("running")
     values = json.loads((folder / STATUS_FILE).read_text())
     (folder / STATUS_FILE).write_text(json.dumps({**values, "pid": child.pid, "started": "1"}))
-    assert read_status(folder)["state"] == "dead"
-    assert "the same search command goes on with it" in show(folder, "--watch")
+    assert read_status(folder).state == "dead"
+    assert "the same search command resumes it" in show(folder, "--watch")
 
 
 @pytest.mark.parametrize("clock", [0, 60, -3600])
@@ -92,11 +94,16 @@ def test_a_driver_on_another_machine_lives_as_long_as_it_writes_whatever_its_clo
     folder, monkeypatch, clock
 ):
     monkeypatch.setattr("tuning.folder.status._EVERY_S", 0.01)
-    monkeypatch.setattr("tuning.folder.status.this_process", lambda: {**this_process(), "host": "elsewhere"})
-    written = StatusFile(folder, "mine", lambda: {**progress().snapshot(), "time": time.time() - clock})
-    assert read_status(folder)["state"] == "running"
+
+    def replace_elsewhere(path, text, durable):
+        there = {"host": "elsewhere", "time": time.time() - clock}
+        replace_file(path, json.dumps({**json.loads(text), **there}), durable)
+
+    monkeypatch.setattr("tuning.folder.status.replace_file", replace_elsewhere)
+    written = StatusFile(folder, "mine", progress().snapshot)
+    assert read_status(folder).state == "running"
     written.close("running")
-    assert read_status(folder, patience_s=0.3)["state"] == "dead"
+    assert read_status(folder, patience_s=0.3).state == "dead"
 
 
 def test_the_latest_study_is_shown_unless_one_is_named(folder):
@@ -111,7 +118,29 @@ def test_the_latest_study_is_shown_unless_one_is_named(folder):
         find_status(folder.parent, "x")
 
 
-def test_a_corrupt_file_is_one_line(folder):
-    (folder / STATUS_FILE).write_text("{")
-    with pytest.raises(ConfigError, match="cannot be read"):
+def test_a_status_survives_its_file(folder):
+    shown = progress().snapshot()
+    StatusFile(folder, "mine", lambda: shown).close("killed")
+    status = read_status(folder)
+    assert (status.study, status.state, status.driver, status.beat) == ("mine", "killed", this_process(), 2)
+    assert status.progress == shown
+
+
+@pytest.mark.parametrize("key", ["front", "boot", "silent_s"])
+def test_a_file_without_keys_that_came_later_is_read(folder, key):
+    StatusFile(folder, "mine", progress().snapshot).close("finished")
+    values = json.loads((folder / STATUS_FILE).read_text())
+    del values[key]
+    (folder / STATUS_FILE).write_text(json.dumps(values))
+    assert read_status(folder).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("{", "cannot be read"), ("[1]", "status.json"), ('{"study": "mine", "state": "gone"}', "state")],
+)
+def test_a_corrupt_file_is_one_line(folder, text, says):
+    (folder / STATUS_FILE).write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
         read_status(folder)
+    assert "\n" not in str(caught.value)

@@ -54,7 +54,7 @@ def test_a_space_does_not_fix_what_belongs_to_the_study(key: str) -> None:
     nested: Any = 1
     for part in reversed(key.split(".")):
         nested = {part: nested}
-    with pytest.raises(ConfigError, match=r"must not stand in a space"):
+    with pytest.raises(ConfigError, match=r"must not be in a space"):
         check({"fixed": nested})
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from tests.tuning.studies import record, schedule
 from tuning.terminal import display as module
 from tuning.terminal.display import Display
+from tuning.terminal.drawing import draw
 from tuning.terminal.tables import final_table
 
 TOTAL = 76800
@@ -28,7 +29,7 @@ def text_of(console):
 
 def picture(progress, width=100):
     console = Console(width=width, file=io.StringIO(), _environ={})
-    console.print(progress._render())
+    console.print(draw(progress.snapshot()))
     return text_of(console)
 
 

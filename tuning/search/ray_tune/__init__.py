@@ -1,1 +1,1 @@
-"""Ray Tune's part in a search: it runs the trials side by side. Nothing outside of here imports `ray.tune`."""
+"""Runs the trials of a search in parallel with Ray Tune. No other package imports `ray.tune`."""

@@ -1,4 +1,4 @@
-"""A trial of a study: a light Tune actor that hands its run to the board and passes on what comes back."""
+"""A trial of a study as a light Tune actor, which hands its run to the board and returns the reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class BoardTrial(tune.Trainable):
     """A Tune trial whose training happens in a slot.
 
     `config` holds "board", the board's actor name, and "job", a `Job`. One actor serves many trials (`reuse_actors`),
-    so a further trial costs no process start.
+    so the next trial needs no new process.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class BoardTrial(tune.Trainable):
         self._submitted = False
 
     def step(self) -> dict[str, Any]:
-        """Wait for news of the run; the last result of a trial carries its metrics and `done`."""
+        """Wait for events of the run; the last result of a trial has its metrics and `done`."""
         import ray
 
         if not self._submitted:
@@ -63,15 +63,15 @@ class BoardTrial(tune.Trainable):
         if isinstance(last, Finished):
             result.update(done=True, outcome="finished", **_final(last.result))
         elif isinstance(last, Stopped | Failed):
-            # Not an exception: Tune would print its own traceback, where the board knows the run's reason.
+            # Not an exception: Tune would print its own traceback, while the board knows the reason.
             result.update(done=True, outcome="stopped" if isinstance(last, Stopped) else "failed")
         return result
 
     def cleanup(self) -> None:
-        """Tune is done with this trial or stops it early: its run need not go on.
+        """Tune has finished this trial or stops it early: cancel its run.
 
-        Tune may start an actor for a trial, then give the trial to one that has become free, and drop the first:
-        that one has no run of its own, and must not stop the other's.
+        Tune may start an actor for a trial, then give the trial to one that has become free, and drop the first,
+        which has no run, and must not cancel that of the other.
         """
         import ray
 
@@ -79,12 +79,12 @@ class BoardTrial(tune.Trainable):
             ray.get(self._board.cancel.remote(self._job.key))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing of its own to save: the run's checkpoints lie with its slot."""
+        """Nothing to save: the run's checkpoints are in its slot's folder."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to load: the run resumes from its own checkpoints."""
 
 
 def _final(result: RunResult) -> dict[str, Any]:
-    """Tune flattens nested results, so the whole travels as text beside the metrics."""
+    """The metrics, and the whole result as text, since Tune flattens nested results."""
     return {**result.metrics, "result": json.dumps(result.to_json())}

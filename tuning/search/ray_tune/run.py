@@ -1,4 +1,4 @@
-"""Running a study: Ray Tune drives the plan's trials through slots, and everything is written down as it happens."""
+"""Runs a study: Ray Tune drives the trials of the plan through slots, and every event is recorded as it happens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = ["SearchFailed", "search"]
 
 
 class SearchFailed(TrainingFailed):
-    """A search cannot go on; the message is the reason in one line."""
+    """A search cannot continue; the message is the reason in one line."""
 
 
 def search(
@@ -56,10 +56,10 @@ def search(
     rivals: Mapping[str, Mapping[str, Any]],
     storage: BaseStorage,
 ) -> None:
-    """Run what is left of `study`, `concurrent` trials or packs of them at a time, inside a connection to Ray.
+    """Run the remaining trials of `study`, `concurrent` trials or packs at a time, inside a connection to Ray.
 
-    Raises KeyboardInterrupt on Ctrl-C after the trials were told to stop, and SearchFailed where something other than
-    a trial fails; the same call goes on later.
+    Raises KeyboardInterrupt on Ctrl-C after asking the trials to stop, and SearchFailed if anything other than a trial
+    fails; the same call resumes later.
     """
     plan = StudyPlan(config, dict(study.records), rivals=rivals)
     if plan.complete:
@@ -88,7 +88,7 @@ def search(
         algorithm.ended(record)
         study.progress.total_trials = plan.total
 
-    # Before any slot starts: what is wrong with what the storage holds is said at once.
+    # Before any slot starts, so that errors in the storage are raised at once.
     name = study_name(config.storage, study.name, study.identity)
     algorithm = StudySearch(config, space, plan, storage, name, study.identity)
     tuner = tune.Tuner(
@@ -116,7 +116,7 @@ def search(
 
 @contextmanager
 def _said_in_one_line(folder: Path, storage: str | None) -> Iterator[None]:
-    """Raise SearchFailed for what ends Tune's run, e.g. a storage whose server is gone; the traceback goes to `folder`.
+    """Raise SearchFailed for errors that end Tune's run, e.g. of a lost storage server; the traceback goes to `folder`.
 
     storage: the address of Optuna's storage, whose secrets an error may quote.
     """
@@ -132,10 +132,10 @@ def _said_in_one_line(folder: Path, storage: str | None) -> Iterator[None]:
 
 
 def _keep_keys_here() -> None:
-    """Hand no keys of AWS to the trials' actors, which do not need them: Ray's agents log what Tune hands on.
+    """Do not pass AWS keys to the trials' actors, which do not need them: Ray's agents log what Tune passes on.
 
-    Tune has no setting for that: it takes them from this table, which is not part of its documented interface. They
-    cannot be taken out of the environment instead, where MLflow's and the data's clients look for them.
+    Tune has no setting for that: it reads this table, which is not part of its documented interface. The keys must stay
+    in the environment for the clients of MLflow and of the data.
     """
     class_cache.ENV_VARS_TO_PROPAGATE -= {
         "AWS_ACCESS_KEY_ID",
@@ -146,7 +146,7 @@ def _keep_keys_here() -> None:
 
 
 def _judge(config: StudyConfig, study: StudyLedger) -> Judge | None:
-    """Who stops trials on the way, with what the study's trials have logged so far; None where nobody does."""
+    """The judge that stops trials early, with the looks logged so far; None without one."""
     if config.halving.rule != "after_last_stage":
         return None
     lower = DIRECTIONS[config.metric] == "min"
@@ -156,13 +156,13 @@ def _judge(config: StudyConfig, study: StudyLedger) -> Judge | None:
 
 
 class Events(tune.Callback):
-    """Passes on to the study what Tune hears from its trials."""
+    """Passes Tune's reports of trials on to the study."""
 
     def __init__(self, study: StudyLedger) -> None:
         self._study = study
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing for Tune to pickle: a study resumes from its own records."""
+        """Nothing for Tune to pickle: a study resumes from its records."""
         return {}
 
     def on_trial_result(

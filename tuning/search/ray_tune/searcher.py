@@ -17,9 +17,9 @@ __all__ = ["TuneSearcher"]
 
 
 class TuneSearcher(Searcher):
-    """Hands the trials of a `StudySearch` to Tune as its configurations, and what became of them back.
+    """Hands the trials of a `StudySearch` to Tune as configurations, and returns their results.
 
-    begin: makes the configuration of a trial. ended: takes a trial's result, or None where it has none.
+    begin: returns the configuration of a trial. ended: called with a trial's result, or None.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TuneSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A trial ended: only one that finished has a result."""
+        """A trial ended; only one that finished has a result."""
         final = result if result is not None and result.get("outcome") == "finished" and not error else None
         planned = self._running.pop(trial_id)
         self._ended(
