@@ -18,7 +18,7 @@ from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec, slots_left
 from curriculum_ray.distributed.storage import check_shared
 
-__all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
+__all__ = ["available_cpus", "check_resources", "connected", "connecting_line", "packs_of", "room"]
 
 # By default, Ray Train polls its workers every 2 s, and every checkpoint report waits for a poll. Tune's signal handler
 # and log writers are replaced by this project's. Unfinished trials have no metric. On a small machine, Ray warns of too
@@ -117,6 +117,12 @@ def _check_reachable(address: str) -> None:
             grpc.channel_ready_future(channel).result(timeout=_REACH_S)
         except grpc.FutureTimeoutError:
             raise ConfigError(f"cannot reach {name}: something else than Ray listens there") from None
+
+
+def connecting_line() -> str:
+    """What a person waits for in `connected`."""
+    address = os.environ.get("RAY_ADDRESS")
+    return f"connecting to the Ray cluster at {presentable(address)}" if address else "starting Ray"
 
 
 @contextmanager

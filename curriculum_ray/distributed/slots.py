@@ -71,6 +71,12 @@ class ResourceSpec(Spec):
             self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
         )
 
+    def starting_line(self, runs: int = 1) -> str:
+        """What a person waits for until the first of `runs` runs at a time begins."""
+        least, most = (runs * count for count in self.workers)
+        count = f"{least}" if least == most else f"{least} to {most}"
+        return f"starting {count} worker{'' if most == 1 else 's'}"
+
     @property
     def per_worker(self) -> dict[str, float]:
         """Ray's resources for one worker."""

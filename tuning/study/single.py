@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.distributed.connection import connected
+from curriculum_ray.distributed.connection import connected, connecting_line
 from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
@@ -56,7 +57,7 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    with held(folder):
+    with held(folder), ThreadPoolExecutor(1) as opener:
         _check_folder(folder, config)
         identity = claim(folder, content, "run")
         if (done := RunResult.read(folder / RESULT_FILE)) is not None:
@@ -67,12 +68,12 @@ def train_run(
             return done
         if line := unvisited_line(config, data.shape):
             display.note(line)
-        with (
-            connected(1, resources, output) as cluster,
-            Tracker.open(mlflow_uri, output, experiment) as tracker,
-        ):
+        opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
+        display.note(f"{connecting_line()}, opening MLflow")
+        with connected(1, resources, output) as cluster, opening.result() as tracker:
             try:
                 _check_previews(config, resources, cluster)
+                display.note(resources.starting_line())
                 tracker.keep_in(folder)
                 run = tracker.train(name, params, tags, identity)
                 tracker.artifacts(run, [keep_summary(summary, folder)])
