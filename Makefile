@@ -10,7 +10,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-fast test-all docs bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-fast test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -44,6 +44,9 @@ test-all: setup lint ## every test, the slow ones too
 
 bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
 	$(BIN)/python benchmarks/bench_search.py
+
+bench-startup: setup ## how long a person waits for the first step of search and train, and for best
+	$(BIN)/python benchmarks/bench_startup.py
 
 bench-sampler: setup ## what the sampler costs beside a training step
 	$(BIN)/python benchmarks/bench_sampler.py

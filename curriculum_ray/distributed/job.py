@@ -8,10 +8,11 @@ import torch
 
 from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.distributed.ingest import open_batches
-from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned, note_corrupt
+from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
 from curriculum_ray.runs.jobs import Assignment
 from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.runs.written import note_corrupt
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.prefetch import Prefetched
 from curriculum_ray.training.trainer import Trainer

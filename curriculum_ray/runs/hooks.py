@@ -5,25 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.evaluation import Evaluator, save_grid
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.files import replace_file
-from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import (
-    CONFIG_FILE,
-    CORRUPT_FILE,
     RESULT_FILE,
-    SAMPLED_FILE,
     SAMPLES_FILE,
-    SCHEDULE_FILE,
     SNAPSHOTS,
 )
 from curriculum_ray.runs.heldout_file import HeldoutFile
@@ -32,13 +25,14 @@ from curriculum_ray.runs.log import LoggedLine, append_line, cut_log, logged
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.runs.written import read_corrupt, write_files, write_sampled
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import write_snapshot
 from curriculum_ray.training.hooks import NoHooks
-from curriculum_ray.training.stages import Walked, stages_walked
+from curriculum_ray.training.stages import stages_walked
 from curriculum_ray.training.trainer import LogLine, Trainer
 
-__all__ = ["Announce", "Report", "RunHooks", "Warned", "note_corrupt", "write_files"]
+__all__ = ["Announce", "Report", "RunHooks", "Warned"]
 
 Report = Callable[[Progress], bool]
 """Reports progress to the board; returns whether the run should stop."""
@@ -197,7 +191,7 @@ class RunHooks(NoHooks):
         """Evaluate `model`, the average of the weights; `final` is the last checkpoint."""
         trainer = self.trainer
         walked = stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images)
-        _write_sampled(self._folder, trainer, walked)
+        write_sampled(self._folder, trainer, walked)
         metrics = {} if self._evaluator is None else _evaluate(trainer, model, self._evaluator, self._folder)
         return RunResult(
             images=trainer.images,
@@ -217,7 +211,7 @@ class RunHooks(NoHooks):
             resumed_at=self._resumed_at,
             loss=trainer.loss,
             skipped_updates=None if trainer.guard is None else trainer.guard.skipped,
-            corrupt_images=tuple(sorted(set(_corrupt(self._folder)))),
+            corrupt_images=tuple(sorted(set(read_corrupt(self._folder)))),
         )
 
 
@@ -229,37 +223,6 @@ def _resume(trainer: Trainer, job: Assignment) -> int:
         return 0
     trainer.restore(sound[1])
     return trainer.images
-
-
-def write_files(folder: Path, config: RunConfig) -> None:
-    """Write config.yaml and schedule.yaml, which reproduce the run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = write_yaml(config.model_dump(mode="json"), flow=False)
-    replace_file(folder / CONFIG_FILE, text)
-    replace_file(folder / SCHEDULE_FILE, config.schedule.to_yaml())
-
-
-def note_corrupt(folder: Path, names: list[str]) -> None:
-    """Add skipped corrupt images to the run's list, each once over all ranks and resumes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    known = _corrupt(folder)
-    with open(folder / CORRUPT_FILE, "a") as file:
-        file.write("".join(f"{name}\n" for name in names if name not in known))
-
-
-def _corrupt(folder: Path) -> list[str]:
-    path = folder / CORRUPT_FILE
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def _write_sampled(folder: Path, trainer: Trainer, walked: Walked) -> None:
-    """Write the histogram of sampled noise levels, and the stages."""
-    stages = {
-        "stage_starts": trainer.stage_starts,
-        "num_stages": trainer.sampler.num_stages,
-        **asdict(walked),
-    }
-    replace_file(folder / SAMPLED_FILE, json.dumps({**trainer.histogram.as_json(), **stages}))
 
 
 def _evaluate(

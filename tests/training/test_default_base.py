@@ -12,7 +12,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import EDM, CurriculumSchedule, Uniform
 from curriculum_ray.data import load_data
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.hooks import write_files
+from curriculum_ray.runs.written import write_files
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.trainer import Trainer
 from tuning.search.launch import check_study
