@@ -20,6 +20,7 @@ _PACKAGES = {
     "curriculum_ray.data": "Data sets. Needs `curriculum-ray[train]`.",
     "curriculum_ray.evaluation": "Evaluation under a protocol. Needs `curriculum-ray[train]`.",
     "curriculum_ray.export": "Trained models elsewhere. Needs `curriculum-ray[export]`.",
+    "curriculum_ray.export.trainers": "Schedules for other trainers. Needs `curriculum-ray[train]`.",
 }
 # What a reader looks for first.
 _FIRST = ("TimestepSampler", "CurriculumSchedule", "DifficultyCurve")

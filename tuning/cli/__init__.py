@@ -35,6 +35,7 @@ _COMMANDS = {
     "cache-latents": "tuning.cli.cache_latents",
     "ema": "tuning.cli.ema",
     "export": "tuning.cli.export",
+    "export-schedule": "tuning.cli.export_schedule",
     "doctor": "clusters.cli",
 }
 
