@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import (
     ConfigError,
     SpecT,
@@ -22,7 +24,16 @@ from curriculum_ray.config import (
 from curriculum_ray.config.shown import one_line, shown
 from tuning.folder.names import check_name
 
-__all__ = ["FiniteRange", "NameOption", "PathOption", "example", "read_settings", "shared", "writable_folder"]
+__all__ = [
+    "FiniteRange",
+    "NameOption",
+    "PathOption",
+    "example",
+    "given",
+    "read_settings",
+    "shared",
+    "writable_folder",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -159,6 +170,24 @@ def shared(*names: str) -> Callable[[Command], Command]:
 def example(text: str) -> str:
     """An example for the end of a command's help, on lines of its own."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def given(*names: str) -> list[str]:
+    """The words of the command now running that gave the options of these names, for the commands that come next.
+
+    Options that were not typed are left out. Addresses are without their secrets.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for param in context.command.params:
+        if not isinstance(param, click.Option) or param.name not in names:
+            continue
+        if context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            value = context.params[param.name]
+            option = max(param.opts, key=len)
+            for each in value if param.multiple else [value]:
+                words += [option] if param.is_flag else [option, presentable(str(each))]
+    return words
 
 
 def read_settings(
