@@ -11,6 +11,7 @@ import click
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.cli.options import PathOption, example, given, shared
+from tuning.folder.layout import SETTINGS_SUFFIX
 
 if TYPE_CHECKING:
     from tuning.tracking.best import BestRun
@@ -77,7 +78,7 @@ def best(
 
     store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
 
-    settings = target.with_suffix(".run.yaml")
+    settings = target.with_suffix(SETTINGS_SUFFIX)
     for path in (target, settings):
         check_own(path, force=force)
     found = ask(

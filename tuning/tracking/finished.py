@@ -19,7 +19,7 @@ from tuning.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["FinishedTrial", "artifact_text", "finished_trials", "schedule_file"]
+__all__ = ["FinishedTrial", "artifact_text", "finished_trials", "protocols", "schedule_file"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,13 @@ def finished_trials(
         raise ConfigError(_nothing_finished(runs, metric, store))
     chosen = _one_fingerprint(finished, fingerprint)
     return [_trial(place, run, store, names[run.info.experiment_id]) for place, run in enumerate(chosen)]
+
+
+def protocols(store: Store, study: str) -> set[str]:
+    """The fingerprints of all finished trials of studies of this name."""
+    query = f"tags.`{tag('kind')}` = 'trial' AND tags.`{tag('study')}` = {quoted(study)}"
+    runs = store.search_runs(list(_experiments(store, None)), query)
+    return {run.data.tags.get(tag("fingerprint"), "") for run in runs if run.info.status == "FINISHED"}
 
 
 def schedule_file(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:
