@@ -79,6 +79,7 @@ def plan(
             "seed": ("--seed", seed),
         },
         trust_code,
+        within="run",
     )
     searched = SearchSpace.load(config.space)
     check_code_of(searched, config, trust_code)

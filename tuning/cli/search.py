@@ -109,6 +109,7 @@ def search(
             "seed": ("--seed", seed),
         },
         trust_code,
+        within="run",
     )
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
     folder = writable_folder(output)
