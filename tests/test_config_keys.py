@@ -42,7 +42,8 @@ def test_what_is_like_no_key_is_not_guessed() -> None:
 
 
 def test_a_key_of_another_kind_says_of_which() -> None:
-    assert "where weighting.kind: min_snr or " in meant_by(RunConfig, "weighting.gamma", 5)
+    said = "; it is a key where weighting.kind is min_snr or soft_min_snr or p2"
+    assert meant_by(RunConfig, "weighting.gamma", 5) == said
 
 
 def test_dots_in_a_file_are_explained() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from curriculum_ray.config.spec import Spec, flatten
 from curriculum_ray.config.unions import specs_in, union_at
 
-__all__ = ["Key", "closest", "is_known", "keys_of", "meant_by"]
+__all__ = ["Key", "closest", "in_words", "is_known", "keys_of", "meant_by"]
 
 NAME = "NAME"
 """Stands for a name of the user's own in a mapping."""
@@ -29,8 +29,10 @@ class Key:
     name: str
     """With dots, from the outermost settings."""
     field: FieldInfo
-    when: str
-    """What chooses the settings that have it, e.g. "weighting.kind: min_snr"; "" where all have it."""
+    tag: str
+    """The key that chooses the settings which have it, e.g. "weighting.kind"; "" where all have it."""
+    kinds: tuple[str, ...]
+    """The values of `tag` that choose them."""
     model: type[Spec]
     """The settings that declare it."""
 
@@ -41,23 +43,30 @@ def keys_of(spec: type[Spec]) -> tuple[Key, ...]:
 
     Of several kinds of settings each lists its own. Settings within themselves are entered once.
     """
-    return tuple(_keys(spec, "", "", ()))
+    return tuple(_keys(spec, "", ("", ()), ()))
 
 
-def _keys(spec: type[Spec], prefix: str, when: str, above: tuple[type[Spec], ...]) -> Iterator[Key]:
+def in_words(tag: str, kinds: Iterable[str]) -> str:
+    """Say where a key is one: "where weighting.kind is min_snr or p2"."""
+    return f"where {tag} is {' or '.join(dict.fromkeys(kinds))}"
+
+
+def _keys(
+    spec: type[Spec], prefix: str, chosen: tuple[str, tuple[str, ...]], above: tuple[type[Spec], ...]
+) -> Iterator[Key]:
     for name, field in spec.model_fields.items():
         key = f"{prefix}{name}"
-        yield Key(key, field, when, spec)
+        yield Key(key, field, *chosen, model=spec)
         inside = f"{key}.{NAME}." if _holds_mapping(field.annotation) else f"{key}."
         union = union_at(spec, name)
         for inner in dict.fromkeys(specs_in(field.annotation)):
             if inner in (*above, spec):
                 continue
-            condition = when
+            within = chosen
             if union is not None:
-                kinds = [kind for kind, member in union.members.items() if member is inner]
-                condition = f"{key}.{union.tag}: {' or '.join(map(str, kinds))}"
-            yield from _keys(inner, inside, condition, (*above, spec))
+                kinds = tuple(str(kind) for kind, member in union.members.items() if member is inner)
+                within = (f"{key}.{union.tag}", kinds)
+            yield from _keys(inner, inside, within, (*above, spec))
 
 
 def is_known(spec: type[Spec], name: str) -> bool:
@@ -82,9 +91,9 @@ def meant_by(spec: type[Spec], name: str, value: Any = None) -> str:
     value: what it holds; of a group, the keys in it tell what is meant too.
     """
     keys = keys_of(spec)
-    kinds = [key.when for key in keys if key.name == name and key.when]
-    if kinds:
-        return f"; it is a key where {' or '.join(dict.fromkeys(kinds))}"
+    alike = [key for key in keys if key.name == name and key.tag]
+    if alike:
+        return f"; it is a key {in_words(alike[0].tag, [kind for key in alike for kind in key.kinds])}"
     names = list(dict.fromkeys(key.name for key in keys))
     if name in names:
         return "; a file holds it as nested mappings, without dots"

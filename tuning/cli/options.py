@@ -107,7 +107,10 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         show_default=True,
         help="Folder for results; the embedded MLflow store lies in it.",
     ),
-    "data": click.option("--data", help="`digits`, or a folder of images."),
+    "data": click.option(
+        "--data",
+        help="`digits`, `photos`, `shapes`, `mixture2d` or `tones`, or the path of a folder or of shards.",
+    ),
     "schedule": click.option("--schedule", type=PathOption(), help="A schedule file, e.g. from `best`."),
     "checkpoint": click.option(
         "--checkpoint",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from clusters.cli import cli as clusters
+from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.runs.config import RunConfig
 from tuning.cli import cli, main
 from tuning.cli.options import read_settings
@@ -218,6 +219,11 @@ def _commands(group: click.Group, name: str) -> dict[str, click.Command]:
 def test_no_help_shows_a_value_that_is_not_there(name: str, command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=name))
     assert "None" not in text
+
+
+def test_the_help_of_data_names_all_that_is_embedded(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = _exit(capsys, "train", "--help")
+    assert not [name for name in EMBEDDED if f"`{name}`" not in out]
 
 
 def test_shared_options_mean_the_same_everywhere() -> None:
