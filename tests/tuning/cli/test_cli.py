@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -219,6 +220,22 @@ def _commands(group: click.Group, name: str) -> dict[str, click.Command]:
 def test_no_help_shows_a_value_that_is_not_there(name: str, command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=name))
     assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [*_commands(cli, "tune").items(), *_commands(clusters, "clusters").items()]
+)
+def test_the_examples_of_a_help_are_accepted(name: str, command: click.Command) -> None:
+    lines = [line for line in (command.epilog or "").splitlines() if "python -m" in line]
+    assert lines or isinstance(command, click.Group), f"{name} has no example"
+    for line in lines:
+        words = shlex.split(line)
+        module, word, *arguments = words[words.index("-m") + 1 :]
+        group = {"tune": cli, "clusters": clusters}[module]
+        context = click.Context(group, info_name=module)
+        found = group.get_command(context, word)
+        assert found is not None, line
+        found.make_context(word, arguments, parent=context)
 
 
 def test_the_help_of_data_names_all_that_is_embedded(capsys: pytest.CaptureFixture[str]) -> None:
