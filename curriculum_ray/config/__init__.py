@@ -1,12 +1,12 @@
 """Settings: declared types, plain YAML, and one clear line per error."""
 
+from curriculum_ray.config.parsing import SpecT, parse
 from curriculum_ray.config.spec import (
     LONGEST_NAME,
     ConfigError,
     FilePath,
     LocalPath,
     Spec,
-    SpecT,
     absolute,
     apply_overrides,
     check_path,
@@ -14,7 +14,6 @@ from curriculum_ray.config.spec import (
     flatten,
     load_json,
     load_yaml,
-    parse,
     with_key,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import pydantic
 
@@ -18,7 +18,6 @@ __all__ = [
     "FilePath",
     "LocalPath",
     "Spec",
-    "SpecT",
     "absolute",
     "apply_overrides",
     "check_path",
@@ -26,7 +25,6 @@ __all__ = [
     "flatten",
     "load_json",
     "load_yaml",
-    "parse",
     "with_key",
 ]
 
@@ -88,8 +86,6 @@ def _checked(path: str) -> str:
 FilePath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_checked)]
 """A path that is kept as written."""
 LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
-
-SpecT = TypeVar("SpecT", bound=pydantic.BaseModel)
 
 
 def _read(text: str, source: str, json: bool = False) -> Any:
@@ -174,91 +170,3 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     words = [f"{key} was {shown(old.get(key))} and is {shown(new.get(key))}" for key in keys[:most]]
     return ", ".join(words) + (f" and {len(keys) - most} more" if len(keys) > most else "")
-
-
-def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT:
-    """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
-
-    `source` is a name for all of `data`, or names by dotted key: the longest prefix of the fault's key
-    applies, else a key within it; "" is the rest.
-    """
-    try:
-        found = cls.model_validate(data)
-    except pydantic.ValidationError as error:
-        faults = error.errors(include_url=False)
-        key, line = _first_fault(faults[0], data)
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise ConfigError(f"{_source(source, key)}: {line}{more}") from None
-    fault = _other_kind(data, found, "") if isinstance(data, Mapping) else None
-    if fault is not None:
-        key, line = fault
-        raise ConfigError(f"{_source(source, key)}: {line}")
-    return found
-
-
-def _source(source: str | Mapping[str, str], key: str) -> str:
-    """Return the name of the source of a fault at `key`."""
-    if isinstance(source, str):
-        return source
-    leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
-    within = [name for name in source if name.startswith(f"{key}.")]
-    return source[within[0] if leads == [""] and within else max(leads, key=len)]
-
-
-def _other_kind(given: Any, found: Any, key: str) -> tuple[str, str] | None:
-    """Find a number or boolean that pydantic converted from another type: "1" and true are not 1."""
-    if isinstance(given, Mapping):
-        inner = found if isinstance(found, Mapping) else getattr(found, "__dict__", {})
-        pairs = [
-            (f"{key}.{name}".lstrip("."), value, inner.get(name, value)) for name, value in given.items()
-        ]
-    elif isinstance(given, list | tuple) and isinstance(found, list | tuple):
-        pairs = [(f"{key}.{place}", *both) for place, both in enumerate(zip(given, found, strict=False))]
-    else:
-        if isinstance(found, bool) == isinstance(given, bool) and not (
-            isinstance(given, str) and isinstance(found, int | float)
-        ):
-            return None
-        kind = "true or false" if isinstance(found, bool) else "a number"
-        return (
-            (key, f"{key} must be {kind}, but got {shown(given)}") if isinstance(found, int | float) else None
-        )
-    return next((fault for pair in pairs if (fault := _other_kind(pair[1], pair[2], pair[0]))), None)
-
-
-def _first_fault(fault: Any, data: Any) -> tuple[str, str]:
-    """Return the dotted key of a fault, and a line with the rule, the key and the value."""
-    key, kind, value = _key(fault["loc"], data, fault["type"]), fault["type"], fault.get("input")
-    if kind == "extra_forbidden":
-        return key, f"{key} is not a known key (its value is {shown(value)})"
-    if kind == "missing":
-        parent, _, name = key.rpartition(".")
-        if name.isdecimal():
-            return parent, f"{parent} must have more values, but got {shown(value)}"
-        return key, f"{key} is required but missing"
-    if kind == "value_error":
-        return key, f"{key}: {fault['ctx']['error']}" if key else str(fault["ctx"]["error"])
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        tag = f"{key}.{fault['ctx']['discriminator']}".replace("'", "").lstrip(".")
-        if kind == "union_tag_not_found":
-            return tag, f"{tag} is required but missing"
-        choices = str(fault["ctx"]["expected_tags"]).replace("'", "")
-        return tag, f"{tag} must be one of {choices}, but got {shown(fault['ctx']['tag'])}"
-    rule = fault["msg"].replace("Input should be", "must be")
-    return key, f"{key or 'the value'} {rule}, but got {shown(value)}"
-
-
-def _key(location: tuple[int | str, ...], data: Any, kind: str) -> str:
-    """Return the dotted key of a fault: its location without tags of unions, which are no keys of `data`."""
-    parts = []
-    for index, part in enumerate(location):
-        inside = (isinstance(data, Mapping) and part in data) or (
-            isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
-        )
-        if inside:
-            data = data[part]
-        # A missing field, or one within a shorthand such as "dit-S/2", is no key of `data` either.
-        named = kind in ("missing", "string_pattern_mismatch")
-        if inside or (index == len(location) - 1 and named):
-            parts.append(str(part))
-    return ".".join(parts)

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from curriculum_ray.config.spec import ConfigError, parse
+from curriculum_ray.config.parsing import parse
+from curriculum_ray.config.spec import ConfigError
 
 __all__ = ["NewerVersion", "Stored"]
 

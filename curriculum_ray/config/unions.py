@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from curriculum_ray.config.spec import Spec
 
-__all__ = ["TaggedUnion", "spec_at", "union_at"]
+__all__ = ["TaggedUnion", "spec_at", "specs_in", "union_at"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def union_at(spec: type[Spec], key: str) -> TaggedUnion | None:
         return None
     members = {
         kind: member
-        for member in _specs(field.annotation)
+        for member in specs_in(field.annotation)
         for kind in get_args(member.model_fields[tag].annotation)
     }
     return TaggedUnion(tag, members)
@@ -58,15 +58,16 @@ def union_at(spec: type[Spec], key: str) -> TaggedUnion | None:
 def spec_at(spec: type[Spec], key: str) -> type[Spec] | None:
     """The settings of one kind that `spec` holds at `key`, or None; see `union_at` for those of several."""
     field = spec.model_fields.get(key)
-    found = [] if field is None else list(_specs(field.annotation))
+    found = [] if field is None else list(specs_in(field.annotation))
     return found[0] if len(found) == 1 else None
 
 
-def _specs(annotation: Any) -> Iterator[type[Spec]]:
+def specs_in(annotation: Any) -> Iterator[type[Spec]]:
+    """The settings that an annotation names, at any depth of containers and unions."""
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         yield annotation
     for part in get_args(annotation):
-        yield from _specs(part)
+        yield from specs_in(part)
 
 
 def _discriminators(annotation: Any) -> Iterator[Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
-import types
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from functools import partial
 
 from commands import cell
 from pydantic.fields import FieldInfo
 
 from curriculum_ray.config import Spec
+from curriculum_ray.config.described import default_in_words, fixed_value, range_in_words, type_in_words
+from curriculum_ray.config.unions import specs_in
 from curriculum_ray.data.autoencoder import CacheSpec
 from tuning.difficulty import DifficultyConfig
 from tuning.study.config import StudyConfig
@@ -63,7 +62,8 @@ _INTRODUCTIONS = {
 _HEAD = """# Settings
 
 Settings are declared types, and these pages are generated from them: key, type and range, default, meaning. Unknown
-keys are refused, and so are settings that do not apply.
+keys are refused, and so are settings that do not apply. `python -m tune settings optimizer` lists those of a group in a
+terminal.
 
 A key is written with dots on the command line (`--set optimizer.learning_rate=1e-3`) and as nested mappings in a file.
 Where one of several models is chosen, a tag says which (`rule`, `kind`, `by`, …), and the other keys are those of the
@@ -107,15 +107,8 @@ def _models() -> dict[type[Spec], list[str]]:
         if len(places) > 1:
             continue
         for name, field in model.model_fields.items():
-            waiting += [(inner, f"{at}.{name}".lstrip(".")) for inner in _inner(field.annotation)]
+            waiting += [(inner, f"{at}.{name}".lstrip(".")) for inner in specs_in(field.annotation)]
     return found
-
-
-def _inner(annotation: Any) -> Iterator[type[Spec]]:
-    if inspect.isclass(annotation) and issubclass(annotation, Spec):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _inner(argument)
 
 
 def _page(model: type[Spec]) -> str:
@@ -125,9 +118,9 @@ def _page(model: type[Spec]) -> str:
 
 def _section(model: type[Spec], places: list[str]) -> str:
     tags = [
-        f"`{name}: {_tags(field)[0]}`"
+        f"`{name}: {fixed_value(field)}`"
         for name, field in model.model_fields.items()
-        if _tags(field) and name != "version"
+        if fixed_value(field) is not None and name != "version"
     ]
     where = ", ".join(f"`{place}`" for place in places if place)
     place = ", ".join([*(f"with {tag}" for tag in tags), *([f"at {where}"] if where else [])])
@@ -146,95 +139,21 @@ def _section(model: type[Spec], places: list[str]) -> str:
 
 
 def _row(model: type[Spec], name: str, field: FieldInfo) -> str:
-    about = field.description or ("Names this model." if _tags(field) else "")
+    about = field.description or ("" if fixed_value(field) is None else "Names this model.")
     assert about, f"{model.__name__}.{name} has no docstring"
-    kind = _type(field.annotation, _page(model))
-    limits = _limits(field.metadata)
-    return f"| `{name}` | {kind}{f', {limits}' if limits else ''} | {_default(field)} | {cell(about)} |"
+    kind = type_in_words(field.annotation, partial(_link, page=_page(model)), _code)
+    limits = range_in_words(field.metadata, _code)
+    words = f"{kind}, {limits}" if limits else kind
+    return f"| `{name}` | {cell(words)} | {cell(default_in_words(field, _code))} | {cell(about)} |"
 
 
-def _type(annotation: Any, page: str) -> str:
-    """A type in words; models are links."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        limits = _limits(arguments[1:])
-        return _type(arguments[0], page) + (f" {limits}" if limits else "")
-    if origin is Literal:
-        return " \\| ".join(f"`{json.dumps(value)}`" for value in arguments)
-    if origin in (Union, types.UnionType):
-        return " \\| ".join(_type(argument, page) for argument in arguments)
-    if inspect.isclass(annotation) and issubclass(annotation, Spec):
-        target = "" if _page(annotation) == page else f"{_page(annotation)}.md"
-        return f"[{annotation.__name__}]({target}#{_anchor(annotation)})"
-    if origin is dict:
-        return f"mapping of {_type(arguments[1], page)}"
-    if origin in (tuple, list):
-        if origin is tuple and Ellipsis not in arguments:
-            return "[" + ", ".join(_type(argument, page) for argument in arguments) + "]"
-        return f"list of {_type(arguments[0], page)}"
-    names = {
-        int: "integer",
-        float: "number",
-        str: "text",
-        bool: "true or false",
-        type(None): "null",
-        Any: "any",
-    }
-    return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
+def _code(text: str) -> str:
+    return f"`{text}`"
 
 
-def _limits(metadata: Any) -> str:
-    """Bounds and lengths in words."""
-    words = []
-    for item in metadata:
-        if isinstance(item, FieldInfo):
-            words.append(_limits(item.metadata))
-        for attribute, sign in (("gt", ">"), ("ge", ">="), ("lt", "&lt;"), ("le", "&lt;=")):
-            if (bound := getattr(item, attribute, None)) is not None:
-                words.append(f"{sign} {bound:,}".replace(",", " "))
-        if least := getattr(item, "min_length", None):
-            words.append("not empty" if least == 1 else f"at least {least} long")
-        if most := getattr(item, "max_length", None):
-            words.append(f"at most {most} long")
-        if pattern := getattr(item, "pattern", None):
-            words.append(f"`{cell(str(pattern))}`")
-    return ", ".join(filter(None, words))
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    value = field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(value, Spec):
-        tags = {name: tag[0] for name, each in type(value).model_fields.items() if (tag := _tags(each))}
-        changed = {name: each for name, each in _differences(value).items() if name not in tags}
-        shown = {**{name: tag for name, tag in tags.items() if name != "version"}, **changed}
-        return f"`{cell(_flow(shown))}`" if shown else "its defaults"
-    return f"`{cell(_flow(value))}`"
-
-
-def _differences(value: Spec) -> dict[str, Any]:
-    """What the keys of a default hold where that is not what they hold by themselves."""
-    plain = value.model_dump(mode="json")
-    fields = type(value).model_fields
-    required = {name: plain[name] for name, field in fields.items() if field.is_required()}
-    usual = type(value).model_validate(required).model_dump(mode="json")
-    return {name: each for name, each in plain.items() if each != usual[name] or name in required}
-
-
-def _tags(field: FieldInfo) -> tuple[Any, ...]:
-    """The value that a key must have where it names its model, e.g. `rule: plateau`; else nothing."""
-    values = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    return values if len(values) == 1 else ()
-
-
-def _flow(value: Any) -> str:
-    """A value as YAML would have it on one line."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return value if isinstance(value, str) and value else json.dumps(value, default=str)
+def _link(model: type[Spec], page: str) -> str:
+    target = "" if _page(model) == page else f"{_page(model)}.md"
+    return f"[{model.__name__}]({target}#{_anchor(model)})"
 
 
 def _anchor(model: type[Spec]) -> str:

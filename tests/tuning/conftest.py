@@ -1,11 +1,14 @@
 """An MLflow store for the tests of a study that costs no migration."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tuning.tracking import open_store
+from tests.tuning.studies import EXPERIMENT, FINGERPRINT, write_trial
+from tuning.evidence.records import TrialRecord
+from tuning.tracking import Tracker, open_store
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +30,26 @@ def output(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
     folder.mkdir()
     shutil.copy(empty_database, folder / "mlflow.db")
     return folder
+
+
+@pytest.fixture
+def write(output: Path, tmp_path: Path) -> Callable[..., None]:
+    """Write records as the finished trials of a study in the store of `output`."""
+
+    def write(
+        *records: TrialRecord,
+        study: str = "a",
+        experiment: str = EXPERIMENT,
+        fingerprint: str = FINGERPRINT,
+        data: str = "digits",
+    ) -> None:
+        files = tmp_path / "files"
+        with Tracker.open(None, output, experiment) as tracker:
+            run = tracker.study(study, {}, {"data": data, "process": "ddpm", "fingerprint": fingerprint})
+            for values in records:
+                write_trial(tracker, run, values, files)
+            tracker.finish(run, "FINISHED")
+        assert not tracker.problems
+        shutil.rmtree(files, ignore_errors=True)
+
+    return write

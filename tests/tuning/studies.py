@@ -1,15 +1,19 @@
 """Trial records and results for the tests of a study, and how a search writes them to MLflow."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
+from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
+from tuning.study.config import FRESH_SEEDS
 from tuning.study.trial_spec import TrialSpec
 from tuning.tracking import Tracker
 
 FINGERPRINT = "f00dcafe"
+EXPERIMENT = "digits/ddpm-epsilon"
 
 
 def schedule(count: int = 20, direction: str = "easy_to_hard") -> dict[str, Any]:
@@ -47,6 +51,40 @@ def record(fid: float | None = 10.0, **changes: Any) -> TrialRecord:
     values.setdefault("schedule_id", f"id-{values['schedule']['clusters']['count']}-{values['control']}")
     values.setdefault("arm_id", values["schedule_id"])
     return TrialRecord(**values)
+
+
+UNIFORM: dict[str, Any] = {
+    "role": "control",
+    "control": "uniform",
+    "schedule": schedule(1, "none"),
+    "key": TrialKey.uniform(),
+}
+"""What makes a record that of uniform sampling in the search."""
+
+
+def trials(*fids: float, **changes: Any) -> list[TrialRecord]:
+    """Records of the search, each with as many clusters as its FID says."""
+    return [
+        record(fid, key=TrialKey.search(int(fid)), schedule=schedule(int(fid)), **changes) for fid in fids
+    ]
+
+
+def fresh(fids: Iterable[float], clusters: int, **changes: Any) -> list[TrialRecord]:
+    """Confirmations of `trials(clusters)`, of uniform sampling with 1 cluster: one FID a seed."""
+    key = TrialKey.uniform() if clusters == 1 else TrialKey.search(clusters)
+    control = "uniform" if clusters == 1 else None
+    return [
+        record(
+            fid,
+            key=key.confirmation(seed),
+            role="confirmation",
+            control=control,
+            seed=seed,
+            schedule=schedule(clusters, "none" if clusters == 1 else "easy_to_hard"),
+            **changes,
+        )
+        for seed, fid in enumerate(fids, start=FRESH_SEEDS)
+    ]
 
 
 def started(planned: TrialSpec, run: RunConfig) -> TrialRecord:

@@ -32,6 +32,7 @@ _COMMANDS = {
     "evaluate": "tuning.cli.evaluate",
     "difficulty": "tuning.cli.difficulty",
     "data": "tuning.cli.data",
+    "settings": "tuning.cli.settings",
     "cache-latents": "tuning.cli.cache_latents",
     "ema": "tuning.cli.ema",
     "export": "tuning.cli.export",

@@ -1,19 +1,32 @@
-"""`python -m tune best`: the best schedule that MLflow knows of, and whether it beats uniform sampling."""
+"""`python -m tune best`: what a study in MLflow found, and the schedule that it stands for as a file."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
-from tuning.cli.options import PathOption, example, shared
+from tuning.cli.options import PathOption, example, given, shared
+from tuning.folder.layout import SETTINGS_SUFFIX
+
+if TYPE_CHECKING:
+    from tuning.tracking.best import BestRun
 
 __all__ = ["best"]
 
+CURRICULUM_FILE = "curriculum.yaml"
 
-@click.command(epilog=example("python -m tune best --data digits --metric fid\npython -m tune best --json"))
+
+@click.command(
+    epilog=example(
+        "python -m tune best --data digits --metric fid\n"
+        "python -m tune best --study my-study --curriculum --write curriculum.yaml"
+    )
+)
 @shared("output", "data")
 @click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")
 @click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
@@ -23,6 +36,11 @@ __all__ = ["best"]
 )
 @click.option("--fingerprint", help="Only trials measured by this evaluation protocol (or its first digits).")
 @click.option("--confirmed", is_flag=True, help="Only studies whose best was run again on fresh seeds.")
+@click.option(
+    "--curriculum",
+    is_flag=True,
+    help="Write the best curriculum even where it did not beat uniform sampling.",
+)
 @click.option(
     "--write",
     "target",
@@ -41,15 +59,17 @@ def best(
     metric: str,
     fingerprint: str | None,
     confirmed: bool,
+    curriculum: bool,
     target: Path,
     mlflow_uri: str | None,
     force: bool,
     as_json: bool,
 ) -> int:
-    """Ask MLflow for the best schedule, print it, and write it to a file that `train` and the library read.
+    """Ask MLflow what a study found, and write the schedule that it stands for to a file for `train` and the library.
 
-    The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the embedded one in --output. Only trials measured by
-    one evaluation protocol are compared.
+    That is the best curriculum if it beat uniform sampling on fresh seeds, else uniform sampling; without fresh seeds
+    it is the best curriculum, marked as unconfirmed. The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the
+    embedded one in --output. Only trials measured by one evaluation protocol are compared.
     """
     from curriculum_ray.own_files import check_own
     from curriculum_ray.shell import tune_command
@@ -58,7 +78,7 @@ def best(
 
     store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
 
-    settings = target.with_suffix(".run.yaml")
+    settings = target.with_suffix(SETTINGS_SUFFIX)
     for path in (target, settings):
         check_own(path, force=force)
     found = ask(
@@ -71,26 +91,49 @@ def best(
         study=study,
         fingerprint=fingerprint,
         confirmed=confirmed,
+        curriculum=curriculum,
     )
     kept = [found.write(target, force=force), found.write_settings(settings, force=force)]
     for path in filter(None, kept):
         click.echo(f"an earlier file was kept as {path}", err=True)
-    again = None if found.settings_text is None else tune_command("train", "--config", settings)
+    where = given("output", "mlflow_uri")
+    again = None if found.settings_text is None else tune_command("train", "--config", settings, *where)
     if as_json:
         click.echo(json.dumps({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
         return 0
     rows = {
-        "schedule": found.description,
-        "answer": found.sentence,
-        "metrics": ", ".join(f"{key} {value:.4g}" for key, value in sorted(found.metrics.items())),
+        **_findings(found),
+        "run": f"{found.run_id}  trial {found.trial} of {found.study} ({found.experiment})",
         "images": f"{found.images:,} seen, seed {found.seed}",
         "protocol": found.fingerprint,
-        "run": f"{found.run_id}  trial {found.trial} of {found.study} ({found.experiment})",
-        "written": str(target),
-        "again": again or "not possible: its config.yaml is not in MLflow any more",
-        "next": tune_command("train", "--schedule", target),
+        "written": str(target) if again is None else f"{target} and {settings}",
+        "train": again or _without_settings(target, where),
     }
+    if found.verdict == "uniform" and not curriculum:
+        filters = given("output", "experiment", "metric", "fingerprint", "mlflow_uri")
+        words = ["--study", found.study, *filters, "--curriculum", "--write", CURRICULUM_FILE]
+        rows["instead"] = f"{tune_command('best', *words)}  (the best curriculum all the same)"
     for name, value in rows.items():
         click.echo(f"{name:9} {value}")
     click.echo(f"\n{found.schedule_text.rstrip()}")
     return 0
+
+
+def _findings(found: BestRun) -> dict[str, str]:
+    """What the study found: both scores, the answer, and what is written."""
+    from tuning.evidence.metrics import metric_name
+
+    scores = [f"{each.in_words()}, {each.name}" for each in (found.curriculum, found.uniform) if each]
+    return {
+        metric_name(found.metric): f"\n{'':9} ".join(scores),
+        "answer": found.sentence,
+        "chosen": f"{found.description}: {found.reason}",
+    }
+
+
+def _without_settings(schedule: Path, where: Sequence[str]) -> str:
+    """How to train where the run's settings are lost: its data, network and budget are not those of the defaults."""
+    from curriculum_ray.shell import tune_command
+
+    command = tune_command("train", "--schedule", schedule, *where)
+    return f"{command}, with the study's settings: its config.yaml is not in MLflow any more"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from curriculum_ray.config import ConfigError, load_json
+from curriculum_ray.own_files import FORCE_OPTION
 from tuning.cli.options import example, read_settings, shared, writable_folder
 
 __all__ = ["data"]
@@ -59,6 +61,8 @@ def data(
     else:
         for line in summary.lines():
             click.echo(line)
+    if not force:
+        _check_same_data(file, summary.path)
     written: dict[Path, str | bytes] = {}
     if len(examples.items):
         written[sheet] = contact_sheet(examples.items, examples.texts)
@@ -69,3 +73,15 @@ def data(
     if not as_json:
         click.echo(f"written     {' and '.join(map(str, written))}")
     return 0
+
+
+def _check_same_data(file: Path, path: str) -> None:
+    """Raise ConfigError if `file` is the summary of data of the same name that lie elsewhere than `path`."""
+    if not file.is_file():
+        return
+    before = load_json(file).get("path")
+    if before not in (None, path):
+        raise ConfigError(
+            f"{file} is of the data in {before}, not of {path or 'an embedded set'}: choose another --output, or add "
+            f"{FORCE_OPTION}, which writes over it"
+        )

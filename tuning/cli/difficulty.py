@@ -61,7 +61,7 @@ def difficulty(
 ) -> int:
     """Measure how hard each noise level of a data set is, and check that low noise is harder.
 
-    Writes OUTPUT/difficulty/: a curve per measurement, for a schedule's clusters and order, a plot and an
+    Writes OUTPUT/difficulty/DATA/: a curve per measurement, for a schedule's clusters and order, a plot and an
     HTML page. Probe models train as parallel Ray tasks, on the cluster at RAY_ADDRESS if it is set.
     """
     from tuning.difficulty import DifficultyConfig, judge, summary, write_report
@@ -86,7 +86,7 @@ def difficulty(
         },
         trust_code,
     )
-    folder = writable_folder(output / "difficulty")
+    folder = writable_folder(output / "difficulty" / Path(config.probe.data.name).name)
     start = time.perf_counter()
 
     def report(line: str) -> None:

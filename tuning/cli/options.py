@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import pydantic
+from click.core import ParameterSource
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import (
     ConfigError,
+    Spec,
     SpecT,
     apply_overrides,
     check_path,
@@ -20,9 +24,19 @@ from curriculum_ray.config import (
     with_key,
 )
 from curriculum_ray.config.shown import one_line, shown
+from curriculum_ray.config.unions import spec_at
 from tuning.folder.names import check_name
 
-__all__ = ["FiniteRange", "NameOption", "PathOption", "example", "read_settings", "shared", "writable_folder"]
+__all__ = [
+    "FiniteRange",
+    "NameOption",
+    "PathOption",
+    "example",
+    "given",
+    "read_settings",
+    "shared",
+    "writable_folder",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -93,7 +107,10 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         show_default=True,
         help="Folder for results; the embedded MLflow store lies in it.",
     ),
-    "data": click.option("--data", help="`digits`, or a folder of images."),
+    "data": click.option(
+        "--data",
+        help="`digits`, `photos`, `shapes`, `mixture2d` or `tones`, or the path of a folder or of shards.",
+    ),
     "schedule": click.option("--schedule", type=PathOption(), help="A schedule file, e.g. from `best`."),
     "checkpoint": click.option(
         "--checkpoint",
@@ -161,14 +178,35 @@ def example(text: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in text.splitlines())
 
 
+def given(*names: str) -> list[str]:
+    """The words of the command now running that gave the options of these names, for the commands that come next.
+
+    Options that were not typed are left out. Addresses are without their secrets.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for param in context.command.params:
+        if not isinstance(param, click.Option) or param.name not in names:
+            continue
+        if context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            value = context.params[param.name]
+            option = max(param.opts, key=len)
+            for each in value if param.multiple else [value]:
+                words += [option] if param.is_flag else [option, presentable(str(each))]
+    return words
+
+
 def read_settings(
     cls: type[SpecT],
     config_file: Path | None,
     overrides: tuple[str, ...],
     options: Mapping[str, tuple[str, Any]],
     trust_code: bool = False,
+    within: str | None = None,
 ) -> SpecT:
     """Settings from a file, then `--set`, then named options; later ones win.
+
+    within: the group whose keys `--set` may name without it, where the settings have no key of that name themselves.
 
     `options` maps a dotted key to (option, value); a value of None was not given. Raises ConfigError naming the
     file, `--set` or option that a fault came from. Code that the file names and `--set` does not is refused but with
@@ -176,9 +214,10 @@ def read_settings(
     """
     data = load_yaml(config_file) if config_file else {}
     sources = {"": str(config_file) if config_file else "settings"}
-    data = apply_overrides(data, overrides)
-    for override in overrides:
-        sources[override.partition("=")[0].strip()] = f"--set {one_line(override, 160)}"
+    full = [_in_full(cls, override, within) for override in overrides]
+    data = apply_overrides(data, full)
+    for override, whole in zip(overrides, full, strict=True):
+        sources[whole.partition("=")[0].strip()] = f"--set {one_line(override, 160)}"
     for key, (option, value) in options.items():
         if value is not None:
             data = with_key(data, key, value, option)
@@ -187,9 +226,18 @@ def read_settings(
     if config_file is not None and not trust_code:
         from curriculum_ray.models.named_code import check_named_code, code_named
 
-        said = code_named(apply_overrides({}, overrides))
+        said = code_named(apply_overrides({}, full))
         check_named_code(spec.model_dump(mode="json"), str(config_file), trusted=False, allowed=said)
     return spec
+
+
+def _in_full(cls: type[pydantic.BaseModel], override: str, within: str | None) -> str:
+    """The override with the group `within` before its key where the key is one of that group's, and not of `cls`."""
+    inner = None if within is None or not issubclass(cls, Spec) else spec_at(cls, within)
+    first = re.split("[.=]", override, maxsplit=1)[0].strip()
+    if inner is None or first in cls.model_fields or first not in inner.model_fields:
+        return override
+    return f"{within}.{override.strip()}"
 
 
 def writable_folder(folder: Path) -> Path:

@@ -50,13 +50,14 @@ def plan(
     """Print a search's space, controls, trials and expected time before anything is spent.
 
     A few training steps and part of an evaluation are timed in this process, without Ray. The picture,
-    schedules.png in --output, shows a few sampled schedules: their density over images seen.
+    schedules-STUDY.png in --output, shows a few sampled schedules: their density over images seen.
     """
     from curriculum_ray.distributed.connection import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
     from curriculum_ray.own_files import check_own, write_own
     from tuning.figures.theme import LIGHT, to_png
     from tuning.search.launch import check_code_of, check_study, study_rivals
+    from tuning.study.check_run import experiment_name
     from tuning.study.config import StudyConfig
     from tuning.study.cost import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.study.data_summary import show_summary
@@ -79,6 +80,7 @@ def plan(
             "seed": ("--seed", seed),
         },
         trust_code,
+        within="run",
     )
     searched = SearchSpace.load(config.space)
     check_code_of(searched, config, trust_code)
@@ -86,7 +88,8 @@ def plan(
     if chosen is not None and not as_json:
         click.echo(chosen)
     run, dataset, _ = check_study(config, searched)
-    path = writable_folder(output) / "schedules.png"
+    study = f"{experiment_name(dataset, run).replace('/', '-')}-{searched.name}-seed{config.seed}"
+    path = writable_folder(output) / f"schedules-{study}.png"
     check_own(path, force=force)
     summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.runs.folder import SAMPLES_FILE
+from curriculum_ray.runs.folder import BEST
 from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
+from tuning.folder.layout import TRIALS
 
 __all__ = ["sample"]
 
@@ -50,7 +51,7 @@ def sample(
     guidance: float,
     raw_weights: bool,
 ) -> int:
-    """Generate items from a checkpoint and write them as one PNG grid, `samples.png`, into --output.
+    """Generate items from a checkpoint and write them as one PNG grid, `samples-RUN-IMAGES.png`, into --output.
 
     Classes or captions of a conditional model take turns. Signals become line plots, points scatter plots,
     and cached latents images, decoded by their autoencoder (data.vae).
@@ -79,7 +80,7 @@ def sample(
     )
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
-    path = writable_folder(output) / SAMPLES_FILE
+    path = writable_folder(output) / f"samples-{_source(trained.path)}-{trained.images}.png"
     check_own(path, force=force)
     conditioning = trained.conditioning
     if guidance != 1 and not conditioning:
@@ -114,3 +115,13 @@ def sample(
         if len(captions) > 1:
             click.echo(f"captions in turn, from the top left: {', '.join(captions)}")
     return 0
+
+
+def _source(checkpoint: Path) -> str:
+    """The name of the run, for a trial after that of its study; a checkpoint outside a run's folder is named itself."""
+    folder = checkpoint.resolve()
+    while folder.name == BEST or folder.name.startswith("checkpoint-"):
+        folder = folder.parent
+    if folder.parent.name == TRIALS:
+        return f"{folder.parent.parent.name}-{folder.name}"
+    return folder.name

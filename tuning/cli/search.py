@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import NameOption, example, read_settings, shared, writable_folder
+from tuning.cli.options import NameOption, example, given, read_settings, shared, writable_folder
 
 __all__ = ["search"]
 
@@ -109,6 +109,7 @@ def search(
             "seed": ("--seed", seed),
         },
         trust_code,
+        within="run",
     )
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
     folder = writable_folder(output)
@@ -117,6 +118,6 @@ def search(
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:
-        show(config, outcome, output, console)
+        show(config, outcome, console, given("output", "mlflow_uri"), trust_code)
     finished = any(record.status == "finished" for record in outcome.records)
     return 0 if finished else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from curriculum_ray.models.named_code import TRUST_OPTION, code_named
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
 from tuning.evidence import answer as evidence
@@ -16,11 +18,12 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.front import front
 from tuning.evidence.speed import speed_up
+from tuning.folder.layout import SETTINGS_SUFFIX
 from tuning.search.launch import Outcome
 from tuning.study.config import StudyConfig
 from tuning.terminal.tables import final_table
 
-__all__ = ["answer", "as_object", "show"]
+__all__ = ["answer", "as_object", "best_command", "show", "train_command"]
 
 
 def answer(config: StudyConfig, outcome: Outcome) -> str:
@@ -35,8 +38,18 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
     return evidence.answer(ranking) + words
 
 
-def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) -> None:
-    """Print the table, the answer, the report's path and the commands that come next."""
+def show(
+    config: StudyConfig,
+    outcome: Outcome,
+    console: Console,
+    where: Sequence[str] = (),
+    trusted: bool = False,
+) -> None:
+    """Print the table, the answer, the report's path and the commands that come next.
+
+    where: the words that name the output and the store, for commands to find what this one left. trusted: whether
+    code that a file names may be imported.
+    """
     console.print(final_table(outcome.records, config.metric))
     console.print()
     console.print(Text(answer(config, outcome), "bold"))
@@ -47,19 +60,37 @@ def show(config: StudyConfig, outcome: Outcome, output: Path, console: Console) 
     for problem in outcome.problems:
         console.print(Text(f"MLflow: {problem}", "yellow"))
     console.print()
-    for name, value in _next(outcome, output):
+    chosen = Ranking.of(outcome.records, config.metric).best is not None
+    lines = [
+        ("report", str(outcome.report)),
+        *([("its schedule", best_command(config, outcome, where))] if chosen else []),
+        *([("train with it", train_command(config, where, trusted))] if chosen else []),
+        ("all runs", outcome.ui_command),
+    ]
+    for name, value in lines:
         console.print(Text(f"{name:14} {value}"), soft_wrap=True)
 
 
-def _next(outcome: Outcome, output: Path) -> list[tuple[str, str]]:
-    """Where everything lies, and the commands that come next; `best` finds nothing where no trial finished."""
-    where = [] if output == Path("runs") else ["--output", output]
-    found = [
-        ("best schedule", tune_command("best", *where)),
-        ("train with it", tune_command("train", *where, "--schedule", SCHEDULE_FILE, "--num-workers", 2)),
-    ]
-    finished = any(record.status == "finished" for record in outcome.records)
-    return [("report", str(outcome.report)), *(found if finished else []), ("all runs", outcome.ui_command)]
+def best_command(config: StudyConfig, outcome: Outcome, where: Sequence[str]) -> str:
+    """The command that asks for this study and no other, by the study's own metric."""
+    words = ["--study", outcome.name, *where]
+    if config.metric != "fid":
+        words += ["--metric", config.metric]
+    if outcome.protocol is not None:
+        words += ["--fingerprint", outcome.protocol]
+    return tune_command("best", *words)
+
+
+def train_command(config: StudyConfig, where: Sequence[str], trusted: bool) -> str:
+    """The command that trains with what `best` writes: the study's data and network, on what its trials got."""
+    words: list[object] = ["--config", Path(SCHEDULE_FILE).with_suffix(SETTINGS_SUFFIX), *where]
+    least, _ = config.resources.workers
+    if least > 1:
+        words += ["--num-workers", least]
+    words += ["--use-gpu"] * config.resources.use_gpu + ["--isolate"] * config.resources.isolate
+    if trusted or code_named(config.run.model_dump(mode="json")):
+        words.append(TRUST_OPTION)
+    return tune_command("train", *words)
 
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:

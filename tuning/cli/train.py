@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuning.cli.options import NameOption, example, read_settings, shared, writable_folder
+from tuning.cli.options import NameOption, example, given, read_settings, shared, writable_folder
 
 if TYPE_CHECKING:
+    from curriculum_ray.evaluation import EvaluationSpec
+    from curriculum_ray.runs.config import RunConfig
     from curriculum_ray.runs.result import RunResult
 
 __all__ = ["train"]
@@ -85,7 +87,7 @@ def train(
     store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with RunDisplay(config, quiet=as_json) as display:
         result = train_run(config, resources, folder, name, mlflow_uri, display)
-    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _summary(result))
+    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _summary(result, config))
     return 0
 
 
@@ -112,9 +114,7 @@ def _heldout(result: RunResult) -> list[str]:
     ]
 
 
-def _summary(result: RunResult) -> str:
-    from curriculum_ray.shell import tune_command
-
+def _summary(result: RunResult, config: RunConfig) -> str:
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
     lines = [
         f"{result.images:,} images seen, {result.seconds:.0f} s" + (f": {metrics}" if metrics else ""),
@@ -124,7 +124,34 @@ def _summary(result: RunResult) -> str:
         *_guarded(result.skipped_updates or 0),
         *([result.unvisited] if result.unvisited else []),
         f"checkpoint  {result.checkpoint}",
-        f"next        {tune_command('sample', '--checkpoint', result.checkpoint)}",
-        f"            {tune_command('evaluate', '--checkpoint', result.checkpoint)}",
     ]
-    return "\n".join(lines)
+    sample, *others = _next(result, config)
+    return "\n".join([*lines, f"next        {sample}", *(f"{'':11} {line}" for line in others)])
+
+
+def _next(result: RunResult, config: RunConfig) -> list[str]:
+    """The commands that come next: samples where this run lies, and an evaluation by the same protocol."""
+    from curriculum_ray.models.named_code import TRUST_OPTION, code_named
+    from curriculum_ray.shell import tune_command
+
+    trust = [TRUST_OPTION] if code_named(config.model_dump(mode="json")) else []
+    common = ["--checkpoint", result.checkpoint, *trust]
+    sample = tune_command("sample", *common, *given("output"))
+    if config.data.streamed:
+        return [sample]  # an evaluation loads data whole
+    return [sample, tune_command("evaluate", *common, *_protocol(config.evaluation))]
+
+
+def _protocol(evaluation: EvaluationSpec | None) -> list[str]:
+    """The `--set` words that make an evaluation by default this one."""
+    from curriculum_ray.evaluation import EvaluationSpec
+
+    if evaluation is None:
+        return []
+    usual = EvaluationSpec().model_dump(mode="json")
+    return [
+        word
+        for key, value in evaluation.model_dump(mode="json").items()
+        if value != usual[key]
+        for word in ("--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    ]

@@ -14,7 +14,7 @@ from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import direction
 from tuning.evidence.records import Control, TrialRecord
 
-__all__ = ["Arm", "Ranking", "side_by_side"]
+__all__ = ["Arm", "Ranking", "paired_by_seed", "side_by_side"]
 
 
 @dataclass
@@ -183,10 +183,19 @@ class Ranking:
 
 
 def side_by_side(arm: Arm, uniform: Arm | None, metric: str) -> tuple[float, float | None, int]:
-    """Return the means of the arm and of uniform sampling, and the number of seeds behind the first.
+    """Return the means of the arm and of uniform sampling over `paired_by_seed`, and the number of seeds of the first.
 
-    Both are means over fresh seeds if the arm has them, else over the search's; over the seeds that both
-    have, if there are any. The second is None without such runs of uniform sampling.
+    The second is None without such runs of uniform sampling.
+    """
+    ours, theirs = paired_by_seed(arm, uniform, metric)
+    return fmean(ours.values()), fmean(theirs.values()) if theirs else None, len(ours)
+
+
+def paired_by_seed(arm: Arm, uniform: Arm | None, metric: str) -> tuple[dict[int, float], dict[int, float]]:
+    """Return the metric of the arm and of uniform sampling by seed.
+
+    Both are of fresh seeds if the arm has them, else of the search's; of the seeds that both have, if there are any.
+    The second is empty without such runs of uniform sampling.
     """
     ours = _by_seed(arm.confirmed or arm.searched, metric)
     theirs = (
@@ -194,7 +203,7 @@ def side_by_side(arm: Arm, uniform: Arm | None, metric: str) -> tuple[float, flo
     )
     if shared := ours.keys() & theirs.keys():
         ours, theirs = ({seed: values[seed] for seed in sorted(shared)} for values in (ours, theirs))
-    return fmean(ours.values()), fmean(theirs.values()) if theirs else None, len(ours)
+    return ours, theirs
 
 
 def _check_one_protocol(records: Sequence[TrialRecord]) -> None:

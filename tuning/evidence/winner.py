@@ -1,15 +1,29 @@
-"""What a study registers in MLflow's model registry: the confirmed winner, or else uniform sampling."""
+"""What a study stands for: its best curriculum only where that beat uniform sampling on fresh seeds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import against_uniform
 from tuning.evidence.keys import TrialKey
 
-__all__ = ["Registered", "registered"]
+__all__ = ["Choice", "Registered", "Verdict", "choose", "registered"]
+
+Verdict = Literal["beats_uniform", "uniform", "unconfirmed"]
+"""Whether the best curriculum beat uniform sampling, did not, or was not compared on two or more fresh seeds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The arm that a study stands for."""
+
+    arm: Arm
+    curriculum: Arm
+    """The best-looking curriculum, whether or not it is `arm`."""
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -20,33 +34,45 @@ class Registered:
     """`best` or `candidate`."""
     key: TrialKey
     """The trial's."""
-    verdict: str
-    """beats_uniform, uniform (nothing did) or unconfirmed."""
+    verdict: Verdict
     description: str
     """The study's answer in one sentence."""
+
+
+def choose(ranking: Ranking) -> Choice | None:
+    """Choose the best curriculum if it beat uniform sampling beyond noise on fresh seeds, else uniform sampling.
+
+    Where no curriculum was compared on fresh seeds the one that ranks first is chosen, unconfirmed. None where no
+    curriculum has finished.
+    """
+    first, uniform = ranking.best, ranking.uniform
+    if first is None:
+        return None
+    compared = [each for each in against_uniform(ranking) if each.low is not None and not each.rival]
+    if uniform is None or not compared:
+        return Choice(first, first, "unconfirmed")
+    top = max(compared, key=lambda each: each.mean)
+    curriculum = ranking.arm(top.key)
+    return Choice(
+        curriculum if top.beats else uniform, curriculum, "beats_uniform" if top.beats else "uniform"
+    )
 
 
 def registered(ranking: Ranking) -> list[Registered]:
     """The aliases that a finished study sets.
 
-    `best` means a schedule only if it beat uniform sampling beyond noise on fresh seeds; where confirmations ran
-    and none did, it means uniform sampling; without confirmations there is no `best`. `candidate` always means
-    the schedule that ranks first.
+    `best` means the arm that `choose` chooses, and is not set where that is unconfirmed. `candidate` always means
+    the best-looking curriculum.
     """
-    first, uniform = ranking.best, ranking.uniform
-    if first is None:
+    choice = choose(ranking)
+    if choice is None:
         return []
-    sentence = answer(ranking)
-    found: list[Registered] = []
-    differences = against_uniform(ranking)
-    beating = [each for each in differences if each.beats and not each.rival]
-    if beating:
-        winner = max(beating, key=lambda each: each.mean)
-        found.append(Registered("best", _key(ranking.arm(winner.key)), "beats_uniform", sentence))
-    elif uniform is not None and uniform.confirmed and any(each.low is not None for each in differences):
-        found.append(Registered("best", _key(uniform), "uniform", sentence))
-    verdict = "beats_uniform" if beating and winner.key == first.arm_id else "unconfirmed"
-    return [*found, Registered("candidate", _key(first), verdict, sentence)]
+    sentence, beats = answer(ranking), choice.verdict == "beats_uniform"
+    best = Registered("best", _key(choice.arm), choice.verdict, sentence)
+    candidate = Registered(
+        "candidate", _key(choice.curriculum), "beats_uniform" if beats else "unconfirmed", sentence
+    )
+    return [candidate] if choice.verdict == "unconfirmed" else [best, candidate]
 
 
 def _key(arm: Arm) -> TrialKey:

@@ -13,6 +13,7 @@ __all__ = [
     "OPTUNA_DATABASE_FILE",
     "RECORD_FILE",
     "REPORT_FILE",
+    "SETTINGS_SUFFIX",
     "SLOTS",
     "SLOT_PREFIX",
     "SPOOL_FILE",
@@ -61,3 +62,6 @@ DATABASE_FILE = "mlflow.db"
 """In the output folder, beside the studies: MLflow's embedded store."""
 ARTIFACTS = "mlartifacts"
 """In the output folder: the files of that store."""
+
+SETTINGS_SUFFIX = ".run.yaml"
+"""Beside the schedule file that `best` writes, wherever that is: the settings of its run, under its name and this."""

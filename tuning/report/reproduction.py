@@ -13,7 +13,7 @@ from typing import Any
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
-from tuning.folder.layout import STUDY_FILE
+from tuning.folder.layout import SETTINGS_SUFFIX, STUDY_FILE
 from tuning.report.facts import StudyFacts
 
 __all__ = ["failures", "protocol", "reproduction"]
@@ -65,14 +65,16 @@ def reproduction(study: StudyFacts, output: Path) -> Html:
 
 def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
     where = [] if output.parent == Path("runs") else ["--output", str(output.parent)]
+    metric = [] if study.metric == "fid" else ["--metric", study.metric]
     tune = ["python", "-m", "tune"]
+    settings = Path(SCHEDULE_FILE).with_suffix(SETTINGS_SUFFIX)
     return [
         *_search(study, output, tune),
         (
-            "ask MLflow for the best schedule, and write schedule.yaml",
-            shlex.join([*tune, "best", "--study", study.name, *where]),
+            "ask MLflow what the study found, and write its schedule and settings",
+            shlex.join([*tune, "best", "--study", study.name, *metric, *where]),
         ),
-        ("train with it", shlex.join([*tune, "train", "--schedule", SCHEDULE_FILE, *where])),
+        ("train with them", shlex.join([*tune, "train", "--config", str(settings), *where])),
     ]
 
 

@@ -40,6 +40,7 @@ from tuning.study.ranges import check_ranges, with_batch_size
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
+from tuning.tracking.finished import protocols
 
 __all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_rivals"]
 
@@ -57,6 +58,8 @@ class Outcome:
     ui_command: str
     problems: list[str]
     """Writes that MLflow did not store, one line each."""
+    protocol: str | None = None
+    """The fingerprint by which `best` tells this study from others of its name in the store; None where it is alone."""
 
 
 def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset, Evaluator]:
@@ -204,6 +207,8 @@ def run_study(
                 raise
             study.close("FINISHED")
         records = list(study.records.values())
+        problems = [*study.problems, *tracker.problems]
+        alone = not problems and _is_alone(tracker, name, evaluator.fingerprint)
         facts = StudyFacts(
             name=name,
             experiment=experiment,
@@ -218,8 +223,17 @@ def run_study(
             experiment=experiment,
             report=build_report(records, facts, folder),
             ui_command=tracker.ui_command(),
-            problems=[*study.problems, *tracker.problems],
+            problems=problems,
+            protocol=None if alone else evaluator.fingerprint,
         )
+
+
+def _is_alone(tracker: Tracker, study: str, fingerprint: str) -> bool:
+    """Whether the store holds no trial of a study of this name that was measured by another protocol."""
+    try:
+        return protocols(tracker.store, study) <= {fingerprint}
+    except Exception:  # every kind of store fails in its own way
+        return False
 
 
 def _close(study: StudyLedger, status: str) -> None:

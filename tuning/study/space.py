@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, load_yaml, parse
+from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
+from curriculum_ray.config.keys import is_known, meant_by
 from curriculum_ray.config.shown import shown
+from curriculum_ray.runs.config import RunConfig
 from tuning.study.overlay import lay_over, merge
 from tuning.study.parameters import CategoricalRange, Range, Value, among, listed
 
@@ -66,12 +68,25 @@ class SearchSpace(Spec):
         }
         if name in shipped:
             with resources.as_file(shipped[name]) as path:
-                return parse(cls, {"name": name, **load_yaml(path)}, name)
+                return cls._read(path, name, name)
         if Path(name).suffix not in (".yaml", ".yml"):
             raise ConfigError(
                 f"--space must be one of {', '.join(sorted(shipped))} or a .yaml file, but got {name}"
             )
-        return parse(cls, {"name": Path(name).stem, **load_yaml(name)}, name)
+        return cls._read(Path(name), Path(name).stem, name)
+
+    @classmethod
+    def _read(cls, path: Path, name: str, source: str) -> SearchSpace:
+        """Read a file whose keys are those of a run; ConfigError naming `source` and the key that was meant."""
+        space = parse(cls, {"name": name, **load_yaml(path)}, source)
+        laid = {"search": space.search, "fixed": flatten(space.fixed)}
+        laid |= {f"rivals.{rival}": keys for rival, keys in space.rivals.items()}
+        for place, keys in laid.items():
+            for key in keys:
+                if not is_known(RunConfig, key):
+                    meant = meant_by(RunConfig, key)
+                    raise ConfigError(f"{source}: {place}.{key} is not a key of a run{meant}")
+        return space
 
     def apply(self, config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
         """A run's settings with the fixed part and the searched values of `point` laid over `config`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -10,7 +11,11 @@ import pytest
 import yaml
 
 from clusters.cli import cli as clusters
+from curriculum_ray.data.spec import EMBEDDED
+from curriculum_ray.runs.config import RunConfig
 from tuning.cli import cli, main
+from tuning.cli.options import read_settings
+from tuning.study.config import StudyConfig
 
 _SHARED = [
     *("--output", "--data", "--schedule", "--checkpoint", "--num-samples", "--num-workers", "--use-gpu"),
@@ -42,7 +47,12 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
         (["train", "--images", "many"], "--images"),
         (["train", "--set", "images"], "key.path=value"),
         (["train", "--set", "images=0"], "--set images=0: images must be greater than or equal to 1"),
-        (["train", "--set", "optimizer.lr=1"], "optimizer.lr is not a known key"),
+        (
+            ["train", "--set", "optimizer.lr=1"],
+            "optimizer.lr is not a known key (its value is 1); did you mean optimizer.learning_rate?",
+        ),
+        (["search", "--set", "optimizer.lr=1"], "--set optimizer.lr=1: run.optimizer.lr is not a known key"),
+        (["search", "--set", "modle=unet"], "did you mean run.model?"),
         (
             ["train", "--set", "optimizer.learning_rate=fast"],
             "optimizer.learning_rate must be a valid number",
@@ -102,6 +112,17 @@ def test_bad_input_ends_with_one_line_and_code_2(
     assert err.count("\n") == 1
     # What is in the data is said before what does not fit it.
     assert all(line.startswith(("data ", "  ")) for line in out.splitlines())
+
+
+def test_a_setting_of_the_run_means_the_same_in_search_and_train() -> None:
+    overrides = ("model=dit-S/2", "optimizer.learning_rate=0.1", "run.images=640", "seed=3")
+    study = read_settings(StudyConfig, None, overrides, {}, within="run")
+    run = read_settings(RunConfig, None, (*overrides[:2], "images=640"), {})
+    assert study.run == run
+    assert (study.seed, study.run.seed) == (3, 0), "a key that both have is the study's"
+    assert set(StudyConfig.model_fields) & set(RunConfig.model_fields) == {"seed"}, (
+        "docs/howto/search.md says so"
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,6 +220,27 @@ def _commands(group: click.Group, name: str) -> dict[str, click.Command]:
 def test_no_help_shows_a_value_that_is_not_there(name: str, command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=name))
     assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [*_commands(cli, "tune").items(), *_commands(clusters, "clusters").items()]
+)
+def test_the_examples_of_a_help_are_accepted(name: str, command: click.Command) -> None:
+    lines = [line for line in (command.epilog or "").splitlines() if "python -m" in line]
+    assert lines or isinstance(command, click.Group), f"{name} has no example"
+    for line in lines:
+        words = shlex.split(line)
+        module, word, *arguments = words[words.index("-m") + 1 :]
+        group = {"tune": cli, "clusters": clusters}[module]
+        context = click.Context(group, info_name=module)
+        found = group.get_command(context, word)
+        assert found is not None, line
+        found.make_context(word, arguments, parent=context)
+
+
+def test_the_help_of_data_names_all_that_is_embedded(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = _exit(capsys, "train", "--help")
+    assert not [name for name in EMBEDDED if f"`{name}`" not in out]
 
 
 def test_shared_options_mean_the_same_everywhere() -> None:

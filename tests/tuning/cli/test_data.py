@@ -119,3 +119,17 @@ def test_bad_input_ends_in_one_line(
     assert words in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_data_of_one_name_in_two_places_do_not_overwrite_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("one", "two"):
+        draw(tmp_path / place / "set", "1.png", "2.png")
+    command = ["data", str(tmp_path / "one" / "set"), "--output", str(tmp_path)]
+    assert tune(capsys, *command)[0] == tune(capsys, *command)[0] == 0
+    command[1] = str(tmp_path / "two" / "set")
+    code, _, err = tune(capsys, *command)
+    assert code == 2
+    assert f"data-set.json is of the data in {tmp_path / 'one' / 'set'}, not of " in err
+    assert tune(capsys, *command, "--force")[0] == 0

@@ -43,7 +43,7 @@ def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> N
         "--output", str(tmp_path), "--measure", "relative_entropy,gaussian,snr", *QUICK, "--samples", "256"
     )
     assert result.exit_code == 0
-    folder = tmp_path / "difficulty"
+    folder = tmp_path / "difficulty" / "digits"
     assert {path.name for path in folder.iterdir()} == {
         *(f"{name}.json" for name in ("relative_entropy", "gaussian", "snr")),
         "difficulty.png",

@@ -19,6 +19,7 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.trainer import Trainer
 from tuning.cli import main
+from tuning.cli.sample import _source
 
 SMALL = {"base_channels": 8}
 
@@ -195,3 +196,16 @@ def test_latents_are_decoded_by_their_autoencoder(tmp_path: Path, capsys: pytest
         # Four images of 32×32 pixels, where a latent has 16×16.
         assert picture.size[0] * picture.size[1] >= 4 * 32 * 32
         assert picture.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("runs/mine/checkpoint-run-000000000640", "mine"),
+        ("runs/mine/best/checkpoint-run-000000000640", "mine"),
+        ("runs/study/trials/search-000/checkpoint-trial-000000000640", "study-search-000"),
+        ("runs/ema-0.1", "ema-0.1"),
+    ],
+)
+def test_a_grid_is_named_by_the_run_that_it_is_of(path: str, name: str) -> None:
+    assert _source(Path(path)) == name

@@ -5,32 +5,15 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.tuning.studies import record, schedule, write_trial
+from tests.tuning.studies import UNIFORM as CONTROL
+from tests.tuning.studies import fresh, record, schedule, trials, write_trial
 from tuning.evidence.arms import Ranking
-from tuning.evidence.winner import registered
+from tuning.evidence.winner import choose, registered
 from tuning.tracking import Tracker
 from tuning.tracking.registry import model_name, register
 
-
-def fresh(fids, count, **changes):
-    return [
-        record(
-            fid,
-            key=f"confirm-search-{count:03d}-seed{seed}",
-            role="confirmation",
-            seed=seed,
-            schedule=schedule(count, "none" if count == 1 else "easy_to_hard"),
-            **changes,
-        )
-        for seed, fid in enumerate(fids, start=1000)
-    ]
-
-
-SEARCHED = [
-    record(7.0, key="search-007", schedule=schedule(7)),
-    record(8.0, key="control-uniform", role="control", control="uniform", schedule=schedule(1, "none")),
-]
-UNIFORM = fresh([10.0, 11.0, 10.5, 10.2, 10.8], 1, control="uniform")
+SEARCHED = [*trials(7.0), record(8.0, **CONTROL)]
+UNIFORM = fresh([10.0, 11.0, 10.5, 10.2, 10.8], 1)
 
 
 def aliases(records):
@@ -50,6 +33,29 @@ def test_uniform_sampling_is_the_best_where_nothing_beat_it():
 def test_without_fresh_seeds_nothing_is_the_best():
     assert aliases(SEARCHED) == {"candidate": ("search-007", "unconfirmed")}
     assert aliases(SEARCHED[1:]) == {}
+
+
+@pytest.mark.parametrize(
+    ("records", "chosen"),
+    [
+        (SEARCHED, ("7", "7", "unconfirmed")),
+        ([*SEARCHED, *UNIFORM, *fresh([8.0, 9.1, 8.4, 8.2, 8.9], 7)], ("7", "7", "beats_uniform")),
+        ([*SEARCHED, *UNIFORM, *fresh([9.0, 12.0, 10.0, 11.0, 10.0], 7)], ("uniform", "7", "uniform")),
+        ([*SEARCHED, *UNIFORM, *fresh([12.0, 13.1, 12.4, 12.2, 12.9], 7)], ("uniform", "7", "uniform")),
+        # An interrupted study: one seed has no interval, and no fresh run of uniform sampling no difference.
+        ([*SEARCHED, *UNIFORM[:1], *fresh([1.0], 7)], ("7", "7", "unconfirmed")),
+        ([*SEARCHED, *fresh([1.0, 1.1], 7)], ("7", "7", "unconfirmed")),
+    ],
+)
+def test_a_study_stands_for_a_schedule_only_if_its_answer_says_that_it_won(records, chosen):
+    choice = choose(Ranking.of(records, "fid"))
+    assert choice is not None
+    names = ["uniform" if arm.is_uniform else arm.name.split()[0] for arm in (choice.arm, choice.curriculum)]
+    assert (*names, choice.verdict) == chosen
+
+
+def test_uniform_sampling_alone_leaves_nothing_to_choose():
+    assert choose(Ranking.of([*SEARCHED[1:], *UNIFORM], "fid")) is None
 
 
 def test_the_name_finds_the_schedule_and_moves_with_the_answer(

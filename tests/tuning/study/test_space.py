@@ -144,3 +144,31 @@ def test_a_start_point_beside_its_condition_is_refused() -> None:
     point = {"schedule.pacing.rule": "linear", "schedule.pacing.patience": 3}
     with pytest.raises(ValueError, match="does not exist where its condition"):
         SearchSpace.model_validate({**CONDITIONAL, "start": [point]})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"search": {"schedule.cluster.count": {"type": "int", "low": 2, "high": 5}}},
+            "search.schedule.cluster.count is not a key of a run; did you mean schedule.clusters.count?",
+        ),
+        (
+            {"fixed": {"optimizer": {"lr": 1}}},
+            "fixed.optimizer.lr is not a key of a run; did you mean optimizer.",
+        ),
+        (
+            {"rivals": {"r": {"wieghting.kind": "p2"}}},
+            "rivals.r.wieghting.kind is not a key of a run; did you mean w",
+        ),
+    ],
+)
+def test_a_key_that_no_run_has_is_refused_with_the_one_that_was_meant(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    path = tmp_path / "space.yaml"
+    search = {"schedule.clusters.count": {"type": "int", "low": 2, "high": 5}}
+    path.write_text(yaml.safe_dump({"version": 1, "search": search, **change}))
+    with pytest.raises(ConfigError) as caught:
+        SearchSpace.load(str(path))
+    assert str(caught.value).startswith(f"{path}: {says}")

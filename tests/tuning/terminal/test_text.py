@@ -43,7 +43,7 @@ def _shown(folder: Path, records: list[dict[str, object]]) -> str:
         ui_command="mlflow ui",
         problems=["[final] was not stored"],
     )
-    show(StudyConfig(), outcome, folder, Console(file=file, width=200))
+    show(StudyConfig(), outcome, Console(file=file, width=200), ["--output", str(folder)])
     return file.getvalue()
 
 
@@ -59,4 +59,4 @@ def test_a_study_without_a_result_advises_no_best(tmp_path: Path) -> None:
 def test_the_next_commands_quote_the_output(tmp_path: Path) -> None:
     folder = tmp_path / "my [final] runs"
     text = _shown(folder, [record()])
-    assert tune_command("best", "--output", folder) in text
+    assert tune_command("best", "--study", "s", "--output", folder) in text

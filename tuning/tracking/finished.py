@@ -1,0 +1,174 @@
+"""The finished trials that MLflow knows of, as the records that a study ranks: all measured by one protocol."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curriculum_ray.config import ConfigError, load_yaml
+from curriculum_ray.runs.folder import SCHEDULE_FILE
+from curriculum_ray.shell import tune_command
+from tuning.evidence.metrics import DIRECTIONS, direction
+from tuning.evidence.records import TrialRecord
+from tuning.tracking.fields import TAG_PREFIX, quoted, tag
+from tuning.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+__all__ = ["FinishedTrial", "artifact_text", "finished_trials", "protocols", "schedule_file"]
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A finished trial in MLflow."""
+
+    record: TrialRecord
+    run_id: str
+    experiment: str
+    """Its name."""
+    parent: str
+    """The run of its study."""
+    study: str
+    data: str
+    process: str
+
+
+def finished_trials(
+    store: Store,
+    metric: str,
+    *,
+    experiment: str | None = None,
+    data: str | None = None,
+    process: str | None = None,
+    study: str | None = None,
+    fingerprint: str | None = None,
+) -> list[FinishedTrial]:
+    """Return the finished trials that the filters leave, the best by `metric` first, equal ones by images seen.
+
+    Raises `ConfigError` when there is none, and when they were measured by more than one protocol (`fingerprint`, or
+    its start, picks one).
+    """
+    upward = direction(metric) == "max"
+    names = _experiments(store, experiment)
+    filters = {"data": data, "process": process, "study": study}
+    conditions = [f"tags.`{tag('kind')}` = 'trial'"]
+    conditions += [f"tags.`{tag(key)}` = {_quoted(key, value)}" for key, value in filters.items() if value]
+    order = [f"metrics.`{metric}` {'DESC' if upward else 'ASC'}", "metrics.images ASC"]
+    runs = store.search_runs(list(names), " and ".join(conditions), order)
+    finished = [run for run in runs if run.info.status == "FINISHED" and metric in run.data.metrics]
+    if not finished:
+        raise ConfigError(_nothing_finished(runs, metric, store))
+    chosen = _one_fingerprint(finished, fingerprint)
+    return [_trial(place, run, store, names[run.info.experiment_id]) for place, run in enumerate(chosen)]
+
+
+def protocols(store: Store, study: str) -> set[str]:
+    """The fingerprints of all finished trials of studies of this name."""
+    query = f"tags.`{tag('kind')}` = 'trial' AND tags.`{tag('study')}` = {quoted(study)}"
+    runs = store.search_runs(list(_experiments(store, None)), query)
+    return {run.data.tags.get(tag("fingerprint"), "") for run in runs if run.info.status == "FINISHED"}
+
+
+def schedule_file(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:
+    """Fetch the run's schedule.yaml: its text and what it says."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = Path(store.client.download_artifacts(run_id, SCHEDULE_FILE, folder))
+        except Exception:  # each artifact store fails in its own way
+            reason = f"the run {run_id} in {store.shown} has no readable artifact {SCHEDULE_FILE}"
+            raise ConfigError(reason) from None
+        return path.read_text(encoding="utf-8"), load_yaml(path)
+
+
+def artifact_text(store: Store, run_id: str, name: str) -> str | None:
+    """The text of the run's artifact, None where it has none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(store.client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
+        except Exception:  # each artifact store fails in its own way
+            return None
+
+
+def _experiments(store: Store, name: str | None) -> dict[str, str]:
+    """Return names by id of all experiments, or of the one asked for."""
+    names = {found.experiment_id: found.name for found in store.client.search_experiments()}
+    if name is None:
+        return names
+    chosen = {key: value for key, value in names.items() if value == name}
+    if not chosen:
+        known = ", ".join(sorted(value for value in names.values() if value != "Default")) or "none"
+        raise ConfigError(f"there is no experiment {name!r} in {store.shown}: there is {known}")
+    return chosen
+
+
+def _quoted(key: str, value: str) -> str:
+    if "'" in value and '"' in value:
+        raise ConfigError(f"--{key} must not hold both kinds of quotes, but got {value!r}")
+    return quoted(value)
+
+
+def _nothing_finished(runs: list[Run], metric: str, store: Store) -> str:
+    if not runs:
+        return f"there is no trial in {store.shown} that fits: run `{tune_command('search')}` first"
+    states = Counter(run.info.status.lower() for run in runs)
+    listed = ", ".join(f"{number} {state}" for state, number in states.items())
+    return f"there is no finished trial with the metric {metric} in {store.shown} that fits ({listed})"
+
+
+def _one_fingerprint(runs: list[Run], wanted: str | None) -> list[Run]:
+    numbers = Counter(run.data.tags.get(tag("fingerprint"), "") for run in runs)
+    listed = ", ".join(f"{key or 'none'} ({number} trials)" for key, number in numbers.most_common())
+    if wanted is not None:
+        chosen = [key for key in numbers if key.startswith(wanted)] if wanted else []
+        if len(chosen) != 1:
+            raise ConfigError(f"--fingerprint must name one protocol, but got {wanted!r}: there are {listed}")
+        return [run for run in runs if run.data.tags.get(tag("fingerprint"), "") == chosen[0]]
+    if len(numbers) > 1:
+        raise ConfigError(
+            f"the finished trials were measured by different protocols and cannot be compared: {listed}; "
+            f"pick one with --fingerprint"
+        )
+    return runs
+
+
+def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial:
+    """Check a finished run's tags and metrics; ConfigError for a run that no study of this project wrote."""
+    tags = {
+        key.removeprefix(TAG_PREFIX): value
+        for key, value in run.data.tags.items()
+        if key.startswith(TAG_PREFIX)
+    }
+    metrics = dict(run.data.metrics)
+    images = int(metrics.pop("images", 0))
+    schedule_id = tags.get("schedule_id", run.info.run_id)
+    data = {
+        "version": 1,
+        "trial": place,
+        "key": tags.get("trial"),
+        "name": str(run.info.run_name),
+        "role": tags.get("role", "searched"),
+        "control": tags.get("control"),
+        "seed": int(tags.get("seed", 0)),
+        "schedule": None,
+        "schedule_id": schedule_id,
+        "arm_id": tags.get("arm_id", schedule_id),
+        "description": tags.get("schedule", run.info.run_name),
+        "total_images": images,
+        "images": images,
+        "metrics": {key: value for key, value in metrics.items() if key in DIRECTIONS},
+        "fingerprint": tags.get("fingerprint"),
+        "status": "finished",
+    }
+    return FinishedTrial(
+        record=TrialRecord.from_json(data, f"the run {run.info.run_id} in {store.shown}"),
+        run_id=run.info.run_id,
+        experiment=experiment,
+        parent=run.data.tags.get("mlflow.parentRunId", ""),
+        study=tags.get("study", ""),
+        data=tags.get("data", ""),
+        process=tags.get("process", ""),
+    )
