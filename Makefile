@@ -34,7 +34,7 @@ docs: setup ## the documentation as a site, in site/; any warning is an error
 
 # Tests that wait for a process to start leave time for the linters.
 test: setup ## lint, types, documentation and the fast tests
-	@$(MAKE) --no-print-directory -j 2 lint test-fast
+	@$(MAKE) --no-print-directory -j 2 NICE="nice -n 19" lint test-fast
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_A_TIME)
@@ -90,7 +90,7 @@ check-published: setup ## every published formula beside an independent computat
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
-	$(BIN)/mypy
+	$(NICE) $(BIN)/mypy
 
 lock: ## resolve constraints.txt anew from pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

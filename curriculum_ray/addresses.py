@@ -12,6 +12,8 @@ _HIDDEN = "***"
 # pathlib collapses slashes.
 _ADDRESS = re.compile(r"\b([A-Za-z][A-Za-z0-9+.\-]+):(/+)([^\s\"'<>|\\^`{}]+)")
 _WHOLE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(/+)(.*)", re.DOTALL)
+# As RAY_ADDRESS has them, with a user before the host by mistake.
+_WITHOUT_SCHEME = re.compile(r"(.*)@([^\s@/]+:\d+)", re.DOTALL)
 _SECRET_NAME = re.compile(
     r"(PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIALS?|(ACCESS|API|PRIVATE|SECRET)_KEY(_ID)?)$", re.IGNORECASE
 )
@@ -23,10 +25,12 @@ def presentable(address: str) -> str:
     """Return the address without user, password, query and fragment: `postgresql://db:5432/optuna`.
 
     A password may contain any character, even unescaped "/", "@" and "#": everything up to the last "@" is
-    removed. Text that is not an address is returned unchanged.
+    removed, also where there is no scheme but a port. Text that is not an address is returned unchanged.
     """
-    found = _WHOLE.fullmatch(address)
-    return _bare(found) if found else address
+    if found := _WHOLE.fullmatch(address):
+        return _bare(found)
+    found = _WITHOUT_SCHEME.fullmatch(address)
+    return found[2] if found else address
 
 
 def _bare(found: re.Match[str]) -> str:
@@ -50,7 +54,7 @@ def without_secrets(text: str, *addresses: str | None) -> str:
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_OF_ENVIRONMENT
     }
     # Variables with addresses, e.g. MLFLOW_TRACKING_URI.
-    held = [value for value in os.environ.values() if "://" in value]
+    held = [value for value in os.environ.values() if "://" in value or _WITHOUT_SCHEME.fullmatch(value)]
     for address in sorted({*known, *held}, key=len, reverse=True):
         text = text.replace(address, presentable(address))
         secrets |= _secrets(address)
@@ -64,9 +68,9 @@ def without_secrets(text: str, *addresses: str | None) -> str:
 def _secrets(address: str) -> set[str]:
     """Return the password and the values of the query: as written, decoded and encoded."""
     parts = _WHOLE.fullmatch(address)
-    if parts is None:
+    if parts is None and not _WITHOUT_SCHEME.fullmatch(address):
         return set()
-    _, slashes, rest = parts.groups()
+    slashes, rest = parts.groups()[1:] if parts else ("//", address)
     found = set()
     if len(slashes) < 3:
         user, _, _ = rest.rpartition("@")

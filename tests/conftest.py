@@ -14,6 +14,8 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests wait for Ray's workers, which would otherwise give way to the tests beside them.
+os.environ.update({"RAY_worker_niceness": "0"})
 
 
 # Beside those that need Ray, the files whose tests take longest.

@@ -34,6 +34,9 @@ SECRETS = [
         ("ray://user:pw@head:10001", "ray://head:10001"),
         ("/home/me/o.db", "/home/me/o.db"),
         ("127.0.0.1:6379", "127.0.0.1:6379"),
+        ("me:pw/@x@127.0.0.1:6379", "127.0.0.1:6379"),
+        ("TOKEN@head:6379", "head:6379"),
+        ("my@folder/o.db", "my@folder/o.db"),
         ("sqlite", "sqlite"),
     ],
 )
@@ -44,7 +47,10 @@ def test_an_address_is_shown_without_what_is_secret(address: str, shown: str) ->
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("written", [str, lambda text: quote(text, safe="")])
-@pytest.mark.parametrize("form", ["postgresql://alice:{}@db:5432/optuna", "https://db/x?password={}&a=b"])
+@pytest.mark.parametrize(
+    "form",
+    ["postgresql://alice:{}@db:5432/optuna", "https://db/x?password={}&a=b", "alice:{}@db:5432"],
+)
 def test_no_form_of_a_secret_is_left_in_a_text(secret: str, written: object, form: str) -> None:
     assert callable(written)
     address = form.format(written(secret))

@@ -23,6 +23,7 @@ CORE = ("curriculum_ray/curriculum", "curriculum_ray/config", "curriculum_ray/di
 # Declared though no file imports them.
 INDIRECT = {
     "cmaes": "Optuna's sampler of that name",
+    "scikit-learn": "the digits and photographs that it ships, read as files",
     "torchvision": "torch-fidelity's, built for one release of torch",
 }
 

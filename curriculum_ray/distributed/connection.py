@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec, slots_left
 from curriculum_ray.distributed.storage import check_shared
 
-__all__ = ["available_cpus", "check_resources", "connected", "connecting_line", "packs_of", "room"]
+__all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
 
 # By default, Ray Train polls its workers every 2 s, and every checkpoint report waits for a poll. Tune's signal handler
 # and log writers are replaced by this project's. Unfinished trials have no metric. On a small machine, Ray warns of too
@@ -119,18 +119,17 @@ def _check_reachable(address: str) -> None:
             raise ConfigError(f"cannot reach {name}: something else than Ray listens there") from None
 
 
-def connecting_line() -> str:
-    """What a person waits for in `connected`."""
-    address = os.environ.get("RAY_ADDRESS")
-    return f"connecting to the Ray cluster at {presentable(address)}" if address else "starting Ray"
-
-
 @contextmanager
-def connected(runs: int, resources: ResourceSpec, output: Path | None = None) -> Iterator[dict[str, float]]:
+def connected(
+    runs: int,
+    resources: ResourceSpec,
+    output: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Iterator[dict[str, float]]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end, unless a slot is still waiting.
 
     Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
-    nodes do not share it.
+    nodes do not share it. `say` is given a line on what is waited for.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
     """
@@ -142,6 +141,7 @@ def connected(runs: int, resources: ResourceSpec, output: Path | None = None) ->
 
     if address:
         _check_reachable(address)
+    say(f"connecting to the Ray cluster at {presentable(address)}" if address else "starting Ray")
     own: dict[str, Any] = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
 
     def start() -> None:

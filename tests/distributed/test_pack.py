@@ -171,6 +171,7 @@ def _ends(board: Any, keys: list[str]) -> dict[str, tuple[Any, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_slot_trains_a_pack_and_then_the_next(board: Any, place: Path) -> None:
     configs = {f"first{seed}": _config(seed) for seed in range(4)}
     _submit(board, place, configs)
@@ -195,6 +196,7 @@ def test_a_killed_worker_costs_a_pack_no_more_than_what_followed_its_checkpoints
         _equals(end.result, configs[key])
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_fails_by_itself_and_its_companions_end(board: Any, place: Path) -> None:
     configs = {f"mixed{seed}": _config(seed) for seed in range(3)}
     # Of the pack by its key, but no run of it: the others must not suffer.

@@ -101,6 +101,7 @@ def test_a_run_does_not_depend_on_what_its_slot_ran_before(board: Any, place: Pa
     assert _curve(place, "first") == _curve(place, "second")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the_bit(
     board: Any, place: Path
 ) -> None:

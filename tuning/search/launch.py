@@ -16,7 +16,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
-from curriculum_ray.distributed.connection import connected, connecting_line, packs_of, room
+from curriculum_ray.distributed.connection import connected, packs_of, room
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import build_model, check_named_code, code_named
@@ -179,9 +179,8 @@ def run_study(
         identity = open_folder(folder, config, content)
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        console.print(f"{connecting_line()}, opening MLflow", markup=False, highlight=False, soft_wrap=True)
         with (
-            connected(slots or 1, config.resources, output) as cluster,
+            connected(slots or 1, config.resources, output, progress.note) as cluster,
             opening.result() as tracker,
             progress,
         ):

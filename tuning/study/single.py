@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.distributed.connection import connected, connecting_line
+from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
@@ -69,8 +69,7 @@ def train_run(
         if line := unvisited_line(config, data.shape):
             display.note(line)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        display.note(f"{connecting_line()}, opening MLflow")
-        with connected(1, resources, output) as cluster, opening.result() as tracker:
+        with connected(1, resources, output, display.note) as cluster, opening.result() as tracker:
             try:
                 _check_previews(config, resources, cluster)
                 display.note(resources.starting_line())

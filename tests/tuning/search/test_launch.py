@@ -36,6 +36,6 @@ def test_a_study_leaves_its_report_and_showing_it_writes_nothing(tmp_path: Path)
     assert "FID of the best schedule" in outcome.report.read_text()
     (tmp_path / "s" / REPORT_FILE).unlink()
     before = sorted(tmp_path.rglob("*"))
-    show(config, outcome, tmp_path, console)
+    show(config, outcome, console)
     assert as_object(config, outcome)["report"] == str(outcome.report)
     assert sorted(tmp_path.rglob("*")) == before
