@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.py
-# Two test processes, whole files each, the long ones first.
+# Whole files a test process, the long ones first.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-fast test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,12 +32,15 @@ search: setup ## the main job: find a schedule for the digits, on CPU, in minute
 docs: setup ## the documentation as a site, in site/; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-# Tests that wait for a process to start leave time for the linters.
+# Tests with Ray share one, and mostly wait: the others and the linters run meanwhile.
 test: setup ## lint, types, documentation and the fast tests
-	@$(MAKE) --no-print-directory -j 2 NICE="nice -n 19" lint test-fast
+	@$(MAKE) --no-print-directory -j 3 NICE="nice -n 19" lint test-ray test-rest
 
-test-fast: setup
-	$(BIN)/python -m pytest -m "not slow" $(TWO_AT_A_TIME)
+test-ray: setup
+	$(BIN)/python -m pytest -m "ray and not slow"
+
+test-rest: setup
+	$(BIN)/python -m pytest -m "not ray and not slow" $(TWO_AT_A_TIME) -p no:cacheprovider
 
 test-all: setup lint ## every test, the slow ones too
 	$(BIN)/python -m pytest

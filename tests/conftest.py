@@ -18,28 +18,30 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.update({"RAY_worker_niceness": "0"})
 
 
-# Beside those that need Ray, the files whose tests take longest.
-_LONG = ("test_main_job.py", "test_every_shape.py", "test_packed.py", "test_exact.py", "test_gpu_steps.py")
+# Files whose tests take longest, and those that start a Ray of their own.
+_LONG = (
+    "test_packed.py",
+    "test_exact.py",
+    "test_gpu_steps.py",
+    "test_generated_settings.py",
+    "test_difficulty.py",
+)
+_OWN_RAY = ("test_main_job.py", "test_faults.py")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run long files first: test processes take whole files in this order, and none is left with a long one alone.
+    """Mark what needs Ray, and put long files first: test processes take whole files in this order.
 
     What is marked `gpu` is skipped where there is none.
     """
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
-    ray = {item.path for item in items if "ray_of_two" in getattr(item, "fixturenames", ())}
-
-    def place(item: pytest.Item) -> int:
-        if item.path in ray:
-            return 0
-        return 1 + (_LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
-
-    items.sort(key=place)
+    has_gpu = torch.cuda.is_available()
+    for item in items:
+        if item.get_closest_marker("gpu") and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        if "ray_of_two" in getattr(item, "fixturenames", ()) or item.path.name in _OWN_RAY:
+            item.add_marker("ray")
+    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session")
