@@ -20,7 +20,12 @@ from curriculum_ray.data.mixture import Mixture2D
         ({"name": "photos"}, (3, 16, 16), "no condition"),
         ({"name": "shapes"}, (3, 16, 16), "6 classes"),
         ({"name": "shapes", "conditioning": "text"}, (3, 16, 16), "captions of 6 tokens from 18"),
-        ({"name": "shapes", "conditioning": "none", "image_size": 32}, (3, 32, 32), "no condition"),
+        pytest.param(
+            {"name": "shapes", "conditioning": "none", "image_size": 32},
+            (3, 32, 32),
+            "no condition",
+            marks=pytest.mark.slow,
+        ),
         ({"name": "mixture2d"}, (2,), "8 classes"),
         ({"name": "mixture2d", "set_size": 8}, (2, 8), "no condition"),
         ({"name": "tones"}, (1, 64), "5 classes"),

@@ -1,4 +1,4 @@
-"""The main job as a person meets it: search, Ctrl-C, search again, best, sample, evaluate, each a real process."""
+"""The main job as a person meets it: search, best, and what follows, each a real process; slow ones with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -52,24 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def interrupted(folder: Path) -> str:
-    """What a search prints when Ctrl-C comes after its first trial."""
-    process = _start(folder, "search", *TINY)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if "(1/" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, out + err
-    return "".join(lines) + out
-
-
-@pytest.fixture(scope="module")
-def study(folder: Path, interrupted: str) -> dict[str, Any]:
-    """The same command again."""
+def study(folder: Path) -> dict[str, Any]:
+    """A whole search."""
     return _json(folder, "search", *TINY)
 
 
@@ -81,14 +65,7 @@ def _runs(folder: Path) -> list[Any]:
     return list(client.search_runs(ids, "tags.`curriculum_ray.kind` = 'trial'"))
 
 
-def test_an_interrupted_search_says_how_to_go_on(interrupted: str) -> None:
-    assert "the same command resumes" in interrupted
-    assert "Traceback" not in interrupted
-
-
-def test_the_same_command_finishes_the_study_and_runs_nothing_twice(
-    folder: Path, interrupted: str, study: dict[str, Any]
-) -> None:
+def _check_whole(folder: Path, study: dict[str, Any]) -> None:
     trials = study["trials"]
     assert {trial["status"] for trial in trials} == {"finished"}
     assert len({trial["key"] for trial in trials}) == len(trials)
@@ -96,6 +73,30 @@ def test_the_same_command_finishes_the_study_and_runs_nothing_twice(
     assert study["problems"] == []
     assert len({trial["fingerprint"] for trial in trials}) == 1
     assert len(_runs(folder)) == len(trials), "one MLflow run a trial, interrupted or not"
+
+
+def test_every_trial_of_a_search_finishes_and_runs_once(folder: Path, study: dict[str, Any]) -> None:
+    _check_whole(folder, study)
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_says_how_to_go_on_and_the_same_command_runs_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    process = _start(tmp_path, "search", *TINY)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "(1/" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    said = "".join(lines) + out
+    assert "the same command resumes" in said
+    assert "Traceback" not in said
+    _check_whole(tmp_path, _json(tmp_path, "search", *TINY))
 
 
 def test_controls_and_confirmations_are_among_the_trials(study: dict[str, Any]) -> None:
@@ -145,6 +146,7 @@ def test_best_asks_mlflow_and_writes_the_schedule(folder: Path, study: dict[str,
     assert found["study"] == study["study"]
 
 
+@pytest.mark.slow
 def test_a_trial_can_be_sampled_and_evaluated_again(folder: Path, study: dict[str, Any]) -> None:
     trial = next(trial for trial in study["trials"] if trial["control"] == "uniform")
     sampled = _json(

@@ -83,6 +83,7 @@ def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
     assert not slots_left()
 
 
+@pytest.mark.slow
 def test_an_error_of_the_search_while_a_slot_starts_is_one_line(
     shared_ray: None, output: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
