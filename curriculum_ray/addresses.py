@@ -53,8 +53,12 @@ def without_secrets(text: str, *addresses: str | None) -> str:
         for name, value in os.environ.items()
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_OF_ENVIRONMENT
     }
-    # Variables with addresses, e.g. MLFLOW_TRACKING_URI.
-    held = [value for value in os.environ.values() if "://" in value or _WITHOUT_SCHEME.fullmatch(value)]
+    # Variables with addresses, e.g. MLFLOW_TRACKING_URI; without a scheme, a lone user is a name, as in `git@host:22`.
+    held = [
+        value
+        for value in os.environ.values()
+        if "://" in value or ((bare := _WITHOUT_SCHEME.fullmatch(value)) and ":" in bare[1])
+    ]
     for address in sorted({*known, *held}, key=len, reverse=True):
         text = text.replace(address, presentable(address))
         secrets |= _secrets(address)

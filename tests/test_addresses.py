@@ -87,3 +87,10 @@ def test_ordinary_words_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORT_TOKEN", "ab")
     text = "--set ema=false must be about 1:30, see docs: /usr/share/doc"
     assert without_secrets(text) == text
+
+
+def test_a_user_without_a_password_is_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_HOST", "worker@10.0.0.1:22")
+    assert without_secrets("a worker died") == "a worker died"
+    monkeypatch.setenv("SOME_HOST", "worker:pass-word@10.0.0.1:22")
+    assert without_secrets("it said pass-word") == "it said ***"
