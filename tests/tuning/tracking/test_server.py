@@ -92,7 +92,8 @@ def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server
         assert not tracker.problems
     assert best(output, server.uri).trial == "search-001"
     found = best(output, server.uri, study="a", fingerprint="f")
-    assert (found.value, found.uniform, found.trial) == (6.0, 9.0, "search-001")
+    assert found.uniform is not None
+    assert (found.curriculum.mean, found.uniform.mean, found.trial) == (6.0, 9.0, "search-001")
     assert found.schedule["clusters"]["count"] == 6
     assert not output.exists()
     assert "s3cret" not in "".join(capfd.readouterr())
