@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from curriculum_ray.shell import typed
+
 __all__ = ["EXTRAS", "exit_saying_what_is_missing", "install_command"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -52,13 +54,8 @@ def _advice(module: str, words: Sequence[str], root: Path, install: str | None) 
     if not (root / "Makefile").exists():
         return install or "pip install --force-reinstall curriculum-ray"
     python = root / ".venv" / "bin" / "python"
-    command = shlex.join([_typed(python), "-m", module, *words])
+    command = shlex.join([typed(python), "-m", module, *words])
     if python.exists() and os.path.abspath(python) != os.path.abspath(sys.executable):
         return command
-    here = [] if root == Path.cwd() else ["-C", _typed(root)]
+    here = [] if root == Path.cwd() else ["-C", typed(root)]
     return f"{shlex.join(['make', *here, 'setup'])} && {command}"
-
-
-def _typed(path: Path) -> str:
-    """Relative where it lies below the current folder."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

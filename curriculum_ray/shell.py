@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-__all__ = ["console_script", "tune_command"]
+__all__ = ["console_script", "tune_command", "typed"]
 
 console_script = "curriculum-ray"
 
@@ -23,7 +23,7 @@ def _program() -> list[str]:
     if called.name == console_script:
         return [console_script if _on_path(console_script, str(called)) else str(called)]
     names = (name for name in ("python", "python3") if _on_path(name, sys.executable))
-    return [next(names, _from_here(sys.executable)), "-m", "tune"]
+    return [next(names, typed(Path(sys.executable))), "-m", "tune"]
 
 
 def _on_path(name: str, program: str) -> bool:
@@ -32,8 +32,6 @@ def _on_path(name: str, program: str) -> bool:
     return found is not None and os.path.abspath(found) == os.path.abspath(program)
 
 
-def _from_here(program: str) -> str:
+def typed(path: Path) -> str:
     """The path as a person would type it: relative where it lies below the current folder."""
-    here = os.getcwd()
-    below = os.path.commonpath([here, os.path.abspath(program)]) == here
-    return os.path.relpath(program, here) if below else program
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

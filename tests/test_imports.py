@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     "curriculum_ray.addresses",
-    "curriculum_ray.extras",
     "curriculum_ray.shell",
+    "curriculum_ray.extras",
     "curriculum_ray.config",
     "curriculum_ray.files",
     "curriculum_ray.own_files",

@@ -156,9 +156,8 @@ def connected(
     try:
         try:
             start()
-        except (
-            Exception
-        ):  # a local Ray may take too long to start on a busy machine: the second time it is warm
+        except Exception:
+            # A local Ray may take too long to start on a busy machine: the second time it is warm.
             if address:
                 raise
             ray.shutdown()

@@ -8,11 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Assignment, Event, Job, Progress
+from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.world import World
+
+SMALL: dict[str, Any] = {
+    "evaluation": None,
+    "batch_size": 16,
+    "log_every_images": 64,
+    "checkpoint": {"every_images": 64},
+    "model": {"base_channels": 8},
+    "schedule": {
+        "version": 1,
+        "clusters": {"by": "uniform", "count": 3},
+        "order": {"direction": "easy_to_hard"},
+        "pacing": {"rule": "plateau", "patience": 2},
+    },
+}
+"""Settings of a run that changes stage, without its images."""
 
 
 def as_job(folder: Path, key: str, config: RunConfig, pack: str | None = None) -> Job:
@@ -70,3 +88,8 @@ def training_processes() -> list[int]:
     own = psutil.Process().children(recursive=True)
     titles = {process.pid: " ".join(process.as_dict(["cmdline"])["cmdline"] or []) for process in own}
     return [pid for pid, title in titles.items() if "RayTrainWorker" in title]
+
+
+def weights(result: RunResult) -> dict[str, torch.Tensor]:
+    """The network's weights at the end of a run, by name."""
+    return dict(checkpoints.read(result.checkpoint).tensors["model"])

@@ -21,23 +21,9 @@ from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.trainer import Trainer
-from tests.distributed.jobs import as_job, training_processes, wait
+from tests.distributed.jobs import SMALL, as_job, training_processes, wait, weights
 
-SETTINGS: dict[str, Any] = {
-    "evaluation": None,
-    "batch_size": 16,
-    "images": 16 * 40,
-    "window": 2,
-    "log_every_images": 64,
-    "checkpoint": {"every_images": 64},
-    "model": {"base_channels": 8},
-    "schedule": {
-        "version": 1,
-        "clusters": {"by": "uniform", "count": 3},
-        "order": {"direction": "easy_to_hard"},
-        "pacing": {"rule": "plateau", "patience": 2},
-    },
-}
+SETTINGS: dict[str, Any] = {**SMALL, "images": 16 * 40, "window": 2}
 
 
 def _config(**changes: Any) -> RunConfig:
@@ -76,10 +62,6 @@ def _curve(place: Path, key: str) -> list[tuple[int, float, int]]:
     return [(line["images"], line["loss"], line["stage"]) for line in lines]
 
 
-def _weights(result: RunResult) -> dict[str, torch.Tensor]:
-    return dict(checkpoints.read(result.checkpoint).tensors["model"])
-
-
 def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, place: Path) -> None:
     from curriculum_ray.data import load_data
 
@@ -94,9 +76,9 @@ def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, pla
 
 
 def test_a_run_does_not_depend_on_what_its_slot_ran_before(board: Any, place: Path) -> None:
-    first = _weights(_finish(board, place, "first", _config()))
+    first = weights(_finish(board, place, "first", _config()))
     _finish(board, place, "other", _config(seed=5, model={"base_channels": 12}))
-    second = _weights(_finish(board, place, "second", _config()))
+    second = weights(_finish(board, place, "second", _config()))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert _curve(place, "first") == _curve(place, "second")
 
@@ -117,7 +99,7 @@ def test_a_killed_worker_resumes_and_the_run_equals_the_uninterrupted_one_to_the
     assert last.result.resumed_at > 0
     assert _curve(place, "killed") == _curve(place, "whole")
     assert last.result.stage_starts == whole.stage_starts
-    theirs, ours = _weights(whole), _weights(last.result)
+    theirs, ours = weights(whole), weights(last.result)
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
     counts = [json.loads((place / key / "sampled_timesteps.json").read_text()) for key in ("whole", "killed")]
     assert counts[0] == counts[1]

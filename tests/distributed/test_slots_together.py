@@ -18,22 +18,9 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Finished, Started
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
-from tests.distributed.jobs import as_job, training_processes, wait
+from tests.distributed.jobs import SMALL, as_job, training_processes, wait, weights
 
-SETTINGS: dict[str, Any] = {
-    "evaluation": None,
-    "batch_size": 16,
-    "images": 16 * 300,
-    "log_every_images": 64,
-    "checkpoint": {"every_images": 64},
-    "model": {"base_channels": 8},
-    "schedule": {
-        "version": 1,
-        "clusters": {"by": "uniform", "count": 3},
-        "order": {"direction": "easy_to_hard"},
-        "pacing": {"rule": "plateau", "patience": 2},
-    },
-}
+SETTINGS: dict[str, Any] = {**SMALL, "images": 16 * 300}
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +56,6 @@ def _ends(board: Any, keys: list[str]) -> tuple[list[RunResult], list[int]]:
     return results, starts
 
 
-def _weights(result: RunResult) -> dict[str, torch.Tensor]:
-    return dict(checkpoints.read(result.checkpoint).tensors["model"])
-
-
 def test_a_killed_worker_costs_its_own_run_what_followed_its_checkpoint_and_the_other_nothing(
     board: Any, place: Path
 ) -> None:
@@ -97,7 +80,7 @@ def test_a_killed_worker_costs_its_own_run_what_followed_its_checkpoint_and_the_
     for end, wanted in zip(ends, undisturbed, strict=True):
         assert end.stage_starts == wanted.stage_starts
         assert len(end.stage_starts) == 3
-        theirs, ours = _weights(wanted), _weights(end)
+        theirs, ours = weights(wanted), weights(end)
         assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 

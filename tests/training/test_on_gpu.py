@@ -24,6 +24,7 @@ from curriculum_ray.training.prefetch import Prefetched
 from curriculum_ray.training.seeds import seed_step
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
+from tests.training import test_loop
 from tests.training.calls import calling
 from tests.training.test_gpu_steps import CASES
 from tests.training.test_packed import NETWORKS, OWN
@@ -31,20 +32,7 @@ from tests.training.test_packed import NETWORKS, OWN
 pytestmark = pytest.mark.gpu
 
 CPU = torch.device("cpu")
-SMALL: dict[str, Any] = {
-    "batch_size": 16,
-    "images": 16 * 12,
-    "window": 2,
-    "log_every_images": 32,
-    "checkpoint": {"every_images": 64},
-    "model": {"base_channels": 16},
-    "schedule": {
-        "version": 1,
-        "clusters": {"by": "uniform", "count": 3},
-        "order": {"direction": "easy_to_hard"},
-        "pacing": {"rule": "plateau", "patience": 1},
-    },
-}
+SMALL: dict[str, Any] = {**test_loop.SMALL, "model": {"base_channels": 16}}
 DIT: dict[str, Any] = {
     "data": {"name": "tones"},
     "model": {"kind": "dit", "depth": 2, "width": 64, "heads": 2},

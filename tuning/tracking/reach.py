@@ -37,9 +37,8 @@ def ask_server(uri: str, name: str) -> None:
             timeout=_REACH_SECONDS,
             raise_on_status=False,
         )
-    except (
-        Exception
-    ) as error:  # errors of requests and MLflow quote the whole address, including the password
+    except Exception as error:
+        # Errors of requests and MLflow quote the whole address, including the password.
         raise ConfigError(f"{name} {_unreachable(error, uri)}") from None
     if fault := _refusal(answer.status_code, answer.text, uri):
         raise ConfigError(f"{name} {fault}")

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
+from curriculum_ray.shell import typed
 from tuning.folder.layout import ARTIFACTS, DATABASE_FILE
 from tuning.tracking.reach import ask_server
 
@@ -78,10 +79,7 @@ class Store:
         """Return the command that opens MLflow's pages on this store (loopback), or a server's address."""
         if self._is_server:
             return self.shown
-        python = Path(sys.executable)
-        if python.is_relative_to(Path.cwd()):
-            python = python.relative_to(Path.cwd())
-        command = [str(python), "-m", "mlflow", "ui", "--backend-store-uri", self.shown]
+        command = [typed(Path(sys.executable)), "-m", "mlflow", "ui", "--backend-store-uri", self.shown]
         command += ["--host", _UI_HOST, "--port", str(_UI_PORT)]
         # Without it, the pages send usage data to MLflow's developers.
         return f"MLFLOW_DISABLE_TELEMETRY=true {shlex.join(command)}"
