@@ -5,12 +5,13 @@ and the default settings but a log line after the first step; the clock stops wh
 metrics.jsonl, and the command is interrupted. Rows, in turn within each round:
 
   search        `tune search` with as many trials at a time as fit
-  train         `tune train` of the default schedule on one worker
+  train         `tune train` of the default schedule on one worker, which needs no Ray process
+  ray_train     a Ray Train run of one worker that does nothing: what no search can be faster than
   best          `tune best` in the folder of a finished study of two short trials, to its end
   python_torch  `python -c "import torch"`, what no command that trains can be faster than
 
-The last line is JSON with the medians over the rounds, in seconds: {"search_s": …, "train_s": …, "best_s": …,
-"python_torch_s": …}. On a machine that others use too these are no measure of anything.
+The last line is JSON with the medians over the rounds, in seconds: {"search_s": …, "train_s": …, "ray_train_s": …,
+"best_s": …, "python_torch_s": …}. On a machine that others use too these are no measure of anything.
 """
 
 from __future__ import annotations
@@ -32,6 +33,19 @@ from rounds import spread
 _BATCH = 128
 _PATIENCE_S = 300.0
 _FIRST_LINE = [f"batch_size={_BATCH}", f"log_every_images={_BATCH}"]
+# Ray as the project starts it, without its dashboard and the watch of a cloud's machines.
+_BARE_RAY = """
+import os
+from pathlib import Path
+os.environ.update(RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0", RAY_TRAIN_METRICS_ENABLED="0", RAY_USAGE_STATS_ENABLED="0")
+import ray
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import ScalingConfig
+line = Path("runs/bare/metrics.jsonl").absolute()
+line.parent.mkdir(parents=True)
+ray.init(include_dashboard=False, log_to_driver=False)
+TorchTrainer(lambda: line.write_text("{}"), scaling_config=ScalingConfig(num_workers=1)).fit()
+"""
 _SHORT_STUDY = ["--trials", "2", "--images", "1280", "--num-samples", "64", "--set", "confirm_top=0"]
 
 
@@ -91,6 +105,7 @@ def main() -> None:
         rows: dict[str, Callable[[], float]] = {
             "search": lambda: to_the_first_step("-m", "tune", "search", *settings),
             "train": lambda: to_the_first_step("-m", "tune", "train", *plain),
+            "ray_train": lambda: to_the_first_step("-c", _BARE_RAY),
             "best": lambda: to_the_end(study, "-m", "tune", "best", "--json"),
             "python_torch": lambda: to_the_end(study, "-c", "import torch"),
         }

@@ -16,7 +16,7 @@ __all__ = ["EXTRAS", "exit_saying_what_is_missing", "install_command"]
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": (
         *("PIL", "click", "grpc", "jinja2", "matplotlib", "mlflow", "psutil", "pyarrow", "ray", "regex"),
-        *("requests", "rich", "safetensors", "sklearn", "torch_fidelity", "torchvision"),
+        *("requests", "rich", "safetensors", "sklearn", "threadpoolctl", "torch_fidelity", "torchvision"),
     ),
     "search": ("cmaes", "optuna", "scipy"),
     "export": ("diffusers",),

@@ -1,4 +1,4 @@
-"""One training run on its own: the same slot, board and job as a search's trials, with one job."""
+"""One training run on its own, in this process where that is enough, else as a search's trials: slot, board and job."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.in_process import train_in_process, trains_in_process
 from curriculum_ray.distributed.ingest import train_datasets
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.jobs import Event, Failed, Finished, Job
+from curriculum_ray.runs.jobs import End, Event, Failed, Finished, Job
 from curriculum_ray.runs.result import RunResult
 
 __all__ = ["TrainingFailed", "fit"]
@@ -26,11 +27,14 @@ def fit(
     on_event: Callable[[Event], None] = lambda event: None,
     key: str = "run",
 ) -> RunResult:
-    """Train `config` through a TorchTrainer, inside a connection to Ray, and return its result.
+    """Train `config` through a TorchTrainer and return its result.
 
-    Checkpoints go into `folder`; the run resumes from the newest one there that has the same settings. It survives the
-    deaths of workers. `on_event` is called on starts, progress and the end. Raises TrainingFailed.
+    Checkpoints go into `folder`; the run resumes from the newest one there that has the same settings. It needs a
+    connection to Ray, and survives the deaths of workers, unless `trains_in_process`. `on_event` is called on starts,
+    progress and the end. Raises TrainingFailed.
     """
+    if trains_in_process(config, resources):
+        return _result(train_in_process(config, folder, resources, on_event, key))
     import ray
 
     board = create_board()
@@ -42,7 +46,11 @@ def fit(
             seen += len(events)
             for event in events:
                 on_event(event)
-                if isinstance(event, Finished):
-                    return event.result
-                if isinstance(event, Failed):
-                    raise TrainingFailed(event.reason)
+                if isinstance(event, Finished | Failed):
+                    return _result(event)
+
+
+def _result(end: End) -> RunResult:
+    if isinstance(end, Finished):
+        return end.result
+    raise TrainingFailed(end.reason if isinstance(end, Failed) else "it was stopped")

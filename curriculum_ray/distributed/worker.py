@@ -22,7 +22,7 @@ from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
 
-__all__ = ["serve"]
+__all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def serve(settings: dict[str, Any]) -> None:
     place = ray.train.get_context().get_world_rank() if together else 0
     board, slot, folder = settings["board"], settings["slot"] + place, folders[place]
     world = World(device=ray.train.torch.get_device()) if together else _world()
-    announce = _keep_quiet if together else _announce
+    announce = announce_nothing if together else _announce
     generation = _agree_on_number()
     # Imported objects are never freed: freezing them saves the collection after each job from visiting them.
     gc.collect()
@@ -77,11 +77,11 @@ def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, wa
     try:
         result = run_job(job, world, _Reporter(board, job.key), announce, warned)
     except Exception as error:
-        _note_failure(job, error)
+        note_failure(job, error)
         if _may_be_a_lost_peer(error, world):
-            ray.get(board.record_death.remote(job.key, _reason(error)))
+            ray.get(board.record_death.remote(job.key, reason_of(error)))
         else:
-            ray.get(board.end.remote(job.key, Failed(reason=_reason(error))))
+            ray.get(board.end.remote(job.key, Failed(reason=reason_of(error))))
         if world.size > 1 or world.device.type != "cpu":
             raise
     else:
@@ -100,8 +100,8 @@ def _serve_pack(
     def ended(key: str, how: RunResult | Exception | None) -> None:
         job = left.pop(key)
         if isinstance(how, Exception):
-            _note_failure(job, how)
-            ray.get(board.end.remote(key, Failed(reason=_reason(how))))
+            note_failure(job, how)
+            ray.get(board.end.remote(key, Failed(reason=reason_of(how))))
         else:
             _note_end(board, key, how)
 
@@ -121,7 +121,8 @@ def _note_end(board: Any, key: str, result: RunResult | None) -> None:
     ray.get(board.end.remote(key, Stopped() if result is None else Finished(result=result)))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
+    """The reason of a failure, in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
@@ -199,11 +200,11 @@ def _announce(path: Path | None, metrics: dict[str, Any]) -> None:
     )
 
 
-def _keep_quiet(path: Path | None, metrics: dict[str, Any]) -> None:
-    """Replaces `_announce` where each worker is a slot, which must not wait at its barrier."""
+def announce_nothing(path: Path | None, metrics: dict[str, Any]) -> None:
+    """Replaces `_announce` where a worker has no peers: each is a slot, which must not wait at a barrier, or alone."""
 
 
-def _note_failure(job: Job, error: Exception) -> None:
+def note_failure(job: Job, error: BaseException) -> None:
     """Write the traceback to the run's folder, where people look for it."""
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)

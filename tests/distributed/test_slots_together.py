@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from curriculum_ray.distributed.board import create_board
+from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Finished, Started
@@ -77,7 +78,8 @@ def test_a_killed_worker_costs_its_own_run_what_followed_its_checkpoint_and_the_
     assert before[1] in training_processes()
     _submit(board, place, {f"{key}-again": config for key, config in configs.items()})
     undisturbed, _ = _ends(board, [f"{key}-again" for key in configs])
-    for end, wanted in zip(ends, undisturbed, strict=True):
+    in_process = fit(configs["run0"], place / "in-process", ResourceSpec())
+    for end, wanted in (*zip(ends, undisturbed, strict=True), (in_process, undisturbed[0])):
         assert end.stage_starts == wanted.stage_starts
         assert len(end.stage_starts) == 3
         theirs, ours = weights(wanted), weights(end)

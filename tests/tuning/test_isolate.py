@@ -37,8 +37,9 @@ def nothing(*_: Any) -> Iterator[None]:
     yield None
 
 
-@pytest.mark.parametrize("options", [(), ("--isolate",)])
-@pytest.mark.parametrize("command", ["search", "train"])
+@pytest.mark.parametrize(
+    ("command", "options"), [("search", ()), ("search", ("--isolate",)), ("train", ("--isolate",))]
+)
 def test_isolate_reaches_the_slots(
     output: Path, monkeypatch: pytest.MonkeyPatch, command: str, options: tuple[str, ...]
 ) -> None:

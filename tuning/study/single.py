@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.distributed.connection import connected
+from curriculum_ray.distributed.connection import check_resources, connected
 from curriculum_ray.distributed.fit import fit
+from curriculum_ray.distributed.in_process import trains_in_process
+from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.config import RunConfig
@@ -69,10 +72,8 @@ def train_run(
         if line := unvisited_line(config, data.shape):
             display.note(line)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with connected(1, resources, output, display.note) as cluster, opening.result() as tracker:
+        with _room(config, resources, output, display), opening.result() as tracker:
             try:
-                _check_previews(config, resources, cluster)
-                display.note(resources.starting_line())
                 tracker.keep_in(folder)
                 run = tracker.train(name, params, tags, identity)
                 tracker.artifacts(run, [keep_summary(summary, folder)])
@@ -81,6 +82,20 @@ def train_run(
             finally:
                 tracker.close()
                 display.problems(tracker.problems)
+
+
+@contextmanager
+def _room(config: RunConfig, resources: ResourceSpec, output: Path, display: RunDisplay) -> Iterator[None]:
+    """Where the run can train: this process, or a connection to Ray."""
+    if trains_in_process(config, resources):
+        check_resources(1, resources)
+        with heeded():
+            yield
+        return
+    with connected(1, resources, output, display.note) as cluster:
+        _check_previews(config, resources, cluster)
+        display.note(resources.starting_line())
+        yield
 
 
 def _train(

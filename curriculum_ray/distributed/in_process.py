@@ -1,0 +1,107 @@
+"""One run on one worker of this machine, in this process: Ray Train's local mode.
+
+A Ray of its own, its controller and its worker would take longer to start than a small model takes to learn. What is
+lost is that a worker which the system kills is replaced: the command ends, and run again it resumes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from curriculum_ray.distributed.job import run_job
+from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Assignment, End, Event, Failed, Finished, Job, Progress, Started, Stopped
+from curriculum_ray.training.world import World
+
+__all__ = ["train_in_process", "trains_in_process"]
+
+_STOP_SECONDS = 20.0
+
+
+def trains_in_process(config: RunConfig, resources: ResourceSpec) -> bool:
+    """Whether a run needs no Ray: one worker on this machine, and neither Ray Data nor Ray tasks."""
+    return (
+        resources.workers == (1, 1)
+        and not resources.isolate
+        and not os.environ.get("RAY_ADDRESS")
+        and not config.data.streamed
+        and not (config.preview and config.preview.asynchronous)
+    )
+
+
+def train_in_process(
+    config: RunConfig, folder: Path, resources: ResourceSpec, on_event: Callable[[Event], None], key: str
+) -> End:
+    """Train `config`, with its checkpoints in `folder`, and return how it ended.
+
+    Training has a thread of its own. `on_event` is called in the caller's; an exception there, such as a
+    KeyboardInterrupt, asks the run to stop at its next log line, and is raised when it has written its checkpoint.
+    """
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    stop = threading.Event()
+    job = Job.of(key, config, folder).assigned(folder)
+    thread = threading.Thread(
+        target=lambda: events.put(_run(job, resources, events.put, stop)), name="training", daemon=True
+    )
+    thread.start()
+    try:
+        while True:
+            event = events.get()
+            on_event(event)
+            if isinstance(event, End):
+                return event
+    except BaseException:
+        stop.set()
+        thread.join(_STOP_SECONDS)
+        raise
+
+
+def _run(
+    job: Assignment, resources: ResourceSpec, tell: Callable[[Event], None], stop: threading.Event
+) -> End:
+    """Run the job through Ray Train, as a worker with these resources would."""
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.config import ScalingConfig
+    from threadpoolctl import threadpool_limits
+
+    device = torch.device("cuda", 0) if resources.use_gpu else torch.device("cpu")
+    ended: list[End] = []
+
+    def report(progress: Progress) -> bool:
+        tell(progress)
+        return stop.is_set()
+
+    def work() -> None:
+        tell(Started(attempt=1))
+        try:
+            result = run_job(job, World(device=device), report, announce_nothing)
+        except (Exception, SystemExit) as error:
+            note_failure(job, error)
+            ended.append(Failed(reason=reason_of(error)))
+        else:
+            ended.append(Stopped() if result is None else Finished(result=result))
+
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    threads, before = _threads(resources), torch.get_num_threads()
+    with threadpool_limits(threads):
+        torch.set_num_threads(threads)
+        try:
+            TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit()
+        finally:
+            torch.set_num_threads(before)
+    return ended[0]
+
+
+def _threads(resources: ResourceSpec) -> int:
+    """What Ray gives a worker of these resources, so that results are the same to the bit."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else max(1, int(resources.cpus_per_worker))
