@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+
+from tuning import cli as tune
 
 ROOT = Path(__file__).parents[2]
 RAY_LOGS = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
@@ -45,23 +47,50 @@ def _tune(
     )
 
 
+@pytest.fixture
+def said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Ends a command, given as main(arguments), in an empty folder with a failure; returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in PLANTED.items():
+        monkeypatch.setenv(name, value)
+
+    def end(main: Callable[[list[str]], object], arguments: list[str], **variables: str) -> str:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code
+        captured = capfd.readouterr()
+        leaks = [
+            path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()
+        ]
+        assert not leaks
+        assert SECRET not in captured.out + captured.err
+        return captured.err + captured.out
+
+    return end
+
+
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
-def test_an_address_that_does_not_answer_is_named_without_its_password(scheme: str, tmp_path: Path) -> None:
+def test_an_address_that_does_not_answer_is_named_without_its_password(
+    scheme: str, said: Callable[..., str]
+) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
     uri = f"{scheme}://me:{SECRET}@127.0.0.1:{port}/mlflow?token={SECRET}"
-    done = _tune("best", "--mlflow-uri", uri, "--output", str(tmp_path), cwd=tmp_path)
-    assert done.returncode == 2
-    assert SECRET not in done.stdout + done.stderr
-    assert done.stderr.count("\n") == 1
+    assert said(tune.main, ["best", "--mlflow-uri", uri, "--output", "runs"]).count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "variables"),
     [
-        (["train", "--output", "runs"], {"RAY_ADDRESS": f"ray://me:{SECRET}@127.0.0.1:1"}),
-        (["train", "--output", "runs"], {"RAY_ADDRESS": f"me:{SECRET}@127.0.0.1:1"}),
+        (["train", "--num-workers", "2"], {"RAY_ADDRESS": f"ray://me:{SECRET}@127.0.0.1:1"}),
+        (["train", "--num-workers", "2"], {"RAY_ADDRESS": f"me:{SECRET}@127.0.0.1:1"}),
         (["best", "--output", "runs"], {"MLFLOW_TRACKING_URI": f"https://{SECRET}@127.0.0.1:1/x"}),
         (["best", "--output", "runs"], {"MLFLOW_TRACKING_URI": f"sqlite:///?password={SECRET}"}),
         (["best", "--output", "runs"], {"MLFLOW_TRACKING_URI": f"ftp://me:{SECRET}@host"}),
@@ -78,14 +107,9 @@ def test_an_address_that_does_not_answer_is_named_without_its_password(scheme: s
     ],
 )
 def test_no_address_shows_its_secret_in_an_error(
-    tmp_path: Path, arguments: list[str], variables: dict[str, str]
+    said: Callable[..., str], arguments: list[str], variables: dict[str, str]
 ) -> None:
-    done = _tune(*arguments, cwd=tmp_path, variables=variables)
-    assert done.returncode != 0
-    assert done.stderr + done.stdout
-    assert SECRET not in done.stdout + done.stderr
-    leaks = [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
-    assert not leaks
+    assert said(tune.main, arguments, **variables)
 
 
 @pytest.mark.slow

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# Those that import a large library take seconds for that alone.
 SCRIPTS = [
-    "accelerate_loop",
-    "diffusers_unet",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("accelerate_loop", "diffusers_unet", "lightning_module")
+    ),
     "edm_sigma",
     "flow_matching",
-    "lightning_module",
     "plain_pytorch",
 ]
 

@@ -155,7 +155,14 @@ def assert_within(found: tuple[Tensor, Tensor], data: Mixtures, share: float = 0
 LINEAR = [name for name in IDS if name.startswith("linear-") and "zero" not in name]
 
 
-@pytest.mark.parametrize(("spec", "sampler", "steps"), CASES, ids=IDS)
+# Of the betas that differ in nothing else, one by default.
+ONE_OF_BETAS = [
+    pytest.param(*case, id=name, marks=pytest.mark.slow if name in LINEAR else ())
+    for name, case in zip(IDS, CASES, strict=True)
+]
+
+
+@pytest.mark.parametrize(("spec", "sampler", "steps"), ONE_OF_BETAS)
 def test_gaussians_come_back_with_their_mean_and_variance(
     spec: ProcessSpec, sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,15 +205,8 @@ class EvenNoise:
         return quantiles(u.clamp(1e-9, 1 - 1e-9))
 
 
-@pytest.mark.parametrize("clip", [False, True])
-@pytest.mark.parametrize(
-    ("spec", "sampler", "steps"),
-    [
-        # Of the betas that differ in nothing else, one by default.
-        pytest.param(*case, id=name, marks=pytest.mark.slow if name in LINEAR else ())
-        for name, case in zip(IDS, CASES, strict=True)
-    ],
-)
+@pytest.mark.parametrize("clip", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(("spec", "sampler", "steps"), ONE_OF_BETAS)
 def test_mixtures_come_back_with_their_mean_and_variance(
     spec: ProcessSpec, sampler: str, steps: int, clip: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,10 @@ CASES = [
     (FlowSpec(), "heun", 100),
     (FlowSpec(), "euler", 300),
 ]
+# One of each process by default: `test_exact.py` compares all of them with closed forms.
+ONE_EACH = [
+    pytest.param(*case, marks=() if k in (1, 8, 10, 13) else pytest.mark.slow) for k, case in enumerate(CASES)
+]
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class ExactModel:
         return target_x0 * x0 + target_noise * noise
 
 
-@pytest.mark.parametrize(("spec", "sampler", "steps"), CASES)
+@pytest.mark.parametrize(("spec", "sampler", "steps"), ONE_EACH)
 def test_the_exact_score_generates_the_mixture(
     spec: ProcessSpec, sampler: str, steps: int, mixture: PlaneMixture
 ) -> None:
@@ -115,7 +119,7 @@ def test_the_exact_score_generates_the_mixture(
     mixture.assert_like(samples)
 
 
-@pytest.mark.parametrize(("spec", "sampler", "steps"), CASES)
+@pytest.mark.parametrize(("spec", "sampler", "steps"), ONE_EACH)
 def test_guidance_moves_a_class_away_from_all_by_its_scale(
     spec: ProcessSpec, sampler: str, steps: int
 ) -> None:

@@ -113,7 +113,9 @@ def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
     assert result.images == 192
 
 
-@pytest.mark.parametrize("part", ["log", "snapshot", "preview"])
+@pytest.mark.parametrize(
+    "part", ["log", *(pytest.param(part, marks=pytest.mark.slow) for part in ("snapshot", "preview"))]
+)
 def test_a_full_disk_costs_a_line_a_snapshot_or_a_picture_and_not_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:

@@ -51,6 +51,10 @@ CASES: dict[str, dict[str, Any]] = {
     "signals": {"data": {"name": "tones"}, "model": DIT},
     "points": {"data": {"name": "mixture2d"}, "model": {"kind": "mlp"}},
 }
+# Single runs of these by default: each has parts that no other has.
+BY_DEFAULT = (
+    *("normalised losses", "edm, learned weighting", "flow, bf16", "power-function averages", "captions"),
+)
 # Packs of these; those of the others differ in what a single run's step shows.
 QUICK = ("normalised losses", "points")
 
@@ -109,7 +113,13 @@ def _config(settings: dict[str, Any], seed: int = 0) -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, id=name, marks=() if name in BY_DEFAULT else pytest.mark.slow)
+        for name, settings in CASES.items()
+    ],
+)
 def test_a_step_stays_on_the_gpu(
     gpu: torch.device, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,9 @@ def _close(got: Trainer, wanted: Trainer, rtol: float = 1e-4, atol: float = 1e-5
     assert got.loss == (None if wanted.loss is None else pytest.approx(wanted.loss, rel=rtol))
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network", [pytest.param("unet with captions", marks=pytest.mark.slow), "unet with classes", "mlp", "dit"]
+)
 def test_a_pack_equals_separate_runs(network: str) -> None:
     configs = _configs(NETWORKS[network])
     data = load_data(configs[0].data)

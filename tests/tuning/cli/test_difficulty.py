@@ -94,6 +94,7 @@ TINY = ProbeSpec(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("probes_here")
 def test_everything_is_measured_drawn_and_explained_on_one_page_without_a_network(tmp_path: Path) -> None:
     config = DifficultyConfig(

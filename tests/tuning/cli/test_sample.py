@@ -50,7 +50,10 @@ def _trained(folder: Path, **settings: Any) -> Path:
     return checkpoints.write(folder / "checkpoint-run-000000000008", trainer.checkpoint())
 
 
-@pytest.mark.parametrize("kind", ["captions", "mixture2d", "tones", "folder"])
+@pytest.mark.parametrize(
+    "kind",
+    ["captions", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mixture2d", "tones")), "folder"],
+)
 def test_whatever_was_trained_on_is_drawn_and_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:

@@ -33,8 +33,17 @@ def space_of(search: dict[str, Any]) -> SearchSpace:
     )
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "wide"])
-@pytest.mark.parametrize("images", [256, 512, 1664, 5000, 12_800])
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        *(("default", 256), ("paper", 1664), ("wide", 512), ("wide", 12_800)),
+        *(
+            pytest.param(name, images, marks=pytest.mark.slow)
+            for name in ("default", "paper", "wide")
+            for images in (300, 800, 2500, 5000, 9000)
+        ),
+    ],
+)
 def test_a_shipped_space_is_searched_with_few_images(name: str, images: int) -> None:
     config, line = settled(name, {"images": images})
     size, space = config.run.batch_size, SearchSpace.load(name)
