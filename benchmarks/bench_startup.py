@@ -8,10 +8,11 @@ metrics.jsonl, and the command is interrupted. Rows, in turn within each round:
   train         `tune train` of the default schedule on one worker, which needs no Ray process
   ray_train     a Ray Train run of one worker that does nothing: what no search can be faster than
   best          `tune best` in the folder of a finished study of two short trials, to its end
+  mlflow        a list of the experiments in that folder by MLflow's client: what `best` cannot be faster than
   python_torch  `python -c "import torch"`, what no command that trains can be faster than
 
 The last line is JSON with the medians over the rounds, in seconds: {"search_s": …, "train_s": …, "ray_train_s": …,
-"best_s": …, "python_torch_s": …}. On a machine that others use too these are no measure of anything.
+"best_s": …, "mlflow_s": …, "python_torch_s": …}. On a machine that others use too these are no measure of anything.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ line.parent.mkdir(parents=True)
 ray.init(include_dashboard=False, log_to_driver=False)
 TorchTrainer(lambda: line.write_text("{}"), scaling_config=ScalingConfig(num_workers=1)).fit()
 """
+_BARE_MLFLOW = (
+    "from mlflow import MlflowClient; MlflowClient('sqlite:///runs/mlflow.db').search_experiments()"
+)
 _SHORT_STUDY = ["--trials", "2", "--images", "1280", "--num-samples", "64", "--set", "confirm_top=0"]
 
 
@@ -107,6 +111,7 @@ def main() -> None:
             "train": lambda: to_the_first_step("-m", "tune", "train", *plain),
             "ray_train": lambda: to_the_first_step("-c", _BARE_RAY),
             "best": lambda: to_the_end(study, "-m", "tune", "best", "--json"),
+            "mlflow": lambda: to_the_end(study, "-c", _BARE_MLFLOW),
             "python_torch": lambda: to_the_end(study, "-c", "import torch"),
         }
         seconds: dict[str, list[float]] = {row: [] for row in rows}

@@ -1,4 +1,4 @@
-"""Stratified draws of u in [0, 1), 1 is noise: pure functions of seed, images, place and densities."""
+"""Draws of u in [0, 1), 1 is noise: pure functions of seed, images, place and densities."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from curriculum_ray.splitmix import splitmix64
+from curriculum_ray.splitmix import mix, splitmix64
 
-__all__ = ["ActiveMap", "Places", "Rearrangement", "merge", "offset", "positions"]
+__all__ = ["ActiveMap", "IndependentPlaces", "Places", "Rearrangement", "merge", "offset", "positions"]
 
 
 def offset(seed: int, images: int) -> float:
@@ -42,6 +42,22 @@ class Places:
             self._positions = positions(batch, self._rank + self._world_size * micro, self._parts)
             self._positions_of = (batch, micro)
         return (self._positions + offset(self._seed, images)).frac_()
+
+
+class IndependentPlaces:
+    """Independent places in [0, 1) of one rank's micro-batches, as `torch.rand` draws them; equal for any number of
+    ranks and parts of the same global batch.
+    """
+
+    def __init__(self, seed: int, rank: int, world_size: int, accumulation: int) -> None:
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        self._parts = world_size * accumulation
+
+    def __call__(self, batch: int, micro: int, images: int) -> Tensor:
+        """The places of micro-batch `micro`, from 0, of a step that starts after `images` images; float64 (batch,)."""
+        generator = torch.Generator().manual_seed(mix(self._seed, images))
+        every = torch.rand(batch * self._parts, dtype=torch.float64, generator=generator)
+        return every[self._rank + self._world_size * micro :: self._parts].contiguous()
 
 
 class Rearrangement:

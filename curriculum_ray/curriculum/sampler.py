@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum.draws import Places
+from curriculum_ray.curriculum.draws import IndependentPlaces, Places
 from curriculum_ray.curriculum.importance import NoImportance
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
@@ -46,7 +46,8 @@ class TimestepSampler:
 
     Draws are stratified over the global batch: with k the place of a sample among all B of all ranks (and of
     all accumulated micro-batches), u01 = frac(k/B + offset(seed, images)) is mapped linearly into the active
-    part of u. Each sample alone follows the active distribution exactly, whatever its place in the batch.
+    part of u. Each sample alone follows the active distribution exactly, whatever its place in the batch. Losses vary
+    less from step to step than with independent draws; `stratified=False` draws independently.
 
     With one rank, a rule that reads losses decides at each step, and its decision holds from the next step on. Several
     ranks exchange their losses in windows, and each decision takes effect one window later, on every rank after the
@@ -67,6 +68,7 @@ class TimestepSampler:
     patience. The value in force is part of the state, and a resume keeps it.
     images: images already seen.
     accumulation: micro-batches per optimizer step; call sample and update once for each.
+    stratified: False for independent draws, as of torch.randint; they too are equal at every world size.
 
     Raises `ConfigError` (a ValueError) where the schedule does not fit.
     """
@@ -87,6 +89,7 @@ class TimestepSampler:
         window: int | None = None,
         images: int = 0,
         accumulation: int = 1,
+        stratified: bool = True,
     ) -> None:
         check_at_least(
             num_timesteps=(num_timesteps, 1),
@@ -97,7 +100,7 @@ class TimestepSampler:
         )
         self.schedule = schedule
         self.levels = noise_levels(num_timesteps, sigma, flow, levels)
-        self.seed, self.total_images = seed, total_images
+        self.seed, self.total_images, self.stratified = seed, total_images, stratified
         self.rank, self.world_size = place_among_ranks(rank, world_size, process_group)
         self._draws = StageDraws(schedule, self.levels, total_images)
         self.edges, self.order = self._draws.edges, self._draws.order
@@ -128,7 +131,8 @@ class TimestepSampler:
         self._weighs = self._importance is not None or self._draws.weighs
         self._weights: Tensor | None = None
         self._weights_read = False
-        self._places = Places(seed, self.rank, self.world_size, accumulation)
+        places = Places if stratified else IndependentPlaces
+        self._places = places(seed, self.rank, self.world_size, accumulation)
         self._u: Tensor | None = None
         self._aim()
 
@@ -270,6 +274,7 @@ class TimestepSampler:
             "schedule_id": self.schedule.schedule_id,
             "images": self.images,
             "seed": self.seed,
+            "stratified": self.stratified,
             "part": self._part,
             "step_images": self._step_images,
             **self._pacing.state_dict(),
@@ -277,11 +282,13 @@ class TimestepSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`; ConfigError for another schedule, seed or given window."""
-        mine = {"version": 1, "schedule_id": self.schedule.schedule_id, "seed": self.seed}
-        for name, value in mine.items():
-            if state.get(name) != value:
-                raise ConfigError(f"the sampler's state has {name} {state.get(name)!r}, but needs {value!r}")
+        """Restore a `state_dict`; ConfigError for another schedule, seed, kind of draws or given window."""
+        mine = {"schedule_id": self.schedule.schedule_id, "seed": self.seed, "stratified": self.stratified}
+        for name, value in {"version": 1, **mine}.items():
+            # States of before independent draws do not name theirs.
+            found = state.get(name, True if name == "stratified" else None)
+            if found != value:
+                raise ConfigError(f"the sampler's state has {name} {found!r}, but needs {value!r}")
         self.images, self._part, self._step_images = state["images"], state["part"], state["step_images"]
         self._drawn = 0
         self._pacing.load_state_dict(state, self.images)

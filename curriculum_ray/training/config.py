@@ -108,6 +108,8 @@ class TrainConfig(Spec):
     """The budget: images seen in the whole run, rounded up to whole steps."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the initialisation, the data order and the noise; schedules with equal seeds are paired."""
+    stratified: bool = True
+    """Whether the noise levels of a batch are spread evenly over what is drawn; false for independent draws."""
     window: int | None = Field(default=None, ge=0, le=10_000)
     """Steps over which workers collect losses before the schedule decides; if not given, see `TimestepSampler`."""
     log_every_images: int = Field(default=6_400, ge=1)

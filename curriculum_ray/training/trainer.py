@@ -115,6 +115,7 @@ class Trainer:
             rank=self.world.rank,
             world_size=self.world.size,
             window=config.window,
+            stratified=config.stratified,
         )
         self.histogram = SampledHistogram(config.total_images)
         if batches is None:

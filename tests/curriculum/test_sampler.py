@@ -52,6 +52,25 @@ def test_timesteps_are_long_and_inside_the_active_clusters():
     assert torch.equal((run.last_u * 1000).long(), t)
 
 
+def test_independent_draws_follow_the_active_part_and_are_the_same_at_every_world_size():
+    alone = sampler(FIXED | {"stage_images": 10_000}, stratified=False)
+    one = alone.sample(4096)
+    u = alone.last_u.clone()
+    parts = []
+    for rank in range(2):
+        run = sampler(
+            FIXED | {"stage_images": 10_000}, stratified=False, rank=rank, world_size=2, accumulation=2
+        )
+        parts += [run.sample(1024), (run.update(1.0), run.sample(1024))[1]]
+    assert torch.equal(torch.cat(parts).sort().values, one.sort().values)
+    assert stats.kstest(u * 4 - 3, "uniform").pvalue > 0.001
+    # Even places would leave one in each of 4,096 cells; independent ones leave about exp(-1) of the cells empty.
+    filled = len(((u * 4 - 3) * 4096).long().unique())
+    assert filled / 4096 == pytest.approx(1 - math.exp(-1), abs=0.03)
+    with pytest.raises(ConfigError, match="stratified False, but needs True"):
+        sampler(FIXED | {"stage_images": 10_000}).load_state_dict(alone.state_dict())
+
+
 @pytest.mark.parametrize(
     ("options", "base", "domain"),
     [
