@@ -47,18 +47,8 @@ from train_arms import (
     unet_row,
 )
 
-# Dense bfloat16 operations per second (data sheets of NVIDIA), by a part of the device's name.
-PEAKS = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-}
+from curriculum_ray.training.flops import peak_flops
+
 # Parts of the names of what is no faster in one program than in another.
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "convolution", "attention")
 RATIOS = {
@@ -136,7 +126,7 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
         result["heldout_share"] = round(median(shares), 4)
         print(f"  {'heldout_share':24} {median(shares):.4f}  {spread(shares)}")
     print(f"  {'ceiling':24} {result['ceiling']:.3f}  of ours_over_diffusers, without faster matrix products")
-    peak = next((peak for part, peak in PEAKS.items() if part in device_name(device)), None)
+    peak = peak_flops(device)
     if peak:
         result["mfu"] = round(ours * median(speeds["on"]) / peak, 4)
         print(f"  model FLOP utilisation    {result['mfu']:.1%}")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from flops import training_flops
 from torch import Tensor, nn
 
 from curriculum_ray.config import parse
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.models import build_model
 from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.flops import training_flops
 from curriculum_ray.training.hooks import NoHooks
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.trainer import LogLine, Trainer

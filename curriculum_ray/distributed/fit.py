@@ -12,6 +12,7 @@ from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import End, Event, Failed, Finished, Job
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training.profile_spec import ProfiledSteps
 
 __all__ = ["TrainingFailed", "fit"]
 
@@ -26,19 +27,20 @@ def fit(
     resources: ResourceSpec,
     on_event: Callable[[Event], None] = lambda event: None,
     key: str = "run",
+    profile: ProfiledSteps | None = None,
 ) -> RunResult:
     """Train `config` through a TorchTrainer and return its result.
 
     Checkpoints go into `folder`; the run resumes from the newest one there that has the same settings. It needs a
     connection to Ray, and survives the deaths of workers, unless `trains_in_process`. `on_event` is called on starts,
-    progress and the end. Raises TrainingFailed.
+    progress and the end. profile: the steps that are recorded. Raises TrainingFailed.
     """
     if trains_in_process(config, resources):
-        return _result(train_in_process(config, folder, resources, on_event, key))
+        return _result(train_in_process(config, folder, resources, on_event, key, profile))
     import ray
 
     board = create_board()
-    ray.get(board.submit.remote(Job.of(key, config, folder)))
+    ray.get(board.submit.remote(Job.of(key, config, folder, profile=profile)))
     seen = 0
     with Slots(board, [folder], resources, train_datasets(config.data)):
         while True:

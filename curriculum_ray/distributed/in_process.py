@@ -20,6 +20,7 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Assignment, End, Event, Failed, Finished, Job, Progress, Started, Stopped
+from curriculum_ray.training.profile_spec import ProfiledSteps
 from curriculum_ray.training.world import World
 
 __all__ = ["train_in_process", "trains_in_process"]
@@ -39,7 +40,12 @@ def trains_in_process(config: RunConfig, resources: ResourceSpec) -> bool:
 
 
 def train_in_process(
-    config: RunConfig, folder: Path, resources: ResourceSpec, on_event: Callable[[Event], None], key: str
+    config: RunConfig,
+    folder: Path,
+    resources: ResourceSpec,
+    on_event: Callable[[Event], None],
+    key: str,
+    profile: ProfiledSteps | None = None,
 ) -> End:
     """Train `config`, with its checkpoints in `folder`, and return how it ended.
 
@@ -48,7 +54,7 @@ def train_in_process(
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     stop = threading.Event()
-    job = Job.of(key, config, folder).assigned(folder)
+    job = Job.of(key, config, folder, profile=profile).assigned(folder)
     thread = threading.Thread(
         target=lambda: events.put(_run(job, resources, events.put, stop)), name="training", daemon=True
     )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.distributed.ingest import open_batches
+from curriculum_ray.runs.folder import PROFILES
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
 from curriculum_ray.runs.jobs import Assignment
 from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.runs.written import note_corrupt
+from curriculum_ray.training.lockstep import Lockstep
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.prefetch import Prefetched
+from curriculum_ray.training.profile import Profiled
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
@@ -49,11 +54,25 @@ def run_job(
     run = RunHooks(job, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         run.catch_up()
-        ended = train(run.trainer, run)
+        with _lockstep(run.trainer, job, world) as runs:
+            ended = train(run.trainer, run, runs)
     finally:
         if ahead is not None:
             ahead.close()
     return run.end(ended)
+
+
+@contextmanager
+def _lockstep(trainer: Trainer, job: Assignment, world: World) -> Iterator[Lockstep]:
+    """The run as the loop takes it: where it is profiled, the first worker records."""
+    if job.profile is None or world.rank:
+        yield Lockstep([trainer])
+        return
+    profiled = Profiled([trainer], job.profile, job.folder / PROFILES)
+    try:
+        yield profiled
+    finally:
+        profiled.close()
 
 
 def stays_on_host(data: Dataset, device: torch.device) -> bool:

@@ -10,6 +10,7 @@ __all__ = [
     "HELDOUT_FILE",
     "LOG_FILE",
     "PREVIEWS",
+    "PROFILES",
     "RESULT_FILE",
     "SAMPLED_FILE",
     "SAMPLED_PLOT",
@@ -43,5 +44,7 @@ BEST = "best"
 """Folder of the checkpoint with the lowest preview FID."""
 PREVIEWS = "previews"
 """Folder of the sample grids generated during training, named by images seen."""
+PROFILES = "profile"
+"""Folder of the profiler's traces, named by the images seen at their end."""
 SNAPSHOTS = "snapshots"
 """Folder of the averages from which other EMA widths are rebuilt."""

@@ -88,14 +88,7 @@ class RunHooks(NoHooks):
 
     def on_log(self, line: LogLine) -> bool:
         """Write the log line and report to the board; returns whether the run should stop."""
-        self._last = last = LoggedLine(
-            images=line.images,
-            loss=line.loss,
-            stage=line.stage,
-            num_stages=line.num_stages,
-            images_per_second=line.images_per_second,
-            skipped_updates=line.skipped_updates or None,
-        )
+        self._last = last = LoggedLine.of(line)
         stop = False
         if self._lead:
             append_line(self._folder, last)

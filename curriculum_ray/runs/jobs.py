@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from curriculum_ray.config import parse
 from curriculum_ray.runs.result import HeldoutPoint, RunResult
+from curriculum_ray.training.profile_spec import ProfiledSteps
+from curriculum_ray.training.readings import NO_READINGS, Readings
 
 if TYPE_CHECKING:
     from curriculum_ray.runs.config import RunConfig
@@ -50,12 +52,21 @@ class Job:
     """Other folders that may hold its checkpoints."""
     pack: str | None = None
     """Equal for jobs that may be trained together; None for a job that is trained alone."""
+    profile: ProfiledSteps | None = None
+    """The steps that a job trained alone records."""
 
     @classmethod
-    def of(cls, key: str, config: RunConfig, folder: Path, resume_from: Iterable[Path] = ()) -> Job:
+    def of(
+        cls,
+        key: str,
+        config: RunConfig,
+        folder: Path,
+        resume_from: Iterable[Path] = (),
+        profile: ProfiledSteps | None = None,
+    ) -> Job:
         """The job of training `config` into `folder`."""
         settings = config.model_dump(mode="json")
-        return cls(key=key, settings=settings, folder=folder, resume_from=tuple(resume_from))
+        return cls(key=key, settings=settings, folder=folder, resume_from=tuple(resume_from), profile=profile)
 
     def assigned(self, checkpoints: Path) -> Assignment:
         """The job for the workers of a slot that keeps its checkpoints in the folder `checkpoints`."""
@@ -65,6 +76,7 @@ class Job:
             folder=self.folder,
             resume_from=self.resume_from,
             pack=self.pack,
+            profile=self.profile,
             checkpoints=checkpoints,
         )
 
@@ -116,6 +128,7 @@ class Progress:
     """The schedule's state for display: see `TimestepSampler.snapshot`."""
     skipped_updates: int = 0
     """Updates that the spike guard has skipped so far."""
+    readings: Readings = NO_READINGS
     heldout: tuple[HeldoutPoint, ...] = ()
     """Held-out losses measured since the previous report."""
     preview: PreviewScore | None = None
@@ -133,8 +146,15 @@ class Progress:
             total_images=total_images,
             snapshot=dict(line.snapshot),
             skipped_updates=line.skipped_updates,
+            readings=line.readings,
             heldout=heldout,
         )
+
+    def metrics(self) -> dict[str, float]:
+        """The same as those of the line in the log: see `LoggedLine.metrics`."""
+        skipped = {"skipped_updates": float(self.skipped_updates)} if self.skipped_updates else {}
+        named = {"loss": self.loss, "stage": float(self.stage), "images_per_second": self.images_per_second}
+        return {**named, **skipped, **self.readings.known()}
 
     def with_preview(self, images: int, metrics: Mapping[str, float]) -> Progress:
         """The same report with a preview that was scored later."""

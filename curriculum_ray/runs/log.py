@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import LOG_FILE
+
+if TYPE_CHECKING:
+    from curriculum_ray.training.trainer import LogLine
 
 __all__ = ["LoggedLine", "append_line", "cut_log", "log_of", "logged"]
 
@@ -29,8 +33,32 @@ class LoggedLine(pydantic.BaseModel):
     images_per_second: float | None = None
     skipped_updates: int | None = None
     """Updates that the spike guard has skipped so far, if any."""
+    learning_rate: float | None = None
+    """Of this and the next four, see `training.readings`."""
+    gradient_norm: float | None = None
+    data_wait: float | None = None
+    mfu: float | None = None
+    gpu_memory_gib: float | None = None
     preview: dict[str, float] | None = None
     """Metrics of a preview that was scored at this moment."""
+
+    @classmethod
+    def of(cls, line: LogLine) -> LoggedLine:
+        """What a trainer logs."""
+        own = cls(
+            images=line.images,
+            loss=line.loss,
+            stage=line.stage,
+            num_stages=line.num_stages,
+            images_per_second=line.images_per_second,
+            skipped_updates=line.skipped_updates or None,
+        )
+        return own.model_copy(update=line.readings.known())
+
+    def metrics(self) -> dict[str, float]:
+        """What training reports, by name, as MLflow shows it; empty for a preview alone."""
+        found = self.model_dump(exclude={"images", "num_stages", "preview"}, exclude_none=True)
+        return {name: float(value) for name, value in found.items()}
 
     def to_json(self) -> str:
         """The line as JSON, without fields that are None."""

@@ -21,6 +21,7 @@ from curriculum_ray.config import ConfigError
 
 __all__ = [
     "FORMAT_VERSION",
+    "SAMPLED_FROM",
     "Checkpoint",
     "CheckpointNotWritten",
     "checkpoint_name",
@@ -35,6 +36,8 @@ __all__ = [
 FORMAT_VERSION = 1
 _STATE = "state.json"
 _PREFIX = "checkpoint-"
+SAMPLED_FROM = ("ema.safetensors", _STATE)
+"""The files of a checkpoint from which the averaged weights are sampled; the others continue the training."""
 
 
 class CheckpointNotWritten(OSError):

@@ -17,12 +17,12 @@ from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
 __all__ = ["train", "train_together"]
 
 
-def train(trainer: Trainer, hooks: Hooks | None = None) -> bool:
+def train(trainer: Trainer, hooks: Hooks | None = None, runs: Lockstep | None = None) -> bool:
     """Train to the end of the budget; returns False where a hook asked to stop earlier.
 
-    Every rank must call it. Raises NonFiniteLoss.
+    runs: `trainer` alone, where its steps are to be profiled. Every rank must call it. Raises NonFiniteLoss.
     """
-    (end,) = train_together(Lockstep([trainer]), [hooks or NoHooks()])
+    (end,) = train_together(runs or Lockstep([trainer]), [hooks or NoHooks()])
     if isinstance(end, NonFiniteLoss):
         raise end
     return end
@@ -43,7 +43,7 @@ def train_together(runs: Lockstep, hooks: Sequence[Hooks] | None = None) -> list
     while runs.training:
         before, active = active, runs.active
         for place in set(active) - set(before):
-            runs.members[place].clock = time.perf_counter()
+            runs.members[place].meter.start()
         over = members[active[0]].over
         if not over:
             runs.step()
@@ -106,4 +106,4 @@ class _Member:
         yield
         taken = time.perf_counter() - start
         for member in self._runs.members:
-            member.clock += taken
+            member.meter.leave_out(taken)

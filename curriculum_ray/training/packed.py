@@ -127,7 +127,8 @@ class PackedTrainer(Lockstep):
             [ema_decay(m.config.ema, after, batch) for m in members],
             after // batch,
         )
-        for member, (losses, raw) in zip(members, compared, strict=True):
+        for member, (losses, raw), norm in zip(members, compared, weights.norms.unbind(0), strict=True):
+            member.meter.gradient_norm = norm
             member.count(raw, losses.detach())
             if member.power is not None:
                 member.power.update(after, batch)

@@ -49,6 +49,8 @@ class PackedWeights:
             if not name.startswith(_MODEL)
         ]
         self._gradient = torch.zeros_like(self.weights)
+        self.norms = torch.zeros(len(members), device=device)
+        """Norm of each row's gradient at the last step, before it was clipped, (K,)."""
 
     @torch.no_grad()
     def _take(self, row: int, member: Trainer, layout: dict[str, int]) -> None:
@@ -103,9 +105,9 @@ class PackedWeights:
         numbers = torch.tensor(rows, dtype=torch.float32).to(self.weights.device, non_blocking=True)
         largest, new1, new2, root, size, kept, follow = numbers.t()[..., None].unbind(0)
         gradient = self._gradient
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        self.norms = torch.linalg.vector_norm(gradient, dim=1)
         # 1e-6 as in torch.nn.utils.clip_grad_norm_.
-        gradient.mul_((largest / (norm + 1e-6)).clamp_(max=1.0))
+        gradient.mul_((largest / (self.norms[:, None] + 1e-6)).clamp_(max=1.0))
         self._first.lerp_(gradient, new1)
         self._second.lerp_(gradient.square_(), new2)
         update = self._first / (self._second.sqrt().div_(root).add_(eps))

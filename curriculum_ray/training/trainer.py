@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,11 +25,14 @@ from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
 from curriculum_ray.training.ema_posthoc import PowerEma
+from curriculum_ray.training.flops import operations_per_item, peak_flops
 from curriculum_ray.training.heldout import Heldout, check_heldout
 from curriculum_ray.training.histogram import SampledHistogram
+from curriculum_ray.training.meter import Meter
 from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.rates import learning_rate
+from curriculum_ray.training.readings import NO_READINGS, Readings
 from curriculum_ray.training.seeds import seed_step
 from curriculum_ray.training.spikes import SpikeGuard
 from curriculum_ray.training.state import capture, finite, restore
@@ -43,7 +47,7 @@ class NonFiniteLoss(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One log line; equal on every rank except for the speed."""
+    """One log line; equal on every rank except for speed, utilisation and memory."""
 
     images: int
     loss: float
@@ -54,6 +58,7 @@ class LogLine:
     """The schedule's state for display."""
     skipped_updates: int = 0
     """Updates that the spike guard has skipped so far."""
+    readings: Readings = NO_READINGS
 
 
 class Trainer:
@@ -126,8 +131,7 @@ class Trainer:
         self.heldout = Heldout(self, held) if held else None
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self.loss: float | None = None
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.clock = time.perf_counter()
+        self.meter = Meter(self.world)
 
     @property
     def images(self) -> int:
@@ -144,7 +148,7 @@ class Trainer:
         config, images = self.config, self.images
         raw, trained = self._backward(*self.draw())
         self.precision.unscale(self.optimizer)
-        norm = self._clip(config.optimizer.clip_grad_norm)
+        self.meter.gradient_norm = norm = self._clip(config.optimizer.clip_grad_norm)
         rate = learning_rate(config.optimizer, images + config.batch_size, config.total_images)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -161,7 +165,9 @@ class Trainer:
         """Seed the next step and draw what `Objective` takes: this rank's items, levels, noise and condition."""
         config, world, images = self.config, self.world, self.images
         seed_step(config.seed, world.rank, images, world.device)
+        start = time.perf_counter()
         x0, condition = self.batches.next(images, config.batch_size, world.rank, world.size, world.device)
+        self.meter.waited(start)
         levels = self.sampler.sample(len(x0), device=world.device)
         if self.sampler.stage != self.stage_starts[-1][1]:
             self.stage_starts.append([images, self.sampler.stage])
@@ -178,7 +184,7 @@ class Trainer:
         raw: the unweighted losses (B,). trained: the weighted losses (B,), before the schedule's own weights.
         """
         self.histogram.add(self.images, self.sampler.last_u)
-        self._loss_sum += raw.mean()
+        self.meter.loss_sum += raw.mean()
         self.sampler.update(raw, trained)
 
     def _backward(
@@ -216,32 +222,40 @@ class Trainer:
 
     def log(self, steps: int, stop: bool) -> tuple[LogLine, bool]:
         """Average the loss of the last `steps` over all ranks, and agree on whether to stop, as rank 0 decides."""
-        sums = torch.stack(
-            [self._loss_sum, torch.as_tensor(float(stop), dtype=torch.float64).to(self._loss_sum)]
-        )
-        self._loss_sum.zero_()
-        if self.world.size > 1:
-            sums[1] *= self.world.rank == 0
-            torch.distributed.all_reduce(sums)
-        loss, stopped = sums[0].item() / (steps * self.world.size), sums[1].item() > 0
-        if not math.isfinite(loss):
+        window = self.meter.read(steps, stop)
+        if not math.isfinite(window.loss):
             raise NonFiniteLoss(
-                f"the loss became {loss} within the {steps} steps before {self.images} images"
+                f"the loss became {window.loss} within the {steps} steps before {self.images} images"
             )
-        self.loss = loss
-        now = time.perf_counter()
-        speed = steps * self.config.batch_size / max(now - self.clock, 1e-9)
-        self.clock = now
+        self.loss = window.loss
+        config, speed = self.config, steps * self.config.batch_size / window.seconds
         progress = LogLine(
             images=self.images,
-            loss=loss,
+            loss=window.loss,
             stage=self.sampler.stage,
             num_stages=self.sampler.num_stages,
             images_per_second=speed,
             snapshot=self.sampler.snapshot(),
             skipped_updates=self.guard.skipped if self.guard else 0,
+            readings=Readings(
+                learning_rate=learning_rate(config.optimizer, self.images, config.total_images),
+                gradient_norm=window.gradient_norm,
+                data_wait=window.data_wait,
+                mfu=None if self._full_speed is None else speed / self._full_speed,
+                gpu_memory_gib=window.memory_gib,
+            ),
         )
-        return progress, stopped
+        self.meter.start()
+        return progress, window.stop
+
+    @cached_property
+    def _full_speed(self) -> float | None:
+        """Images per second at the peak of all devices; None where it is not known."""
+        peak = peak_flops(self.world.device)
+        if peak is None:
+            return None
+        needed = operations_per_item(self.config.model, self.data.shape, self.data.conditioning)
+        return peak * self.world.size / needed if needed else None
 
     def whole_model(self, ema: bool) -> nn.Module:
         """The averaged weights, or without `ema` the weights, as a plain module; every rank must call it."""

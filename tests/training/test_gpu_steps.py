@@ -134,7 +134,7 @@ def test_a_step_stays_on_the_gpu(
     monkeypatch.setattr(Tensor, "backward", backward)
     for _ in range(3):
         trainer.step()
-    state = [*trainer.parameters.values(), *trainer.ema.model.parameters(), trainer._loss_sum]
+    state = [*trainer.parameters.values(), *trainer.ema.model.parameters(), trainer.meter.loss_sum]
     assert {tensor.device for tensor in state} == {gpu}
     assert trainer.images == 3 * 16
 

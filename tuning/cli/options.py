@@ -140,6 +140,12 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "mlflow_uri": click.option(
         "--mlflow-uri", help="MLflow server; default MLFLOW_TRACKING_URI, else a store in --output."
     ),
+    "system_metrics": click.option(
+        "--system-metrics",
+        is_flag=True,
+        envvar="MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+        help="Store the load of every node in MLflow too: CPU, memory, disk, network, GPUs, every 10 seconds.",
+    ),
     "config": click.option("--config", "config_file", type=PathOption(), help="YAML file of settings."),
     "set": click.option(
         "--set",

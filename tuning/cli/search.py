@@ -49,6 +49,7 @@ __all__ = ["search"]
     "isolate",
     "seed",
     "mlflow_uri",
+    "system_metrics",
     "config",
     "set",
     "trust_code",
@@ -72,6 +73,7 @@ def search(
     isolate: bool | None,
     seed: int | None,
     mlflow_uri: str | None,
+    system_metrics: bool,
     config_file: Path | None,
     overrides: tuple[str, ...],
     trust_code: bool,
@@ -114,7 +116,7 @@ def search(
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
     folder = writable_folder(output)
     store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
-    outcome = run_study(config, folder, name, mlflow_uri, concurrent, console, trust_code)
+    outcome = run_study(config, folder, name, mlflow_uri, concurrent, console, trust_code, system_metrics)
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:

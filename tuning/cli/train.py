@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from curriculum_ray.config.shown import shown
 from tuning.cli.options import NameOption, example, given, read_settings, shared, writable_folder
 
 if TYPE_CHECKING:
     from curriculum_ray.evaluation import EvaluationSpec
     from curriculum_ray.runs.config import RunConfig
     from curriculum_ray.runs.result import RunResult
+    from curriculum_ray.training.profile_spec import ProfiledSteps
 
 __all__ = ["train"]
+
+_MOST_STEPS = 1000
+
+
+class _Steps(click.ParamType):
+    """A stretch of steps such as 10-14."""
+
+    name = "steps"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ProfiledSteps:
+        """The first step and their number."""
+        from curriculum_ray.training.profile_spec import ProfiledSteps
+
+        ends = re.fullmatch("([1-9][0-9]{0,11})-([1-9][0-9]{0,11})", str(value))
+        first, last = (int(ends[1]), int(ends[2])) if ends else (1, 0)
+        if not 0 <= last - first < _MOST_STEPS:
+            self.fail(f"{shown(value)} is no stretch of 1 to {_MOST_STEPS} steps such as 10-14", param, ctx)
+        return ProfiledSteps(first, last - first + 1)
 
 
 @click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
@@ -27,18 +48,40 @@ __all__ = ["train"]
     help="Name of the run and its folder; by default from data, process, schedule and seed.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
-@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "trust_code", "json")
+@click.option(
+    "--profile",
+    type=_Steps(),
+    metavar="[FIRST-LAST]",
+    is_flag=False,
+    flag_value="10-14",
+    help="Record these steps, counted from where this start begins, with torch's profiler, into profile/ of the run's "
+    "folder; without numbers 10-14.",
+)
+@shared(
+    "num_workers",
+    "use_gpu",
+    "isolate",
+    "seed",
+    "mlflow_uri",
+    "system_metrics",
+    "config",
+    "set",
+    "trust_code",
+    "json",
+)
 def train(
     schedule: Path | None,
     data: str | None,
     output: Path,
     name: str | None,
     images: int | None,
+    profile: ProfiledSteps | None,
     num_workers: int | tuple[int, int] | None,
     use_gpu: bool | None,
     isolate: bool | None,
     seed: int | None,
     mlflow_uri: str | None,
+    system_metrics: bool,
     config_file: Path | None,
     overrides: tuple[str, ...],
     trust_code: bool,
@@ -86,7 +129,7 @@ def train(
     folder = writable_folder(output)
     store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with RunDisplay(config, quiet=as_json) as display:
-        result = train_run(config, resources, folder, name, mlflow_uri, display)
+        result = train_run(config, resources, folder, name, mlflow_uri, display, profile, system_metrics)
     click.echo(json.dumps(result.to_json(), indent=1) if as_json else _summary(result, config))
     return 0
 

@@ -20,6 +20,7 @@ __all__ = [
     "STATUS_FILE",
     "STUDY_FILE",
     "SUMMARY_FILE",
+    "TABLE_FILE",
     "TRIALS",
     "TUNE",
 ]
@@ -28,6 +29,8 @@ STUDY_FILE = "study.json"
 """The settings that determine the results of the trials: `search --config` repeats the study."""
 REPORT_FILE = "report.html"
 """The report of the study."""
+TABLE_FILE = "table.json"
+"""Beside it: all trials as MLflow's pages read a table."""
 JOURNAL_FILE = "optuna.journal"
 """Optuna's study."""
 OPTUNA_DATABASE_FILE = "optuna.db"

@@ -6,7 +6,6 @@ import json
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
 from tuning.folder.layout import SETTINGS_SUFFIX, STUDY_FILE
+from tuning.folder.versions import package_versions
 from tuning.report.facts import StudyFacts
 
 __all__ = ["failures", "protocol", "reproduction"]
-
-_PACKAGES = ("curriculum-ray", "torch", "ray", "optuna", "mlflow", "torch-fidelity", "numpy")
 
 
 def failures(records: Sequence[TrialRecord]) -> Html:
@@ -51,12 +49,15 @@ def protocol(records: Sequence[TrialRecord]) -> Html:
 def reproduction(study: StudyFacts, output: Path) -> Html:
     """List the next commands, the versions and the settings."""
     text = "\n".join(f"# {what}\n{command}" for what, command in _commands(study, output))
-    packages = [(name, _version(name)) for name in _PACKAGES]
-    versions = [("python", platform.python_version()), *packages, ("platform", platform.platform())]
+    versions = [
+        ("python", platform.python_version()),
+        *package_versions().items(),
+        ("platform", platform.platform()),
+    ]
     return section(
         "Reproduce this study",
         tag("pre", text),
-        facts((name, value) for name, value in versions if value),
+        facts(versions),
         details("settings of the study", tag("pre", json.dumps(study.settings, indent=1)))
         if study.settings
         else None,
@@ -88,10 +89,3 @@ def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[
     sets = [word for key in free if key in settings for word in ("--set", f"{key}={settings[key]}")]
     command = shlex.join([*tune, "search", "--config", str(file), *sets, "--output", "again"])
     return [("run the study again, in a new folder", command)]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
 from tuning.tracking.finished import protocols
+from tuning.tracking.node_load import node_load
 
 __all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_rivals"]
 
@@ -146,10 +148,12 @@ def run_study(
     concurrent: int | None,
     console: Console,
     trust_code: bool = False,
+    system_metrics: bool = False,
 ) -> Outcome:
     """Run a study to its end, or resume an interrupted one; writes report.html into its folder at the end.
 
-    trust_code: whether code that the space's file names may be imported.
+    trust_code: whether code that the space's file names may be imported. system_metrics: whether the load of the nodes
+    is stored in MLflow too.
     """
     store_address(mlflow_uri)
     space = SearchSpace.load(config.space)
@@ -194,7 +198,17 @@ def run_study(
             if study.records:
                 progress.earlier(study.records.values())
             try:
-                search(config, space, study, slots, rivals, storage)
+                with node_load(tracker, study.run) if system_metrics else nullcontext():
+                    search(config, space, study, slots, rivals, storage)
+                facts = StudyFacts(
+                    name=name,
+                    experiment=experiment,
+                    metric=config.metric,
+                    settings=_presentable(config),
+                    searched=read_parameters(storage, study_name(config.storage, name, identity)),
+                )
+                report = build_report(list(study.records.values()), facts, folder)
+                study.conclude(report)
             except KeyboardInterrupt:
                 running = study.interrupted()
                 _close(study, "KILLED")
@@ -208,19 +222,12 @@ def run_study(
         records = list(study.records.values())
         problems = [*study.problems, *tracker.problems]
         alone = not problems and _is_alone(tracker, name, evaluator.fingerprint)
-        facts = StudyFacts(
-            name=name,
-            experiment=experiment,
-            metric=config.metric,
-            settings=_presentable(config),
-            searched=read_parameters(storage, study_name(config.storage, name, identity)),
-        )
         return Outcome(
             name=name,
             folder=folder,
             records=records,
             experiment=experiment,
-            report=build_report(records, facts, folder),
+            report=report,
             ui_command=tracker.ui_command(),
             problems=problems,
             protocol=None if alone else evaluator.fingerprint,

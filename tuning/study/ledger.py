@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,29 @@ from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.folder import CONFIG_FILE
+from curriculum_ray.runs.folder import CONFIG_FILE, SCHEDULE_FILE
 from curriculum_ray.runs.jobs import Job
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.result import RunResult
-from curriculum_ray.training.checkpoint import prune
+from curriculum_ray.training.checkpoint import SAMPLED_FROM, find_checkpoints, prune
 from tuning.evidence import previews
 from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import as_history
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord, load_records
-from tuning.evidence.winner import registered
+from tuning.evidence.winner import Registered, registered
 from tuning.folder.identity import Content, Identity, claim
 from tuning.folder.journal import mend_journal
 from tuning.folder.layout import JOURNAL_FILE, RECORD_FILE, SLOT_PREFIX, SLOTS, STUDY_FILE, TRIALS
 from tuning.folder.status import State, StatusFile
+from tuning.study.conclusion import conclude
 from tuning.study.config import StudyConfig
 from tuning.study.pruning import rung_scores
 from tuning.study.publish import publish
 from tuning.study.trial_spec import TrialSpec
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker
-from tuning.tracking.registry import own_model, register
+from tuning.tracking.registry import model_name, own_model, register
 
 __all__ = ["StudyLedger", "open_folder"]
 
@@ -124,12 +125,20 @@ class StudyLedger:
             else:
                 self.tracker.finish(self._runs[key], status, record.reason)
 
-    def progressed(self, key: TrialKey, images: int, loss: float, stage: int, num_stages: int) -> None:
-        """A trial reported its loss and stage."""
+    def progressed(
+        self,
+        key: TrialKey,
+        images: int,
+        loss: float,
+        stage: int,
+        num_stages: int,
+        points: Sequence[tuple[int, Mapping[str, float]]],
+    ) -> None:
+        """A trial reported its loss and stage. points: (images, metrics) of its log lines since the previous report."""
         record = self._open.get(key)
         if record is None:
             return
-        self.tracker.log(self._runs[key], {"loss": loss, "stage": stage}, images)
+        self.tracker.log_history(self._runs[key], points)
         self.progress.update(record.trial, images, stage, num_stages, loss)
 
     def finished(self, key: TrialKey, result: RunResult) -> TrialRecord:
@@ -189,6 +198,14 @@ class StudyLedger:
             self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command resumes it")
         return sorted(self._open)
 
+    def conclude(self, report: Path) -> None:
+        """Store the study's answer and its report, which is in its folder, in its MLflow run."""
+        conclude(self.tracker, self.run, self._ranking, report)
+
+    @property
+    def _ranking(self) -> Ranking:
+        return Ranking.of(self.records.values(), self.progress.metric)
+
     def close(self, status: str) -> None:
         """Wait for pending publications, and end the study's MLflow run."""
         self._status.close(_STATES[status])
@@ -198,13 +215,36 @@ class StudyLedger:
             for future in self._published
             if (error := future.exception()) is not None
         ]
+        answers = registered(self._ranking) if status == "FINISHED" else []
+        if answers:
+            self._store_model(answers[0])
         self.tracker.finish(self.run, status)
-        if self.tracker.flush() and status == "FINISHED":
-            self._register()
+        if self.tracker.flush():
+            self._register(answers)
 
-    def _register(self) -> None:
+    def _store_model(self, found: Registered) -> None:
+        """Store what the study stands for as a model: the averaged weights of the run's last checkpoint."""
+        record = self.records[found.key]
+        last = next(iter(find_checkpoints(record.ran_in, found.key)), None)
+        files = [] if last is None else [path for name in SAMPLED_FROM if (path := last / name).exists()]
+        if len(files) < len(SAMPLED_FROM):
+            return
+        files += [record.ran_in / name for name in (CONFIG_FILE, SCHEDULE_FILE)]
+        params = {
+            "images": record.images,
+            "seed": record.seed,
+            "schedule": record.description or record.drawn_by.describe(),
+            **record.metrics,
+        }
+        tags = {"verdict": found.verdict, "answer": found.description, "arm_id": record.arm_id}
+        # A model's name must not hold dots.
+        name = model_name(self.name).replace(".", "-")
+        run = self.tracker.handle(self.run, found.key)
+        self.tracker.model(run, name, [path for path in files if path.exists()], params, tags)
+
+    def _register(self, answers: Sequence[Registered]) -> None:
         """Register the study's answer under its name in MLflow's registry; a store without one is a problem."""
-        for found in registered(Ranking.of(self.records.values(), self.progress.metric)):
+        for found in answers:
             run = self.tracker.run_id(self.tracker.handle(self.run, found.key))
             if run is None:
                 continue

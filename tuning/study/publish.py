@@ -12,6 +12,7 @@ from curriculum_ray.runs.folder import (
     SAMPLES_FILE,
     SCHEDULE_FILE,
 )
+from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.result import Measured
 from tuning.tracking import Tracker
 
@@ -28,12 +29,14 @@ _FILES = (
 
 
 def publish(tracker: Tracker, run: str, folder: Path, result: Measured) -> None:
-    """Store the metrics, stages and files of the run in `folder`, and end it as FINISHED.
+    """Store the log, metrics, stages and files of the run in `folder`, and end it as FINISHED.
 
     The step of the metric `images_in_stage` is the place of the stage among those that the schedule asks for.
     """
     from tuning.figures.levels import plot_sampled
 
+    lines = (line for line in logged(folder) if line.preview is None)
+    tracker.log_history(run, ((line.images, line.metrics()) for line in lines))
     walked = {} if result.stages_walked is None else {"stages_walked": result.stages_walked}
     tracker.log(run, {**result.metrics, **walked}, result.images)
     for place, length in enumerate(result.images_in_stage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.folder import CONFIG_FILE, RESULT_FILE
+from curriculum_ray.runs.folder import CONFIG_FILE, PROFILES, RESULT_FILE
 from curriculum_ray.runs.jobs import Event, Progress
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training.profile_spec import ProfiledSteps
 from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
@@ -29,6 +30,7 @@ from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.publish import publish
 from tuning.terminal.run_display import RunDisplay
 from tuning.tracking import Tracker, store_address
+from tuning.tracking.node_load import node_load
 
 __all__ = ["train_run"]
 
@@ -40,9 +42,19 @@ def train_run(
     name: str | None,
     mlflow_uri: str | None,
     display: RunDisplay,
+    profile: ProfiledSteps | None = None,
+    system_metrics: bool = False,
 ) -> RunResult:
-    """Train, evaluate and log one run into `output`/name; resumes where an earlier start stopped."""
+    """Train, evaluate and log one run into `output`/name; resumes where an earlier start stopped.
+
+    profile: the steps that are recorded into its folder. system_metrics: whether the load of the nodes is stored too.
+    """
     store_address(mlflow_uri)
+    if profile is not None and profile.last > config.total_steps:
+        raise ConfigError(
+            f"--profile must end within the run's {config.total_steps:,} steps, but got "
+            f"{profile.start}-{profile.last}"
+        )
     if line := config.batch_size_line():
         display.note(line)
     data, evaluator = check_run(config, resources)
@@ -78,7 +90,8 @@ def train_run(
                 run = tracker.train(name, params, tags, identity)
                 tracker.artifacts(run, [keep_summary(summary, folder)])
                 tracker.dataset(run, summary, data.fingerprint)
-                return _train(config, folder, resources, tracker, run, display)
+                with node_load(tracker, run) if system_metrics else nullcontext():
+                    return _train(config, folder, resources, tracker, run, display, profile)
             finally:
                 tracker.close()
                 display.problems(tracker.problems)
@@ -99,7 +112,13 @@ def _room(config: RunConfig, resources: ResourceSpec, output: Path, display: Run
 
 
 def _train(
-    config: RunConfig, folder: Path, resources: ResourceSpec, tracker: Tracker, run: str, display: RunDisplay
+    config: RunConfig,
+    folder: Path,
+    resources: ResourceSpec,
+    tracker: Tracker,
+    run: str,
+    display: RunDisplay,
+    profile: ProfiledSteps | None,
 ) -> RunResult:
     """Train to the end, with the display and MLflow kept up to date."""
     live: set[int] = set()
@@ -109,8 +128,7 @@ def _train(
         display(event)
         if not isinstance(event, Progress):
             return
-        speed = {"stage": float(event.stage), "images_per_second": event.images_per_second}
-        tracker.log(run, {"loss": event.loss, **speed}, event.images)
+        tracker.log(run, event.metrics(), event.images)
         for images, losses in event.heldout:
             measured.add(images)
             tracker.log(run, as_metrics(losses), images)
@@ -119,7 +137,7 @@ def _train(
             tracker.log(run, previews.as_metrics(preview.metrics), preview.images)
 
     try:
-        result = fit(config, folder, resources, on_event)
+        result = fit(config, folder, resources, on_event, profile=profile)
     except KeyboardInterrupt:
         tracker.finish(run, "KILLED", "interrupted; the same command resumes it")
         raise
@@ -131,6 +149,7 @@ def _train(
             tracker.log(run, previews.as_metrics(metrics), images)
     missed = (point for point in as_history(result) if point[0] not in measured)
     tracker.log_history(run, missed)
+    tracker.artifacts(run, sorted((folder / PROFILES).glob("*")), PROFILES)
     publish(tracker, run, folder, result)
     return result
 

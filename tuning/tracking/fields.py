@@ -36,6 +36,13 @@ TAGS = {
     "seed": "training seed",
     "images": "images seen",
     "trials": "number of trials that the study was last asked for",
+    "command": "the command that last started it, without secrets",
+    "commit": "of the checkout that the code ran from, with -dirty where it had changes",
+    "versions": "of Python and of the packages that decide results",
+    "verdict": "of a study that has ended, and of what it registers: see the registry",
+    "answer": "of a study: what it found, in a sentence",
+    "best_arm": "of a study: its best curriculum in words, whether or not it won",
+    "best_arm_id": "of a study: the arm_id of that curriculum",
     "reason": "why the run failed or was stopped",
     "non_finite": "the first metric that was not a finite number",
 }

@@ -163,7 +163,7 @@ def _create(database: Path, origin: str) -> None:
 
     So no other process, and no restart after a kill, sees it in the middle of MLflow's migrations.
     """
-    _import_mlflow()
+    import_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     try:
@@ -208,7 +208,7 @@ def _follow_move(connection: sqlite3.Connection, root: str) -> None:
 
 
 def _open_remote(uri: str, scheme: str, origin: str) -> Store:
-    _import_mlflow()
+    import_mlflow()
     shown = presentable(uri)
     if scheme in ("http", "https"):
         ask_server(uri, f"the MLflow server {shown} ({origin})")
@@ -223,7 +223,7 @@ def _open_remote(uri: str, scheme: str, origin: str) -> Store:
 
 
 def _connect(uri: str, origin: str) -> MlflowClient:
-    _import_mlflow()
+    import_mlflow()
     from mlflow import MlflowClient
 
     shown = presentable(uri)
@@ -245,7 +245,7 @@ def _connect(uri: str, origin: str) -> MlflowClient:
     return client
 
 
-def _import_mlflow() -> Any:
+def import_mlflow() -> Any:
     """Import MLflow without telemetry and log noise, and with retries of seconds instead of minutes."""
     import logging
 

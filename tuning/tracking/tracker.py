@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
 from tuning.folder.layout import ADDRESS_FILE, SPOOL_FILE
-from tuning.tracking.fields import metric_key, param_values, quoted, run_key, tag, tag_values
+from tuning.tracking.fields import (
+    MAX_TAG_LENGTH,
+    metric_key,
+    param_values,
+    quoted,
+    run_key,
+    shorten,
+    tag,
+    tag_values,
+)
+from tuning.tracking.origin import origin_tags
 from tuning.tracking.runs import Mlflow
 from tuning.tracking.store import Store, open_store
 from tuning.tracking.writer import Write, Writer
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 _INHERITED = ("id", "content", "data", "process", "fingerprint")
+_NOTE = "mlflow.note.content"
 
 
 class Tracker(Mlflow):
@@ -39,6 +51,7 @@ class Tracker(Mlflow):
         self._shared_tags: dict[str, dict[str, str]] = {}  # study's handle -> tags that its trials share
         self._names: dict[str, str] = {}  # study's handle -> name
         self._ids: dict[str, str] = {}  # study's handle -> its own id
+        self._datasets: dict[str, Any] = {}  # study's handle -> data set, the input of its trials too
         self._images: dict[str, int] = {}
         self._odd: set[str] = set()
         self._writer = Writer(self._apply)
@@ -122,6 +135,8 @@ class Tracker(Mlflow):
         own = {"kind": "trial", "key": handle, "study": self._names[study], "trial": key, **tags}
         all_tags = {**self._shared_tags[study], **tag_values(own), "mlflow.parentRunId": self._runs[study]}
         self._writer.put(Write("begin", handle, (name, param_values(params), all_tags)))
+        if study in self._datasets:
+            self._writer.put(Write("log_dataset", handle, self._datasets[study]))
         return handle
 
     def has_ended(self, study: str, key: str, status: str) -> bool:
@@ -153,23 +168,54 @@ class Tracker(Mlflow):
         if points:
             self._writer.put(Write("log", run, points))
 
+    def sample(self, run: str, metrics: Mapping[str, float], step: int) -> None:
+        """Store metrics whose steps are not images seen."""
+        now = _now()
+        points = [[key, float(value), now, step] for key, value in metrics.items() if math.isfinite(value)]
+        if points:
+            self._writer.put(Write("log", run, points))
+
     def tags(self, run: str, tags: Mapping[str, Any]) -> None:
         """Set tags, keys of `fields.TAGS` without prefix."""
         self._writer.put(Write("set_tags", run, tag_values(tags)))
+
+    def note(self, run: str, text: str) -> None:
+        """Set the description that MLflow shows at the head of the run's page, in Markdown."""
+        self._writer.put(Write("set_tags", run, {_NOTE: shorten(text, MAX_TAG_LENGTH)}))
 
     def artifacts(self, run: str, files: Iterable[Path], folder: str | None = None) -> None:
         """Store files of the run; they must stay where they are until `flush`."""
         self._writer.put(Write("store_files", run, ([str(file) for file in files], folder)))
 
+    def table(self, run: str, file: Path) -> None:
+        """Store a table of the run, {"columns": [...], "data": [[...], ...]} as JSON, for MLflow's own pages."""
+        self.artifacts(run, [file])
+        named = json.dumps([{"path": file.name, "type": "table"}])
+        self._writer.put(Write("set_tags", run, {"mlflow.loggedArtifacts": named}))
+
+    def model(
+        self, run: str, name: str, files: Iterable[Path], params: Mapping[str, Any], tags: Mapping[str, Any]
+    ) -> None:
+        """Store files as a model that came out of the run, once; they must stay where they are until `flush`.
+
+        tags: keys of `fields.TAGS` without prefix; a model that is there already gets them.
+        """
+        data = [name, [str(file) for file in files], param_values(params), tag_values(tags)]
+        self._writer.put(Write("log_model", run, data))
+
     def dataset(self, run: str, summary: DataSummary, fingerprint: str) -> None:
-        """Store the data set of the run, by name and fingerprint, with the summary as its profile."""
+        """Store the data set of the run, by name and fingerprint, with the summary as its profile.
+
+        It becomes the input of trials too that are opened later.
+        """
         profile = {
             key: value
             for key, value in summary.as_json().items()
             if key in ("items", "format", "splits", "split", "conditioning", "unlabelled", "shape")
         }
         source = [summary.format, summary.path or summary.name]
-        self._writer.put(Write("log_dataset", run, [summary.name, fingerprint, source, profile]))
+        self._datasets[run] = [summary.name, fingerprint, source, profile]
+        self._writer.put(Write("log_dataset", run, self._datasets[run]))
 
     def finish(self, run: str, status: str, reason: str | None = None) -> None:
         """End the run as FINISHED, FAILED or KILLED, with a reason if there is one."""
@@ -224,12 +270,15 @@ class Tracker(Mlflow):
                         f"the {kind} {name!r} was started with {key} = {before}, but now it is {value}: "
                         f"use the same settings, or choose another name or output folder"
                     )
-        all_tags = tag_values(
-            {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
-        )
+        named = {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
+        all_tags = {**tag_values(named), **origin_tags(sys.argv, self.store.uri)}
         self._begin(handle, (name, param_values(params), all_tags))
         self._names[handle], self._ids[handle] = name, own
-        self._shared_tags[handle] = {key: all_tags[key] for key in map(tag, _INHERITED) if key in all_tags}
+        self._shared_tags[handle] = {
+            key: value
+            for key, value in all_tags.items()
+            if key in map(tag, _INHERITED) or key.startswith("mlflow.")
+        }
         return handle
 
     def _check_content(self, run: Run, kind: str, name: str, identity: Identity | None) -> None:

@@ -53,13 +53,18 @@ class BoardTrial(tune.Trainable):
         self._seen += len(events)
         last = events[-1]
         result: dict[str, Any] = {}
+        points: list[tuple[int, dict[str, float]]] = []
         for event in events:
             if isinstance(event, Progress):
+                points.append((event.images, event.metrics()))
                 result.update(
                     images=event.images, loss=event.loss, stage=event.stage, num_stages=event.num_stages
                 )
             elif isinstance(event, Started):
                 result["attempt"] = event.attempt
+        if points:
+            # As text: Tune flattens nested results. A result holds one value of each metric, and events may be several.
+            result["points"] = json.dumps(points)
         if isinstance(last, Finished):
             result.update(done=True, outcome="finished", **_final(last.result))
         elif isinstance(last, Stopped | Failed):

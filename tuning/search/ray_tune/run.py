@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -172,7 +173,12 @@ class Events(tune.Callback):
         if "images" in result:
             key = TrialKey(trial.config["job"].key)
             self._study.progressed(
-                key, result["images"], result["loss"], result["stage"], result["num_stages"]
+                key,
+                result["images"],
+                result["loss"],
+                result["stage"],
+                result["num_stages"],
+                json.loads(result["points"]),
             )
 
 

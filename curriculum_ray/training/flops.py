@@ -1,0 +1,85 @@
+"""Floating-point operations of a training step, and the most that a device can do in a second.
+
+Model FLOP utilisation (Chowdhery et al. 2022, §4.1): the operations that the network needs, over those that the devices
+could have done in the same time. Always over the dense bfloat16 peak, whatever the precision of the run.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.data import Conditioning
+from curriculum_ray.models import ModelSpec, build_model
+
+__all__ = ["operations_per_item", "peak_flops", "training_flops"]
+
+# Dense bfloat16 operations per second (data sheets of NVIDIA), by a part of the device's name; the first that fits.
+_PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "RTX 4090": 165e12,
+}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bfloat16 operations per second of a GPU; None for a CPU, for unknown ones, and for slices of one (MIG)."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return None if "MIG" in name else next((peak for part, peak in _PEAKS.items() if part in name), None)
+
+
+def training_flops(
+    model: nn.Module, data_shape: tuple[int, ...], batch: int = 1, condition: Tensor | None = None
+) -> int:
+    """Count the operations of one forward and backward pass over `batch` items of `data_shape`.
+
+    A multiply-add counts as two. Matrix products, convolutions and attention are counted (FlopCounterMode), elementwise
+    operations are not. Nothing is computed: the pass runs on a copy of the model on the meta device, in its
+    current mode. condition: as the model takes it, shape (batch, ...).
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    twin = copy.deepcopy(model).to("meta")
+    x = torch.empty(batch, *data_shape, device="meta")
+    condition = None if condition is None else condition.to("meta")
+    with FlopCounterMode(display=False) as counter:
+        twin(x, torch.empty(batch, device="meta"), condition).sum().backward()
+    return counter.get_total_flops()
+
+
+def operations_per_item(
+    spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning
+) -> int | None:
+    """Operations of a training step for one item, by a network that is built on the meta device.
+
+    None where that is impossible: a foreign network may do anything while it is built.
+    """
+    try:
+        with torch.device("meta"):
+            model: Any = build_model(spec, data_shape, conditioning)
+        return training_flops(model, data_shape, 1, _blank(model.conditioning))
+    except Exception:
+        return None
+
+
+def _blank(conditioning: Conditioning) -> Tensor | None:
+    """A condition for one item on the meta device."""
+    if not conditioning:
+        return None
+    shape = {"class": (1,), "tokens": (1, conditioning.length)}.get(
+        conditioning.kind, (1, conditioning.length, conditioning.size)
+    )
+    dtype = torch.float32 if conditioning.kind == "embedding" else torch.long
+    return torch.zeros(shape, dtype=dtype, device="meta")
