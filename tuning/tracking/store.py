@@ -185,7 +185,7 @@ def _create(database: Path, origin: str) -> None:
 
 
 def _follow_move(connection: sqlite3.Connection, root: str) -> None:
-    """Point the runs at the artifacts beside the database after the folder was moved or copied."""
+    """Point runs and models at the artifacts beside the database after the folder was moved or copied."""
     moved = connection.execute(
         "SELECT experiment_id, value FROM experiment_tags WHERE key = ? AND value != ?",
         (ARTIFACT_ROOT_TAG, root),
@@ -200,6 +200,11 @@ def _follow_move(connection: sqlite3.Connection, root: str) -> None:
             )
             connection.execute(
                 "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?", start
+            )
+            connection.execute(
+                "UPDATE logged_models SET artifact_location = ? || substr(artifact_location, ?)"
+                " WHERE experiment_id = ?",
+                start,
             )
             connection.execute(
                 "UPDATE experiment_tags SET value = ? WHERE key = ? AND experiment_id = ?",

@@ -21,7 +21,9 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster on which every trial is there already."""
 
     def search(config: StudyConfig, space: object, study: launch.StudyLedger, *_: object) -> None:
-        study.records.update({each.key: each for each in (record(8.0), record(9.0, key="control-uniform"))})
+        folder = study.folder
+        found = (record(8.0, folder=folder), record(9.0, key="control-uniform", folder=folder))
+        study.records.update({each.key: each for each in found})
 
     monkeypatch.setattr(launch, "connected", lambda *_: contextlib.nullcontext({}))
     monkeypatch.setattr(launch, "search", search)

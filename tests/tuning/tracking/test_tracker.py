@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tuning.tracking import Tracker
 from tuning.tracking.fields import MAX_PARAM_LENGTH, param_values, run_key, shorten, tag_values
 
 EXPERIMENT = "digits/ddpm-epsilon"
+EXPERIMENT_ID = "1"
 
 
 def runs_of(tracker, kind):
@@ -177,6 +179,7 @@ def test_a_moved_output_folder_takes_its_artifacts_along(output, tmp_path):
     with Tracker.open(None, output, EXPERIMENT) as tracker:
         study = tracker.study("a", {}, {})
         run = write_trial(tracker, study, record(), tmp_path / "files")
+        tracker.model(run, "a", [tmp_path / "files" / "search-000" / "schedule.yaml"], {}, {})
     ident = tracker.run_id(run)
     moved = tmp_path / "elsewhere"
     shutil.move(output, moved)
@@ -185,8 +188,10 @@ def test_a_moved_output_folder_takes_its_artifacts_along(output, tmp_path):
         assert "count: 20" in Path(path).read_text()
         study = tracker.study("a", {}, {})
         write_trial(tracker, study, record(key="search-001"), tmp_path / "files")
+        (model,) = tracker.store.client.search_logged_models([EXPERIMENT_ID])
+        assert model.artifact_location.startswith((moved / "mlartifacts").as_uri())
     assert not output.exists()
-    assert len(list(moved.rglob("schedule.yaml"))) == 2
+    assert len(list(moved.rglob("schedule.yaml"))) == 3
 
 
 def test_an_artifact_that_is_gone_is_a_problem_and_not_an_error(output, tmp_path):
@@ -219,3 +224,69 @@ def test_a_runs_data_set_is_its_input_once_however_often_it_starts(output):
     assert (stored.dataset.name, stored.dataset.digest) == ("cats", "0123456789" * 3 + "012345")
     assert (stored.dataset.source_type, stored.dataset.source) == ("folder", "/data/cats")
     assert json.loads(stored.dataset.profile)["splits"] == {"train": 12}
+
+
+def test_the_data_set_of_a_study_is_that_of_its_trials(output, tmp_path):
+    summary = DataSummary("cats", "folder", "/data/cats", items=12)
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+        study = tracker.study("a", {}, {})
+        tracker.dataset(study, summary, "0123")
+        run = write_trial(tracker, study, record(), tmp_path)
+        assert tracker.flush()
+        (stored,) = tracker.store.client.get_run(tracker.run_id(run)).inputs.dataset_inputs
+    assert (stored.dataset.name, stored.dataset.digest) == ("cats", "0123")
+    assert [(tag.key, tag.value) for tag in stored.tags] == [("mlflow.data.context", "training")]
+
+
+def test_a_step_has_one_value_though_it_is_reported_again(output):
+    """As after a preview, after a worker's death, and at the end of a run, whose log is stored once more."""
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+        run = tracker.train("a", {}, {})
+        for speed in (5.0, 4.0):
+            for images in (100, 200):
+                tracker.log(run, {"loss": 1.0, "images_per_second": speed}, images)
+            tracker.flush()
+        assert history(tracker, run, "loss") == [(100, 1.0), (200, 1.0)]
+        assert history(tracker, run, "images_per_second") == [(100, 5.0), (200, 5.0)]
+
+
+def test_an_experiment_is_one_of_training_also_where_it_was_made_before(output):
+    client = Tracker.open(None, output, "other/ddpm").store.client
+    old = client.create_experiment(EXPERIMENT)
+    assert "mlflow.experimentKind" not in client.get_experiment(old).tags
+    for name in (EXPERIMENT, "other/ddpm"):
+        with Tracker.open(None, output, name):
+            found = client.get_experiment_by_name(name)
+        assert found.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_model_belongs_to_its_run_and_is_stored_once(output, tmp_path):
+    weights = tmp_path / "ema.safetensors"
+    weights.write_bytes(b"weights")
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+        run = tracker.train("a", {}, {})
+        for verdict in ("unconfirmed", "uniform"):
+            tracker.model(run, "a", [weights], {"seed": 3}, {"verdict": verdict})
+        assert tracker.flush()
+        (model,) = tracker.store.client.search_logged_models([EXPERIMENT_ID])
+        files = tracker.store.client.list_logged_model_artifacts(model.model_id)
+    assert not tracker.problems
+    assert (model.source_run_id, model.status, model.params) == (tracker.run_id(run), "READY", {"seed": "3"})
+    assert model.tags["curriculum_ray.verdict"] == "uniform"
+    assert [file.path for file in files] == ["ema.safetensors"]
+
+
+def test_a_run_says_where_it_comes_from(output, tmp_path, monkeypatch):
+    address = "postgresql://me:s3 cret@db/optuna"
+    monkeypatch.setattr("sys.argv", ["/somewhere/tune.py", "search", "--set", f"storage={address}"])
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+        study = tracker.study("a", {}, {})
+        run = write_trial(tracker, study, record(), tmp_path)
+        tracker.flush()
+        parent, child = (
+            tracker.store.client.get_run(tracker.run_id(each)).data.tags for each in (study, run)
+        )
+    told = "python -m tune search --set storage=postgresql://db/optuna"
+    assert parent["curriculum_ray.command"] == parent["mlflow.source.name"] == told
+    assert f"mlflow {version('mlflow')}" in parent["curriculum_ray.versions"]
+    assert parent["mlflow.user"] == child["mlflow.user"]
