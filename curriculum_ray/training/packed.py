@@ -82,8 +82,8 @@ def _vmaps(config: TrainConfig) -> bool:
 class PackedTrainer(Lockstep):
     """K runs that share their steps. `members` are ordinary trainers whose weights, averages and moments are packed.
 
-    configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, kind of draws, process, weighting,
-    optimiser and averages may differ. data: shared by all of them. Raises ConfigError, see `check_packable`.
+    configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, kind of draws, process,
+    weighting, optimiser and averages may differ. data: shared by all of them. Raises ConfigError, see `check_packable`.
 
     Members are restored before the first step, from a checkpoint of a run with the same settings, packed or not.
     """
