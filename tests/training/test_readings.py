@@ -17,6 +17,7 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train, train_together
 from curriculum_ray.training.meter import Meter
 from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.readings import Readings
 from curriculum_ray.training.trainer import LogLine, Trainer
 from curriculum_ray.training.world import World
 from tests.training.calls import calling
@@ -89,6 +90,14 @@ def test_utilisation_is_that_of_the_peak_where_it_is_known(
     assert needed is not None
     for line in _log(trainer):
         assert line.readings.mfu == pytest.approx(line.images_per_second * needed / 1e9)
+
+
+def test_readings_in_words_leave_out_what_is_not_known() -> None:
+    assert list(Readings(learning_rate=2e-3, gradient_norm=1.234, data_wait=0.01).words()) == [
+        "lr 2.0e-03",
+        "gradient 1.23",
+        "data 1%",
+    ]
 
 
 def test_the_log_and_the_board_say_the_same_of_a_line(data: Dataset) -> None:

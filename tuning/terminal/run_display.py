@@ -56,6 +56,6 @@ class RunDisplay:
             )
             self._bar.update(self._task, completed=event.images, state=state)
             if not self.console.is_terminal:
-                self.console.print(state)
+                self.note("  ".join([state, *event.readings.words()]))
         elif isinstance(event, Started) and event.attempt > 1:
             self.console.print(f"workers lost; resuming from the newest checkpoint, attempt {event.attempt}")
