@@ -35,6 +35,7 @@ TAGS = {
     "schedule": "the schedule in words",
     "seed": "training seed",
     "images": "images seen",
+    "margin": "differences below this share of uniform sampling's metric count as none",
     "trials": "number of trials that the study was last asked for",
     "reason": "why the run failed or was stopped",
     "non_finite": "the first metric that was not a finite number",
