@@ -3,8 +3,8 @@
     python benchmarks/compare_rules.py
 
 Uniform sampling, one schedule and, in the second table, one rival are simulated with normal noise whose paired
-deviation is 1, and the schedule is better than the others by 0, 1, 1.5 and 2. Each rule looks after every seed from the third to
-the 20th and stops at its first claim. The rules:
+deviation is 1, and the schedule is better than the others by 0, 1, 1.5 and 2. Each rule looks after every seed from the
+third to the 20th and stops at its first claim. The rules:
 
 - product: the critical values of `tuning.evidence.boundary`.
 - other spending plans with exact critical values of the same kind: what is left of the level shrinks by 30% with each
