@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 from tuning.evidence.arms import Ranking, side_by_side
-from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import Difference, against_rival, against_uniform
 from tuning.evidence.metrics import count, direction, gain, metric_name, number, within
 
@@ -17,7 +16,7 @@ def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
     """Say the outcome of a confirmation in one sentence that claims no more than the intervals do."""
     compared = [found for found in differences if found.low is not None and not found.rival]
     if not compared:
-        return f"no schedule was compared with uniform sampling on {FIRST_SEEDS} or more fresh seeds"
+        return "no schedule was compared with uniform sampling on three or more fresh seeds"
     best = max(compared, key=lambda difference: difference.mean)
     words = f"{best.in_words(metric)}, {count(images)} images"
     if best.beats:

@@ -11,7 +11,6 @@ from curriculum_ray.own_files import write_own
 from curriculum_ray.runs.folder import CONFIG_FILE
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Ranking
-from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import Difference, against_uniform
 from tuning.evidence.metrics import metric_name
 from tuning.evidence.scores import Score, scores
@@ -65,7 +64,7 @@ class BestRun:
         if self.verdict == "beats":
             return "it beat uniform sampling on fresh seeds"
         if self.verdict == "unconfirmed":
-            return f"unconfirmed, as it was not compared with uniform sampling on {FIRST_SEEDS} or more fresh seeds"
+            return "unconfirmed, as it was not compared with uniform sampling on three or more fresh seeds"
         if self.control == "uniform":
             return "no curriculum beat it on fresh seeds"
         return "asked for, though it did not beat uniform sampling on fresh seeds"

@@ -83,7 +83,7 @@ def test_a_gain_is_positive_in_either_direction_of_the_metric():
 def test_two_seeds_make_no_claim():
     (found,) = differences_of([[10.0, 11.0], [1.0, 2.1]])
     assert (found.low, found.high, found.verdict) == (None, None, "undecided")
-    assert "3 or more fresh seeds" in verdict([found], "fid", 1000)
+    assert "three or more fresh seeds" in verdict([found], "fid", 1000)
 
 
 def test_only_seeds_that_both_have_are_compared():
