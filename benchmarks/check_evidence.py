@@ -1,25 +1,28 @@
-"""How often a study's procedure names a winner that is none, and how often it finds one that is; a minute on one core.
+"""How often a study names a winner that is none, and how often it finds one that is; some minutes on one core.
 
     python benchmarks/check_evidence.py
 
 Simulated studies go through the product's own plan and verdicts: uniform sampling, two rivals and searched schedules on
-one seed, the best's twins, then the best schedule, the best rival and uniform sampling on five fresh seeds. A study's
-FID is level + the seed's luck + the run's own noise, with the deviations measured on the digits: 1.4 over seeds, 0.6
-for the difference of two models of one seed, hence 0.6/√2 for each (`make noise-floor`; three real studies gave 0.4,
-0.5 and 0.7). Two kinds of study:
+one seed, the best's twins, then the best schedule, the best rival and uniform sampling on fresh seeds, one seed after
+another until every answer stands. A study's FID is level + the seed's luck + the run's own noise, with the deviations
+measured on the digits: 1.4 over seeds, 0.6 for the difference of two models of one seed, hence 0.6/√2 for each
+(`make noise-floor`; three real studies gave 0.8, 1.1 and 1.1). Four kinds of study:
 
 - null: all arms are equal. A claim is a sentence that names a schedule as better than uniform sampling or than the
-  best rival, or a rival as better than uniform sampling.
+  best rival, or a rival as better than uniform sampling, or uniform sampling as better than all schedules.
+- peeking: null studies that go on to 20 seeds whatever they find, with the answer read after every seed from the third
+  on. One claim at any of these looks counts.
 - planted: every searched schedule and its twins are better than uniform sampling and the rivals by two paired
-  deviations.
+  deviations. Also without rivals, as in the default space, where there is less to pool.
+- near: every schedule is better, or worse, by 1.5 margins, with so little noise that studies end with "equal" where
+  there is no difference at all: the paired deviation is 1, 1/2 or 1/4 of the margin, up to 20 seeds.
 
-Then, on the same kind of null differences, how often three intervals of the mean of five paired differences lie above 0
-or below: Student's t, the percentile bootstrap and the BCa bootstrap (Efron 1987). A bootstrap of five values cannot
-see beyond their range, which is why the product uses t.
-
-The last line is JSON: "false_claims" and "power" (against uniform sampling) as shares of the studies, "power_rival"
-(the planted schedule found better than the best rival too), and "intervals": the share of false claims of "t",
-"percentile" and "bca".
+The last line is JSON, all but seeds as shares of the studies: "false_claims" of null studies, "power" (against uniform
+sampling) and "power_alone" (without rivals), "power_rival" (the planted schedule found better than the best rival too),
+"false_equal" (the largest share of near studies that say equal), "seeds_mean" and "seeds_mean_alone" (of planted
+studies with and without rivals), "peeking" (null studies with a claim at any look), "peeking_student" (the same looks
+with Student's t, as if each were the only one), and "equal" (studies of the near kind without a difference that say so,
+for each deviation).
 """
 
 from __future__ import annotations
@@ -31,26 +34,34 @@ import os
 # Small arrays gain nothing by threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+from scipy.special import stdtrit
 
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
 from tuning.evidence.answer import rival_verdict, verdict
 from tuning.evidence.arms import Ranking
+from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import against_rival, against_uniform
+from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord
-from tuning.study.config import StudyConfig
+from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.study.trial_spec import TrialSpec
 
 IMAGES = 44_800
 LEVEL, SEED_SD, PAIRED_SD = 5.5, 1.4, 0.6
-RIVALS = {"min_snr": {"weighting.kind": "min_snr"}, "logit_normal": {"schedule.base.kind": "logit_normal"}}
+MOST = 20
+RIVALS: dict[str, dict[str, Any]] = {
+    "min_snr": {"weighting.kind": "min_snr"},
+    "logit_normal": {"schedule.base.kind": "logit_normal"},
+}
 
 
 def searched(index: int) -> CurriculumSchedule:
@@ -65,13 +76,22 @@ def searched(index: int) -> CurriculumSchedule:
     )
 
 
-def play(rng: np.random.Generator, config: StudyConfig, effect: float) -> list[TrialRecord]:
+def play(
+    rng: np.random.Generator,
+    config: StudyConfig,
+    effect: float,
+    sd: float = PAIRED_SD,
+    rivals: Mapping[str, Mapping[str, Any]] = RIVALS,
+) -> list[TrialRecord]:
     """Run a study to its end on made-up numbers; `effect` is what a curriculum takes off the FID."""
-    plan = StudyPlan(config, rivals=RIVALS)
+    plan = StudyPlan(config, rivals=rivals)
     luck: dict[int, float] = {}
     while (planned := plan.next()) is not None:
-        fid = LEVEL + luck.setdefault(planned.seed, SEED_SD * rng.standard_normal())
-        fid += PAIRED_SD / math.sqrt(2) * rng.standard_normal()
+        # A level with little luck, where noise is little, so that the margin is known.
+        fid = LEVEL + luck.setdefault(
+            planned.seed, SEED_SD * min(1.0, sd / PAIRED_SD) * rng.standard_normal()
+        )
+        fid += sd / math.sqrt(2) * rng.standard_normal()
         if planned.control not in ("uniform", "rival"):
             fid -= effect
         plan.ended(record(planned, fid))
@@ -89,80 +109,98 @@ def record(planned: TrialSpec, fid: float) -> TrialRecord:
 
 
 def claims(records: list[TrialRecord]) -> tuple[bool, bool, bool]:
-    """Whether a schedule is said to beat uniform sampling, to beat the best rival, and the rival to beat uniform."""
+    """Whether a schedule is said to beat uniform sampling, to beat the best rival, or any other claim is made."""
     ranking = Ranking.of(records, "fid")
     first, second = against_uniform(ranking), against_rival(ranking)
-    uniform = " beats uniform sampling by " in verdict(first, "fid", IMAGES)
+    said = verdict(first, "fid", IMAGES)
+    uniform = " beats uniform sampling by " in said
     rival = " beats the best rival, " in rival_verdict(first, second, "fid")
-    return uniform, rival, any(found.rival and found.beats for found in first)
+    other = said.startswith("uniform sampling beats ") or any(found.rival and found.beats for found in first)
+    return uniform, rival, other
 
 
-def percentile(values: np.ndarray, means: np.ndarray) -> tuple[float, float]:
-    """The percentile bootstrap's 95% interval."""
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def says_equal(records: list[TrialRecord]) -> bool:
+    """Whether the best schedule and uniform sampling are said to be equal."""
+    said = verdict(against_uniform(Ranking.of(records, "fid")), "fid", IMAGES)
+    return " and uniform sampling are equal within " in said
 
 
-def bca(values: np.ndarray, means: np.ndarray) -> tuple[float, float]:
-    """The bias-corrected and accelerated bootstrap's 95% interval (Efron 1987)."""
-    from scipy.special import ndtr, ndtri
-
-    share = np.clip(np.mean(means < values.mean()), 1 / len(means), 1 - 1 / len(means))
-    bias = ndtri(share)
-    left_out = (values.sum() - values) / (len(values) - 1)
-    centred = left_out.mean() - left_out
-    acceleration = (centred**3).sum() / (6 * ((centred**2).sum() ** 1.5) or 1.0)
-    z = bias + ndtri(np.array([0.025, 0.975]))
-    low, high = np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
+def seeds_of(records: list[TrialRecord]) -> int:
+    """The number of fresh seeds that a study ran."""
+    return len({each.seed for each in records if each.role == "confirmation"})
 
 
-def student(values: np.ndarray, means: np.ndarray) -> tuple[float, float]:
-    """Student's t 95% interval."""
-    from scipy.special import stdtrit
+def peeks(records: list[TrialRecord]) -> tuple[bool, bool]:
+    """Whether any look makes a claim, after each seed from the first that may; and whether one by Student's t would."""
+    student, claim = False, False
+    for seeds in range(FIRST_SEEDS, MOST + 1):
+        seen = [each for each in records if each.role != "confirmation" or each.seed < FRESH_SEEDS + seeds]
+        claim = claim or any(claims(seen))
+        student = student or by_student(Ranking.of(seen, "fid"), seeds)
+    return claim, student
 
-    half = stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
 
-
-def interval_errors(rng: np.random.Generator, studies: int, seeds: int) -> dict[str, float]:
-    """How often each interval of null differences excludes 0."""
-    kinds: dict[str, Callable[[np.ndarray, np.ndarray], tuple[float, float]]] = {
-        "t": student,
-        "percentile": percentile,
-        "bca": bca,
-    }
-    wrong = dict.fromkeys(kinds, 0)
-    for _ in range(studies):
-        values = PAIRED_SD * rng.standard_normal(seeds)
-        means = values[rng.integers(seeds, size=(2000, seeds))].mean(axis=1)
-        for name, interval in kinds.items():
-            low, high = interval(values, means)
-            wrong[name] += low > 0 or high < 0
-    return {name: count / studies for name, count in wrong.items()}
+def by_student(ranking: Ranking, seeds: int) -> bool:
+    """Whether any arm differs from uniform sampling by the interval for a fixed number of seeds."""
+    arms = ranking.confirmed
+    table = np.array([list(arm.by_seed("fid").values()) for arm in arms])
+    (uniform,) = (values for arm, values in zip(arms, table, strict=True) if arm.is_uniform)
+    rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    k = len(table) - 1
+    freedom = k * (seeds - 1)
+    half = stdtrit(freedom, 1 - 0.025 / k) * math.sqrt(2 * (rest**2).sum() / freedom / seeds)
+    return bool((abs((table - uniform).mean(1)) > half).any())
 
 
 @click.command()
-@click.option("--studies", default=1000, show_default=True, help="Null studies; as many planted ones.")
+@click.option("--studies", default=1000, show_default=True, help="Studies of each kind.")
 @click.option("--trials", default=8, show_default=True, help="Searched schedules of a study.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 def main(studies: int, trials: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     config = StudyConfig(trials=trials)
+    least, most = config.least_and_most_seeds
     null = [claims(play(rng, config, 0.0)) for _ in range(studies)]
-    planted = [claims(play(rng, config, 2 * PAIRED_SD)) for _ in range(studies)]
-    errors = interval_errors(rng, studies, config.confirm_seeds)
+    found = [play(rng, config, 2 * PAIRED_SD) for _ in range(studies)]
+    alone = [play(rng, config, 2 * PAIRED_SD, rivals={}) for _ in range(studies)]
+    planted = [claims(records) for records in found]
+    # What the search does is of no matter here.
+    short = StudyConfig(trials=1, confirm_seeds=MOST)
+    looks = [peeks(play(rng, short, 0.0)) for _ in range(studies)]
+    margin, near = MARGIN * LEVEL, StudyConfig(trials=1, confirm_seeds=(least, MOST))
+    wrong, right = [], []
+    for part in (1, 2, 4):
+        for effect in (-1.5 * margin, 1.5 * margin):
+            ends = [says_equal(play(rng, near, effect, margin / part)) for _ in range(studies // 2)]
+            wrong.append(sum(ends) / len(ends))
+        ends = [says_equal(play(rng, near, 0.0, margin / part)) for _ in range(studies // 4)]
+        right.append(sum(ends) / len(ends))
     result = {
         "false_claims": sum(any(study) for study in null) / studies,
         "power": sum(study[0] for study in planted) / studies,
         "power_rival": sum(study[1] for study in planted) / studies,
-        "intervals": errors,
+        "false_equal": max(wrong),
+        "seeds_mean": round(sum(map(seeds_of, found)) / studies, 2),
+        "seeds_mean_alone": round(sum(map(seeds_of, alone)) / studies, 2),
+        "power_alone": sum(claims(records)[0] for records in alone) / studies,
+        "peeking": sum(ours for ours, _ in looks) / studies,
+        "peeking_student": sum(theirs for _, theirs in looks) / studies,
+        "equal": right,
     }
-    print(f"{studies} null studies: {100 * result['false_claims']:.1f}% name a winner (at most 5% wanted)")
-    print(f"{studies} planted studies: {100 * result['power']:.1f}% find it (at least 90% wanted), and")
-    print(f"  {100 * result['power_rival']:.1f}% find that it beats the best rival too")
-    shown = ", ".join(f"{name} {100 * error:.1f}%" for name, error in errors.items())
-    print(f"intervals of {config.confirm_seeds} null differences that exclude 0 (5% wanted): {shown}")
+    print(f"{studies} studies of each kind, {least} to {most} seeds where not said otherwise:")
+    print(f"  null: {result['false_claims']:.1%} make a claim (at most 5% wanted)")
+    student = f"Student's t {result['peeking_student']:.1%}"
+    print(f"  null, read after every seed to {MOST}: {result['peeking']:.1%} (5%); {student}")
+    print(
+        f"  planted: {result['power']:.1%} find it (90%) with {result['seeds_mean']} seeds on average (5), and"
+    )
+    print(f"    {result['power_rival']:.1%} find that it beats the best rival too")
+    print(f"  planted, no rivals: {result['power_alone']:.1%} with {result['seeds_mean_alone']} seeds")
+    print(f"  1.5 margins: at most {result['false_equal']:.1%} say equal (5%)")
+    shown = ", ".join(f"{share:.0%}" for share in right)
+    print(
+        f"  no difference, paired deviation of 1, 1/2 and 1/4 of the margin: {shown} say equal within {MOST} seeds"
+    )
     print(json.dumps(result))
 
 

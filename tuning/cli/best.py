@@ -109,7 +109,7 @@ def best(
         "written": str(target) if again is None else f"{target} and {settings}",
         "train": again or _without_settings(target, where),
     }
-    if found.verdict == "uniform" and not curriculum:
+    if found.verdict not in ("beats", "unconfirmed") and not curriculum:
         filters = given("output", "experiment", "metric", "fingerprint", "mlflow_uri")
         words = ["--study", found.study, *filters, "--curriculum", "--write", CURRICULUM_FILE]
         rows["instead"] = f"{tune_command('best', *words)}  (the best curriculum all the same)"

@@ -41,18 +41,21 @@ __all__ = [
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Workers(click.ParamType):
-    """A number of workers, or a range of them such as 1-4."""
+class _CountOrRange(click.ParamType):
+    """A number of something, or a range such as 1-4."""
 
-    name = "workers"
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | tuple[int, int]:
-        """As ResourceSpec takes it."""
+        """As the settings take it."""
         ends = value.split("-")
         if len(ends) > 2 or not all(re.fullmatch("[1-9][0-9]{0,5}", end) for end in ends):
-            self.fail(f"{shown(value)} is neither a number of workers nor a range such as 1-4", param, ctx)
+            self.fail(
+                f"{shown(value)} is neither a number of {self.name} nor a range such as 1-4", param, ctx
+            )
         return int(ends[0]) if len(ends) == 1 else (int(ends[0]), int(ends[1]))
 
 
@@ -123,9 +126,15 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "num_workers": click.option(
         "--num-workers",
-        type=_Workers(),
+        type=_CountOrRange("workers"),
         metavar="N or N-M",
         help="Ray Train workers of a run; they must divide the batch. Of a range, for `train`, as many as fit.",
+    ),
+    "confirm_seeds": click.option(
+        "--confirm-seeds",
+        type=_CountOrRange("seeds"),
+        metavar="N or N-M",
+        help="The least and the most fresh seeds on which the best is confirmed, or their one number; default 3-10.",
     ),
     "use_gpu": click.option(
         "--use-gpu", is_flag=True, default=None, help="Compute on GPUs, one for each worker."

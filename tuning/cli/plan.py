@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
+
+if TYPE_CHECKING:
+    from tuning.evidence.expected import ExpectedSeeds
+    from tuning.study.config import StudyConfig
+    from tuning.study.noise import Noise
 
 __all__ = ["plan"]
 
@@ -26,7 +33,25 @@ __all__ = ["plan"]
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
 )
-@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "trust_code", "force", "json")
+@click.option(
+    "--effect",
+    "effects",
+    type=FiniteRange(min=0, max=99),
+    multiple=True,
+    help="A gain in percent for which to estimate the seeds; may be repeated; default 5, 10 and 20.",
+)
+@shared(
+    "confirm_seeds",
+    "num_samples",
+    "num_workers",
+    "use_gpu",
+    "seed",
+    "config",
+    "set",
+    "trust_code",
+    "force",
+    "json",
+)
 def plan(
     data: str | None,
     output: Path,
@@ -37,6 +62,8 @@ def plan(
     pack: int | None,
     gpus: float | None,
     pictures: int,
+    effects: tuple[float, ...],
+    confirm_seeds: int | tuple[int, int] | None,
     num_samples: int | None,
     num_workers: int | None,
     use_gpu: bool | None,
@@ -61,6 +88,7 @@ def plan(
     from tuning.study.config import StudyConfig
     from tuning.study.cost import calibrate, density, draw_schedules, estimate, sampled, sketch
     from tuning.study.data_summary import show_summary
+    from tuning.study.noise import find_noise
     from tuning.study.ranges import with_batch_size
     from tuning.study.space import SearchSpace
 
@@ -74,6 +102,7 @@ def plan(
             "trials": ("--trials", trials),
             "run.images": ("--images", images),
             "pack": ("--pack", pack),
+            "confirm_seeds": ("--confirm-seeds", confirm_seeds),
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),
             "resources.use_gpu": ("--use-gpu", use_gpu),
@@ -87,9 +116,10 @@ def plan(
     config, chosen = with_batch_size(config, searched)
     if chosen is not None and not as_json:
         click.echo(chosen)
-    run, dataset, _ = check_study(config, searched)
+    run, dataset, evaluator = check_study(config, searched)
     study = f"{experiment_name(dataset, run).replace('/', '-')}-{searched.name}-seed{config.seed}"
-    path = writable_folder(output) / f"schedules-{study}.png"
+    folder = writable_folder(output)
+    path = folder / f"schedules-{study}.png"
     check_own(path, force=force)
     summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)
@@ -101,6 +131,8 @@ def plan(
         slots = packs_of(concurrent, config.pack)
     found = calibrate(run, dataset, config.pack)
     cost = estimate(config, len(rivals), found, slots, gpus)
+    noise = find_noise(folder, dataset.name, evaluator.fingerprint, config.metric)
+    expected = _expected(config, len(rivals), noise, effects) if config.confirm_top and noise else []
     schedules = sampled(config, searched, pictures)
     densities = [density(schedule, run) for schedule in schedules]
     kept = write_own(path, to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)), force=force)
@@ -115,6 +147,8 @@ def plan(
             "batch_size": run.batch_size,
             "calibration": asdict(found),
             **asdict(cost),
+            "noise": None if noise is None else asdict(noise),
+            "expected_seeds": [asdict(each) for each in expected],
             "schedules": [schedule.to_dict() for schedule in schedules],
             "unvisited": unvisited,
             "picture": str(path),
@@ -135,9 +169,13 @@ def plan(
         click.echo(
             f"packing {config.pack}: {found.packing_gain:.2f} times as many steps a second as one trial after another"
         )
+    shortest = f"{_clock(cost.least_wall_seconds)} to " if cost.least_wall_seconds < cost.wall_seconds else ""
     click.echo(
-        f"expected: {_clock(cost.wall_seconds)} with {cost.concurrent} at a time, {sum(cost.trials.values())} trials"
+        f"expected: {shortest}{_clock(cost.wall_seconds)} with {cost.concurrent} at a time, "
+        f"{sum(cost.trials.values())} trials at most"
     )
+    for line in _seeds_lines(config, noise, expected):
+        click.echo(line)
     if unvisited is not None:
         click.echo(unvisited)
     if cost.gpu_hours is not None:
@@ -149,6 +187,41 @@ def plan(
             click.echo(f"  |{line}|")
     click.echo(f"\nup is noise, right is later; the picture: {path}")
     return 0
+
+
+def _expected(
+    config: StudyConfig, rivals: int, noise: Noise, effects: Sequence[float]
+) -> list[ExpectedSeeds]:
+    from tuning.evidence.expected import expected_seeds
+
+    return [
+        expected_seeds(
+            effect / 100,
+            noise.share,
+            schedules=config.confirm_top,
+            rival=bool(rivals),
+            seeds=config.least_and_most_seeds,
+            margin=config.margin,
+        )
+        for effect in effects or (5.0, 10.0, 20.0)
+    ]
+
+
+def _seeds_lines(config: StudyConfig, noise: Noise | None, expected: Sequence[ExpectedSeeds]) -> list[str]:
+    from tuning.evidence.metrics import metric_name
+
+    least, most = config.least_and_most_seeds
+    if not config.confirm_top:
+        return []
+    many = f"{least}" if least == most else f"{least} to {most}"
+    if noise is None:
+        return [
+            f"confirmed on {many} fresh seeds; how many an effect needs is known once a study of this data has "
+            "confirmations"
+        ]
+    percent = f"{100 * noise.share:.0f}% of {metric_name(config.metric)}"
+    head = f"confirmed on {many} fresh seeds; paired differences vary by {percent} ({noise.source}):"
+    return [head, *(f"  {each.in_words()}" for each in expected)]
 
 
 def _clock(seconds: float) -> str:

@@ -39,10 +39,8 @@ __all__ = ["search"]
     type=click.IntRange(min=1),
     help="Trials that one worker trains at a time as an ensemble: for small networks on a GPU; slower on a CPU.",
 )
-@click.option(
-    "--confirm-seeds", type=click.IntRange(min=2), help="Fresh seeds on which the best is confirmed."
-)
 @shared(
+    "confirm_seeds",
     "num_samples",
     "num_workers",
     "use_gpu",
@@ -66,7 +64,7 @@ def search(
     metric: str | None,
     concurrent: int | None,
     pack: int | None,
-    confirm_seeds: int | None,
+    confirm_seeds: int | tuple[int, int] | None,
     num_samples: int | None,
     num_workers: int | None,
     use_gpu: bool | None,
@@ -82,8 +80,9 @@ def search(
     """Search cluster count, pacing and order of a timestep curriculum, at an equal budget for every trial.
 
     Uniform sampling, the reverse of the best order and a random order with the same pacing are always among the
-    trials. The best schedule and uniform sampling are then trained again on fresh seeds, and the answer is their
-    paired difference, which may be none. The same command run again goes on where it was interrupted.
+    trials. The best schedule and uniform sampling are then trained again on fresh seeds until the answer stands: the
+    schedule beats uniform sampling, loses, or equals it within a margin; it may stay undecided. The same command run
+    again goes on where it was interrupted.
     """
     from tuning.cli.summary import as_object, show
     from tuning.search.launch import run_study

@@ -15,7 +15,7 @@ from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
 from tuning.evidence import answer as evidence
 from tuning.evidence.arms import Ranking
-from tuning.evidence.differences import against_rival, against_uniform
+from tuning.evidence.differences import against_rival, against_uniform, settled
 from tuning.evidence.front import front
 from tuning.evidence.speed import speed_up
 from tuning.folder.layout import SETTINGS_SUFFIX
@@ -31,7 +31,7 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
     if not any(record.status == "finished" for record in outcome.records):
         reasons = {record.reason or "stopped" for record in outcome.records}
         return f"no trial finished: {'; '.join(sorted(reasons))}"
-    ranking = Ranking.of(outcome.records, config.metric)
+    ranking = Ranking.of(outcome.records, config.metric, config.margin)
     best = None if ranking.best is None else ranking.best.arm_id
     fastest = next((found for found in speed_up(ranking) if found.key == best), None)
     words = "" if fastest is None else f"; the best schedule is {fastest.in_words()}"
@@ -55,13 +55,15 @@ def show(
     console.print(Text(answer(config, outcome), "bold"))
     if config.two_aims:
         console.print("\nthe front, of which no schedule is beaten in both aims:")
-        for each in front(Ranking.of(outcome.records, config.metric)):
+        for each in front(Ranking.of(outcome.records, config.metric, config.margin)):
             console.print(Text(f"  {each.in_words(config.metric)}"))
     for problem in outcome.problems:
         console.print(Text(f"MLflow: {problem}", "yellow"))
     console.print()
-    chosen = Ranking.of(outcome.records, config.metric).best is not None
+    ranking = Ranking.of(outcome.records, config.metric, config.margin)
+    chosen = ranking.best is not None
     lines = [
+        *([("undecided", more_seeds(config))] if ranking.confirmed and not settled(ranking) else []),
         ("report", str(outcome.report)),
         *([("its schedule", best_command(config, outcome, where))] if chosen else []),
         *([("train with it", train_command(config, where, trusted))] if chosen else []),
@@ -69,6 +71,12 @@ def show(
     ]
     for name, value in lines:
         console.print(Text(f"{name:14} {value}"), soft_wrap=True)
+
+
+def more_seeds(config: StudyConfig) -> str:
+    """How to go on with a study some of whose answers do not stand yet."""
+    least, most = config.least_and_most_seeds
+    return f"the same command with --confirm-seeds {least}-{min(2 * most, 1000)} adds seeds, which needs no correction"
 
 
 def best_command(config: StudyConfig, outcome: Outcome, where: Sequence[str]) -> str:
@@ -95,7 +103,7 @@ def train_command(config: StudyConfig, where: Sequence[str], trusted: bool) -> s
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
     """The study as one JSON object."""
-    ranking = Ranking.of(outcome.records, config.metric)
+    ranking = Ranking.of(outcome.records, config.metric, config.margin)
     return {
         "study": outcome.name,
         "experiment": outcome.experiment,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.differences import Difference, against_rival, against_uniform
-from tuning.evidence.metrics import count, direction, gain, metric_name, number
+from tuning.evidence.metrics import count, direction, gain, metric_name, number, within
 
 __all__ = ["answer", "rival_verdict", "verdict"]
 
@@ -16,14 +16,16 @@ def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
     """Say the outcome of a confirmation in one sentence that claims no more than the intervals do."""
     compared = [found for found in differences if found.low is not None and not found.rival]
     if not compared:
-        return "no schedule was compared with uniform sampling on two or more fresh seeds"
+        return "no schedule was compared with uniform sampling on three or more fresh seeds"
     best = max(compared, key=lambda difference: difference.mean)
     words = f"{best.in_words(metric)}, {count(images)} images"
     if best.beats:
         return f"{best.name} beats uniform sampling by {words}"
     if best.loses:
         return f"uniform sampling beats every confirmed schedule (the best, {best.name}: {words})"
-    return f"no schedule beat uniform sampling beyond noise (the best, {best.name}: {words})"
+    if best.verdict == "equal":
+        return f"{best.name} and uniform sampling are equal within {within(best.margin)}: {words}"
+    return f"undecided: no schedule beat uniform sampling beyond noise (the best, {best.name}: {words})"
 
 
 def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], metric: str) -> str:
@@ -39,6 +41,9 @@ def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], met
     words = f"the best, {best.name}: {best.in_words(metric)}"
     if best.loses and rival is not None and rival.beats:
         return f"the best rival, {best.against}, beats every confirmed schedule ({words}){beside}"
+    if best.verdict == "equal" and best.key in ahead:
+        equal = f"{best.name} and the best rival, {best.against}, are equal within {within(best.margin)}"
+        return f"{equal}: {best.in_words(metric)}{beside}"
     return f"no schedule beat the best rival, {best.against}, beyond noise ({words}){beside}"
 
 

@@ -11,7 +11,7 @@ from statistics import fmean
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import shown
 from tuning.evidence.keys import TrialKey
-from tuning.evidence.metrics import direction
+from tuning.evidence.metrics import MARGIN, direction
 from tuning.evidence.records import Control, TrialRecord
 
 __all__ = ["Arm", "Ranking", "paired_by_seed", "side_by_side"]
@@ -85,12 +85,14 @@ class Ranking:
     metric: str
     records: tuple[TrialRecord, ...]
     """All trials that ended, however they did."""
+    margin: float = MARGIN
+    """The margin within which two arms are equal, as a share of uniform sampling's metric."""
 
     @classmethod
-    def of(cls, records: Iterable[TrialRecord], metric: str) -> Ranking:
+    def of(cls, records: Iterable[TrialRecord], metric: str, margin: float = MARGIN) -> Ranking:
         """Rank the trials of a study."""
         direction(metric)
-        return cls(metric, tuple(records))
+        return cls(metric, tuple(records), margin)
 
     @cached_property
     def arms(self) -> list[Arm]:

@@ -1,23 +1,23 @@
 """Whether a schedule beats uniform sampling: paired differences over fresh seeds, simultaneous intervals.
 
-Arms share the initialisation, the data order and the sampling noise of each seed, so the seed's own luck
-cancels in the difference. The seeds are few, so a percentile bootstrap undercovers badly: with three values
-its interval is at most their range, which misses the true mean in one case of four. So the interval here is always
-Student's t (Student 1908): exact for normal differences at any number of seeds, and conservative for skewed or
-heavy-tailed ones (simulated).
+Arms share the initialisation, the data order and the sampling noise of each seed, so the seed's own luck cancels in the
+difference. The interval of its mean is that of a sequential t test, which holds after every number of seeds at once
+(see `tuning.evidence.boundary`): one may look after each seed, stop when the answer stands, and add seeds to a study
+that has none yet. Student's t for a fixed number does not allow that: looked at after every seed from 3 to 20, it
+claims a difference where there is none in 21% of studies.
 
-With several schedules the noise is pooled over all arms, as in a randomised block design with the seeds as
-blocks, and the level is shared out among the arms (Bonferroni; Dunnett 1955 treats comparisons with a
-control), so that the chance of any false claim stays below 1 - level. With one schedule this is the ordinary
-paired t interval.
+With several schedules the noise is pooled over all arms, and the level is shared out among the arms (Bonferroni;
+Dunnett 1955 treats comparisons with a control), so that the chance of any false claim stays below 1 - level.
+
+Four words are possible, the same for any two arms. An interval above 0 beats, one below 0 loses, and one within the
+margin of practical equivalence, a share of the control's metric, is equal (two one-sided tests, Schuirmann 1987, at
+half their usual error). A difference may be certain and yet smaller than the margin; then it beats or loses. Anything
+else is undecided.
 
 The second question, whether a schedule beats the best one-line rival (another weighting or base distribution without a
 curriculum), is asked only of schedules that beat uniform sampling: a fixed sequence (Maurer et al. 1995), which keeps
 the level without sharing it out again. Likewise, a rival is said to beat the schedules only if it beats uniform
 sampling.
-
-Simulated null studies name a false winner in 2 to 3% of cases, and in 4% where one arm is three times as noisy as the
-others; an effect of two paired standard deviations is found in 45% of cases with 3 seeds and in over 90% with 5.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from tuning.evidence.arms import Ranking
-from tuning.evidence.metrics import direction, metric_name
+from tuning.evidence.boundary import FIRST_SEEDS
+from tuning.evidence.intervals import half_widths
+from tuning.evidence.metrics import MARGIN, direction, metric_name
 
-__all__ = ["Difference", "against_rival", "against_uniform", "paired_differences"]
+__all__ = ["Difference", "Word", "against_rival", "against_uniform", "paired_differences", "settled"]
+
+Word = Literal["beats", "loses", "equal", "undecided"]
+"""What is known of a difference: better, worse, within the margin, or none of these so far."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,15 @@ class Difference:
     """Mean over the seeds, in units of the metric."""
     low: float | None
     high: float | None
-    """Ends of the simultaneous interval of `mean`; None with fewer than two seeds."""
+    """Ends of the simultaneous interval of `mean`; None with fewer than three seeds."""
     control: float
     """Mean metric of uniform sampling over the same seeds."""
     seeds: int
     """Number of seeds that both have."""
     level: float = 0.95
-    """Probability that all intervals of the comparison contain their true differences."""
+    """Probability that all intervals of the comparison contain their true differences, after any number of seeds."""
+    margin: float = MARGIN
+    """Differences smaller than this share of uniform sampling's metric are of no practical interest."""
     rival: bool = False
     """Whether the arm is a one-line rival rather than a schedule."""
     against: str = "uniform sampling"
@@ -67,6 +74,15 @@ class Difference:
     def loses(self) -> bool:
         """Whether it is worse than uniform sampling beyond noise."""
         return self.high is not None and self.high < 0
+
+    @property
+    def verdict(self) -> Word:
+        """What is known of the difference."""
+        if self.beats or self.loses:
+            return "beats" if self.beats else "loses"
+        bound = self.margin * abs(self.control)
+        within = self.low is not None and self.high is not None and -bound <= self.low and self.high <= bound
+        return "equal" if within else "undecided"
 
     def percent(self, value: float) -> float:
         """Return a difference in percent of uniform sampling's metric."""
@@ -84,6 +100,7 @@ class Difference:
         low, high = (None if end is None else self.percent(end) for end in (self.low, self.high))
         return {
             **asdict(self),
+            "verdict": self.verdict,
             "percent": self.percent(self.mean),
             "percent_low": low,
             "percent_high": high,
@@ -97,52 +114,39 @@ def paired_differences(
     *,
     lower_is_better: bool = True,
     level: float = 0.95,
+    margin: float = MARGIN,
 ) -> list[Difference]:
-    """Compare each arm (key -> seed -> metric) with the control on the seeds that all of them have.
+    """Compare each arm (key -> seed -> metric) with the control on the seeds that both have.
 
-    Arms that share fewer than two seeds with the control are compared on those, without an interval.
-    Returns the differences, the largest gain first.
+    Arms that share fewer than three seeds with the control have no interval, but their share of the level. Returns the
+    differences, the largest gain first.
     """
-    paired = {name: sorted(values.keys() & control.keys()) for name, values in arms.items()}
-    tested = [name for name, seeds in paired.items() if len(seeds) >= 2]
-    common = sorted(set(control).intersection(*(paired[name] for name in tested))) if tested else []
+    shared = {key: values for key, values in arms.items() if values.keys() & control.keys()}
+    table = [control, *shared.values()]
+    error = (1 - level) / max(1, len(shared))
     sign = 1.0 if lower_is_better else -1.0
     result = []
-    half = _half_width([[arms[name][seed] for seed in common] for name in tested], control, common, level)
-    for key, seeds in paired.items():
-        used = common if key in tested and len(common) >= 2 else seeds
-        if not used:
-            continue
-        mean = fmean(sign * (control[seed] - arms[key][seed]) for seed in used)
-        low, high = (mean - half, mean + half) if half is not None and key in tested else (None, None)
-        uniform = fmean(control[seed] for seed in used)
-        result.append(Difference(key, key, mean, low, high, uniform, len(used), level))
+    for key, values in shared.items():
+        seeds = sorted(values.keys() & control.keys())
+        mean = fmean(sign * (control[seed] - values[seed]) for seed in seeds)
+        half = _half_width(table, seeds, error)
+        low, high = (None, None) if half is None else (mean - half, mean + half)
+        beside = fmean(control[seed] for seed in seeds)
+        result.append(Difference(key, key, mean, low, high, beside, len(seeds), level, margin))
     return sorted(result, key=lambda difference: -difference.mean)
 
 
-def _half_width(
-    rows: Sequence[Sequence[float]], control: Mapping[int, float], seeds: Sequence[int], level: float
-) -> float | None:
-    """Half the length of the simultaneous intervals of (control - arm), or None with fewer than two seeds.
+def _half_width(table: Sequence[Mapping[int, float]], seeds: Sequence[int], error: float) -> float | None:
+    """Half the length of the interval of a difference over these seeds, from all arms that have them all.
 
-    Two-way layout without interaction, arms i = 0..k (the control among them) and seeds j = 1..n:
-    MSE = sum_ij (x_ij - mean_i - mean_j + mean)^2 / (k (n - 1)); the contrast's variance is 2 MSE / n.
+    None with fewer than three seeds.
     """
-    n, k = len(seeds), len(rows)
-    if n < 2 or k < 1:
+    if len(seeds) < FIRST_SEEDS:
         return None
-    from scipy.special import stdtrit
+    import numpy as np
 
-    table = [[control[seed] for seed in seeds], *rows]
-    arm_means = [fmean(row) for row in table]
-    seed_means = [fmean(row[j] for row in table) for j in range(n)]
-    mean = fmean(arm_means)
-    squares = sum(
-        (row[j] - arm_means[i] - seed_means[j] + mean) ** 2 for i, row in enumerate(table) for j in range(n)
-    )
-    freedom = k * (n - 1)
-    quantile = float(stdtrit(freedom, 1 - (1 - level) / (2 * k)))
-    return quantile * math.sqrt(2 * squares / freedom / n)
+    whole = [[arm[seed] for seed in seeds] for arm in table if arm.keys() >= set(seeds)]
+    return float(half_widths(np.array(whole), error)[-1])
 
 
 def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
@@ -154,6 +158,7 @@ def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
         {} if ranking.uniform is None else ranking.uniform.by_seed(metric),
         lower_is_better=direction(metric) == "min",
         level=level,
+        margin=ranking.margin,
     )
     return [
         replace(found, name=others[found.key].name, rival=others[found.key].is_rival) for found in differences
@@ -161,29 +166,48 @@ def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
 
 
 def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:
-    """Compare the confirmed schedules with the best confirmed rival, with the width of `against_uniform`'s intervals.
+    """Compare the confirmed schedules with the best confirmed rival, each at the error of its first comparison.
 
     Claims count only for schedules that beat uniform sampling; see `answer.rival_verdict`. Empty without such a rival.
     """
-    first = [found for found in against_uniform(ranking, level) if found.low is not None]
-    rivals = [found for found in first if found.rival]
+    first = against_uniform(ranking, level)
+    rivals = [found for found in first if found.rival and found.low is not None]
     if not rivals:
         return []
-    rival = max(rivals, key=lambda found: found.mean)
+    metric, rival = ranking.metric, max(rivals, key=lambda found: found.mean)
+    sign = 1.0 if direction(metric) == "min" else -1.0
+    table = {arm.arm_id: arm.by_seed(metric) for arm in ranking.confirmed}
+    error = (1 - level) / len(first)
     result = []
     for found in first:
-        if found.rival or found.low is None:
+        ours, theirs = table[found.key], table[rival.key]
+        seeds = sorted(ours.keys() & theirs.keys())
+        half = _half_width(list(table.values()), seeds, error)
+        if found.rival or found.low is None or half is None:
             continue
-        mean, half = found.mean - rival.mean, found.mean - found.low
-        sign = 1.0 if direction(ranking.metric) == "min" else -1.0
+        mean = fmean(sign * (theirs[seed] - ours[seed]) for seed in seeds)
+        control = fmean(theirs[seed] for seed in seeds)
         result.append(
             replace(
                 found,
                 mean=mean,
                 low=mean - half,
                 high=mean + half,
-                control=rival.control - sign * rival.mean,
+                control=control,
+                seeds=len(seeds),
                 against=rival.name,
             )
         )
     return sorted(result, key=lambda found: -found.mean)
+
+
+def settled(ranking: Ranking) -> bool:
+    """Whether the answers of all confirmed schedules stand: against uniform sampling and, where they beat it, against
+    the best rival.
+
+    Whether the rival beats uniform sampling is no question of its own: it is said as far as it is known by then.
+    """
+    first = [found for found in against_uniform(ranking) if not found.rival]
+    ahead = {found.key for found in first if found.beats}
+    second = [found for found in against_rival(ranking) if found.key in ahead]
+    return bool(first) and all(found.verdict != "undecided" for found in (*first, *second))

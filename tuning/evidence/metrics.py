@@ -7,7 +7,7 @@ from typing import Literal
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["DIRECTIONS", "count", "direction", "gain", "metric_name", "number"]
+__all__ = ["DIRECTIONS", "MARGIN", "count", "direction", "gain", "metric_name", "number", "within"]
 
 DIRECTIONS: dict[str, Literal["min", "max"]] = {
     "fid": "min",
@@ -17,6 +17,8 @@ DIRECTIONS: dict[str, Literal["min", "max"]] = {
     "loss": "min",
 }
 """Whether a smaller or a larger value of a metric is better."""
+MARGIN = 0.02
+"""The margin of practical equivalence, where a study sets no other: a share of uniform sampling's metric."""
 
 
 def direction(metric: str) -> Literal["min", "max"]:
@@ -54,3 +56,8 @@ def gain(value: float, uniform: float, metric: str) -> float:
     """Return by how many percent of `uniform` the value is better (positive) or worse than it."""
     sign = 1 if direction(metric) == "min" else -1
     return 100 * sign * (uniform - value) / abs(uniform) if uniform else math.nan
+
+
+def within(margin: float) -> str:
+    """Write a margin: ±2%."""
+    return f"±{100 * margin:.3g}%"

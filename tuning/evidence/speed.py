@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.boundary import FIRST_SEEDS, critical_values
 from tuning.evidence.metrics import count, direction
 from tuning.evidence.previews import compared_by, curve
 
@@ -30,7 +31,10 @@ class SpeedUp:
     """Geometric mean over the seeds; above 1 is faster."""
     low: float | None
     high: float | None
-    """Ends of the 95% t interval of `ratio`, taken over its logarithm; None with fewer than two seeds."""
+    """Ends of the 95% interval of `ratio`, taken over its logarithm; None with fewer than three seeds.
+
+    Like those of the metric's differences, it holds after every number of seeds (see `tuning.evidence.boundary`).
+    """
     seeds: int
     """Seeds on which the schedule got there."""
     missed: int
@@ -102,10 +106,8 @@ def _summary(arm: Arm, logs: list[float], images: list[float], missed: int, metr
     if not logs:
         return SpeedUp(arm.arm_id, arm.name, 0.0, None, None, 0, missed, None, metric)
     mean, low, high = fmean(logs), None, None
-    if len(logs) > 1 and not missed:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(len(logs) - 1, 0.975)) * stdev(logs) / math.sqrt(len(logs))
+    if len(logs) >= FIRST_SEEDS and not missed:
+        half = critical_values(1, 0.05, len(logs))[-1] * stdev(logs) / math.sqrt(len(logs))
         low, high = math.exp(mean - half), math.exp(mean + half)
     return SpeedUp(
         arm.arm_id, arm.name, math.exp(mean), low, high, len(logs), missed, math.exp(fmean(images)), metric

@@ -7,13 +7,13 @@ from typing import Literal
 
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
-from tuning.evidence.differences import against_uniform
+from tuning.evidence.differences import Word, against_uniform
 from tuning.evidence.keys import TrialKey
 
 __all__ = ["Choice", "Registered", "Verdict", "choose", "registered"]
 
-Verdict = Literal["beats_uniform", "uniform", "unconfirmed"]
-"""Whether the best curriculum beat uniform sampling, did not, or was not compared on two or more fresh seeds."""
+Verdict = Word | Literal["unconfirmed"]
+"""The best curriculum against uniform sampling; unconfirmed where it was not compared on three or more fresh seeds."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ def choose(ranking: Ranking) -> Choice | None:
         return Choice(first, first, "unconfirmed")
     top = max(compared, key=lambda each: each.mean)
     curriculum = ranking.arm(top.key)
-    return Choice(
-        curriculum if top.beats else uniform, curriculum, "beats_uniform" if top.beats else "uniform"
-    )
+    return Choice(curriculum if top.beats else uniform, curriculum, top.verdict)
 
 
 def registered(ranking: Ranking) -> list[Registered]:
@@ -67,11 +65,9 @@ def registered(ranking: Ranking) -> list[Registered]:
     choice = choose(ranking)
     if choice is None:
         return []
-    sentence, beats = answer(ranking), choice.verdict == "beats_uniform"
+    sentence = answer(ranking)
     best = Registered("best", _key(choice.arm), choice.verdict, sentence)
-    candidate = Registered(
-        "candidate", _key(choice.curriculum), "beats_uniform" if beats else "unconfirmed", sentence
-    )
+    candidate = Registered("candidate", _key(choice.curriculum), choice.verdict, sentence)
     return [candidate] if choice.verdict == "unconfirmed" else [best, candidate]
 
 

@@ -52,7 +52,7 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
     records: the trials that ended. OSError where the file cannot be written.
     """
     metric = study.metric
-    ranking = Ranking.of(records, metric)
+    ranking = Ranking.of(records, metric, study.margin)
     shown = [arm for arm in (ranking.best, ranking.uniform) if arm is not None]
     runs = {arm.arm_id: read_run(arm.records[0]) for arm in (*shown, *ranking.confirmed)}
     differences = against_uniform(ranking)

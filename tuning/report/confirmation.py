@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import Difference
-from tuning.evidence.metrics import metric_name, number
+from tuning.evidence.metrics import metric_name, number, within
 from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, details, paragraph, section, table, tag
@@ -17,7 +17,8 @@ __all__ = ["confirmation"]
 _NOTE = (
     "Each schedule and uniform sampling were trained again on seeds that the search never saw; they share "
     "the initialisation, the data order and the sampling noise of each seed, and are compared in pairs. The "
-    "intervals are Student's t over the seeds and hold together with 95% certainty."
+    "intervals hold together with 95% certainty, after however many seeds one looks, so that seeds may be added. Arms "
+    "are equal where the interval lies within {margin} of the other's metric."
 )
 
 
@@ -41,7 +42,7 @@ def confirmation(
     )
     return section(
         "Confirmation on fresh seeds",
-        paragraph(_NOTE, faint=True),
+        paragraph(_NOTE.format(margin=within(ranking.margin)), faint=True),
         drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
         table(headings, rows),
         *_rival(second, values, metric),
@@ -73,7 +74,9 @@ def _row(found: Difference, value: float) -> list[object]:
     if found.low is not None and found.high is not None:
         gain += f" [{found.low:+.3g}, {found.high:+.3g}]"
         percent += f" [{found.percent(found.low):+.1f}, {found.percent(found.high):+.1f}]"
-    outcome: object = "not decided"
-    if found.beats or found.loses:
-        outcome = tag("span", "better" if found.beats else "worse", class_="good" if found.beats else "bad")
+    outcome: object = found.verdict
+    if found.verdict == "equal":
+        outcome = f"equal within {within(found.margin)}"
+    elif found.beats or found.loses:
+        outcome = tag("span", found.verdict, class_="good" if found.beats else "bad")
     return [found.name, number(value), number(found.control), gain, percent, found.seeds, outcome]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuning.evidence.metrics import MARGIN
 from tuning.report.parameters import SearchedParameters
 
 __all__ = ["StudyFacts"]
@@ -20,6 +21,8 @@ class StudyFacts:
     """MLflow experiment, e.g. "digits/ddpm-epsilon"; empty where it is not known."""
     metric: str = "fid"
     """The metric that the search optimises."""
+    margin: float = MARGIN
+    """Differences below this share of uniform sampling's metric count as none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All settings, nested, without secrets; empty where they are not known."""
     searched: SearchedParameters | None = None

@@ -85,7 +85,8 @@ def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[
     file = output / STUDY_FILE
     if not file.is_file():
         return []
-    free = ["trials", "confirm_top", "confirm_seeds", *(["pack"] if settings.get("pack", 1) > 1 else [])]
+    free = ["trials", "confirm_top", "confirm_seeds", "margin"]
+    free += ["pack"] if settings.get("pack", 1) > 1 else []
     sets = [word for key in free if key in settings for word in ("--set", f"{key}={settings[key]}")]
     command = shlex.join([*tune, "search", "--config", str(file), *sets, "--output", "again"])
     return [("run the study again, in a new folder", command)]

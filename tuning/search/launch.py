@@ -167,7 +167,12 @@ def run_study(
     name = checked_name(name, f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}")
     folder = output / name
     process = experiment.partition("/")[2]
-    tags = {"data": data.name, "process": process, "fingerprint": evaluator.fingerprint}
+    tags = {
+        "data": data.name,
+        "process": process,
+        "fingerprint": evaluator.fingerprint,
+        "margin": config.margin,
+    }
     params, rivals = config.decisive(), study_rivals(config, space)
     most = config.maximum_trials(len(rivals))
     progress = Display(most, run.total_images, console, config.metric)
@@ -190,7 +195,7 @@ def run_study(
         ):
             slots = slots or room(config.resources, most, cluster, config.pack)
             progress.note(config.resources.starting_line(slots))
-            study = StudyLedger(name, folder, tracker, progress, tags, params, identity)
+            study = StudyLedger(name, folder, tracker, progress, tags, params, identity, config.margin)
             tracker.artifacts(study.run, [keep_summary(summary, folder)])
             tracker.dataset(study.run, summary, data.fingerprint)
             if line := unvisited_line(run, data.shape):
@@ -204,6 +209,7 @@ def run_study(
                     name=name,
                     experiment=experiment,
                     metric=config.metric,
+                    margin=config.margin,
                     settings=_presentable(config),
                     searched=read_parameters(storage, study_name(config.storage, name, identity)),
                 )

@@ -33,8 +33,10 @@ class StudyConfig(Spec):
     """Schedules that the search tries, beside the controls."""
     confirm_top: int = Field(default=1, ge=0, le=1000)
     """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
-    confirm_seeds: int = Field(default=5, ge=2, le=1000)
-    """Fresh seeds for each of them; more seeds detect smaller differences."""
+    confirm_seeds: int | tuple[int, int] = (3, 10)
+    """The least and the most fresh seeds of each, or their one number; seeds are added until every answer stands."""
+    margin: float = Field(default=0.02, gt=0, lt=1)
+    """A difference known to be smaller than this share of uniform sampling's metric counts as equal."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """One-line rivals besides those of the space: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
     sampler: SamplerName = "tpe"
@@ -60,6 +62,18 @@ class StudyConfig(Spec):
         if isinstance(values, Mapping) and "fidelity" in values:
             raise ValueError("the key fidelity is now called halving")
         return values
+
+    @model_validator(mode="after")
+    def _a_range_of_seeds(self) -> StudyConfig:
+        least, most = self.least_and_most_seeds
+        if not 2 <= least <= most <= 1000:
+            raise ValueError(
+                f"confirm_seeds must be between 2 and 1000, one number or the least and the most, but got "
+                f"{least} to {most}"
+                if isinstance(self.confirm_seeds, tuple)
+                else f"confirm_seeds must be between 2 and 1000, or a least and a most, but got {least}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _evaluated(self) -> StudyConfig:
@@ -114,6 +128,12 @@ class StudyConfig(Spec):
         return self
 
     @property
+    def least_and_most_seeds(self) -> tuple[int, int]:
+        """The fewest and the most fresh seeds of a confirmation."""
+        seeds = self.confirm_seeds
+        return seeds if isinstance(seeds, tuple) else (seeds, seeds)
+
+    @property
     def two_aims(self) -> bool:
         """Whether the search weighs the metric against the images to reach uniform sampling."""
         return self.sampler == "nsgaii"
@@ -140,14 +160,14 @@ class StudyConfig(Spec):
 
     def phases(self, rivals: int) -> dict[str, int]:
         """The maximum number of trials of each phase, with this number of rivals."""
-        arms = self.confirm_top + 1 + bool(rivals)
+        arms, (_, most) = self.confirm_top + 1 + bool(rivals), self.least_and_most_seeds
         return {
             "controls": 1 + rivals,
             "smaller budgets": self.halving.low_trials(self.trials),
             "searched": self.halving.full_trials(self.trials),
             # Reversed, random, and, if more than the order is searched, without a curriculum.
             "twins of the best": 2 + bool(rivals),
-            "confirmations": arms * self.confirm_seeds * bool(self.confirm_top),
+            "confirmations": arms * most * bool(self.confirm_top),
         }
 
     def maximum_trials(self, rivals: int) -> int:
@@ -156,5 +176,5 @@ class StudyConfig(Spec):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that determine the trials' results; their number and their resources do not."""
-        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "storage"}
+        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "margin", "storage"}
         return self.model_dump(mode="json", exclude=free)

@@ -63,6 +63,8 @@ class Estimate:
     """All trials one after another."""
     wall_seconds: float
     """All trials, as many at a time as fit, without start-up, which takes about half a minute."""
+    least_wall_seconds: float
+    """The same where the least number of fresh seeds decides."""
     concurrent: int
     """Trials at a time, in packs if they are packed."""
     gpu_hours: float | None
@@ -155,7 +157,9 @@ def estimate(
     slots = min(slots, -(-max(trials.values()) // config.pack))
     hours = work * per_slot / 3600 if gpus is not None else None
     trial = config.run.total_steps * step + found.seconds_per_evaluation
-    return Estimate(trials, trial, work, work / slots, slots * config.pack, hours)
+    least, most = config.least_and_most_seeds
+    saved = trials["confirmations"] * (most - least) / most * seconds(full, "confirmation")
+    return Estimate(trials, trial, work, work / slots, (work - saved) / slots, slots * config.pack, hours)
 
 
 def _previews(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:

@@ -21,6 +21,7 @@ from tuning.evidence import previews
 from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import as_history
 from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord, load_records
 from tuning.evidence.winner import Registered, registered
 from tuning.folder.identity import Content, Identity, claim
@@ -72,9 +73,10 @@ class StudyLedger:
         tags: Mapping[str, Any],
         params: Mapping[str, Any],
         identity: Identity,
+        margin: float = MARGIN,
     ) -> None:
         self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
-        self.identity = identity
+        self.identity, self.margin = identity, margin
         tracker.keep_in(folder)
         self.run = tracker.study(name, params, tags, identity)
         self.records = load_records(folder)
@@ -204,7 +206,7 @@ class StudyLedger:
 
     @property
     def _ranking(self) -> Ranking:
-        return Ranking.of(self.records.values(), self.progress.metric)
+        return Ranking.of(self.records.values(), self.progress.metric, self.margin)
 
     def close(self, status: str) -> None:
         """Wait for pending publications, and end the study's MLflow run."""

@@ -1,18 +1,20 @@
 """The trials of a study in order: uniform sampling, rivals, searched schedules, twins of the best, and confirmations.
 
 Rivals change one setting and have no curriculum, e.g. another weighting of the loss. Confirmations repeat the best
-schedules, the best rival and uniform sampling on seeds that the search never saw.
+schedules, the best rival and uniform sampling on seeds that the search never saw: the least number of seeds, then one
+seed of all arms after another until every answer stands (see `settled`) or the most are run.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule, default_base
 from tuning.evidence.arms import Ranking
+from tuning.evidence.differences import settled
 from tuning.evidence.front import front
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, TrialRecord
@@ -49,6 +51,7 @@ class StudyPlan:
         self._left: set[TrialKey] = set()  # keys of this step's trials that have not ended
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
         self._phase = ""
+        self._seeds = 0  # fresh seeds in the steps so far
         self._steps = self._all_steps()
         self._advance()
 
@@ -70,7 +73,11 @@ class StudyPlan:
         known = self._known
         if self._phase == "opening":
             return max(first, known["opening"]) + most["twins of the best"] + most["confirmations"]
-        confirming = most["confirmations"] if self._phase == "twins" else known["confirmations"]
+        confirming = most["confirmations"]
+        if self.complete:
+            confirming = known["confirmations"]
+        elif self._phase == "confirmations":
+            confirming = known["confirmations"] // self._seeds * self.config.least_and_most_seeds[1]
         return known["opening"] + known["twins"] + confirming
 
     def _advance(self) -> None:
@@ -92,12 +99,20 @@ class StudyPlan:
             yield "opening", controls + searched
             controls = []
         yield "twins", self._twins()
-        yield "confirmations", self._confirmations()
+        best, rivals = self.to_confirm(), self.ranking.rivals[:1]
+        least, most = self.config.least_and_most_seeds
+        while best and self._seeds < most and (self._seeds < least or not settled(self.ranking)):
+            fresh = range(self._seeds, max(least, self._seeds + 1))
+            self._seeds = fresh.stop
+            yield (
+                "confirmations",
+                [trial for seed in fresh for trial in self._confirmations(best, rivals, FRESH_SEEDS + seed)],
+            )
 
     @property
     def ranking(self) -> Ranking:
         """The ranking of the trials that have ended so far."""
-        return Ranking.of(self.records.values(), self.config.metric)
+        return Ranking.of(self.records.values(), self.config.metric, self.config.margin)
 
     def to_confirm(self) -> list[TrialRecord]:
         """The best curricula, to be run again: by the metric, then, with two aims, the others of their front.
@@ -142,26 +157,20 @@ class StudyPlan:
         known = {record.arm_id for record in self.records.values() if record.role == "searched"}
         return twin_trials(searched[0], known, self.config.seed, self._plain) if searched else []
 
-    def _confirmations(self) -> list[TrialSpec]:
-        best = self.to_confirm()
-        if not best:
-            return []
-        return [
-            trial
-            for seed in range(FRESH_SEEDS, FRESH_SEEDS + self.config.confirm_seeds)
-            for trial in (
-                *(_again(record, seed) for record in best),
-                *(_again(rival, seed, "rival") for rival in self.ranking.rivals[:1]),
-                TrialSpec(
-                    key=TrialKey.uniform().confirmation(seed),
-                    role="confirmation",
-                    control="uniform",
-                    seed=seed,
-                    schedule=self._plain,
-                    origin=TrialKey.uniform(),
-                ),
-            )
-        ]
+    def _confirmations(
+        self, best: Sequence[TrialRecord], rivals: Sequence[TrialRecord], seed: int
+    ) -> list[TrialSpec]:
+        """All arms on one fresh seed."""
+        uniform = TrialSpec(
+            key=TrialKey.uniform().confirmation(seed),
+            role="confirmation",
+            control="uniform",
+            seed=seed,
+            schedule=self._plain,
+            origin=TrialKey.uniform(),
+        )
+        again = [_again(record, seed) for record in best]
+        return [*again, *(_again(rival, seed, "rival") for rival in rivals), uniform]
 
 
 def _again(record: TrialRecord, seed: int, control: Control | None = None) -> TrialSpec:

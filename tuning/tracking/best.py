@@ -15,7 +15,7 @@ from tuning.evidence.differences import Difference, against_uniform
 from tuning.evidence.metrics import metric_name
 from tuning.evidence.scores import Score, scores
 from tuning.evidence.winner import Verdict, choose
-from tuning.tracking.finished import artifact_text, finished_trials, schedule_file
+from tuning.tracking.finished import artifact_text, finished_trials, schedule_file, study_margin
 from tuning.tracking.store import open_store
 
 __all__ = ["BestRun", "best"]
@@ -61,10 +61,10 @@ class BestRun:
     @property
     def reason(self) -> str:
         """Why this arm is the one."""
-        if self.verdict == "beats_uniform":
+        if self.verdict == "beats":
             return "it beat uniform sampling on fresh seeds"
         if self.verdict == "unconfirmed":
-            return "unconfirmed, as it was not compared with uniform sampling on two or more fresh seeds"
+            return "unconfirmed, as it was not compared with uniform sampling on three or more fresh seeds"
         if self.control == "uniform":
             return "no curriculum beat it on fresh seeds"
         return "asked for, though it did not beat uniform sampling on fresh seeds"
@@ -135,7 +135,8 @@ def best(
         )
     top = next((each for each in curricula if each.record.role != "confirmation"), curricula[0])
     study_of = {each.record.key: each for each in trials if each.parent == top.parent}
-    ranking = Ranking.of((each.record for each in study_of.values()), metric)
+    margin = study_margin(store, top.parent)
+    ranking = Ranking.of((each.record for each in study_of.values()), metric, margin)
     choice = choose(ranking)
     assert choice is not None
     arm = choice.curriculum if curriculum else choice.arm

@@ -35,6 +35,7 @@ TAGS = {
     "schedule": "the schedule in words",
     "seed": "training seed",
     "images": "images seen",
+    "margin": "differences below this share of uniform sampling's metric count as none",
     "trials": "number of trials that the study was last asked for",
     "command": "the command that last started it, without secrets",
     "commit": "of the checkout that the code ran from, with -dirty where it had changes",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
-from tuning.evidence.metrics import DIRECTIONS, direction
+from tuning.evidence.metrics import DIRECTIONS, MARGIN, direction
 from tuning.evidence.records import TrialRecord
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store
@@ -19,7 +19,7 @@ from tuning.tracking.store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["FinishedTrial", "artifact_text", "finished_trials", "protocols", "schedule_file"]
+__all__ = ["FinishedTrial", "artifact_text", "finished_trials", "protocols", "schedule_file", "study_margin"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ def protocols(store: Store, study: str) -> set[str]:
     query = f"tags.`{tag('kind')}` = 'trial' AND tags.`{tag('study')}` = {quoted(study)}"
     runs = store.search_runs(list(_experiments(store, None)), query)
     return {run.data.tags.get(tag("fingerprint"), "") for run in runs if run.info.status == "FINISHED"}
+
+
+def study_margin(store: Store, run_id: str) -> float:
+    """The margin within which the study of this run counts arms as equal."""
+    return float(store.client.get_run(run_id).data.tags.get(tag("margin"), MARGIN))
 
 
 def schedule_file(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:

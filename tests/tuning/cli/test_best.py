@@ -44,7 +44,7 @@ def test_a_lost_study_gives_uniform_sampling_and_the_way_to_its_best_curriculum(
     lines = ask().splitlines()
     assert lines[0] == "FID       10.57 ± 0.35 over 3 fresh seeds, 7 clusters"
     assert lines[1] == "          10.50 ± 0.50 over 3 fresh seeds, uniform sampling"
-    assert lines[2].startswith("answer    no schedule beat uniform sampling beyond noise")
+    assert lines[2].startswith("answer    undecided: no schedule beat uniform sampling beyond noise")
     assert lines[3] == "chosen    uniform sampling: no curriculum beat it on fresh seeds"
     assert CurriculumSchedule.from_file("schedule.yaml").clusters.count == 1
     words = shlex.split(_rows("\n".join(lines))["instead"].partition("  (")[0])
@@ -57,7 +57,7 @@ def test_a_lost_study_gives_uniform_sampling_and_the_way_to_its_best_curriculum(
     ("records", "chosen"),
     [
         (WON, "7 clusters: it beat uniform sampling on fresh seeds"),
-        (SEARCHED, "7 clusters: unconfirmed, as it was not compared with uniform sampling on two or more "),
+        (SEARCHED, "7 clusters: unconfirmed, as it was not compared with uniform sampling on three or more "),
     ],
 )
 def test_a_curriculum_that_won_or_is_unconfirmed_is_written_and_called_so(
@@ -79,5 +79,5 @@ def test_json_has_the_same_fields_whatever_was_found(
     found = {name: json.loads(ask("--study", name, "--json")) for name in ("lost", "won", "unconfirmed")}
     assert len({frozenset(each) for each in found.values()}) == 1
     verdicts = {name: each["verdict"] for name, each in found.items()}
-    assert verdicts == {"lost": "uniform", "won": "beats_uniform", "unconfirmed": "unconfirmed"}
+    assert verdicts == {"lost": "undecided", "won": "beats", "unconfirmed": "unconfirmed"}
     assert found["lost"]["uniform"]["mean"] == 10.5

@@ -23,7 +23,14 @@ def test_the_verdict_claims_what_the_interval_holds():
         "cumulative 6-cluster easy_to_hard beats uniform sampling by 8.1% FID [3.0, 12.9], 3 seeds, "
         "77k images"
     )
-    assert sentence(0.81, -0.3, 1.9).startswith("no schedule beat uniform sampling beyond noise (the best, ")
+    assert sentence(0.81, -0.3, 1.9).startswith(
+        "undecided: no schedule beat uniform sampling beyond noise (the best, "
+    )
+    assert sentence(0.05, -0.1, 0.2).startswith(
+        "cumulative 6-cluster easy_to_hard and uniform sampling are equal within ±2%: 0.5% FID [-1.0, 2.0]"
+    )
+    assert sentence(0.05, -0.1, 0.2, margin=0.019).startswith("undecided: ")
+    assert sentence(0.1, 0.05, 0.15).startswith("cumulative 6-cluster easy_to_hard beats ")
     assert sentence(-0.81, -1.3, -0.3).startswith(
         "uniform sampling beats every confirmed schedule (the best, "
     )
@@ -73,7 +80,7 @@ def test_a_rival_is_compared_with_uniform_sampling_but_is_no_schedule():
     table = NOISE + np.array([10.0, 6.0, 10.0])[:, None]
     first, second, _ = compared(table)
     assert [found.rival for found in first] == [True, False]
-    assert verdict(first, "fid", 1000).startswith("no schedule beat uniform sampling")
+    assert verdict(first, "fid", 1000).startswith("undecided: no schedule beat uniform sampling")
     (against,) = second
     assert against.mean == pytest.approx((table[1] - table[2]).mean())
     assert against.control == pytest.approx(table[1].mean())

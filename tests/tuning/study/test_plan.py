@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import CurriculumSchedule, RandomOrder
 from curriculum_ray.curriculum.order import random_ranking
 from curriculum_ray.runs.config import RunConfig
@@ -166,3 +167,62 @@ def test_better_is_lower_or_higher_as_the_metric_has_it(metric: str, best: str) 
         record = started(planned, RunConfig(schedule=planned.schedule or _schedule()))
         plan.ended(record.finished(result(metrics={metric: value})))
     assert plan.ranking.curricula[0].key == best
+
+
+def _confirm(config: StudyConfig, fids: dict[str, list[float]], plan: StudyPlan | None = None) -> StudyPlan:
+    """Run a plan whose schedules and uniform sampling have these FIDs by fresh seed, over and over."""
+    plan = plan or StudyPlan(config)
+    while (planned := plan.next()) is not None:
+        values = fids["uniform" if planned.control == "uniform" else "schedule"]
+        fid = values[planned.seed % len(values)]
+        plan.ended(_record(planned, planned.schedule or _schedule(), fid))
+    assert plan.complete
+    return plan
+
+
+def _seeds(plan: StudyPlan) -> int:
+    return len({record.seed for record in plan.records.values() if record.role == "confirmation"})
+
+
+CLEAR = {"uniform": [10.0, 11.0, 10.5, 10.2], "schedule": [8.0, 9.0, 8.51, 8.2]}
+NOISY = {"uniform": [10.0, 11.0, 10.5, 10.2], "schedule": [12.0, 9.0, 9.5, 10.7]}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "fids", "run"),
+    [((3, 6), CLEAR, 3), ((5, 6), CLEAR, 5), ((3, 6), NOISY, 6), (4, CLEAR, 4)],
+)
+def test_seeds_are_added_until_the_answer_stands(
+    seeds: int | tuple[int, int], fids: dict[str, list[float]], run: int
+) -> None:
+    plan = _confirm(StudyConfig(trials=1, confirm_seeds=seeds), fids)
+    assert _seeds(plan) == run
+    assert plan.total == len(plan.records)
+
+
+def test_all_arms_of_a_seed_end_before_the_next_begins() -> None:
+    plan = StudyPlan(StudyConfig(trials=1, confirm_seeds=(3, 4)))
+    begun: list[int] = []
+    waiting: list[TrialSpec] = []
+    while not plan.complete:
+        while (planned := plan.next()) is not None:
+            waiting.append(planned)
+            begun += [planned.seed] if planned.role == "confirmation" else []
+        planned = waiting.pop()
+        assert planned.seed < FRESH_SEEDS + 3 or not any(each.seed < planned.seed for each in waiting)
+        fid = NOISY["uniform" if planned.control == "uniform" else "schedule"][planned.seed % 4]
+        plan.ended(_record(planned, planned.schedule or _schedule(), fid))
+    assert sorted(begun) == [FRESH_SEEDS + seed for seed in (0, 0, 1, 1, 2, 2, 3, 3)]
+
+
+def test_an_undecided_study_goes_on_with_more_seeds() -> None:
+    plan = _confirm(StudyConfig(trials=1, confirm_seeds=(3, 4)), NOISY)
+    more = StudyPlan(StudyConfig(trials=1, confirm_seeds=(3, 6)), dict(plan.records))
+    assert not more.complete
+    assert _seeds(_confirm(more.config, NOISY, more)) == 6
+
+
+@pytest.mark.parametrize("seeds", [1, [3, 2], [1, 4], [3, 1001]])
+def test_a_range_of_seeds_is_checked(seeds: int | list[int]) -> None:
+    with pytest.raises(ConfigError, match="confirm_seeds must be between 2 and 1000"):
+        parse(StudyConfig, {"confirm_seeds": seeds}, "test")

@@ -63,7 +63,7 @@ LOST = (*trials(7.0, 8.0), record(8.4, **UNIFORM), *fresh([10.2, 10.9, 10.5], 7)
 def test_a_schedule_that_beat_uniform_sampling_on_fresh_seeds_is_the_best(write, output):
     write(*WON, *UNIFORM_FRESH)
     found = best(output)
-    assert (found.verdict, found.trial, found.description) == ("beats_uniform", "search-008", "8 clusters")
+    assert (found.verdict, found.trial, found.description) == ("beats", "search-008", "8 clusters")
     assert found.curriculum.mean == pytest.approx(8.5)
     assert found.curriculum.spread == pytest.approx(0.505, abs=1e-3)
     assert found.uniform.mean == pytest.approx(10.5)
@@ -76,12 +76,12 @@ def test_a_schedule_that_beat_uniform_sampling_on_fresh_seeds_is_the_best(write,
 def test_where_no_schedule_won_uniform_sampling_is_the_best_and_the_curriculum_is_to_be_had(write, output):
     write(*LOST, *UNIFORM_FRESH)
     found = best(output)
-    assert (found.verdict, found.trial, found.control) == ("uniform", "control-uniform", "uniform")
+    assert (found.verdict, found.trial, found.control) == ("undecided", "control-uniform", "uniform")
     assert found.schedule["clusters"]["count"] == 1
     assert found.curriculum.name == "7 clusters"
     assert found.curriculum.mean == pytest.approx(31.6 / 3)
     asked = best(output, curriculum=True)
-    assert (asked.verdict, asked.trial, asked.control) == ("uniform", "search-007", None)
+    assert (asked.verdict, asked.trial, asked.control) == ("undecided", "search-007", None)
     assert (asked.curriculum, asked.uniform, asked.sentence) == (
         found.curriculum,
         found.uniform,
@@ -140,7 +140,7 @@ def test_the_files_say_where_they_come_from_and_what_the_study_found(write, outp
         found.write(path)
         lines = path.read_text().splitlines()
         assert lines[0].startswith(f"# {says}")
-        assert lines[1].startswith("# no schedule beat uniform sampling beyond noise")
+        assert lines[1].startswith("# undecided: no schedule beat uniform sampling beyond noise")
         assert yaml.safe_load(path.read_text()) == found.schedule
     with pytest.raises(ConfigError, match="cannot be written"):
         found.write(tmp_path / "no" / "folder.yaml")

@@ -1,0 +1,105 @@
+"""The level holds at every look, however many seeds are added, and an effect is found with few of them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from tests.tuning.studies import record, schedule
+from tuning.evidence.arms import Ranking
+from tuning.evidence.boundary import FIRST_SEEDS, critical_values, left
+from tuning.evidence.differences import against_uniform, settled
+from tuning.evidence.expected import expected_seeds, stops
+from tuning.evidence.intervals import half_widths
+from tuning.study.config import FRESH_SEEDS
+
+STUDIES, MOST = 20_000, 20
+
+
+def tables(arms, seed=0, studies=STUDIES):
+    """FID of uniform sampling and the other arms, the paired deviation 1: (studies, arms, MOST)."""
+    rng = np.random.default_rng(seed)
+    own = rng.standard_normal((studies, arms, MOST)) / np.sqrt(2)
+    return 50 + 5 * rng.standard_normal((studies, 1, MOST)) + own
+
+
+def claimed(table):
+    """Studies that claim any difference from uniform sampling at any look."""
+    n = np.arange(FIRST_SEEDS, MOST + 1)
+    gains = (table[:, :1] - table[:, 1:]).cumsum(-1)[..., FIRST_SEEDS - 1 :] / n
+    half = half_widths(table, 0.05 / (table.shape[1] - 1))
+    return (abs(gains) > half[:, None]).any((1, 2)).mean()
+
+
+def test_looking_after_every_seed_claims_no_more_often_than_allowed():
+    # Two arms spend the level exactly; with more, the shared control makes the sharing out conservative.
+    assert claimed(tables(2)) == pytest.approx(0.05 * (1 - left(MOST)), abs=0.005)
+    assert 0.03 < claimed(tables(3)) < 0.05
+
+
+def test_the_level_is_never_used_up_and_neither_looks_nor_the_most_seeds_enter():
+    shares = [left(seeds) for seeds in range(2, 1001)]
+    assert shares[0] == 1
+    assert all(after < before for before, after in pairwise(shares))
+    assert shares[-1] > 0
+    few = critical_values(2, 0.025, 5)
+    assert critical_values(2, 0.025, 12)[:3] == few
+
+
+def test_there_is_nothing_to_claim_with_two_seeds():
+    assert critical_values(1, 0.05, 2) == []
+    assert half_widths(np.ones((2, 2)), 0.05).shape == (0,)
+
+
+@pytest.mark.parametrize("arms", [1, 40])
+def test_critical_values_are_finite_for_many_arms_and_seeds(arms):
+    values = critical_values(arms, 0.05 / arms, 80)
+    assert len(values) == 78
+    assert all(3 < value < 7 for value in values)
+
+
+def test_an_effect_of_two_paired_deviations_takes_five_seeds():
+    found = expected_seeds(0.2, 0.1, schedules=1, rival=True, seeds=(3, 10), margin=0.02)
+    assert found.beats > 0.95
+    assert found.seeds < 5.1
+    assert found.undecided < 0.05
+    assert "better by 20%: 4." in found.in_words() or "better by 20%: 5." in found.in_words()
+
+
+def test_without_an_effect_a_study_runs_to_the_most_seeds():
+    found = expected_seeds(0.0, 0.1, schedules=1, rival=False, seeds=(3, 8), margin=0.02)
+    assert found.seeds > 7.5
+    assert found.beats < 0.03
+
+
+def test_few_say_equal_of_a_difference_of_one_and_a_half_margins():
+    table = tables(3, studies=4000)
+    margin = 2 / 50
+    table[:, 1] -= 3.0  # the margin is two deviations
+    half = half_widths(table, 0.025)
+    gain = (table[:, 0] - table[:, 1]).cumsum(-1)[:, FIRST_SEEDS - 1 :] / np.arange(FIRST_SEEDS, MOST + 1)
+    assert (gain + half <= margin * 50).any(-1).mean() < 0.03
+
+
+def test_arrays_and_records_stop_alike():
+    table = tables(3, seed=3, studies=12)
+    table[:, 1] -= np.linspace(0, 3, 12)[:, None]
+    ends, beats, standing = stops(table, rival=True, least=3, margin=0.02)
+    arms = [("uniform", 1), (None, 6), ("rival", 1)]
+    for study, (end, beat, stands) in enumerate(zip(ends, beats, standing, strict=True)):
+        records = [
+            record(
+                float(table[study, place, seed]),
+                role="confirmation",
+                seed=FRESH_SEEDS + seed,
+                control=control,
+                schedule=schedule(clusters),
+                description="min_snr, no curriculum" if control == "rival" else None,
+            )
+            for place, (control, clusters) in enumerate(arms)
+            for seed in range(end)
+        ]
+        ranking = Ranking.of(records, "fid", 0.02)
+        assert settled(ranking) == stands
+        (found,) = (each for each in against_uniform(ranking) if not each.rival)
+        assert found.beats == beat[0]
