@@ -92,7 +92,8 @@ class StudyLedger:
     def begin(self, planned: TrialSpec, run: RunConfig) -> Job:
         """Open a trial's record and its MLflow run; returns the job for the board."""
         folder = self.folder / TRIALS / planned.key
-        record = planned.begun(len(self.records) + len(self._open), run, folder)
+        known = {each.arm_id: each.arm for each in (*self.records.values(), *self._open.values())}
+        record = planned.begun(len(self.records) + len(self._open), run, folder, known)
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
         self.progress.started(record)
@@ -106,6 +107,7 @@ class StudyLedger:
             "control": record.control,
             "schedule_id": record.schedule_id,
             "arm_id": record.arm_id,
+            "arm": record.arm,
             "seed": record.seed,
             "schedule": record.description or record.drawn_by.describe(),
         }

@@ -8,7 +8,6 @@ from threading import RLock
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
@@ -16,7 +15,7 @@ from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import Status, TrialRecord
 from tuning.folder.status import EndedTrials, RunningTrial, ScoredTrial, StudyProgress
 from tuning.terminal.drawing import draw
-from tuning.terminal.text import make_console
+from tuning.terminal.text import make_console, print_line
 
 __all__ = ["Display"]
 
@@ -43,6 +42,7 @@ class Display:
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
         self._running: dict[int, RunningTrial] = {}
+        self._first: dict[int, tuple[float, int]] = {}  # each trial's first report here: the clock, images
         self._ended: dict[Status, int] = {"finished": 0, "pruned": 0, "failed": 0}
         self._records: list[TrialRecord] = []
         self._best: ScoredTrial | None = None
@@ -74,19 +74,27 @@ class Display:
         """A trial starts, or resumes after an interruption."""
         with self._lock:
             self._running[record.trial] = RunningTrial(
-                trial=record.trial, name=record.name, total=record.total_images
+                trial=record.trial,
+                name=record.name,
+                arm=record.arm,
+                description=record.describe(),
+                total=record.total_images,
             )
-        self._event(f"trial {record.trial} started: {record.name}")
+        words = "" if record.describe() == record.arm else f" · {record.describe()}"
+        self._event(f"trial {record.trial} started: {record.name}{words}")
 
     def update(self, trial: int, images: int, stage: int, num_stages: int, loss: float) -> None:
         """A running trial reports; `stage` 0 is the first."""
         with self._lock:
             unknown = RunningTrial(trial=trial, name=f"trial {trial}", total=self.images_per_trial)
             before = self._running.get(trial, unknown)
-            now = {"images": images, "stage": stage, "num_stages": num_stages, "loss": loss}
-            self._running[trial] = before.model_copy(update=now)
+            now = time.monotonic()
+            since, first = self._first.setdefault(trial, (now, images))
+            speed = (images - first) / (now - since) if images > first and now > since else None
+            reported = {"images": images, "stage": stage, "num_stages": num_stages, "loss": loss}
+            self._running[trial] = before.model_copy(update={**reported, "images_per_second": speed})
             if self._clock is None:
-                self._clock = time.monotonic()
+                self._clock = now
             elif before.images is not None:
                 self._images_here += max(0, images - before.images)
         if before.images is not None and stage != before.stage:
@@ -116,15 +124,20 @@ class Display:
         self._line(text)
 
     @property
-    def seconds_left(self) -> float | None:
-        """Estimated from the images that this process has seen; None while it is too early."""
+    def images_per_second(self) -> float | None:
+        """The speed of all trials in this process; None while it is too early."""
         with self._lock:
             if self._clock is None or not self._images_here:
                 return None
             elapsed = time.monotonic() - self._clock
-            if elapsed < _LEAST_SECONDS:
-                return None
-            return (self._images_total() - self._images_seen()) * elapsed / self._images_here
+            return None if elapsed < _LEAST_SECONDS else self._images_here / elapsed
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated from the images that this process has seen; None while it is too early."""
+        with self._lock:
+            speed = self.images_per_second
+            return None if speed is None else (self._images_total() - self._images_seen()) / speed
 
     def snapshot(self) -> StudyProgress:
         """The progress at this moment."""
@@ -135,6 +148,7 @@ class Display:
                 ended=EndedTrials(**self._ended),
                 images=self._images_seen(),
                 total_images=self._images_total(),
+                images_per_second=self.images_per_second,
                 seconds_left=self.seconds_left,
                 best=self._best,
                 uniform=self._uniform,
@@ -147,6 +161,8 @@ class Display:
             trial=record.trial,
             key=record.key,
             name=record.name,
+            arm=record.arm,
+            description=record.describe(),
             seed=record.seed,
             images=record.images,
             value=record.metrics[self.metric],
@@ -179,4 +195,4 @@ class Display:
             self._line(text)
 
     def _line(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+        print_line(self._console, text, style)
