@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tuning.evidence.metrics import count, metric_name, number
-from tuning.folder.status import RunningTrial, StudyProgress
 from tuning.evidence.short_names import UNIFORM
+from tuning.folder.status import RunningTrial, StudyProgress
 from tuning.terminal.text import Words, cut
 
 __all__ = ["Picture", "bar_line", "clock_text", "draw", "legend"]
