@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "BEST",
     "CONFIG_FILE",
     "CORRUPT_FILE",
+    "DRIVER_LOG",
     "ERROR_FILE",
     "HELDOUT_FILE",
     "LOG_FILE",
@@ -16,6 +19,8 @@ __all__ = [
     "SAMPLES_FILE",
     "SCHEDULE_FILE",
     "SNAPSHOTS",
+    "failure_files",
+    "worker_log",
 ]
 
 CONFIG_FILE = "config.yaml"
@@ -38,6 +43,8 @@ CORRUPT_FILE = "corrupt_images.txt"
 """Images of a stream that could not be read and were skipped, one a line."""
 ERROR_FILE = "error.txt"
 """The traceback of the last failure."""
+DRIVER_LOG = "driver.log"
+"""What the driver of a study or of a single run logs, and Ray's warnings to it."""
 
 BEST = "best"
 """Folder of the checkpoint with the lowest preview FID."""
@@ -45,3 +52,13 @@ PREVIEWS = "previews"
 """Folder of the sample grids generated during training, named by images seen."""
 SNAPSHOTS = "snapshots"
 """Folder of the averages from which other EMA widths are rebuilt."""
+
+
+def worker_log(rank: int) -> str:
+    """Name of the file with what the worker of this rank printed and logged."""
+    return f"worker-{rank}.log"
+
+
+def failure_files(folder: Path) -> list[Path]:
+    """The files in a run's folder that say why it failed, as far as there are any: the traceback, the workers' logs."""
+    return [path for path in (folder / ERROR_FILE, *sorted(folder.glob("worker-*.log"))) if path.is_file()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import LOG_FILE
 
 __all__ = ["LoggedLine", "append_line", "cut_log", "log_of", "logged"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class LoggedLine(pydantic.BaseModel):
@@ -67,7 +70,7 @@ def append_line(folder: Path, line: LoggedLine) -> None:
     except OSError as error:
         if path.exists():
             os.truncate(path, before)
-        print(f"{path}: the line after {line.images} images was not written: {error.strerror}", flush=True)
+        _LOG.warning("%s: the line after %d images was not written: %s", path, line.images, error.strerror)
 
 
 def cut_log(folder: Path, images: int) -> None:

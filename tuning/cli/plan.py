@@ -26,7 +26,18 @@ __all__ = ["plan"]
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
 )
-@shared("num_samples", "num_workers", "use_gpu", "seed", "config", "set", "trust_code", "force", "json")
+@shared(
+    "num_samples",
+    "num_workers",
+    "use_gpu",
+    "seed",
+    "config",
+    "set",
+    "trust_code",
+    "force",
+    "log_level",
+    "json",
+)
 def plan(
     data: str | None,
     output: Path,

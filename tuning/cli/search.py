@@ -52,6 +52,7 @@ __all__ = ["search"]
     "config",
     "set",
     "trust_code",
+    "log_level",
     "json",
 )
 def search(

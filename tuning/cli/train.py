@@ -27,7 +27,18 @@ __all__ = ["train"]
     help="Name of the run and its folder; by default from data, process, schedule and seed.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="The budget in images seen.")
-@shared("num_workers", "use_gpu", "isolate", "seed", "mlflow_uri", "config", "set", "trust_code", "json")
+@shared(
+    "num_workers",
+    "use_gpu",
+    "isolate",
+    "seed",
+    "mlflow_uri",
+    "config",
+    "set",
+    "trust_code",
+    "log_level",
+    "json",
+)
 def train(
     schedule: Path | None,
     data: str | None,

@@ -120,6 +120,8 @@ class StudyProgress(_Frozen):
     """Uniform sampling on the search's seed."""
     front: tuple[str, ...] = ()
     """A line for each trial that no other one beats in both aims, the best by the metric first."""
+    waiting: int = 0
+    """Trials that wait for workers."""
     running: tuple[RunningTrial, ...] = ()
     """In the order of their numbers."""
 

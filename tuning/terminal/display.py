@@ -15,6 +15,7 @@ from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import Status, TrialRecord
 from tuning.folder.status import EndedTrials, RunningTrial, ScoredTrial, StudyProgress
 from tuning.terminal.drawing import draw
+from tuning.terminal.failures import where_to_look
 from tuning.terminal.text import make_console, print_line
 
 __all__ = ["Display"]
@@ -41,6 +42,7 @@ class Display:
         self._console = console or make_console()
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
+        self._waiting: set[int] = set()
         self._running: dict[int, RunningTrial] = {}
         self._first: dict[int, tuple[float, int]] = {}  # each trial's first report here: the clock, images
         self._ended: dict[Status, int] = {"finished": 0, "pruned": 0, "failed": 0}
@@ -70,9 +72,17 @@ class Display:
             for record in records:
                 self._count(record)
 
-    def started(self, record: TrialRecord) -> None:
-        """A trial starts, or resumes after an interruption."""
+    def queued(self, record: TrialRecord) -> None:
+        """A trial waits for workers, which may be those of another trial until that has ended."""
         with self._lock:
+            self._waiting.add(record.trial)
+
+    def started(self, record: TrialRecord) -> None:
+        """Workers begin a trial, or take it up again after an interruption."""
+        with self._lock:
+            self._waiting.discard(record.trial)
+            if record.trial in self._running:
+                return
             self._running[record.trial] = RunningTrial(
                 trial=record.trial,
                 name=record.name,
@@ -104,8 +114,7 @@ class Display:
     def finished(self, record: TrialRecord) -> None:
         """A trial ended with status finished or pruned."""
         with self._lock:
-            self._running.pop(record.trial, None)
-            self._count(record)
+            self._drop(record)
         values = [f"{metric_name(key)} {number(value)}" for key, value in record.metrics.items()]
         seen = f"{count(record.images)} images, {record.seconds or 0:.0f} s"
         what = ", ".join(values) if record.status == "finished" else record.reason or record.status
@@ -114,10 +123,10 @@ class Display:
     def failed(self, record: TrialRecord) -> None:
         """A trial ended without a result."""
         with self._lock:
-            self._running.pop(record.trial, None)
-            self._count(record)
+            self._drop(record)
         reason = " ".join((record.reason or "").split())
-        self._line(f"trial {record.trial} {self._tally()}: failed · {reason} · {record.name}", "red")
+        where = "" if record.folder is None else where_to_look(record.folder)
+        self._line(f"trial {record.trial} {self._tally()}: failed · {reason} · {record.name}{where}", "red")
 
     def note(self, text: str) -> None:
         """Print any other line."""
@@ -153,6 +162,7 @@ class Display:
                 best=self._best,
                 uniform=self._uniform,
                 front=self._front,
+                waiting=len(self._waiting),
                 running=tuple(running for _, running in sorted(self._running.items())),
             )
 
@@ -167,6 +177,12 @@ class Display:
             images=record.images,
             value=record.metrics[self.metric],
         )
+
+    def _drop(self, record: TrialRecord) -> None:
+        """A trial has ended."""
+        self._waiting.discard(record.trial)
+        self._running.pop(record.trial, None)
+        self._count(record)
 
     def _count(self, record: TrialRecord) -> None:
         self._ended[record.status] += 1

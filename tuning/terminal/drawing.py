@@ -61,7 +61,8 @@ def legend(descriptions: dict[str, str]) -> RenderableType:
 def _head(progress: StudyProgress, width: int) -> list[RenderableType]:
     ended, seconds, speed = progress.ended, progress.seconds_left, progress.images_per_second
     states = [f"{len(progress.running)} running"]
-    states += [f"{n} {state}" for n, state in ((ended.pruned, "pruned"), (ended.failed, "failed")) if n]
+    others = ((progress.waiting, "waiting"), (ended.pruned, "pruned"), (ended.failed, "failed"))
+    states += [f"{n} {state}" for n, state in others if n]
     done = Text(f"{ended.finished}/{progress.total} trials done", "bold")
     seen = f"{count(progress.images)}/{count(progress.total_images)} images"
     left = Text("estimating" if seconds is None else f"{clock_text(seconds)} left", "cyan")
