@@ -1,4 +1,4 @@
-"""Logs: files that hold what was printed and logged, each message once, and a terminal without other packages' words."""
+"""Logs: files that hold what was printed and logged, each message once; a terminal that shows no other package's."""
 
 from __future__ import annotations
 
@@ -52,11 +52,15 @@ def test_a_silent_worker_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_an_error_ends_the_capture_and_a_second_one_adds_to_the_file(tmp_path: Path) -> None:
-    before = sys.stdout, sys.stderr
-    for word in ("first", "second"):
-        with pytest.raises(ZeroDivisionError), captured([tmp_path / "log"]):
+    def fails(word: str) -> None:
+        with captured([tmp_path / "log"]):
             print(word)
             raise ZeroDivisionError
+
+    before = sys.stdout, sys.stderr
+    for word in ("first", "second"):
+        with pytest.raises(ZeroDivisionError):
+            fails(word)
     assert (sys.stdout, sys.stderr) == before
     assert (tmp_path / "log").read_text() == "first\nsecond\n"
 

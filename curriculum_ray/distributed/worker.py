@@ -16,7 +16,8 @@ from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.logs import captured, set_level
-from curriculum_ray.runs.folder import ERROR_FILE, worker_log
+from curriculum_ray.runs.failures import worker_log
+from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.hooks import Announce, Report
 from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
 from curriculum_ray.runs.result import RunResult
@@ -59,7 +60,7 @@ def serve(settings: dict[str, Any]) -> None:
     ):
         index += 1
         taken = [job.assigned(folder) for job in jobs]
-        with captured([job.folder / worker_log(world.rank) for job in taken]):
+        with captured([worker_log(job.folder, world.rank) for job in taken]):
             if len(taken) == 1:
                 _serve_one(board, taken[0], world, announce, warned)
             else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 __all__ = [
     "BEST",
     "CONFIG_FILE",
@@ -19,8 +17,7 @@ __all__ = [
     "SAMPLES_FILE",
     "SCHEDULE_FILE",
     "SNAPSHOTS",
-    "failure_files",
-    "worker_log",
+    "WORKER_LOGS",
 ]
 
 CONFIG_FILE = "config.yaml"
@@ -45,6 +42,8 @@ ERROR_FILE = "error.txt"
 """The traceback of the last failure."""
 DRIVER_LOG = "driver.log"
 """What the driver of a study or of a single run logs, and Ray's warnings to it."""
+WORKER_LOGS = "worker-*.log"
+"""What the worker of each rank printed and logged."""
 
 BEST = "best"
 """Folder of the checkpoint with the lowest preview FID."""
@@ -52,13 +51,3 @@ PREVIEWS = "previews"
 """Folder of the sample grids generated during training, named by images seen."""
 SNAPSHOTS = "snapshots"
 """Folder of the averages from which other EMA widths are rebuilt."""
-
-
-def worker_log(rank: int) -> str:
-    """Name of the file with what the worker of this rank printed and logged."""
-    return f"worker-{rank}.log"
-
-
-def failure_files(folder: Path) -> list[Path]:
-    """The files in a run's folder that say why it failed, as far as there are any: the traceback, the workers' logs."""
-    return [path for path in (folder / ERROR_FILE, *sorted(folder.glob("worker-*.log"))) if path.is_file()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curriculum_ray.runs.folder import ERROR_FILE, failure_files
+from curriculum_ray.runs.failures import failure_files
+from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.shell import typed
 
 __all__ = ["where_to_look"]
