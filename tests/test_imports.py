@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "curriculum_ray.addresses",
     "curriculum_ray.shell",
+    "curriculum_ray.logs",
     "curriculum_ray.extras",
     "curriculum_ray.config",
     "curriculum_ray.files",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +19,11 @@ from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec, slots_left
 from curriculum_ray.distributed.storage import check_shared
+from curriculum_ray.logs import written_to
 
-__all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room"]
+__all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room", "waiting_line"]
+
+_LOG = logging.getLogger(__name__)
 
 # By default, Ray Train polls its workers every 2 s, and every checkpoint report waits for a poll. Tune's signal handler
 # and log writers are replaced by this project's. Unfinished trials have no metric. On a small machine, Ray warns of too
@@ -38,6 +43,7 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
 _REACH_S = 8.0
+_SETTLE_S = 1.0
 # A cloud does not reclaim a local Ray: no process needs to watch for that.
 _ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
@@ -84,6 +90,20 @@ def room(resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack:
     return max(1, min(workers // resources.workers[0], runs // 2 // pack))
 
 
+def waiting_line(resources: ResourceSpec) -> str | None:
+    """What the first run waits for because others use the cluster; None where there is room for it.
+
+    Ray hears with a delay what has become free: what is missing twice in a second counts.
+    """
+    import ray
+
+    if not os.environ.get("RAY_ADDRESS") or resources.missing(ray.available_resources()) is None:
+        return None
+    time.sleep(_SETTLE_S)
+    missing = resources.missing(ray.available_resources())
+    return None if missing is None else f"waiting for {missing}, which others use"
+
+
 def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:
     """How many workers get `each` of a resource; a share of a GPU lies on one GPU: two of 0.4 fit on each."""
     there = cluster.get(kind, 0.0)
@@ -125,11 +145,13 @@ def connected(
     resources: ResourceSpec,
     output: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    log: Path | None = None,
 ) -> Iterator[dict[str, float]]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end, unless a slot is still waiting.
 
     Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
-    nodes do not share it. `say` is given a line on what is waited for.
+    nodes do not share it. `say` is given a line on what is waited for. What this process logs is added to the file
+    `log`, if there is one, and so are Ray's warnings, which are not shown.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
     """
@@ -137,10 +159,23 @@ def connected(
     address = os.environ.get("RAY_ADDRESS")
     for name, value in (_ENVIRONMENT if address else _ENVIRONMENT | _ENVIRONMENT_ALONE).items():
         os.environ.setdefault(name, value)
-    import ray
-
     if address:
         _check_reachable(address)
+    importlib.import_module("ray")  # its logger has handlers from then on
+    with nullcontext() if log is None else written_to(log, ("ray",)):
+        yield from _connection(runs, resources, address, output, say, log)
+
+
+def _connection(
+    runs: int,
+    resources: ResourceSpec,
+    address: str | None,
+    output: Path | None,
+    say: Callable[[str], None],
+    log: Path | None,
+) -> Iterator[dict[str, float]]:
+    import ray
+
     say(f"connecting to the Ray cluster at {presentable(address)}" if address else "starting Ray")
     own: dict[str, Any] = {} if address else {"num_cpus": available_cpus(), "include_dashboard": False}
 
@@ -149,7 +184,7 @@ def connected(
             address=address or "local",
             namespace=NAMESPACE,
             log_to_driver=False,
-            logging_level=logging.ERROR,
+            logging_level=logging.ERROR if log is None else logging.WARNING,
             **own,
         )
 
@@ -169,6 +204,7 @@ def connected(
     try:
         cluster = ray.cluster_resources()
         check_resources(runs, resources, cluster)
+        _LOG.info("Ray has %s", cluster)
         if output is not None:
             check_shared(output)
         with heeded():

@@ -18,7 +18,14 @@ __all__ = ["TrainingFailed", "fit"]
 
 
 class TrainingFailed(RuntimeError):
-    """A run could not be finished; the message is the reason in one line."""
+    """A run could not be finished; the message is the reason in one line.
+
+    folder: the run's, with the traceback and the workers' logs; None where there is none.
+    """
+
+    def __init__(self, reason: str, folder: Path | None = None) -> None:
+        super().__init__(reason)
+        self.folder = folder
 
 
 def fit(
@@ -36,7 +43,7 @@ def fit(
     progress and the end. profile: the steps that are recorded. Raises TrainingFailed.
     """
     if trains_in_process(config, resources):
-        return _result(train_in_process(config, folder, resources, on_event, key, profile))
+        return _result(train_in_process(config, folder, resources, on_event, key, profile), folder)
     import ray
 
     board = create_board()
@@ -49,10 +56,10 @@ def fit(
             for event in events:
                 on_event(event)
                 if isinstance(event, Finished | Failed):
-                    return _result(event)
+                    return _result(event, folder)
 
 
-def _result(end: End) -> RunResult:
+def _result(end: End, folder: Path) -> RunResult:
     if isinstance(end, Finished):
         return end.result
-    raise TrainingFailed(end.reason if isinstance(end, Failed) else "it was stopped")
+    raise TrainingFailed(end.reason if isinstance(end, Failed) else "it was stopped", folder)

@@ -18,7 +18,9 @@ import torch
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
+from curriculum_ray.logs import captured
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.failures import worker_log
 from curriculum_ray.runs.jobs import Assignment, End, Event, Failed, Finished, Job, Progress, Started, Stopped
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from curriculum_ray.training.world import World
@@ -49,8 +51,9 @@ def train_in_process(
 ) -> End:
     """Train `config`, with its checkpoints in `folder`, and return how it ended.
 
-    Training has a thread of its own. `on_event` is called in the caller's; an exception there, such as a
-    KeyboardInterrupt, asks the run to stop at its next log line, and is raised when it has written its checkpoint.
+    Training has a thread of its own, whose prints go into a file in `folder` alone. `on_event` is called in the
+    caller's; an exception there, such as a KeyboardInterrupt, asks the run to stop at its next log line, and is raised
+    when it has written its checkpoint.
     """
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     stop = threading.Event()
@@ -58,17 +61,18 @@ def train_in_process(
     thread = threading.Thread(
         target=lambda: events.put(_run(job, resources, events.put, stop)), name="training", daemon=True
     )
-    thread.start()
-    try:
-        while True:
-            event = events.get()
-            on_event(event)
-            if isinstance(event, End):
-                return event
-    except BaseException:
-        stop.set()
-        thread.join(_STOP_SECONDS)
-        raise
+    with captured([worker_log(folder, 0)], thread):
+        thread.start()
+        try:
+            while True:
+                event = events.get()
+                on_event(event)
+                if isinstance(event, End):
+                    return event
+        except BaseException:
+            stop.set()
+            thread.join(_STOP_SECONDS)
+            raise
 
 
 def _run(

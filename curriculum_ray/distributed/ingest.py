@@ -10,6 +10,7 @@ Memory: at most the encoded images of one unit in each of two reading tasks, and
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,8 @@ from curriculum_ray.data.summary import quiet
 from curriculum_ray.splitmix import mix
 
 __all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
+
+_LOG = logging.getLogger(__name__)
 
 _CHUNK = 256
 # Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
@@ -47,16 +50,16 @@ def train_datasets(spec: DataSpec) -> dict[str, Any]:
     return {_DATASET: ray.data.from_items(rows)}
 
 
-def print_skipped(names: list[str]) -> None:
-    """Print which corrupt images were skipped."""
-    print(f"{len(names)} corrupt images skipped: {', '.join(names)}", flush=True)
+def log_skipped(names: list[str]) -> None:
+    """Log which corrupt images were skipped."""
+    _LOG.warning("%d corrupt images skipped: %s", len(names), ", ".join(names))
 
 
 def open_batches(
     spec: DataSpec,
     seed: int,
     keep_condition: bool = True,
-    on_corrupt: Callable[[list[str]], None] = print_skipped,
+    on_corrupt: Callable[[list[str]], None] = log_skipped,
 ) -> tuple[DataInfo, StreamedBatches]:
     """Open the stream of `spec` in a Ray Train worker, via `get_dataset_shard`: its metadata and batches."""
     import ray.train
@@ -92,7 +95,7 @@ class StreamedBatches:
         units: list[Unit],
         seed: int,
         keep_condition: bool = True,
-        on_corrupt: Callable[[list[str]], None] = print_skipped,
+        on_corrupt: Callable[[list[str]], None] = log_skipped,
     ) -> None:
         self.spec, self.info, self.units, self.seed = spec, info, units, seed
         self.keep_condition = keep_condition and bool(info.conditioning)

@@ -8,18 +8,23 @@ have leaked too much.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from curriculum_ray import logs
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
 
 __all__ = ["ResourceSpec", "Slots", "slots_left", "torch_trainer"]
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_RESTARTS = 100
 _RESIZE_SECONDS = 60.0
@@ -70,6 +75,17 @@ class ResourceSpec(Spec):
         return (
             self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
         )
+
+    def missing(self, free: Mapping[str, float]) -> str | None:
+        """What a run waits for where others use a cluster: "1 of 2 CPUs"; None where its fewest workers fit.
+
+        free: amounts of Ray's resources that nobody uses, e.g. {"CPU": 1.0}.
+        """
+        for kind, each in self.per_worker.items():
+            needed, there = self.workers[0] * each, free.get(kind, 0.0)
+            if there < needed - 1e-6:
+                return f"{needed - there:g} of {needed:g} {kind}{'' if needed == 1 else 's'}"
+        return None
 
     def starting_line(self, runs: int = 1) -> str:
         """What a person waits for until the first of `runs` runs at a time begins."""
@@ -134,6 +150,7 @@ def torch_trainer(
             "jobs": 1 if resources.isolate else None,
             "pack": pack,
             "leak_gib": resources.leak_gib or _LEAK_GIB,
+            "log_level": logs.level(),
         },
         scaling_config=ScalingConfig(
             num_workers=len(folders) if together else resources.num_workers,
@@ -193,6 +210,7 @@ class Slots:
                 ).fit()
                 is_open = ray.get(self.board.wait_for_job.remote(slot))
         except Exception as error:
+            _LOG.warning("slot %d ended", slot, exc_info=True)
             said = next(iter(str(error).splitlines()), "")
             reason = f"its slot could not go on: {type(error).__name__}: {said}"
         with self._lock:

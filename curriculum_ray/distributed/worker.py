@@ -15,6 +15,8 @@ from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
+from curriculum_ray.logs import captured, set_level
+from curriculum_ray.runs.failures import worker_log
 from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.hooks import Announce, Report
 from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
@@ -26,18 +28,20 @@ __all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folders", "jobs", "pack" and
-    "leak_gib".
+    """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folders", "jobs", "pack",
+    "leak_gib" and "log_level".
 
     With several folders, each worker is a slot and takes the folder of its rank; "slot" is the number of the first.
     "jobs" is how often to take jobs, None for until the board closes, and "pack" how many to take and train at a time,
-    more than one only with a single worker; for "leak_gib" see `ResourceSpec`. All jobs share one process group and one
-    set of imports. When the workers are restarted after a failure, the board serves the interrupted job again, and it
-    resumes from its checkpoint.
+    more than one only with a single worker; for "leak_gib" see `ResourceSpec`. "log_level" is a number of `logging`.
+
+    All jobs share one process group and one set of imports. When the workers are restarted after a failure, the board
+    serves the interrupted job again, and it resumes from its checkpoint.
     """
     import ray
     import ray.train.torch
 
+    set_level(settings["log_level"])
     folders = [Path(folder) for folder in settings["folders"]]
     together = len(folders) > 1
     place = ray.train.get_context().get_world_rank() if together else 0
@@ -56,10 +60,11 @@ def serve(settings: dict[str, Any]) -> None:
     ):
         index += 1
         taken = [job.assigned(folder) for job in jobs]
-        if len(taken) == 1:
-            _serve_one(board, taken[0], world, announce, warned)
-        else:
-            _serve_pack(board, taken, world, announce, warned)
+        with captured([worker_log(job.folder, world.rank) for job in taken]):
+            if len(taken) == 1:
+                _serve_one(board, taken[0], world, announce, warned)
+            else:
+                _serve_pack(board, taken, world, announce, warned)
         clear_process_state()
         if leaked():
             ray.get(board.retire.remote(slot, generation))

@@ -6,6 +6,7 @@ __all__ = [
     "BEST",
     "CONFIG_FILE",
     "CORRUPT_FILE",
+    "DRIVER_LOG",
     "ERROR_FILE",
     "HELDOUT_FILE",
     "LOG_FILE",
@@ -17,6 +18,7 @@ __all__ = [
     "SAMPLES_FILE",
     "SCHEDULE_FILE",
     "SNAPSHOTS",
+    "WORKER_LOGS",
 ]
 
 CONFIG_FILE = "config.yaml"
@@ -39,6 +41,10 @@ CORRUPT_FILE = "corrupt_images.txt"
 """Images of a stream that could not be read and were skipped, one a line."""
 ERROR_FILE = "error.txt"
 """The traceback of the last failure."""
+DRIVER_LOG = "driver.log"
+"""What the driver of a study or of a single run logs, and Ray's warnings to it."""
+WORKER_LOGS = "worker-*.log"
+"""What the worker of each rank printed and logged."""
 
 BEST = "best"
 """Folder of the checkpoint with the lowest preview FID."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from curriculum_ray.runs.result import HeldoutLosses, HeldoutPoint
 from curriculum_ray.training.heldout import Heldout
 
 __all__ = ["HeldoutFile", "read_heldout"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def read_heldout(folder: Path) -> HeldoutLosses | None:
@@ -41,7 +44,7 @@ class HeldoutFile:
     def add(self, images: int, losses: list[float]) -> None:
         """Add the losses of the levels after `images` images; those of a run that diverged are not kept."""
         if not all(math.isfinite(loss) for loss in losses):
-            print(f"the held-out loss after {images} images is not finite", flush=True)
+            _LOG.warning("the held-out loss after %d images is not finite", images)
             return
         point = (images, tuple(losses))
         self._extend([point])
@@ -50,7 +53,7 @@ class HeldoutFile:
         try:
             replace_file(self._path, json.dumps(self.content.model_dump(mode="json")))
         except OSError as error:
-            print(f"{self._path} was not written after {images} images: {error.strerror}", flush=True)
+            _LOG.warning("%s was not written after %d images: %s", self._path, images, error.strerror)
 
     def news(self) -> tuple[HeldoutPoint, ...]:
         """The measurements since the last call."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from curriculum_ray.training.stages import stages_walked
 from curriculum_ray.training.trainer import LogLine, Trainer
 
 __all__ = ["Announce", "Report", "RunHooks", "Warned"]
+
+_LOG = logging.getLogger(__name__)
 
 Report = Callable[[Progress], bool]
 """Reports progress to the board; returns whether the run should stop."""
@@ -65,6 +68,13 @@ class RunHooks(NoHooks):
         self._lead = trainer.world.rank == 0
         self._folder = job.folder
         self._resumed_at = _resume(trainer, job)
+        _LOG.info(
+            "%s starts at %d of %d images on %s",
+            job.key,
+            self._resumed_at,
+            config.total_images,
+            trainer.world.device,
+        )
         if self._lead:
             self._folder.mkdir(parents=True, exist_ok=True)
             cut_log(self._folder, self._resumed_at)
@@ -128,9 +138,8 @@ class RunHooks(NoHooks):
             try:
                 write_snapshot(self._folder / SNAPSHOTS, trainer.power.spec, tensors, trainer.images)
             except OSError as error:
-                print(
-                    f"the snapshot after {trainer.images} images was not written: {error.strerror}",
-                    flush=True,
+                _LOG.warning(
+                    "the snapshot after %d images was not written: %s", trainer.images, error.strerror
                 )
 
     def on_checkpoint(self, trainer: Trainer) -> None:
@@ -148,8 +157,9 @@ class RunHooks(NoHooks):
             try:
                 checkpoints.write(path, state)
             except checkpoints.CheckpointNotWritten as error:
-                print(error, flush=True)
+                _LOG.warning("%s", error)
                 written = None
+        _LOG.debug("checkpoint %s", written)
         self._announce(written, self._metrics())
         if self._lead and written:
             checkpoints.prune(root, key, self.config.checkpoint.keep)
@@ -185,7 +195,9 @@ class RunHooks(NoHooks):
         trainer = self.trainer
         walked = stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images)
         write_sampled(self._folder, trainer, walked)
+        trained = time.perf_counter()
         metrics = {} if self._evaluator is None else _evaluate(trainer, model, self._evaluator, self._folder)
+        _LOG.info("evaluated in %.1f s: %s", time.perf_counter() - trained, metrics)
         return RunResult(
             images=trainer.images,
             metrics=metrics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from curriculum_ray.training.trainer import LogLine
 
 __all__ = ["LoggedLine", "append_line", "cut_log", "log_of", "logged"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class LoggedLine(pydantic.BaseModel):
@@ -95,7 +98,7 @@ def append_line(folder: Path, line: LoggedLine) -> None:
     except OSError as error:
         if path.exists():
             os.truncate(path, before)
-        print(f"{path}: the line after {line.images} images was not written: {error.strerror}", flush=True)
+        _LOG.warning("%s: the line after %d images was not written: %s", path, line.images, error.strerror)
 
 
 def cut_log(folder: Path, images: int) -> None:

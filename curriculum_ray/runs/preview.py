@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.trainer import Trainer
 
 __all__ = ["Preview", "Previews"]
+
+_LOG = logging.getLogger(__name__)
 
 _SHOWN = 64
 
@@ -99,7 +102,7 @@ class Previews:
                 drawn = ray.get(task)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
-                print(f"the preview after {line.images} images is lost: {reason}", flush=True)
+                _LOG.warning("the preview after %d images is lost: %s", line.images, reason)
                 continue
             made += self._take(line, *drawn)
         return made
@@ -110,7 +113,7 @@ class Previews:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_grid(samples, path)
         except OSError as error:
-            print(f"the preview {path} was not written: {error.strerror}", flush=True)
+            _LOG.warning("the preview %s was not written: %s", path, error.strerror)
         if not metrics:
             return []
         self.history.append((line.images, metrics))
@@ -126,7 +129,7 @@ class Previews:
             try:
                 checkpoints.write(folder / checkpoints.checkpoint_name(self._key, trainer.images), state)
             except checkpoints.CheckpointNotWritten as error:
-                print(error, flush=True)
+                _LOG.warning("%s", error)
             else:
                 checkpoints.prune(folder, self._key, keep=1)
 

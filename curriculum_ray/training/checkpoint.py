@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ __all__ = [
     "read",
     "write",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _STATE = "state.json"
@@ -169,12 +171,12 @@ def _images(path: Path) -> str:
 
 
 def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
-    """The newest of these checkpoints that can be read, or None; each damaged one is named on stderr."""
+    """The newest of these checkpoints that can be read, or None; each damaged one is logged."""
     for path in sorted(paths, key=_images, reverse=True):
         try:
             return path, read(path)
         except ConfigError as error:
-            print(f"skipped: {error}", file=sys.stderr, flush=True)
+            _LOG.warning("skipped: %s", error)
     return None
 
 

@@ -16,6 +16,7 @@ import click
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line, shown
+from curriculum_ray.logs import shown_on_stderr
 from curriculum_ray.shell import tune_command
 
 __all__ = ["cli", "main"]
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         if any("\ud800" <= sign <= "\udfff" for sign in argument):
             _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)
     try:
-        with _plain_warnings():
+        with _plain_warnings(), shown_on_stderr(lambda line: one_line(without_secrets(line))):
             code = cli.main(args=arguments, prog_name=_PROGRAM, standalone_mode=False)
     except click.UsageError as error:
         words = error.ctx.command_path.removeprefix(_PROGRAM).split() if error.ctx else []
@@ -98,7 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
 
         if not isinstance(error, TrainingFailed):
             raise
-        _fail(str(error), 1)
+        from tuning.terminal.failures import where_to_look
+
+        where = "" if error.folder is None else where_to_look(error.folder)
+        _fail(f"{one_line(str(error))}{where}", 1, whole=True)
     _leave(code if isinstance(code, int) else 0)
 
 
@@ -120,8 +124,10 @@ def _plain_warnings() -> Iterator[None]:
         warnings.showwarning = usual
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {one_line(without_secrets(message))}", file=sys.stderr)
+def _fail(message: str, code: int, whole: bool = False) -> NoReturn:
+    """End with one line; `whole`: whether it may be longer than lines are."""
+    text = without_secrets(message)
+    print(f"error: {text if whole else one_line(text)}", file=sys.stderr)
     _leave(code)
 
 

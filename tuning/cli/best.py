@@ -127,8 +127,14 @@ def _findings(found: BestRun) -> dict[str, str]:
     return {
         metric_name(found.metric): f"\n{'':9} ".join(scores),
         "answer": found.sentence,
-        "chosen": f"{found.description}: {found.reason}",
+        "chosen": f"{_both(found)}: {found.reason}",
     }
+
+
+def _both(found: BestRun) -> str:
+    """The chosen arm by its name and in words."""
+    alike = found.control == "uniform" or found.name == found.description
+    return found.description if alike else f"{found.name} ({found.description})"
 
 
 def _without_settings(schedule: Path, where: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ __all__ = ["cache_latents"]
 )
 @click.option("--std", is_flag=True, help="Store the latents' standard deviations too.")
 @click.option("--corrupt", type=click.Choice(["refuse", "skip"]), help="Default as in training.")
-@shared("config", "set", "json")
+@shared("config", "set", "log_level", "json")
 def cache_latents(
     data: str | None,
     output: Path,

@@ -25,7 +25,7 @@ _SHOWN = 64
 @click.argument("path", required=False)
 @shared("output")
 @click.option("--every", is_flag=True, help="Inspect every image of shards, not only 256.")
-@shared("config", "set", "force", "json")
+@shared("config", "set", "force", "log_level", "json")
 def data(
     path: str | None,
     output: Path,

@@ -39,7 +39,7 @@ __all__ = ["difficulty"]
     type=click.IntRange(min=16),
     help="Samples per timestep of relative entropy; 2048 by default.",
 )
-@shared("use_gpu", "seed", "config", "set", "trust_code", "force", "json")
+@shared("use_gpu", "seed", "config", "set", "trust_code", "force", "log_level", "json")
 def difficulty(
     data: str | None,
     output: Path,

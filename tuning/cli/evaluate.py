@@ -15,7 +15,7 @@ __all__ = ["evaluate"]
 @click.command(
     epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000")
 )
-@shared("checkpoint", "data", "num_samples", "seed", "config", "set", "trust_code", "json")
+@shared("checkpoint", "data", "num_samples", "seed", "config", "set", "trust_code", "log_level", "json")
 @click.option("--raw-weights", is_flag=True, help="Evaluate the last weights instead of their average.")
 def evaluate(
     checkpoint: Path,

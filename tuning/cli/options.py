@@ -25,6 +25,7 @@ from curriculum_ray.config import (
 )
 from curriculum_ray.config.shown import one_line, shown
 from curriculum_ray.config.unions import spec_at
+from curriculum_ray.logs import LEVELS, set_level
 from tuning.folder.names import check_name
 
 __all__ = [
@@ -172,6 +173,15 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--force",
         is_flag=True,
         help="Write even where a file stands that this command did not write; it is kept aside.",
+    ),
+    "log_level": click.option(
+        "--log-level",
+        type=click.Choice(LEVELS),
+        default="warning",
+        show_default=True,
+        expose_value=False,
+        callback=lambda context, option, value: set_level(value),
+        help="The least that is logged: on stderr and, of a run or study, in driver.log and worker-N.log.",
     ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
 }

@@ -50,6 +50,7 @@ __all__ = ["plan"]
     "set",
     "trust_code",
     "force",
+    "log_level",
     "json",
 )
 def plan(

@@ -20,7 +20,7 @@ __all__ = ["sample"]
         "python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs"
     )
 )
-@shared("checkpoint", "output", "num_samples", "seed", "trust_code", "force", "json")
+@shared("checkpoint", "output", "num_samples", "seed", "trust_code", "force", "log_level", "json")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
 @click.option("--sampler", help="How to reverse the process: ddim, ancestral, heun, euler or stochastic.")
 @click.option(

@@ -51,6 +51,7 @@ __all__ = ["search"]
     "config",
     "set",
     "trust_code",
+    "log_level",
     "json",
 )
 def search(

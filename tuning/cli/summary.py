@@ -21,6 +21,7 @@ from tuning.evidence.speed import speed_up
 from tuning.folder.layout import SETTINGS_SUFFIX
 from tuning.search.launch import Outcome
 from tuning.study.config import StudyConfig
+from tuning.terminal.failures import where_to_look
 from tuning.terminal.tables import final_table
 
 __all__ = ["answer", "as_object", "best_command", "show", "train_command"]
@@ -30,7 +31,9 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
     """Whether a schedule beat uniform sampling on fresh seeds, in one sentence; why not, where nothing finished."""
     if not any(record.status == "finished" for record in outcome.records):
         reasons = {record.reason or "stopped" for record in outcome.records}
-        return f"no trial finished: {'; '.join(sorted(reasons))}"
+        failed = (record.folder for record in outcome.records if record.status == "failed" and record.folder)
+        where = next(filter(None, map(where_to_look, failed)), "")
+        return f"no trial finished: {'; '.join(sorted(reasons))}{where}"
     ranking = Ranking.of(outcome.records, config.metric, config.margin)
     best = None if ranking.best is None else ranking.best.arm_id
     fastest = next((found for found in speed_up(ranking) if found.key == best), None)

@@ -67,6 +67,7 @@ class _Steps(click.ParamType):
     "config",
     "set",
     "trust_code",
+    "log_level",
     "json",
 )
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from pydantic import Field
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError, Spec, load_json
 from curriculum_ray.curriculum import DifficultyCurve
 from curriculum_ray.curriculum.base import level_of
 from curriculum_ray.curriculum.difficulty import (
@@ -25,11 +26,12 @@ from curriculum_ray.curriculum.difficulty import (
     snr_curve,
 )
 from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
 from curriculum_ray.distributed.slots import ResourceSpec
-from curriculum_ray.own_files import check_own, write_own
+from curriculum_ray.own_files import FORCE_OPTION, check_own, write_own
 from curriculum_ray.training.difficulty import ProbeSpec, convergence_curve, gradient_curve, loss_curve
 from tuning.difficulty.page import check_report
 
@@ -37,6 +39,8 @@ __all__ = ["MEASURES", "DifficultyConfig", "Measure", "measure"]
 
 Measure = Literal["relative_entropy", "gaussian", "snr", "convergence", "convergence-paper", "gradient"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+# In the meta of a curve: where its data lie.
+_PATH = "path"
 
 
 class DifficultyConfig(Spec):
@@ -79,10 +83,16 @@ def measure(
     curves: dict[str, DifficultyCurve] = {}
 
     check_report(folder, force=force)
+    path = _place(config.probe.data.name)
     for name in (*config.measure, *(["loss"] if "convergence" in config.measure else [])):
-        check_own(folder / f"{name}.json", force=force)
+        file = folder / f"{name}.json"
+        check_own(file, force=force)
+        if not force:
+            _check_same_data(file, path)
 
     def keep(name: str, curve: DifficultyCurve) -> None:
+        if path is not None:
+            curve = curve.model_copy(update={"meta": {**curve.meta, _PATH: path}})
         curves[name] = curve
         content = json.dumps(curve.model_dump(mode="json", exclude_none=True))
         if (kept := write_own(folder / f"{name}.json", content, force=force)) is not None:
@@ -93,6 +103,23 @@ def measure(
     if tasks:
         _probes(config, tasks, data.name, process.name, keep, report)
     return curves
+
+
+def _place(name: str) -> str | None:
+    """Where data lie; None for an embedded set."""
+    return None if name in EMBEDDED else os.path.abspath(name)
+
+
+def _check_same_data(file: Path, path: str | None) -> None:
+    """Raise ConfigError if `file` is a curve of data of the same name that lie elsewhere than `path`."""
+    if not file.is_file():
+        return
+    before = load_json(file)["meta"].get(_PATH)
+    if before not in (None, path):
+        raise ConfigError(
+            f"{file} is of the data in {before}, not of {path or 'an embedded set'}: choose another --output, or add "
+            f"{FORCE_OPTION}, which writes over it"
+        )
 
 
 def _closed_forms(

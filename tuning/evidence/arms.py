@@ -13,6 +13,7 @@ from curriculum_ray.config.shown import shown
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import MARGIN, direction
 from tuning.evidence.records import Control, TrialRecord
+from tuning.evidence.short_names import UNIFORM
 
 __all__ = ["Arm", "Ranking", "paired_by_seed", "side_by_side"]
 
@@ -23,7 +24,9 @@ class Arm:
 
     arm_id: str
     name: str
-    """The schedule in words; "uniform sampling" for the control."""
+    """Its short name, which no other arm of the study has; "uniform" for uniform sampling."""
+    description: str
+    """The arm in words."""
     control: Control | None
     searched: list[TrialRecord] = field(default_factory=list)
     """Runs of the search, including controls."""
@@ -104,8 +107,8 @@ class Ranking:
             uniform = record.arm_id in plain
             key = "uniform" if uniform else record.arm_id
             if key not in result:
-                name = "uniform sampling" if uniform else record.describe()
-                result[key] = Arm(record.arm_id, name, "uniform" if uniform else record.control)
+                names = (UNIFORM, "uniform sampling") if uniform else (record.arm, record.describe())
+                result[key] = Arm(record.arm_id, *names, "uniform" if uniform else record.control)
             arm = result[key]
             arm.control = arm.control or record.control
             (arm.confirmed if record.role == "confirmation" else arm.searched).append(record)

@@ -29,7 +29,7 @@ class Aims:
 
     key: TrialKey
     name: str
-    """The schedule in words."""
+    """The schedule's short name."""
     value: float
     """The metric at the end."""
     images: float
@@ -38,7 +38,7 @@ class Aims:
     """Whether it never was."""
 
     def in_words(self, metric: str) -> str:
-        """Both in words: "FID 6.10, as good as uniform sampling at its end after 31k images: 8 uniform clusters, …"."""
+        """Both in words: "FID 6.10, as good as uniform sampling at its end after 31k images: 8u h2e p.3"."""
         reached = "not as good as uniform sampling at its end"
         if not self.missed:
             reached = f"as good as uniform sampling at its end after {count(self.images)} images"

@@ -36,7 +36,7 @@ class TrialRecord(Measured):
     """Its number, for display: in the order in which trials were started, or in which MLflow lists them."""
     key: TrialKey
     name: str
-    """The arm in words."""
+    """The arm's name, with what the run is beside others of the arm: "3u h2e p.003 (seed 1000)"."""
     role: Role
     control: Control | None = None
     """Which control it is, or confirms; None for a schedule of the search."""
@@ -54,6 +54,8 @@ class TrialRecord(Measured):
     """Equal for trials that train alike except for the seed."""
     settings: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Dotted keys that distinguish the arm, besides the schedule, e.g. {"weighting.kind": "min_snr"}."""
+    arm_name: str | None = None
+    """The arm's short name, which no other arm of the study has; None in records of the first releases."""
     description: str | None = None
     """The arm in words, where its schedule alone does not describe it."""
     total_images: int
@@ -100,6 +102,11 @@ class TrialRecord(Measured):
     def has_curriculum(self) -> bool:
         """Whether it is neither uniform sampling nor a rival."""
         return self.control not in ("uniform", "rival")
+
+    @property
+    def arm(self) -> str:
+        """The arm's short name, or the arm in words where it has none."""
+        return self.arm_name or self.describe()
 
     def describe(self) -> str:
         """Say what the arm trains with."""

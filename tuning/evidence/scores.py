@@ -42,7 +42,7 @@ def scores(arm: Arm, uniform: Arm | None, metric: str) -> tuple[Score, Score | N
     """
     ours, theirs = paired_by_seed(arm, uniform, metric)
     fresh = bool(arm.confirmed)
-    beside = None if uniform is None or not theirs else _score(uniform.name, theirs, fresh)
+    beside = None if uniform is None or not theirs else _score(uniform.description, theirs, fresh)
     return _score(arm.name, ours, fresh), beside
 
 

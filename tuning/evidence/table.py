@@ -14,9 +14,9 @@ from tuning.evidence.records import TrialRecord
 __all__ = ["Column", "columns"]
 
 _METRICS = ("fid", "kid", "precision", "recall")
-# A terminal narrower than the first omits the stages walked; narrower than the second, also the metrics other than the
-# search's.
-_ROOMY, _WIDE = 80, 120
+# A terminal narrower than the first omits images and seeds; narrower than the second, the stages walked; narrower than
+# the third, the metrics other than the search's.
+_NARROW, _ROOMY, _WIDE = 60, 80, 120
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def columns(ranking: Ranking) -> list[Column]:
             if other != metric
         ),
         Column(("stages",), lambda arm: arm.stages, _ROOMY),
-        Column(("images",), lambda arm: count(max(record.images for record in _runs(arm)))),
-        Column(("seeds",), lambda arm: str(side_by_side(arm, uniform, metric)[2])),
+        Column(("images",), lambda arm: count(max(record.images for record in _runs(arm))), _NARROW),
+        Column(("seeds",), lambda arm: str(side_by_side(arm, uniform, metric)[2]), _NARROW),
     ]
 
 

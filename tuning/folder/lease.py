@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import _thread
 import json
+import logging
 import os
-import sys
 import threading
 import time
 import uuid
@@ -15,6 +15,8 @@ from pathlib import Path
 from tuning.folder.process import Process, is_alive, moves, this_process
 
 __all__ = ["Holder", "Lease", "Taken"]
+
+_LOG = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
 _LENGTH = 1024
@@ -83,10 +85,8 @@ class Lease:
     def _run(self) -> None:
         while not self._end.wait(_EVERY_S):
             if not self._is_ours():
-                print(
-                    f"{self._path.parent} was taken over by another process while this one was suspended",
-                    file=sys.stderr,
-                    flush=True,
+                _LOG.error(
+                    "%s was taken over by another process while this one was suspended", self._path.parent
                 )
                 _thread.interrupt_main()
                 return

@@ -56,7 +56,11 @@ class ScoredTrial(_Frozen):
     """Its number, from 0."""
     key: str
     name: str
-    """The schedule in words."""
+    """Its name in tables."""
+    arm: str = ""
+    """The short name of what it trains with."""
+    description: str = ""
+    """The same in words."""
     seed: int
     images: int
     """Images seen."""
@@ -70,7 +74,11 @@ class RunningTrial(_Frozen):
     trial: int
     """Its number, from 0."""
     name: str
-    """The schedule in words."""
+    """Its name in tables."""
+    arm: str = ""
+    """The short name of what it trains with."""
+    description: str = ""
+    """The same in words."""
     total: int
     """Its budget in images."""
     images: int | None = None
@@ -79,6 +87,15 @@ class RunningTrial(_Frozen):
     """Of the schedule; 0 is the first."""
     num_stages: int = 1
     loss: float | None = None
+    images_per_second: float | None = None
+    """Since its first report; None before the second."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until its budget is spent, at that speed; its evaluation comes on top."""
+        if not self.images_per_second or self.images is None:
+            return None
+        return (self.total - self.images) / self.images_per_second
 
 
 class StudyProgress(_Frozen):
@@ -93,6 +110,8 @@ class StudyProgress(_Frozen):
     """Images seen, over all trials; a trial that ended early counts with its full budget."""
     total_images: int
     """The budgets of all trials."""
+    images_per_second: float | None = None
+    """Over all trials, since this driver started; None while it is too early for one."""
     seconds_left: float | None = None
     """An estimate; None while it is too early for one."""
     best: ScoredTrial | None = None
@@ -101,6 +120,8 @@ class StudyProgress(_Frozen):
     """Uniform sampling on the search's seed."""
     front: tuple[str, ...] = ()
     """A line for each trial that no other one beats in both aims, the best by the metric first."""
+    waiting: int = 0
+    """Trials that wait for workers."""
     running: tuple[RunningTrial, ...] = ()
     """In the order of their numbers."""
 

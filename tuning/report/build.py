@@ -123,7 +123,13 @@ def _table(ranking: Ranking) -> Html:
     )
     rows = [[each.text(arm) for each in shown] for arm in ranking.arms]
     headings = [", ".join(each.title) for each in shown]
-    return section("All schedules", paragraph(note, faint=True), table(headings, rows, place))
+    named = [[arm.name, arm.description] for arm in ranking.arms if arm.name != arm.description]
+    return section(
+        "All schedules",
+        paragraph(note, faint=True),
+        table(headings, rows, place),
+        details("what the short names stand for", table(["name", "schedule"], named)) if named else Html(),
+    )
 
 
 def _trials(ranking: Ranking) -> Html:
@@ -141,11 +147,16 @@ def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
     caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
     return section(
         "The best schedule",
-        paragraph(best.name),
+        paragraph(_in_words(best)),
         drawn(lambda theme: levels.schedule(run, theme), "density of noise levels over images seen", caption),
         difficulty(read_difficulty(best.records[0])),
         details(SCHEDULE_FILE, tag("pre", text)),
     )
+
+
+def _in_words(arm: Arm) -> str:
+    """An arm by its name and in words."""
+    return arm.name if arm.name == arm.description else f"{arm.name}: {arm.description}"
 
 
 def _others(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
@@ -156,7 +167,7 @@ def _others(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
             run = runs[arm.arm_id]
             alt = f"density of noise levels over images seen: {arm.name}"
             if plot := drawn(partial(levels.schedule, run), alt):
-                parts += [paragraph(arm.name), plot]
+                parts += [paragraph(_in_words(arm)), plot]
     return section("What else was confirmed", *parts)
 
 

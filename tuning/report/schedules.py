@@ -46,7 +46,7 @@ def small_multiples(ranking: Ranking) -> Html:
             else ""
         )
     )
-    rows = [[record.key, record.describe(), record.walked or "–", _lengths(record)] for record in records]
+    rows = [[record.key, record.arm, record.walked or "–", _lengths(record)] for record in records]
     headings = ["run", "schedule", "stages walked", "images in each stage"]
     return section(
         "What each schedule trained on",

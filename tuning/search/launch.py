@@ -17,11 +17,12 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
-from curriculum_ray.distributed.connection import connected, packs_of, room
+from curriculum_ray.distributed.connection import connected, packs_of, room, waiting_line
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import build_model, check_named_code, code_named
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import content_of
@@ -189,12 +190,12 @@ def run_study(
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
-            connected(slots or 1, config.resources, output, progress.note) as cluster,
+            connected(slots or 1, config.resources, output, progress.note, folder / DRIVER_LOG) as cluster,
             opening.result() as tracker,
             progress,
         ):
             slots = slots or room(config.resources, most, cluster, config.pack)
-            progress.note(config.resources.starting_line(slots))
+            progress.note(waiting_line(config.resources) or config.resources.starting_line(slots))
             study = StudyLedger(name, folder, tracker, progress, tags, params, identity, config.margin)
             tracker.artifacts(study.run, [keep_summary(summary, folder)])
             tracker.dataset(study.run, summary, data.fingerprint)

@@ -12,6 +12,7 @@ from curriculum_ray.data import DataInfo, Dataset, DataSpec, DataSummary
 from curriculum_ray.data.inspection import describe
 from curriculum_ray.files import replace_file
 from tuning.folder.layout import SUMMARY_FILE
+from tuning.terminal.text import print_line
 
 __all__ = ["keep_summary", "show_summary"]
 
@@ -23,7 +24,7 @@ def show_summary(
     summary, _ = describe(spec, data)
     for line in summary.lines():
         if isinstance(say, Console):
-            say.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(say, line)
         else:
             say(line)
     return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,8 @@ from tuning.tracking import Tracker
 from tuning.tracking.registry import model_name, own_model, register
 
 __all__ = ["StudyLedger", "open_folder"]
+
+_LOG = logging.getLogger(__name__)
 
 # MLflow's word for the status of a trial that has ended.
 _MLFLOW = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED"}
@@ -95,12 +98,19 @@ class StudyLedger:
     def begin(self, planned: TrialSpec, run: RunConfig) -> Job:
         """Open a trial's record and its MLflow run; returns the job for the board."""
         folder = self.folder / TRIALS / planned.key
-        record = planned.begun(len(self.records) + len(self._open), run, folder)
+        known = {each.arm_id: each.arm for each in (*self.records.values(), *self._open.values())}
+        record = planned.begun(len(self.records) + len(self._open), run, folder, known)
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
-        self.progress.started(record)
+        self.progress.queued(record)
         slots = sorted((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"))
         return Job.of(planned.key, run, folder, slots)
+
+    def started(self, key: TrialKey) -> None:
+        """Workers took a trial, for the first time or after they were lost."""
+        if (record := self._open.get(key)) is not None:
+            _LOG.info("trial %s starts: %s", key, record.name)
+            self.progress.started(record)
 
     def _open_run(self, record: TrialRecord, params: Mapping[str, Any]) -> None:
         """Open the trial's MLflow run, the same one at each start of the study."""
@@ -109,6 +119,7 @@ class StudyLedger:
             "control": record.control,
             "schedule_id": record.schedule_id,
             "arm_id": record.arm_id,
+            "arm": record.arm,
             "seed": record.seed,
             "schedule": record.description or record.drawn_by.describe(),
         }
@@ -148,6 +159,7 @@ class StudyLedger:
         record = self._open.pop(key)
         record = record.finished(result, self._rungs(record))
         self._end(record)
+        _LOG.info("trial %s finished: %s", key, record.metrics)
         self.progress.finished(record)
         self._publish_soon(record)
         return record
@@ -157,6 +169,7 @@ class StudyLedger:
         reason = without_secrets(reason)
         record = self._open.pop(key).failed(reason)
         self._end(record)
+        _LOG.info("trial %s failed: %s", key, reason)
         self.progress.failed(record)
         self.tracker.finish(self._runs[key], "FAILED", reason)
         return record

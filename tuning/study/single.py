@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.distributed.connection import check_resources, connected
+from curriculum_ray.distributed.connection import check_resources, connected, waiting_line
 from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.in_process import trains_in_process
 from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
+from curriculum_ray.logs import written_to
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.folder import CONFIG_FILE, PROFILES, RESULT_FILE
+from curriculum_ray.runs.folder import CONFIG_FILE, DRIVER_LOG, PROFILES, RESULT_FILE
 from curriculum_ray.runs.jobs import Event, Progress
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.profile_spec import ProfiledSteps
@@ -84,7 +85,7 @@ def train_run(
         if line := unvisited_line(config, data.shape):
             display.note(line)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with _room(config, resources, output, display), opening.result() as tracker:
+        with _room(config, resources, output, folder, display), opening.result() as tracker:
             try:
                 tracker.keep_in(folder)
                 run = tracker.train(name, params, tags, identity)
@@ -98,16 +99,18 @@ def train_run(
 
 
 @contextmanager
-def _room(config: RunConfig, resources: ResourceSpec, output: Path, display: RunDisplay) -> Iterator[None]:
-    """Where the run can train: this process, or a connection to Ray."""
+def _room(
+    config: RunConfig, resources: ResourceSpec, output: Path, folder: Path, display: RunDisplay
+) -> Iterator[None]:
+    """Where the run in `folder` can train: this process, or a connection to Ray."""
     if trains_in_process(config, resources):
         check_resources(1, resources)
-        with heeded():
+        with heeded(), written_to(folder / DRIVER_LOG):
             yield
         return
-    with connected(1, resources, output, display.note) as cluster:
+    with connected(1, resources, output, display.note, folder / DRIVER_LOG) as cluster:
         _check_previews(config, resources, cluster)
-        display.note(resources.starting_line())
+        display.note(waiting_line(resources) or resources.starting_line())
         yield
 
 

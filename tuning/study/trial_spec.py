@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.config import flatten
 from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import PLAIN, Control, Role, TrialRecord
+from tuning.evidence.short_names import arm_name
 
 __all__ = ["TrialSpec"]
 
@@ -46,12 +48,26 @@ class TrialSpec:
         words = [f"{key.removesuffix('.kind')} {_short(value)}" for key, value in self.settings.items()]
         return ", ".join([schedule.describe(), *words])
 
-    def begun(self, trial: int, run: RunConfig, folder: Path) -> TrialRecord:
-        """The record of the trial as `run` starts in `folder`; `trial` is its number."""
+    def begun(
+        self, trial: int, run: RunConfig, folder: Path, known: Mapping[str, str] | None = None
+    ) -> TrialRecord:
+        """The record of the trial as `run` starts in `folder`; `trial` is its number.
+
+        known: the names of the study's arms so far, by id.
+        """
+        arm = self.arm_id(run.schedule)
+        name = arm_name(
+            arm,
+            run.schedule,
+            self._settings_in_full(run),
+            known or {},
+            rival=self.rival,
+            uniform=self.control == "uniform",
+        )
         return TrialRecord(
             trial=trial,
             key=self.key,
-            name=self._name(run),
+            name=self._name(name, run),
             role=self.role,
             control=self.control,
             rival=self.rival,
@@ -59,7 +75,8 @@ class TrialSpec:
             seed=run.seed,
             schedule=run.schedule.model_dump(mode="json"),
             schedule_id=run.schedule.schedule_id,
-            arm_id=self.arm_id(run.schedule),
+            arm_id=arm,
+            arm_name=name,
             settings=dict(self.settings),
             description=self.describe(run.schedule),
             total_images=run.total_images,
@@ -68,13 +85,18 @@ class TrialSpec:
             images=0,
         )
 
-    def _name(self, run: RunConfig) -> str:
-        what = self.describe(run.schedule) or run.schedule.describe()
+    def _name(self, arm: str, run: RunConfig) -> str:
         if self.role == "rung":
-            return f"{run.total_images:,} images: {what}"
+            return f"{arm} ({run.total_images:,} images)"
         if self.role == "confirmation":
-            return f"confirm seed {self.seed}: {what}"
-        return f"{self.control}: {what}" if self.control and self.control != "uniform" else what
+            return f"{arm} (seed {self.seed})"
+        return f"{self.control}: {arm}" if self.control and self.control != "uniform" else arm
+
+    def _settings_in_full(self, run: RunConfig) -> dict[str, Any]:
+        """Its settings, with all those of a weighting that it chooses: its numbers belong into a name."""
+        if "weighting.kind" not in self.settings:
+            return dict(self.settings)
+        return {**flatten({"weighting": run.weighting.model_dump(mode="json")}), **self.settings}
 
     def arm_id(self, schedule: CurriculumSchedule) -> str:
         """Equal for arms that train alike: with equal settings, and schedules with equal draws."""

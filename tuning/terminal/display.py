@@ -8,7 +8,6 @@ from threading import RLock
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from tuning.evidence.arms import Ranking
 from tuning.evidence.front import front
@@ -16,7 +15,8 @@ from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import Status, TrialRecord
 from tuning.folder.status import EndedTrials, RunningTrial, ScoredTrial, StudyProgress
 from tuning.terminal.drawing import draw
-from tuning.terminal.text import make_console
+from tuning.terminal.failures import where_to_look
+from tuning.terminal.text import make_console, print_line
 
 __all__ = ["Display"]
 
@@ -42,7 +42,9 @@ class Display:
         self._console = console or make_console()
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
+        self._waiting: set[int] = set()
         self._running: dict[int, RunningTrial] = {}
+        self._first: dict[int, tuple[float, int]] = {}  # each trial's first report here: the clock, images
         self._ended: dict[Status, int] = {"finished": 0, "pruned": 0, "failed": 0}
         self._records: list[TrialRecord] = []
         self._best: ScoredTrial | None = None
@@ -70,23 +72,39 @@ class Display:
             for record in records:
                 self._count(record)
 
-    def started(self, record: TrialRecord) -> None:
-        """A trial starts, or resumes after an interruption."""
+    def queued(self, record: TrialRecord) -> None:
+        """A trial waits for workers, which may be those of another trial until that has ended."""
         with self._lock:
+            self._waiting.add(record.trial)
+
+    def started(self, record: TrialRecord) -> None:
+        """Workers begin a trial, or take it up again after an interruption."""
+        with self._lock:
+            self._waiting.discard(record.trial)
+            if record.trial in self._running:
+                return
             self._running[record.trial] = RunningTrial(
-                trial=record.trial, name=record.name, total=record.total_images
+                trial=record.trial,
+                name=record.name,
+                arm=record.arm,
+                description=record.describe(),
+                total=record.total_images,
             )
-        self._event(f"trial {record.trial} started: {record.name}")
+        words = "" if record.describe() == record.arm else f" · {record.describe()}"
+        self._event(f"trial {record.trial} started: {record.name}{words}")
 
     def update(self, trial: int, images: int, stage: int, num_stages: int, loss: float) -> None:
         """A running trial reports; `stage` 0 is the first."""
         with self._lock:
             unknown = RunningTrial(trial=trial, name=f"trial {trial}", total=self.images_per_trial)
             before = self._running.get(trial, unknown)
-            now = {"images": images, "stage": stage, "num_stages": num_stages, "loss": loss}
-            self._running[trial] = before.model_copy(update=now)
+            now = time.monotonic()
+            since, first = self._first.setdefault(trial, (now, images))
+            speed = (images - first) / (now - since) if images > first and now > since else None
+            reported = {"images": images, "stage": stage, "num_stages": num_stages, "loss": loss}
+            self._running[trial] = before.model_copy(update={**reported, "images_per_second": speed})
             if self._clock is None:
-                self._clock = time.monotonic()
+                self._clock = now
             elif before.images is not None:
                 self._images_here += max(0, images - before.images)
         if before.images is not None and stage != before.stage:
@@ -96,8 +114,7 @@ class Display:
     def finished(self, record: TrialRecord) -> None:
         """A trial ended with status finished or pruned."""
         with self._lock:
-            self._running.pop(record.trial, None)
-            self._count(record)
+            self._drop(record)
         values = [f"{metric_name(key)} {number(value)}" for key, value in record.metrics.items()]
         seen = f"{count(record.images)} images, {record.seconds or 0:.0f} s"
         what = ", ".join(values) if record.status == "finished" else record.reason or record.status
@@ -106,25 +123,30 @@ class Display:
     def failed(self, record: TrialRecord) -> None:
         """A trial ended without a result."""
         with self._lock:
-            self._running.pop(record.trial, None)
-            self._count(record)
+            self._drop(record)
         reason = " ".join((record.reason or "").split())
-        self._line(f"trial {record.trial} {self._tally()}: failed · {reason} · {record.name}", "red")
+        where = "" if record.folder is None else where_to_look(record.folder)
+        self._line(f"trial {record.trial} {self._tally()}: failed · {reason} · {record.name}{where}", "red")
 
     def note(self, text: str) -> None:
         """Print any other line."""
         self._line(text)
 
     @property
-    def seconds_left(self) -> float | None:
-        """Estimated from the images that this process has seen; None while it is too early."""
+    def images_per_second(self) -> float | None:
+        """The speed of all trials in this process; None while it is too early."""
         with self._lock:
             if self._clock is None or not self._images_here:
                 return None
             elapsed = time.monotonic() - self._clock
-            if elapsed < _LEAST_SECONDS:
-                return None
-            return (self._images_total() - self._images_seen()) * elapsed / self._images_here
+            return None if elapsed < _LEAST_SECONDS else self._images_here / elapsed
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated from the images that this process has seen; None while it is too early."""
+        with self._lock:
+            speed = self.images_per_second
+            return None if speed is None else (self._images_total() - self._images_seen()) / speed
 
     def snapshot(self) -> StudyProgress:
         """The progress at this moment."""
@@ -135,10 +157,12 @@ class Display:
                 ended=EndedTrials(**self._ended),
                 images=self._images_seen(),
                 total_images=self._images_total(),
+                images_per_second=self.images_per_second,
                 seconds_left=self.seconds_left,
                 best=self._best,
                 uniform=self._uniform,
                 front=self._front,
+                waiting=len(self._waiting),
                 running=tuple(running for _, running in sorted(self._running.items())),
             )
 
@@ -147,10 +171,18 @@ class Display:
             trial=record.trial,
             key=record.key,
             name=record.name,
+            arm=record.arm,
+            description=record.describe(),
             seed=record.seed,
             images=record.images,
             value=record.metrics[self.metric],
         )
+
+    def _drop(self, record: TrialRecord) -> None:
+        """A trial has ended."""
+        self._waiting.discard(record.trial)
+        self._running.pop(record.trial, None)
+        self._count(record)
 
     def _count(self, record: TrialRecord) -> None:
         self._ended[record.status] += 1
@@ -179,4 +211,4 @@ class Display:
             self._line(text)
 
     def _line(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+        print_line(self._console, text, style)

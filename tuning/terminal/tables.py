@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.short_names import UNIFORM
 from tuning.evidence.table import columns
 
 __all__ = ["FinalTable", "final_table", "top_and_controls"]
@@ -41,6 +42,18 @@ class FinalTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.table(options.max_width)
+        yield Text()
+        yield self.legend()
+
+    def legend(self) -> Table:
+        """What the short names stand for, below the table, broken between words."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column()
+        for arm in self.rows:
+            if arm.name not in (arm.description, UNIFORM):
+                grid.add_row(Text(arm.name), Text(arm.description, "dim"))
+        return grid
 
     def table(self, width: int) -> Table:
         """Return the table for a console of `width` columns."""
@@ -50,7 +63,7 @@ class FinalTable:
         if ("stages",) in [each.title for each in others]:
             caption += "; stages: walked of those asked for"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-        table.add_column("\n".join(schedule.title), max_width=max(24, width - 10 * len(others)))
+        table.add_column("\n".join(schedule.title), min_width=12, max_width=max(24, width - 10 * len(others)))
         for each in others:
             table.add_column("\n".join(each.title), justify="right", no_wrap=True)
         for arm in self.rows:

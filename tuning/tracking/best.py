@@ -48,6 +48,8 @@ class BestRun:
     """Set when the chosen arm is one of the study's controls, e.g. "uniform" or "reversed"."""
     description: str
     """The chosen arm in words."""
+    name: str
+    """Its short name in the study."""
     schedule: dict[str, Any]
     schedule_text: str
     """The run's artifact schedule.yaml."""
@@ -160,7 +162,8 @@ def best(
         images=record.images,
         seed=record.seed,
         control=arm.control,
-        description=arm.name,
+        description=arm.description,
+        name=arm.name,
         schedule=schedule,
         schedule_text=text,
         settings_text=artifact_text(store, found.run_id, CONFIG_FILE),

@@ -32,6 +32,7 @@ TAGS = {
     "fingerprint": "evaluation protocol; numbers are comparable only where it is equal",
     "schedule_id": "hash of the schedule: runs of one schedule under several seeds share it",
     "arm_id": "hash of all that sets the arm apart; runs of one arm under several seeds share it",
+    "arm": "the short name of all that sets the arm apart, as in the table and the report",
     "schedule": "the schedule in words",
     "seed": "training seed",
     "images": "images seen",

@@ -161,6 +161,7 @@ def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial
         "schedule": None,
         "schedule_id": schedule_id,
         "arm_id": tags.get("arm_id", schedule_id),
+        "arm_name": tags.get("arm"),
         "description": tags.get("schedule", run.info.run_name),
         "total_images": images,
         "images": images,

@@ -16,6 +16,7 @@ from curriculum_ray.curriculum import CurriculumSchedule, DifficultyCurve
 from curriculum_ray.diffusion import DDPMSpec
 from curriculum_ray.models import UNetSpec
 from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
+from tests.data.folders import draw
 from tests.tuning.figures.pages import Checker
 from tuning.cli.difficulty import difficulty
 from tuning.difficulty import DifficultyConfig, measure, write_report
@@ -56,6 +57,17 @@ def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> N
     clusters = {"by": "relative_entropy", "difficulty": str(folder / "relative_entropy.json"), "count": 3}
     schedule = CurriculumSchedule.uniform().model_dump(mode="json") | {"clusters": clusters}
     CurriculumSchedule.from_dict(schedule, "test")
+
+
+def test_data_of_one_name_in_two_places_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for place in ("one", "two"):
+        draw(tmp_path / place / "set", "1.png", "2.png")
+    options = ["--output", str(tmp_path), "--measure", "snr", *QUICK]
+    for _ in range(2):
+        run("--data", str(tmp_path / "one" / "set"), *options)
+    with pytest.raises(ConfigError, match=f"snr.json is of the data in {tmp_path / 'one' / 'set'}, not of "):
+        run("--data", str(tmp_path / "two" / "set"), *options)
+    assert run("--data", str(tmp_path / "two" / "set"), *options, "--force").exit_code == 0
 
 
 def test_json_is_one_object_with_the_claim_and_the_files(tmp_path: Path) -> None:

@@ -97,14 +97,14 @@ def test_the_best_so_far_stands_beside_uniform_sampling_and_fresh_seeds_do_not_c
         progress.started(values)
         progress.finished(values)
     shown = picture(progress)
-    assert "uniform sampling FID 8.00 · best FID 7.00 good" in shown
+    assert "FID so far: uniform 8.00 · best 7.00 good" in shown
 
 
 def test_a_larger_value_is_better_where_the_metric_says_so():
     progress = Display(9, TOTAL, plain(), metric="precision")
     for name, value in (("worse", 0.2), ("better", 0.4)):
         progress.finished(record(1.0, name=name, metrics={"precision": value}))
-    assert "best precision 0.400 better" in picture(progress)
+    assert "precision so far: best 0.400 better" in picture(progress)
 
 
 def test_ended_trials_are_counted_by_how_they_ended():
@@ -139,16 +139,40 @@ def test_images_of_an_earlier_start_do_not_count_as_speed(clock):
     assert progress.seconds_left == pytest.approx(1100 * 10 / 100)
 
 
-@pytest.mark.parametrize("width", [50, 80, 200])
-def test_the_picture_fits_any_width(width):
+def long_study(clock):
+    """Three running trials with long names, a best schedule and uniform sampling."""
     progress = Display(4, TOTAL, plain())
     for trial in range(3):
-        progress.started(record(trial=trial, name="a schedule of many words " * 10))
-        progress.update(trial, 1000 * trial, trial, 20, 0.1)
-    progress.finished(record(7.0, trial=0, name="the best " * 30))
+        words = {"arm_name": f"{trial}u h2e p.003", "name": f"random: {trial}u h2e p.003"}
+        progress.started(record(trial=trial, **words))
+        for report in range(1, 5):
+            progress.update(trial, 10000 * report, trial, 20, 0.1)
+            clock.now += 2
+    progress.finished(record(7.0, trial=0, name="the best " * 30, arm_name="the best"))
+    return progress
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 200])
+def test_the_picture_fits_any_width_and_cuts_no_word(width, clock):
+    progress = long_study(clock)
     lines = picture(progress, width).splitlines()
-    assert len(lines) == 5
     assert all(len(line.rstrip()) <= width for line in lines)
+    whole = set(picture(progress, 1000).split())
+    words = {word for line in lines[1:] for word in line.split()} - {"…"}
+    assert {word for word in words - whole if "━" not in word} == set() or width == 30
+
+
+def test_80_columns_show_a_bar_images_the_score_the_loss_speed_and_the_time_left(clock):
+    head, best, columns, *trials = picture(long_study(clock), 80).splitlines()
+    assert "━" in head
+    assert "/307k images" in head
+    assert "/s " in head
+    assert "left" in head
+    assert best.startswith("FID so far: best 7.00 the best the")
+    assert columns.split() == ["trial", "schedule", "stage", "images", "loss", "img/s", "left"]
+    assert trials[0].startswith("    1 random: 1u h2e p.003 ━")
+    assert trials[0].split()[-5:] == ["2/20", "40k/77k", "0.100", "5k", "0:07"]
+    assert trials[2].startswith("1u h2e p.003  20 uniform clusters, easy_to_hard")
 
 
 def test_drawing_and_events_may_come_from_different_threads():
@@ -185,15 +209,16 @@ def test_the_final_table_puts_the_best_beside_all_controls():
     records = [record(fid, schedule=schedule(int(fid))) for fid in (3.0, 4.0, 5.0, 6.0)]
     records += [
         record(8.0, role="control", control="uniform"),
-        record(9.0, role="control", control="reversed", schedule_id="r"),
+        record(9.0, role="control", control="reversed", schedule_id="r", arm_name="turned"),
         record(None),
     ]
     text = table_text(records, best=2)
     assert "3 uniform clusters" in text
     assert "4 uniform clusters" in text
     assert "5 uniform clusters" not in text
-    assert "reversed: 20 uniform clusters" in text
-    assert "uniform sampling" in text
+    assert "reversed: turned" in text
+    assert "turned  20 uniform clusters" in text
+    assert "\n uniform " in text
     assert "+62.5%" in text
     assert "-12.5%" in text
     assert "fresh" not in text
@@ -209,10 +234,10 @@ def test_the_final_table_tells_the_search_from_fresh_seeds():
     records = [record(4.0, schedule=schedule(4)), record(12.0, control="uniform", role="control"), *fresh]
     rows = [line.split() for line in table_text(records).splitlines() if "77k" in line]
     assert rows[0][-7:] == ["+10.0%", "0.900", "0.500", "0.250", "7/8", "77k", "2"]
-    assert rows[1][:4] == ["uniform", "sampling", "12.00", "10.00"]
+    assert rows[1][:3] == ["uniform", "12.00", "10.00"]
 
 
-@pytest.mark.parametrize("width", [70, 80, 119])
+@pytest.mark.parametrize("width", [50, 70, 80, 119])
 def test_the_final_table_fits_a_narrow_terminal(width):
     records = [record(fid, schedule=schedule(int(fid))) for fid in (3.0, 4.0)]
     text = table_text([*records, record(9.0, role="confirmation", schedule=schedule(3))], width=width)

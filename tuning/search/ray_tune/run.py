@@ -169,9 +169,11 @@ class Events(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
-        """A trial reported progress."""
+        """Workers took a trial, or it reported progress."""
+        key = TrialKey(trial.config["job"].key)
+        if "attempt" in result:
+            self._study.started(key)
         if "images" in result:
-            key = TrialKey(trial.config["job"].key)
             self._study.progressed(
                 key,
                 result["images"],
