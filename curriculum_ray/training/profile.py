@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class Profiled(Lockstep):
         super().__init__(members)
         self._folder, self._wanted = folder, wanted
         device = self.members[0].world.device
+        # Its messages, on stderr, begin with STAGE or USDT, and without a GPU there is an error for want of one.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "4" if device.type == "cuda" else "6")
         activities = [torch.profiler.ProfilerActivity.CPU]
         if device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)

@@ -115,6 +115,13 @@ def test_the_winner_is_found_in_the_registry_of_a_server(server, tmp_path):
             )
         assert address == "models:/a-study--one@best"
         client = tracker.store.client
+        weights = tmp_path / "ema.safetensors"
+        weights.write_bytes(b"weights")
+        tracker.model(better, "a", [weights], {}, {"verdict": "beats_uniform"})
+        assert tracker.flush()
+        (model,) = client.search_logged_models([client.get_run(tracker.run_id(better)).info.experiment_id])
+        assert (model.status, model.source_run_id) == ("READY", tracker.run_id(better))
+        assert [file.path for file in client.list_logged_model_artifacts(model.model_id)] == [weights.name]
         version = client.get_model_version_by_alias(name, "best")
         assert version.run_id == tracker.run_id(better)
         assert version.tags["curriculum_ray.verdict"] == "beats_uniform"
