@@ -1,8 +1,8 @@
 """Networks that predict noise, item or velocity from a noisy item."""
 
-from curriculum_ray.models.build import ModelSpec, build_model, normalise_model
+from curriculum_ray.models.build import ModelSpec, build_model, check_model, normalise_model
 from curriculum_ray.models.dit import DiT, DiTSpec
-from curriculum_ray.models.foreign import DiffusersModel, DiffusersSpec, PythonSpec
+from curriculum_ray.models.foreign import DiffusersModel, DiffusersSpec, PythonSpec, example_condition
 from curriculum_ray.models.mlp import MLP, MLPSpec
 from curriculum_ray.models.named_code import TRUST_OPTION, check_named_code, code_named
 from curriculum_ray.models.unet import UNet, UNetSpec
@@ -20,7 +20,9 @@ __all__ = [
     "UNet",
     "UNetSpec",
     "build_model",
+    "check_model",
     "check_named_code",
     "code_named",
+    "example_condition",
     "normalise_model",
 ]

@@ -6,16 +6,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models.dit import DiTSpec, build_dit
-from curriculum_ray.models.foreign import DiffusersSpec, PythonSpec, build_diffusers, build_python
+from curriculum_ray.models.foreign import (
+    DiffusersSpec,
+    PythonSpec,
+    build_diffusers,
+    build_python,
+)
 from curriculum_ray.models.mlp import MLPSpec, build_mlp
 from curriculum_ray.models.unet import UNetSpec, build_unet
 
-__all__ = ["ModelSpec", "build_model", "normalise_model"]
+__all__ = ["ModelSpec", "build_model", "check_model", "normalise_model"]
 
 ModelSpec = Annotated[
     UNetSpec | DiTSpec | MLPSpec | DiffusersSpec | PythonSpec,
@@ -63,3 +69,14 @@ def build_model(
             return build_diffusers(spec, data_shape, conditioning)
         case PythonSpec():
             return build_python(spec, data_shape, conditioning)
+
+
+def check_model(
+    spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning = NO_CONDITIONING
+) -> None:
+    """Raise what `build_model` would; a network of this project takes neither memory nor time for its weights."""
+    if isinstance(spec, DiffusersSpec | PythonSpec):
+        build_model(spec, data_shape, conditioning)
+        return
+    with torch.device("meta"):
+        build_model(spec, data_shape, conditioning)

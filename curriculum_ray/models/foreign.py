@@ -15,7 +15,14 @@ from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.extras import install_command
 from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, drop_labels, model_conditioning
 
-__all__ = ["DiffusersModel", "DiffusersSpec", "PythonSpec", "build_diffusers", "build_python"]
+__all__ = [
+    "DiffusersModel",
+    "DiffusersSpec",
+    "PythonSpec",
+    "build_diffusers",
+    "build_python",
+    "example_condition",
+]
 
 
 class DiffusersSpec(ConditionalSpec):
@@ -204,7 +211,7 @@ def _try(model: nn.Module, data_shape: tuple[int, ...], conditioning: Conditioni
     x = torch.zeros(2, *data_shape, device=device)
     training = model.training
     try:
-        for condition in (None, _example(conditioning, device)) if conditioning else (None,):
+        for condition in (None, example_condition(conditioning, device=device)) if conditioning else (None,):
             words = f"of shape {data_shape}" if condition is None else f"with {conditioning}"
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 out = model.eval()(x, torch.tensor([0.0, 999.0], device=device), condition)
@@ -217,15 +224,17 @@ def _try(model: nn.Module, data_shape: tuple[int, ...], conditioning: Conditioni
         model.train(training)
 
 
-def _example(conditioning: Conditioning, device: torch.device) -> Tensor:
-    """Return conditions of two items."""
+def example_condition(
+    conditioning: Conditioning, items: int = 2, device: torch.device | None = None
+) -> Tensor:
+    """A condition of so many items."""
     match conditioning.kind:
         case "tokens":
-            return torch.ones(2, conditioning.length, dtype=torch.long, device=device)
+            return torch.ones(items, conditioning.length, dtype=torch.long, device=device)
         case "embedding":
-            return torch.ones(2, conditioning.length, conditioning.size, device=device)
+            return torch.ones(items, conditioning.length, conditioning.size, device=device)
         case _:
-            return torch.zeros(2, dtype=torch.long, device=device)
+            return torch.zeros(items, dtype=torch.long, device=device)
 
 
 def _check_output(out: Any, x: Tensor, name: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.data import Conditioning
-from curriculum_ray.models import ModelSpec, build_model
+from curriculum_ray.models import ModelSpec, build_model, example_condition
 
 __all__ = ["operations_per_item", "peak_flops", "training_flops"]
 
@@ -69,17 +69,7 @@ def operations_per_item(
     try:
         with torch.device("meta"):
             model: Any = build_model(spec, data_shape, conditioning)
-        return training_flops(model, data_shape, 1, _blank(model.conditioning))
+            blank = example_condition(model.conditioning, 1) if model.conditioning else None
+        return training_flops(model, data_shape, 1, blank)
     except Exception:
         return None
-
-
-def _blank(conditioning: Conditioning) -> Tensor | None:
-    """A condition for one item on the meta device."""
-    if not conditioning:
-        return None
-    shape = {"class": (1,), "tokens": (1, conditioning.length)}.get(
-        conditioning.kind, (1, conditioning.length, conditioning.size)
-    )
-    dtype = torch.float32 if conditioning.kind == "embedding" else torch.long
-    return torch.zeros(shape, dtype=dtype, device="meta")

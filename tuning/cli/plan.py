@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,12 @@ __all__ = ["plan"]
     "--pack", type=click.IntRange(min=1), help="Trials that one worker trains at a time, see search."
 )
 @click.option("--gpus", type=FiniteRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
+@click.option(
+    "--price",
+    type=FiniteRange(min=0),
+    metavar="PER_HOUR",
+    help="The price of one worker for an hour, in any currency, to print the cost.",
+)
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
 )
@@ -62,6 +69,7 @@ def plan(
     concurrent: int | None,
     pack: int | None,
     gpus: float | None,
+    price: float | None,
     pictures: int,
     effects: tuple[float, ...],
     confirm_seeds: int | tuple[int, int] | None,
@@ -77,20 +85,35 @@ def plan(
 ) -> int:
     """Print a search's space, controls, trials and expected time before anything is spent.
 
-    A few training steps and part of an evaluation are timed in this process, without Ray. The picture,
-    schedules-STUDY.png in --output, shows a few sampled schedules: their density over images seen.
+    A few training steps and part of an evaluation are timed in this process, without Ray, on the kind of device that
+    the study would use; of a large network less than a step. Where a study is for GPUs and this machine has none, its
+    time is said to be unknown. The picture, schedules-STUDY.png in --output, shows a few sampled schedules: their
+    density over images seen.
     """
+    import torch
+
     from curriculum_ray.distributed.connection import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
     from curriculum_ray.own_files import check_own, write_own
+    from curriculum_ray.training.footprint import footprint
     from tuning.figures.theme import LIGHT, to_png
     from tuning.search.launch import check_code_of, check_study, study_rivals
+    from tuning.study.calibration import (
+        Calibration,
+        Unmeasured,
+        calibrate,
+        evaluation_flops,
+        measuring_device,
+    )
     from tuning.study.check_run import experiment_name
     from tuning.study.config import StudyConfig
-    from tuning.study.cost import calibrate, density, draw_schedules, estimate, sampled, sketch
+    from tuning.study.cost import estimate
+    from tuning.study.cost_lines import cost_lines, memory_lines
     from tuning.study.data_summary import show_summary
+    from tuning.study.memory import memory_per_worker
     from tuning.study.noise import find_noise
     from tuning.study.ranges import with_batch_size
+    from tuning.study.sketches import density, draw_schedules, sampled, sketch
     from tuning.study.space import SearchSpace
 
     config = read_settings(
@@ -124,14 +147,23 @@ def plan(
     check_own(path, force=force)
     summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)
+    for_gpu, workers = config.resources.use_gpu or gpus is not None, config.resources.workers[1]
     if concurrent is None:
-        cpus = {"CPU": float(available_cpus())}
-        here = config.resources.model_copy(update={"use_gpu": False})
-        slots = room(here, config.maximum_trials(len(rivals)), cpus, config.pack)
+        here = {"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())}
+        slots = room(config.resources, config.maximum_trials(len(rivals)), here, config.pack)
     else:
         slots = packs_of(concurrent, config.pack)
-    found = calibrate(run, dataset, config.pack)
-    cost = estimate(config, len(rivals), found, slots, gpus)
+    network = footprint(run.model, dataset.shape, dataset.conditioning, run.precision != "fp32")
+    memory = memory_per_worker(run, network, dataset, workers, config.pack)
+    found: Calibration | Unmeasured
+    try:
+        found = calibrate(run, dataset, network, measuring_device(for_gpu), workers, config.pack)
+    except Unmeasured as reason:
+        found = reason
+    measured = None if isinstance(found, Unmeasured) else found
+    a_step, an_evaluation = network.train_flops, evaluation_flops(run, network, evaluator)
+    flops = a_step and an_evaluation and (run.batch_size * a_step, an_evaluation)
+    cost = estimate(config, len(rivals), measured, slots, gpus, price, flops or None)
     noise = find_noise(folder, dataset.name, evaluator.fingerprint, config.metric)
     expected = _expected(config, len(rivals), noise, effects) if config.confirm_top and noise else []
     schedules = sampled(config, searched, pictures)
@@ -146,7 +178,10 @@ def plan(
             "controls": controls,
             "data": summary.as_json(),
             "batch_size": run.batch_size,
-            "calibration": asdict(found),
+            "calibration": measured and asdict(measured),
+            "unmeasured": str(found) if isinstance(found, Unmeasured) else None,
+            "network": asdict(network),
+            "memory": {**asdict(memory), "total": memory.total},
             **asdict(cost),
             "noise": None if noise is None else asdict(noise),
             "expected_seeds": [asdict(each) for each in expected],
@@ -161,27 +196,15 @@ def plan(
         click.echo(f"  {key:34} {span.in_words()}")
     click.echo(f"controls and rivals: {', '.join(controls)}; twins of the best: reversed, random order")
     click.echo(f"trials, at most: {', '.join(f'{count} {phase}' for phase, count in cost.trials.items())}")
-    click.echo(
-        f"measured on {found.device}: {1000 * found.seconds_per_step:.0f} ms a step, "
-        f"{found.seconds_per_evaluation:.1f} s an evaluation; {cost.trial_seconds:.0f} s a trial of "
-        f"{run.total_images:,} images"
-    )
-    if found.packing_gain is not None:
-        click.echo(
-            f"packing {config.pack}: {found.packing_gain:.2f} times as many steps a second as one trial after another"
-        )
-    shortest = f"{_clock(cost.least_wall_seconds)} to " if cost.least_wall_seconds < cost.wall_seconds else ""
-    click.echo(
-        f"expected: {shortest}{_clock(cost.wall_seconds)} with {cost.concurrent} at a time, "
-        f"{sum(cost.trials.values())} trials at most"
-    )
+    elsewhere = gpus is not None or "RAY_ADDRESS" in os.environ
+    for line in cost_lines(found, cost, run.total_images, config.pack, price, elsewhere):
+        click.echo(line)
+    for line in memory_lines(memory, measured and measured.peak_bytes):
+        click.echo(line)
     for line in _seeds_lines(config, noise, expected):
         click.echo(line)
     if unvisited is not None:
         click.echo(unvisited)
-    if cost.gpu_hours is not None:
-        caution = "" if found.device != "CPU" else ", if a GPU were as fast as this CPU"
-        click.echo(f"GPU-hours on {gpus:g} GPUs: {cost.gpu_hours:.2f}{caution}")
     for schedule, values in zip(schedules, densities, strict=True):
         click.echo(f"\n{schedule.describe()}")
         for line in sketch(values):
@@ -223,9 +246,3 @@ def _seeds_lines(config: StudyConfig, noise: Noise | None, expected: Sequence[Ex
     percent = f"{100 * noise.share:.0f}% of {metric_name(config.metric)}"
     head = f"confirmed on {many} fresh seeds; paired differences vary by {percent} ({noise.source}):"
     return [head, *(f"  {each.in_words()}" for each in expected)]
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -20,7 +20,7 @@ from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.connection import connected, packs_of, room, waiting_line
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
-from curriculum_ray.models import build_model, check_named_code, code_named
+from curriculum_ray.models import ModelSpec, check_model, check_named_code, code_named
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.training.packed import check_packable
@@ -80,13 +80,14 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     data, evaluator = check_run(fixed, config.resources)
     assert evaluator is not None
     assert isinstance(data, Dataset)
+    checked: list[ModelSpec] = [fixed.model]
     for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
-        _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}")
+        _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}", checked)
     check_ranges(space, fixed, config.halving.budgets(fixed.total_images))
     for name, keys in rivals.items():
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
-        _check_point(config, settings, data, f"rivals.{name}")
+        _check_point(config, settings, data, f"rivals.{name}", checked)
     check_sampler(config, space)
     _check_looks(config, fixed)
     return fixed, data, evaluator
@@ -119,15 +120,22 @@ def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str,
     return {**space.rivals, **config.rivals}
 
 
-def _check_point(config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str) -> None:
-    """Check that the settings give a run whose schedule, process and model can be built."""
+def _check_point(
+    config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str, checked: list[ModelSpec]
+) -> None:
+    """Check that the settings give a run whose schedule, process and model can be built.
+
+    checked: the networks that need no check any more, to which that of these settings is added.
+    """
     run = parse(RunConfig, settings, source)
     try:
         process = build_process(run.process, run.weighting)
         TimestepSampler(
             run.schedule, levels=process.levels, total_images=run.total_images, world_size=1, rank=0
         )
-        build_model(run.model, data.shape, data.conditioning)
+        if run.model not in checked:
+            check_model(run.model, data.shape, data.conditioning)
+            checked.append(run.model)
         if config.pack > 1:
             check_packable([run.train])
     except ConfigError as error:

@@ -24,7 +24,7 @@ def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
 def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | DataInfo, Evaluator | None]:
     """Check everything that can be wrong with a run, before anything is started; raises ConfigError."""
     from curriculum_ray.curriculum import TimestepSampler
-    from curriculum_ray.models import build_model
+    from curriculum_ray.models import check_model
 
     _check_resources(config, resources)
     data: Dataset | DataInfo
@@ -40,7 +40,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     TimestepSampler(
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )
-    build_model(config.model, data.shape, data.conditioning)
+    check_model(config.model, data.shape, data.conditioning)
     check_heldout(config, data)
     return data, evaluator
 

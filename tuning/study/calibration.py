@@ -1,0 +1,216 @@
+"""A short measurement of a study's steps and evaluations on this machine, of so small a share that it takes seconds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from curriculum_ray.data import Dataset, is_image, to_uint8
+from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.models import DiTSpec, ModelSpec
+from curriculum_ray.models.dit import SIZES
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.footprint import Footprint, footprint
+from curriculum_ray.training.packed import PackedTrainer
+from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
+
+__all__ = ["Calibration", "Unmeasured", "calibrate", "evaluation_flops", "measuring_device"]
+
+_SECONDS = 4.0
+"""For the steps, and for the generated images."""
+_LEAST_SAMPLES = 16
+# What a step that is measured may need: about a second of two cores, or of a large GPU.
+_MOST_FLOPS = {"cpu": 1.5e11, "cuda": 1e14}
+_MOST_PARAMETERS = {"cpu": 150_000_000, "cuda": 3_000_000_000}
+# A larger data set is not read whole by the extractor, nor by one that is slow.
+_MOST_REFERENCE = 20_000
+_SLOW_EXTRACTOR = "inception-v3"
+
+
+class Unmeasured(Exception):
+    """Why a study's steps were not measured, in words that follow "unknown: "."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Times of a short run of the study's model on this machine."""
+
+    device: str
+    seconds_per_step: float
+    """One optimiser step of one worker on its share of a trial's batch; for packed trials, their share of the pack's
+    step."""
+    seconds_per_evaluation: float
+    """Generating and scoring all samples, extrapolated from a part of them."""
+    packing_gain: float | None = None
+    """Steps per second of all packed trials over those of as many trials one after another; None without a pack."""
+    share: str | None = None
+    """What was measured, where that was less than a whole step; times go by the operations of both."""
+    peak_bytes: int | None = None
+    """The most memory that a whole step held on a GPU."""
+
+
+def measuring_device(for_gpu: bool) -> torch.device:
+    """The device on which a study's steps can be measured here; Unmeasured where it is for GPUs and none is here."""
+    if for_gpu and not torch.cuda.is_available():
+        raise Unmeasured(
+            "this machine has no GPU, and the speed of a CPU says nothing about a GPU's: plan on a machine that has one"
+        )
+    return torch.device("cuda" if for_gpu else "cpu")
+
+
+def evaluation_flops(run: RunConfig, network: Footprint, evaluator: Evaluator) -> int | None:
+    """Operations of the network in generating the samples of one evaluation; those of the extractor are not counted."""
+    if network.sample_flops is None:
+        return None
+    spec = evaluator.spec
+    # Both are of second order: two evaluations of the network a step (Karras et al. 2022, Alg. 1 and 2).
+    calls = spec.steps * (2 if spec.sampler in ("heun", "stochastic") else 1)
+    return spec.num_samples * calls * network.sample_flops
+
+
+def calibrate(
+    run: RunConfig,
+    data: Dataset,
+    network: Footprint,
+    device: torch.device,
+    workers: int = 1,
+    pack: int = 1,
+    steps: int = 30,
+    share: int = 8,
+) -> Calibration:
+    """Train at most `steps` steps in this process, without Ray, and evaluate at most 1/`share` of the samples.
+
+    pack: how many runs a worker will train at a time; if more than 1, the steps of a pack are timed too. A step that
+    would take long is measured on fewer images, and through fewer blocks of a large transformer. Raises Unmeasured
+    where that is not possible either, or where the memory of the device does not suffice.
+    """
+    plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train
+    plain = plain.model_copy(update={"batch_size": run.batch_size // workers, "compile": False})
+    try:
+        measured, part, words = _part(plain, data, network, device)
+        trainer = Trainer(measured, data, World(device=device))
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        seconds, gain = _per_step(trainer.step, steps, device), None
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part == 1 else None
+        seconds /= part
+        if pack > 1 and part == 1:
+            seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
+            packed = PackedTrainer(seeds, data, World(device=device))
+            alone, seconds = seconds, _per_step(packed.step, max(1, steps // pack), device) / pack
+            gain = alone / seconds
+        evaluation = _evaluation(run, data, network, trainer, device, seconds, share)
+    except torch.OutOfMemoryError:
+        raise Unmeasured("a step does not fit into the memory of the GPU of this machine") from None
+    if run.compile:
+        words = "steps without torch.compile" if words is None else f"{words}, without torch.compile"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return Calibration(name, seconds, evaluation, gain, words, peak)
+
+
+def _part(
+    config: TrainConfig, data: Dataset, network: Footprint, device: torch.device
+) -> tuple[TrainConfig, float, str | None]:
+    """What of a step is measured: its settings, the share of the operations of the whole step, and words for it."""
+    images, flops = config.batch_size, network.train_flops
+    small = network.parameters <= _MOST_PARAMETERS[device.type]
+    most = _MOST_FLOPS[device.type]
+    if small and (flops is None or images * flops <= 2 * most):
+        return config, 1.0, None
+    if flops is None:
+        raise Unmeasured("the network is large, and its operations cannot be counted")
+    model, each, words = config.model, flops, ""
+    if isinstance(model, DiTSpec) and (not small or flops > most):
+        model, words = _shallow(model)
+        less = footprint(model, data.shape, data.conditioning)
+        assert less.train_flops is not None
+        each, small = less.train_flops, less.parameters <= _MOST_PARAMETERS[device.type]
+    if not small or each > 4 * most:
+        raise Unmeasured(
+            f"a step of {network.parameters / 1e6:,.0f} million weights would take this machine too long"
+        )
+    few = max(1, min(images, int(most / each)))
+    config = config.model_copy(update={"model": model, "batch_size": few, "accumulate": 1})
+    return config, few * each / (images * flops), f"{few} of {images:,} images of a worker's step{words}"
+
+
+def _shallow(model: DiTSpec) -> tuple[ModelSpec, str]:
+    depth = model.depth or SIZES[model.size.partition("/")[0]][0]
+    few = min(depth, 2)
+    return model.model_copy(update={"depth": few}), f", {few} of {depth} blocks"
+
+
+def _per_step(step: Callable[[], None], steps: int, device: torch.device) -> float:
+    """Seconds of a step: the median of as many as fit into some seconds, at most `steps`."""
+    step()  # The first one allocates memory that later ones reuse.
+    times: list[float] = []
+    while len(times) < steps and sum(times) < _SECONDS:
+        times.append(_timed(step, device))
+    return statistics.median(times)
+
+
+def _evaluation(
+    run: RunConfig,
+    data: Dataset,
+    network: Footprint,
+    trainer: Trainer,
+    device: torch.device,
+    seconds_per_step: float,
+    share: int,
+) -> float:
+    """Seconds to generate and to score the samples of an evaluation, from a part of each."""
+    assert run.evaluation is not None
+    whole = prepare(run.evaluation, data, trainer.process)
+    wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)
+    few, expected = max(64, wanted // share), None
+    if flops is not None and network.train_flops is not None:
+        expected = seconds_per_step * flops / (trainer.config.batch_size * network.train_flops)
+        few = min(few, max(_LEAST_SAMPLES, int(wanted * _SECONDS / expected))) if expected > 0 else few
+    evaluator = prepare(run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process)
+    if expected is not None and expected * few / wanted > 2 * _SECONDS:
+        return expected + _scoring(evaluator, device) * wanted
+
+    def generate() -> None:
+        evaluator.generate(trainer.process, trainer.ema.model, trainer.conditioning, device)
+
+    return (_timed(generate, device) / few + _scoring(evaluator, device)) * wanted
+
+
+def _scoring(evaluator: Evaluator, device: torch.device) -> float:
+    """Seconds of scoring one sample; of a slow extractor or a large data set only the features are timed."""
+    few = evaluator.spec.num_samples
+    items = evaluator.data.items
+    samples = items[torch.arange(few) % len(items)]
+    samples = to_uint8(samples) if is_image(evaluator.data.shape) else samples
+    if evaluator.protocol["extractor"] == _SLOW_EXTRACTOR or len(items) > _MOST_REFERENCE:
+        several = samples[:_LEAST_SAMPLES].to(device)
+        extractor = evaluator.network.to(device)
+
+        def extract() -> None:
+            with torch.no_grad():
+                extractor(several)
+
+        extract()
+        return _timed(extract, device) / len(several)
+
+    def score() -> None:
+        evaluator.score(samples, device)
+
+    score()  # The features of the data are extracted once per process.
+    return _timed(score, device) / few
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

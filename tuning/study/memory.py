@@ -1,0 +1,64 @@
+"""What one worker of a trial holds in memory, counted before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from curriculum_ray.data import Dataset
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.footprint import Footprint
+
+__all__ = ["Memory", "memory_per_worker"]
+
+_FP32 = 4
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device of one worker; torch itself, workspaces and evaluations come on top."""
+
+    weights: int
+    gradients: int
+    moments: int
+    """AdamW's two."""
+    averages: int
+    """The average of the weights, and those by power functions."""
+    data: int
+    """The items, conditions and held-out items of a data set, which every worker holds whole."""
+    activations: int | None
+    """What autograd keeps for the backward pass of a worker's share of the batch; None where it cannot be counted."""
+
+    @property
+    def total(self) -> int:
+        """The sum, without the activations where they are unknown."""
+        return sum(vars(self).values()) if self.activations is not None else self.without_activations
+
+    @property
+    def without_activations(self) -> int:
+        """What is held between two steps."""
+        return self.weights + self.gradients + self.moments + self.averages + self.data
+
+
+def memory_per_worker(
+    run: RunConfig, network: Footprint, data: Dataset, workers: int = 1, pack: int = 1
+) -> Memory:
+    """Count what each of `workers` workers holds that train `pack` runs at a time."""
+    shards = workers if run.parallel == "fsdp" else 1
+    copy = -(-_FP32 * network.parameters * pack // shards)
+    averages = 1 + (len(run.ema.power.sigma_rels) if run.ema.power else 0)
+    activations = None
+    if network.kept_bytes is not None:
+        assert network.kept_once_bytes is not None
+        items = run.batch_size // workers // run.accumulate
+        activations = pack * (items * network.kept_bytes + network.kept_once_bytes)
+    return Memory(copy, copy, 2 * copy, averages * copy, _size(data), activations)
+
+
+def _size(data: Dataset) -> int:
+    parts = [data] if data.heldout is None else [data, data.heldout]
+    held: list[Tensor] = [
+        tensor for part in parts for tensor in (part.items, part.condition) if tensor is not None
+    ]
+    return sum(tensor.nbytes for tensor in held)
