@@ -68,19 +68,19 @@ def test_a_crashed_run_ends_with_the_measurements_of_the_uninterrupted_one(tmp_p
 
 
 def test_a_full_disk_costs_the_file_and_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(heldout, "replace_file", full)
     result, _ = _run(tmp_path)
-    said = [line for line in capsys.readouterr().out.splitlines() if "heldout.json was not written" in line]
+    said = [line for line in caplog.text.splitlines() if "heldout.json was not written" in line]
     assert len(said) == 4
     assert len(result.heldout.history) == 4
 
 
-def test_a_loss_that_is_not_finite_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_not_finite_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = RunConfig.model_validate(SETTINGS)
     trainer = Trainer(config.train, load_data(config.data))
     kept = heldout.HeldoutFile(tmp_path, trainer.heldout, 0)
@@ -88,7 +88,7 @@ def test_a_loss_that_is_not_finite_is_not_kept(tmp_path: Path, capsys: pytest.Ca
     kept.add(32, [1.0, 2.0])
     assert kept.news() == ((32, (1.0, 2.0)),)
     assert kept.news() == ()
-    assert "after 16 images is not finite" in capsys.readouterr().out
+    assert "after 16 images is not finite" in caplog.text
 
 
 def test_data_that_hold_nothing_out_leave_no_file_and_no_result(tmp_path: Path) -> None:

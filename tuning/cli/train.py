@@ -98,6 +98,7 @@ def train(
     from curriculum_ray.runs.config import RunConfig
     from tuning.study.single import train_run
     from tuning.terminal.run_display import RunDisplay
+    from tuning.terminal.text import print_line
     from tuning.tracking.leftovers import store_leftovers
 
     chosen = (
@@ -131,7 +132,12 @@ def train(
     store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with RunDisplay(config, quiet=as_json) as display:
         result = train_run(config, resources, folder, name, mlflow_uri, display, profile, system_metrics)
-    click.echo(json.dumps(result.to_json(), indent=1) if as_json else _summary(result, config))
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=1))
+        return 0
+    for line in _words(result):
+        print_line(display.console, line)
+    click.echo(_places(result, config))
     return 0
 
 
@@ -158,19 +164,23 @@ def _heldout(result: RunResult) -> list[str]:
     ]
 
 
-def _summary(result: RunResult, config: RunConfig) -> str:
+def _words(result: RunResult) -> list[str]:
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
-    lines = [
+    return [
         f"{result.images:,} images seen, {result.seconds:.0f} s" + (f": {metrics}" if metrics else ""),
         f"protocol {result.fingerprint}" if result.fingerprint else "not evaluated",
         *_heldout(result),
         *_skipped(result.corrupt_images),
         *_guarded(result.skipped_updates or 0),
         *([result.unvisited] if result.unvisited else []),
-        f"checkpoint  {result.checkpoint}",
     ]
+
+
+def _places(result: RunResult, config: RunConfig) -> str:
+    """The checkpoint and the commands that come next, each on a line that can be pasted."""
     sample, *others = _next(result, config)
-    return "\n".join([*lines, f"next        {sample}", *(f"{'':11} {line}" for line in others)])
+    lines = [f"checkpoint  {result.checkpoint}", f"next        {sample}"]
+    return "\n".join([*lines, *(f"{'':11} {line}" for line in others)])
 
 
 def _next(result: RunResult, config: RunConfig) -> list[str]:
