@@ -25,6 +25,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
+from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
@@ -187,6 +188,7 @@ def run_study(
     )
     with held(folder), ThreadPoolExecutor(1) as opener:
         identity = open_folder(folder, config, content)
+        note_environment(folder, this_environment(config.resources, config.pack))
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
