@@ -17,6 +17,7 @@ Course = Mapping[tuple[int, str], Value]
 
 _END = ("model", "ema", "optimizer")
 """Groups of tensors in the last checkpoint that are compared."""
+_DIGEST = "SHA-256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,11 @@ class Comparison:
         """Whether nothing differs; something must have been compared."""
         return not self.differences and self.numbers > 0
 
+    @property
+    def same_weights(self) -> bool:
+        """Whether the weights at the end were compared and are equal to the bit."""
+        return self.weights and not any(each.what.startswith(_DIGEST) for each in self.differences)
+
 
 def course_of(
     lines: Sequence[LoggedLine],
@@ -103,7 +109,7 @@ def _end(ended: Measured, weights: Mapping[str, str]) -> Iterator[tuple[tuple[in
             yield (ended.images, name), value
     for group in _END:
         if group in weights:
-            yield (ended.images, f"SHA-256 of the {group} tensors"), weights[group]
+            yield (ended.images, f"{_DIGEST} of the {group} tensors"), weights[group]
 
 
 def _of_preview(metric: str) -> str:
@@ -132,7 +138,7 @@ def compared(recorded: Course, here: Course, until: int | None = None) -> Compar
         for key in keys
         if not _same(recorded.get(key), here.get(key))
     )
-    weights = any("SHA-256" in what for _, what in keys)
+    weights = any(what.startswith(_DIGEST) for _, what in keys)
     return Comparison(numbers=len(keys), until=ends, differences=differences, weights=weights)
 
 

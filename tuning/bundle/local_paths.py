@@ -48,8 +48,7 @@ def given_paths(
     """
     named = paths_in(settings)
     if strange := sorted(given.keys() - named.keys()):
-        option, path = given[strange[0]]
-        raise ConfigError(f"{option} {path}: {source} names no file as {strange[0]}: leave it out")
+        raise ConfigError(f"{given[strange[0]][0]}: {source} names no file as {strange[0]}: leave it out")
     if absent := sorted(named.keys() - given.keys()):
         key = absent[0]
         option = "--data PATH" if key == "data.name" else f"--path {key}=PATH"
@@ -66,13 +65,12 @@ def given_paths(
 class Portable:
     """Settings, records and pages of a study without paths of this machine, and without secrets."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """folder: of the study. settings: of the runs of the study."""
-        whole = folder.absolute()
-        known: dict[str, str] = {str(whole.parent): "", str(Path.cwd()): "", str(Path.home()): "~"}
-        known |= {
-            str(place.resolve()): known[str(place)] for place in (whole.parent, Path.cwd(), Path.home())
+    def __init__(self, folders: Iterable[Path], settings: Mapping[str, Any]) -> None:
+        """folders: of the study, now and when it was searched. settings: of the runs of the study."""
+        parents = {
+            str(path) for folder in folders for path in (folder.absolute().parent, folder.resolve().parent)
         }
+        known = dict.fromkeys(parents, "")
         known |= {path: _last(path) for path in paths_in(settings).values() if path.startswith("/")}
         # Two parts or more: a page has many lone slashes.
         self._known = {path: name for path, name in known.items() if path.count("/") > 1}

@@ -18,6 +18,7 @@ from tuning.bundle.local_paths import Portable
 from tuning.bundle.names import ANSWER_FILE, WEIGHTS_FILE
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord, load_records
 from tuning.evidence.winner import choose
 from tuning.folder.environment import Environments
@@ -57,7 +58,7 @@ def pack_study(folder: Path) -> Packed:
     if (folder / STATUS_FILE).is_file() and read_status(folder, _PATIENCE_S).state == "running":
         raise ConfigError(f"{folder} is being searched at this moment: pack it when it has ended")
     settings = identity["settings"]
-    portable = Portable(folder, settings["run"])
+    portable = Portable([folder, *_searched_in(folder, records)], settings["run"])
     metric = str(settings["metric"])
     ranking = Ranking.of(records.values(), metric)
     shown = _shown(ranking)
@@ -86,6 +87,12 @@ def _identity(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("kind") != "study" or "settings" not in found:
         raise ConfigError(f"{folder} is not the folder of a study, by its {IDENTITY_FILE}")
     return found
+
+
+def _searched_in(folder: Path, records: Mapping[TrialKey, TrialRecord]) -> set[Path]:
+    """The folders in which the study was searched, by its records: it may have been moved since."""
+    places = {str(load_json(folder / TRIALS / key / RECORD_FILE).get("folder") or folder) for key in records}
+    return {Path(place).parents[1] for place in places if place.count("/") > 2}
 
 
 def _study_settings(settings: Mapping[str, Any], portable: Portable) -> dict[str, Any]:

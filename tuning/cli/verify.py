@@ -94,9 +94,9 @@ def verify(
     study = PackedStudy(read_bundle(bundle))
     checked_name(study.name, study.name)
     records = [study.chosen(name) for name in arms] or [study.by_default]
-    given = {key: (f"--path {key}=", path) for key, path in paths}
+    given = {key: (f"--path {key}={path}", path) for key, path in paths}
     if data is not None:
-        given["data.name"] = ("--data", data)
+        given["data.name"] = (f"--data {data}", data)
     # All are checked before the first is trained.
     runs = [(record, run_of(study, record, given, trust_code)) for record in records]
     resources = _resources(study, use_gpu, num_workers)
@@ -147,7 +147,11 @@ def _reasons(study: PackedStudy, resources: ResourceSpec) -> list[str]:
 
 def _lines(replay: Replay, reasons: Sequence[str]) -> list[str]:
     found = replay.comparison
-    before = ["note      a part was trained by an earlier call in the same folder"] if replay.resumed else []
+    before = (
+        ["note      trained by an earlier call in the same folder, as a whole or in part"]
+        if replay.resumed
+        else []
+    )
     if replay.other_protocol is not None:
         before.append("note      metrics are measured by another protocol here, and were not compared")
     over = f"{found.numbers} numbers over {found.until:,} images"
@@ -161,7 +165,11 @@ def _lines(replay: Replay, reasons: Sequence[str]) -> list[str]:
     if replay.result is not None:
         ends = [each for each in more if each.images == found.until and each.what in replay.result.metrics]
         lines += [f"{'':9} {each.in_words()}" for each in ends]
-    likely = reasons or ["versions and hardware are those of the bundle: were its records changed?"]
+    likely = list(reasons) or ["versions and hardware are those of the bundle: were its records changed?"]
+    if found.same_weights:
+        likely = [
+            "the weights at the end are equal to the bit: what the bundle records is not of this training"
+        ]
     return [*lines, *(f"{'likely' if not place else '':9} {line}" for place, line in enumerate(likely))]
 
 
