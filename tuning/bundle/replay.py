@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.data.content import describe_content
-from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.models.named_code import check_named_code
@@ -29,6 +28,7 @@ from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import claim, content_of
 from tuning.folder.lock import held
 from tuning.study.check_run import check_run
+from tuning.study.single import room_to_train
 from tuning.terminal.run_display import RunDisplay
 
 __all__ = ["Replay", "check_data", "run_of", "train_again"]
@@ -121,10 +121,8 @@ def train_again(
         result = RunResult.read(folder / RESULT_FILE)
         resumed = bool(result or logged(folder))
         if result is None:
-            with connected(1, resources, folder.parent, display.note):
-                display.note(resources.starting_line())
-                with contextlib.suppress(_FarEnough):
-                    result = fit(config, folder, resources, on_event)
+            with room_to_train(config, resources, folder.parent, folder, display), suppress(_FarEnough):
+                result = fit(config, folder, resources, on_event)
         here = course_of(
             logged(folder),
             read_heldout(folder),
