@@ -29,6 +29,9 @@ __all__ = ["plan"]
 @click.option(
     "--pack", type=click.IntRange(min=1), help="Trials that one worker trains at a time, see search."
 )
+@click.option(
+    "--hours", type=FiniteRange(min=0, min_open=True), help="Say how many schedules fit into so many hours."
+)
 @click.option("--gpus", type=FiniteRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
 @click.option(
     "--pictures", type=click.IntRange(1, 12), default=4, show_default=True, help="Schedules to draw."
@@ -61,6 +64,7 @@ def plan(
     images: int | None,
     concurrent: int | None,
     pack: int | None,
+    hours: float | None,
     gpus: float | None,
     pictures: int,
     effects: tuple[float, ...],
@@ -92,6 +96,7 @@ def plan(
     from tuning.study.noise import find_noise
     from tuning.study.ranges import with_batch_size
     from tuning.study.space import SearchSpace
+    from tuning.study.time_budget import fit_into
 
     config = read_settings(
         StudyConfig,
@@ -104,6 +109,7 @@ def plan(
             "run.images": ("--images", images),
             "pack": ("--pack", pack),
             "confirm_seeds": ("--confirm-seeds", confirm_seeds),
+            "hours": ("--hours", hours),
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),
             "resources.use_gpu": ("--use-gpu", use_gpu),
@@ -134,6 +140,8 @@ def plan(
     cost = estimate(config, len(rivals), found, slots, gpus)
     noise = find_noise(folder, dataset.name, evaluator.fingerprint, config.metric)
     expected = _expected(config, len(rivals), noise, effects) if config.confirm_top and noise else []
+    speed = found.speed(config.run.batch_size, config.resources.workers[1])
+    fitting = fit_into(config, len(rivals), speed, cost.concurrent)
     schedules = sampled(config, searched, pictures)
     densities = [density(schedule, run) for schedule in schedules]
     kept = write_own(path, to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)), force=force)
@@ -150,6 +158,7 @@ def plan(
             **asdict(cost),
             "noise": None if noise is None else asdict(noise),
             "expected_seeds": [asdict(each) for each in expected],
+            "hours": None if fitting is None else asdict(fitting),
             "schedules": [schedule.to_dict() for schedule in schedules],
             "unvisited": unvisited,
             "picture": str(path),
@@ -177,6 +186,8 @@ def plan(
     )
     for line in _seeds_lines(config, noise, expected):
         click.echo(line)
+    if fitting is not None:
+        click.echo(fitting.in_words(config.trials))
     if unvisited is not None:
         click.echo(unvisited)
     if cost.gpu_hours is not None:

@@ -55,6 +55,9 @@ class StudyConfig(Spec):
     """The resources of each trial."""
     pack: int = Field(default=1, ge=1, le=256)
     """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
+    hours: float | None = Field(default=None, gt=0, le=100_000)
+    """Hours for the whole study, over all of its starts, or null for no limit: fewer schedules are tried where they
+    would not leave time for the confirmations."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,5 +179,5 @@ class StudyConfig(Spec):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that determine the trials' results; their number and their resources do not."""
-        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "margin", "storage"}
+        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "margin", "storage", "hours"}
         return self.model_dump(mode="json", exclude=free)

@@ -27,15 +27,39 @@ if TYPE_CHECKING:
 __all__ = [
     "Calibration",
     "Estimate",
+    "Speed",
+    "Work",
     "calibrate",
     "density",
     "draw_schedules",
     "estimate",
+    "evaluations",
     "sampled",
     "sketch",
 ]
 
 _SHADES = " ░▒▓█"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a trial has to do."""
+
+    images: int
+    evaluations: float
+    """The one at its end, and its previews by their numbers of samples."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast trials run, as many at a time as there are slots."""
+
+    seconds_per_image: float
+    seconds_per_evaluation: float
+
+    def seconds(self, work: Work) -> float:
+        """How long a trial takes."""
+        return work.images * self.seconds_per_image + work.evaluations * self.seconds_per_evaluation
 
 
 @dataclass(frozen=True)
@@ -49,6 +73,10 @@ class Calibration:
     """Generating and scoring all samples, extrapolated from a part of them."""
     packing_gain: float | None = None
     """Steps per second of all packed trials over those of as many trials one after another; None without a pack."""
+
+    def speed(self, batch_size: int, workers: int) -> Speed:
+        """The speed of trials with so many workers, which share the steps without overhead."""
+        return Speed(self.seconds_per_step / workers / batch_size, self.seconds_per_evaluation)
 
 
 @dataclass(frozen=True)
@@ -138,7 +166,7 @@ def estimate(
     step = found.seconds_per_step / workers
 
     def seconds(images: int, role: Role, control: Control | None = None) -> float:
-        scored = 1 + _previews(config, images, role, control)
+        scored = evaluations(config, images, role, control)
         return -(-images // config.run.batch_size) * step + scored * found.seconds_per_evaluation
 
     full = config.run.total_images
@@ -162,16 +190,17 @@ def estimate(
     return Estimate(trials, trial, work, work / slots, (work - saved) / slots, slots * config.pack, hours)
 
 
-def _previews(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:
-    """The cost of a trial's previews, in evaluations of the study."""
+def evaluations(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:
+    """What a trial's evaluation and previews cost, in evaluations of the study."""
     settings = {**config.run.model_dump(mode="json"), "images": images}
     run = parse(RunConfig, config.with_previews(settings, role, control), "run")
     if run.preview is None:
-        return 0.0
+        return 1.0
     assert run.preview_steps is not None
     assert run.evaluation is not None
     # There is also one at the end of the run.
-    return -(-run.total_steps // run.preview_steps) * run.preview.num_samples / run.evaluation.num_samples
+    previews = -(-run.total_steps // run.preview_steps)
+    return 1 + previews * run.preview.num_samples / run.evaluation.num_samples
 
 
 def sampled(config: StudyConfig, space: SearchSpace, count: int) -> list[CurriculumSchedule]:

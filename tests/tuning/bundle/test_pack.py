@@ -136,7 +136,9 @@ def test_other_data_are_named_in_one_line(tmp_path: Path) -> None:
         check_data(study, config, load_data(config.data))
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]", b"{", b'{"version": 1, "kind": "study"}', b"[" * 10_000, b"\xff"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"[]", b"{", b'{"version": 1, "kind": "study"}', b"[" * 10_000, b"\xff"]
+)
 def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path, damage: bytes) -> None:
     study = _opened(tmp_path / "a.zip", pack_study(_study(tmp_path / "first")).content)
     for name in ("identity.json", "environment.json", f"trials/{study.by_default.key}/record.json"):
