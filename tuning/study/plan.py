@@ -77,6 +77,8 @@ class StudyPlan:
             group = [trial for trial in self._waiting if self._together(trial, first)]
             if self.time.fits(self._with_all_after(group)):
                 self._sure |= {trial.key for trial in group}
+            elif not self.time.is_measured and len(self._left) > len(self._waiting):
+                return None  # A trial that runs will tell more than the guess does.
             else:
                 self.closed.add(self._phase)
                 self._leave_out()

@@ -176,6 +176,11 @@ class TimeBudget:
         self._running: dict[TrialKey, tuple[Work, float]] = {}
 
     @property
+    def is_measured(self) -> bool:
+        """Whether a trial of the study has finished, so that its speed is no guess."""
+        return bool(self._measured)
+
+    @property
     def speed(self) -> Speed | None:
         """The speed that is counted with; None while nothing is known."""
         if not self._measured:

@@ -116,6 +116,13 @@ def test_without_a_limit_nothing_is_left_out_and_without_a_speed_nothing_yet() -
     assert study.of("search-")
 
 
+def test_a_guess_leaves_nothing_out() -> None:
+    """A calibration on a busy machine may be far too slow: the first trial tells."""
+    study = _Simulated(_config(), 205.0, slots=2, guess=Speed(0.2, 20.0))
+    assert study.play() <= 205.0
+    assert len(study.of("search-")) == 20
+
+
 def test_seeds_are_confirmed_with_all_arms_or_not_at_all() -> None:
     """Trials turn out twice as slow when the search has ended."""
     study = _Simulated(_config(confirm_seeds=6), 230.0, guess=SPEED)
