@@ -105,7 +105,7 @@ class Portable:
             for written in {path, html.escape(path)}:
                 name = self._known[path]
                 text = text.replace(f"{written}/", f"{name}/" if name else "")
-                text = re.sub(rf"{re.escape(written)}(?![\w.-])", lambda _, name=name: name or ".", text)
+                text = re.sub(rf"{re.escape(written)}(?![\w.-])", name.replace("\\", r"\\") or ".", text)
         return without_secrets(_PATH.sub(lambda found: f"…/{found[1]}", text))
 
 

@@ -50,7 +50,7 @@ class _GivenPath(click.ParamType):
     help="Which run: a trial's key, an arm's id, `best` or `uniform`; may be repeated; default the best schedule's "
     "first fresh seed.",
 )
-@click.option("--data", help="Where the data lie, if they are not among those that ship with the package.")
+@shared("data")
 @click.option(
     "--path",
     "paths",

@@ -115,9 +115,9 @@ class Pace:
 
 def in_words(left_out: Collection[TrialKey], hours: float) -> str:
     """What there was no time for: "in 8 hours there was no time for 5 schedules and 2 fresh seeds (9 trials): …"."""
-    kinds = {
-        "schedule": {key for key in left_out if key.startswith(("search-", "rung"))},
-        "twin": {key for key in left_out if key.startswith("twin-")},
+    kinds: dict[str, set[str]] = {
+        "schedule": {str(key) for key in left_out if key.startswith(("search-", "rung"))},
+        "twin": {str(key) for key in left_out if key.startswith("twin-")},
         "fresh seed": {key.rpartition("-seed")[2] for key in left_out if key.startswith("confirm-")},
     }
     parts = [f"{len(keys)} {kind}{'' if len(keys) == 1 else 's'}" for kind, keys in kinds.items() if keys]
