@@ -19,6 +19,7 @@ from tuning.bundle.names import ANSWER_FILE, WEIGHTS_FILE
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord, load_records
 from tuning.evidence.winner import choose
 from tuning.folder.environment import Environments
@@ -60,12 +61,13 @@ def pack_study(folder: Path) -> Packed:
     settings = identity["settings"]
     portable = Portable([folder, *_searched_in(folder, records)], settings["run"])
     metric = str(settings["metric"])
-    ranking = Ranking.of(records.values(), metric)
+    environments = Environments.read(folder / ENVIRONMENT_FILE) or Environments()
+    ranking = Ranking.of(records.values(), metric, environments.margin or MARGIN)
     shown = _shown(ranking)
     files = {
         IDENTITY_FILE: _json({**identity, "settings": _study_settings(settings, portable)}),
         STUDY_FILE: _json(_study_settings(load_json(folder / STUDY_FILE), portable)),
-        ENVIRONMENT_FILE: _json((Environments.read(folder / ENVIRONMENT_FILE) or Environments()).to_json()),
+        ENVIRONMENT_FILE: _json(environments.to_json()),
         REPORT_FILE: portable.page(report.read_text(encoding="utf-8")).encode(),
         ANSWER_FILE: _json(_answer(ranking, shown)),
         **({} if shown is None else {SCHEDULE_FILE: _schedule(shown.records[0], portable)}),
@@ -111,6 +113,7 @@ def _answer(ranking: Ranking, shown: Arm | None) -> dict[str, Any]:
     return {
         "answer": answer(ranking),
         "metric": ranking.metric,
+        "margin": ranking.margin,
         "verdict": None if choice is None else choice.verdict,
         "stands_for": None if shown is None else shown.name,
         "arms": [

@@ -15,6 +15,7 @@ from tuning.bundle.course import Course, course_of
 from tuning.bundle.names import WEIGHTS_FILE
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.winner import choose
 from tuning.folder.environment import Environments
@@ -31,16 +32,16 @@ class PackedStudy:
         self.name = bundle.manifest.study
         self.records = self._read_records()
         content = self._mapping(IDENTITY_FILE)
-        try:
-            self.data: Mapping[str, Any] = dict(content["data"])
-            self._metric = str(content["settings"]["metric"])
-            self.ranking = Ranking.of(self.records.values(), self._metric)
-        except (KeyError, TypeError, ValueError) as error:
-            raise bundle.fault(IDENTITY_FILE, str(error)) from None
-        found = Environments.from_json(
+        environments = Environments.from_json(
             bundle.json(ENVIRONMENT_FILE), f"{ENVIRONMENT_FILE} in {bundle.source}"
         )
-        self.environment = found.starts[-1] if found.starts else None
+        try:
+            self.data: Mapping[str, Any] = dict(content["data"])
+            metric = str(content["settings"]["metric"])
+            self.ranking = Ranking.of(self.records.values(), metric, environments.margin or MARGIN)
+        except (KeyError, TypeError, ValueError) as error:
+            raise bundle.fault(IDENTITY_FILE, str(error)) from None
+        self.environment = environments.starts[-1] if environments.starts else None
         """What it was trained with last, where that is known."""
 
     @cached_property

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -63,7 +63,9 @@ class _GivenPath(click.ParamType):
 @click.option(
     "--into", type=PathOption(), help="Folder to train in; default proof-STUDY in the working folder."
 )
-@click.option("--use-gpu/--use-cpu", "use_gpu", default=None, help="Where to train; default as recorded.")
+@click.option(
+    "--on", "device", type=click.Choice(["cpu", "gpu"]), help="Where to train; default as recorded."
+)
 @shared("num_workers", "trust_code", "json")
 def verify(
     bundle: Path,
@@ -72,7 +74,7 @@ def verify(
     paths: tuple[tuple[str, str], ...],
     images: int | None,
     into: Path | None,
-    use_gpu: bool | None,
+    device: Literal["cpu", "gpu"] | None,
     num_workers: int | tuple[int, int] | None,
     trust_code: bool,
     as_json: bool,
@@ -99,7 +101,7 @@ def verify(
         given["data.name"] = (f"--data {data}", data)
     # All are checked before the first is trained.
     runs = [(record, run_of(study, record, given, trust_code)) for record in records]
-    resources = _resources(study, use_gpu, num_workers)
+    resources = _resources(study, device, num_workers)
     folder = writable_folder(into or Path(f"proof-{study.name}"))
     if not as_json:
         many = len(study.bundle.files)
@@ -121,14 +123,14 @@ def verify(
 
 
 def _resources(
-    study: PackedStudy, use_gpu: bool | None, num_workers: int | tuple[int, int] | None
+    study: PackedStudy, device: Literal["cpu", "gpu"] | None, num_workers: int | tuple[int, int] | None
 ) -> ResourceSpec:
     """Those that the study was trained with, except for what the user chooses."""
     from curriculum_ray.config import parse
     from curriculum_ray.distributed.slots import ResourceSpec
 
     recorded = ResourceSpec() if study.environment is None else study.environment.resources
-    chosen = {"use_gpu": use_gpu, "num_workers": num_workers}
+    chosen = {"use_gpu": None if device is None else device == "gpu", "num_workers": num_workers}
     own = {key: value for key, value in chosen.items() if value is not None}
     return parse(ResourceSpec, {**recorded.model_dump(mode="json"), **own}, "the resources of the bundle")
 

@@ -6,9 +6,10 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
@@ -49,6 +50,8 @@ class Environment(pydantic.BaseModel):
     """Of each trial."""
     pack: int
     """Trials that one worker trained at a time."""
+    asked: dict[str, Any]
+    """Settings of the start that determine no trial, such as the number of trials."""
 
     def differences(self, other: Environment) -> list[str]:
         """What differs from `self` to `other`, one line each: "torch 2.15.0 -> 2.16.0"."""
@@ -81,8 +84,16 @@ class Environments(Stored):
     starts: tuple[Environment, ...] = ()
     """In the order of the study's starts; one that is like the one before is left out."""
 
+    @property
+    def margin(self) -> float | None:
+        """The margin of practical equivalence that the last start asked for; None where that is not known."""
+        found = self.starts[-1].asked.get("margin") if self.starts else None
+        return found if isinstance(found, float) else None
 
-def this_environment(resources: ResourceSpec, pack: int = 1) -> Environment:
+
+def this_environment(
+    resources: ResourceSpec, pack: int = 1, asked: Mapping[str, Any] | None = None
+) -> Environment:
     """What a trial with these resources would be trained with now."""
     import torch
 
@@ -99,6 +110,7 @@ def this_environment(resources: ResourceSpec, pack: int = 1) -> Environment:
         gpus=tuple(torch.cuda.get_device_name(index) for index in gpus),
         resources=resources,
         pack=pack,
+        asked=dict(asked or {}),
     )
 
 

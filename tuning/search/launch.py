@@ -193,7 +193,7 @@ def run_study(
     guess = first_guess(config, run, data, folder, len(rivals), slots)
     with held(folder), ThreadPoolExecutor(1) as opener:
         identity = open_folder(folder, config, content)
-        note_environment(folder, this_environment(config.resources, config.pack))
+        note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
         clock = StudyClock(folder, config.hours)
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)

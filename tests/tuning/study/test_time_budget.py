@@ -140,6 +140,15 @@ def test_seeds_are_confirmed_with_all_arms_or_not_at_all() -> None:
     }
 
 
+def test_the_share_of_the_confirmations_is_that_of_the_least_seeds() -> None:
+    config = _config(confirm_seeds=(3, 10))
+    assert trials_that_fit(config, 0, SPEED, 1, 150.0) == trials_that_fit(_config(), 0, SPEED, 1, 150.0) == 6
+    study = _Simulated(config, 150.0, guess=SPEED)
+    assert study.play() <= 150.0
+    assert len(study.of("search-")) == 6
+    assert len(study.of("confirm-")) >= 6
+
+
 def test_schedules_that_compete_are_tried_together_or_not_at_all() -> None:
     config = _config(halving={"rule": "compressed", "reduction": 2, "rungs": 2})
     study = _Simulated(config, 220.0, slots=2, guess=SPEED)
