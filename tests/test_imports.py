@@ -37,6 +37,7 @@ ROOMS = [
     "tuning.report",
     "tuning.search",
     "tuning.difficulty",
+    "tuning.bundle",
     "tuning.cli",
     "clusters",
 ]

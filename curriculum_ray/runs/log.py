@@ -16,7 +16,7 @@ from curriculum_ray.runs.folder import LOG_FILE
 if TYPE_CHECKING:
     from curriculum_ray.training.trainer import LogLine
 
-__all__ = ["LoggedLine", "append_line", "cut_log", "log_of", "logged"]
+__all__ = ["LoggedLine", "append_line", "cut_log", "lines_of", "log_of", "logged"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,14 +76,18 @@ def log_of(folder: Path) -> Path:
 def logged(folder: Path) -> list[LoggedLine]:
     """The whole lines of a run's log, in order; none where there is no log."""
     try:
-        text = log_of(folder).read_text(errors="replace")
+        return lines_of(log_of(folder).read_text(errors="replace"))
     except FileNotFoundError:
         return []
+
+
+def lines_of(text: str) -> list[LoggedLine]:
+    """The whole lines in the text of a log, in order."""
     lines = []
     for line in text.splitlines():
         try:
             lines.append(LoggedLine.model_validate(json.loads(line)))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return lines
 

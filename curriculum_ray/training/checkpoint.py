@@ -30,6 +30,7 @@ __all__ = [
     "newest_sound",
     "prune",
     "read",
+    "recorded_digests",
     "write",
 ]
 
@@ -154,6 +155,15 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
         except SafetensorError as error:
             raise ConfigError(f"checkpoint {folder} is corrupt: {file}: {error}") from None
     return Checkpoint(tensors=tensors, state=state)
+
+
+def recorded_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 digests of the tensors in a checkpoint by their group, as it was written; {} where it has none."""
+    try:
+        digests = dict(json.loads((folder / _STATE).read_text())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {Path(name).stem: digest for name, digest in digests.items() if name.endswith(".safetensors")}
 
 
 def is_checkpoint(folder: Path) -> bool:

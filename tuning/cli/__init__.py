@@ -29,6 +29,8 @@ _COMMANDS = {
     "status": "tuning.cli.status",
     "compare": "tuning.cli.compare",
     "train": "tuning.cli.train",
+    "bundle": "tuning.cli.bundle",
+    "verify": "tuning.cli.verify",
     "sample": "tuning.cli.sample",
     "evaluate": "tuning.cli.evaluate",
     "difficulty": "tuning.cli.difficulty",

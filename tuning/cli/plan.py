@@ -30,6 +30,9 @@ __all__ = ["plan"]
 @click.option(
     "--pack", type=click.IntRange(min=1), help="Trials that one worker trains at a time, see search."
 )
+@click.option(
+    "--hours", type=FiniteRange(min=0, min_open=True), help="Say how many schedules fit into so many hours."
+)
 @click.option("--gpus", type=FiniteRange(min=0, min_open=True), help="GPUs of the cluster to plan for.")
 @click.option(
     "--price",
@@ -68,6 +71,7 @@ def plan(
     images: int | None,
     concurrent: int | None,
     pack: int | None,
+    hours: float | None,
     gpus: float | None,
     price: float | None,
     pictures: int,
@@ -115,6 +119,7 @@ def plan(
     from tuning.study.ranges import with_batch_size
     from tuning.study.sketches import density, draw_schedules, sampled, sketch
     from tuning.study.space import SearchSpace
+    from tuning.study.time_budget import fit_into
 
     config = read_settings(
         StudyConfig,
@@ -127,6 +132,7 @@ def plan(
             "run.images": ("--images", images),
             "pack": ("--pack", pack),
             "confirm_seeds": ("--confirm-seeds", confirm_seeds),
+            "hours": ("--hours", hours),
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),
             "resources.use_gpu": ("--use-gpu", use_gpu),
@@ -166,6 +172,8 @@ def plan(
     cost = estimate(config, len(rivals), measured, slots, gpus, price, flops or None)
     noise = find_noise(folder, dataset.name, evaluator.fingerprint, config.metric)
     expected = _expected(config, len(rivals), noise, effects) if config.confirm_top and noise else []
+    speed = None if measured is None else measured.speed(run.batch_size)
+    fitting = None if speed is None else fit_into(config, len(rivals), speed, cost.concurrent)
     schedules = sampled(config, searched, pictures)
     densities = [density(schedule, run) for schedule in schedules]
     kept = write_own(path, to_png(draw_schedules(schedules, densities, run.total_images, LIGHT)), force=force)
@@ -185,6 +193,7 @@ def plan(
             **asdict(cost),
             "noise": None if noise is None else asdict(noise),
             "expected_seeds": [asdict(each) for each in expected],
+            "hours": None if fitting is None else asdict(fitting),
             "schedules": [schedule.to_dict() for schedule in schedules],
             "unvisited": unvisited,
             "picture": str(path),
@@ -199,10 +208,14 @@ def plan(
     elsewhere = gpus is not None or "RAY_ADDRESS" in os.environ
     for line in cost_lines(found, cost, run.total_images, config.pack, price, elsewhere):
         click.echo(line)
-    for line in memory_lines(memory, measured and measured.peak_bytes):
+    for line in memory_lines(memory, None if measured is None else measured.peak_bytes):
         click.echo(line)
     for line in _seeds_lines(config, noise, expected):
         click.echo(line)
+    if fitting is not None:
+        click.echo(fitting.in_words(config.trials))
+    elif config.hours is not None:
+        click.echo(f"in {config.hours:g} hours: unknown, since the speed is")
     if unvisited is not None:
         click.echo(unvisited)
     for schedule, values in zip(schedules, densities, strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import NameOption, example, given, read_settings, shared, writable_folder
+from tuning.cli.options import FiniteRange, NameOption, example, given, read_settings, shared, writable_folder
 
 __all__ = ["search"]
 
@@ -39,6 +39,12 @@ __all__ = ["search"]
     type=click.IntRange(min=1),
     help="Trials that one worker trains at a time as an ensemble: for small networks on a GPU; slower on a CPU.",
 )
+@click.option(
+    "--hours",
+    type=FiniteRange(min=0, min_open=True),
+    help="Hours for the whole study, over all of its starts: fewer schedules are tried where they would not leave time "
+    "for the confirmations.",
+)
 @shared(
     "confirm_seeds",
     "num_samples",
@@ -65,6 +71,7 @@ def search(
     metric: str | None,
     concurrent: int | None,
     pack: int | None,
+    hours: float | None,
     confirm_seeds: int | tuple[int, int] | None,
     num_samples: int | None,
     num_workers: int | None,
@@ -103,6 +110,7 @@ def search(
             "run.images": ("--images", images),
             "metric": ("--metric", metric),
             "pack": ("--pack", pack),
+            "hours": ("--hours", hours),
             "confirm_seeds": ("--confirm-seeds", confirm_seeds),
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),

@@ -60,6 +60,8 @@ def show(
         console.print("\nthe front, of which no schedule is beaten in both aims:")
         for each in front(Ranking.of(outcome.records, config.metric, config.margin)):
             console.print(Text(f"  {each.in_words(config.metric)}"))
+    if outcome.left_out is not None:
+        console.print(Text(f"\n{outcome.left_out}", "yellow"))
     for problem in outcome.problems:
         console.print(Text(f"MLflow: {problem}", "yellow"))
     console.print()
@@ -119,5 +121,6 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "front": [asdict(found) for found in front(ranking)],
         "speed_up": [asdict(found) for found in speed_up(ranking)],
         "trials": [record.to_json() for record in outcome.records],
+        "left_out": outcome.left_out,
         "problems": outcome.problems,
     }

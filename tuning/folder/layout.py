@@ -6,6 +6,7 @@ __all__ = [
     "ADDRESS_FILE",
     "ARTIFACTS",
     "DATABASE_FILE",
+    "ENVIRONMENT_FILE",
     "IDENTITY_FILE",
     "JOURNAL_FILE",
     "LEASE_FILE",
@@ -21,6 +22,7 @@ __all__ = [
     "STUDY_FILE",
     "SUMMARY_FILE",
     "TABLE_FILE",
+    "TIME_FILE",
     "TRIALS",
     "TUNE",
 ]
@@ -45,6 +47,10 @@ SLOT_PREFIX = "slot-"
 """Prefix of a slot's folder, followed by the slot's number."""
 TUNE = "tune"
 """Ray Tune's own folder."""
+ENVIRONMENT_FILE = "environment.json"
+"""Versions, processor and resources that the study was trained with."""
+TIME_FILE = "time.json"
+"""How long the study has run, and how fast, where it has a budget of time."""
 
 IDENTITY_FILE = "identity.json"
 """In the folder of a study or of a single run: its id, its hash, and the hashed content."""

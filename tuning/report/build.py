@@ -59,6 +59,7 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
     parts = [
         tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
         *_answer(answer(ranking)),
+        paragraph(f"{study.left_out[:1].upper()}{study.left_out[1:]}.") if study.left_out else Html(),
         tiles(_numbers(ranking)),
         confirmation(ranking, differences, against_rival(ranking)),
         gains_by_level(ranking),

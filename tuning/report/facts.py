@@ -25,5 +25,7 @@ class StudyFacts:
     """Differences below this share of uniform sampling's metric count as none."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All settings, nested, without secrets; empty where they are not known."""
+    left_out: str | None = None
+    """What there was no time for, in one sentence; None where nothing was left out."""
     searched: SearchedParameters | None = None
     """Optuna's complete trials; None without any."""

@@ -25,11 +25,14 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
+from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
+from tuning.folder.time_used import StudyClock
 from tuning.report import StudyFacts, build_report
 from tuning.report.parameters import read_parameters
+from tuning.search.pace import Pace, first_guess
 from tuning.search.ray_tune.run import search
 from tuning.search.samplers import check_sampler, open_storage, study_name
 from tuning.study.check_run import check_run, experiment_name
@@ -61,6 +64,8 @@ class Outcome:
     ui_command: str
     problems: list[str]
     """Writes that MLflow did not store, one line each."""
+    left_out: str | None = None
+    """What there was no time for, in one sentence; None where nothing was left out."""
     protocol: str | None = None
     """The fingerprint by which `best` tells this study from others of its name in the store; None where it is alone."""
 
@@ -193,8 +198,11 @@ def run_study(
         evaluator,
         space.model_dump(mode="json", exclude={"name"}),
     )
+    guess = first_guess(config, run, data, folder, len(rivals), slots)
     with held(folder), ThreadPoolExecutor(1) as opener:
         identity = open_folder(folder, config, content)
+        note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
+        clock = StudyClock(folder, config.hours)
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
@@ -211,15 +219,17 @@ def run_study(
                 progress.note(line)
             if study.records:
                 progress.earlier(study.records.values())
+            pace = Pace(config, clock, slots * config.pack, guess, progress.note)
             try:
                 with node_load(tracker, study.run) if system_metrics else nullcontext():
-                    search(config, space, study, slots, rivals, storage)
+                    search(config, space, study, slots, rivals, storage, pace)
                 facts = StudyFacts(
                     name=name,
                     experiment=experiment,
                     metric=config.metric,
                     margin=config.margin,
                     settings=_presentable(config),
+                    left_out=pace.left_out,
                     searched=read_parameters(storage, study_name(config.storage, name, identity)),
                 )
                 report = build_report(list(study.records.values()), facts, folder)
@@ -233,6 +243,8 @@ def run_study(
                 study.interrupted()
                 _close(study, "FAILED")
                 raise
+            finally:
+                clock.tick(now=True)
             study.close("FINISHED")
         records = list(study.records.values())
         problems = [*study.problems, *tracker.problems]
@@ -245,6 +257,7 @@ def run_study(
             report=report,
             ui_command=tracker.ui_command(),
             problems=problems,
+            left_out=pace.left_out,
             protocol=None if alone else evaluator.fingerprint,
         )
 

@@ -19,6 +19,8 @@ def rungs(
 ) -> Iterator[list[TrialSpec]]:
     """The rungs of all brackets in order; the next one may be taken when all earlier trials are in `records`.
 
+    A bracket of which no trial is in `records` was left out.
+
     Adds to `eliminated`, by Optuna's key, the schedules dropped at a smaller budget: they get no run at the full one.
     With the full budget only, there is one rung with all trials.
     """
@@ -36,6 +38,7 @@ def _bracket(
     yield rung
     for level in range(1, len(budgets)):
         top = level == len(budgets) - 1
+        rung = [trial for trial in rung if trial.key in records]
         below, keep = rung, _best(config, records, rung, survivors[level])
         eliminated |= {trial.optuna for trial in below if trial.optuna and trial.optuna not in keep}
         rung = [

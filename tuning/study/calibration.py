@@ -20,7 +20,7 @@ from curriculum_ray.training.packed import PackedTrainer
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
-__all__ = ["Calibration", "Unmeasured", "calibrate", "evaluation_flops", "measuring_device"]
+__all__ = ["Calibration", "Speed", "Unmeasured", "Work", "calibrate", "evaluation_flops", "measuring_device"]
 
 _SECONDS = 4.0
 """For the steps, and for the generated images."""
@@ -35,6 +35,27 @@ _SLOW_EXTRACTOR = "inception-v3"
 
 class Unmeasured(Exception):
     """Why a study's steps were not measured, in words that follow "unknown: "."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a trial has to do."""
+
+    images: int
+    evaluations: float
+    """The one at its end, and its previews by their numbers of samples."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast trials run, as many at a time as there are slots."""
+
+    seconds_per_image: float
+    seconds_per_evaluation: float
+
+    def seconds(self, work: Work) -> float:
+        """How long a trial takes."""
+        return work.images * self.seconds_per_image + work.evaluations * self.seconds_per_evaluation
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,10 @@ class Calibration:
     """What was measured, where that was less than a whole step; times go by the operations of both."""
     peak_bytes: int | None = None
     """The most memory that a whole step held on a GPU."""
+
+    def speed(self, batch_size: int) -> Speed:
+        """The speed of trials of this batch size, whose workers do not wait for each other."""
+        return Speed(self.seconds_per_step / batch_size, self.seconds_per_evaluation)
 
 
 def measuring_device(for_gpu: bool) -> torch.device:

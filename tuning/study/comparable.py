@@ -49,6 +49,7 @@ PLACES: dict[str, Place] = {
     "seed": Place(False, False, "trials share the study's seed, so that they are paired"),
     "images": Place(False, False, _BUDGET),
     "batch_size": Place(False, False, f"{_BUDGET}: images are rounded up to whole steps"),
+    "stratified": _ARM,
     "window": Place(False, False, "it changes the steps at which all trials are logged and looked at"),
     "log_every_images": Place(False, False, _WATCHED),
     "checkpoint": Place(False, False, _WATCHED),

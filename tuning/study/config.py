@@ -18,6 +18,7 @@ __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 
 Metric = Literal["fid", "kid", "precision", "recall"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
+_ASKED = {"trials", "confirm_top", "confirm_seeds", "margin", "hours"}
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
@@ -55,6 +56,9 @@ class StudyConfig(Spec):
     """The resources of each trial."""
     pack: int = Field(default=1, ge=1, le=256)
     """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
+    hours: float | None = Field(default=None, gt=0, le=100_000)
+    """Hours for the whole study, over all of its starts, or null for no limit: fewer schedules are tried where they
+    would not leave time for the confirmations."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,5 +180,8 @@ class StudyConfig(Spec):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that determine the trials' results; their number and their resources do not."""
-        free = {"resources", "pack", "trials", "confirm_top", "confirm_seeds", "margin", "storage"}
-        return self.model_dump(mode="json", exclude=free)
+        return self.model_dump(mode="json", exclude={"resources", "pack", "storage", *_ASKED})
+
+    def asked(self) -> dict[str, Any]:
+        """The settings that say how much to try and when to stop."""
+        return self.model_dump(mode="json", include=_ASKED)

@@ -10,7 +10,7 @@ from tuning.evidence.records import Control, Role
 from tuning.study.calibration import Calibration
 from tuning.study.config import StudyConfig
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "evaluations"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _work(config: StudyConfig, trials: dict[str, int], step: float, evaluation: 
     """What all trials cost if a step and an evaluation cost this much: with the fewest fresh seeds, and with most."""
 
     def cost(images: int, role: Role, control: Control | None = None) -> float:
-        scored = 1 + _previews(config, images, role, control)
+        scored = evaluations(config, images, role, control)
         return -(-images // config.run.batch_size) * step + scored * evaluation
 
     full = config.run.total_images
@@ -107,13 +107,14 @@ def _work(config: StudyConfig, trials: dict[str, int], step: float, evaluation: 
     return work - trials["confirmations"] * (most - least) / most * cost(full, "confirmation"), work
 
 
-def _previews(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:
-    """The cost of a trial's previews, in evaluations of the study."""
+def evaluations(config: StudyConfig, images: int, role: Role, control: Control | None) -> float:
+    """What a trial's evaluation and previews cost, in evaluations of the study."""
     settings = {**config.run.model_dump(mode="json"), "images": images}
     run = parse(RunConfig, config.with_previews(settings, role, control), "run")
     if run.preview is None:
-        return 0.0
+        return 1.0
     assert run.preview_steps is not None
     assert run.evaluation is not None
     # There is also one at the end of the run.
-    return -(-run.total_steps // run.preview_steps) * run.preview.num_samples / run.evaluation.num_samples
+    previews = -(-run.total_steps // run.preview_steps)
+    return 1 + previews * run.preview.num_samples / run.evaluation.num_samples

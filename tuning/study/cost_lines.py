@@ -54,8 +54,8 @@ def cost_lines(
         )
     least = f"{_clock(cost.least_wall_seconds)} to " if cost.least_wall_seconds < cost.wall_seconds else ""
     lines.append(f"expected: {least}{_clock(cost.wall_seconds)} with {cost.concurrent} at a time, {trials}")
-    hours = f"worker-hours: {cost.worker_hours:.2f}"
-    lines.append(hours if cost.gpu_hours is None else f"{hours}, GPU-hours: {cost.gpu_hours:.2f}")
+    spent = f"worker-hours: {cost.worker_hours:.2f}"
+    lines.append(spent if cost.gpu_hours is None else f"{spent}, GPU-hours: {cost.gpu_hours:.2f}")
     if cost.price is not None:
         assert cost.least_price is not None
         least = f"{cost.least_price:.2f} to " if f"{cost.least_price:.2f}" != f"{cost.price:.2f}" else ""

@@ -19,8 +19,10 @@ from tuning.evidence.front import front
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, TrialRecord
 from tuning.study.brackets import rungs
+from tuning.study.calibration import Work
 from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.overlay import lay_over
+from tuning.study.time_budget import TimeBudget, after_search, bracket_work, work_of
 from tuning.study.trial_spec import TrialSpec
 from tuning.study.twins import twin_trials
 
@@ -43,6 +45,12 @@ class StudyPlan:
     """Whether every trial of every step has ended."""
     eliminated: set[TrialKey] = field(default_factory=set, init=False)
     """Searched schedules, by Optuna's key, that were dropped at a smaller budget: they get no run at the full one."""
+    time: TimeBudget | None = None
+    """The time that is left, if it is limited."""
+    closed: set[str] = field(default_factory=set)
+    """Phases of which no further trial starts, because there is no time for one."""
+    left_out: set[TrialKey] = field(default_factory=set, init=False)
+    """Trials that there was no time for."""
 
     def __post_init__(self) -> None:
         # Without a curriculum; "uniform" in u is the process's own distribution of noise levels.
@@ -52,12 +60,30 @@ class StudyPlan:
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
         self._phase = ""
         self._seeds = 0  # fresh seeds in the steps so far
+        self._sure: set[TrialKey] = set()  # keys of trials that run whatever time is left
         self._steps = self._all_steps()
         self._advance()
 
     def next(self) -> TrialSpec | None:
-        """The next trial to start; None when a running one must end first, or when `complete`."""
-        return self._waiting.popleft() if self._waiting else None
+        """The next trial to start; None when a running one must end first, or when `complete`.
+
+        Trials that there is no time for are left out: of the search one by one or, where they compete, all that do; of
+        the confirmations whole seeds, so that arms stay paired; and with one, all that come after it in its phase.
+        """
+        while self._waiting:
+            first = self._waiting[0]
+            if self.time is None or first.key in self._sure:
+                return self._waiting.popleft()
+            group = [trial for trial in self._waiting if self._together(trial, first)]
+            if self.time.fits(self._with_all_after(group)):
+                self._sure |= {trial.key for trial in group}
+            elif not self.time.is_measured and len(self._left) > len(self._waiting):
+                return None  # A trial that runs will tell more than the guess does.
+            else:
+                self.closed.add(self._phase)
+                self._leave_out()
+                self._advance()
+        return None
 
     def ended(self, record: TrialRecord) -> None:
         """Record a trial that ended."""
@@ -72,9 +98,10 @@ class StudyPlan:
         first = most["controls"] + most["smaller budgets"] + most["searched"]
         known = self._known
         if self._phase == "opening":
-            return max(first, known["opening"]) + most["twins of the best"] + most["confirmations"]
+            opening = max(first - len(self.left_out), known["opening"])
+            return opening + most["twins of the best"] + most["confirmations"]
         confirming = most["confirmations"]
-        if self.complete:
+        if self.complete or "confirmations" in self.closed:
             confirming = known["confirmations"]
         elif self._phase == "confirmations":
             confirming = known["confirmations"] // self._seeds * self.config.least_and_most_seeds[1]
@@ -91,6 +118,42 @@ class StudyPlan:
             self._known[self._phase] += len(planned)
             self._waiting = deque(trial for trial in planned if trial.key not in self.records)
             self._left = {trial.key for trial in self._waiting}
+            self._sure |= {trial.key for trial in planned if self._is_sure(trial, planned)}
+            if self._phase in self.closed:
+                self._leave_out()
+
+    def _leave_out(self) -> None:
+        """Leave out the trials of this step that wait and are not sure to run."""
+        out = {trial.key for trial in self._waiting if trial.key not in self._sure}
+        self.left_out |= out
+        self._known[self._phase] -= len(out)
+        self._waiting = deque(trial for trial in self._waiting if trial.key not in out)
+        self._left -= out
+
+    def _is_sure(self, trial: TrialSpec, planned: list[TrialSpec]) -> bool:
+        """Whether a trial runs whatever time is left: a control, or one of several that belong together and began."""
+        # A control, or a later rung of a bracket: the schedules of its first one are yet to be chosen.
+        if self._phase == "opening" and trial.schedule is not None:
+            return True
+        return any(other.key in self.records for other in planned if self._together(other, trial))
+
+    def _together(self, trial: TrialSpec, other: TrialSpec) -> bool:
+        """Whether two trials of a step both run or both do not."""
+        if self._phase == "confirmations":
+            return trial.seed == other.seed
+        return self._phase == "twins" or trial.role == other.role == "rung" or trial.key == other.key
+
+    def _with_all_after(self, group: list[TrialSpec]) -> list[list[Work]]:
+        """What these trials have to do, and what must come after them, phase by phase."""
+        twins, confirmations = after_search(self.config, len(self.rivals))
+        # Those of uniform sampling are for every study; another best schedule needs its own.
+        fresh = range(FRESH_SEEDS, FRESH_SEEDS + self.config.least_and_most_seeds[0])
+        ended = sum(TrialKey.uniform().confirmation(seed) in self.records for seed in fresh)
+        after = [twins, confirmations[ended:]]
+        if self._phase == "opening":
+            return [*bracket_work(self.config, len(group)), *after]
+        own = [work_of(self.config, trial.role, trial.control, trial.images) for trial in group]
+        return [own, *after[1:]] if self._phase == "twins" else [own]
 
     def _all_steps(self) -> Iterator[tuple[str, list[TrialSpec]]]:
         """Phases and trials of the steps; the next one may be taken when all before it have ended."""

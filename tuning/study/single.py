@@ -33,7 +33,7 @@ from tuning.terminal.run_display import RunDisplay
 from tuning.tracking import Tracker, store_address
 from tuning.tracking.node_load import node_load
 
-__all__ = ["train_run"]
+__all__ = ["room_to_train", "train_run"]
 
 
 def train_run(
@@ -85,7 +85,7 @@ def train_run(
         if line := unvisited_line(config, data.shape):
             display.note(line)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with _room(config, resources, output, folder, display), opening.result() as tracker:
+        with room_to_train(config, resources, output, folder, display), opening.result() as tracker:
             try:
                 tracker.keep_in(folder)
                 run = tracker.train(name, params, tags, identity)
@@ -99,7 +99,7 @@ def train_run(
 
 
 @contextmanager
-def _room(
+def room_to_train(
     config: RunConfig, resources: ResourceSpec, output: Path, folder: Path, display: RunDisplay
 ) -> Iterator[None]:
     """Where the run in `folder` can train: this process, or a connection to Ray."""

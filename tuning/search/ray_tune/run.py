@@ -31,6 +31,7 @@ from curriculum_ray.training.packed import pack_key
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
 from tuning.folder.layout import TRIALS, TUNE
+from tuning.search.pace import Pace
 from tuning.search.ray_tune.board_trial import BoardTrial
 from tuning.search.ray_tune.searcher import TuneSearcher
 from tuning.search.samplers import study_name
@@ -56,13 +57,20 @@ def search(
     concurrent: int,
     rivals: Mapping[str, Mapping[str, Any]],
     storage: BaseStorage,
+    pace: Pace,
 ) -> None:
     """Run the remaining trials of `study`, `concurrent` trials or packs at a time, inside a connection to Ray.
+
+    pace: the study's clock, and the time that is left, if it is limited.
 
     Raises KeyboardInterrupt on Ctrl-C after asking the trials to stop, and SearchFailed if anything other than a trial
     fails; the same call resumes later.
     """
-    plan = StudyPlan(config, dict(study.records), rivals=rivals)
+    plan = StudyPlan(
+        config, dict(study.records), rivals=rivals, time=pace.budget, closed=set(pace.clock.used.closed)
+    )
+    study.progress.total_trials = plan.total
+    pace.note_left_out(plan)
     if plan.complete:
         return
     _keep_keys_here()
@@ -70,6 +78,8 @@ def search(
     board = create_board(board_name, _judge(config, study))
 
     def make_job(planned: TrialSpec, run: RunConfig) -> dict[str, Any]:
+        pace.note_left_out(plan)
+        pace.started(planned)
         job = study.begin(planned, run)
         return {
             "board": board_name,
@@ -77,6 +87,7 @@ def search(
         }
 
     def ended(planned: TrialSpec, result: RunResult | None) -> None:
+        pace.ended(planned, result, study.folder / TRIALS / planned.key)
         if result is not None:
             record = study.finished(planned.key, result)
         else:
@@ -87,6 +98,7 @@ def search(
                 reason = None if status is None else status.reason
                 record = study.failed(planned.key, reason or "its trial ended without a result")
         algorithm.ended(record)
+        pace.note_left_out(plan)
         study.progress.total_trials = plan.total
 
     # Before any slot starts, so that errors in the storage are raised at once.
@@ -105,7 +117,7 @@ def search(
             trial_name_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name=TUNE, storage_path=str(study.folder / TUNE), callbacks=[Events(study)], verbose=0
+            name=TUNE, storage_path=str(study.folder / TUNE), callbacks=[Events(study, pace)], verbose=0
         ),
     )
     with (
@@ -113,6 +125,7 @@ def search(
         _said_in_one_line(study.folder, config.storage),
     ):
         tuner.fit()
+    pace.note_left_out(plan)
 
 
 @contextmanager
@@ -159,8 +172,8 @@ def _judge(config: StudyConfig, study: StudyLedger) -> Judge | None:
 class Events(tune.Callback):
     """Passes Tune's reports of trials on to the study."""
 
-    def __init__(self, study: StudyLedger) -> None:
-        self._study = study
+    def __init__(self, study: StudyLedger, pace: Pace) -> None:
+        self._study, self._pace = study, pace
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune to pickle: a study resumes from its records."""
@@ -170,6 +183,7 @@ class Events(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:
         """Workers took a trial, or it reported progress."""
+        self._pace.clock.tick()
         key = TrialKey(trial.config["job"].key)
         if "attempt" in result:
             self._study.started(key)

@@ -1,0 +1,120 @@
+"""The study in a bundle: its records, and the settings and course of each run, for whoever trains one again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import TextFault, read_yaml
+from curriculum_ray.runs.folder import CONFIG_FILE, LOG_FILE
+from curriculum_ray.runs.log import lines_of
+from tuning.bundle.archive import Bundle
+from tuning.bundle.course import Course, course_of
+from tuning.bundle.names import WEIGHTS_FILE
+from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.keys import TrialKey
+from tuning.evidence.metrics import MARGIN
+from tuning.evidence.records import TrialRecord
+from tuning.evidence.winner import choose
+from tuning.folder.environment import Environments
+from tuning.folder.layout import ENVIRONMENT_FILE, IDENTITY_FILE, RECORD_FILE, TRIALS
+
+__all__ = ["PackedStudy"]
+
+
+class PackedStudy:
+    """The study in a bundle; ConfigError, one line, where something in it cannot be read."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.name = bundle.manifest.study
+        self.records = self._read_records()
+        content = self._mapping(IDENTITY_FILE)
+        environments = Environments.from_json(
+            bundle.json(ENVIRONMENT_FILE), f"{ENVIRONMENT_FILE} in {bundle.source}"
+        )
+        try:
+            self.data: Mapping[str, Any] = dict(content["data"])
+            metric = str(content["settings"]["metric"])
+            self.ranking = Ranking.of(self.records.values(), metric, environments.margin or MARGIN)
+        except (KeyError, TypeError, ValueError) as error:
+            raise bundle.fault(IDENTITY_FILE, str(error)) from None
+        self.environment = environments.starts[-1] if environments.starts else None
+        """What it was trained with last, where that is known."""
+
+    @cached_property
+    def by_default(self) -> TrialRecord:
+        """The run to be trained again by default: of the best schedule, on its first fresh seed if it has any."""
+        choice = choose(self.ranking)
+        arm = self.ranking.uniform if choice is None else choice.curriculum
+        if arm is None:
+            raise ConfigError(
+                f"{self.bundle.source} holds no finished trial: there is nothing to train again"
+            )
+        return _first(arm)
+
+    def chosen(self, name: str) -> TrialRecord:
+        """The run that a trial's key, an arm's id, `best` or `uniform` means; ConfigError for anything else.
+
+        Of an arm, it is the one on its first fresh seed, if it has any.
+        """
+        if name in ("best", "uniform"):
+            arm = self.ranking.uniform if name == "uniform" else self.ranking.best
+            found = None if arm is None else _first(arm)
+        else:
+            record = next((each for key, each in self.records.items() if key == name), None)
+            arm = next((each for each in self.ranking.arms if each.arm_id == name), None)
+            found = record if record is not None or arm is None else _first(arm)
+        if found is None:
+            finished = [key for key, each in self.records.items() if each.status == "finished"]
+            raise ConfigError(
+                f"--arm must be best, uniform, an arm's id or one of {', '.join(finished)}, but got {name}"
+            )
+        if found.status != "finished":
+            raise ConfigError(
+                f"--arm {name} is {found.status} in {self.bundle.source}: choose a finished one"
+            )
+        return found
+
+    def settings(self, key: TrialKey) -> dict[str, Any]:
+        """The settings of a run."""
+        name = f"{TRIALS}/{key}/{CONFIG_FILE}"
+        try:
+            found = read_yaml(self.bundle.text(name))
+        except TextFault as error:
+            raise self.bundle.fault(name, str(error)) from None
+        if not isinstance(found, dict):
+            raise self.bundle.fault(name, "it must hold a mapping of keys to values")
+        return found
+
+    def course(self, record: TrialRecord, whole: bool = True) -> Course:
+        """What was recorded of a run; unless `whole`, without what is known at its end only."""
+        place = f"{TRIALS}/{record.key}"
+        weights = self._mapping(f"{place}/{WEIGHTS_FILE}")
+        lines = lines_of(self.bundle.text(f"{place}/{LOG_FILE}"))
+        digests = {key: str(value) for key, value in weights.items()}
+        return course_of(lines, record.heldout, record if whole else None, digests)
+
+    def _mapping(self, name: str) -> dict[str, Any]:
+        found = self.bundle.json(name)
+        if not isinstance(found, dict):
+            raise self.bundle.fault(name, "it must hold a mapping of keys to values")
+        return found
+
+    def _read_records(self) -> dict[TrialKey, TrialRecord]:
+        found = {}
+        for name in self.bundle.files:
+            folder, _, rest = name.partition("/")
+            key, _, file = rest.partition("/")
+            if folder == TRIALS and file == RECORD_FILE:
+                record = TrialRecord.from_json(self.bundle.json(name), f"{name} in {self.bundle.source}")
+                if record.key != key:
+                    raise self.bundle.fault(name, f"it is the record of {record.key}")
+                found[record.key] = record
+        return found
+
+
+def _first(arm: Arm) -> TrialRecord:
+    return min(arm.confirmed or arm.searched, key=lambda record: (record.seed, record.key))

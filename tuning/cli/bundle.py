@@ -1,0 +1,73 @@
+"""`python -m tune bundle`: a study as one file, which `verify` proves elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import PathOption, example, shared
+
+__all__ = ["bundle"]
+
+_SUFFIX = ".bundle.zip"
+
+
+@click.command(
+    epilog=example("python -m tune bundle my-study\npython -m tune bundle runs/my-study --into proof.zip")
+)
+@click.argument("study")
+@click.option("--into", type=PathOption(), help=f"The file; default STUDY{_SUFFIX} in the working folder.")
+@shared("output", "json")
+def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
+    """Pack a study into one file that `verify` proves on another machine.
+
+    STUDY is the name of a study in --output, or the path of its folder. The file holds the settings, the space, the
+    schedules and records of all trials, the versions, the data's fingerprint and the report; no weights, no data, no
+    path of this machine. Equal contents make equal bytes.
+    """
+    import hashlib
+
+    from curriculum_ray.config import ConfigError
+    from curriculum_ray.files import replace_file
+    from curriculum_ray.shell import tune_command
+    from tuning.bundle.archive import read_bundle
+    from tuning.bundle.pack import pack_study
+
+    folder = output / study if (output / study).is_dir() else Path(study)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no study {study} in {output}, and no folder {study}")
+    packed = pack_study(folder)
+    path = into or Path(f"{folder.resolve().name}{_SUFFIX}")
+    if path.exists() or path.is_symlink():
+        try:
+            read_bundle(path)
+        except ConfigError:
+            raise ConfigError(f"{path} exists, and is no bundle: choose another --into") from None
+    try:
+        replace_file(path, packed.content)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    digest = hashlib.sha256(packed.content).hexdigest()
+    again = tune_command("verify", path)
+    if as_json:
+        found = {
+            "written": str(path),
+            "bytes": len(packed.content),
+            "sha256": digest,
+            "trials": packed.trials,
+            "answer": packed.answer,
+            "verify": again,
+        }
+        click.echo(json.dumps(found, indent=1))
+        return 0
+    rows = {
+        "written": f"{path}, {len(packed.content):,} bytes, {packed.trials} trials",
+        "SHA-256": digest,
+        "answer": packed.answer,
+        "verify": f"{again}  (in any folder, on any machine)",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:9} {value}")
+    return 0
