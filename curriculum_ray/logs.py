@@ -119,11 +119,14 @@ class _LateFile(io.TextIOBase):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: TextIO | None = None
+        self._ended = False
         self._lock = threading.Lock()
 
     def write(self, text: str) -> int:
-        """Add `text`."""
+        """Add `text`; nothing after `close`: others may keep a stream that writes here."""
         with self._lock, suppress(OSError):
+            if self._ended:
+                return len(text)
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = open(self._path, "a", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -134,9 +137,9 @@ class _LateFile(io.TextIOBase):
     def close(self) -> None:
         """Close it, if it was opened."""
         with self._lock, suppress(OSError):
+            self._ended = True
             if self._file is not None:
                 self._file.close()
-                self._file = None
 
 
 class _Tee(io.TextIOBase):
@@ -178,6 +181,11 @@ class _Tee(io.TextIOBase):
         if self.stream is None:
             raise io.UnsupportedOperation("fileno")
         return self.stream.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is: Ray's colorama keeps the one that it finds and asks it at the end of the process."""
+        return self.stream is not None and self.stream.closed
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

@@ -33,7 +33,9 @@ def test_prints_and_logs_of_a_worker_are_in_its_file_and_where_they_went_before(
         print("to stderr", file=sys.stderr)
         OWN.warning("a checkpoint was skipped")
         OWN.debug("too little to log")
+        kept = sys.stdout
     print("after it")
+    print("by one who kept the stream, after it", file=kept)
     for file in files:
         text = file.read_text()
         assert "from a model\nto stderr\n" in text
@@ -41,7 +43,7 @@ def test_prints_and_logs_of_a_worker_are_in_its_file_and_where_they_went_before(
         assert "too little" not in text
         assert "after it" not in text
     printed = capsys.readouterr()
-    assert printed.out == "from a model\nafter it\n"
+    assert printed.out == "from a model\nafter it\nby one who kept the stream, after it\n"
     assert "to stderr" in printed.err
 
 
