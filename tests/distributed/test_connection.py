@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed import connection
 from curriculum_ray.distributed.connection import check_resources, connected, packs_of, room
 from curriculum_ray.distributed.slots import ResourceSpec
 
@@ -101,3 +102,28 @@ def test_packs_go_on_beside_each_other_where_there_is_room_and_use() -> None:
 def test_a_cluster_without_gpus_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"1 GPUs are needed \(1 workers x 1\), but 0 are there"):
         check_resources(1, ResourceSpec(use_gpu=True), {"CPU": 8.0})
+
+
+@pytest.mark.parametrize(
+    ("free", "missing"),
+    [
+        ({"CPU": 2.0, "GPU": 2.0}, None),
+        ({"CPU": 1.0, "GPU": 2.0}, "1 of 2 CPUs"),
+        ({"CPU": 2.0}, "1 of 1 GPU"),
+    ],
+)
+def test_what_others_use_is_missing(free: dict[str, float], missing: str | None) -> None:
+    resources = ResourceSpec(num_workers=2, use_gpu=True, gpus_per_worker=0.5)
+    assert resources.missing(free) == missing
+
+
+def test_a_run_on_an_occupied_cluster_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
+    monkeypatch.setattr(connection, "_SETTLE_S", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert connection.waiting_line(ResourceSpec(num_workers=2)) is None, "nobody else uses a Ray of one's own"
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert connection.waiting_line(ResourceSpec(num_workers=2)) == "waiting for 1 of 2 CPUs, which others use"
+    assert connection.waiting_line(ResourceSpec()) is None

@@ -74,6 +74,19 @@ def test_without_a_terminal_each_event_is_one_plain_line():
     assert "\x1b" not in text_of(console)
 
 
+def test_a_trial_that_waits_for_workers_has_not_started():
+    console = plain()
+    with Display(2, TOTAL, console) as progress:
+        progress.queued(record(trial=0))
+        assert text_of(console) == ""
+        assert "0 running, 1 waiting" in picture(progress)
+        for _ in range(2):  # again, after its workers were lost
+            progress.started(record(trial=0))
+    assert text_of(console).startswith("trial 0 started: ")
+    assert text_of(console).count("started") == 1
+    assert "1 running" in picture(progress)
+
+
 def test_in_a_terminal_stages_are_shown_and_not_printed():
     console = terminal()
     with Display(2, TOTAL, console) as progress:
