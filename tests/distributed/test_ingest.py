@@ -86,7 +86,7 @@ def test_a_jump_and_two_workers_see_the_same_global_batches(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("without_ray")
 def test_a_corrupt_image_is_named_and_leaves_the_others_in_place(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = write_parquet(tmp_path, broken=7)
     with pytest.raises(ConfigError, match=r"cannot read a.parquet row 7 \(UnidentifiedImageError\)"):
@@ -94,7 +94,7 @@ def test_a_corrupt_image_is_named_and_leaves_the_others_in_place(
     skipping = stream(spec.model_copy(update={"corrupt": "skip"}))
     found = values(skipping.next(0, 15, 0, 1, CPU)[0])
     assert sorted(found) == sorted([8 if value == 7 else value for value in range(15)])
-    assert "1 corrupt images skipped: a.parquet row 7" in capsys.readouterr().out
+    assert "1 corrupt images skipped: a.parquet row 7" in caplog.text
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> None:
@@ -126,7 +126,7 @@ def test_tar_files_hold_images_labels_and_captions(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_ray")
 def test_a_corrupt_image_of_a_tar_file_is_named_by_its_sample(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_tar(
         tmp_path / "a.tar", {"cats/1.png": encoded(1), "cats/2.png": encoded(2)[:40], "3.png": encoded(3)}
@@ -135,7 +135,7 @@ def test_a_corrupt_image_of_a_tar_file_is_named_by_its_sample(
     source = stream(spec)
     found = [source.next(start, 3, 0, 1, CPU)[0] for start in (0, 3)]
     assert [sorted(values(batch)) for batch in found] == [[1, 3, 3]] * 2
-    said = capsys.readouterr().out
+    said = caplog.text
     assert said.count("1 corrupt images skipped: a.tar sample cats/2 (") == 1
 
 

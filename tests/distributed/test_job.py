@@ -57,7 +57,7 @@ def _weights(result: RunResult) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("fault", ["flip", "truncate"])
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     whole, _ = _run(tmp_path / "whole")
     _run(tmp_path, stop_at=128)
@@ -66,9 +66,9 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     payload = file.read_bytes()
     flipped = payload[:-9] + bytes([payload[-9] ^ 4]) + payload[-8:]
     file.write_bytes(flipped if fault == "flip" else payload[: len(payload) // 2])
-    capsys.readouterr()
+    caplog.clear()
     result, _ = _run(tmp_path)
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")]
+    said = [line for line in caplog.messages if line.startswith("skipped")]
     assert len(said) == 1
     assert str(newest) in said[0]
     assert result.resumed_at == 64
@@ -77,7 +77,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
 
 
 def test_a_command_takes_the_newest_sound_checkpoint_of_a_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     result, _ = _run(tmp_path)
     newest = Path(result.checkpoint)
@@ -87,7 +87,7 @@ def test_a_command_takes_the_newest_sound_checkpoint_of_a_run(
     file = newest / "ema.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert resolve_checkpoint(newest.parent) == older
-    assert f"skipped: checkpoint {newest} is corrupt" in capsys.readouterr().err
+    assert f"skipped: checkpoint {newest} is corrupt" in caplog.text
     (older / "ema.safetensors").unlink()
     with pytest.raises(ConfigError, match="holds no readable checkpoint"):
         resolve_checkpoint(newest.parent)
@@ -98,7 +98,7 @@ def _full_disk(*_: Any) -> None:
 
 
 def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed = checkpoints._write_flushed
 
@@ -107,7 +107,7 @@ def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
 
     monkeypatch.setattr(checkpoints, "_write_flushed", write)
     result, _ = _run(tmp_path)
-    said = capsys.readouterr().out.splitlines()
+    said = caplog.messages
     assert [line for line in said if "No space left on device" in line and "000000000128" in line] == said
     assert len(said) == 1
     assert result.images == 192
@@ -117,7 +117,7 @@ def test_a_full_disk_on_the_way_costs_a_checkpoint_and_not_the_run(
     "part", ["log", *(pytest.param(part, marks=pytest.mark.slow) for part in ("snapshot", "preview"))]
 )
 def test_a_full_disk_costs_a_line_a_snapshot_or_a_picture_and_not_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, part: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     if part == "log":
         monkeypatch.setattr(log, "open", _full_disk, raising=False)
@@ -127,7 +127,7 @@ def test_a_full_disk_costs_a_line_a_snapshot_or_a_picture_and_not_the_run(
         monkeypatch.setattr(preview, "save_grid", _full_disk)
     power = {"sigma_rels": [0.1], "every_images": 96}
     result, _ = _run(tmp_path, ema={"power": power}, preview={"every_images": 96, "metric": False})
-    said = [line for line in capsys.readouterr().out.splitlines() if "was not written" in line]
+    said = [line for line in caplog.messages if "was not written" in line]
     assert len(said) == (6 if part == "log" else 2)
     assert all("No space left on device" in line for line in said)
     assert result.images == 192
@@ -220,7 +220,7 @@ def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: N
 
 
 def test_a_preview_whose_task_fails_is_lost_and_the_training_is_not(
-    ray_of_two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ray_of_two: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(config: dict[str, Any], weights: dict[str, Any]) -> None:
         raise MemoryError("no room for samples")
@@ -231,7 +231,7 @@ def test_a_preview_whose_task_fails_is_lost_and_the_training_is_not(
     result, _ = _run(tmp_path, **{**SCORED, "checkpoint": checkpoint, "preview": asynchronous})
     assert result.images == 192
     assert result.history == ()
-    said = [line for line in capsys.readouterr().out.splitlines() if "is lost" in line]
+    said = [line for line in caplog.messages if "is lost" in line]
     assert [line.split(" is lost: ")[0] for line in said] == [
         f"the preview after {images} images" for images in (64, 128, 192)
     ]
