@@ -18,6 +18,7 @@ from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from curriculum_ray.training.ema import EmaSpec
 from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
+from curriculum_ray.training.initial_weights import InitSpec
 from curriculum_ray.training.prediction import with_prediction
 from curriculum_ray.training.rates import OptimizerSpec
 from curriculum_ray.training.spikes import StabilitySpec
@@ -95,6 +96,9 @@ class TrainConfig(Spec):
     """The weight of each noise level in the loss."""
     model: ModelSpec = UNetSpec()
     """The network; if not given, a unet for images, an mlp for mixture2d and a small dit for signals and sets."""
+    init_from: InitSpec | None = None
+    """The weights that the network and its averages start from, or null to draw them by the seed. A run that resumes
+    continues from its own checkpoint."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
     """Which noise levels are trained when; the base, if not given, is log_normal_sigma for edm, else uniform."""
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -183,6 +187,8 @@ class TrainConfig(Spec):
         default = default_model(values.get("data"))
         if "model" in values or default["kind"] != "unet":
             groups["model"] = normalise_model(values.get("model", {}), default)
+        if isinstance(values.get("init_from"), str):
+            groups["init_from"] = {"path": values["init_from"]}
         if (schedule := _with_base(values.get("schedule"), values.get("process"))) is not None:
             groups["schedule"] = schedule
         return {**values, **groups}

@@ -28,6 +28,7 @@ from curriculum_ray.training.ema_posthoc import PowerEma
 from curriculum_ray.training.flops import operations_per_item, peak_flops
 from curriculum_ray.training.heldout import Heldout, check_heldout
 from curriculum_ray.training.histogram import SampledHistogram
+from curriculum_ray.training.initial_weights import load_initial
 from curriculum_ray.training.meter import Meter
 from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
@@ -87,6 +88,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.process = build_process(config.process, config.weighting).to(device)
         model = build_model(config.model, data.shape, data.conditioning).to(device)
+        if config.init_from is not None:
+            load_initial(model, config.init_from, data.vocabulary)
         conditioning: Any = model.conditioning
         self.conditioning: Conditioning = conditioning
         self.model = model

@@ -35,7 +35,7 @@ from tuning.report.parameters import read_parameters
 from tuning.search.pace import Pace, first_guess
 from tuning.search.ray_tune.run import search
 from tuning.search.samplers import check_sampler, open_storage, study_name
-from tuning.study.check_run import check_run, experiment_name
+from tuning.study.check_run import check_run, experiment_name, with_pinned_weights
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
@@ -176,6 +176,7 @@ def run_study(
     if chosen is not None:
         console.print(chosen, markup=False, highlight=False, soft_wrap=True)
     run, data, evaluator = check_study(config, space)
+    config = config.model_copy(update={"run": with_pinned_weights(config.run)})
     summary = show_summary(run.data, data, console)
     experiment = experiment_name(data, run)
     name = checked_name(name, f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}")

@@ -43,6 +43,7 @@ PLACES: dict[str, Place] = {
     "ema.power": Place(False, False, _WATCHED),
     "model": Place(False, True, "it changes what an image costs, and the budget is counted in images"),
     "model.label_dropout": _ARM,
+    "init_from": Place(False, False, "all trials of a study start from the same weights"),
     "process": Place(False, False, "a study is of one process, by which its trials are filed and scored"),
     "data": Place(False, False, "it changes the data, of which a study has one set"),
     "evaluation": Place(False, False, "it changes the protocol by which all trials are scored"),
