@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
+from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.diffusion import Objective, build_process
 from curriculum_ray.models import build_model
 from curriculum_ray.training.checkpoint import Checkpoint
@@ -129,6 +130,7 @@ class Trainer:
         if batches is None:
             assert isinstance(data, Dataset)
             batches = InMemoryBatches(data, config.seed, device, bool(self.conditioning))
+            batches = augmented(batches, config.data, config.seed)
         self.batches = batches
         held = check_heldout(config, data)
         self.heldout = Heldout(self, held) if held else None

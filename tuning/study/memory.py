@@ -59,6 +59,6 @@ def memory_per_worker(
 def _size(data: Dataset) -> int:
     parts = [data] if data.heldout is None else [data, data.heldout]
     held: list[Tensor] = [
-        tensor for part in parts for tensor in (part.items, part.condition) if tensor is not None
+        tensor for part in parts for tensor in (part.stored, part.condition) if tensor is not None
     ]
     return sum(tensor.nbytes for tensor in held)
