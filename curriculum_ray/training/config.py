@@ -20,7 +20,7 @@ from curriculum_ray.training.ema import EmaSpec
 from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
 from curriculum_ray.training.initial_weights import InitSpec
 from curriculum_ray.training.prediction import with_prediction
-from curriculum_ray.training.rates import OptimizerSpec
+from curriculum_ray.training.rates import ELEMENTWISE, OptimizerSpec
 from curriculum_ray.training.spikes import StabilitySpec
 
 __all__ = ["CheckpointSpec", "PreviewSpec", "TrainConfig"]
@@ -128,6 +128,9 @@ class TrainConfig(Spec):
     """Whether the network is compiled by torch.compile, with static shapes."""
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each worker splits its share of the batch to save memory; it must divide the share."""
+    gradient_checkpointing: bool = False
+    """Whether the blocks of a unet, a dit or a network of diffusers are computed again in the backward pass, which takes
+    less memory and about a third more time."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Several workers hold whole replicas, or shards of weights and optimiser (fully_shard)."""
     preview: PreviewSpec | None = None
@@ -161,6 +164,24 @@ class TrainConfig(Spec):
             object.__setattr__(self, "batch_size", size)
             return self
         raise ValueError(f"schedule.{fault}")
+
+    @model_validator(mode="after")
+    def _shards_are_updated_by_themselves(self) -> TrainConfig:
+        if self.parallel == "fsdp" and self.optimizer.kind not in ELEMENTWISE:
+            raise ValueError(
+                "parallel fsdp needs an optimizer.kind that updates each number by itself, "
+                f"{', '.join(sorted(ELEMENTWISE))}, but got {self.optimizer.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_can_be_recomputed(self) -> TrainConfig:
+        if self.gradient_checkpointing and self.model.kind in ("mlp", "python"):
+            raise ValueError(
+                "gradient_checkpointing is for a unet, a dit or a network of diffusers, but model.kind is "
+                f"{self.model.kind}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _importance_knows_the_gradient(self) -> TrainConfig:

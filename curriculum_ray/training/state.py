@@ -33,7 +33,7 @@ class TrainingState(Protocol):
     world: World
     model: nn.Module
     parameters: dict[str, nn.Parameter]
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     ema: Ema
     power: PowerEma | None
     precision: Precision

@@ -23,6 +23,7 @@ from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import ModelSpec, check_model, check_named_code, code_named
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
+from curriculum_ray.training.optimizers import check_optimizer
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
 from tuning.folder.environment import note_environment, this_environment
@@ -140,6 +141,7 @@ def _check_point(
         )
         if run.model not in checked:
             check_model(run.model, data.shape, data.conditioning)
+            check_optimizer(run.optimizer)
             checked.append(run.model)
         if config.pack > 1:
             check_packable([run.train])

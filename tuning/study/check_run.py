@@ -13,6 +13,7 @@ from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.heldout import check_heldout
 from curriculum_ray.training.initial_weights import load_initial, pinned
+from curriculum_ray.training.optimizers import check_optimizer
 
 __all__ = ["check_run", "experiment_name", "with_pinned_weights"]
 
@@ -26,6 +27,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     """Check everything that can be wrong with a run, before anything is started; raises ConfigError."""
     from curriculum_ray.curriculum import TimestepSampler
     from curriculum_ray.models import build_model, check_model
+    from curriculum_ray.models.recomputed import recompute_blocks
 
     _check_resources(config, resources)
     data: Dataset | DataInfo
@@ -45,6 +47,9 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     if config.init_from is not None:
         model = build_model(config.model, data.shape, data.conditioning)
         load_initial(model, config.init_from, data.vocabulary)
+    check_optimizer(config.optimizer)
+    if config.gradient_checkpointing and config.model.kind == "diffusers":
+        recompute_blocks(build_model(config.model, data.shape, data.conditioning))
     check_heldout(config, data)
     return data, evaluator
 

@@ -61,6 +61,7 @@ PLACES: dict[str, Place] = {
     "tf32": Place(False, False, _ARITHMETIC),
     "compile": Place(False, False, _ARITHMETIC),
     "accumulate": Place(False, False, _ARITHMETIC),
+    "gradient_checkpointing": Place(False, False, _ARITHMETIC),
     "parallel": Place(False, False, _ARITHMETIC),
 }
 # Groups of a schedule that make a curriculum; a rival sets none of them.
