@@ -59,7 +59,7 @@ def latents(count: int = 512) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     return Dataset(
         name="latents",
-        items=torch.randn(count, 4, 32, 32, generator=generator),
+        stored=torch.randn(count, 4, 32, 32, generator=generator),
         condition=torch.randint(1000, (count,), generator=generator),
         class_names=tuple(str(number) for number in range(1000)),
     )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["mix", "splitmix64"]
+from collections.abc import Sequence
+
+import numpy
+from numpy.typing import NDArray
+
+__all__ = ["mix", "mix_each", "splitmix64"]
 
 _MASK = 2**64 - 1
 
@@ -21,3 +26,15 @@ def mix(*values: int) -> int:
     for value in values:
         state = splitmix64(state + value)
     return state >> 1
+
+
+def mix_each(leading: Sequence[int], last: Sequence[int] | range) -> NDArray[numpy.int64]:
+    """`mix(*leading, value)` for each value in `last`, not negative; int64, same length."""
+    state = 0
+    for value in leading:
+        state = splitmix64(state + value)
+    # Arithmetic on arrays of uint64 is modulo 2^64.
+    drawn = numpy.asarray(last, dtype=numpy.uint64) + numpy.uint64(state) + numpy.uint64(0x9E3779B97F4A7C15)
+    drawn = (drawn ^ (drawn >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+    drawn = (drawn ^ (drawn >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+    return ((drawn ^ (drawn >> numpy.uint64(31))) >> numpy.uint64(1)).astype(numpy.int64)

@@ -13,7 +13,7 @@ from pydantic import field_validator
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.data.dataset import Dataset, to_uint8
+from curriculum_ray.data.dataset import Dataset, as_float, to_uint8
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo, read_latents_info
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
@@ -35,6 +35,10 @@ class CacheSpec(Spec):
         if data.format not in (None, "folder"):
             raise ValueError(
                 f"data.format must be folder or left out to cache latents, but got {data.format}"
+            )
+        if data.flip or data.crop is not None:
+            raise ValueError(
+                "data.flip and data.crop are for training on images, and latents are cached without"
             )
         if data.holdout_share:
             raise ValueError(
@@ -121,7 +125,7 @@ def cache_latents(
             continue
         # The description lists only complete shards, also while one is rewritten.
         (output / LATENTS_FILE).unlink(missing_ok=True)
-        tensors = _encode(vae, images[start:stop], batch_size, shift, scale, std, device)
+        tensors = _encode(vae, as_float(images[start:stop]), batch_size, shift, scale, std, device)
         shape = tuple(tensors["latents"].shape[1:])
         replace_file(path, save({**tensors, **condition}))
         on_shard(number + 1, total)
@@ -147,7 +151,7 @@ def _match_channels(vae: Any, data: Dataset) -> Tensor:
         raise ConfigError(
             f"the autoencoder takes images of {channels} channels, but those of {data.name} have {data.shape[0]}"
         )
-    return data.items.expand(-1, channels, -1, -1)
+    return data.stored.expand(-1, channels, -1, -1)
 
 
 def _condition_hash(data: Dataset) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.dataset import Dataset, as_float
 from curriculum_ray.data.order import DataOrder
 
 __all__ = ["Batches", "InMemoryBatches"]
@@ -29,11 +29,11 @@ class Batches(Protocol):
 
 
 class InMemoryBatches:
-    """Batches of a data set that is held whole on one device: a step copies only indices."""
+    """Batches of a data set that is held whole on one device, as it is stored: a step copies only indices."""
 
     def __init__(self, dataset: Dataset, seed: int, device: torch.device, keep_condition: bool) -> None:
         self.order = DataOrder(len(dataset), seed)
-        self.items = dataset.items.to(device)
+        self.items = dataset.stored.to(device)
         keep = keep_condition and dataset.condition is not None
         self.condition = dataset.condition.to(device) if keep and dataset.condition is not None else None
 
@@ -42,4 +42,4 @@ class InMemoryBatches:
     ) -> tuple[Tensor, Tensor | None]:
         """See `Batches`; `device` must be the device of the data set."""
         indices = self.order.indices(images, batch_size, rank, world_size).to(device, non_blocking=True)
-        return self.items[indices], None if self.condition is None else self.condition[indices]
+        return as_float(self.items[indices]), None if self.condition is None else self.condition[indices]

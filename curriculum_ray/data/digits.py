@@ -25,7 +25,7 @@ def load_digits() -> Dataset:
     )
     return Dataset(
         name="digits",
-        items=rows[:, :-1].to(torch.float32).reshape(-1, 1, 8, 8) / 8 - 1,
+        stored=rows[:, :-1].to(torch.float32).reshape(-1, 1, 8, 8) / 8 - 1,
         condition=rows[:, -1].long(),
         class_names=tuple(str(digit) for digit in range(10)),
     )

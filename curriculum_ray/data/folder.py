@@ -13,7 +13,7 @@ import torch
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.annotations import Annotations, caption_images, read_annotations
-from curriculum_ray.data.dataset import Dataset, from_uint8
+from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings, read_embeddings
 from curriculum_ray.data.images import (
     DEFAULT_SIZE,
@@ -58,7 +58,7 @@ def load_folder(spec: DataSpec) -> Dataset:
     annotations = read_annotations(root, walk.files, every, spec)
     paths, squares, broken = _read_all(root, found, spec, folders)
     channels = spec.channels or (1 if all(square.image.mode == "L" for square in squares) else 3)
-    items = from_uint8(torch.stack([to_pixels(square.image, channels) for square in squares]))
+    items = torch.stack([to_pixels(square.image, channels) for square in squares])
     classes = [folders[path] for path in paths]
     repeats = _repeats(spec, annotations, classes)
     data, notes, source = _annotate(root, spec, layout, annotations, every, paths, classes, items, repeats)
@@ -156,7 +156,7 @@ def _annotate(
     if repeats:
         index = torch.arange(len(items)).repeat_interleave(torch.tensor(repeats.times))
         repeated = None if data.condition is None else data.condition[index]
-        data = replace(data, items=data.items[index], condition=repeated)
+        data = replace(data, stored=data.stored[index], condition=repeated)
     return data, notes, source
 
 

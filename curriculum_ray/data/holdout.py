@@ -18,13 +18,15 @@ LEAST_ITEMS = 256
 """Smaller sets hold nothing out by default: a tenth of so few items measures little and costs much."""
 
 
-def places(items: Tensor) -> Tensor:
+def places(data: Dataset) -> Tensor:
     """Return each item's place, uniform in [0, 1), float64 (N,): the first 53 bits of its bytes' SHA-256.
 
     It depends only on the item's values, not on its order, its name or other items. Equal items share a
     place.
     """
-    digests = (hashlib.sha256(item.contiguous().numpy().data).digest() for item in items)
+    digests = (
+        hashlib.sha256(item.contiguous().numpy().data).digest() for part in data.parts() for item in part
+    )
     return torch.tensor([int.from_bytes(digest[:8]) >> 11 for digest in digests], dtype=torch.float64) / 2**53
 
 
@@ -37,7 +39,7 @@ def hold_out(data: Dataset, share: float | None) -> Dataset:
     """
     if share == 0 or (share is None and len(data) < LEAST_ITEMS):
         return data
-    place = places(data.items)
+    place = places(data)
     if share is None:
         # An item repeated within an epoch counts once.
         if len(place.unique()) < LEAST_ITEMS:
@@ -62,8 +64,8 @@ def hold_out_split(data: Dataset, other: Dataset) -> Dataset | None:
     compared = ("shape", "conditioning", "class_names", "vocabulary")
     if any(getattr(data, name) != getattr(other, name) for name in compared):
         return None
-    place = places(other.items)
-    own = ~torch.isin(place, places(data.items))
+    place = places(other)
+    own = ~torch.isin(place, places(data))
     if not own.any():
         return None
     order = place.argsort(stable=True)
@@ -72,4 +74,4 @@ def hold_out_split(data: Dataset, other: Dataset) -> Dataset | None:
 
 def _select(data: Dataset, indices: Tensor) -> Dataset:
     condition = None if data.condition is None else data.condition[indices]
-    return replace(data, items=data.items[indices], condition=condition)
+    return replace(data, stored=data.stored[indices], condition=condition)

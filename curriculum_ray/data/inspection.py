@@ -45,7 +45,7 @@ def describe(
     assert summary is not None
     if isinstance(data, Dataset):
         rows = _spread(len(data), show)
-        items, condition = data.items[rows], None if data.condition is None else data.condition[rows]
+        items, condition = data.stored[rows], None if data.condition is None else data.condition[rows]
         return summary, Examples(
             to_uint8(items) if is_image(data.shape) else items, condition_texts(data, condition)
         )

@@ -70,7 +70,7 @@ def _load(spec: DataSpec) -> Dataset:
     classes = spec.conditioning in (None, "class")
     if spec.name == "digits":
         digits = load_digits()
-        return digits if classes else Dataset("digits", digits.items)
+        return digits if classes else Dataset("digits", digits.stored)
     if spec.name == "photos":
         return load_photos(spec.image_size or 16)
     if spec.name == "shapes":

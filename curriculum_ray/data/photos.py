@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from curriculum_ray.data.dataset import Dataset, from_uint8
+from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import scikit_learn_file
 
 __all__ = ["PHOTO_COUNT", "load_photos"]
@@ -44,7 +44,7 @@ def load_photos(size: int = 16) -> Dataset:
         blocks = corners[1:, 1:] - corners[:-1, 1:] - corners[1:, :-1] + corners[:-1, :-1]
         crop = (blocks / zoom**2).round()
         crops[index] = crop[:, ::-1] if mirrored else crop
-    return Dataset(name="photos", items=from_uint8(torch.from_numpy(crops).permute(0, 3, 1, 2)))
+    return Dataset(name="photos", stored=torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous())
 
 
 def _photographs() -> list[NDArray[numpy.uint8]]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from curriculum_ray.data.dataset import Dataset, from_uint8
+from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.text_encoder import condition_from_captions
 
 __all__ = ["SHAPE_COUNT", "SHAPE_KINDS", "load_shapes"]
@@ -75,7 +75,7 @@ def load_shapes(
     cover = (0.5 - distance * size / 2).clamp(0, 1)[:, None]
     palette = torch.tensor(list(_COLOURS.values()), dtype=torch.float64)[..., None, None]
     pixels = palette[torch.from_numpy(front)] * cover + palette[torch.from_numpy(back)] * (1 - cover)
-    items = from_uint8(pixels.round().to(torch.uint8))
+    items = pixels.round().to(torch.uint8)
     if conditioning == "class":
         return Dataset("shapes", items, torch.from_numpy(kind).long(), SHAPE_KINDS)
     if conditioning == "none":

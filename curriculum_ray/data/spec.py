@@ -25,6 +25,8 @@ _CONDITIONS: dict[str, tuple[str, ...]] = {
     "tones": ("class", "none"),
 }
 
+_SIDE = 32
+"""Side of images on disk, if not given (see `images.DEFAULT_SIZE`)."""
 # Settings for data on disk that can be read in several ways.
 _READING = ("image_column", "caption_column", "label_column", "split", "repeats")
 
@@ -89,6 +91,14 @@ class DataSpec(Spec):
     Streams are not read before training, so that nothing is held out from them.
     """
 
+    flip: bool = False
+    """Whether training images are mirrored left to right at random, anew each time they are seen. Held-out items and
+    the reference of an evaluation stay as they are."""
+
+    crop: int | None = Field(default=None, ge=1, le=512)
+    """Pixels by which training images are padded on each side, by reflection, before a crop of their size is taken at
+    random, anew each time they are seen; at most half the side. Held-out items and the reference stay as they are."""
+
     vae: LocalPath | None = None
     """Local path of the autoencoder of cached latents, which decodes sample grids to images."""
 
@@ -139,6 +149,7 @@ class DataSpec(Spec):
             )
         if self.label_column is not None and self.conditioning in ("text", "none"):
             raise ValueError(f"data.label_column needs labels, but data.conditioning is {self.conditioning}")
+        self._augmentation_applies()
         if self.format == "latents":
             for key in ("image_size", "channels", *_READING):
                 if getattr(self, key) is not None:
@@ -159,6 +170,16 @@ class DataSpec(Spec):
         if self.stream is False and self.format in ("parquet", "webdataset"):
             raise ValueError(f"data.stream must be true or left out for {self.format}, but got False")
         return self
+
+    def _augmentation_applies(self) -> None:
+        images = self.format != "latents" and (self.name not in EMBEDDED or self.name in _SIDES)
+        for key in ("flip", "crop"):
+            if (value := getattr(self, key)) and not images:
+                what = self.format or self.name
+                raise ValueError(f"data.{key} is for images, not for {what}: leave it out, but got {value}")
+        side = self.image_size or _SIDES.get(self.name, (_SIDE,))[0]
+        if self.crop is not None and self.crop > side // 2:
+            raise ValueError(f"data.crop must be at most {side // 2}, half the side, but got {self.crop}")
 
     def _one_of(self, key: str, allowed: tuple[object, ...], what: str) -> None:
         value = getattr(self, key)

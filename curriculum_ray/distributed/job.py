@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
+from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.distributed.ingest import open_batches
 from curriculum_ray.runs.folder import PROFILES
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
@@ -45,12 +46,12 @@ def run_job(
             conditional,
             lambda names: note_corrupt(job.folder, names),
         )
-        ahead = Prefetched(stream, config.total_images)
+        ahead = Prefetched(augmented(stream, config.data, config.seed), config.total_images)
     else:
         data = cached_data(config.data)
         if stays_on_host(data, world.device):
             batches = InMemoryBatches(data, config.seed, torch.device("cpu"), conditional)
-            ahead = Prefetched(batches, config.total_images)
+            ahead = Prefetched(augmented(batches, config.data, config.seed), config.total_images)
     run = RunHooks(job, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         run.catch_up()
@@ -80,7 +81,7 @@ def stays_on_host(data: Dataset, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return data.items.numel() * data.items.element_size() > free / 4
+    return data.stored.nbytes > free / 4
 
 
 def clear_process_state() -> None:

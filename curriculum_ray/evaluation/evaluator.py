@@ -138,7 +138,7 @@ class Evaluator:
         key = (self.extractor, self.data.fingerprint)
         if key not in _references:
             batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
-            images = to_uint8(self.data.items) if is_image(self.data.shape) else self.data.items
+            images = to_uint8(self.data.stored) if is_image(self.data.shape) else self.data.items
             features = fidelity.extract_features(network, images, batch_size, device)
             _references.clear()
             _references[key] = features

@@ -21,6 +21,7 @@ from curriculum_ray.models.condition import (
     model_conditioning,
 )
 from curriculum_ray.models.embedding import NoiseEmbedding
+from curriculum_ray.models.recomputed import RecomputedBlocks
 
 __all__ = ["DiT", "DiTSpec", "build_dit", "positions"]
 
@@ -93,7 +94,7 @@ def build_dit(spec: DiTSpec, data_shape: tuple[int, ...], conditioning: Conditio
     )
 
 
-class DiT(nn.Module):
+class DiT(RecomputedBlocks):
     """(x (B,C,H,W) or (B,C,L), noise_cond (B,) in about 0 .. 1000, high is noise, condition or None) -> as x.
 
     condition: see `Conditioning`; captions enter by their pooled vector and, in each block, by
@@ -159,7 +160,7 @@ class DiT(nn.Module):
         if self.place_NW is not None:
             x = x + self.place_NW.to(x.dtype)
         for block in self.blocks:
-            x = block(x, emb_BW, embedded)
+            x = self.block(block, x, emb_BW, embedded)
         shift, scale = self.modulation(emb_BW)[:, None].chunk(2, dim=2)
         return self._items(self.head(modulated(x, shift, scale)))
 

@@ -15,7 +15,7 @@ _SHORT = "python:"
 
 
 def code_named(settings: Any) -> set[str]:
-    """Find the import paths that `settings` name as a network (`model: python:…`), in any form, at any depth.
+    """Find the import paths that `settings` name as a network (`model: python:…`) or optimiser, in any form, at any depth.
 
     settings: nested mappings and lists, validated or not; keys may be dotted, as in a search space, and
     values may be lists of choices.
@@ -32,7 +32,7 @@ def check_named_code(settings: Any, source: str, *, trusted: bool, allowed: Iter
     named = sorted(code_named(settings) - set(allowed))
     if named and not trusted:
         raise ConfigError(
-            f"{source} names code to import and run, model.path {named[0]}: add {TRUST_OPTION} if you trust its origin"
+            f"{source} names code to import and run, {named[0]}: add {TRUST_OPTION} if you trust its origin"
         )
 
 

@@ -20,6 +20,7 @@ from curriculum_ray.models.condition import (
     model_conditioning,
 )
 from curriculum_ray.models.embedding import NoiseEmbedding
+from curriculum_ray.models.recomputed import RecomputedBlocks
 
 __all__ = ["UNet", "UNetSpec", "build_unet"]
 
@@ -86,7 +87,7 @@ def default_multiples(side: int) -> tuple[int, ...]:
     return (1,) + (2,) * halvings
 
 
-class UNet(nn.Module):
+class UNet(RecomputedBlocks):
     """(x (B,C,H,W), noise_cond (B,) in about 0 .. 1000, high is noise, condition or None) -> (B,C,H,W).
 
     condition: see `Conditioning`. The output is zero at initialisation.
@@ -149,7 +150,7 @@ class UNet(nn.Module):
             if depth > 0:
                 x = avg_pool2d(x, 2)
             for block in blocks.children():
-                x = block(x, emb_BE)
+                x = self.block(block, x, emb_BE)
                 seen.append(x)
         x = self.attention(x)
         if self.reading is not None:
@@ -159,7 +160,7 @@ class UNet(nn.Module):
             if height > 0:
                 x = interpolate(x, scale_factor=2.0, mode="nearest")
             for block in blocks.children():
-                x = block(torch.cat([x, seen.pop()], 1), emb_BE)
+                x = self.block(block, torch.cat([x, seen.pop()], 1), emb_BE)
         return self.head(x)
 
 

@@ -18,8 +18,9 @@ from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
 from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from curriculum_ray.training.ema import EmaSpec
 from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
+from curriculum_ray.training.initial_weights import InitSpec
 from curriculum_ray.training.prediction import with_prediction
-from curriculum_ray.training.rates import OptimizerSpec
+from curriculum_ray.training.rates import ELEMENTWISE, OptimizerSpec
 from curriculum_ray.training.spikes import StabilitySpec
 
 __all__ = ["CheckpointSpec", "PreviewSpec", "TrainConfig"]
@@ -95,6 +96,9 @@ class TrainConfig(Spec):
     """The weight of each noise level in the loss."""
     model: ModelSpec = UNetSpec()
     """The network; if not given, a unet for images, an mlp for mixture2d and a small dit for signals and sets."""
+    init_from: InitSpec | None = None
+    """The weights that the network and its averages start from, or null to draw them by the seed. A run that resumes
+    continues from its own checkpoint."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
     """Which noise levels are trained when; the base, if not given, is log_normal_sigma for edm, else uniform."""
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -124,6 +128,9 @@ class TrainConfig(Spec):
     """Whether the network is compiled by torch.compile, with static shapes."""
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each worker splits its share of the batch to save memory; it must divide the share."""
+    gradient_checkpointing: bool = False
+    """Whether the blocks of a unet, a dit or a network of diffusers are computed again in the backward pass, which takes
+    less memory and about a third more time."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Several workers hold whole replicas, or shards of weights and optimiser (fully_shard)."""
     preview: PreviewSpec | None = None
@@ -159,6 +166,24 @@ class TrainConfig(Spec):
         raise ValueError(f"schedule.{fault}")
 
     @model_validator(mode="after")
+    def _shards_are_updated_by_themselves(self) -> TrainConfig:
+        if self.parallel == "fsdp" and self.optimizer.kind not in ELEMENTWISE:
+            raise ValueError(
+                "parallel fsdp needs an optimizer.kind that updates each number by itself, "
+                f"{', '.join(sorted(ELEMENTWISE))}, but got {self.optimizer.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_can_be_recomputed(self) -> TrainConfig:
+        if self.gradient_checkpointing and self.model.kind in ("mlp", "python"):
+            raise ValueError(
+                "gradient_checkpointing is for a unet, a dit or a network of diffusers, but model.kind is "
+                f"{self.model.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _importance_knows_the_gradient(self) -> TrainConfig:
         learned = isinstance(self.weighting, EDM2Uncertainty | IntervalUncertaintySpec)
         if learned and isinstance(self.schedule.importance, GradientNorm):
@@ -183,6 +208,8 @@ class TrainConfig(Spec):
         default = default_model(values.get("data"))
         if "model" in values or default["kind"] != "unet":
             groups["model"] = normalise_model(values.get("model", {}), default)
+        if isinstance(values.get("init_from"), str):
+            groups["init_from"] = {"path": values["init_from"]}
         if (schedule := _with_base(values.get("schedule"), values.get("process"))) is not None:
             groups["schedule"] = schedule
         return {**values, **groups}

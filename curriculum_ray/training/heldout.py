@@ -155,7 +155,7 @@ class Heldout:
         """Unweighted losses of these rows, float32 (len(rows),)."""
         device = run.world.device
         item = rows % len(self._data)
-        x0 = self._data.items[item].to(device)
+        x0 = self._data.take(item).to(device)
         condition = None
         if self._conditional:
             assert self._data.condition is not None

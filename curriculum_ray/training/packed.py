@@ -50,9 +50,20 @@ def check_packable(configs: Sequence[TrainConfig]) -> None:
         ("model.kind", "unet, dit or mlp", None if _vmaps(first) else first.model.kind),
         ("precision", "fp32 or bf16", "fp16" if first.precision == "fp16" else None),
         ("compile", "false", first.compile or None),
+        ("gradient_checkpointing", "false", first.gradient_checkpointing or None),
         ("accumulate", "1", first.accumulate if first.accumulate > 1 else None),
         ("parallel", "ddp", None if first.parallel == "ddp" else first.parallel),
         ("stability.spike_factor", "null", first.stability.spike_factor),
+        (
+            "optimizer.kind",
+            "adamw",
+            next((config.optimizer.kind for config in configs if config.optimizer.kind != "adamw"), None),
+        ),
+        (
+            "optimizer.options",
+            "{}",
+            next((config.optimizer.options for config in configs if config.optimizer.options), None),
+        ),
         ("data", "held in memory", first.data.name if first.data.streamed else None),
     ):
         if got is not None:

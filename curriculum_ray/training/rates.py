@@ -1,26 +1,64 @@
-"""The learning rate as a function of images seen: a linear warm-up, then constant, cosine, linear or 1/sqrt."""
+"""The optimiser's settings, and its rate over images seen: a warm-up, then constant, cosine, linear or 1/sqrt."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Literal
+import re
+from types import MappingProxyType
+from typing import Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
 
-__all__ = ["OptimizerSpec", "learning_rate"]
+__all__ = ["ELEMENTWISE", "OPTIMIZERS", "PYTHON", "OptimizerSpec", "learning_rate"]
+
+OPTIMIZERS = MappingProxyType(
+    {
+        "adamw": "AdamW",
+        "adam": "Adam",
+        "sgd": "SGD",
+        "radam": "RAdam",
+        "nadam": "NAdam",
+        "adafactor": "Adafactor",
+    }
+)
+"""Names of optimisers, and their classes in torch.optim."""
+ELEMENTWISE = frozenset(OPTIMIZERS) - {"adafactor"}
+"""Those that update each number by itself, so that a shard of a weight is updated as the whole is."""
+PYTHON = "python:"
+"""Leads the import path of an optimiser of the user's own, as it does for a network."""
+_PATH = re.compile(rf"{PYTHON}[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_SET_ELSEWHERE = (
+    "params",
+    "lr",
+    "betas",
+    "weight_decay",
+    "foreach",
+    "fused",
+    "maximize",
+    "capturable",
+    "differentiable",
+)
 
 
 class OptimizerSpec(Spec):
-    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a decay."""
+    """An optimiser, by default AdamW (Loshchilov & Hutter 2019), with a linear warm-up and a decay."""
 
+    kind: str = "adamw"
+    """adamw, adam, sgd, radam, nadam or adafactor, those of torch.optim, or `python:package.module.Class`, a subclass
+    of torch.optim.Optimizer that is made as Class(weights, lr=…, **options)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the class, e.g. {momentum: 0.9} for sgd."""
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay."""
+    """Weight decay: decoupled for adamw and adafactor, of the gradient for the others, unless their option
+    decoupled_weight_decay is set."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """Decay rates of the first and second moment, each in [0, 1)."""
+    """Decay rates of the first and second moment, each in [0, 1), of optimisers that have them."""
     warmup_images: int = Field(default=2560, ge=0)
     """Images over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "cosine", "linear", "inverse_sqrt"] = "constant"
@@ -36,6 +74,30 @@ class OptimizerSpec(Spec):
     def _betas_in_range(self) -> OptimizerSpec:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optimizer.betas must lie in [0, 1), but got {list(self.betas)}")
+        return self
+
+    @model_validator(mode="after")
+    def _kind_and_options_are_known(self) -> OptimizerSpec:
+        if self.kind not in OPTIMIZERS and not _PATH.fullmatch(self.kind):
+            raise ValueError(
+                f"optimizer.kind must be {', '.join(OPTIMIZERS)} or python:package.module.Class, but got {self.kind}"
+            )
+        for key in self.options:
+            if key in _SET_ELSEWHERE:
+                raise ValueError(
+                    f"optimizer.options.{key} is not set here: optimizer has keys for what may be set"
+                )
+        if self.kind not in OPTIMIZERS:
+            return self
+        takes = inspect.signature(getattr(torch.optim, OPTIMIZERS[self.kind])).parameters
+        unknown = sorted(self.options.keys() - takes.keys())
+        if unknown:
+            known = [key for key in takes if key not in _SET_ELSEWHERE]
+            raise ValueError(
+                f"optimizer.options of {self.kind} must be among {', '.join(known)}, but got {unknown[0]}"
+            )
+        if "betas" not in takes and self.betas != type(self).model_fields["betas"].default:
+            raise ValueError(f"optimizer.betas is not taken by {self.kind}, but got {list(self.betas)}")
         return self
 
     @model_validator(mode="after")

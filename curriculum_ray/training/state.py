@@ -15,6 +15,7 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
 from curriculum_ray.training.ema_posthoc import PowerEma
 from curriculum_ray.training.histogram import SampledHistogram
+from curriculum_ray.training.initial_weights import without_path
 from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
 from curriculum_ray.training.parallel import load_into, local, whole
 from curriculum_ray.training.precision import Precision
@@ -32,7 +33,7 @@ class TrainingState(Protocol):
     world: World
     model: nn.Module
     parameters: dict[str, nn.Parameter]
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     ema: Ema
     power: PowerEma | None
     precision: Precision
@@ -97,7 +98,9 @@ def restore(run: TrainingState, checkpoint: Checkpoint) -> None:
     In a checkpoint older than a setting, its default applies: defaults keep the earlier behaviour.
     """
     written = parse(TrainConfig, checkpoint.state["config"], "the checkpoint's settings")
-    theirs, ours = (config.model_dump(mode="json", exclude={"parallel"}) for config in (written, run.config))
+    theirs, ours = (
+        without_path(config.model_dump(mode="json", exclude={"parallel"})) for config in (written, run.config)
+    )
     if theirs != ours:
         keys = sorted(key for key in ours if theirs.get(key) != ours[key])
         raise ConfigError(

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
+from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.diffusion import Objective, build_process
 from curriculum_ray.models import build_model
+from curriculum_ray.models.recomputed import recompute_blocks
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import Ema
@@ -28,7 +30,9 @@ from curriculum_ray.training.ema_posthoc import PowerEma
 from curriculum_ray.training.flops import operations_per_item, peak_flops
 from curriculum_ray.training.heldout import Heldout, check_heldout
 from curriculum_ray.training.histogram import SampledHistogram
+from curriculum_ray.training.initial_weights import load_initial
 from curriculum_ray.training.meter import Meter
+from curriculum_ray.training.optimizers import build_optimizer
 from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.rates import learning_rate
@@ -87,6 +91,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.process = build_process(config.process, config.weighting).to(device)
         model = build_model(config.model, data.shape, data.conditioning).to(device)
+        if config.init_from is not None:
+            load_initial(model, config.init_from, data.vocabulary)
         conditioning: Any = model.conditioning
         self.conditioning: Conditioning = conditioning
         self.model = model
@@ -97,6 +103,8 @@ class Trainer:
             self.objective: nn.Module = shard(objective, device)
             shard(self.ema.model, device)
             self.ema.follow(model)
+        if config.gradient_checkpointing:
+            recompute_blocks(model)
         if config.compile:
             model.compile(dynamic=False)
         if not self.sharded:
@@ -104,14 +112,7 @@ class Trainer:
         self.power = PowerEma(model, config.ema.power) if config.ema.power else None
         self.parameters: dict[str, nn.Parameter] = dict(objective.named_parameters())
         self.guard = SpikeGuard(config.stability) if config.stability.spike_factor else None
-        spec = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(),
-            lr=spec.learning_rate,
-            betas=spec.betas,
-            weight_decay=spec.weight_decay,
-            fused=True,
-        )
+        self.optimizer = build_optimizer(config.optimizer, self.parameters.values())
         self.sampler = TimestepSampler(
             config.schedule,
             levels=self.process.levels,
@@ -126,6 +127,7 @@ class Trainer:
         if batches is None:
             assert isinstance(data, Dataset)
             batches = InMemoryBatches(data, config.seed, device, bool(self.conditioning))
+            batches = augmented(batches, config.data, config.seed)
         self.batches = batches
         held = check_heldout(config, data)
         self.heldout = Heldout(self, held) if held else None

@@ -15,6 +15,7 @@ from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export import export_diffusers
 from curriculum_ray.models import PythonSpec, build_model
 from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.initial_weights import InitSpec, load_initial
 from tuning.cli import main
 
 diffusers = pytest.importorskip("diffusers")
@@ -75,6 +76,16 @@ def trained(model: str, process: str) -> Trained:
         images=1280,
         path=Path("checkpoint-1280"),
     )
+
+
+@pytest.mark.parametrize("model", ["unet", "diffusers-unet-conditional", "diffusers-dit"])
+def test_a_run_can_start_from_an_exported_folder(model: str, tmp_path: Path) -> None:
+    exported = trained(model, "ddpm")
+    export_diffusers(exported, tmp_path / "out")
+    fresh = build_model(exported.config.model, exported.shape, exported.conditioning)
+    load_initial(fresh, InitSpec(path=str(tmp_path / "out")))
+    for name, value in exported.model.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name])
 
 
 def load(folder: Path) -> Any:

@@ -143,7 +143,7 @@ def tiny(**changes: object) -> ProbeSpec:
 @pytest.fixture(scope="module")
 def blobs() -> Dataset:
     generator = torch.Generator().manual_seed(0)
-    return Dataset(name="blobs", items=torch.rand(16, 1, 4, 4, generator=generator) * 2 - 1)
+    return Dataset(name="blobs", stored=torch.rand(16, 1, 4, 4, generator=generator) * 2 - 1)
 
 
 def test_a_probe_repeats_itself_and_measuring_gradients_does_not_disturb_it(blobs: Dataset) -> None:
@@ -177,7 +177,7 @@ def test_more_intervals_than_timesteps_are_refused() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line() -> None:
-    broken = Dataset(name="broken", items=torch.full((4, 1, 4, 4), torch.nan))
+    broken = Dataset(name="broken", stored=torch.full((4, 1, 4, 4), torch.nan))
     with pytest.raises(ConfigError, match="the loss is not finite after 1 steps"):
         train_probe(tiny(), broken, seed=0)
 

@@ -15,6 +15,7 @@ from curriculum_ray.data import DataInfo, Dataset, DataSpec
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.files import replace_file
+from curriculum_ray.training.initial_weights import without_path
 from tuning.folder.layout import IDENTITY_FILE
 
 __all__ = ["Content", "Identity", "claim", "content_of"]
@@ -67,7 +68,10 @@ def content_of(
     evaluator: Evaluator | None,
     space: Mapping[str, Any] | None = None,
 ) -> Content:
-    """The content of a study (with its `space`) or of a run."""
+    """The content of a study (with its `space`) or of a run. Initial weights count by their hash, not by their path."""
+    settings = without_path(settings)
+    if isinstance(run := settings.get("run"), Mapping):
+        settings["run"] = without_path(run)
     protocol = {} if evaluator is None else evaluator.protocol
     plain = json.loads(json.dumps([settings, describe_content(spec, data), protocol, space], default=str))
     return Content(*plain)

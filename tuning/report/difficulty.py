@@ -78,7 +78,7 @@ def _entropy(config: RunConfig) -> list[tuple[float, float]]:
     if base != config.schedule.base or config.data.name not in EMBEDDED:
         return []
     data = load_data(config.data)
-    if data.items[0].numel() > _MOST_NUMBERS:
+    if data.stored[0].numel() > _MOST_NUMBERS:
         return []
     values = gaussian_relative_entropy(*principal_moments(data.items), signal, noise_std).tolist()
     return [((t + 0.5) / len(signal), value) for t, value in enumerate(values, 1)]

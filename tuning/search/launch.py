@@ -23,6 +23,7 @@ from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import ModelSpec, check_model, check_named_code, code_named
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
+from curriculum_ray.training.optimizers import check_optimizer
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
 from tuning.folder.environment import note_environment, this_environment
@@ -35,7 +36,7 @@ from tuning.report.parameters import read_parameters
 from tuning.search.pace import Pace, first_guess
 from tuning.search.ray_tune.run import search
 from tuning.search.samplers import check_sampler, open_storage, study_name
-from tuning.study.check_run import check_run, experiment_name
+from tuning.study.check_run import check_run, experiment_name, with_pinned_weights
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
@@ -140,6 +141,7 @@ def _check_point(
         )
         if run.model not in checked:
             check_model(run.model, data.shape, data.conditioning)
+            check_optimizer(run.optimizer)
             checked.append(run.model)
         if config.pack > 1:
             check_packable([run.train])
@@ -176,6 +178,7 @@ def run_study(
     if chosen is not None:
         console.print(chosen, markup=False, highlight=False, soft_wrap=True)
     run, data, evaluator = check_study(config, space)
+    config = config.model_copy(update={"run": with_pinned_weights(config.run)})
     summary = show_summary(run.data, data, console)
     experiment = experiment_name(data, run)
     name = checked_name(name, f"search-{experiment.replace('/', '-')}-{space.name}-seed{config.seed}")

@@ -12,8 +12,10 @@ from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.heldout import check_heldout
+from curriculum_ray.training.initial_weights import load_initial, pinned
+from curriculum_ray.training.optimizers import check_optimizer
 
-__all__ = ["check_run", "experiment_name"]
+__all__ = ["check_run", "experiment_name", "with_pinned_weights"]
 
 
 def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
@@ -24,7 +26,8 @@ def experiment_name(data: Dataset | DataInfo, config: RunConfig) -> str:
 def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | DataInfo, Evaluator | None]:
     """Check everything that can be wrong with a run, before anything is started; raises ConfigError."""
     from curriculum_ray.curriculum import TimestepSampler
-    from curriculum_ray.models import check_model
+    from curriculum_ray.models import build_model, check_model
+    from curriculum_ray.models.recomputed import recompute_blocks
 
     _check_resources(config, resources)
     data: Dataset | DataInfo
@@ -41,8 +44,21 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )
     check_model(config.model, data.shape, data.conditioning)
+    if config.init_from is not None:
+        model = build_model(config.model, data.shape, data.conditioning)
+        load_initial(model, config.init_from, data.vocabulary)
+    check_optimizer(config.optimizer)
+    if config.gradient_checkpointing and config.model.kind == "diffusers":
+        recompute_blocks(build_model(config.model, data.shape, data.conditioning))
     check_heldout(config, data)
     return data, evaluator
+
+
+def with_pinned_weights(config: RunConfig) -> RunConfig:
+    """The settings with the hash of the weights to start from, which each worker then checks."""
+    if config.init_from is None:
+        return config
+    return config.model_copy(update={"init_from": pinned(config.init_from)})
 
 
 def _check_resources(config: RunConfig, resources: ResourceSpec) -> None:

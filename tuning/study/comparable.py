@@ -36,6 +36,7 @@ _WATCHED = "it says how a run is kept and watched, not what is trained"
 PLACES: dict[str, Place] = {
     "schedule": _ARM,
     "schedule.version": Place(False, False, "it is the version of a file's format"),
+    "stratified": _ARM,
     "weighting": _ARM,
     "optimizer": _ARM,
     "stability": _ARM,
@@ -43,6 +44,7 @@ PLACES: dict[str, Place] = {
     "ema.power": Place(False, False, _WATCHED),
     "model": Place(False, True, "it changes what an image costs, and the budget is counted in images"),
     "model.label_dropout": _ARM,
+    "init_from": Place(False, False, "all trials of a study start from the same weights"),
     "process": Place(False, False, "a study is of one process, by which its trials are filed and scored"),
     "data": Place(False, False, "it changes the data, of which a study has one set"),
     "evaluation": Place(False, False, "it changes the protocol by which all trials are scored"),
@@ -59,6 +61,7 @@ PLACES: dict[str, Place] = {
     "tf32": Place(False, False, _ARITHMETIC),
     "compile": Place(False, False, _ARITHMETIC),
     "accumulate": Place(False, False, _ARITHMETIC),
+    "gradient_checkpointing": Place(False, False, _ARITHMETIC),
     "parallel": Place(False, False, _ARITHMETIC),
 }
 # Groups of a schedule that make a curriculum; a rival sets none of them.

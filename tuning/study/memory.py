@@ -22,13 +22,14 @@ class Memory:
     weights: int
     gradients: int
     moments: int
-    """AdamW's two."""
+    """AdamW's two; other optimisers have as many or fewer."""
     averages: int
     """The average of the weights, and those by power functions."""
     data: int
     """The items, conditions and held-out items of a data set, which every worker holds whole."""
     activations: int | None
-    """What autograd keeps for the backward pass of a worker's share of the batch; None where it cannot be counted."""
+    """What autograd keeps for the backward pass of a worker's share of the batch; None where it cannot be counted, and
+    with gradient checkpointing."""
 
     @property
     def total(self) -> int:
@@ -49,7 +50,7 @@ def memory_per_worker(
     copy = -(-_FP32 * network.parameters * pack // shards)
     averages = 1 + (len(run.ema.power.sigma_rels) if run.ema.power else 0)
     activations = None
-    if network.kept_bytes is not None:
+    if network.kept_bytes is not None and not run.gradient_checkpointing:
         assert network.kept_once_bytes is not None
         items = run.batch_size // workers // run.accumulate
         activations = pack * (items * network.kept_bytes + network.kept_once_bytes)
@@ -59,6 +60,6 @@ def memory_per_worker(
 def _size(data: Dataset) -> int:
     parts = [data] if data.heldout is None else [data, data.heldout]
     held: list[Tensor] = [
-        tensor for part in parts for tensor in (part.items, part.condition) if tensor is not None
+        tensor for part in parts for tensor in (part.stored, part.condition) if tensor is not None
     ]
     return sum(tensor.nbytes for tensor in held)

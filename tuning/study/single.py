@@ -20,13 +20,14 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import CONFIG_FILE, DRIVER_LOG, PROFILES, RESULT_FILE
 from curriculum_ray.runs.jobs import Event, Progress
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training.initial_weights import without_path
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
-from tuning.study.check_run import check_run, experiment_name
+from tuning.study.check_run import check_run, experiment_name, with_pinned_weights
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.publish import publish
 from tuning.terminal.run_display import RunDisplay
@@ -59,6 +60,7 @@ def train_run(
     if line := config.batch_size_line():
         display.note(line)
     data, evaluator = check_run(config, resources)
+    config = with_pinned_weights(config)
     summary = show_summary(config.data, data, display.console)
     experiment = experiment_name(data, config)
     name = checked_name(name, f"train-{data.name}-{config.schedule.schedule_id}-seed{config.seed}")
@@ -196,7 +198,7 @@ def _check_folder(folder: Path, config: RunConfig) -> None:
     path = folder / CONFIG_FILE
     if not path.exists():
         return
-    before, now = load_yaml(path), config.model_dump(mode="json")
+    before, now = without_path(load_yaml(path)), without_path(config.model_dump(mode="json"))
     if changed := differences({**before, "parallel": now["parallel"]}, now):
         raise ConfigError(
             f"{folder} holds a run with other settings ({changed}): choose another --name or --output"

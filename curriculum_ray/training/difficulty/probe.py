@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.curriculum.base import BaseSpec, default_base, level_of
 from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec
+from curriculum_ray.data.dataset import as_float
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
 from curriculum_ray.models import ModelSpec, UNetSpec, build_model, normalise_model
 from curriculum_ray.splitmix import mix
@@ -60,6 +61,14 @@ class ProbeSpec(Spec):
             return values
         values = {**values, "process": with_prediction(values.get("process", {}), values.get("data"))}
         return {**values, "model": normalise_model(values["model"])} if "model" in values else values
+
+    @model_validator(mode="after")
+    def _items_as_they_are(self) -> ProbeSpec:
+        if self.data.flip or self.data.crop is not None:
+            raise ValueError(
+                "data.flip and data.crop are for training: difficulty is that of items as they are"
+            )
+        return self
 
     @model_validator(mode="after")
     def _intervals_hold_timesteps(self) -> ProbeSpec:
@@ -178,7 +187,7 @@ class _Batches:
     def __init__(self, spec: ProbeSpec, data: Dataset, process: Process, model: nn.Module) -> None:
         self.spec, self.process, self.model = spec, process, model
         device = next(model.parameters()).device
-        self.images = data.items.to(device)
+        self.images = data.stored.to(device)
         conditional = spec.model.conditional and data.condition is not None
         self.condition = data.condition.to(device) if conditional and data.condition is not None else None
 
@@ -193,7 +202,7 @@ class _Batches:
         levels = level_of(self.spec.distribution, u, self.process.levels).to(device)
         levels = levels.float() if levels.is_floating_point() else levels
         condition = None if self.condition is None else self.condition[indices.to(device)]
-        return _Batch(self.images[indices.to(device)], levels, noise.to(device), condition)
+        return _Batch(as_float(self.images[indices.to(device)]), levels, noise.to(device), condition)
 
     def loss(self, batch: _Batch) -> Tensor:
         """The mean loss of a batch, to be differentiated."""

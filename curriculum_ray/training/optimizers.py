@@ -1,0 +1,102 @@
+"""Optimisers by name or import path, and whether a run with one can be resumed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
+from curriculum_ray.training.rates import OPTIMIZERS, PYTHON, OptimizerSpec
+
+__all__ = ["build_optimizer", "check_optimizer"]
+
+_FUSED = frozenset({"adamw", "adam", "sgd"})
+"""Those of which torch has one kernel for all weights on every device."""
+
+
+def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """The optimiser of `spec`; ConfigError, one line, where it cannot be imported or made."""
+    factory = _factory(spec.kind)
+    takes = inspect.signature(factory).parameters
+    options: dict[str, Any] = dict(spec.options)
+    if "betas" in takes:
+        options["betas"] = spec.betas
+    elif spec.betas != OptimizerSpec().betas:
+        raise ConfigError(f"optimizer.betas is not taken by {spec.kind}, but got {list(spec.betas)}")
+    if "weight_decay" in takes:
+        options["weight_decay"] = spec.weight_decay
+    elif spec.weight_decay:
+        raise ConfigError(f"optimizer.weight_decay is not taken by {spec.kind}, but got {spec.weight_decay}")
+    if spec.kind in _FUSED:
+        options["fused"] = True
+    try:
+        made = factory(list(parameters), lr=spec.learning_rate, **options)
+    except Exception as error:
+        raise ConfigError(f"optimizer.kind {spec.kind} cannot be made: {_line(error)}") from None
+    return made
+
+
+def check_optimizer(spec: OptimizerSpec) -> None:
+    """Raise ConfigError for an optimiser that cannot be made, or after whose resume training would not be the same."""
+    weights, again = _weights(), _weights()
+    first = build_optimizer(spec, weights.values())
+    if not spec.kind.startswith(PYTHON):
+        return
+    try:
+        for step in range(3):
+            _step(first, weights, step)
+        for name, value in weights.items():
+            again[name].data.copy_(value.data)
+        second = build_optimizer(spec, again.values())
+        restore_optimizer(second, again, optimizer_tensors(first, weights))
+        for step in range(3, 5):
+            _step(first, weights, step)
+            _step(second, again, step)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"optimizer.kind {spec.kind} fails on a small problem: {_line(error)}") from None
+    if not all(torch.equal(value, again[name]) for name, value in weights.items()):
+        raise ConfigError(
+            f"optimizer.kind {spec.kind} must keep its state in `state`, as tensors and numbers by weight, or as numbers "
+            "in `param_groups`: after a resume it goes on otherwise"
+        )
+
+
+def _factory(kind: str) -> Any:
+    if not kind.startswith(PYTHON):
+        return getattr(torch.optim, OPTIMIZERS[kind])
+    path = kind.removeprefix(PYTHON)
+    module, _, name = path.rpartition(".")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"optimizer.kind {kind} cannot be imported: {_line(error)}") from None
+    if not (inspect.isclass(factory) and issubclass(factory, torch.optim.Optimizer)):
+        raise ConfigError(f"optimizer.kind {kind} must be a class of torch.optim.Optimizer")
+    return factory
+
+
+def _weights() -> dict[str, nn.Parameter]:
+    shapes = {"matrix": (4, 3), "vector": (4,), "kernel": (2, 3, 3, 3)}
+    source = torch.Generator().manual_seed(0)
+    return {name: nn.Parameter(torch.randn(shape, generator=source)) for name, shape in shapes.items()}
+
+
+def _step(optimizer: torch.optim.Optimizer, weights: dict[str, nn.Parameter], step: int) -> None:
+    source = torch.Generator().manual_seed(step)
+    for value in weights.values():
+        value.grad = torch.randn(value.shape, generator=source)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01 / (1 + step)
+    optimizer.step()
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
