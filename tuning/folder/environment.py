@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,9 @@ from curriculum_ray.distributed.connection import available_cpus
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.files import replace_file
 from tuning.folder.layout import ENVIRONMENT_FILE
+from tuning.folder.versions import code_commit, package_versions
 
 __all__ = ["Environment", "Environments", "note_environment", "this_environment"]
-
-_PACKAGES = ("curriculum-ray", "torch", "torchvision", "numpy", "ray", "optuna", "mlflow", "torch-fidelity")
-_ROOT = Path(__file__).parents[2]
-_GIT_S = 10.0
 
 
 class Environment(pydantic.BaseModel):
@@ -100,8 +95,8 @@ def this_environment(
     gpus = range(torch.cuda.device_count()) if resources.use_gpu else ()
     return Environment(
         python=platform.python_version(),
-        packages={name: found for name in _PACKAGES if (found := _version(name)) is not None},
-        commit=_commit(),
+        packages=package_versions(),
+        commit=code_commit(),
         platform=platform.platform(),
         processor=_processor(),
         vector_instructions=torch.backends.cpu.get_cpu_capability(),
@@ -124,24 +119,6 @@ def note_environment(folder: Path, now: Environment) -> None:
         replace_file(path, json.dumps(Environments(starts=(*before.starts, now)).to_json(), indent=1))
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    if not (_ROOT / ".git").exists():  # installed, perhaps within somebody's own repository
-        return None
-    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def _processor() -> str:
