@@ -15,7 +15,7 @@ _SHORT = "python:"
 
 
 def code_named(settings: Any) -> set[str]:
-    """Find the import paths that `settings` name as a network (`model: python:…`) or optimiser, in any form, at any depth.
+    """Find the import paths that `settings` name as a network (`model: python:…`) or optimiser, in any form and depth.
 
     settings: nested mappings and lists, validated or not; keys may be dotted, as in a search space, and
     values may be lists of choices.

@@ -129,7 +129,7 @@ class TrainConfig(Spec):
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each worker splits its share of the batch to save memory; it must divide the share."""
     gradient_checkpointing: bool = False
-    """Whether the blocks of a unet, a dit or a network of diffusers are computed again in the backward pass, which takes
+    """Whether the blocks of a unet, a dit or a network of diffusers are computed again in the backward pass: that takes
     less memory and about a third more time."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Several workers hold whole replicas, or shards of weights and optimiser (fully_shard)."""

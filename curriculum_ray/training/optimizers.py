@@ -64,8 +64,8 @@ def check_optimizer(spec: OptimizerSpec) -> None:
         raise ConfigError(f"optimizer.kind {spec.kind} fails on a small problem: {_line(error)}") from None
     if not all(torch.equal(value, again[name]) for name, value in weights.items()):
         raise ConfigError(
-            f"optimizer.kind {spec.kind} must keep its state in `state`, as tensors and numbers by weight, or as numbers "
-            "in `param_groups`: after a resume it goes on otherwise"
+            f"optimizer.kind {spec.kind} must keep its state in `state`, as tensors and numbers by weight, or as "
+            "numbers in `param_groups`: after a resume it goes on otherwise"
         )
 
 

@@ -36,7 +36,6 @@ _WATCHED = "it says how a run is kept and watched, not what is trained"
 PLACES: dict[str, Place] = {
     "schedule": _ARM,
     "schedule.version": Place(False, False, "it is the version of a file's format"),
-    "stratified": _ARM,
     "weighting": _ARM,
     "optimizer": _ARM,
     "stability": _ARM,
