@@ -17,12 +17,15 @@ help: ## list the commands
 
 setup: $(STAMP) ## make the environment (.venv) from the pinned versions; quick when it stands
 
-# Bytecode is compiled at install: every Ray worker imports torch, and without it each compiles it again.
+# Bytecode is compiled at install: every Ray worker imports torch, and without it each compiles it again. The packages
+# are gigabytes: in a terminal, uv shows how far each is; elsewhere it stays silent, and a line says what is going on.
+QUIET := $(shell test -t 2 || echo --quiet)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r constraints.txt
+	@echo "installing $$(grep -c == constraints.txt) packages into $(VENV): gigabytes, which takes minutes"
+	$(BIN)/uv pip install $(QUIET) --python $(BIN)/python --compile-bytecode --require-hashes -r constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -113,7 +113,8 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "data": click.option(
         "--data",
-        help="`digits`, `photos`, `shapes`, `mixture2d` or `tones`, or the path of a folder or of shards.",
+        help="`digits`, `photos`, `shapes`, `mixture2d` or `tones` (no download); or the path of a folder of images, "
+        "or, with --set data.format=parquet, webdataset or latents, of shards or of cached latents.",
     ),
     "schedule": click.option("--schedule", type=PathOption(), help="A schedule file, e.g. from `best`."),
     "checkpoint": click.option(

@@ -20,7 +20,17 @@ from curriculum_ray.training.packed import PackedTrainer
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
-__all__ = ["Calibration", "Speed", "Unmeasured", "Work", "calibrate", "evaluation_flops", "measuring_device"]
+__all__ = [
+    "Calibration",
+    "Part",
+    "Speed",
+    "Unmeasured",
+    "Work",
+    "calibrate",
+    "evaluation_flops",
+    "measuring_device",
+    "part_of_a_step",
+]
 
 _SECONDS = 4.0
 """For the steps, and for the generated images."""
@@ -28,9 +38,9 @@ _LEAST_SAMPLES = 16
 # What a step that is measured may need: about a second of two cores, or of a large GPU.
 _MOST_FLOPS = {"cpu": 1.5e11, "cuda": 1e14}
 _MOST_PARAMETERS = {"cpu": 150_000_000, "cuda": 3_000_000_000}
-# A larger data set is not read whole by the extractor, nor by one that is slow.
+# Of a larger data set, or of more features, whose covariances take minutes, only the extractor is timed.
 _MOST_REFERENCE = 20_000
-_SLOW_EXTRACTOR = "inception-v3"
+_MOST_FEATURES = 1_000
 
 
 class Unmeasured(Exception):
@@ -99,6 +109,17 @@ def evaluation_flops(run: RunConfig, network: Footprint, evaluator: Evaluator) -
     return spec.num_samples * calls * network.sample_flops
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a step is measured."""
+
+    config: TrainConfig
+    share: float
+    """The operations of the part over those of the whole step, in (0, 1]."""
+    words: str | None
+    """None for the whole step."""
+
+
 def calibrate(
     run: RunConfig,
     data: Dataset,
@@ -118,36 +139,34 @@ def calibrate(
     plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train
     plain = plain.model_copy(update={"batch_size": run.batch_size // workers, "compile": False})
     try:
-        measured, part, words = _part(plain, data, network, device)
-        trainer = Trainer(measured, data, World(device=device))
+        part = part_of_a_step(plain, data, network, device)
+        trainer = Trainer(part.config, data, World(device=device))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         seconds, gain = _per_step(trainer.step, steps, device), None
-        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part == 1 else None
-        seconds /= part
-        if pack > 1 and part == 1:
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part.share == 1 else None
+        seconds /= part.share
+        if pack > 1 and part.share == 1:
             seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
             packed = PackedTrainer(seeds, data, World(device=device))
             alone, seconds = seconds, _per_step(packed.step, max(1, steps // pack), device) / pack
             gain = alone / seconds
-        evaluation = _evaluation(run, data, network, trainer, device, seconds, share)
+        evaluation, left_out = _evaluation(run, data, network, trainer, device, seconds, share)
     except torch.OutOfMemoryError:
         raise Unmeasured("a step does not fit into the memory of the GPU of this machine") from None
-    if run.compile:
-        words = "steps without torch.compile" if words is None else f"{words}, without torch.compile"
+    notes = (part.words, "no torch.compile" if run.compile else None, left_out)
+    said = ", ".join(note for note in notes if note is not None) or None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return Calibration(name, seconds, evaluation, gain, words, peak)
+    return Calibration(name, seconds, evaluation, gain, said, peak)
 
 
-def _part(
-    config: TrainConfig, data: Dataset, network: Footprint, device: torch.device
-) -> tuple[TrainConfig, float, str | None]:
-    """What of a step is measured: its settings, the share of the operations of the whole step, and words for it."""
+def part_of_a_step(config: TrainConfig, data: Dataset, network: Footprint, device: torch.device) -> Part:
+    """Choose what of a step of `config` is measured on `device` within a second or so; Unmeasured where nothing is."""
     images, flops = config.batch_size, network.train_flops
     small = network.parameters <= _MOST_PARAMETERS[device.type]
     most = _MOST_FLOPS[device.type]
     if small and (flops is None or images * flops <= 2 * most):
-        return config, 1.0, None
+        return Part(config, 1.0, None)
     if flops is None:
         raise Unmeasured("the network is large, and its operations cannot be counted")
     model, each, words = config.model, flops, ""
@@ -162,7 +181,8 @@ def _part(
         )
     few = max(1, min(images, int(most / each)))
     config = config.model_copy(update={"model": model, "batch_size": few, "accumulate": 1})
-    return config, few * each / (images * flops), f"{few} of {images:,} images of a worker's step{words}"
+    said = f"{few} of {images:,} images of a worker's step{words}"
+    return Part(config, few * each / (images * flops), said)
 
 
 def _shallow(model: DiTSpec) -> tuple[ModelSpec, str]:
@@ -188,50 +208,48 @@ def _evaluation(
     device: torch.device,
     seconds_per_step: float,
     share: int,
-) -> float:
-    """Seconds to generate and to score the samples of an evaluation, from a part of each."""
+) -> tuple[float, str | None]:
+    """Seconds to generate and to score the samples of an evaluation, from a part of each; words for what is left out."""
     assert run.evaluation is not None
     whole = prepare(run.evaluation, data, trainer.process)
     wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)
-    few, expected = max(64, wanted // share), None
+    scored, expected = max(64, wanted // share), None
+    few = scored
     if flops is not None and network.train_flops is not None:
         expected = seconds_per_step * flops / (trainer.config.batch_size * network.train_flops)
         few = min(few, max(_LEAST_SAMPLES, int(wanted * _SECONDS / expected))) if expected > 0 else few
-    evaluator = prepare(run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process)
+    part = prepare(run.evaluation.model_copy(update={"num_samples": scored}), data, trainer.process)
+    scoring, left_out = _scoring(part, device)
     if expected is not None and expected * few / wanted > 2 * _SECONDS:
-        return expected + _scoring(evaluator, device) * wanted
+        return expected + wanted * scoring, left_out
+    evaluator = prepare(run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process)
 
     def generate() -> None:
         evaluator.generate(trainer.process, trainer.ema.model, trainer.conditioning, device)
 
-    return (_timed(generate, device) / few + _scoring(evaluator, device)) * wanted
+    return wanted * (_timed(generate, device) / few + scoring), left_out
 
 
-def _scoring(evaluator: Evaluator, device: torch.device) -> float:
-    """Seconds of scoring one sample; of a slow extractor or a large data set only the features are timed."""
-    few = evaluator.spec.num_samples
-    items = evaluator.data.items
+def _scoring(evaluator: Evaluator, device: torch.device) -> tuple[float, str | None]:
+    """Seconds of scoring one sample, and words for what of it was not timed."""
+    few, items = evaluator.spec.num_samples, evaluator.data.items
     samples = items[torch.arange(few) % len(items)]
     samples = to_uint8(samples) if is_image(evaluator.data.shape) else samples
-    if evaluator.protocol["extractor"] == _SLOW_EXTRACTOR or len(items) > _MOST_REFERENCE:
-        several = samples[:_LEAST_SAMPLES].to(device)
-        extractor = evaluator.network.to(device)
-
-        def extract() -> None:
-            with torch.no_grad():
-                extractor(several)
-
-        extract()
-        return _timed(extract, device) / len(several)
+    several, extractor = samples[:_LEAST_SAMPLES].to(device), evaluator.network.to(device)
+    with torch.no_grad():
+        features = extractor(several).shape[1]
+        if features > _MOST_FEATURES or len(items) > _MOST_REFERENCE:
+            seconds = _timed(lambda: extractor(several), device) / len(several)
+            return seconds, f"no metric of {features:,} features"
 
     def score() -> None:
         evaluator.score(samples, device)
 
     score()  # The features of the data are extracted once per process.
-    return _timed(score, device) / few
+    return _timed(score, device) / few, None
 
 
-def _timed(work: Callable[[], None], device: torch.device) -> float:
+def _timed(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["density", "draw_schedules", "sampled", "sketch"]
 
 _SHADES = " ░▒▓█"
-# A longer run is drawn in fewer, larger steps, which takes a second and shows the same.
+# A longer run is drawn as a shorter one with the same shares, which takes a second and shows the same.
 _MOST_STEPS = 500
 _STEPS_PER_STAGE = 25
 
@@ -50,12 +50,12 @@ def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, column
     stage lasts about twice its patience. Importance sampling, which depends on losses too, has little effect on it.
     """
     steps = min(run.total_steps, max(_MOST_STEPS, _STEPS_PER_STAGE * schedule.num_stages))
-    batch_size = -(-run.total_images // steps)
+    schedule = _shortened(schedule, steps / run.total_steps)
     process = build_process(run.process, run.weighting)
     sampler = TimestepSampler(
         schedule,
         levels=process.levels,
-        total_images=steps * batch_size,
+        total_images=steps * run.batch_size,
         rank=0,
         world_size=1,
         window=run.window,
@@ -67,10 +67,19 @@ def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, column
         column = step * columns // steps
         if not result[:, column].any():
             result[:, column] = sampler.density(edges).flip(0).float()
-        sampler.sample(batch_size)
-        assert sampler.weights is None or len(sampler.weights) == batch_size
-        sampler.update(1 + 0.05 * torch.randn(batch_size, generator=noise))
+        sampler.sample(run.batch_size)
+        assert sampler.weights is None or len(sampler.weights) == run.batch_size
+        sampler.update(1 + 0.05 * torch.randn(run.batch_size, generator=noise))
     return result
+
+
+def _shortened(schedule: CurriculumSchedule, share: float) -> CurriculumSchedule:
+    """The schedule for a run of a share of the length: what it gives in images or iterations shrinks as well."""
+    pacing = schedule.pacing
+    if pacing is None or share == 1:
+        return schedule
+    lengths = {key: max(1, round(value * share)) for key, value in pacing.absolute_lengths().items()}
+    return schedule.model_copy(update={"pacing": pacing.model_copy(update=lengths)})
 
 
 def sketch(values: torch.Tensor, rows: int = 6, columns: int = 48) -> list[str]:

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
-from curriculum_ray.data import load_data
+from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.footprint import footprint
 from curriculum_ray.training.loop import Trainer
 from curriculum_ray.training.packed import PackedTrainer
-from tuning.study import cost
+from tuning.study import calibration
+from tuning.study.calibration import Calibration, Unmeasured, calibrate, measuring_device
 from tuning.study.config import StudyConfig
-from tuning.study.cost import Calibration, calibrate, estimate
+from tuning.study.cost import Estimate, estimate
+from tuning.study.cost_lines import cost_lines
 
 FOUND = Calibration("CPU", seconds_per_step=0.5, seconds_per_evaluation=100.0)
 # 40 steps of 20 s in all; log lines, and so previews, every 10 steps.
@@ -21,7 +26,9 @@ RUN: dict[str, Any] = {"batch_size": 10, "images": 400, "log_every_images": 100}
 
 def _work(**changes: Any) -> float:
     config = StudyConfig.model_validate({"run": RUN, "trials": 4, "confirm_seeds": 2, **changes})
-    return estimate(config, 0, FOUND, 1, None).work_seconds
+    work = estimate(config, 0, FOUND, 1).work_seconds
+    assert work is not None
+    return work
 
 
 def test_a_plain_study_is_its_trials_times_their_cost() -> None:
@@ -54,8 +61,48 @@ def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:
     config = StudyConfig.model_validate({"run": RUN, "trials": 12, "pack": 4})
     cost = estimate(config, 0, FOUND, 1, 2.0)
     assert cost.concurrent == 8
+    assert cost.work_seconds is not None
     assert cost.wall_seconds == cost.work_seconds / 2
     assert cost.gpu_hours == cost.work_seconds / 3600
+
+
+def test_the_price_is_that_of_the_workers_that_train() -> None:
+    resources = {"num_workers": 2}
+    config = StudyConfig.model_validate({"run": RUN, "trials": 4, "resources": resources, "confirm_top": 0})
+    cost = estimate(config, 0, FOUND, 1, price=2.5)
+    # Uniform, four searched, two twins, of 120 s each; two workers.
+    assert cost.price == cost.least_price == pytest.approx(2.5 * 7 * 120 * 2 / 3600)
+    assert cost.gpu_hours is None
+
+
+def test_operations_are_counted_like_seconds() -> None:
+    config = StudyConfig.model_validate({"run": RUN, "trials": 4, "confirm_seeds": 2})
+    assert estimate(config, 0, None, 1, flops=(5, 1000)).flops == 10 * _work()
+
+
+def test_without_a_gpu_a_study_for_gpus_has_no_time_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Unmeasured) as raised:
+        measuring_device(for_gpu=True)
+    cost = Estimate({"searched": 3}, 2, flops=1.8e18)
+    lines = cost_lines(raised.value, cost, 400, price=2.0)
+    assert lines[0].startswith("time: unknown: this machine has no GPU")
+    assert "1.8e+18 operations of the network: 5 hours of a GPU that sustains 100 TFLOP/s" in lines[1]
+    assert lines[2] == "cost: unknown, as the time is"
+
+
+def test_of_a_large_transformer_less_than_a_step_is_measured() -> None:
+    config = StudyConfig.model_validate({"run": {"model": "dit-XL/2", "batch_size": 256}})
+    data, cpu = load_data(config.run.data), measuring_device(False)
+    wide = Dataset("latents", torch.zeros(4, 4, 32, 32))
+    network = footprint(config.run.model, wide.shape)
+    part = calibration.part_of_a_step(config.run.train, wide, network, cpu)
+    assert part.words == "2 of 256 images of a worker's step, 2 of 28 blocks"
+    assert part.config.batch_size == 2
+    # Almost all operations are the blocks'.
+    assert part.share == pytest.approx(2 / 256 * 2 / 28, rel=0.02)
+    whole = calibration.part_of_a_step(RunConfig().train, data, footprint(RunConfig().model, data.shape), cpu)
+    assert (whole.share, whole.words) == (1, None)
 
 
 def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
@@ -71,14 +118,15 @@ def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
 
         return step
 
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now)
     monkeypatch.setattr(Trainer, "step", taking(1.0))
     monkeypatch.setattr(PackedTrainer, "step", taking(1.25))
     config = StudyConfig.model_validate(
         {"run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}}}
     )
     data = load_data(config.run.data)
-    alone = calibrate(config.run, data, steps=4)
+    network, cpu = footprint(config.run.model, data.shape), measuring_device(False)
+    alone = calibrate(config.run, data, network, cpu, steps=4)
     assert (alone.seconds_per_step, alone.packing_gain) == (1.0, None)
-    packed = calibrate(config.run, data, pack=2, steps=4)
+    packed = calibrate(config.run, data, network, cpu, pack=2, steps=4)
     assert (packed.seconds_per_step, packed.packing_gain) == (0.625, 1.6)

@@ -1,0 +1,44 @@
+"""The memory of a worker is that of its copies of the weights, its data and its share of the batch."""
+
+from __future__ import annotations
+
+import torch
+
+from curriculum_ray.data import Dataset
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.footprint import Footprint
+from tuning.study.cost_lines import memory_lines
+from tuning.study.memory import Memory, memory_per_worker
+
+NETWORK = Footprint(1000, 1, 1, kept_bytes=10, kept_once_bytes=7)
+DATA = Dataset("two", torch.zeros(2, 3), heldout=Dataset("one", torch.zeros(1, 3)))
+
+
+def _memory(network: Footprint = NETWORK, workers: int = 1, pack: int = 1, **settings: object) -> Memory:
+    run = RunConfig.model_validate({"batch_size": 64, **settings})
+    return memory_per_worker(run, network, DATA, workers, pack)
+
+
+def test_weights_are_held_five_times_and_once_more_for_each_further_average() -> None:
+    plain = _memory()
+    assert (plain.weights, plain.gradients, plain.moments, plain.averages) == (4000, 4000, 8000, 4000)
+    assert (plain.data, plain.activations) == (36, 647)
+    assert plain.total == 20_000 + 36 + 647
+    assert _memory(ema={"power": {"sigma_rels": [0.05, 0.1]}}).averages == 12_000
+
+
+def test_workers_share_the_batch_and_with_fsdp_the_weights() -> None:
+    replica, shard = _memory(workers=4), _memory(workers=4, parallel="fsdp")
+    assert replica.activations == shard.activations == 16 * 10 + 7
+    assert (replica.weights, shard.weights) == (4000, 1000)
+    assert replica.data == shard.data == 36
+    assert _memory(workers=4, accumulate=2).activations == 8 * 10 + 7
+    assert _memory(pack=3).weights == 12_000
+
+
+def test_activations_that_cannot_be_counted_are_said_to_be_unknown() -> None:
+    unknown = _memory(Footprint(1000, None, None, None, None))
+    assert unknown.total == unknown.without_activations == 20_036
+    lines = memory_lines(unknown)
+    assert lines[0].endswith(" and activations")
+    assert any("unknown" in line for line in lines)

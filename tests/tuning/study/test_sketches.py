@@ -1,0 +1,21 @@
+"""A long run is drawn as a short one, and shows the same."""
+
+from __future__ import annotations
+
+from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.runs.config import RunConfig
+from tuning.study.sketches import density
+
+
+def test_a_budget_of_many_images_is_drawn_like_a_small_one_with_the_same_shares() -> None:
+    pictures = []
+    for images in (12_800, 51_200_000):
+        pacing = {"rule": "linear", "stage_images": images // 10}
+        values = {
+            "clusters": {"by": "uniform", "count": 4},
+            "order": {"direction": "easy_to_hard"},
+            "pacing": pacing,
+        }
+        schedule = CurriculumSchedule.from_dict({"version": 1, **values}, "test")
+        pictures.append(density(schedule, RunConfig(images=images, batch_size=128), 8, 10))
+    assert (pictures[0] - pictures[1]).abs().max() < 0.01
