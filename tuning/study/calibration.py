@@ -209,7 +209,7 @@ def _evaluation(
     seconds_per_step: float,
     share: int,
 ) -> tuple[float, str | None]:
-    """Seconds to generate and to score the samples of an evaluation, from a part of each; words for what is left out."""
+    """Seconds to generate and score an evaluation's samples, from a part of each; words for what is left out."""
     assert run.evaluation is not None
     whole = prepare(run.evaluation, data, trainer.process)
     wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)

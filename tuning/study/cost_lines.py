@@ -39,9 +39,10 @@ def cost_lines(
     assert cost.wall_seconds is not None
     assert cost.least_wall_seconds is not None
     assert cost.worker_hours is not None
-    step = 1000 * found.seconds_per_step
+    step = found.seconds_per_step
+    each = f"{1000 * step:.0f} ms" if step < 10 else _clock(step)
     lines = [
-        f"measured on {found.device}: {step:,.0f} ms a step, {_clock(found.seconds_per_evaluation)} an evaluation; "
+        f"measured on {found.device}: {each} a step, {_clock(found.seconds_per_evaluation)} an evaluation; "
         f"{_clock(cost.trial_seconds)} a trial of {images:,} images"
     ]
     if found.share is not None:
@@ -54,12 +55,12 @@ def cost_lines(
         )
     least = f"{_clock(cost.least_wall_seconds)} to " if cost.least_wall_seconds < cost.wall_seconds else ""
     lines.append(f"expected: {least}{_clock(cost.wall_seconds)} with {cost.concurrent} at a time, {trials}")
-    spent = f"worker-hours: {cost.worker_hours:.2f}"
-    lines.append(spent if cost.gpu_hours is None else f"{spent}, GPU-hours: {cost.gpu_hours:.2f}")
+    spent = f"worker-hours: {cost.worker_hours:,.2f}"
+    lines.append(spent if cost.gpu_hours is None else f"{spent}, GPU-hours: {cost.gpu_hours:,.2f}")
     if cost.price is not None:
         assert cost.least_price is not None
-        least = f"{cost.least_price:.2f} to " if f"{cost.least_price:.2f}" != f"{cost.price:.2f}" else ""
-        lines.append(f"cost: {least}{cost.price:.2f}, at {price:g} a worker-hour, without start-up")
+        least = f"{cost.least_price:,.2f} to " if f"{cost.least_price:.2f}" != f"{cost.price:.2f}" else ""
+        lines.append(f"cost: {least}{cost.price:,.2f}, at {price:g} a worker-hour, without start-up")
     return lines
 
 

@@ -10,7 +10,7 @@ from tuning.study.sketches import density
 def test_a_budget_of_many_images_is_drawn_like_a_small_one_with_the_same_shares() -> None:
     pictures = []
     for images in (12_800, 51_200_000):
-        pacing = {"rule": "linear", "stage_images": images // 10}
+        pacing = {"rule": "fixed", "stage_images": images // 10}
         values = {
             "clusters": {"by": "uniform", "count": 4},
             "order": {"direction": "easy_to_hard"},
