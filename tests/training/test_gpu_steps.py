@@ -71,8 +71,14 @@ def _real(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _data(spec: DataSpec) -> Dataset:
-    """Loaded once for both tests of a case."""
-    return _real(load_data)(spec)
+    """Loaded once for both tests of a case, with the fingerprint that the held-out loss names."""
+
+    def load() -> Dataset:
+        data = load_data(spec)
+        assert data.heldout is None or data.heldout.fingerprint
+        return data
+
+    return _real(load)()
 
 
 def _to(module: nn.Module, device: torch.device) -> nn.Module:
