@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.config import ConfigError
-from curriculum_ray.shell import typed
+from curriculum_ray.shell import tune_command, typed
 from tuning.folder.layout import ARTIFACTS, DATABASE_FILE
 from tuning.tracking.reach import ask_server
 
@@ -144,7 +144,8 @@ def _open_embedded(database: Path, create: bool, origin: str) -> Store:
     if not database.exists():
         if not create:
             raise ConfigError(
-                f"there is no MLflow store at {database} ({origin}): nothing has been searched there yet"
+                f"there is no MLflow store at {database} ({origin}): run `{tune_command('search')}` first, or name "
+                "another --output or --mlflow-uri"
             )
         _create(database, origin)
     artifacts = database.parent / ARTIFACTS
