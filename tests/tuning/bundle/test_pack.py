@@ -111,7 +111,7 @@ def test_code_that_a_bundle_names_is_not_run_unless_the_user_trusts_it(tmp_path:
     files = dict(study.bundle.files)
     files[name] = yaml.safe_dump({"images": 100, "model": "python:os.path.Evil"}).encode()
     changed = _opened(tmp_path / "b.zip", archived("first", "abc", files))
-    with pytest.raises(ConfigError, match=r"names code to import and run, model.path os.path.Evil"):
+    with pytest.raises(ConfigError, match=r"names code to import and run, os.path.Evil"):
         _run(changed)
     assert _run(changed, trusted=True).images == 100
 
