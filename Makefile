@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.py
 # Whole files a test process, the long ones first.
+# Where quick tests with Ray lie, which tests/conftest.py checks: to read all other files would take seconds.
+RAY_TESTS := tests/distributed tests/tuning/search tests/tuning/test_main_job.py
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ test: setup ## lint, types, documentation and the fast tests
 	@$(MAKE) --no-print-directory -j 3 NICE="nice -n 19" lint test-ray test-rest
 
 test-ray: setup
-	$(BIN)/python -m pytest -m "ray and not slow"
+	$(BIN)/python -m pytest -m "ray and not slow" $(RAY_TESTS)
 
 test-rest: setup
 	$(BIN)/python -m pytest -m "not ray and not slow" $(TWO_AT_A_TIME) -p no:cacheprovider

@@ -26,6 +26,9 @@ _LONG = (
     "test_generated_settings.py",
     "test_difficulty.py",
 )
+_TESTS = Path(__file__).parent
+# As in the Makefile.
+_RAY = ("distributed/", "tuning/search/", "tuning/test_main_job.py")
 _OWN_RAY = ("test_main_job.py", "test_faults.py")
 
 
@@ -41,6 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
         if "ray_of_two" in getattr(item, "fixturenames", ()) or item.path.name in _OWN_RAY:
             item.add_marker("ray")
+            if not (item.get_closest_marker("slow") or str(item.path.relative_to(_TESTS)).startswith(_RAY)):
+                raise pytest.UsageError(
+                    f"{item.nodeid} needs Ray: add its folder to RAY_TESTS in the Makefile"
+                )
     items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 

@@ -199,6 +199,7 @@ def test_previews_change_nothing_are_kept_on_resume_and_choose_the_best(tmp_path
     assert load_trained(tmp_path / "run/best").images == lowest
 
 
+@pytest.mark.slow
 def test_a_task_draws_the_same_previews_while_the_training_goes_on(ray_of_two: None, tmp_path: Path) -> None:
     scored = {**SCORED, "checkpoint": SETTINGS["checkpoint"]}
     later = {**scored, "preview": {**scored["preview"], "asynchronous": True}}

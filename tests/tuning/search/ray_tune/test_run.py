@@ -52,6 +52,7 @@ def shared_ray(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "connected", connection)
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
     shared_ray: None, output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
