@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.py
-# Whole files a test process, the long ones first.
 # Where quick tests with Ray lie, which tests/conftest.py checks: to read all other files would take seconds.
-RAY_TESTS := tests/distributed tests/tuning/search tests/tuning/test_main_job.py
+RAY_TESTS := tests/distributed tests/tuning/test_main_job.py
+# Whole files a test process, the long ones first.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

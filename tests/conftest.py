@@ -28,7 +28,7 @@ _LONG = (
 )
 _TESTS = Path(__file__).parent
 # As in the Makefile.
-_RAY = ("distributed/", "tuning/search/", "tuning/test_main_job.py")
+_RAY = ("distributed/", "tuning/test_main_job.py")
 _OWN_RAY = ("test_main_job.py", "test_faults.py")
 
 
