@@ -57,6 +57,7 @@ def _ends(board: Any, keys: list[str]) -> tuple[list[RunResult], list[int]]:
     return results, starts
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_own_run_what_followed_its_checkpoint_and_the_other_nothing(
     board: Any, place: Path
 ) -> None:
