@@ -162,9 +162,7 @@ def _walked(grammar: Grammar) -> dict[str, Any]:
     return {"clusters": clusters, "order": order, "pacing": pacing, "active": active}
 
 
-@pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
-)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
 def test_a_schedule_is_refused_in_one_line_or_true(seed: int, tmp_path: Path) -> None:
     grammar, true = Grammar(seed), 0
     path = tmp_path / "schedule.yaml"

@@ -112,6 +112,7 @@ def test_a_ladder_that_is_accepted_is_walked_rung_by_rung(pacing, count, steps, 
     assert sum(Counter(stages).values()) * batch == budget
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pacing=PACINGS, count=st.integers(2, 24), steps=st.integers(20, 250))
 def test_a_run_is_as_early_as_the_settings_allow_where_no_loss_improves_and_as_late_where_all_do(

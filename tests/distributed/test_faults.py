@@ -62,6 +62,7 @@ def _sampled(folder: Path) -> Any:
     return json.loads((folder / "sampled_timesteps.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_keeps_what_it_has_and_says_so_in_one_line_each_time(tmp_path: Path) -> None:
     mounts = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     probe = [*mounts, f"mount -t tmpfs none {tmp_path}"]

@@ -17,7 +17,7 @@ from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.jobs import Event, Finished, Progress, Started
 from tests.distributed.jobs import SMALL, weights
 
-SETTINGS: dict[str, Any] = {**SMALL, "images": 16 * 160, "schedule": {"version": 1}}
+SETTINGS: dict[str, Any] = {**SMALL, "images": 16 * 96, "schedule": {"version": 1}}
 
 
 def _config(**changes: Any) -> RunConfig:

@@ -99,6 +99,7 @@ def test_each_run_of_a_pack_leaves_its_own_folder_and_ends_as_it_would_alone(tmp
     assert len(announced) == 9
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finite_and_one_that_cannot_be_scored_end_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_run_that_is_not_finite_and_one_that_cannot_be_scored_end_alone(
     _equals(ends["run3"], configs["run3"])
 
 
+@pytest.mark.slow
 def test_runs_of_a_pack_go_on_from_checkpoints_at_different_images(tmp_path: Path) -> None:
     configs = {f"run{seed}": _config(seed) for seed in (1, 2)}
     ahead = Trainer(configs["run2"].train, load_data(configs["run2"].data))

@@ -133,6 +133,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Evaluation
     _inception.cache_clear()
 
 
+@pytest.mark.slow
 def test_local_weights_become_the_network_of_torch_fidelity(local: tuple[EvaluationSpec, nn.Module]) -> None:
     spec, network = local
     before = torch.get_rng_state()

@@ -25,6 +25,7 @@ def test_weights_and_operations_are_those_of_the_real_network() -> None:
     assert 0 < 2 * found.sample_flops < found.train_flops <= 3.1 * found.sample_flops
 
 
+@pytest.mark.slow
 def test_the_published_transformer_is_as_large_as_published() -> None:
     """Peebles & Xie 2023, Table 1 and App. A: DiT-XL/2 has 675M weights and 118.64 G multiply-adds on 32x32 latents."""
     spec = parse(TrainConfig, {"model": "dit-XL/2"}, "test").model

@@ -59,6 +59,7 @@ def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> N
     CurriculumSchedule.from_dict(schedule, "test")
 
 
+@pytest.mark.slow
 def test_data_of_one_name_in_two_places_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for place in ("one", "two"):
         draw(tmp_path / place / "set", "1.png", "2.png")

@@ -91,6 +91,7 @@ def test_without_a_gpu_a_study_for_gpus_has_no_time_and_says_why(monkeypatch: py
     assert lines[2] == "cost: unknown, as the time is"
 
 
+@pytest.mark.slow
 def test_of_a_large_transformer_less_than_a_step_is_measured() -> None:
     config = StudyConfig.model_validate({"run": {"model": "dit-XL/2", "batch_size": 256}})
     data, cpu = load_data(config.run.data), measuring_device(False)
