@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.extras import install_command
 from curriculum_ray.models.condition import CaptionEmbedding, ConditionalSpec, drop_labels, model_conditioning
+from curriculum_ray.models.named_code import imported_class, in_one_line
 
 __all__ = [
     "DiffusersModel",
@@ -66,26 +66,18 @@ def build_python(spec: PythonSpec, data_shape: tuple[int, ...], conditioning: Co
             f"model.conditional needs data with classes or captions, but they have {conditioning}"
         )
     conditioning = NO_CONDITIONING if spec.conditional is False else conditioning
-    module_name, _, name = spec.path.rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module_name), name)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"model.path {spec.path} cannot be imported: {_line(error)}") from None
-    # Checked before it is called, with arguments from the settings.
-    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
-        what = factory.__name__ if inspect.isclass(factory) else type(factory).__name__
-        raise ConfigError(f"model.path {spec.path} must be a class of torch.nn.Module, but is {what}")
+    factory = imported_class(spec.path, nn.Module, "torch.nn.Module", f"model.path {spec.path}")
     try:
         model: nn.Module = factory(shape=data_shape, conditioning=conditioning, **spec.config)
     except Exception as error:
-        raise ConfigError(f"model.path {spec.path} cannot be built: {_line(error)}") from None
+        raise ConfigError(f"model.path {spec.path} cannot be built: {in_one_line(error)}") from None
     if not any(True for _ in model.parameters()):
         raise ConfigError(f"model.path {spec.path} must be a network with parameters, but it has none")
     try:
         model.conditioning = conditioning  # type: ignore[assignment]
     except AttributeError as error:
         raise ConfigError(
-            f"model.path {spec.path} must allow its attribute conditioning to be set: {_line(error)}"
+            f"model.path {spec.path} must allow its attribute conditioning to be set: {in_one_line(error)}"
         ) from None
     _try(model, data_shape, conditioning, f"model.path {spec.path}")
     return model
@@ -120,7 +112,7 @@ def build_diffusers(
     try:
         network = factory(**config)
     except Exception as error:
-        raise ConfigError(f"{name} cannot be built: {_line(error)}") from None
+        raise ConfigError(f"{name} cannot be built: {in_one_line(error)}") from None
     channels = getattr(network.config, "out_channels", None) or config.get("in_channels")
     if channels == 2 * data_shape[0]:
         raise ConfigError(
@@ -219,7 +211,7 @@ def _try(model: nn.Module, data_shape: tuple[int, ...], conditioning: Conditioni
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"{name} fails on items {words}: {_line(error)}") from None
+        raise ConfigError(f"{name} fails on items {words}: {in_one_line(error)}") from None
     finally:
         model.train(training)
 
@@ -243,7 +235,3 @@ def _check_output(out: Any, x: Tensor, name: str) -> None:
         raise ConfigError(
             f"{name} must return {x.dtype} {tuple(x.shape)} for items of that shape, but got {got}"
         )
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

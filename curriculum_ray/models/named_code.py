@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["TRUST_OPTION", "check_named_code", "code_named"]
+__all__ = ["PYTHON", "TRUST_OPTION", "check_named_code", "code_named", "imported_class", "in_one_line"]
 
 TRUST_OPTION = "--trust-code"
 """The option that allows files to name code to import and call."""
-_SHORT = "python:"
+PYTHON = "python:"
+"""Leads the import path of a network or an optimiser of the user's own."""
 
 
 def code_named(settings: Any) -> set[str]:
@@ -36,6 +39,27 @@ def check_named_code(settings: Any, source: str, *, trusted: bool, allowed: Iter
         )
 
 
+def imported_class(path: str, base: type, base_name: str, source: str) -> Any:
+    """The class at the import path `path`, a subclass of `base`, which is called `base_name`; else ConfigError.
+
+    source: the setting and its value, for errors. Nothing is called: settings may hold the arguments.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{source} cannot be imported: {in_one_line(error)}") from None
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        what = found.__name__ if inspect.isclass(found) else type(found).__name__
+        raise ConfigError(f"{source} must be a class of {base_name}, but is {what}")
+    return found
+
+
+def in_one_line(error: BaseException) -> str:
+    """What the user's code raised, for the end of a one-line error."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
 def _named(node: Any, trail: tuple[str, ...]) -> Iterator[str]:
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -44,8 +68,8 @@ def _named(node: Any, trail: tuple[str, ...]) -> Iterator[str]:
         for value in node:
             yield from _named(value, trail)
     elif isinstance(node, str):
-        if node.startswith(_SHORT):
-            yield node.removeprefix(_SHORT)
+        if node.startswith(PYTHON):
+            yield node.removeprefix(PYTHON)
         elif "model" in trail and _is_path(trail):
             yield node
 

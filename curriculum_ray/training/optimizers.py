@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.models.named_code import PYTHON, imported_class, in_one_line
 from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
-from curriculum_ray.training.rates import OPTIMIZERS, PYTHON, OptimizerSpec
+from curriculum_ray.training.rates import OPTIMIZERS, OptimizerSpec
 
 __all__ = ["build_optimizer", "check_optimizer"]
 
@@ -38,7 +38,7 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> torch.
     try:
         made = factory(list(parameters), lr=spec.learning_rate, **options)
     except Exception as error:
-        raise ConfigError(f"optimizer.kind {spec.kind} cannot be made: {_line(error)}") from None
+        raise ConfigError(f"optimizer.kind {spec.kind} cannot be made: {in_one_line(error)}") from None
     return made
 
 
@@ -61,7 +61,9 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"optimizer.kind {spec.kind} fails on a small problem: {_line(error)}") from None
+        raise ConfigError(
+            f"optimizer.kind {spec.kind} fails on a small problem: {in_one_line(error)}"
+        ) from None
     if not all(torch.equal(value, again[name]) for name, value in weights.items()):
         raise ConfigError(
             f"optimizer.kind {spec.kind} must keep its state in `state`, as tensors and numbers by weight, or as "
@@ -73,14 +75,7 @@ def _factory(kind: str) -> Any:
     if not kind.startswith(PYTHON):
         return getattr(torch.optim, OPTIMIZERS[kind])
     path = kind.removeprefix(PYTHON)
-    module, _, name = path.rpartition(".")
-    try:
-        factory = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"optimizer.kind {kind} cannot be imported: {_line(error)}") from None
-    if not (inspect.isclass(factory) and issubclass(factory, torch.optim.Optimizer)):
-        raise ConfigError(f"optimizer.kind {kind} must be a class of torch.optim.Optimizer")
-    return factory
+    return imported_class(path, torch.optim.Optimizer, "torch.optim.Optimizer", f"optimizer.kind {kind}")
 
 
 def _weights() -> dict[str, nn.Parameter]:
@@ -96,7 +91,3 @@ def _step(optimizer: torch.optim.Optimizer, weights: dict[str, nn.Parameter], st
     for group in optimizer.param_groups:
         group["lr"] = 0.01 / (1 + step)
     optimizer.step()
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
+from curriculum_ray.models.named_code import PYTHON
 
-__all__ = ["ELEMENTWISE", "OPTIMIZERS", "PYTHON", "OptimizerSpec", "learning_rate"]
+__all__ = ["ELEMENTWISE", "OPTIMIZERS", "OptimizerSpec", "learning_rate"]
 
 OPTIMIZERS = MappingProxyType(
     {
@@ -28,8 +29,6 @@ OPTIMIZERS = MappingProxyType(
 """Names of optimisers, and their classes in torch.optim."""
 ELEMENTWISE = frozenset(OPTIMIZERS) - {"adafactor"}
 """Those that update each number by itself, so that a shard of a weight is updated as the whole is."""
-PYTHON = "python:"
-"""Leads the import path of an optimiser of the user's own, as it does for a network."""
 _PATH = re.compile(rf"{PYTHON}[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _SET_ELSEWHERE = (
     "params",
