@@ -38,15 +38,10 @@ def resolve_checkpoint(path: Path) -> Path:
     """Return `path` if it is a checkpoint, or the newest intact checkpoint of the run whose folder it is."""
     if not path.exists():
         raise ConfigError(f"--checkpoint {path} does not exist")
-    if checkpoints.is_checkpoint(path):
-        return path
-    found = checkpoints.find_checkpoints(path)
-    if not found:
+    found = checkpoints.checkpoint_in(path, f"--checkpoint {path}")
+    if found is None:
         raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor a run's folder with one")
-    sound = checkpoints.newest_sound(found)
-    if sound is None:
-        raise ConfigError(f"--checkpoint {path} holds no readable checkpoint")
-    return sound[0]
+    return found
 
 
 def load_trained(

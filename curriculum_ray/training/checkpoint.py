@@ -24,6 +24,7 @@ __all__ = [
     "SAMPLED_FROM",
     "Checkpoint",
     "CheckpointNotWritten",
+    "checkpoint_in",
     "checkpoint_name",
     "find_checkpoints",
     "is_checkpoint",
@@ -178,6 +179,22 @@ def find_checkpoints(folder: str | Path, key: str = "*") -> list[Path]:
 
 def _images(path: Path) -> str:
     return path.name.rpartition("-")[2]
+
+
+def checkpoint_in(path: Path, source: str) -> Path | None:
+    """`path` if it is a checkpoint, or the newest sound one of the run whose folder it is; None where it is neither.
+
+    source: what names the path, for the ConfigError of a run without a readable checkpoint.
+    """
+    if is_checkpoint(path):
+        return path
+    found = find_checkpoints(path)
+    if not found:
+        return None
+    sound = newest_sound(found)
+    if sound is None:
+        raise ConfigError(f"{source} holds no readable checkpoint")
+    return sound[0]
 
 
 def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:

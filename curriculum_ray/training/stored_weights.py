@@ -54,7 +54,7 @@ def read_weights(path: Path, key: str, *, raw: bool = False) -> StoredWeights:
     where = f"{key} {path}"
     if not path.is_dir():
         raise ConfigError(f"{where} must be a folder with weights, but {_absent(path)}")
-    found = _checkpoint(path)
+    found = checkpoints.checkpoint_in(path, where)
     if found is not None:
         return _of_checkpoint(found, raw)
     if raw:
@@ -78,19 +78,6 @@ def read_weights(path: Path, key: str, *, raw: bool = False) -> StoredWeights:
 
 def _absent(path: Path) -> str:
     return "is a file" if path.exists() else "does not exist"
-
-
-def _checkpoint(path: Path) -> Path | None:
-    """The checkpoint at `path`, or the newest sound one of the run whose folder it is."""
-    if checkpoints.is_checkpoint(path):
-        return path
-    found = checkpoints.find_checkpoints(path)
-    if not found:
-        return None
-    sound = checkpoints.newest_sound(found)
-    if sound is None:
-        raise ConfigError(f"{path} holds no readable checkpoint")
-    return sound[0]
 
 
 def _of_checkpoint(path: Path, raw: bool) -> StoredWeights:
