@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from curriculum_ray.config import parse
+from curriculum_ray.runs.log import LoggedLine
 from curriculum_ray.runs.result import HeldoutPoint, RunResult
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from curriculum_ray.training.readings import NO_READINGS, Readings
@@ -151,10 +152,8 @@ class Progress:
         )
 
     def metrics(self) -> dict[str, float]:
-        """The same as those of the line in the log: see `LoggedLine.metrics`."""
-        skipped = {"skipped_updates": float(self.skipped_updates)} if self.skipped_updates else {}
-        named = {"loss": self.loss, "stage": float(self.stage), "images_per_second": self.images_per_second}
-        return {**named, **skipped, **self.readings.known()}
+        """Those of the line in the log: see `LoggedLine.metrics`."""
+        return LoggedLine.of(self).metrics()
 
     def with_preview(self, images: int, metrics: Mapping[str, float]) -> Progress:
         """The same report with a preview that was scored later."""

@@ -14,6 +14,7 @@ from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import LOG_FILE
 
 if TYPE_CHECKING:
+    from curriculum_ray.runs.jobs import Progress
     from curriculum_ray.training.trainer import LogLine
 
 __all__ = ["LoggedLine", "append_line", "cut_log", "lines_of", "log_of", "logged"]
@@ -46,8 +47,8 @@ class LoggedLine(pydantic.BaseModel):
     """Metrics of a preview that was scored at this moment."""
 
     @classmethod
-    def of(cls, line: LogLine) -> LoggedLine:
-        """What a trainer logs."""
+    def of(cls, line: LogLine | Progress) -> LoggedLine:
+        """What a trainer logs, or reports."""
         own = cls(
             images=line.images,
             loss=line.loss,
