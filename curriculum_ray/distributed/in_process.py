@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,17 +56,24 @@ def train_in_process(
     caller's; an exception there, such as a KeyboardInterrupt, asks the run to stop at its next log line, and is raised
     when it has written its checkpoint.
     """
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
     stop = threading.Event()
     job = Job.of(key, config, folder, profile=profile).assigned(folder)
-    thread = threading.Thread(
-        target=lambda: events.put(_run(job, resources, events.put, stop)), name="training", daemon=True
-    )
+
+    def run() -> None:
+        try:
+            events.put(_run(job, resources, events.put, stop))
+        except Exception as error:  # not the run's: what is needed to start it fails
+            events.put(error)
+
+    thread = threading.Thread(target=run, name="training", daemon=True)
     with captured([worker_log(folder, 0)], thread):
         thread.start()
         try:
             while True:
                 event = events.get()
+                if isinstance(event, Exception):
+                    raise event
                 on_event(event)
                 if isinstance(event, End):
                     return event
@@ -84,31 +92,29 @@ def _run(
     from threadpoolctl import threadpool_limits
 
     device = torch.device("cuda", 0) if resources.use_gpu else torch.device("cpu")
-    ended: list[End] = []
 
     def report(progress: Progress) -> bool:
         tell(progress)
         return stop.is_set()
 
-    def work() -> None:
+    def work() -> End:
         tell(Started(attempt=1))
         try:
             result = run_job(job, World(device=device), report, announce_nothing)
         except (Exception, SystemExit) as error:
             note_failure(job, error)
-            ended.append(Failed(reason=reason_of(error)))
-        else:
-            ended.append(Stopped() if result is None else Finished(result=result))
+            return Failed(reason=reason_of(error))
+        return Stopped() if result is None else Finished(result=result)
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     threads, before = _threads(resources), torch.get_num_threads()
     with threadpool_limits(threads):
         torch.set_num_threads(threads)
         try:
-            TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit()
+            end: Any = TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit().return_value
         finally:
             torch.set_num_threads(before)
-    return ended[0]
+    return end
 
 
 def _threads(resources: ResourceSpec) -> int:

@@ -57,6 +57,17 @@ def test_a_run_that_cannot_go_on_fails_with_the_reason_and_leaves_its_traceback(
     assert "no such network" in (tmp_path / ERROR_FILE).read_text()
 
 
+def test_what_fails_before_the_run_begins_is_raised_where_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'threadpoolctl'", name="threadpoolctl")
+
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", missing)
+    with pytest.raises(ModuleNotFoundError, match="threadpoolctl"):
+        fit(_config(), tmp_path, ResourceSpec())
+
+
 def test_what_needs_ray_does_not_run_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = ResourceSpec()
     assert trains_in_process(_config(), alone)
