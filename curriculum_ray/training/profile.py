@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from curriculum_ray.training.profile_spec import ProfiledSteps
 from curriculum_ray.training.trainer import Trainer
 
 __all__ = ["Profiled", "trace_name"]
+
+
+_LOG = logging.getLogger(__name__)
 
 
 def trace_name(images: int) -> str:
@@ -63,7 +67,7 @@ class Profiled(Lockstep):
             self._profiler.stop()
         self._profiler = None
         if self._steps < self._wanted.last:
-            print(f"no profile was written: there were only {self._steps} steps left", flush=True)
+            _LOG.warning("no profile was written: there were only %d steps left", self._steps)
 
     def _write(self, profiler: torch.profiler.profile) -> None:
         if self._steps < self._wanted.last:
@@ -72,4 +76,4 @@ class Profiled(Lockstep):
             self._folder.mkdir(parents=True, exist_ok=True)
             profiler.export_chrome_trace(str(self._folder / trace_name(self.members[0].images)))
         except OSError as error:
-            print(f"the profile was not written: {error.strerror}", flush=True)
+            _LOG.warning("the profile was not written: %s", error.strerror)

@@ -45,11 +45,11 @@ def test_a_stretch_of_steps_is_recorded_and_trains_as_ever(tmp_path: Path, data:
 
 
 def test_a_run_that_ends_first_leaves_no_trace_and_says_so(
-    tmp_path: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, data: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = Trainer(CONFIG, data)
     profiled = Profiled([trainer], ProfiledSteps(start=5, steps=4), tmp_path / "profile")
     assert train(trainer, runs=profiled)
     profiled.close()
-    assert "there were only 6 steps left" in capsys.readouterr().out
+    assert "there were only 6 steps left" in caplog.text
     assert not (tmp_path / "profile").exists()
