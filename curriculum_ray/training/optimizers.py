@@ -22,21 +22,9 @@ _FUSED = frozenset({"adamw", "adam", "sgd"})
 
 def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     """The optimiser of `spec`; ConfigError, one line, where it cannot be imported or made."""
-    factory = _factory(spec.kind)
-    takes = inspect.signature(factory).parameters
-    options: dict[str, Any] = dict(spec.options)
-    if "betas" in takes:
-        options["betas"] = spec.betas
-    elif spec.betas != OptimizerSpec().betas:
-        raise ConfigError(f"optimizer.betas is not taken by {spec.kind}, but got {list(spec.betas)}")
-    if "weight_decay" in takes:
-        options["weight_decay"] = spec.weight_decay
-    elif spec.weight_decay:
-        raise ConfigError(f"optimizer.weight_decay is not taken by {spec.kind}, but got {spec.weight_decay}")
-    if spec.kind in _FUSED:
-        options["fused"] = True
+    factory, arguments = _factory_and_arguments(spec)
     try:
-        made = factory(list(parameters), lr=spec.learning_rate, **options)
+        made = factory(list(parameters), **arguments)
     except Exception as error:
         raise ConfigError(f"optimizer.kind {spec.kind} cannot be made: {in_one_line(error)}") from None
     return made
@@ -44,6 +32,10 @@ def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> torch.
 
 def check_optimizer(spec: OptimizerSpec) -> None:
     """Raise ConfigError for an optimiser that cannot be made, or after whose resume training would not be the same."""
+    if spec.kind in OPTIMIZERS and not spec.options:
+        # Nothing else of it can be wrong; to make one would import torch's compiler, which takes seconds.
+        _factory_and_arguments(spec)
+        return
     weights, again = _weights(), _weights()
     first = build_optimizer(spec, weights.values())
     if not spec.kind.startswith(PYTHON):
@@ -69,6 +61,24 @@ def check_optimizer(spec: OptimizerSpec) -> None:
             f"optimizer.kind {spec.kind} must keep its state in `state`, as tensors and numbers by weight, or as "
             "numbers in `param_groups`: after a resume it goes on otherwise"
         )
+
+
+def _factory_and_arguments(spec: OptimizerSpec) -> tuple[Any, dict[str, Any]]:
+    """The class of `spec` and its arguments after the weights; ConfigError where it does not take what is set."""
+    factory = _factory(spec.kind)
+    takes = inspect.signature(factory).parameters
+    options: dict[str, Any] = dict(spec.options)
+    if "betas" in takes:
+        options["betas"] = spec.betas
+    elif spec.betas != OptimizerSpec().betas:
+        raise ConfigError(f"optimizer.betas is not taken by {spec.kind}, but got {list(spec.betas)}")
+    if "weight_decay" in takes:
+        options["weight_decay"] = spec.weight_decay
+    elif spec.weight_decay:
+        raise ConfigError(f"optimizer.weight_decay is not taken by {spec.kind}, but got {spec.weight_decay}")
+    if spec.kind in _FUSED:
+        options["fused"] = True
+    return factory, {"lr": spec.learning_rate, **options}
 
 
 def _factory(kind: str) -> Any:

@@ -142,6 +142,15 @@ def test_settings_of_no_optimiser_are_refused(values: dict[str, Any], says: str)
         parse(OptimizerSpec, values, "settings")
 
 
+def test_what_has_no_options_is_checked_without_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It would import torch's compiler in the driver of a search, which needs no optimiser.
+    def made(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("curriculum_ray.training.optimizers.build_optimizer", made)
+    check_optimizer(OptimizerSpec())
+
+
 def test_values_that_the_class_refuses_are_said_in_one_line() -> None:
     with pytest.raises(
         ConfigError, match=r"optimizer.kind sgd cannot be made: ValueError: Invalid momentum value: -1"

@@ -13,14 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from curriculum_ray.addresses import presentable
-from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.config import ConfigError, Spec, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.connection import connected, packs_of, room, waiting_line
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
-from curriculum_ray.models import ModelSpec, check_model, check_named_code, code_named
+from curriculum_ray.models import check_model, check_named_code, code_named
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.training.optimizers import check_optimizer
@@ -86,7 +86,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     data, evaluator = check_run(fixed, config.resources)
     assert evaluator is not None
     assert isinstance(data, Dataset)
-    checked: list[ModelSpec] = [fixed.model]
+    checked: list[Spec] = [fixed.model, fixed.optimizer]
     for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
         _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}", checked)
@@ -127,11 +127,11 @@ def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str,
 
 
 def _check_point(
-    config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str, checked: list[ModelSpec]
+    config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str, checked: list[Spec]
 ) -> None:
     """Check that the settings give a run whose schedule, process and model can be built.
 
-    checked: the networks that need no check any more, to which that of these settings is added.
+    checked: networks and optimisers that need no check any more, to which those of these settings are added.
     """
     run = parse(RunConfig, settings, source)
     try:
@@ -141,8 +141,9 @@ def _check_point(
         )
         if run.model not in checked:
             check_model(run.model, data.shape, data.conditioning)
+        if run.optimizer not in checked:
             check_optimizer(run.optimizer)
-            checked.append(run.model)
+        checked += [run.model, run.optimizer]
         if config.pack > 1:
             check_packable([run.train])
     except ConfigError as error:
