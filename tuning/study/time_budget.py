@@ -27,6 +27,7 @@ __all__ = [
     "fit_into",
     "seconds_to_end",
     "speed_of",
+    "study_seconds",
     "study_work",
     "trials_that_fit",
     "work_of",
@@ -89,21 +90,29 @@ def study_work(config: StudyConfig, rivals: int, trials: int) -> list[list[Work]
     return [controls + first, *rest, *after_search(config, rivals)]
 
 
+def study_seconds(config: StudyConfig, rivals: int, trials: int, speed: Speed, slots: int) -> float:
+    """How long a whole study with this number of schedules takes; slots: trials at a time."""
+    phases = [[speed.seconds(work) for work in phase] for phase in study_work(config, rivals, trials)]
+    return seconds_to_end([], phases, slots)
+
+
+def _tried_together(config: StudyConfig) -> int:
+    """Schedules that are tried together or not at all: a bracket where they compete in such, else one."""
+    return config.halving.bracket(config.trials) if config.halving.rule == "compressed" else 1
+
+
 def trials_that_fit(config: StudyConfig, rivals: int, speed: Speed, slots: int, seconds: float) -> int:
     """The most schedules, up to the study's, with which a whole study ends in `seconds`; 0 where none is tried.
 
     Where schedules compete in brackets, these are whole brackets.
     """
-
-    def fits(trials: int) -> bool:
-        phases = [[speed.seconds(work) for work in phase] for phase in study_work(config, rivals, trials)]
-        return seconds_to_end([], phases, slots) <= seconds
-
-    size = config.halving.bracket(config.trials) if config.halving.rule == "compressed" else 1
+    size = _tried_together(config)
     low, high = 0, math.ceil(config.trials / size)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(min(config.trials, middle * size)) else (low, middle - 1)
+        trials = min(config.trials, middle * size)
+        fits = study_seconds(config, rivals, trials, speed, slots) <= seconds
+        low, high = (middle, high) if fits else (low, middle - 1)
     return min(config.trials, low * size)
 
 
@@ -138,14 +147,12 @@ def fit_into(config: StudyConfig, rivals: int, speed: Speed, slots: int) -> Fitt
     """What fits into the hours of a study; None without a limit. slots: trials at a time."""
     if config.hours is None:
         return None
-
-    def hours(trials: int) -> float:
-        phases = [[speed.seconds(work) for work in phase] for phase in study_work(config, rivals, trials)]
-        return seconds_to_end([], phases, slots) / 3600
-
-    size = config.halving.bracket(config.trials) if config.halving.rule == "compressed" else 1
+    least, whole = (
+        study_seconds(config, rivals, trials, speed, slots) / 3600
+        for trials in (_tried_together(config), config.trials)
+    )
     fitting = trials_that_fit(config, rivals, speed, slots, config.hours * 3600)
-    return Fitting(config.hours, fitting, hours(size), hours(config.trials))
+    return Fitting(config.hours, fitting, least, whole)
 
 
 def speed_of(images: int, seconds: float, images_per_second: Sequence[float], work: Work) -> Speed | None:
