@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import nn
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models.dit import DiTSpec, build_dit
@@ -78,5 +80,19 @@ def check_model(
     if isinstance(spec, DiffusersSpec | PythonSpec):
         build_model(spec, data_shape, conditioning)
         return
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialised():
         build_model(spec, data_shape, conditioning)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves tensors as they are where torch.nn.init would fill them; on the meta device that imports torch's compiler,
+    which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == init.__name__:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)

@@ -15,6 +15,7 @@ from curriculum_ray.models import (
     MLPSpec,
     UNetSpec,
     build_model,
+    check_model,
 )
 from curriculum_ray.training.config import TrainConfig
 
@@ -217,3 +218,23 @@ def test_settings_that_name_no_network_get_one_that_fits_the_data(data: dict[str
         shape = load_data(config.data).shape
         assert build_model(config.model, shape)(torch.zeros(2, *shape), torch.zeros(2)).shape == (2, *shape)
     assert TrainConfig(data=DataSpec(**data)).model.kind == kind
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_network_is_checked_without_drawing_normal_weights(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On the meta device that imports torch's compiler, seconds of the start of each command.
+    def draw(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch.Tensor, "normal_", draw)
+    check_model(*CASES[case], CONDITIONS["class"])
+
+
+def test_what_cannot_be_built_fails_its_check() -> None:
+    with pytest.raises(ConfigError) as built:
+        build_model(DiTSpec(patch=3), (1, 8, 8))
+    with pytest.raises(ConfigError) as checked:
+        check_model(DiTSpec(patch=3), (1, 8, 8))
+    assert str(checked.value) == str(built.value)

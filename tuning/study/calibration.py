@@ -232,13 +232,13 @@ def _evaluation(
 
 def _scoring(evaluator: Evaluator, device: torch.device) -> tuple[float, str | None]:
     """Seconds of scoring one sample, and words for what of it was not timed."""
-    few, items = evaluator.spec.num_samples, evaluator.data.items
-    samples = items[torch.arange(few) % len(items)]
-    samples = to_uint8(samples) if is_image(evaluator.data.shape) else samples
+    few, data = evaluator.spec.num_samples, evaluator.data
+    samples = data.take(torch.arange(few) % len(data))
+    samples = to_uint8(samples) if is_image(data.shape) else samples
     several, extractor = samples[:_LEAST_SAMPLES].to(device), evaluator.network.to(device)
     with torch.no_grad():
         features = extractor(several).shape[1]
-        if features > _MOST_FEATURES or len(items) > _MOST_REFERENCE:
+        if features > _MOST_FEATURES or len(data) > _MOST_REFERENCE:
             seconds = _timed(lambda: extractor(several), device) / len(several)
             return seconds, f"no metric of {features:,} features"
 
