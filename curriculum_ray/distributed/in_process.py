@@ -12,7 +12,6 @@ import queue
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -92,29 +91,31 @@ def _run(
     from threadpoolctl import threadpool_limits
 
     device = torch.device("cuda", 0) if resources.use_gpu else torch.device("cpu")
+    ended: list[End] = []
 
     def report(progress: Progress) -> bool:
         tell(progress)
         return stop.is_set()
 
-    def work() -> End:
+    def work() -> None:
         tell(Started(attempt=1))
         try:
             result = run_job(job, World(device=device), report, announce_nothing)
         except (Exception, SystemExit) as error:
             note_failure(job, error)
-            return Failed(reason=reason_of(error))
-        return Stopped() if result is None else Finished(result=result)
+            ended.append(Failed(reason=reason_of(error)))
+        else:
+            ended.append(Stopped() if result is None else Finished(result=result))
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     threads, before = _threads(resources), torch.get_num_threads()
     with threadpool_limits(threads):
         torch.set_num_threads(threads)
         try:
-            end: Any = TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit().return_value
+            TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit()
         finally:
             torch.set_num_threads(before)
-    return end
+    return ended[0]
 
 
 def _threads(resources: ResourceSpec) -> int:
