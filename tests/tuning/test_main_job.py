@@ -79,6 +79,10 @@ def test_every_trial_of_a_search_finishes_and_runs_once(folder: Path, study: dic
     _check_whole(folder, study)
 
 
+def test_a_search_leaves_no_pickle(folder: Path, study: dict[str, Any]) -> None:
+    assert not list((folder / "runs").rglob("*.pkl"))
+
+
 @pytest.mark.slow
 def test_an_interrupted_search_says_how_to_go_on_and_the_same_command_runs_nothing_twice(
     tmp_path: Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -104,6 +105,7 @@ def search(
     # Before any slot starts, so that errors in the storage are raised at once.
     name = study_name(config.storage, study.name, study.identity)
     algorithm = StudySearch(config, space, plan, storage, name, study.identity)
+    tunes_own = study.folder / TUNE
     tuner = tune.Tuner(
         tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
         tune_config=tune.TuneConfig(
@@ -117,15 +119,25 @@ def search(
             trial_name_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name=TUNE, storage_path=str(study.folder / TUNE), callbacks=[Events(study, pace)], verbose=0
+            name=TUNE, storage_path=str(tunes_own), callbacks=[Events(study, pace)], verbose=0
         ),
     )
     with (
+        _removed_at_the_end(tunes_own),
         Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack),
         _said_in_one_line(study.folder, config.storage),
     ):
         tuner.fit()
     pace.note_left_out(plan)
+
+
+@contextmanager
+def _removed_at_the_end(folder: Path) -> Iterator[None]:
+    """Remove Ray Tune's own folder: it holds a pickle, and nothing reads it, as a study resumes from its records."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
