@@ -13,6 +13,8 @@ from hypothesis import settings
 # How long an example takes says nothing of the product on a machine that is shared.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# For this process, whose torch has read the variable, and for those that it starts.
+torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 # Tests wait for Ray's workers, which would otherwise give way to the tests beside them.
 os.environ.update({"RAY_worker_niceness": "0"})
