@@ -66,6 +66,7 @@ def encode_captions(
         raise ConfigError(
             f"the text encoder {path} needs the package transformers: {install_command('transformers')}"
         ) from None
+    transformers.utils.logging.disable_progress_bar()
     # Code in the folder is never run, and the user is never asked to allow it.
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:

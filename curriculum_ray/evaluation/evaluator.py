@@ -17,6 +17,7 @@ from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import fidelity, inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
+from curriculum_ray.evaluation.dinov2 import load_dinov2
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.evaluation.simple_features import RandomCNN, RawFeatures, weights_hash
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
@@ -39,6 +40,7 @@ _EXTRACTORS = {
     "digits-cnn": _Extractor("none", 500, kid_subsets=1, kid_subset_size=1_797),
     # Bińkowski et al. 2018, §4, as in the defaults of torch-fidelity.
     "inception-v3": _Extractor("299x299 bilinear", 64, kid_subsets=100, kid_subset_size=1_000),
+    "dinov2": _Extractor("224x224 bicubic", 64, kid_subsets=100, kid_subset_size=1_000),
     "random-cnn": _Extractor("none", 500, kid_subsets=10, kid_subset_size=1_000),
     "raw": _Extractor("none", 2_000, kid_subsets=10, kid_subset_size=1_000),
 }
@@ -231,6 +233,9 @@ def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module
                 f"{size}: use inception-v3"
             )
         return name, *_digits_cnn()
+    if name == "dinov2":
+        assert spec.weights is not None
+        return name, *_dinov2(Path(spec.weights), spec.sha256)
     path = inception.find_weights(spec.weights)
     return name, *_inception(path, spec.sha256 or inception.INCEPTION_SHA256)
 
@@ -251,6 +256,11 @@ def _digits_cnn() -> tuple[nn.Module, str]:
     except OSError as error:
         raise ConfigError(f"{DIGITS_CNN_WEIGHTS} cannot be read: {error.strerror}") from None
     return load_digits_cnn(content, str(DIGITS_CNN_WEIGHTS))[0], hashlib.sha256(content).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _dinov2(folder: Path, sha256: str | None) -> tuple[nn.Module, str]:
+    return load_dinov2(folder, sha256)
 
 
 @lru_cache(maxsize=1)

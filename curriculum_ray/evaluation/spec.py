@@ -17,13 +17,15 @@ __all__ = ["EvaluationSpec", "fingerprint"]
 class EvaluationSpec(Spec):
     """How samples are drawn from a model and compared."""
 
-    extractor: Literal["auto", "digits-cnn", "inception-v3", "random-cnn", "raw"] = "auto"
+    extractor: Literal["auto", "digits-cnn", "inception-v3", "dinov2", "random-cnn", "raw"] = "auto"
     """Network whose features are compared; `auto` selects digits-cnn for grey 8x8 images, random-cnn
     for photos and shapes, inception-v3 for other images, and raw for signals, points and latents."""
     weights: LocalPath | None = None
-    """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth; by default a download."""
+    """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth, by default a download; for dinov2 the
+    folder of a DINOv2 as transformers writes it, which it needs."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 that the file `weights` must have; by default that of the published file."""
+    """SHA-256 that `weights` must have: by default that of the published file of inception-v3; for dinov2 that of its
+    files' SHA-256 in the order of their names, which is checked only where it is given."""
     num_samples: int = Field(default=2_000, ge=1, le=1_000_000)
     """Images to generate; FID falls with their number, so that only equal numbers are comparable."""
     sampler: Literal["auto", "ddim", "ancestral", "heun", "euler", "stochastic"] = "auto"
@@ -40,8 +42,12 @@ class EvaluationSpec(Spec):
 
     @model_validator(mode="after")
     def _weights_apply(self) -> EvaluationSpec:
-        if self.weights is not None and self.extractor != "inception-v3":
-            raise ValueError(f"weights needs the extractor inception-v3, but extractor is {self.extractor}")
+        if self.weights is not None and self.extractor not in ("inception-v3", "dinov2"):
+            raise ValueError(
+                f"weights needs the extractor inception-v3 or dinov2, but extractor is {self.extractor}"
+            )
+        if self.weights is None and self.extractor == "dinov2":
+            raise ValueError("extractor dinov2 needs weights, the folder of a DINOv2, but weights is None")
         if self.sha256 is not None and self.weights is None:
             raise ValueError(f"sha256 needs a file given as weights, but weights is {self.weights}")
         return self
