@@ -14,8 +14,14 @@ from curriculum_ray.evaluation.spec import fingerprint
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        ({"weights": "file.pth"}, "weights needs the extractor inception-v3, but extractor is auto"),
-        ({"weights": "file.pth", "extractor": "digits-cnn"}, "weights needs the extractor inception-v3"),
+        (
+            {"weights": "file.pth"},
+            "weights needs the extractor inception-v3 or dinov2, but extractor is auto",
+        ),
+        (
+            {"weights": "file.pth", "extractor": "digits-cnn"},
+            "weights needs the extractor inception-v3 or dinov2",
+        ),
         ({"sha256": "0" * 64, "extractor": "inception-v3"}, "sha256 needs a file given as weights"),
         ({"sha256": "abc", "extractor": "inception-v3", "weights": "x"}, "sha256"),
         ({"num_samples": 0}, "num_samples"),
