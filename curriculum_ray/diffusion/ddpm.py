@@ -94,6 +94,10 @@ class DDPM(Process):
             return log_snr, torch.zeros_like(log_snr)
         return logsigmoid(log_snr), logsigmoid(-log_snr)
 
+    def levels_of(self, noise_cond: Tensor) -> Tensor:
+        """See `Process.levels_of`."""
+        return noise_cond.round().long()
+
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is x_t."""
         alpha, sigma = self._alpha_sigma(levels, x)

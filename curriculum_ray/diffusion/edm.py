@@ -84,6 +84,10 @@ class EDM(Process):
         c_in = self._c_in(sigma)
         return c_in * (x0 + sigma * noise), 250 * levels.log(), c_in * (sigma / data * x0 - data * noise)
 
+    def levels_of(self, noise_cond: Tensor) -> Tensor:
+        """See `Process.levels_of`."""
+        return (noise_cond / 250).exp()
+
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is c_in times the noisy image: c_skip/c_in = sigma_data²·c_in."""
         sigma, data = broadcast(levels, x), self.spec.sigma_data

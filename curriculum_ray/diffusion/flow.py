@@ -43,6 +43,10 @@ class Flow(Process):
         """x_t, 1000·t and noise - x0."""
         return torch.lerp(x0, noise, broadcast(levels, x0).to(x0.dtype)), 1000 * levels, noise - x0
 
+    def levels_of(self, noise_cond: Tensor) -> Tensor:
+        """See `Process.levels_of`."""
+        return noise_cond / 1000
+
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """See `Process.x0_of`; x is x_t: x0 = x_t - t·velocity."""
         return x - broadcast(levels, x) * output

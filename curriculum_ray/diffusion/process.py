@@ -57,6 +57,10 @@ class Process(nn.Module, ABC):
         """Noise x0; return the network's input (B,*shape), noise_cond (B,) and target (B,*shape)."""
 
     @abstractmethod
+    def levels_of(self, noise_cond: Tensor) -> Tensor:
+        """Convert noise_cond (B,) back to native noise levels (B,)."""
+
+    @abstractmethod
     def x0_of(self, output: Tensor, x: Tensor, levels: Tensor) -> Tensor:
         """Convert the network's output for input x at levels (B,) to an estimate of x0; all (B,*shape)."""
 
@@ -108,15 +112,18 @@ class Process(nn.Module, ABC):
         generator: torch.Generator | None = None,
         condition: Tensor | None = None,
         guidance: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
         clip: bool = True,
     ) -> Tensor:
         """Turn standard normal `noise` (B,*shape) into samples of the same shape.
 
         sampler: one of `samplers`, the first if None. steps: at least 1. generator: draws the noise that
         stochastic samplers add, so that samples are a function of `noise` and its seed. condition: (B,...),
-        or None. guidance: scale of classifier-free guidance, 1 is none. clip: keep each estimate of x0, and
-        so the samples, within [-1, 1]; turn it off for unbounded data. The model's mode is not changed:
-        switch it to evaluation first.
+        or None. guidance: scale of classifier-free guidance, 1 is none. guidance_interval: the lowest and the
+        highest noise at which it is guided, as standard deviations sigma of the noise on unscaled data
+        (Kynkäänniemi et al. 2024, "Applying guidance in a limited interval", Eq. 6), everywhere if None. clip: keep
+        each estimate of x0, and so the samples, within [-1, 1]; turn it off for unbounded data. The model's mode is
+        not changed: switch it to evaluation first.
 
         The ODE of a diffusion is dy/dr = E[x0 | y, r] for y = x / sigma and r = alpha / sigma (Song et al.
         2021, Eq. 14), and y is standard normal only at r = 0. Published samplers assume this at the noisiest
@@ -131,7 +138,12 @@ class Process(nn.Module, ABC):
             raise ValueError(f"sampler must be one of {known} for {self.name}, but got {name!r}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, but got {steps}")
-        return self._sample(guided(model, condition, guidance), noise, name, steps, generator, clip)
+        predict = guided(model, condition, guidance, guidance_interval, self._sigma)
+        return self._sample(predict, noise, name, steps, generator, clip)
+
+    def _sigma(self, noise_cond: Tensor) -> Tensor:
+        """The noise at noise_cond (B,) as standard deviations on unscaled data, (B,)."""
+        return (-self.levels.log_snr(self.levels_of(noise_cond)) / 2).exp()
 
     def losses(
         self, model: Denoiser, x0: Tensor, levels: Tensor, noise: Tensor, condition: Tensor | None = None
@@ -169,14 +181,32 @@ class Objective(nn.Module):
         return self.process.losses(self.model, x0, levels, noise, condition)
 
 
-def guided(model: Denoiser, condition: Tensor | None, guidance: float) -> Predict:
-    """Fix the condition of `model`, and guide it (Ho & Salimans 2022, Eq. 6, guidance = 1 + w)."""
+def guided(
+    model: Denoiser,
+    condition: Tensor | None,
+    guidance: float,
+    interval: tuple[float, float] | None = None,
+    sigma: Callable[[Tensor], Tensor] | None = None,
+) -> Predict:
+    """Fix the condition of `model`, and guide it (Ho & Salimans 2022, Eq. 6, guidance = 1 + w).
+
+    interval: the lowest and highest sigma at which it is guided, for which `sigma` converts noise_cond (B,) to (B,).
+    All items of a batch must then be at one noise level.
+    """
     if guidance == 1:
         return lambda x, noise_cond: model(x, noise_cond, condition)
     if condition is None:
         raise ValueError(f"guidance needs a condition, but got none with guidance {guidance}")
 
+    def outside(noise_cond: Tensor) -> bool:
+        if interval is None:
+            return False
+        assert sigma is not None
+        return not interval[0] <= sigma(noise_cond[:1]).item() <= interval[1]
+
     def predict(x: Tensor, noise_cond: Tensor) -> Tensor:
+        if outside(noise_cond):
+            return model(x, noise_cond, condition)
         unconditional = model(x, noise_cond, None)
         return unconditional + guidance * (model(x, noise_cond, condition) - unconditional)
 

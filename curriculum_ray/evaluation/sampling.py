@@ -48,12 +48,13 @@ def draw_samples(
     condition: Tensor | None = None,
     device: str | torch.device = "cpu",
     guidance: float = 1.0,
+    guidance_interval: tuple[float, float] | None = None,
 ) -> Tensor:
     """Generate `spec.num_samples` items of `shape`; returns uint8 images (n, C, H, W), else float32, on the CPU.
 
     Noise is drawn image by image from `spec.seed`, so that image i starts from the same noise for each model,
-    batch size and device. guidance: scale of classifier-free guidance, 1 is none. Raises `FloatingPointError`
-    if the model produces non-finite values.
+    batch size and device. guidance, guidance_interval: see `Process.generate`. Raises `FloatingPointError` if the
+    model produces non-finite values.
     """
     noise_source = torch.Generator().manual_seed(spec.seed)
     sampler_source = torch.Generator(device).manual_seed(spec.seed + 1)
@@ -70,6 +71,7 @@ def draw_samples(
                 generator=sampler_source,
                 condition=None if condition is None else condition[start:stop].to(device),
                 guidance=guidance,
+                guidance_interval=guidance_interval,
                 clip=is_image(shape),
             )
             if not images.isfinite().all():
