@@ -20,7 +20,7 @@ measured on the digits: 1.4 over seeds, 0.6 for the difference of two models of 
 The last line is JSON, all but seeds as shares of the studies: "false_claims" of null studies, "power" (against uniform
 sampling) and "power_alone" (without rivals), "power_rival" (the planted schedule found better than the best rival too),
 "false_equal" (the largest share of near studies that say equal), "seeds_mean" and "seeds_mean_alone" (of planted
-studies with and without rivals), "peeking" (null studies with a claim at any look), "peeking_student" (the same looks
+studies with and without rivals), "seeds_mean_null" (of null studies, most of which give up), "peeking" (null studies with a claim at any look), "peeking_student" (the same looks
 with Student's t, as if each were the only one), and "equal" (studies of the near kind without a difference that say so,
 for each deviation).
 """
@@ -160,7 +160,8 @@ def main(studies: int, trials: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     config = StudyConfig(trials=trials)
     least, most = config.least_and_most_seeds
-    null = [claims(play(rng, config, 0.0)) for _ in range(studies)]
+    equal = [play(rng, config, 0.0) for _ in range(studies)]
+    null = [claims(records) for records in equal]
     found = [play(rng, config, 2 * PAIRED_SD) for _ in range(studies)]
     alone = [play(rng, config, 2 * PAIRED_SD, rivals={}) for _ in range(studies)]
     planted = [claims(records) for records in found]
@@ -182,13 +183,15 @@ def main(studies: int, trials: int, seed: int) -> None:
         "false_equal": max(wrong),
         "seeds_mean": round(sum(map(seeds_of, found)) / studies, 2),
         "seeds_mean_alone": round(sum(map(seeds_of, alone)) / studies, 2),
+        "seeds_mean_null": round(sum(map(seeds_of, equal)) / studies, 2),
         "power_alone": sum(claims(records)[0] for records in alone) / studies,
         "peeking": sum(ours for ours, _ in looks) / studies,
         "peeking_student": sum(theirs for _, theirs in looks) / studies,
         "equal": right,
     }
     print(f"{studies} studies of each kind, {least} to {most} seeds where not said otherwise:")
-    print(f"  null: {result['false_claims']:.1%} make a claim (at most 5% wanted)")
+    seeds = f"they end after {result['seeds_mean_null']} seeds on average"
+    print(f"  null: {result['false_claims']:.1%} make a claim (at most 5% wanted); {seeds}")
     student = f"Student's t {result['peeking_student']:.1%}"
     print(f"  null, read after every seed to {MOST}: {result['peeking']:.1%} (5%); {student}")
     print(

@@ -12,7 +12,7 @@ from tuning.evidence.intervals import half_widths
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ExpectedSeeds", "expected_seeds", "stops"]
+__all__ = ["ExpectedSeeds", "answers", "expected_seeds", "stops"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,29 @@ def stops(
     import numpy as np
 
     studies, arms, most = table.shape
-    schedules = arms - 1 - rival
     if most < FIRST_SEEDS:
+        schedules = arms - 1 - rival
         return np.full(studies, most), np.zeros((studies, schedules), bool), np.zeros(studies, bool)
+    beats, _, stand = answers(table, rival=rival, margin=margin, level=level)
+    n = np.arange(FIRST_SEEDS, most + 1)
+    every = stand.all(1) & (n >= least)
+    end = np.where(every.any(-1), every.argmax(-1), len(n) - 1)
+    row = np.arange(studies)
+    return n[end], beats[row, :, end], every[row, end]
+
+
+def answers(
+    table: np.ndarray, *, rival: bool, margin: float, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is known after `FIRST_SEEDS` and more seeds, three arrays of (studies, schedules, seeds - 2).
+
+    Whether each schedule beats uniform sampling; whether its answer against uniform sampling stands; and whether all of
+    its answers do, against the rival too where it beats uniform sampling. table: as in `stops`, of at least
+    `FIRST_SEEDS` seeds.
+    """
+    import numpy as np
+
+    _, arms, most = table.shape
     n = np.arange(FIRST_SEEDS, most + 1)
     means = table.cumsum(-1)[..., FIRST_SEEDS - 1 :] / n
     half = half_widths(table, (1 - level) / (arms - 1))[:, None]
@@ -86,11 +106,7 @@ def stops(
         beats, bound = gain - half > 0, margin * abs(control)
         return beats, beats | (gain + half < 0) | ((gain - half >= -bound) & (gain + half <= bound))
 
-    ours = means[:, 1 : 1 + schedules]
-    beats, stand = judge(means[:, :1] - ours, means[:, :1])
-    if rival:
-        stand &= ~beats | judge(means[:, -1:] - ours, means[:, -1:])[1]
-    every = stand.all(1) & (n >= least)
-    end = np.where(every.any(-1), every.argmax(-1), len(n) - 1)
-    row = np.arange(studies)
-    return n[end], beats[row, :, end], every[row, end]
+    ours = means[:, 1 : arms - rival]
+    beats, first = judge(means[:, :1] - ours, means[:, :1])
+    every = first & (~beats | judge(means[:, -1:] - ours, means[:, -1:])[1]) if rival else first
+    return beats, first, every

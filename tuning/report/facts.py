@@ -26,6 +26,6 @@ class StudyFacts:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """All settings, nested, without secrets; empty where they are not known."""
     left_out: str | None = None
-    """What there was no time for, in one sentence; None where nothing was left out."""
+    """What there was no time for, or why no more fresh seeds were run, in one sentence; None where all was run."""
     searched: SearchedParameters | None = None
     """Optuna's complete trials; None without any."""

@@ -40,6 +40,7 @@ from tuning.study.check_run import check_run, experiment_name, with_pinned_weigh
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
+from tuning.study.giving_up import given_up
 from tuning.study.ledger import StudyLedger, open_folder
 from tuning.study.overlay import lay_over
 from tuning.study.ranges import check_ranges, with_batch_size
@@ -66,7 +67,7 @@ class Outcome:
     problems: list[str]
     """Writes that MLflow did not store, one line each."""
     left_out: str | None = None
-    """What there was no time for, in one sentence; None where nothing was left out."""
+    """What there was no time for, or why no more fresh seeds were run, in one sentence; None where all was run."""
     protocol: str | None = None
     """The fingerprint by which `best` tells this study from others of its name in the store; None where it is alone."""
 
@@ -227,13 +228,14 @@ def run_study(
             try:
                 with node_load(tracker, study.run) if system_metrics else nullcontext():
                     search(config, space, study, slots, rivals, storage, pace)
+                left_out = pace.left_out or given_up(config, study.ranking)
                 facts = StudyFacts(
                     name=name,
                     experiment=experiment,
                     metric=config.metric,
                     margin=config.margin,
                     settings=_presentable(config),
-                    left_out=pace.left_out,
+                    left_out=left_out,
                     searched=read_parameters(storage, study_name(config.storage, name, identity)),
                 )
                 report = build_report(list(study.records.values()), facts, folder)
@@ -261,7 +263,7 @@ def run_study(
             report=report,
             ui_command=tracker.ui_command(),
             problems=problems,
-            left_out=pace.left_out,
+            left_out=left_out,
             protocol=None if alone else evaluator.fingerprint,
         )
 

@@ -18,7 +18,7 @@ __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 
 Metric = Literal["fid", "kid", "precision", "recall"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
-_ASKED = {"trials", "confirm_top", "confirm_seeds", "margin", "hours"}
+_ASKED = {"trials", "confirm_top", "confirm_seeds", "futility", "margin", "hours"}
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
@@ -36,6 +36,9 @@ class StudyConfig(Spec):
     """How many of the best schedules are run again on fresh seeds beside uniform sampling; 0 for none."""
     confirm_seeds: int | tuple[int, int] = (3, 10)
     """The least and the most fresh seeds of each, or their one number; seeds are added until every answer stands."""
+    futility: float = Field(default=0.05, ge=0, lt=1)
+    """No further seed is added where the chance that the seeds still allowed settle an open answer, predicted from five
+    or more seeds, is below this; 0 for never."""
     margin: float = Field(default=0.02, gt=0, lt=1)
     """A difference known to be smaller than this share of uniform sampling's metric counts as equal."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)

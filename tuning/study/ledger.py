@@ -215,10 +215,10 @@ class StudyLedger:
 
     def conclude(self, report: Path) -> None:
         """Store the study's answer and its report, which is in its folder, in its MLflow run."""
-        conclude(self.tracker, self.run, self._ranking, report)
+        conclude(self.tracker, self.run, self.ranking, report)
 
     @property
-    def _ranking(self) -> Ranking:
+    def ranking(self) -> Ranking:
         return Ranking.of(self.records.values(), self.progress.metric, self.margin)
 
     def close(self, status: str) -> None:
@@ -230,7 +230,7 @@ class StudyLedger:
             for future in self._published
             if (error := future.exception()) is not None
         ]
-        answers = registered(self._ranking) if status == "FINISHED" else []
+        answers = registered(self.ranking) if status == "FINISHED" else []
         if answers:
             self._store_model(answers[0])
         self.tracker.finish(self.run, status)

@@ -2,7 +2,8 @@
 
 Rivals change one setting and have no curriculum, e.g. another weighting of the loss. Confirmations repeat the best
 schedules, the best rival and uniform sampling on seeds that the search never saw: the least number of seeds, then one
-seed of all arms after another until every answer stands (see `settled`) or the most are run.
+seed of all arms after another until every answer stands (see `settled`), the most are run, or those still allowed would
+hardly settle one (see `given_up`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tuning.evidence.records import Control, TrialRecord
 from tuning.study.brackets import rungs
 from tuning.study.calibration import Work
 from tuning.study.config import FRESH_SEEDS, StudyConfig
+from tuning.study.giving_up import given_up
 from tuning.study.overlay import lay_over
 from tuning.study.time_budget import TimeBudget, after_search, bracket_work, work_of
 from tuning.study.trial_spec import TrialSpec
@@ -164,13 +166,18 @@ class StudyPlan:
         yield "twins", self._twins()
         best, rivals = self.to_confirm(), self.ranking.rivals[:1]
         least, most = self.config.least_and_most_seeds
-        while best and self._seeds < most and (self._seeds < least or not settled(self.ranking)):
+        while best and self._seeds < most and (self._seeds < least or self._goes_on()):
             fresh = range(self._seeds, max(least, self._seeds + 1))
             self._seeds = fresh.stop
             yield (
                 "confirmations",
                 [trial for seed in fresh for trial in self._confirmations(best, rivals, FRESH_SEEDS + seed)],
             )
+
+    def _goes_on(self) -> bool:
+        """Whether a further fresh seed is worth its trials."""
+        ranking = self.ranking
+        return not settled(ranking) and given_up(self.config, ranking) is None
 
     @property
     def ranking(self) -> Ranking:

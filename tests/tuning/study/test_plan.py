@@ -195,7 +195,7 @@ NOISY = {"uniform": [10.0, 11.0, 10.5, 10.2], "schedule": [12.0, 9.0, 9.5, 10.7]
 def test_seeds_are_added_until_the_answer_stands(
     seeds: int | tuple[int, int], fids: dict[str, list[float]], run: int
 ) -> None:
-    plan = _confirm(StudyConfig(trials=1, confirm_seeds=seeds), fids)
+    plan = _confirm(StudyConfig(trials=1, confirm_seeds=seeds, futility=0), fids)
     assert _seeds(plan) == run
     assert plan.total == len(plan.records)
 
@@ -217,7 +217,7 @@ def test_all_arms_of_a_seed_end_before_the_next_begins() -> None:
 
 def test_an_undecided_study_goes_on_with_more_seeds() -> None:
     plan = _confirm(StudyConfig(trials=1, confirm_seeds=(3, 4)), NOISY)
-    more = StudyPlan(StudyConfig(trials=1, confirm_seeds=(3, 6)), dict(plan.records))
+    more = StudyPlan(StudyConfig(trials=1, confirm_seeds=(3, 6), futility=0), dict(plan.records))
     assert not more.complete
     assert _seeds(_confirm(more.config, NOISY, more)) == 6
 

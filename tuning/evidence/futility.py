@@ -1,0 +1,86 @@
+"""Whether the fresh seeds that are still allowed could settle what is open: the predictive power of a confirmation.
+
+Given the seeds so far, the noise and the true means are drawn from their posterior under a flat prior (the noise from a
+scaled inverse chi-squared distribution, the means around those seen), the seeds still allowed are drawn on top, and the
+study's own rule is asked about each of these futures. The share in which the next open question is settled is the
+predictive power (Spiegelhalter, Freedman & Blackburn 1986; Jennison & Turnbull 2000, "Group sequential methods with
+applications to clinical trials", §10.3). A study that gives up where it is low makes fewer claims, never more: the
+level is kept, whether or not one gives up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuning.evidence.arms import Ranking
+from tuning.evidence.boundary import FIRST_SEEDS
+from tuning.evidence.differences import against_uniform, settled
+from tuning.evidence.expected import answers
+from tuning.evidence.metrics import direction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["FEWEST_TO_GIVE_UP", "power_left", "predictive_power"]
+
+FEWEST_TO_GIVE_UP = 5
+"""Seeds before which no study gives up: its interval would be too wide to be of use."""
+_FUTURES = 1000
+
+
+def power_left(ranking: Ranking, most: int) -> float:
+    """The largest chance that `most` seeds in all settle an open question of a confirmed schedule; 0 at `most` seeds.
+
+    1 where that cannot be said yet: before `FEWEST_TO_GIVE_UP` seeds. Questions that are settled do not count.
+    """
+    import numpy as np
+
+    metric = ranking.metric
+    sign = 1.0 if direction(metric) == "min" else -1.0
+    rivals = [arm for arm in ranking.confirmed if arm.is_rival][:1]
+    arms = [
+        *(arm for arm in ranking.confirmed if arm.is_uniform),
+        *(arm for arm in ranking.confirmed if arm.has_curriculum),
+        *rivals,
+    ]
+    by_seed = [arm.by_seed(metric) for arm in arms]
+    seeds = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
+    if settled(ranking) or len(seeds) >= most:
+        return 0.0
+    if len(seeds) < FEWEST_TO_GIVE_UP or not against_uniform(ranking):
+        return 1.0
+    table = np.array([[sign * values[seed] for seed in seeds] for values in by_seed])
+    chances = predictive_power(table, most, rival=bool(rivals), margin=ranking.margin)
+    return float(chances.max(initial=0.0))
+
+
+def predictive_power(
+    table: np.ndarray, most: int, *, rival: bool, margin: float, level: float = 0.95
+) -> np.ndarray:
+    """The chance that the next open question of each schedule is settled by `most` seeds, (schedules,); 0 without one.
+
+    The first question is uniform sampling; the second, of a schedule that beats it, the rival. table: metrics where
+    less is better, (arms, seeds) of uniform sampling, the schedules and, last, the rival if there is one, over at least
+    `FIRST_SEEDS` seeds. A function of its arguments: the futures are always drawn from one seed.
+    """
+    import numpy as np
+
+    arms, seeds = table.shape
+    assert FIRST_SEEDS <= seeds <= most
+    rng = np.random.default_rng(0)
+    means = table.mean(-1, keepdims=True)
+    rest = table - means - table.mean(0) + table.mean()
+    freedom = (arms - 1) * (seeds - 1)
+    deviation = np.sqrt((rest**2).sum() / rng.chisquare(freedom, (_FUTURES, 1, 1)))
+    true = means + deviation / np.sqrt(seeds) * rng.standard_normal((_FUTURES, arms, 1))
+    further = true + deviation * rng.standard_normal((_FUTURES, arms, most - seeds))
+    whole = np.concatenate([np.broadcast_to(table, (_FUTURES, arms, seeds)), further], axis=-1)
+    _, first, every = answers(whole, rival=rival, margin=margin, level=level)
+    now = seeds - FIRST_SEEDS
+
+    def settled_later(stand: np.ndarray) -> np.ndarray:
+        later: np.ndarray = stand[:, :, now + 1 :].any(-1).mean(0)
+        return later
+
+    second = np.where(every[0, :, now], 0.0, settled_later(every))
+    return np.where(first[0, :, now], second, settled_later(first))

@@ -1,0 +1,28 @@
+"""When a study adds no more fresh seeds, though it may: they would hardly settle what is open."""
+
+from __future__ import annotations
+
+from tuning.evidence.arms import Ranking
+from tuning.evidence.differences import settled
+from tuning.evidence.futility import power_left
+from tuning.study.config import FRESH_SEEDS, StudyConfig
+
+__all__ = ["given_up"]
+
+
+def given_up(config: StudyConfig, ranking: Ranking) -> str | None:
+    """Why a study runs none of the fresh seeds that are left, in one sentence; None where it runs them, or has none."""
+    least, most = config.least_and_most_seeds
+    fresh = {record.seed for arm in ranking.confirmed for record in arm.confirmed}
+    left = most - len({seed for seed in fresh if seed >= FRESH_SEEDS})
+    if not config.futility or left <= 0 or len(fresh) < least or settled(ranking):
+        return None
+    chance = power_left(ranking, most)
+    if chance >= config.futility:
+        return None
+    seeds = f"{left} more fresh seed{'' if left == 1 else 's'}" if left < most else f"{left} fresh seeds"
+    percent = "under 1%" if chance < 0.01 else f"{100 * chance:.0f}%"
+    return (
+        f"{seeds} would settle the answer with a chance of {percent}, so none was added: "
+        "the same command with --set futility=0 adds them"
+    )
