@@ -26,7 +26,7 @@ class DDPMSpec(Spec):
     """The process: ddpm."""
 
     betas: BetaSchedule = "cosine"
-    """How noise grows with the timestep: linear (1e-4 to 0.02) or cosine."""
+    """How noise grows with the timestep: linear (1e-4 to 0.02), scaled_linear (Stable Diffusion's) or cosine."""
 
     num_timesteps: int = Field(default=1000, ge=2, le=100_000)
     """T: timesteps run from 0 (cleanest) to T-1 (noise)."""

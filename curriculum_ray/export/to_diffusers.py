@@ -12,7 +12,7 @@ from typing import Any
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import is_image
 from curriculum_ray.diffusion import DDPM, DDPMSpec, EDMSpec, FlowSpec, Process, ProcessSpec
-from curriculum_ray.diffusion.betas import cosine_betas, linear_betas
+from curriculum_ray.diffusion.betas import BETAS
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export.card import model_card
 from curriculum_ray.extras import install_command
@@ -114,7 +114,7 @@ def _scheduler(spec: ProcessSpec, bounded: bool) -> Any:
 
     match spec:
         case DDPMSpec():
-            betas = {"linear": linear_betas, "cosine": cosine_betas}[spec.betas](spec.num_timesteps)
+            betas = BETAS[spec.betas](spec.num_timesteps)
             return diffusers.DDIMScheduler(
                 num_train_timesteps=spec.num_timesteps,
                 trained_betas=betas.tolist(),

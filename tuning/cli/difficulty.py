@@ -25,7 +25,11 @@ __all__ = ["difficulty"]
     "By default all but snr and convergence-paper.",
 )
 @click.option("--num-timesteps", type=click.IntRange(min=2), help="T of the process; 1000 by default.")
-@click.option("--betas", type=click.Choice(["cosine", "linear"]), help="How noise grows with the timestep.")
+@click.option(
+    "--betas",
+    type=click.Choice(["cosine", "linear", "scaled_linear"]),
+    help="How noise grows with the timestep.",
+)
 @click.option("--prediction", type=click.Choice(["epsilon", "x0", "v"]), help="What probe models predict.")
 @click.option(
     "--intervals", type=click.IntRange(min=2), help="Number of equal intervals of timesteps; 10 by default."

@@ -60,8 +60,8 @@ __all__ = ["export_schedule"]
 )
 @click.option(
     "--betas",
-    type=click.Choice(["linear", "cosine"]),
-    help="The noise schedule of timesteps, for schedules that read the log-SNR.",
+    type=click.Choice(["linear", "scaled_linear", "cosine"]),
+    help="The noise schedule of timesteps, for schedules that read the log-SNR; Stable Diffusion has scaled_linear.",
 )
 @shared("force", "json")
 def export_schedule(
@@ -73,7 +73,7 @@ def export_schedule(
     run: Path | None,
     kind: Literal["timesteps", "flow"] | None,
     num_timesteps: int | None,
-    betas: Literal["linear", "cosine"] | None,
+    betas: Literal["linear", "scaled_linear", "cosine"] | None,
     force: bool,
     as_json: bool,
 ) -> int:
