@@ -13,7 +13,7 @@ import torch
 
 from curriculum_ray.config import Spec, apply_overrides, flatten, load_json, load_yaml, parse
 from curriculum_ray.config.plain_yaml import TextFault, read_yaml, write_yaml
-from curriculum_ray.curriculum import CurriculumSchedule, DifficultyCurve, TimestepSampler
+from curriculum_ray.curriculum import Changing, CurriculumSchedule, DifficultyCurve, TimestepSampler
 from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, NoiseLevels, Sigmas
 from curriculum_ray.distributed.slots import ResourceSpec
@@ -54,6 +54,8 @@ def _conserves_probability(sampler: TimestepSampler) -> None:
     mass = density * (high - low)
     place = torch.searchsorted(low, u, right=True) - 1
     assert bool(((u >= low[place]) & (u < high[place])).all())
+    if isinstance(sampler.schedule.base, Changing):
+        return  # after the change, u of the first distribution is spread within a cluster as the second has it
     found = torch.bincount(place, minlength=len(low)) / many
     assert bool(((found - mass / mass.sum()).abs() <= 2 / many).all()), (found, mass)
 
