@@ -29,7 +29,6 @@ from curriculum_ray.data import Conditioning, Dataset, DataSpec, from_uint8
 from curriculum_ray.data.autoencoder import cache_latents, decode_latents, load_autoencoder
 from curriculum_ray.diffusion import FlowSpec, build_process
 from curriculum_ray.evaluation import EvaluationSpec, prepare
-from curriculum_ray.evaluation.fidelity import extract_features
 from curriculum_ray.evaluation.sampling import draw_samples
 from curriculum_ray.models import DiTSpec, build_model
 from curriculum_ray.training.precision import Precision
@@ -105,8 +104,7 @@ def measure(
     seconds["decode"], samples = timed(device, lambda: decode_latents(data, latents, device=device))
     reference = decode_latents(data, torch.randn(count, 4, side, side, generator=generator), device=device)
     evaluator = prepare(spec, Dataset("decoded", from_uint8(reference)), process)
-    network = evaluator.network.to(device)
-    seconds["features"], features = timed(device, lambda: extract_features(network, samples, 500, device))
+    seconds["features"], features = timed(device, lambda: evaluator.extractor.features(samples, device))
     evaluator.score(samples, device)
     seconds["score"], metrics = timed(device, lambda: evaluator.score(samples, device))
     there = samples[:COMPARED]
@@ -114,7 +112,7 @@ def measure(
     decoded = decode_latents(data, latents[:COMPARED])
     differences = {
         "decoded": float((there.float() - decoded.float()).abs().max()),
-        "features": apart(features[:COMPARED], extract_features(network.to(cpu), there, 500, cpu)),
+        "features": apart(features[:COMPARED], evaluator.extractor.features(there, cpu)),
     }
     speeds = {name: (COMPARED if name == "encode" else count) / taken for name, taken in seconds.items()}
     return {

@@ -1,68 +1,49 @@
-"""An evaluation protocol with its reference images: check before training, score after it."""
+"""An evaluation protocol with its reference: check before training, score after it, on one rank or on several."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image, to_uint8
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
-from curriculum_ray.evaluation import fidelity, inception
-from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
-from curriculum_ray.evaluation.dinov2 import load_dinov2
-from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
-from curriculum_ray.evaluation.simple_features import RandomCNN, RawFeatures, weights_hash
+from curriculum_ray.evaluation.extractors import Extractor, load_extractor
+from curriculum_ray.evaluation.fidelity import Statistics, calculate
+from curriculum_ray.evaluation.protocol import protocol_of
+from curriculum_ray.evaluation.reference import Reference, data_reference, tally_of
+from curriculum_ray.evaluation.sampling import WHOLE, Conditions, Share, draw_blocks, draw_samples
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
+from curriculum_ray.evaluation.tally import Tally, merged
 
-__all__ = ["Evaluator", "prepare", "resolve_sampler"]
+__all__ = ["SHOWN", "Evaluator", "prepare", "resolve_sampler"]
 
-
-@dataclass(frozen=True)
-class _Extractor:
-    """What depends on the extractor: how images are resized, and what KID can afford."""
-
-    resize: str
-    batch_size: int
-    kid_subsets: int
-    kid_subset_size: int
-
-
-_EXTRACTORS = {
-    # One subset with all digits: as precise as ten of 1,000 each, at half their cost.
-    "digits-cnn": _Extractor("none", 500, kid_subsets=1, kid_subset_size=1_797),
-    # Bińkowski et al. 2018, §4, as in the defaults of torch-fidelity.
-    "inception-v3": _Extractor("299x299 bilinear", 64, kid_subsets=100, kid_subset_size=1_000),
-    "dinov2": _Extractor("224x224 bicubic", 64, kid_subsets=100, kid_subset_size=1_000),
-    "random-cnn": _Extractor("none", 500, kid_subsets=10, kid_subset_size=1_000),
-    "raw": _Extractor("none", 2_000, kid_subsets=10, kid_subset_size=1_000),
-}
-_DIGITS_SHAPE = (1, 8, 8)
+SHOWN = 64
+"""Samples that are kept to look at."""
 _MIN_IMAGES = 16
 
-_references: dict[tuple[str, str], Tensor] = {}
-"""Features by extractor and data fingerprint, only of the last reference: large sets take gigabytes."""
+
+def _nothing() -> None:
+    """What is called after each block by default."""
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores models against one set of real images; built by `prepare`.
+    """Scores models against one set of real items; built by `prepare`.
 
-    `protocol` describes in JSON values how the numbers are obtained, `fingerprint` identifies it, and numbers
-    with different fingerprints are not comparable.
+    shape: that of an item that the model draws. `protocol` describes in JSON values how the numbers are obtained,
+    `fingerprint` identifies it, and numbers with different fingerprints are not comparable.
     """
 
     spec: EvaluationSpec
-    data: Dataset
+    shape: tuple[int, ...]
     protocol: dict[str, Any]
-    network: nn.Module = field(repr=False)
+    extractor: Extractor
+    reference: Reference
 
     @property
     def fingerprint(self) -> str:
@@ -70,36 +51,34 @@ class Evaluator:
         return fingerprint(self.protocol)
 
     @property
-    def extractor(self) -> str:
-        """Name under which the network with exactly these weights is registered with torch-fidelity."""
-        return f"{self.protocol['extractor']}-{self.protocol['weights'][:16]}"
+    def names(self) -> tuple[str, ...]:
+        """The metrics that it gives: only fid where either side has no features."""
+        both = self.spec.features and self.reference.features
+        return ("fid", "kid", "precision", "recall") if both else ("fid",)
 
-    def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
-        """Return fid, kid, precision and recall of `samples`: uint8 images or float32 items, (n, *shape).
+    def draw(
+        self,
+        process: Process,
+        model: nn.Module,
+        conditioning: Conditioning = NO_CONDITIONING,
+        device: str | torch.device = "cpu",
+        share: Share = WHOLE,
+        on_block: Callable[[], None] = _nothing,
+    ) -> Tally:
+        """Draw a share of the samples and keep what the metrics need, in memory that does not grow with their number.
 
-        FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best.
+        conditioning: that of the model, which gets conditions in the proportions of the reference. on_block: called
+        after each block. The modes of the model's modules and the global random state are restored.
         """
-        expected = (self.spec.num_samples, *self.data.shape)
-        kind = torch.uint8 if is_image(self.data.shape) else torch.float32
-        if samples.dtype != kind or tuple(samples.shape) != expected:
-            raise ValueError(
-                f"samples must be {kind} of shape {expected}, "
-                f"but are {samples.dtype} of {tuple(samples.shape)}"
-            )
         device = torch.device(device)
-        network = fidelity.register_extractor(self.extractor, self.network).to(device)
-        batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
-        if kind != torch.uint8:
-            samples = fidelity.extract_features(network, samples, batch_size, device)
-        return fidelity.calculate(
-            self.extractor,
-            samples.cpu(),
-            self._reference(network, device),
-            batch_size=batch_size,
-            kid_subsets=self.protocol["kid_subsets"],
-            kid_subset_size=self.protocol["kid_subset_size"],
-            device=device,
-        )
+        tally = Tally.empty()
+        condition = self._conditions(conditioning)
+        for block, items in draw_blocks(
+            self.spec, process, model, self.shape, condition, device, share=share
+        ):
+            tally.add(self._tally(items, block, device))
+            on_block()
+        return tally
 
     def generate(
         self,
@@ -108,19 +87,25 @@ class Evaluator:
         conditioning: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> Tensor:
-        """Draw the items that `evaluate` scores: uint8 images or float32 items, (num_samples, *shape).
+        """All samples that `draw` counts: uint8 images or float32 items, (num_samples, *shape), on the CPU."""
+        return draw_samples(self.spec, process, model, self.shape, self._conditions(conditioning), device)
 
-        conditioning: that of the model, which gets conditions in the proportions of the reference.
+    def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
+        """Return the metrics of all `samples`: uint8 images or float32 items, (num_samples, *shape).
+
+        FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best.
         """
-        condition = None
-        if conditioning:
-            if self.data.condition is None or self.data.conditioning != conditioning:
-                raise ConfigError(
-                    f"a model conditioned on {conditioning} needs reference data with the same, "
-                    f"but {self.data.name} has {self.data.conditioning}"
-                )
-            condition = draw_condition(self.data.condition, self.spec.num_samples, self.spec.seed)
-        return draw_samples(self.spec, process, model, self.data.shape, condition, device)
+        expected = (self.spec.num_samples, *self.shape)
+        kind = torch.uint8 if is_image(self.shape) else torch.float32
+        if samples.dtype != kind or tuple(samples.shape) != expected:
+            raise ValueError(
+                f"samples must be {kind} of shape {expected}, "
+                f"but are {samples.dtype} of {tuple(samples.shape)}"
+            )
+        device, whole = torch.device(device), Tally.empty()
+        for block in WHOLE.blocks(len(samples), self.extractor.batch_size):
+            whole.add(self._tally(samples[block.start : block.stop], block, device))
+        return self.metrics([whole], device=device)
 
     def evaluate(
         self,
@@ -129,22 +114,63 @@ class Evaluator:
         conditioning: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> tuple[dict[str, float], Tensor]:
-        """`generate` from a model on `device`, then `score`; returns (metrics, samples).
+        """`draw` all samples from a model on `device`; returns the metrics and the first samples, at most `SHOWN`."""
+        tally = self.draw(process, model, conditioning, device)
+        return self.metrics([tally], device=device), shown(tally)
 
-        The modes of the model's modules and the global random state are restored.
+    def metrics(
+        self,
+        drawn: Sequence[Tally],
+        real: Sequence[Tally] = (),
+        device: str | torch.device = "cpu",
+    ) -> dict[str, float]:
+        """The metrics of the samples in the shares `drawn`.
+
+        real: the shares of the reference; without them, and where its statistics are not known, they are taken here.
         """
-        samples = self.generate(process, model, conditioning, device)
-        return self.score(samples, device), samples
+        reference = self.reference.known(self.extractor, self.spec.features)
+        if reference is None:
+            parts = real or [self.tally_reference(device)]
+            reference = self.reference.keep(self.extractor, self.spec.features, merged(parts))
+        return calculate(
+            Statistics.of(merged(drawn)),
+            reference,
+            kid_subsets=self.protocol["kid_subsets"],
+            kid_subset_size=self.protocol["kid_subset_size"],
+        )
 
-    def _reference(self, network: nn.Module, device: torch.device) -> Tensor:
-        key = (self.extractor, self.data.fingerprint)
-        if key not in _references:
-            batch_size = _EXTRACTORS[self.protocol["extractor"]].batch_size
-            images = to_uint8(self.data.stored) if is_image(self.data.shape) else self.data.items
-            features = fidelity.extract_features(network, images, batch_size, device)
-            _references.clear()
-            _references[key] = features
-        return _references[key]
+    @property
+    def lacks_reference(self) -> bool:
+        """Whether the items of the reference are still to be read, by all ranks together or at the first score."""
+        return self.reference.known(self.extractor, self.spec.features) is None
+
+    def tally_reference(self, device: str | torch.device = "cpu", share: Share = WHOLE) -> Tally:
+        """Read a share of the reference's items."""
+        return self.reference.tally(self.extractor, self.spec.features, torch.device(device), share)
+
+    def _conditions(self, conditioning: Conditioning) -> Conditions | None:
+        if not conditioning:
+            return None
+        if self.reference.condition is None or self.reference.conditioning != conditioning:
+            raise ConfigError(
+                f"a model conditioned on {conditioning} needs reference data with the same, "
+                f"but {self.reference.name} has {self.reference.conditioning}"
+            )
+        return Conditions(self.reference.condition, self.spec.num_samples, self.spec.seed)
+
+    def _tally(self, items: Tensor, block: range, device: torch.device) -> Tally:
+        numbers = torch.arange(block.start, block.stop)
+        wanted = torch.arange(min(self.spec.features, self.spec.num_samples))
+        tally = tally_of(self.extractor.features(items, device), numbers, wanted)
+        tally.shown.add(numbers[numbers < SHOWN], items[: max(0, SHOWN - block.start)].cpu())
+        return tally
+
+
+def shown(tally: Tally) -> Tensor:
+    """The samples to look at in the tally of all shares."""
+    rows = tally.shown.rows
+    assert rows is not None
+    return rows
 
 
 def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None) -> Evaluator:
@@ -161,28 +187,10 @@ def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None)
         )
     process = process or build_process(DDPMSpec())
     spec = resolve_sampler(spec, process)
-    name, network, weights = _load_extractor(spec, data)
-    extractor = _EXTRACTORS[name]
-    protocol: dict[str, Any] = {
-        "protocol": 1,
-        "extractor": name,
-        "weights": weights,
-        "reference": data.fingerprint,
-        "reference_items": len(data),
-        "num_samples": spec.num_samples,
-        "sampler": spec.sampler,
-        "steps": spec.steps,
-        "seed": spec.seed,
-        "ema": spec.ema,
-        "resize": extractor.resize,
-        "kid_subsets": extractor.kid_subsets,
-        "kid_subset_size": min(extractor.kid_subset_size, spec.num_samples, len(data)),
-        "torch_fidelity": version("torch-fidelity"),
-    }
-    if spec.sampler in ("ancestral", "stochastic"):
-        protocol["batch_size"] = spec.batch_size  # each step draws its noise batch by batch
-    protocol |= process.protocol(spec.sampler, clip=is_image(data.shape))
-    return Evaluator(spec, data, protocol, network)
+    extractor = load_extractor(spec, data.shape, data.name)
+    reference = data_reference(data)
+    protocol = protocol_of(spec, process, data.shape, extractor, reference)
+    return Evaluator(spec, data.shape, protocol, extractor, reference)
 
 
 def resolve_sampler(
@@ -206,63 +214,3 @@ def resolve_sampler(
             f"{names[1]} must be at most {process.levels.count}, the number of timesteps, but got {spec.steps}"
         )
     return spec
-
-
-def _load_extractor(spec: EvaluationSpec, data: Dataset) -> tuple[str, nn.Module, str]:
-    """Return the extractor's name, network and weights' SHA-256; `ConfigError` if it does not take `data`."""
-    name: str = spec.extractor
-    if name == "auto":
-        name = _automatic(data)
-    size = "x".join(str(side) for side in data.shape)
-    if name == "raw":
-        raw = RawFeatures(spectrum=len(data.shape) == 2 and data.shape[0] == 1)
-        return name, raw, weights_hash(raw)
-    if not is_image(data.shape):
-        raise ConfigError(
-            f"evaluation.extractor {name} takes images, but the items of {data.name} are {size}: use raw"
-        )
-    if name == "random-cnn":
-        if min(data.shape[1:]) < 8:
-            raise ConfigError(f"evaluation.extractor random-cnn takes images of at least 8x8, but got {size}")
-        network = RandomCNN(data.shape[0], min(data.shape[1:])).eval()
-        return name, network, weights_hash(network)
-    if name == "digits-cnn":
-        if data.shape != _DIGITS_SHAPE:
-            raise ConfigError(
-                f"evaluation.extractor digits-cnn takes 1x8x8 images, but those of {data.name} are "
-                f"{size}: use inception-v3"
-            )
-        return name, *_digits_cnn()
-    if name == "dinov2":
-        assert spec.weights is not None
-        return name, *_dinov2(Path(spec.weights), spec.sha256)
-    path = inception.find_weights(spec.weights)
-    return name, *_inception(path, spec.sha256 or inception.INCEPTION_SHA256)
-
-
-def _automatic(data: Dataset) -> str:
-    """Return the extractor that `auto` selects; embedded sets need no download."""
-    if not is_image(data.shape):
-        return "raw"
-    if data.shape == _DIGITS_SHAPE:
-        return "digits-cnn"
-    return "random-cnn" if data.name in ("photos", "shapes") else "inception-v3"
-
-
-@lru_cache(maxsize=1)
-def _digits_cnn() -> tuple[nn.Module, str]:
-    try:
-        content = DIGITS_CNN_WEIGHTS.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{DIGITS_CNN_WEIGHTS} cannot be read: {error.strerror}") from None
-    return load_digits_cnn(content, str(DIGITS_CNN_WEIGHTS))[0], hashlib.sha256(content).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _dinov2(folder: Path, sha256: str | None) -> tuple[nn.Module, str]:
-    return load_dinov2(folder, sha256)
-
-
-@lru_cache(maxsize=1)
-def _inception(path: Path, sha256: str) -> tuple[nn.Module, str]:
-    return inception.load_inception(inception.read_verified(path, sha256), str(path)), sha256

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.config import LocalPath, Spec
 
@@ -28,13 +28,16 @@ class EvaluationSpec(Spec):
     files' SHA-256 in the order of their names, which is checked only where it is given."""
     num_samples: int = Field(default=2_000, ge=1, le=1_000_000)
     """Images to generate; FID falls with their number, so that only equal numbers are comparable."""
+    features: int = Field(default=10_000, ge=0, le=1_000_000)
+    """Samples, and real items, whose features are kept for KID, precision and recall, at least 16; 0 leaves these
+    metrics out. FID counts all of them, in memory that does not grow with their number."""
     sampler: Literal["auto", "ddim", "ancestral", "heun", "euler", "stochastic"] = "auto"
     """How the process is run backwards; `auto` is ddim for DDPM, heun for EDM and flow matching. EDM's
     stochastic sampler uses process.churn."""
     steps: int = Field(default=20, ge=1, le=100_000)
     """Steps of the sampler; the model is evaluated once per step, with heun twice."""
     batch_size: int = Field(default=500, ge=1, le=1_000_000)
-    """Images generated at a time; with ddim it affects only memory and speed."""
+    """The most images generated at a time; an eighth of all is enough. With ddim it affects only memory and speed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the sampling noise: equal for all arms of a comparison, whatever their training seeds."""
     ema: bool = True
@@ -51,6 +54,13 @@ class EvaluationSpec(Spec):
         if self.sha256 is not None and self.weights is None:
             raise ValueError(f"sha256 needs a file given as weights, but weights is {self.weights}")
         return self
+
+    @field_validator("features")
+    @classmethod
+    def _enough_for_kid(cls, features: int) -> int:
+        if 0 < features < 16:
+            raise ValueError(f"features must be 0 or at least 16, but got {features}")
+        return features
 
 
 def fingerprint(protocol: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from torch import nn
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, inception, prepare
-from curriculum_ray.evaluation.evaluator import _inception
+from curriculum_ray.evaluation.extractors import _inception
 
 
 def colour(count: int = 16, channels: int = 3) -> Dataset:
@@ -141,14 +141,14 @@ def test_local_weights_become_the_network_of_torch_fidelity(local: tuple[Evaluat
     assert torch.equal(torch.get_rng_state(), before)
     assert protocol.protocol["weights"] == spec.sha256
     images = to_uint8(colour(count=2).items)
-    assert torch.equal(protocol.network(images), network(images)[0])
+    assert torch.equal(protocol.extractor.network(images), network(images)[0])
 
 
 def test_grey_images_are_seen_as_colour(local: tuple[EvaluationSpec, nn.Module]) -> None:
     spec, network = local
     protocol = prepare(spec, colour(channels=1))
     images = to_uint8(colour(count=2, channels=1).items)
-    assert torch.equal(protocol.network(images), network(images.repeat(1, 3, 1, 1))[0])
+    assert torch.equal(protocol.extractor.network(images), network(images.repeat(1, 3, 1, 1))[0])
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import torch
 from curriculum_ray.data import Dataset, DataSpec, load_data, to_uint8
 from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec, prepare
-from curriculum_ray.evaluation.fidelity import extract_features
 from curriculum_ray.evaluation.sampling import draw_samples
 from curriculum_ray.models import UNetSpec, build_model
 
@@ -36,9 +35,8 @@ def test_features_and_scores_are_those_of_a_cpu(cuda: torch.device, name: str) -
     items = few.items + 0.3 * noise
     samples = to_uint8(items) if name != "tones" else items
     evaluator = prepare(EvaluationSpec(num_samples=200, steps=2), few)
-    network = evaluator.network
-    wanted = extract_features(network.to(CPU), samples, 64, CPU)
-    got = extract_features(network.to(cuda), samples, 64, cuda)
+    wanted = evaluator.extractor.features(samples, CPU)
+    got = evaluator.extractor.features(samples, cuda)
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
     on_cpu = evaluator.score(samples, CPU)
     state = torch.cuda.get_rng_state(cuda)

@@ -86,6 +86,11 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
         raise ConfigError("a search compares schedules by their evaluation, but run.evaluation is null")
     data, evaluator = check_run(fixed, config.resources)
     assert evaluator is not None
+    if config.metric not in evaluator.names:
+        raise ConfigError(
+            f"metric must be {' or '.join(evaluator.names)} where an evaluation keeps no features, but got "
+            f"{config.metric}"
+        )
     assert isinstance(data, Dataset)
     checked: list[Spec] = [fixed.model, fixed.optimizer]
     for point in itertools.chain(space.start, space.probes()):

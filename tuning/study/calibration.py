@@ -232,15 +232,14 @@ def _evaluation(
 
 def _scoring(evaluator: Evaluator, device: torch.device) -> tuple[float, str | None]:
     """Seconds of scoring one sample, and words for what of it was not timed."""
-    few, data = evaluator.spec.num_samples, evaluator.data
-    samples = data.take(torch.arange(few) % len(data))
-    samples = to_uint8(samples) if is_image(data.shape) else samples
-    several, extractor = samples[:_LEAST_SAMPLES].to(device), evaluator.network.to(device)
-    with torch.no_grad():
-        features = extractor(several).shape[1]
-        if features > _MOST_FEATURES or len(data) > _MOST_REFERENCE:
-            seconds = _timed(lambda: extractor(several), device) / len(several)
-            return seconds, f"no metric of {features:,} features"
+    few, extractor = evaluator.spec.num_samples, evaluator.extractor
+    samples = torch.randn(few, *evaluator.shape, generator=torch.Generator().manual_seed(0))
+    samples = to_uint8(samples) if is_image(evaluator.shape) else samples
+    several = samples[:_LEAST_SAMPLES]
+    features = extractor.features(several, device).shape[1]
+    if features > _MOST_FEATURES or (evaluator.reference.count or 0) > _MOST_REFERENCE:
+        seconds = _timed(lambda: extractor.features(several, device), device) / len(several)
+        return seconds, f"no metric of {features:,} features"
 
     def score() -> None:
         evaluator.score(samples, device)

@@ -1,0 +1,52 @@
+"""The protocol of an evaluation: everything that its numbers depend on, in JSON values."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from curriculum_ray.data import is_image
+from curriculum_ray.diffusion import Process
+from curriculum_ray.evaluation.extractors import Extractor
+from curriculum_ray.evaluation.reference import Reference
+from curriculum_ray.evaluation.sampling import block_size
+from curriculum_ray.evaluation.spec import EvaluationSpec
+
+__all__ = ["protocol_of"]
+
+
+def protocol_of(
+    spec: EvaluationSpec,
+    process: Process,
+    shape: tuple[int, ...],
+    extractor: Extractor,
+    reference: Reference,
+) -> dict[str, Any]:
+    """The protocol that `fingerprint` identifies. spec: with its sampler resolved. shape: that of what is drawn.
+
+    What was not there when numbers were first published is added only where it applies, so that those stay comparable.
+    """
+    kept = [spec.features, spec.num_samples]
+    if reference.features is not None:
+        kept.append(reference.features)
+    protocol: dict[str, Any] = {
+        "protocol": 1,
+        "extractor": extractor.name,
+        "weights": extractor.weights,
+        "reference": reference.fingerprint,
+        "reference_items": reference.count,
+        "num_samples": spec.num_samples,
+        "sampler": spec.sampler,
+        "steps": spec.steps,
+        "seed": spec.seed,
+        "ema": spec.ema,
+        "resize": extractor.resize,
+        "kid_subsets": extractor.kid_subsets,
+        "kid_subset_size": min(extractor.kid_subset_size, *kept),
+        "torch_fidelity": version("torch-fidelity"),
+    }
+    if spec.features < max(spec.num_samples, reference.count or 0):
+        protocol["features"] = spec.features
+    if spec.sampler in ("ancestral", "stochastic"):
+        protocol["block"] = block_size(spec)  # each step draws its noise block by block
+    return protocol | dict(reference.described) | process.protocol(spec.sampler, clip=is_image(shape))
