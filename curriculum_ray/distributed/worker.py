@@ -21,6 +21,7 @@ from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.hooks import Announce, Report
 from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training.exchange import process_group_exchange
 from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
 
@@ -153,6 +154,7 @@ def _world() -> World:
         wrap=partial(
             ray.train.torch.prepare_model, parallel_strategy_kwargs={"gradient_as_bucket_view": True}
         ),
+        exchange=process_group_exchange(),
     )
 
 

@@ -15,7 +15,7 @@ from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics, calculate
 from curriculum_ray.evaluation.protocol import protocol_of
-from curriculum_ray.evaluation.reference import Reference, data_reference, tally_of
+from curriculum_ray.evaluation.reference import Reference, data_reference, do_nothing, tally_of
 from curriculum_ray.evaluation.sampling import WHOLE, Conditions, Share, draw_blocks, draw_samples
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
 from curriculum_ray.evaluation.tally import Tally, merged
@@ -25,10 +25,6 @@ __all__ = ["SHOWN", "Evaluator", "prepare", "resolve_sampler"]
 SHOWN = 64
 """Samples that are kept to look at."""
 _MIN_IMAGES = 16
-
-
-def _nothing() -> None:
-    """What is called after each block by default."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Evaluator:
         conditioning: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
         share: Share = WHOLE,
-        on_block: Callable[[], None] = _nothing,
+        on_block: Callable[[], None] = do_nothing,
     ) -> Tally:
         """Draw a share of the samples and keep what the metrics need, in memory that does not grow with their number.
 
@@ -144,9 +140,14 @@ class Evaluator:
         """Whether the items of the reference are still to be read, by all ranks together or at the first score."""
         return self.reference.known(self.extractor, self.spec.features) is None
 
-    def tally_reference(self, device: str | torch.device = "cpu", share: Share = WHOLE) -> Tally:
-        """Read a share of the reference's items."""
-        return self.reference.tally(self.extractor, self.spec.features, torch.device(device), share)
+    def tally_reference(
+        self,
+        device: str | torch.device = "cpu",
+        share: Share = WHOLE,
+        on_block: Callable[[], None] = do_nothing,
+    ) -> Tally:
+        """Read a share of the reference's items; on_block: called after each block."""
+        return self.reference.tally(self.extractor, self.spec.features, torch.device(device), share, on_block)
 
     def _conditions(self, conditioning: Conditioning) -> Conditions | None:
         if not conditioning:

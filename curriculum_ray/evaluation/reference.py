@@ -16,10 +16,14 @@ from curriculum_ray.evaluation.fidelity import Statistics
 from curriculum_ray.evaluation.sampling import WHOLE, Share
 from curriculum_ray.evaluation.tally import Moments, Rows, Tally
 
-__all__ = ["Reference", "data_reference", "evenly_spaced", "tally_of"]
+__all__ = ["Reference", "data_reference", "do_nothing", "evenly_spaced", "tally_of"]
 
 _extracted: dict[tuple[str, str, int], Statistics] = {}
 """Statistics by extractor, data and limit, only of the last reference: features of large sets take gigabytes."""
+
+
+def do_nothing() -> None:
+    """What is called after each block by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +52,22 @@ class Reference:
             return self.statistics
         return _extracted.get(self._key(extractor, limit))
 
-    def tally(self, extractor: Extractor, limit: int, device: torch.device, share: Share = WHOLE) -> Tally:
-        """Read a share of the items, and keep the features of `limit` in all."""
+    def tally(
+        self,
+        extractor: Extractor,
+        limit: int,
+        device: torch.device,
+        share: Share = WHOLE,
+        on_block: Callable[[], None] = do_nothing,
+    ) -> Tally:
+        """Read a share of the items, and keep the features of `limit` in all; on_block: called after each block."""
         assert self.read is not None
         assert self.count is not None
         tally, wanted = Tally.empty(), evenly_spaced(self.count, limit)
         for block in share.blocks(self.count, extractor.batch_size):
             numbers = torch.arange(block.start, block.stop)
             tally.add(tally_of(extractor.features(self.read(block), device), numbers, wanted))
+            on_block()
         return tally
 
     def keep(self, extractor: Extractor, limit: int, tally: Tally) -> Statistics:

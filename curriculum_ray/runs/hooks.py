@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from curriculum_ray.data import DataInfo, Dataset
-from curriculum_ray.evaluation import Evaluator, save_grid
+from curriculum_ray.evaluation import save_grid
+from curriculum_ray.evaluation.together import evaluate_together
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import (
@@ -177,7 +176,16 @@ class RunHooks(NoHooks):
         if self._lead:
             self._tell(self._previews.collect(before=trainer.images + 1))
             checkpoints.write(final, state)
-            result = self._result(model, final)
+        trained = time.perf_counter()
+        scored = None
+        if evaluator is not None:
+            scored = evaluate_together(evaluator, trainer.process, model, trainer.conditioning, trainer.world)
+        if self._lead:
+            metrics, samples = scored or ({}, None)
+            _LOG.info("evaluated in %.1f s: %s", time.perf_counter() - trained, metrics)
+            if samples is not None:
+                save_grid(samples, self._folder / SAMPLES_FILE)
+            result = self._result(metrics, final)
             replace_file(self._folder / RESULT_FILE, json.dumps(result.to_json(), indent=1))
         if self._folder == job.checkpoints:
             self._announce(final, self._metrics())
@@ -190,14 +198,11 @@ class RunHooks(NoHooks):
         """The last log line, for Ray Train to keep with a checkpoint."""
         return {} if self._last is None else self._last.model_dump(mode="json", exclude_none=True)
 
-    def _result(self, model: torch.nn.Module, final: Path) -> RunResult:
-        """Evaluate `model`, the average of the weights; `final` is the last checkpoint."""
+    def _result(self, metrics: dict[str, float], final: Path) -> RunResult:
+        """The result with the `metrics` of the evaluation; `final` is the last checkpoint."""
         trainer = self.trainer
         walked = stages_walked(trainer.sampler.ladder, trainer.stage_starts, trainer.images)
         write_sampled(self._folder, trainer, walked)
-        trained = time.perf_counter()
-        metrics = {} if self._evaluator is None else _evaluate(trainer, model, self._evaluator, self._folder)
-        _LOG.info("evaluated in %.1f s: %s", time.perf_counter() - trained, metrics)
         return RunResult(
             images=trainer.images,
             metrics=metrics,
@@ -228,17 +233,6 @@ def _resume(trainer: Trainer, job: Assignment) -> int:
         return 0
     trainer.restore(sound[1])
     return trainer.images
-
-
-def _evaluate(
-    trainer: Trainer, model: torch.nn.Module, evaluator: Evaluator, folder: Path
-) -> dict[str, float]:
-    """The metrics of `model`; writes the sample grid."""
-    metrics, samples = evaluator.evaluate(
-        trainer.process, model, trainer.conditioning, device=trainer.world.device
-    )
-    save_grid(samples[:64], folder / SAMPLES_FILE)
-    return metrics
 
 
 def _pairs(stage_starts: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:

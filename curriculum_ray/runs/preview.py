@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from curriculum_ray.data import Conditioning, DataInfo, Dataset, data_info
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec, save_grid
+from curriculum_ray.evaluation.evaluator import SHOWN
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
+from curriculum_ray.evaluation.together import evaluate_together
 from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import BEST, PREVIEWS
@@ -20,12 +22,11 @@ from curriculum_ray.runs.log import LoggedLine, logged
 from curriculum_ray.runs.prepared import cached_data, cached_preview_evaluator
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 
 __all__ = ["Preview", "Previews"]
 
 _LOG = logging.getLogger(__name__)
-
-_SHOWN = 64
 
 Preview = tuple[LoggedLine, dict[str, float]]
 """A log line, and the metrics of the model at that moment."""
@@ -34,8 +35,8 @@ Preview = tuple[LoggedLine, dict[str, float]]
 class Previews:
     """The previews of one run. `history` holds [images, metrics] of each that was scored, resumed ones included.
 
-    Rank 0 generates while the others wait at the next step; with `preview.asynchronous` a Ray task generates while all
-    of them continue. Each step seeds its own random numbers, so training is the same with and without previews.
+    All ranks generate, and wait until rank 0 has scored, without a collective; with `preview.asynchronous` a Ray task
+    generates while all of them continue. Each step seeds its own random numbers, so training is the same with and without previews.
     """
 
     def __init__(
@@ -53,25 +54,19 @@ class Previews:
         """
         assert self._config.preview is not None
         ema = self._config.evaluation is None or self._config.evaluation.ema
-        model = trainer.whole_model(ema)
+        model, world = trainer.whole_model(ema), trainer.world
         best = False
         made: list[Preview] = []
-        if trainer.world.rank == 0:
-            if self._config.preview.asynchronous:
+        if self._config.preview.asynchronous:
+            if world.rank == 0:
                 self._pending.append((line, _start(self._config, model)))
-            else:
-                drawn = _draw(
-                    self._config,
-                    self._data,
-                    trainer.process,
-                    model,
-                    trainer.conditioning,
-                    trainer.world.device,
-                )
-                lowest = min((metrics["fid"] for _, metrics in self.history), default=float("inf"))
-                made = self._take(line, *drawn)
-                best = any(metrics["fid"] < lowest for _, metrics in made)
-        if self._config.checkpoint.best and _agree(best, trainer):
+            return made
+        drawn = _draw(self._config, self._data, trainer.process, model, trainer.conditioning, world)
+        if drawn is not None:
+            lowest = min((metrics["fid"] for _, metrics in self.history), default=float("inf"))
+            made = self._take(line, *drawn)
+            best = any(metrics["fid"] < lowest for _, metrics in made)
+        if _agree(best, trainer) and self._config.checkpoint.best:
             self._keep(trainer)
         return made
 
@@ -140,21 +135,23 @@ def _draw(
     process: Process,
     model: nn.Module,
     conditioning: Conditioning,
-    device: torch.device,
-) -> tuple[dict[str, float], Tensor]:
-    """The metrics of a model, empty where previews are not scored, and its first samples."""
+    world: World,
+) -> tuple[dict[str, float], Tensor] | None:
+    """On rank 0 the metrics of a model, empty where previews are not scored, and its first samples; None on others."""
     assert config.preview is not None
     evaluator = cached_preview_evaluator(config)
     if evaluator is not None:
-        metrics, samples = evaluator.evaluate(process, model, conditioning, device=device)
-        return metrics, samples[:_SHOWN]
+        return evaluate_together(evaluator, process, model, conditioning, world)
+    if world.rank:
+        return None
     spec = (config.evaluation or EvaluationSpec()).model_copy(
         update={"num_samples": config.preview.num_samples}
     )
     condition = None
     if conditioning and isinstance(data, Dataset) and data.condition is not None:
         condition = draw_condition(data.condition, spec.num_samples, spec.seed)
-    return {}, draw_samples(spec, process, model, data.shape, condition, device)[:_SHOWN]
+    few = spec.model_copy(update={"num_samples": min(SHOWN, spec.num_samples)})
+    return {}, draw_samples(few, process, model, data.shape, condition, world.device)
 
 
 def _start(config: RunConfig, model: nn.Module) -> Any:
@@ -177,17 +174,14 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     conditioning: Any = model.conditioning
     process = build_process(run.process, run.weighting).to(device)
-    metrics, samples = _draw(run, data, process, model.to(device).eval(), conditioning, device)
-    return metrics, samples.cpu()
+    drawn = _draw(run, data, process, model.to(device).eval(), conditioning, World(device=device))
+    assert drawn is not None
+    return drawn
 
 
 def _agree(mine: bool, trainer: Trainer) -> bool:
-    """Rank 0's answer, on every rank."""
-    if trainer.world.size == 1:
-        return mine
-    said = torch.tensor(float(mine), device=trainer.world.device)
-    torch.distributed.broadcast(said, src=0)
-    return said.item() > 0
+    """Rank 0's answer, on every rank, which waits for it without a collective."""
+    return trainer.world.exchange.tell(b"yes" if mine else b"") == b"yes"
 
 
 def _read_history(folder: Path) -> list[tuple[int, dict[str, float]]]:

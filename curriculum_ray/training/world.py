@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from curriculum_ray.training.exchange import Alone, Exchange
+
 __all__ = ["World"]
 
 
 @dataclass(frozen=True)
 class World:
-    """This worker's place: its rank, how many workers there are, its device, and how to wrap a module."""
+    """This worker's place: its rank, how many workers there are, its device, how to wrap a module, and how to reach the others."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    exchange: Exchange = field(default_factory=Alone)

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from curriculum_ray.data import load_data
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.evaluation import prepare
+from curriculum_ray.evaluation.trained import load_trained
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Finished, Progress, Started, Stopped
 from curriculum_ray.runs.result import RunResult
@@ -63,8 +66,6 @@ def _curve(place: Path, key: str) -> list[tuple[int, float, int]]:
 
 
 def test_two_ranks_draw_and_switch_stage_as_a_single_worker_does(board: Any, place: Path) -> None:
-    from curriculum_ray.data import load_data
-
     config = _config()
     result = _finish(board, place, "pair", config)
     single = Trainer(config.train, load_data(config.data))
@@ -81,6 +82,27 @@ def test_a_run_does_not_depend_on_what_its_slot_ran_before(board: Any, place: Pa
     second = weights(_finish(board, place, "second", _config()))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert _curve(place, "first") == _curve(place, "second")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_all_ranks_draw_and_the_numbers_are_those_of_one(board: Any, place: Path, parallel: str) -> None:
+    config = _config(
+        parallel=parallel,
+        evaluation={"num_samples": 170, "steps": 2},
+        preview={"every_images": 16 * 20, "num_samples": 64},
+        checkpoint={"every_images": 16 * 20, "best": True},
+    )
+    result = _finish(board, place, f"scored-{parallel}", config)
+    assert [images for images, _ in result.history] == [16 * 20, 16 * 40]
+    assert list((place / f"scored-{parallel}" / "best").iterdir())
+    assert (place / f"scored-{parallel}" / "samples.png").exists()
+    trained = load_trained(Path(result.checkpoint))
+    assert config.evaluation is not None
+    evaluator = prepare(config.evaluation, load_data(config.data), trained.process)
+    assert result.fingerprint == evaluator.fingerprint
+    alone, _ = evaluator.evaluate(trained.process, trained.model, trained.conditioning)
+    assert result.metrics == pytest.approx(alone, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -12,10 +12,14 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Conditioning, Dataset, DataSpec, load_data
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec, prepare, reference
-from curriculum_ray.evaluation.evaluator import Evaluator, shown
+from curriculum_ray.evaluation.evaluator import Evaluator
 from curriculum_ray.evaluation.reference import evenly_spaced
 from curriculum_ray.evaluation.sampling import Share, draw_blocks
-from curriculum_ray.evaluation.tally import Moments, Tally, merged
+from curriculum_ray.evaluation.tally import Moments
+from curriculum_ray.evaluation.together import evaluate_together
+from curriculum_ray.training.exchange import StoreExchange
+from curriculum_ray.training.world import World
+from tests.training.test_exchange import ranks
 
 COUNT = 170
 CLASSES = Conditioning("class", 10)
@@ -48,14 +52,17 @@ def process() -> Process:
     return build_process(DDPMSpec(num_timesteps=10))
 
 
-def together(evaluator: Evaluator, process: Process, ranks: int) -> tuple[dict[str, float], Tensor]:
-    """As `ranks` ranks would, which send each other what `to_bytes` makes."""
+def together(evaluator: Evaluator, process: Process, size: int) -> tuple[dict[str, float], Tensor]:
+    """What rank 0 of `size` ranks gets, which share a store in this process."""
     reference._extracted.clear()
-    shares = [Share(rank, ranks) for rank in range(ranks)]
-    drawn = [evaluator.draw(process, Shifted(), CLASSES, share=share) for share in shares]
-    drawn = [Tally.from_bytes(tally.to_bytes()) for tally in drawn]
-    real = [Tally.from_bytes(evaluator.tally_reference(share=share).to_bytes()) for share in shares]
-    return evaluator.metrics(drawn, real), shown(merged(drawn))
+
+    def work(exchange: StoreExchange, rank: int) -> tuple[dict[str, float], Tensor] | None:
+        world = World(rank, size, exchange=exchange)
+        return evaluate_together(evaluator, process, Shifted(), CLASSES, world)
+
+    found, *others = ranks(size, work)
+    assert others == [None] * (size - 1)
+    return found
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
@@ -70,8 +77,8 @@ def test_several_ranks_get_the_numbers_of_one(digits: Dataset, process: Process,
     alone, samples = together(evaluator, process, 1)
     assert set(alone) == {"fid", "kid", "precision", "recall"}
     assert len(samples) == 64
-    for ranks in (2, 3):
-        metrics, same = together(evaluator, process, ranks)
+    for size in (2, 3):
+        metrics, same = together(evaluator, process, size)
         assert metrics == pytest.approx(alone, rel=1e-6)
         assert torch.equal(same, samples)
 
