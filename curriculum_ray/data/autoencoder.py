@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from curriculum_ray.data.text_encoder import encoder_hash
 from curriculum_ray.extras import install_command
 from curriculum_ray.files import replace_file
 
-__all__ = ["CacheSpec", "cache_latents", "decode_latents", "load_autoencoder"]
+__all__ = ["CacheSpec", "Decoder", "cache_latents", "decode_latents", "load_autoencoder", "load_decoder"]
 
 
 class CacheSpec(Spec):
@@ -243,22 +245,48 @@ def _encode(
     return {**tensors, "std": torch.cat(deviations).contiguous()} if std else tensors
 
 
-def decode_latents(
-    spec: DataSpec, latents: Tensor, batch_size: int = 16, device: torch.device | str = "cpu"
-) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """Latents as `cache_latents` stores them to images, by the autoencoder that made them."""
+
+    vae: Any
+    scale: float
+    shift: float
+    sha256: str
+    """Of the autoencoder's weights, hex."""
+
+    @torch.no_grad()
+    def __call__(self, latents: Tensor, device: torch.device | str = "cpu", batch_size: int = 16) -> Tensor:
+        """Decode (n, C, H, W), `batch_size` at a time, on `device` to uint8 images on the CPU."""
+        vae = self.vae.to(device)
+        parts = (part.to(device) / self.scale + self.shift for part in latents.split(batch_size))
+        return torch.cat([to_uint8(vae.decode(part).sample).cpu() for part in parts])
+
+    def shape(self, latent: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the image of a latent of this shape: each block of the decoder but the last doubles the side."""
+        channels, blocks = int(self.vae.config.out_channels), len(self.vae.config.up_block_types)
+        return (channels, *(side << (blocks - 1) for side in latent[1:]))
+
+
+def load_decoder(spec: DataSpec) -> Decoder:
+    """The decoder of the latents of `spec`, by `spec.vae`; ConfigError where that is not what made them."""
+    assert spec.vae is not None
+    return _decoder(spec.name, spec.vae)
+
+
+@lru_cache(maxsize=1)
+def _decoder(latents: str, path: str) -> Decoder:
+    info = read_latents_info(Path(latents))
+    vae = load_autoencoder(path)
+    found = _weights_hash(vae)
+    if info.vae_sha256 and info.vae_sha256 != found:
+        raise ConfigError(f"data.vae {path} is not the autoencoder that made the latents of {latents}")
+    return Decoder(vae, info.scale, info.shift, found)
+
+
+def decode_latents(spec: DataSpec, latents: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Decode generated latents (n, C, H, W) of the data of `spec` to uint8 images with `spec.vae`; both on the CPU.
 
     device: where the autoencoder computes.
     """
-    assert spec.vae is not None
-    info = read_latents_info(Path(spec.name))
-    vae = load_autoencoder(spec.vae)
-    if info.vae_sha256 and info.vae_sha256 != _weights_hash(vae):
-        raise ConfigError(f"data.vae {spec.vae} is not the autoencoder that made the latents of {spec.name}")
-    vae = vae.to(device)
-    with torch.no_grad():
-        images = [
-            to_uint8(vae.decode(part.to(device) / info.scale + info.shift).sample).cpu()
-            for part in latents.split(batch_size)
-        ]
-    return torch.cat(images)
+    return load_decoder(spec)(latents, device)

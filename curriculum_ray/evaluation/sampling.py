@@ -47,10 +47,10 @@ WHOLE = Share()
 
 
 def block_size(spec: EvaluationSpec) -> int:
-    """Samples that are drawn at a time: an eighth of all, which several ranks can share, but between 32 and the batch size.
+    """Samples that are drawn at a time: an eighth of all, which several ranks can share, but at least 32.
 
-    It does not depend on the number of ranks: arithmetic may round differently in batches of
-    another size.
+    At most `spec.batch_size`. It does not depend on the number of ranks, because arithmetic may round differently in
+    batches of another size.
     """
     return min(spec.batch_size, max(_LEAST, -(-spec.num_samples // _BLOCKS)))
 

@@ -36,7 +36,8 @@ class Previews:
     """The previews of one run. `history` holds [images, metrics] of each that was scored, resumed ones included.
 
     All ranks generate, and wait until rank 0 has scored, without a collective; with `preview.asynchronous` a Ray task
-    generates while all of them continue. Each step seeds its own random numbers, so training is the same with and without previews.
+    generates while all of them continue. Each step seeds its own random numbers, so training is the same with and
+    without previews.
     """
 
     def __init__(

@@ -15,7 +15,10 @@ __all__ = ["World"]
 
 @dataclass(frozen=True)
 class World:
-    """This worker's place: its rank, how many workers there are, its device, how to wrap a module, and how to reach the others."""
+    """This worker's place: its rank, how many workers there are, and its device.
+
+    wrap: how a module is wrapped to be trained by all of them. exchange: how they hand each other bytes.
+    """
 
     rank: int = 0
     size: int = 1

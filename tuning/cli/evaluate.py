@@ -15,12 +15,26 @@ __all__ = ["evaluate"]
 @click.command(
     epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000")
 )
-@shared("checkpoint", "data", "num_samples", "seed", "config", "set", "trust_code", "log_level", "json")
+@shared(
+    "checkpoint",
+    "data",
+    "num_samples",
+    "num_workers",
+    "use_gpu",
+    "seed",
+    "config",
+    "set",
+    "trust_code",
+    "log_level",
+    "json",
+)
 @click.option("--raw-weights", is_flag=True, help="Evaluate the last weights instead of their average.")
 def evaluate(
     checkpoint: Path,
     data: str | None,
     num_samples: int | None,
+    num_workers: int | tuple[int, int] | None,
+    use_gpu: bool | None,
     seed: int | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
@@ -31,13 +45,17 @@ def evaluate(
     """Generate images from a checkpoint and compare them with the images it was trained on (or with --data).
 
     --config and --set change the protocol, e.g. --set steps=50; numbers are comparable only if the printed
-    fingerprints are equal.
+    fingerprints are equal. Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if it is set, and
+    get the numbers of one.
     """
     from curriculum_ray.config import ConfigError, parse
     from curriculum_ray.config.shown import shown
     from curriculum_ray.data import DataSpec, load_data
+    from curriculum_ray.distributed.connection import check_resources, connected
+    from curriculum_ray.distributed.drawing import DrawingTask, draws_in_process, score_on_workers
     from curriculum_ray.evaluation import EvaluationSpec, prepare
     from curriculum_ray.evaluation.trained import load_trained
+    from tuning.cli.workers import worker_resources
 
     spec = read_settings(
         EvaluationSpec,
@@ -49,6 +67,8 @@ def evaluate(
             "ema": ("--raw-weights", False if raw_weights else None),
         },
     )
+    resources = worker_resources(num_workers, use_gpu)
+    check_resources(1, resources)
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     reference = trained.config.data
     if data is not None:
@@ -62,13 +82,20 @@ def evaluate(
             f"draws {drawn}"
         )
     evaluator = prepare(spec, images, trained.process)
-    metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.conditioning)
+    if draws_in_process(resources):
+        device = "cuda" if use_gpu else "cpu"
+        process, model = trained.process.to(device), trained.model.to(device)
+        metrics, _ = evaluator.evaluate(process, model, trained.conditioning, device)
+    else:
+        task = DrawingTask(checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code)
+        with connected(1, resources, say=lambda line: click.echo(line, err=True)):
+            metrics = score_on_workers(task, reference, evaluator, resources)
     if as_json:
         result = {"images": trained.images, "metrics": metrics, "fingerprint": evaluator.fingerprint}
         click.echo(json.dumps({**result, "protocol": evaluator.protocol}))
         return 0
     click.echo(f"{trained.path} ({trained.images:,} images seen)")
-    for name in ("fid", "kid", "precision", "recall"):
+    for name in evaluator.names:
         click.echo(f"  {name:10} {metrics[name]:.4g}")
     protocol = evaluator.protocol
     click.echo(

@@ -130,7 +130,8 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--num-workers",
         type=_CountOrRange("workers"),
         metavar="N or N-M",
-        help="Ray Train workers of a run; they must divide the batch. Of a range, for `train`, as many as fit.",
+        help="Workers of a run, or that draw samples; in training they must divide the batch. Of a range, for `train`, "
+        "as many as fit.",
     ),
     "confirm_seeds": click.option(
         "--confirm-seeds",

@@ -20,7 +20,18 @@ __all__ = ["sample"]
         "python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs"
     )
 )
-@shared("checkpoint", "output", "num_samples", "seed", "trust_code", "force", "log_level", "json")
+@shared(
+    "checkpoint",
+    "output",
+    "num_samples",
+    "num_workers",
+    "use_gpu",
+    "seed",
+    "trust_code",
+    "force",
+    "log_level",
+    "json",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the sampler.")
 @click.option("--sampler", help="How to reverse the process: ddim, ancestral, heun, euler or stochastic.")
 @click.option(
@@ -41,6 +52,8 @@ def sample(
     checkpoint: Path,
     output: Path,
     num_samples: int | None,
+    num_workers: int | tuple[int, int] | None,
+    use_gpu: bool | None,
     seed: int | None,
     trust_code: bool,
     force: bool,
@@ -54,17 +67,21 @@ def sample(
     """Generate items from a checkpoint and write them as one PNG grid, `samples-RUN-IMAGES.png`, into --output.
 
     Classes or captions of a conditional model take turns. Signals become line plots, points scatter plots,
-    and cached latents images, decoded by their autoencoder (data.vae).
+    and cached latents images, decoded by their autoencoder (data.vae). Several workers share the work as Ray tasks, on
+    the cluster at RAY_ADDRESS if it is set, and draw what one would.
     """
     import torch
 
     from curriculum_ray.data.autoencoder import decode_latents
     from curriculum_ray.data.prompts import condition_from_prompts
+    from curriculum_ray.distributed.connection import check_resources, connected
+    from curriculum_ray.distributed.drawing import DrawingTask, draw_on_workers, draws_in_process
     from curriculum_ray.evaluation import EvaluationSpec, grid_png
     from curriculum_ray.evaluation.evaluator import resolve_sampler
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
     from curriculum_ray.own_files import check_own, write_own
+    from tuning.cli.workers import worker_resources
 
     spec = read_settings(
         EvaluationSpec,
@@ -78,6 +95,8 @@ def sample(
             "ema": ("--raw-weights", not raw_weights),
         },
     )
+    resources = worker_resources(num_workers, use_gpu)
+    check_resources(1, resources)
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     spec = resolve_sampler(spec, trained.process, ("--sampler", "--steps"))
     path = writable_folder(output) / f"samples-{_source(trained.path)}-{trained.images}.png"
@@ -101,9 +120,16 @@ def sample(
         condition = each[torch.arange(spec.num_samples) % len(captions)]
     elif conditioning.kind == "class":
         condition = torch.arange(spec.num_samples) % conditioning.size
-    samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, guidance=guidance)
-    if trained.config.data.vae is not None:
-        samples = decode_latents(trained.config.data, samples)
+    if draws_in_process(resources):
+        device = "cuda" if use_gpu else "cpu"
+        process, model = trained.process.to(device), trained.model.to(device)
+        samples = draw_samples(spec, process, model, trained.shape, condition, device, guidance)
+        if trained.config.data.vae is not None:
+            samples = decode_latents(trained.config.data, samples, device)
+    else:
+        task = DrawingTask(checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code)
+        with connected(1, resources, say=lambda line: click.echo(line, err=True)):
+            samples = draw_on_workers(task, condition, guidance, resources)
     kept = write_own(path, grid_png(samples), force=force)
     if kept is not None:
         click.echo(f"an earlier file was kept as {kept}", err=True)

@@ -1,0 +1,115 @@
+"""Samples of a checkpoint, drawn and counted by Ray tasks: where training ran, one task for each worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.data import DataSpec
+from curriculum_ray.data.autoencoder import decode_latents
+from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
+from curriculum_ray.evaluation.sampling import Share, draw_blocks
+from curriculum_ray.evaluation.tally import Rows, Tally
+from curriculum_ray.evaluation.trained import load_trained
+from curriculum_ray.runs.prepared import cached_data
+
+__all__ = ["DrawingTask", "draw_on_workers", "draws_in_process", "on_workers", "score_on_workers"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingTask:
+    """What the workers draw: samples of a checkpoint."""
+
+    checkpoint: Path
+    spec: EvaluationSpec
+    trust_code: bool
+    """Whether a network that the checkpoint names by its import path is imported."""
+
+
+def draws_in_process(resources: ResourceSpec) -> bool:
+    """Whether no Ray is needed: one worker, on this machine."""
+    return resources.workers == (1, 1) and not os.environ.get("RAY_ADDRESS")
+
+
+def on_workers(work: Callable[[Share, torch.device], Result], resources: ResourceSpec) -> list[Result]:
+    """What `work`, which travels pickled, returns for each share, in their order: a Ray task for each worker.
+
+    Needs a connection to Ray. A task whose worker dies is started again; an error of one is raised here, and the others
+    are cancelled.
+    """
+    import ray
+
+    size = resources.workers[0]
+    need = resources.per_worker
+    remote = ray.remote(num_cpus=need["CPU"], num_gpus=need.get("GPU", 0))(_task)
+    threads = max(1, int(resources.cpus_per_worker))
+    tasks = [remote.remote(work, Share(rank, size), resources.use_gpu, threads) for rank in range(size)]
+    try:
+        results: list[Result] = ray.get(tasks)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from None
+    finally:
+        for task in tasks:
+            ray.cancel(task, force=True)
+    return results
+
+
+def _task(work: Callable[[Share, torch.device], Result], share: Share, use_gpu: bool, threads: int) -> Result:
+    torch.set_num_threads(threads)
+    return work(share, torch.device("cuda" if use_gpu else "cpu"))
+
+
+def score_on_workers(
+    task: DrawingTask, data: DataSpec, evaluator: Evaluator, resources: ResourceSpec
+) -> dict[str, float]:
+    """The metrics of the samples that all workers draw; evaluator: that of `task.spec` and `data`, in this process."""
+    lacks = evaluator.lacks_reference
+
+    def work(share: Share, device: torch.device) -> tuple[bytes, bytes]:
+        trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
+        mine = prepare(task.spec, cached_data(data), trained.process)
+        drawn = mine.draw(trained.process, trained.model, trained.conditioning, device, share)
+        real = mine.tally_reference(device, share) if lacks else Tally.empty()
+        return drawn.to_bytes(), real.to_bytes()
+
+    drawn, real = zip(*on_workers(work, resources), strict=True)
+    return evaluator.metrics(
+        [Tally.from_bytes(content) for content in drawn],
+        [Tally.from_bytes(content) for content in real] if lacks else (),
+    )
+
+
+def draw_on_workers(
+    task: DrawingTask, condition: Tensor | None, guidance: float, resources: ResourceSpec
+) -> Tensor:
+    """The samples that all workers draw, latents decoded: uint8 images (n, C, H, W), else float32.
+
+    condition: that of each sample, or None. guidance: scale of classifier-free guidance, 1 is none.
+    """
+
+    def work(share: Share, device: torch.device) -> list[tuple[Any, Any]]:
+        trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
+        data, found = trained.config.data, []
+        for block, items in draw_blocks(
+            task.spec, trained.process, trained.model, trained.shape, condition, device, guidance, share
+        ):
+            images = items if data.vae is None else decode_latents(data, items, device)
+            found.append((list(block), images.cpu().numpy()))
+        return found
+
+    rows = Rows()
+    for blocks in on_workers(work, resources):
+        for numbers, items in blocks:
+            rows.add(torch.tensor(numbers), torch.from_numpy(items.copy()))
+    samples = rows.rows
+    assert samples is not None
+    return samples
