@@ -1,4 +1,4 @@
-"""Samples of a checkpoint, drawn and counted by Ray tasks: where training ran, one task for each worker."""
+"""Samples drawn, and data sets counted, by Ray tasks: where training ran, one task for each worker."""
 
 from __future__ import annotations
 
@@ -15,12 +15,20 @@ from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import decode_latents
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
+from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
 from curriculum_ray.evaluation.sampling import Share, draw_blocks
 from curriculum_ray.evaluation.tally import Rows, Tally
 from curriculum_ray.evaluation.trained import load_trained
-from curriculum_ray.runs.prepared import cached_data
+from curriculum_ray.runs.prepared import items_of
 
-__all__ = ["DrawingTask", "draw_on_workers", "draws_in_process", "on_workers", "score_on_workers"]
+__all__ = [
+    "DrawingTask",
+    "count_on_workers",
+    "draw_on_workers",
+    "draws_in_process",
+    "on_workers",
+    "score_on_workers",
+]
 
 Result = TypeVar("Result")
 
@@ -76,7 +84,7 @@ def score_on_workers(
 
     def work(share: Share, device: torch.device) -> tuple[bytes, bytes]:
         trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
-        mine = prepare(task.spec, cached_data(data), trained.process)
+        mine = prepare(task.spec, items_of(data), trained.process, data)
         drawn = mine.draw(trained.process, trained.model, trained.conditioning, device, share)
         real = mine.tally_reference(device, share) if lacks else Tally.empty()
         return drawn.to_bytes(), real.to_bytes()
@@ -100,7 +108,14 @@ def draw_on_workers(
         trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
         data, found = trained.config.data, []
         for block, items in draw_blocks(
-            task.spec, trained.process, trained.model, trained.shape, condition, device, guidance, share
+            task.spec,
+            trained.process,
+            trained.model,
+            trained.shape,
+            condition,
+            device,
+            guidance,
+            share=share,
         ):
             images = items if data.vae is None else decode_latents(data, items, device)
             found.append((list(block), images.cpu().numpy()))
@@ -113,3 +128,8 @@ def draw_on_workers(
     samples = rows.rows
     assert samples is not None
     return samples
+
+
+def count_on_workers(spec: ReferenceSpec, resources: ResourceSpec) -> list[Counted]:
+    """The shares of a data set that the workers have counted."""
+    return on_workers(lambda share, device: Counting(spec).count(device, share), resources)

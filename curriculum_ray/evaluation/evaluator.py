@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, DataInfo, Dataset, DataSpec, is_image
+from curriculum_ray.data.autoencoder import Decoder
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
+from curriculum_ray.evaluation.counting import decoder_of
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics, calculate
 from curriculum_ray.evaluation.protocol import protocol_of
 from curriculum_ray.evaluation.reference import Reference, data_reference, do_nothing, tally_of
+from curriculum_ray.evaluation.reference_file import conditioned, read_reference
 from curriculum_ray.evaluation.sampling import WHOLE, Conditions, Share, draw_blocks, draw_samples
 from curriculum_ray.evaluation.spec import EvaluationSpec, fingerprint
 from curriculum_ray.evaluation.tally import Tally, merged
@@ -31,20 +34,30 @@ _MIN_IMAGES = 16
 class Evaluator:
     """Scores models against one set of real items; built by `prepare`.
 
-    shape: that of an item that the model draws. `protocol` describes in JSON values how the numbers are obtained,
+    drawn: the shape of an item that the model draws. shape: that of an item that is scored, which differs where latents
+    are decoded by `decoder`. `protocol` describes in JSON values how the numbers are obtained,
     `fingerprint` identifies it, and numbers with different fingerprints are not comparable.
     """
 
     spec: EvaluationSpec
+    drawn: tuple[int, ...]
     shape: tuple[int, ...]
     protocol: dict[str, Any]
     extractor: Extractor
     reference: Reference
+    decoder: Decoder | None = None
 
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that change with everything that affects the numbers."""
         return fingerprint(self.protocol)
+
+    @property
+    def note(self) -> str | None:
+        """What it cannot tell because of its reference, in one line; None where that is nothing."""
+        if self.reference.features or not self.spec.features:
+            return None
+        return f"evaluation.reference {self.reference.name} holds no features: fid only, no kid, precision or recall"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,9 +83,11 @@ class Evaluator:
         tally = Tally.empty()
         condition = self._conditions(conditioning)
         for block, items in draw_blocks(
-            self.spec, process, model, self.shape, condition, device, share=share
+            self.spec, process, model, self.drawn, condition, device, share=share
         ):
-            tally.add(self._tally(items, block, device))
+            tally.add(
+                self._tally(items if self.decoder is None else self.decoder(items, device), block, device)
+            )
             on_block()
         return tally
 
@@ -84,7 +99,9 @@ class Evaluator:
         device: str | torch.device = "cpu",
     ) -> Tensor:
         """All samples that `draw` counts: uint8 images or float32 items, (num_samples, *shape), on the CPU."""
-        return draw_samples(self.spec, process, model, self.shape, self._conditions(conditioning), device)
+        condition = self._conditions(conditioning)
+        samples = draw_samples(self.spec, process, model, self.drawn, condition, device)
+        return samples if self.decoder is None else self.decoder(samples, device)
 
     def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
         """Return the metrics of all `samples`: uint8 images or float32 items, (num_samples, *shape).
@@ -174,24 +191,57 @@ def shown(tally: Tally) -> Tensor:
     return rows
 
 
-def prepare(spec: EvaluationSpec, data: Dataset, process: Process | None = None) -> Evaluator:
+def prepare(
+    spec: EvaluationSpec,
+    data: Dataset | DataInfo,
+    process: Process | None = None,
+    source: DataSpec | None = None,
+) -> Evaluator:
     """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
 
-    Inception-v3's weights are downloaded here if needed, verified by hash, and loaded. Sampler and steps are
-    checked against `process`, by default DDPM. The features of `data` are extracted at the first score, once
-    per Python process.
+    data: what is trained on, which is also the reference, unless that is a file. source: its settings; latents are
+    decoded by the autoencoder that it names. Inception-v3's weights are downloaded here if needed, verified by hash,
+    and loaded. Sampler and steps are checked against `process`, by default DDPM. The features of `data` are
+    extracted at the first score, once per Python process.
     """
-    if min(len(data), spec.num_samples) < _MIN_IMAGES:
-        raise ConfigError(
-            f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
-            f"{data.name} has {len(data)} and evaluation.num_samples is {spec.num_samples}"
-        )
     process = process or build_process(DDPMSpec())
     spec = resolve_sampler(spec, process)
-    extractor = load_extractor(spec, data.shape, data.name)
-    reference = data_reference(data)
+    file = None if spec.reference is None else read_reference(spec.reference)
+    if file is None and isinstance(data, DataInfo):
+        raise ConfigError(
+            f"{data.name} is not in memory to be compared with: set evaluation.reference to a file that "
+            "`python -m tune reference` makes of it, or evaluation=null"
+        )
+    if file is not None and spec.extractor == "auto":
+        spec = file.with_extractor(spec)
+    decoder = decoder_of(source, spec.extractor)
+    shape = data.shape if decoder is None else decoder.shape(data.shape)
+    extractor = load_extractor(spec, shape, data.name)
+    described = {} if decoder is None else {"decoder": decoder.sha256}
+    if file is not None:
+        file.check(extractor, shape, described.get("decoder", ""))
+        reference = conditioned(file.reference(spec.features), file.classes, data)
+    else:
+        assert isinstance(data, Dataset)
+        reference = data_reference(data if decoder is None else held_out(data), decoder)
+    if min(reference.count or _MIN_IMAGES, spec.num_samples) < _MIN_IMAGES:
+        raise ConfigError(
+            f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
+            f"{reference.name} has {reference.count} and evaluation.num_samples is {spec.num_samples}"
+        )
+    reference = replace(reference, described={**described, **reference.described})
     protocol = protocol_of(spec, process, data.shape, extractor, reference)
-    return Evaluator(spec, data.shape, protocol, extractor, reference)
+    return Evaluator(spec, data.shape, shape, protocol, extractor, reference, decoder)
+
+
+def held_out(latents: Dataset) -> Dataset:
+    """The held-out items of cached latents: to decode all of them would take long."""
+    if latents.heldout is None:
+        raise ConfigError(
+            f"decoded samples of {latents.name} are compared with held-out latents, but none are held out: set "
+            "data.holdout_share, or evaluation.reference to a file of `python -m tune reference`"
+        )
+    return latents.heldout
 
 
 def resolve_sampler(

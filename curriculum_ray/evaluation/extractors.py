@@ -42,6 +42,11 @@ class Extractor:
         network = self.network.to(device)
         return torch.cat([network(batch.to(device)).cpu() for batch in items.split(self.batch_size)])
 
+    def dimension(self, shape: tuple[int, ...]) -> int:
+        """The number of features of an item of `shape`."""
+        kind = torch.uint8 if is_image(shape) else torch.float32
+        return self.features(torch.zeros(1, *shape, dtype=kind), torch.device("cpu")).shape[1]
+
 
 # resize, batch size, subsets and subset size of KID.
 _PARTICULARS = {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, is_image, to_uint8
+from curriculum_ray.data.autoencoder import Decoder
 from curriculum_ray.data.dataset import as_float
 from curriculum_ray.evaluation.extractors import Extractor
 from curriculum_ray.evaluation.fidelity import Statistics
@@ -42,8 +43,8 @@ class Reference:
     conditioning: Conditioning = NO_CONDITIONING
     described: Mapping[str, Any] = field(default_factory=dict)
     """What it adds to an evaluation's protocol."""
-    read: Callable[[range], Tensor] | None = None
-    """The items of these numbers, in 0 .. count-1: uint8 images or float32 items."""
+    read: Callable[[range, torch.device], Tensor] | None = None
+    """The items of these numbers, in 0 .. count-1: uint8 images, maybe decoded on a device, or float32 items."""
     statistics: Statistics | None = None
 
     def known(self, extractor: Extractor, limit: int) -> Statistics | None:
@@ -66,7 +67,7 @@ class Reference:
         tally, wanted = Tally.empty(), evenly_spaced(self.count, limit)
         for block in share.blocks(self.count, extractor.batch_size):
             numbers = torch.arange(block.start, block.stop)
-            tally.add(tally_of(extractor.features(self.read(block), device), numbers, wanted))
+            tally.add(tally_of(extractor.features(self.read(block, device), device), numbers, wanted))
             on_block()
         return tally
 
@@ -77,15 +78,20 @@ class Reference:
         return found
 
     def _key(self, extractor: Extractor, limit: int) -> tuple[str, str, int]:
-        return f"{extractor.name} {extractor.weights}", self.fingerprint, limit
+        return f"{extractor.name} {extractor.weights}", f"{self.fingerprint} {self.described}", limit
 
 
-def data_reference(data: Dataset) -> Reference:
-    """A data set in memory, whose features are extracted at the first score, once per Python process."""
+def data_reference(data: Dataset, decoder: Decoder | None = None) -> Reference:
+    """A data set in memory, whose features are extracted at the first score, once per Python process.
+
+    decoder: makes images of its items, which are latents.
+    """
     images = is_image(data.shape)
 
-    def read(block: range) -> Tensor:
+    def read(block: range, device: torch.device) -> Tensor:
         stored = data.stored[block.start : block.stop]
+        if decoder is not None:
+            return decoder(stored, device)
         return to_uint8(stored) if images else as_float(stored)
 
     return Reference(

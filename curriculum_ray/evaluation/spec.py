@@ -11,21 +11,27 @@ from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.config import LocalPath, Spec
 
-__all__ = ["EvaluationSpec", "fingerprint"]
+__all__ = ["EvaluationSpec", "ExtractorName", "fingerprint"]
+
+ExtractorName = Literal["auto", "digits-cnn", "inception-v3", "dinov2", "random-cnn", "raw"]
 
 
 class EvaluationSpec(Spec):
     """How samples are drawn from a model and compared."""
 
-    extractor: Literal["auto", "digits-cnn", "inception-v3", "dinov2", "random-cnn", "raw"] = "auto"
+    extractor: ExtractorName = "auto"
     """Network whose features are compared; `auto` selects digits-cnn for grey 8x8 images, random-cnn
-    for photos and shapes, inception-v3 for other images, and raw for signals, points and latents."""
+    for photos and shapes, inception-v3 for other images and decoded latents, raw for signals and points, and
+    that of a reference file, where there is one."""
     weights: LocalPath | None = None
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth, by default a download; for dinov2 the
     folder of a DINOv2 as transformers writes it, which it needs."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 that `weights` must have: by default that of the published file of inception-v3; for dinov2 that of its
     files' SHA-256 in the order of their names, which is checked only where it is given."""
+    reference: LocalPath | None = None
+    """File of statistics to compare with, from `tune reference`, or an `.npz` of mu and sigma as ADM and EDM publish,
+    which gives FID only; by default the training items, or of latents the held-out ones, decoded."""
     num_samples: int = Field(default=2_000, ge=1, le=1_000_000)
     """Images to generate; FID falls with their number, so that only equal numbers are comparable."""
     features: int = Field(default=10_000, ge=0, le=1_000_000)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 
-from curriculum_ray.data import Dataset, DataSpec, load_data
+from curriculum_ray.data import DataInfo, Dataset, DataSpec, data_info, load_data
 from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.runs.config import RunConfig
 
-__all__ = ["cached_data", "cached_evaluator", "cached_preview_evaluator"]
+__all__ = ["cached_data", "cached_evaluator", "cached_preview_evaluator", "items_of"]
 
 
 @functools.lru_cache(maxsize=4)
@@ -25,12 +25,21 @@ def cached_data(spec: DataSpec) -> Dataset:
     return _data(spec.model_dump_json())
 
 
+def items_of(spec: DataSpec) -> Dataset | DataInfo:
+    """The data set, loaded once per process, or of a stream its metadata."""
+    if not spec.streamed:
+        return cached_data(spec)
+    with quiet():
+        return data_info(spec)
+
+
 @functools.lru_cache(maxsize=4)
 def _evaluator(config: str) -> Evaluator | None:
     settings = RunConfig.model_validate_json(config)
     if settings.evaluation is None:
         return None
-    return prepare(settings.evaluation, cached_data(settings.data), build_process(settings.process))
+    process = build_process(settings.process)
+    return prepare(settings.evaluation, items_of(settings.data), process, settings.data)
 
 
 def cached_evaluator(config: RunConfig) -> Evaluator | None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from curriculum_ray.data import Conditioning, DataInfo, Dataset, data_info
+from curriculum_ray.data import Conditioning, DataInfo, Dataset
+from curriculum_ray.data.autoencoder import decode_latents
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.evaluation import EvaluationSpec, save_grid
 from curriculum_ray.evaluation.evaluator import SHOWN
@@ -19,7 +20,7 @@ from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import BEST, PREVIEWS
 from curriculum_ray.runs.log import LoggedLine, logged
-from curriculum_ray.runs.prepared import cached_data, cached_preview_evaluator
+from curriculum_ray.runs.prepared import cached_preview_evaluator, items_of
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
@@ -152,7 +153,8 @@ def _draw(
     if conditioning and isinstance(data, Dataset) and data.condition is not None:
         condition = draw_condition(data.condition, spec.num_samples, spec.seed)
     few = spec.model_copy(update={"num_samples": min(SHOWN, spec.num_samples)})
-    return {}, draw_samples(few, process, model, data.shape, condition, world.device)
+    samples = draw_samples(few, process, model, data.shape, condition, world.device)
+    return {}, samples if config.data.vae is None else decode_latents(config.data, samples, world.device)
 
 
 def _start(config: RunConfig, model: nn.Module) -> Any:
@@ -170,7 +172,7 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
     run = RunConfig.model_validate(config)
     assert run.preview is not None
     device = torch.device("cuda" if run.preview.num_gpus else "cpu")
-    data = data_info(run.data) if run.data.streamed else cached_data(run.data)
+    data = items_of(run.data)
     model = build_model(run.model, data.shape, data.conditioning)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     conditioning: Any = model.conditioning

@@ -33,6 +33,7 @@ _COMMANDS = {
     "verify": "tuning.cli.verify",
     "sample": "tuning.cli.sample",
     "evaluate": "tuning.cli.evaluate",
+    "reference": "tuning.cli.reference",
     "difficulty": "tuning.cli.difficulty",
     "data": "tuning.cli.data",
     "settings": "tuning.cli.settings",

@@ -50,7 +50,7 @@ def evaluate(
     """
     from curriculum_ray.config import ConfigError, parse
     from curriculum_ray.config.shown import shown
-    from curriculum_ray.data import DataSpec, load_data
+    from curriculum_ray.data import DataSpec, data_info, load_data
     from curriculum_ray.distributed.connection import check_resources, connected
     from curriculum_ray.distributed.drawing import DrawingTask, draws_in_process, score_on_workers
     from curriculum_ray.evaluation import EvaluationSpec, prepare
@@ -74,14 +74,14 @@ def evaluate(
     if data is not None:
         sources = {"": f"--data {shown(data)}, read as {trained.path} says", "name": "--data"}
         reference = parse(DataSpec, {**reference.model_dump(), "name": data}, sources)
-    images = load_data(reference)
+    images = data_info(reference) if reference.streamed else load_data(reference)
     if images.shape != trained.shape:
         there, drawn = ("x".join(map(str, shape)) for shape in (images.shape, trained.shape))
         raise ConfigError(
             f"--data must have items of the model's shape, but those of {images.name} are {there} and {trained.path} "
             f"draws {drawn}"
         )
-    evaluator = prepare(spec, images, trained.process)
+    evaluator = prepare(spec, images, trained.process, reference)
     if draws_in_process(resources):
         device = "cuda" if use_gpu else "cpu"
         process, model = trained.process.to(device), trained.model.to(device)
@@ -95,6 +95,8 @@ def evaluate(
         click.echo(json.dumps({**result, "protocol": evaluator.protocol}))
         return 0
     click.echo(f"{trained.path} ({trained.images:,} images seen)")
+    if evaluator.note is not None:
+        click.echo(f"  {evaluator.note}")
     for name in evaluator.names:
         click.echo(f"  {name:10} {metrics[name]:.4g}")
     protocol = evaluator.protocol

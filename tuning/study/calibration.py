@@ -211,18 +211,20 @@ def _evaluation(
 ) -> tuple[float, str | None]:
     """Seconds to generate and score an evaluation's samples, from a part of each; words for what is left out."""
     assert run.evaluation is not None
-    whole = prepare(run.evaluation, data, trainer.process)
+    whole = prepare(run.evaluation, data, trainer.process, run.data)
     wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)
     scored, expected = max(64, wanted // share), None
     few = scored
     if flops is not None and network.train_flops is not None:
         expected = seconds_per_step * flops / (trainer.config.batch_size * network.train_flops)
         few = min(few, max(_LEAST_SAMPLES, int(wanted * _SECONDS / expected))) if expected > 0 else few
-    part = prepare(run.evaluation.model_copy(update={"num_samples": scored}), data, trainer.process)
+    part = prepare(run.evaluation.model_copy(update={"num_samples": scored}), data, trainer.process, run.data)
     scoring, left_out = _scoring(part, device)
     if expected is not None and expected * few / wanted > 2 * _SECONDS:
         return expected + wanted * scoring, left_out
-    evaluator = prepare(run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process)
+    evaluator = prepare(
+        run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process, run.data
+    )
 
     def generate() -> None:
         evaluator.generate(trainer.process, trainer.ema.model, trainer.conditioning, device)

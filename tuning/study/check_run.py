@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from curriculum_ray.config import ConfigError
@@ -14,6 +15,8 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.heldout import check_heldout
 from curriculum_ray.training.initial_weights import load_initial, pinned
 from curriculum_ray.training.optimizers import check_optimizer
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["check_run", "experiment_name", "with_pinned_weights"]
 
@@ -33,13 +36,13 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     data: Dataset | DataInfo
     # Each `DataWarning` is also in the summary, which every command prints.
     with quiet():
-        if config.data.streamed and config.evaluation is None:
-            data, evaluator = data_info(config.data), None
-        else:
-            data = load_data(config.data)
+        data = data_info(config.data) if config.data.streamed else load_data(config.data)
     process = build_process(config.process, config.weighting)
-    if isinstance(data, Dataset):
-        evaluator = None if config.evaluation is None else prepare(config.evaluation, data, process)
+    evaluator = None
+    if config.evaluation is not None:
+        evaluator = prepare(config.evaluation, data, process, config.data)
+        if evaluator.note is not None:
+            _LOG.warning("%s", evaluator.note)
     TimestepSampler(
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )

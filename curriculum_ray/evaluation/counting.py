@@ -1,0 +1,178 @@
+"""Count a data set for a reference file: in memory or a stream, a share at a time, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError, LocalPath, Spec
+from curriculum_ray.data import DataInfo, Dataset, DataSpec, data_info, is_image, load_data, to_uint8
+from curriculum_ray.data.autoencoder import Decoder, load_decoder
+from curriculum_ray.data.dataset import as_float
+from curriculum_ray.data.shards import open_unit, read_rows, scan
+from curriculum_ray.evaluation.extractors import Extractor, load_extractor
+from curriculum_ray.evaluation.fidelity import Statistics
+from curriculum_ray.evaluation.reference import evenly_spaced, tally_of
+from curriculum_ray.evaluation.reference_file import About, classes_hash, reference_bytes
+from curriculum_ray.evaluation.sampling import WHOLE, Share
+from curriculum_ray.evaluation.spec import EvaluationSpec, ExtractorName
+from curriculum_ray.evaluation.tally import Rows, Tally
+
+__all__ = ["Counted", "Counting", "ReferenceSpec", "decoder_of"]
+
+_ROWS = 256
+"""Items of a stream that are read at a time."""
+_CONDITION_BYTES = 1 << 28
+"""The most bytes of conditions that a file holds."""
+
+
+class ReferenceSpec(Spec):
+    """Settings of `tune reference`."""
+
+    data: DataSpec = DataSpec()
+    """The data set, all of whose items are counted."""
+    extractor: ExtractorName = "auto"
+    """Network whose features are counted; see `evaluation.extractor`."""
+    weights: LocalPath | None = None
+    """Its weights; see `evaluation.weights`."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 that they must have; see `evaluation.sha256`."""
+    features: int = Field(default=10_000, ge=0, le=1_000_000)
+    """Items, evenly spaced, whose features are kept for KID, precision and recall, at least 16; 0 keeps none."""
+
+    @field_validator("data")
+    @classmethod
+    def _as_they_are(cls, data: DataSpec) -> DataSpec:
+        if data.flip or data.crop is not None or data.holdout_share:
+            raise ValueError(
+                "data.flip, data.crop and data.holdout_share are for training, and all items are counted as they are"
+            )
+        return data if data.streamed else data.model_copy(update={"holdout_share": 0.0})
+
+    @model_validator(mode="after")
+    def _extractor_applies(self) -> ReferenceSpec:
+        self.evaluation  # noqa: B018 - checks weights, sha256 and features
+        return self
+
+    @property
+    def evaluation(self) -> EvaluationSpec:
+        """The evaluation whose reference this is."""
+        return EvaluationSpec(
+            extractor=self.extractor, weights=self.weights, sha256=self.sha256, features=self.features
+        )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a share of the items leaves behind."""
+
+    tally: Tally
+    condition: Rows
+
+
+class Counting:
+    """The counting of a data set; every worker makes one, and counts its share."""
+
+    def __init__(self, spec: ReferenceSpec) -> None:
+        """ConfigError where the extractor does not take the data."""
+        self.spec = spec
+        data = spec.data
+        self.data: Dataset | DataInfo = data_info(data) if data.streamed else load_data(data)
+        if len(self.data) < 16:
+            raise ConfigError(
+                f"a reference needs at least 16 items, but {self.data.name} has {len(self.data)}"
+            )
+        self.decoder = decoder_of(data, spec.extractor)
+        shape = self.data.shape
+        self.shape = shape if self.decoder is None else self.decoder.shape(shape)
+        self.extractor: Extractor = load_extractor(spec.evaluation, self.shape, self.data.name)
+
+    def count(self, device: str | torch.device = "cpu", share: Share = WHOLE) -> Counted:
+        """Read a share of the items."""
+        device = torch.device(device)
+        total = len(self.data)
+        counted = Counted(Tally.empty(), Rows())
+        wanted = evenly_spaced(total, self.spec.features)
+        kept = evenly_spaced(total, self._most_conditions())
+        for start, items, condition in self._read(share):
+            numbers = torch.arange(start, start + len(items))
+            features = self.extractor.features(self._comparable(items, device), device)
+            counted.tally.add(tally_of(features, numbers, wanted))
+            if condition is not None:
+                mine = torch.isin(numbers, kept)
+                counted.condition.add(numbers[mine], condition[mine])
+        return counted
+
+    def file(self, shares: Sequence[Counted]) -> bytes:
+        """The content of the reference file, from all shares."""
+        tally, condition = Tally.empty(), Rows()
+        for share in shares:
+            tally.add(share.tally)
+            condition.extend(share.condition)
+        data, extractor = self.data, self.extractor
+        about = About(
+            name=data.name,
+            data=data.fingerprint,
+            count=tally.moments.count,
+            shape=self.shape,
+            extractor=extractor.name,
+            weights=extractor.weights,
+            resize=extractor.resize,
+            decoder="" if self.decoder is None else self.decoder.sha256,
+            conditioning=data.conditioning.as_json(),
+            classes=classes_hash(data),
+        )
+        return reference_bytes(about, Statistics.of(tally), condition.rows)
+
+    def _comparable(self, items: Tensor, device: torch.device) -> Tensor:
+        if self.decoder is not None:
+            return self.decoder(items, device)
+        return to_uint8(items) if is_image(self.shape) else as_float(items)
+
+    def _most_conditions(self) -> int:
+        conditioning = self.data.conditioning
+        width = {"class": 1, "tokens": conditioning.length}.get(
+            conditioning.kind, conditioning.length * conditioning.size
+        )
+        return _CONDITION_BYTES // (8 * max(1, width))
+
+    def _read(self, share: Share) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """The number of the first, the items and their conditions, some at a time."""
+        if isinstance(self.data, Dataset):
+            stored, condition = self.data.stored, self.data.condition
+            for block in share.blocks(len(stored), _ROWS):
+                part = slice(block.start, block.stop)
+                yield block.start, stored[part], None if condition is None else condition[part]
+            return
+        spec, info, first = self.spec.data, self.data, 0
+        for number, unit in enumerate(scan(spec).units):
+            if number % share.size == share.rank:
+                if spec.format == "latents":
+                    items, found, _ = read_rows(spec, info, unit, range(unit.rows))
+                    yield first, items, found
+                else:
+                    fetch = open_unit(spec, info, unit)
+                    for start in range(0, unit.rows, _ROWS):
+                        rows = range(start, min(start + _ROWS, unit.rows))
+                        items, found, _ = read_rows(spec, info, unit, rows, fetch)
+                        yield first + start, items, found
+            first += unit.rows
+
+
+def decoder_of(data: DataSpec | None, extractor: ExtractorName) -> Decoder | None:
+    """The decoder by which items are scored as images; None where they are compared as they are.
+
+    ConfigError for latents without an autoencoder, unless the extractor is `raw` by name.
+    """
+    if data is None or data.format != "latents" or extractor == "raw":
+        return None
+    if data.vae is None:
+        raise ConfigError(
+            f"latents are compared as images: set data.vae to the autoencoder of {data.name}, or the extractor to raw "
+            "for their raw values"
+        )
+    return load_decoder(data)

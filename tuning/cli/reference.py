@@ -1,0 +1,98 @@
+"""`python -m tune reference`: the statistics of a data set as a file, to score samples against."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import PathOption, example, read_settings, shared
+
+__all__ = ["reference"]
+
+
+@click.command(
+    epilog=example(
+        "python -m tune reference --data shards/ --set data.format=webdataset --into reference.npz\n"
+        "python -m tune train --data shards/ --set data.format=webdataset --set evaluation.reference=reference.npz"
+    )
+)
+@shared("data")
+@click.option("--into", type=PathOption(), required=True, help="The file to write, an .npz.")
+@shared("num_workers", "use_gpu", "config", "set", "log_level", "json")
+def reference(
+    data: str | None,
+    into: Path,
+    num_workers: int | tuple[int, int] | None,
+    use_gpu: bool | None,
+    config_file: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Count a data set of any format, streams too, for FID, KID, precision and recall.
+
+    The file, which evaluation.reference names, holds mean and covariance of all items, and features and conditions of
+    some. Make it once: numbers are comparable only if their references are equal to the bit. Several workers share the
+    work as Ray tasks, on the cluster at RAY_ADDRESS if it is set. --config and --set take settings of the data
+    (data.format=parquet) and the extractor.
+    """
+    from curriculum_ray.config import ConfigError
+    from curriculum_ray.distributed.connection import check_resources, connected
+    from curriculum_ray.distributed.drawing import count_on_workers, draws_in_process
+    from curriculum_ray.evaluation.counting import Counting, ReferenceSpec
+    from curriculum_ray.evaluation.reference_file import read_reference
+    from curriculum_ray.files import replace_file
+    from tuning.cli.workers import worker_resources
+
+    spec = read_settings(
+        ReferenceSpec, config_file, overrides, {"data.name": ("--data", data)}, within="data"
+    )
+    resources = worker_resources(num_workers, use_gpu)
+    check_resources(1, resources)
+    _check_place(into)
+    counting = Counting(spec)
+    if not as_json:
+        click.echo(f"reading {len(counting.data):,} items of {counting.data.name}", err=True)
+    if draws_in_process(resources):
+        shares = [counting.count("cuda" if use_gpu else "cpu")]
+    else:
+        with connected(1, resources, say=lambda line: click.echo(line, err=True)):
+            shares = count_on_workers(spec, resources)
+    try:
+        replace_file(into, counting.file(shares))
+    except OSError as error:
+        raise ConfigError(f"--into {into} cannot be written: {error.strerror}") from None
+    found = read_reference(into)
+    about = found.about
+    assert about is not None
+    kept = 0 if found.features is None else len(found.features)
+    if as_json:
+        numbers = {"path": str(into), "reference": found.fingerprint, "features": kept}
+        click.echo(json.dumps({**numbers, **about.model_dump(mode="json")}))
+        return 0
+    click.echo(
+        f"{about.count:,} items of {about.name} by {about.extractor}, {len(found.mean):,} features, those of {kept:,} "
+        f"items kept: {into}"
+    )
+    click.echo(f"reference {found.fingerprint[:12]}: --set evaluation.reference={into}")
+    return 0
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a name that is no .npz, and a file that this command did not write."""
+    from curriculum_ray.config import ConfigError
+    from curriculum_ray.evaluation.reference_file import read_reference
+
+    if path.suffix != ".npz":
+        raise ConfigError(f"--into must name an .npz file, but got {path}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--into {path} must lie in a folder that is there, but {path.parent} is none")
+    if not path.exists():
+        return
+    try:
+        ours = read_reference(path).about is not None
+    except ConfigError:
+        ours = False
+    if not ours:
+        raise ConfigError(f"--into {path} exists, and was not written by this command: choose another place")
