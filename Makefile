@@ -12,7 +12,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -73,6 +73,9 @@ bench-stream: setup ## memory and speed of a worker that trains through 10 GB of
 
 bench-pack: setup ## K runs as one ensemble beside K runs on their own
 	$(BIN)/python benchmarks/bench_pack.py
+
+bench-evaluate: setup ## an evaluation on one worker beside two, and its memory at 2,000 and 50,000 samples
+	$(BIN)/python benchmarks/bench_evaluate.py
 
 bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks the final FID
 	$(BIN)/python benchmarks/rank_by_map.py
