@@ -7,7 +7,7 @@ and one of them scores what all have drawn; one and two take turns. Memory: the 
 scores for FID alone, by a network that costs nothing, so that only the evaluation is seen.
 
 The last line is JSON: "speedup_2" (seconds of one worker over those of two), "speedup_2_cpu" (the same of the CPU time
-of the slower worker and of scoring, which other programs on the machine do not change), "rss_gib_2k" and "rss_gib_50k" for FID
+of the slower worker and of scoring, which a busy machine does not change), "rss_gib_2k" and "rss_gib_50k" for FID
 alone, and "rss_gib_50k_features" with the features of 10,000 samples.
 """
 
@@ -132,11 +132,12 @@ def measure(count: int, features: int, queue: Any) -> None:
 )
 @click.option("--rounds", default=3, show_default=True, help="Rounds of one worker and of two.")
 def main(count: int, rounds: int) -> None:
-    ratio, one, two = speedup(count, rounds)
-    print(
-        f"{count:,} samples: {one:.1f} s by one worker, {two:.1f} s by two: {ratio:.2f} times as fast",
-        flush=True,
-    )
+    found = speedup(count, rounds)
+    ratios = [one / two for one, two in zip(found[1], found[2], strict=True)]
+    for place, clock in enumerate(("by the clock", "of CPU time")):
+        one, two = found[1][place], found[2][place]
+        line = f"{count:,} samples, {clock}: {one:.1f} s by one worker, {two:.1f} s by two, ratio {ratios[place]:.2f}"
+        print(line, flush=True)
     peaks = {
         "rss_gib_2k": peak(2_000, 0),
         "rss_gib_50k": peak(50_000, 0),
