@@ -18,6 +18,7 @@ from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, NoiseLevels, Sigmas
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec
+from curriculum_ray.evaluation.counting import ReferenceSpec
 from curriculum_ray.runs.config import RunConfig
 from tests.grammar import LAUGHS, TOKENS, Grammar, accepted
 from tuning.difficulty import DifficultyConfig
@@ -180,7 +181,9 @@ def test_a_schedule_is_refused_in_one_line_or_true(seed: int, tmp_path: Path) ->
     assert true > 40
 
 
-_SPECS: list[type[Spec]] = [RunConfig, EvaluationSpec, ResourceSpec, CacheSpec, StudyConfig, DifficultyConfig]
+_SPECS: list[type[Spec]] = [
+    *(RunConfig, EvaluationSpec, ResourceSpec, CacheSpec, ReferenceSpec, StudyConfig, DifficultyConfig)
+]
 
 
 @pytest.mark.parametrize("cls", _SPECS, ids=lambda cls: cls.__name__)

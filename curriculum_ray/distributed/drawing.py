@@ -58,7 +58,7 @@ def on_workers(work: Callable[[Share, torch.device], Result], resources: Resourc
 
     size = resources.workers[0]
     need = resources.per_worker
-    remote = ray.remote(num_cpus=need["CPU"], num_gpus=need.get("GPU", 0))(_task)
+    remote: Any = ray.remote(num_cpus=need["CPU"], num_gpus=need.get("GPU", 0))(_task)
     threads = max(1, int(resources.cpus_per_worker))
     tasks = [remote.remote(work, Share(rank, size), resources.use_gpu, threads) for rank in range(size)]
     try:

@@ -139,7 +139,7 @@ def draw_samples(
     process: Process,
     model: nn.Module,
     shape: tuple[int, ...],
-    condition: Tensor | None = None,
+    condition: Tensor | Conditions | None = None,
     device: str | torch.device = "cpu",
     guidance: float = 1.0,
     guidance_interval: tuple[float, float] | None = None,

@@ -13,6 +13,7 @@ from curriculum_ray.config import Spec
 from curriculum_ray.config.described import default_in_words, fixed_value, range_in_words, type_in_words
 from curriculum_ray.config.unions import specs_in
 from curriculum_ray.data.autoencoder import CacheSpec
+from curriculum_ray.evaluation.counting import ReferenceSpec
 from tuning.difficulty import DifficultyConfig
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace
@@ -23,6 +24,7 @@ _ROOTS: tuple[tuple[type[Spec], str], ...] = (
     (StudyConfig, ""),
     (SearchSpace, ""),
     (CacheSpec, ""),
+    (ReferenceSpec, ""),
     (DifficultyConfig, ""),
 )
 # The page of each room's models; the longest prefix of a model's module decides.
