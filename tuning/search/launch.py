@@ -91,7 +91,8 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
             f"metric must be {' or '.join(evaluator.names)} where an evaluation keeps no features, but got "
             f"{config.metric}"
         )
-    assert isinstance(data, Dataset)
+    if not isinstance(data, Dataset):
+        raise ConfigError(f"a search needs data in memory, but {data.name} is streamed: use `tune train`")
     checked: list[Spec] = [fixed.model, fixed.optimizer]
     for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
