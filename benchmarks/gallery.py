@@ -68,12 +68,11 @@ def settings(process: str, data: str, share: float) -> TrainConfig:
 
 def generate(trainer: Trainer, data: Dataset, count: int) -> torch.Tensor:
     """Samples of the averaged weights, 50 steps of the process's first sampler; guided where `GUIDANCE` says so."""
-    spec = EvaluationSpec(num_samples=count, steps=50)
+    spec = EvaluationSpec(num_samples=count, steps=50, guidance=GUIDANCE.get(data.name, 1.0))
     told = None
     if data.condition is not None and trainer.conditioning:
         told = draw_condition(data.condition, count, 0)
-    guidance = GUIDANCE.get(data.name, 1.0)
-    return draw_samples(spec, trainer.process, trainer.ema.model, data.shape, told, guidance=guidance)
+    return draw_samples(spec, trainer.process, trainer.ema.model, data.shape, told)
 
 
 @click.command()

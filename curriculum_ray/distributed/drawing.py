@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from curriculum_ray.data.autoencoder import decode_latents
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
 from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
+from curriculum_ray.evaluation.evaluator import with_suffix
 from curriculum_ray.evaluation.sampling import Share, draw_blocks
 from curriculum_ray.evaluation.tally import Rows, Tally
 from curriculum_ray.evaluation.trained import load_trained
@@ -80,6 +81,15 @@ def score_on_workers(
     task: DrawingTask, data: DataSpec, evaluator: Evaluator, resources: ResourceSpec
 ) -> dict[str, float]:
     """The metrics of the samples that all workers draw; evaluator: that of `task.spec` and `data`, in this process."""
+    metrics: dict[str, float] = {}
+    for suffix, one in evaluator.scales():
+        metrics |= with_suffix(_at_one_scale(replace(task, spec=one.spec), data, one, resources), suffix)
+    return metrics
+
+
+def _at_one_scale(
+    task: DrawingTask, data: DataSpec, evaluator: Evaluator, resources: ResourceSpec
+) -> dict[str, float]:
     lacks = evaluator.lacks_reference
 
     def work(share: Share, device: torch.device) -> tuple[bytes, bytes]:
@@ -96,12 +106,10 @@ def score_on_workers(
     )
 
 
-def draw_on_workers(
-    task: DrawingTask, condition: Tensor | None, guidance: float, resources: ResourceSpec
-) -> Tensor:
+def draw_on_workers(task: DrawingTask, condition: Tensor | None, resources: ResourceSpec) -> Tensor:
     """The samples that all workers draw, latents decoded: uint8 images (n, C, H, W), else float32.
 
-    condition: that of each sample, or None. guidance: scale of classifier-free guidance, 1 is none.
+    condition: that of each sample, or None.
     """
 
     def work(share: Share, device: torch.device) -> list[tuple[Any, Any]]:
@@ -114,8 +122,7 @@ def draw_on_workers(
             trained.shape,
             condition,
             device,
-            guidance,
-            share=share,
+            share,
         ):
             images = items if data.vae is None else decode_latents(data, items, device)
             found.append((list(block), images.cpu().numpy()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,9 +61,16 @@ class Evaluator:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics that it gives: only fid where either side has no features."""
+        """The metrics that it gives, for each scale of guidance: only fid where either side has no features."""
         both = self.spec.features and self.reference.features
-        return ("fid", "kid", "precision", "recall") if both else ("fid",)
+        names = ("fid", "kid", "precision", "recall") if both else ("fid",)
+        return tuple(f"{name}{suffix}" for suffix, _ in self.scales() for name in names)
+
+    def scales(self) -> Iterator[tuple[str, Evaluator]]:
+        """An evaluator for each scale of guidance, with what its metrics' names end in: nothing for the first."""
+        for number, scale in enumerate(self.spec.scales):
+            suffix = f"_at_{scale:g}" if number else ""
+            yield suffix, replace(self, spec=self.spec.model_copy(update={"guidance": scale}))
 
     def draw(
         self,
@@ -76,15 +83,15 @@ class Evaluator:
     ) -> Tally:
         """Draw a share of the samples and keep what the metrics need, in memory that does not grow with their number.
 
+        Of several scales of guidance, at the first.
+
         conditioning: that of the model, which gets conditions in the proportions of the reference. on_block: called
         after each block. The modes of the model's modules and the global random state are restored.
         """
         device = torch.device(device)
         tally = Tally.empty()
         condition = self._conditions(conditioning)
-        for block, items in draw_blocks(
-            self.spec, process, model, self.drawn, condition, device, share=share
-        ):
+        for block, items in draw_blocks(self.spec, process, model, self.drawn, condition, device, share):
             tally.add(
                 self._tally(items if self.decoder is None else self.decoder(items, device), block, device)
             )
@@ -127,9 +134,18 @@ class Evaluator:
         conditioning: Conditioning = NO_CONDITIONING,
         device: str | torch.device = "cpu",
     ) -> tuple[dict[str, float], Tensor]:
-        """`draw` all samples from a model on `device`; returns the metrics and the first samples, at most `SHOWN`."""
-        tally = self.draw(process, model, conditioning, device)
-        return self.metrics([tally], device=device), shown(tally)
+        """`draw` all samples from a model on `device`, at each scale of guidance.
+
+        Returns the metrics, and the first samples of the first scale, at most `SHOWN`.
+        """
+        metrics: dict[str, float] = {}
+        first: Tensor | None = None
+        for suffix, one in self.scales():
+            tally = one.draw(process, model, conditioning, device)
+            metrics |= with_suffix(one.metrics([tally], device=device), suffix)
+            first = shown(tally) if first is None else first
+        assert first is not None
+        return metrics, first
 
     def metrics(
         self,
@@ -182,6 +198,11 @@ class Evaluator:
         tally = tally_of(self.extractor.features(items, device), numbers, wanted)
         tally.shown.add(numbers[numbers < SHOWN], items[: max(0, SHOWN - block.start)].cpu())
         return tally
+
+
+def with_suffix(metrics: Mapping[str, float], suffix: str) -> dict[str, float]:
+    """The same metrics by their names at a scale of guidance."""
+    return {f"{name}{suffix}": value for name, value in metrics.items()}
 
 
 def shown(tally: Tally) -> Tensor:

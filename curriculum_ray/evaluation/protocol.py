@@ -47,6 +47,11 @@ def protocol_of(
     }
     if spec.features < max(spec.num_samples, reference.count or 0):
         protocol["features"] = spec.features
+    if spec.scales != (1.0,):
+        protocol["guidance"] = list(spec.scales)
+        protocol["guidance_interval"] = (
+            None if spec.guidance_interval is None else list(spec.guidance_interval)
+        )
     if spec.sampler in ("ancestral", "stochastic"):
         protocol["block"] = block_size(spec)  # each step draws its noise block by block
     return protocol | dict(reference.described) | process.protocol(spec.sampler, clip=is_image(shape))

@@ -97,16 +97,14 @@ def draw_blocks(
     shape: tuple[int, ...],
     condition: Tensor | Conditions | None = None,
     device: str | torch.device = "cpu",
-    guidance: float = 1.0,
-    guidance_interval: tuple[float, float] | None = None,
     share: Share = WHOLE,
 ) -> Iterator[tuple[range, Tensor]]:
     """Generate the share of `spec.num_samples` items of `shape`, a block at a time: their numbers, and the items.
 
-    Items are uint8 images (n, C, H, W), else float32, on `device`. Noise is drawn image by image from `spec.seed`, so
-    that image i starts from the same noise for each model, batch size, device and number of ranks; noise that a sampler
-    adds on the way is a function of the seed and the block. guidance, guidance_interval: see `Process.generate`.
-    Raises `FloatingPointError` if the model produces non-finite values.
+    Items are uint8 images (n, C, H, W), else float32, on `device`. Noise is drawn image by image from `spec.seed`,
+    so that image i starts from the same noise for each model, batch size, device and number of ranks; noise that a
+    sampler adds on the way is a function of the seed and the block. Of several scales of guidance, the first is
+    drawn. Raises `FloatingPointError` if the model produces non-finite values.
     """
     noise_source = torch.Generator().manual_seed(spec.seed)
     drawn = 0
@@ -123,8 +121,8 @@ def draw_blocks(
                 steps=spec.steps,
                 generator=torch.Generator(device).manual_seed(mix(spec.seed, block.start)),
                 condition=None if condition is None else condition[block.start : block.stop].to(device),
-                guidance=guidance,
-                guidance_interval=guidance_interval,
+                guidance=spec.scales[0],
+                guidance_interval=spec.guidance_interval,
                 clip=is_image(shape),
             )
         if not images.isfinite().all():
@@ -141,9 +139,7 @@ def draw_samples(
     shape: tuple[int, ...],
     condition: Tensor | Conditions | None = None,
     device: str | torch.device = "cpu",
-    guidance: float = 1.0,
-    guidance_interval: tuple[float, float] | None = None,
 ) -> Tensor:
     """All items of `draw_blocks`, on the CPU: uint8 images (n, C, H, W), else float32."""
-    blocks = draw_blocks(spec, process, model, shape, condition, device, guidance, guidance_interval)
+    blocks = draw_blocks(spec, process, model, shape, condition, device)
     return torch.cat([items.cpu() for _, items in blocks])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -48,6 +49,40 @@ class EvaluationSpec(Spec):
     """Seed of the sampling noise: equal for all arms of a comparison, whatever their training seeds."""
     ema: bool = True
     """Whether the average of the weights is evaluated instead of the weights."""
+    guidance: tuple[float, ...] | float = 1.0
+    """Scale of classifier-free guidance at which a conditional model is scored, 1 is none; or several, each of which
+    draws its samples: the first is that of `fid` and the other metrics, the second of e.g. `fid_at_2`."""
+    guidance_interval: tuple[float, float] | None = None
+    """The lowest and highest noise that is guided, as sigma, its standard deviation on unscaled data (Kynkäänniemi et
+    al. 2024); null for all."""
+
+    @field_validator("guidance")
+    @classmethod
+    def _scales(cls, guidance: tuple[float, ...] | float) -> tuple[float, ...] | float:
+        scales = guidance if isinstance(guidance, tuple) else (guidance,)
+        if not scales or len(set(scales)) < len(scales) or not all(0 <= scale < math.inf for scale in scales):
+            raise ValueError(f"guidance must be scales of at least 0, all different, but got {guidance}")
+        return guidance
+
+    @model_validator(mode="after")
+    def _an_interval_of_what_is_guided(self) -> EvaluationSpec:
+        if self.guidance_interval is None:
+            return self
+        low, high = self.guidance_interval
+        if not 0 <= low < high:
+            raise ValueError(f"guidance_interval must rise from at least 0, but got {self.guidance_interval}")
+        if self.scales == (1.0,):
+            raise ValueError("guidance_interval needs a guidance other than 1, which is none")
+        return self
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The scales of guidance, the first of which is that of the metrics without a suffix."""
+        return self.guidance if isinstance(self.guidance, tuple) else (self.guidance,)
+
+    def at_first_scale(self) -> EvaluationSpec:
+        """The same evaluation at the first scale only."""
+        return self.model_copy(update={"guidance": self.scales[0]})
 
     @model_validator(mode="after")
     def _weights_apply(self) -> EvaluationSpec:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.data import Conditioning
 from curriculum_ray.diffusion import Process
-from curriculum_ray.evaluation.evaluator import Evaluator, shown
+from curriculum_ray.evaluation.evaluator import Evaluator, shown, with_suffix
 from curriculum_ray.evaluation.sampling import Share
 from curriculum_ray.evaluation.tally import Tally, merged
 from curriculum_ray.training.world import World
@@ -26,6 +26,19 @@ def evaluate_together(
 
     Every rank must call it, with the same weights. If the reference is still to be read, the ranks share that too.
     """
+    metrics: dict[str, float] = {}
+    first: Tensor | None = None
+    for suffix, one in evaluator.scales():
+        scored = _at_one_scale(one, process, model, conditioning, world)
+        if scored is not None:
+            metrics |= with_suffix(scored[0], suffix)
+            first = scored[1] if first is None else first
+    return None if first is None else (metrics, first)
+
+
+def _at_one_scale(
+    evaluator: Evaluator, process: Process, model: nn.Module, conditioning: Conditioning, world: World
+) -> tuple[dict[str, float], Tensor] | None:
     exchange, share = world.exchange, Share(world.rank, world.size)
     lacks = exchange.tell(b"lacks" if evaluator.lacks_reference else b"") == b"lacks"
     drawn = evaluator.draw(process, model, conditioning, world.device, share, exchange.work)

@@ -49,9 +49,9 @@ def cached_evaluator(config: RunConfig) -> Evaluator | None:
 
 
 def cached_preview_evaluator(config: RunConfig) -> Evaluator | None:
-    """The evaluation of a run with as many samples as a preview has; None where previews are not scored."""
+    """The evaluation of a run with a preview's samples, at its first scale of guidance; None without a score."""
     preview = config.preview
     if preview is None or not preview.metric or config.evaluation is None:
         return None
-    spec = config.evaluation.model_copy(update={"num_samples": preview.num_samples})
+    spec = config.evaluation.at_first_scale().model_copy(update={"num_samples": preview.num_samples})
     return cached_evaluator(config.model_copy(update={"evaluation": spec}))

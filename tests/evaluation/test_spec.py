@@ -28,6 +28,11 @@ from curriculum_ray.evaluation.spec import fingerprint
         ({"steps": 0}, "steps"),
         ({"sampler": "magic"}, "sampler"),
         ({"resize": 32}, "resize is not a known key"),
+        ({"guidance": [1.5, 1.5]}, "guidance must be scales of at least 0, all different"),
+        ({"guidance": []}, "guidance must be scales"),
+        ({"guidance": -1}, "guidance must be scales of at least 0"),
+        ({"guidance_interval": [0.3, 3]}, "guidance_interval needs a guidance other than 1"),
+        ({"guidance": 2, "guidance_interval": [3, 0.3]}, "guidance_interval must rise"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(settings: dict[str, Any], rule: str) -> None:

@@ -54,6 +54,7 @@ def evaluate(
     from curriculum_ray.distributed.connection import check_resources, connected
     from curriculum_ray.distributed.drawing import DrawingTask, draws_in_process, score_on_workers
     from curriculum_ray.evaluation import EvaluationSpec, prepare
+    from curriculum_ray.evaluation.guidance import check_guidance
     from curriculum_ray.evaluation.trained import load_trained
     from tuning.cli.workers import worker_resources
 
@@ -81,6 +82,7 @@ def evaluate(
             f"--data must have items of the model's shape, but those of {images.name} are {there} and {trained.path} "
             f"draws {drawn}"
         )
+    check_guidance(spec.scales, trained.conditioning, trained.config.model, subject=str(trained.path))
     evaluator = prepare(spec, images, trained.process, reference)
     if draws_in_process(resources):
         device = "cuda" if use_gpu else "cpu"
@@ -97,8 +99,9 @@ def evaluate(
     click.echo(f"{trained.path} ({trained.images:,} images seen)")
     if evaluator.note is not None:
         click.echo(f"  {evaluator.note}")
+    width = max(map(len, evaluator.names))
     for name in evaluator.names:
-        click.echo(f"  {name:10} {metrics[name]:.4g}")
+        click.echo(f"  {name:{width}}  {metrics[name]:.4g}")
     protocol = evaluator.protocol
     click.echo(
         f"protocol {evaluator.fingerprint}: {protocol['extractor']}, {protocol['num_samples']} samples, "

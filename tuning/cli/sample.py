@@ -47,6 +47,12 @@ __all__ = ["sample"]
     show_default=True,
     help="Scale of classifier-free guidance, for a conditional model; 1 is none.",
 )
+@click.option(
+    "--guidance-interval",
+    type=click.Tuple([FiniteRange(min=0), FiniteRange(min=0)]),
+    metavar="LOW HIGH",
+    help="The lowest and highest noise that is guided, as sigma; by default all.",
+)
 @click.option("--raw-weights", is_flag=True, help="Sample from the last weights instead of their average.")
 def sample(
     checkpoint: Path,
@@ -62,6 +68,7 @@ def sample(
     sampler: str | None,
     captions: tuple[str, ...],
     guidance: float,
+    guidance_interval: tuple[float, float] | None,
     raw_weights: bool,
 ) -> int:
     """Generate items from a checkpoint and write them as one PNG grid, `samples-RUN-IMAGES.png`, into --output.
@@ -78,6 +85,7 @@ def sample(
     from curriculum_ray.distributed.drawing import DrawingTask, draw_on_workers, draws_in_process
     from curriculum_ray.evaluation import EvaluationSpec, grid_png
     from curriculum_ray.evaluation.evaluator import resolve_sampler
+    from curriculum_ray.evaluation.guidance import check_guidance
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
     from curriculum_ray.own_files import check_own, write_own
@@ -93,6 +101,8 @@ def sample(
             "steps": ("--steps", steps or 50),
             "sampler": ("--sampler", sampler),
             "ema": ("--raw-weights", not raw_weights),
+            "guidance": ("--guidance", guidance),
+            "guidance_interval": ("--guidance-interval", guidance_interval),
         },
     )
     resources = worker_resources(num_workers, use_gpu)
@@ -102,12 +112,7 @@ def sample(
     path = writable_folder(output) / f"samples-{_source(trained.path)}-{trained.images}.png"
     check_own(path, force=force)
     conditioning = trained.conditioning
-    if guidance != 1 and not conditioning:
-        raise ConfigError(f"--guidance needs a conditional model, but {trained.path} is unconditional")
-    if guidance != 1 and not getattr(trained.config.model, "label_dropout", 1.0):
-        raise ConfigError(
-            f"--guidance needs a model trained with label_dropout, but that of {trained.path} is 0"
-        )
+    check_guidance((guidance,), conditioning, trained.config.model, "--guidance", str(trained.path))
     if guidance != 1 and conditioning.length and not captions:
         raise ConfigError("--guidance needs --caption for a model conditioned on captions")
     condition = None
@@ -123,13 +128,13 @@ def sample(
     if draws_in_process(resources):
         device = "cuda" if use_gpu else "cpu"
         process, model = trained.process.to(device), trained.model.to(device)
-        samples = draw_samples(spec, process, model, trained.shape, condition, device, guidance)
+        samples = draw_samples(spec, process, model, trained.shape, condition, device)
         if trained.config.data.vae is not None:
             samples = decode_latents(trained.config.data, samples, device)
     else:
         task = DrawingTask(checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code)
         with connected(1, resources, say=lambda line: click.echo(line, err=True)):
-            samples = draw_on_workers(task, condition, guidance, resources)
+            samples = draw_on_workers(task, condition, resources)
     kept = write_own(path, grid_png(samples), force=force)
     if kept is not None:
         click.echo(f"an earlier file was kept as {kept}", err=True)

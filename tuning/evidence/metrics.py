@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["DIRECTIONS", "MARGIN", "count", "direction", "gain", "metric_name", "number", "within"]
+__all__ = [
+    "DIRECTIONS",
+    "MARGIN",
+    "count",
+    "direction",
+    "gain",
+    "in_order",
+    "is_metric",
+    "metric_name",
+    "number",
+    "within",
+]
 
 DIRECTIONS: dict[str, Literal["min", "max"]] = {
     "fid": "min",
@@ -17,20 +29,45 @@ DIRECTIONS: dict[str, Literal["min", "max"]] = {
     "loss": "min",
 }
 """Whether a smaller or a larger value of a metric is better."""
+_AT = "_at_"
+"""Between the name of a metric and the scale of guidance at which a model is scored besides the first."""
 MARGIN = 0.02
 """The margin of practical equivalence, where a study sets no other: a share of uniform sampling's metric."""
 
 
 def direction(metric: str) -> Literal["min", "max"]:
     """Return whether a smaller or a larger `metric` is better; an unknown one raises `ConfigError`."""
-    if metric not in DIRECTIONS:
+    if not is_metric(metric):
         raise ConfigError(f"metric must be one of {', '.join(DIRECTIONS)}, but got {metric!r}")
-    return DIRECTIONS[metric]
+    return DIRECTIONS[_kind(metric)]
+
+
+def is_metric(name: str) -> bool:
+    """Whether this is the name of a metric, such as fid or, at another scale of guidance, fid_at_2."""
+    return _kind(name) in DIRECTIONS
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The metrics among these names in the order of tables, those of further scales of guidance last."""
+    kinds = list(DIRECTIONS)
+    found = {name for name in names if is_metric(name)}
+    return sorted(found, key=lambda name: (_scale(name), kinds.index(_kind(name))))
+
+
+def _kind(metric: str) -> str:
+    return metric.partition(_AT)[0]
+
+
+def _scale(metric: str) -> float:
+    """Its further scale of guidance; -1 for the first."""
+    return float(metric.partition(_AT)[2] or -1)
 
 
 def metric_name(metric: str) -> str:
-    """Return the metric as written in tables: FID and KID are abbreviations."""
-    return metric.upper() if metric in ("fid", "kid") else metric
+    """Return the metric as written in tables: FID and KID are abbreviations, and so is "FID at 2" of guidance."""
+    kind, _, scale = metric.partition(_AT)
+    name = kind.upper() if kind in ("fid", "kid") else kind
+    return f"{name} at {scale}" if scale else name
 
 
 def count(images: float) -> str:

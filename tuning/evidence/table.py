@@ -8,7 +8,7 @@ from functools import partial
 from statistics import fmean
 
 from tuning.evidence.arms import Arm, Ranking, side_by_side
-from tuning.evidence.metrics import count, gain, metric_name, number
+from tuning.evidence.metrics import count, gain, in_order, metric_name, number
 from tuning.evidence.records import TrialRecord
 
 __all__ = ["Column", "columns"]
@@ -34,21 +34,33 @@ def columns(ranking: Ranking) -> list[Column]:
     """Return the columns of a table of the arms of `ranking`, the schedule's first.
 
     Each metric is a mean over the fresh seeds of an arm if it has any, else over its runs in the search; so is the
-    gain, the improvement over uniform sampling in percent with the same seeds.
+    gain, the improvement over uniform sampling in percent with the same seeds. Where models are scored at several
+    scales of guidance, the metric and the gain at each.
     """
     metric, uniform = ranking.metric, ranking.uniform
     name = metric_name(metric)
 
-    def gained(arm: Arm) -> str:
-        value, beside, _ = side_by_side(arm, uniform, metric)
-        return "–" if beside is None or arm.is_uniform else f"{gain(value, beside, metric):+.1f}%"
+    def gained(by: str, arm: Arm) -> str:
+        if any(by not in run.metrics for run in _runs(arm)):
+            return "–"
+        value, beside, _ = side_by_side(arm, uniform, by)
+        return "–" if beside is None or arm.is_uniform else f"{gain(value, beside, by):+.1f}%"
 
+    scaled = [each for each in in_order(_names(ranking)) if each.startswith(f"{metric}_at_")]
     fresh = Column((name, "fresh seeds"), lambda arm: number(arm.confirmed_value(metric)))
     return [
         Column(("schedule",), _label),
         Column((name, "search"), lambda arm: number(arm.search_value(metric))),
         *([fresh] if any(arm.confirmed for arm in ranking.arms) else []),
-        Column(("gain",), gained),
+        Column(("gain",), partial(gained, metric)),
+        *(
+            column
+            for each in scaled
+            for column in (
+                Column((metric_name(each),), partial(_mean, each), _ROOMY),
+                Column(("gain", f"at {each.rpartition('_')[2]}"), partial(gained, each), _ROOMY),
+            )
+        ),
         *(
             Column((metric_name(other),), partial(_mean, other), _WIDE)
             for other in _METRICS
@@ -58,6 +70,10 @@ def columns(ranking: Ranking) -> list[Column]:
         Column(("images",), lambda arm: count(max(record.images for record in _runs(arm))), _NARROW),
         Column(("seeds",), lambda arm: str(side_by_side(arm, uniform, metric)[2]), _NARROW),
     ]
+
+
+def _names(ranking: Ranking) -> set[str]:
+    return {name for arm in ranking.arms for record in arm.records for name in record.metrics}
 
 
 def _label(arm: Arm) -> str:

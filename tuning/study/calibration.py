@@ -211,7 +211,7 @@ def _evaluation(
 ) -> tuple[float, str | None]:
     """Seconds to generate and score an evaluation's samples, from a part of each; words for what is left out."""
     assert run.evaluation is not None
-    whole = prepare(run.evaluation, data, trainer.process, run.data)
+    whole, scales = prepare(run.evaluation, data, trainer.process, run.data), len(run.evaluation.scales)
     wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)
     scored, expected = max(64, wanted // share), None
     few = scored
@@ -221,7 +221,7 @@ def _evaluation(
     part = prepare(run.evaluation.model_copy(update={"num_samples": scored}), data, trainer.process, run.data)
     scoring, left_out = _scoring(part, device)
     if expected is not None and expected * few / wanted > 2 * _SECONDS:
-        return expected + wanted * scoring, left_out
+        return scales * (expected + wanted * scoring), left_out
     evaluator = prepare(
         run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process, run.data
     )
@@ -229,7 +229,7 @@ def _evaluation(
     def generate() -> None:
         evaluator.generate(trainer.process, trainer.ema.model, trainer.conditioning, device)
 
-    return wanted * (_timed(generate, device) / few + scoring), left_out
+    return scales * wanted * (_timed(generate, device) / few + scoring), left_out
 
 
 def _scoring(evaluator: Evaluator, device: torch.device) -> tuple[float, str | None]:

@@ -11,6 +11,7 @@ from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.evaluation.guidance import check_guidance
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.heldout import check_heldout
 from curriculum_ray.training.initial_weights import load_initial, pinned
@@ -51,6 +52,8 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
         model = build_model(config.model, data.shape, data.conditioning)
         load_initial(model, config.init_from, data.vocabulary)
     check_optimizer(config.optimizer)
+    if config.evaluation is not None:
+        check_guidance(config.evaluation.scales, data.conditioning, config.model, subject=data.name)
     if config.gradient_checkpointing and config.model.kind == "diffusers":
         recompute_blocks(build_model(config.model, data.shape, data.conditioning))
     check_heldout(config, data)

@@ -12,7 +12,7 @@ from curriculum_ray.files import replace_file
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import Difference, against_uniform
-from tuning.evidence.metrics import DIRECTIONS
+from tuning.evidence.metrics import DIRECTIONS, in_order
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.table import columns
 from tuning.evidence.winner import choose
@@ -53,7 +53,7 @@ def metrics_of(ranking: Ranking, curriculum: Arm) -> dict[str, float]:
     uniform = ranking.uniform
     found: dict[str, float] = {}
     kind = "fresh" if curriculum.confirmed else "search"
-    for metric in DIRECTIONS:
+    for metric in _measured(ranking.records):
         if not all(metric in record.metrics for record in curriculum.confirmed or curriculum.searched):
             continue
         best, beside, seeds = side_by_side(curriculum, uniform, metric)
@@ -87,11 +87,13 @@ def note_of(ranking: Ranking) -> str:
 
 def table_of(records: Iterable[TrialRecord]) -> dict[str, list[Any]]:
     """All trials as MLflow's pages read a table: a row for each, in the order in which they started."""
+    records = list(records)
+    measured = _measured(records)
     names = ("key", "name", "role", "control", "seed", "status", "images", "seconds")
     rows = [
         [
             *(getattr(record, name) for name in names),
-            *(record.metrics.get(metric) for metric in DIRECTIONS),
+            *(record.metrics.get(metric) for metric in measured),
             record.walked,
             record.arm_id,
             record.schedule_id,
@@ -99,5 +101,10 @@ def table_of(records: Iterable[TrialRecord]) -> dict[str, list[Any]]:
         ]
         for record in sorted(records, key=lambda record: record.trial)
     ]
-    titles = [*names, *DIRECTIONS, "stages walked", "arm_id", "schedule_id", "reason"]
+    titles = [*names, *measured, "stages walked", "arm_id", "schedule_id", "reason"]
     return {"columns": titles, "data": rows}
+
+
+def _measured(records: Iterable[TrialRecord]) -> list[str]:
+    """All metrics, and those of further scales of guidance where a trial has them."""
+    return in_order({*DIRECTIONS, *(name for record in records for name in record.metrics)})

@@ -15,7 +15,7 @@ from curriculum_ray.runs.heldout_file import read_heldout
 from curriculum_ray.runs.result import HeldoutLosses, History, Measured, RunResult
 from tuning.evidence import previews
 from tuning.evidence.heldout import LevelGain, beside
-from tuning.evidence.metrics import DIRECTIONS, gain
+from tuning.evidence.metrics import DIRECTIONS, gain, in_order, is_metric
 from tuning.evidence.records import TrialRecord
 from tuning.folder.layout import RECORD_FILE, TRIALS
 from tuning.tracking.fields import quoted, tag
@@ -90,7 +90,7 @@ def compare(a: Side, b: Side) -> Comparison:
             "b": b.metrics[key],
             "gain": gain(b.metrics[key], a.metrics[key], key),
         }
-        for key in DIRECTIONS
+        for key in in_order(a.metrics)
         if refusal is None and key in a.metrics and key in b.metrics
     }
     return Comparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
@@ -184,7 +184,7 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         name=str(run.info.run_name),
         source=f"MLflow run {what}",
         settings=dict(settings),
-        metrics={key: value for key, value in metrics.items() if key in DIRECTIONS},
+        metrics={key: value for key, value in metrics.items() if is_metric(key)},
         images=int(metrics["images"]) if "images" in metrics else None,
         fingerprint=run.data.tags.get(tag("fingerprint"), ""),
         **_stages(sampled),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
-from tuning.evidence.metrics import DIRECTIONS, MARGIN, direction
+from tuning.evidence.metrics import MARGIN, direction, is_metric
 from tuning.evidence.records import TrialRecord
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store
@@ -165,7 +165,7 @@ def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial
         "description": tags.get("schedule", run.info.run_name),
         "total_images": images,
         "images": images,
-        "metrics": {key: value for key, value in metrics.items() if key in DIRECTIONS},
+        "metrics": {key: value for key, value in metrics.items() if is_metric(key)},
         "fingerprint": tags.get("fingerprint"),
         "status": "finished",
     }
