@@ -15,7 +15,18 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["PACKED", "VERSION", "Key", "Row", "append", "pack", "read_header", "read_lines", "read_packed"]
+__all__ = [
+    "PACKED",
+    "VERSION",
+    "Key",
+    "Row",
+    "append",
+    "by_key",
+    "pack",
+    "read_header",
+    "read_lines",
+    "read_packed",
+]
 
 PACKED = Path(__file__).parent / "tables" / "digits_wide.json.gz"
 """The table that ships with the code."""

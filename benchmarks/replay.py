@@ -1,0 +1,324 @@
+"""Searches that are played on a table instead of trained: the product's suggestions, answered by the nearest row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from search_table import Row
+
+from curriculum_ray.runs.jobs import PreviewScore, Progress
+from tuning.evidence.keys import TrialKey
+from tuning.search.suggestion import suggest
+from tuning.study.config import StudyConfig
+from tuning.study.halving import AfterLastStage, Compressed, promoted
+from tuning.study.pruning import Judge
+from tuning.study.space import SearchSpace, SpaceFunction
+
+__all__ = [
+    "JUDGE_SEED",
+    "RACE_SEED",
+    "SEARCH_SEED",
+    "Schedule",
+    "Tried",
+    "World",
+    "play",
+    "race",
+    "race_on_the_go",
+]
+
+SEARCH_SEED, RACE_SEED, JUDGE_SEED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule of a table, and the runs of it."""
+
+    params: Mapping[str, object]
+    distributions: Mapping[str, BaseDistribution]
+    full: Mapping[int, Row]
+    """Runs at the full budget, by seed; the seeds 0 and 1 are there."""
+    low: Row | None
+    """The run at the smaller budget."""
+
+    def fid(self, seed: int = SEARCH_SEED) -> float:
+        """The score of a seed; infinite where the run failed."""
+        return self.full[seed].metrics.get("fid", np.inf)
+
+    def mean(self, seeds: Iterable[int] | None = None) -> float:
+        """The mean over seeds, all that were run if none are given."""
+        return fmean(self.fid(seed) for seed in (self.full if seeds is None else seeds))
+
+    @property
+    def judged(self) -> bool:
+        """Whether the seed was run that no search looks at."""
+        return JUDGE_SEED in self.full
+
+
+class World:
+    """The schedules among which searches choose, and the distance between them."""
+
+    def __init__(self, space: SearchSpace, schedules: Sequence[Schedule]) -> None:
+        self.space, self.schedules = space, schedules
+        self._places = {key: place for place, key in enumerate(space.search)}
+        self._coordinates = np.array([self._of(each.params, each.distributions) for each in schedules])
+
+    @classmethod
+    def of(cls, space: SearchSpace, rows: Iterable[Row], images: int) -> World:
+        """All schedules of a table that have both seeds at the full budget, `images`."""
+        arms: dict[str, list[Row]] = {}
+        for row in rows:
+            if TrialKey.searches(row.arm):
+                arms.setdefault(row.arm, []).append(row)
+        schedules = []
+        for own in arms.values():
+            full = {row.seed: row for row in own if row.images == images}
+            low = next((row for row in own if row.images != images), None)
+            if SEARCH_SEED in full and RACE_SEED in full:
+                params = own[0].params
+                schedules.append(Schedule(params, distributions(space, params), full, low))
+        return cls(space, schedules)
+
+    def part(self, places: Iterable[int]) -> World:
+        """A world with some of the schedules."""
+        return World(self.space, [self.schedules[place] for place in places])
+
+    @cached_property
+    def best(self) -> Schedule:
+        """The schedule with the best mean over all seeds."""
+        return min(self.schedules, key=Schedule.mean)
+
+    def regret(self, chosen: Schedule) -> float:
+        """How much worse a schedule is than the best: by the seed that no search looks at if both have it."""
+        seeds = (JUDGE_SEED,) if chosen.judged and self.best.judged else (SEARCH_SEED, RACE_SEED)
+        return chosen.mean(seeds) - self.best.mean(seeds)
+
+    def nearest(self, asked: FrozenTrial, taken: set[int]) -> int:
+        """The place of the schedule nearest to a suggestion among those not yet tried, by `gower`."""
+        distance = gower(self._of(asked.params, asked.distributions), self._coordinates)
+        distance[list(taken)] = np.inf
+        return int(distance.argmin())
+
+    def _of(self, params: Mapping[str, object], spans: Mapping[str, BaseDistribution]) -> np.ndarray:
+        """One column a key: a number in [0, 1], 2 + the index of a choice, or NaN where the key does not exist."""
+        found = np.full(len(self._places), np.nan)
+        for key, value in params.items():
+            span = spans[key]
+            inner = span.to_internal_repr(value)
+            if isinstance(span, IntDistribution | FloatDistribution):
+                low, high = (span.to_internal_repr(end) for end in (span.low, span.high))
+                if span.log:
+                    inner, low, high = np.log([inner, low, high])
+                found[self._places[key]] = (inner - low) / (high - low)
+            else:
+                found[self._places[key]] = 2 + inner
+        return found
+
+
+def gower(point: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Gower's distance (1971) from a point to each row: the mean over the keys that exist in either of them.
+
+    Numbers differ by a share of their range. Different choices, and a key that only one has, count 1.
+    """
+    difference = np.abs(point - others)
+    category = (point >= 2) | (others >= 2)
+    difference = np.where(category, (difference > 0).astype(float), difference)
+    here, there = ~np.isnan(point), ~np.isnan(others)
+    difference = np.where(here ^ there, 1.0, np.where(here & there, difference, 0.0))
+    return difference.sum(axis=1) / (here | there).sum(axis=1)
+
+
+def distributions(space: SearchSpace, params: Mapping[str, object]) -> dict[str, BaseDistribution]:
+    """Optuna's distributions of a point of a space."""
+    trial = FixedTrial(dict(params))
+    SpaceFunction(space)(trial)
+    return trial.distributions
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A schedule that a search tried at the full budget to its end, and the images of the search until then."""
+
+    schedule: Schedule
+    images: int
+
+
+class _Search:
+    """One search on a world: asks the product for suggestions, and keeps the history that it is shown."""
+
+    def __init__(self, config: StudyConfig, world: World) -> None:
+        self.config, self.world = config, world
+        self.history: list[FrozenTrial] = []
+        self.taken: set[int] = set()
+        self.images = 0
+        self.tried: list[Tried] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every schedule was tried."""
+        return len(self.taken) == len(self.world.schedules)
+
+    def ask(self) -> tuple[int, Schedule]:
+        """The next schedule, which runs from now on, and its number."""
+        number = len(self.history)
+        asked = suggest(self.config, self.world.space, number, self.history)
+        place = self.world.nearest(asked, self.taken)
+        self.taken.add(place)
+        schedule = self.world.schedules[place]
+        self.history.append(_trial(schedule, TrialState.RUNNING, system=asked.system_attrs))
+        return number, schedule
+
+    def tell(
+        self, number: int, schedule: Schedule, state: TrialState, scores: Mapping[int, float] | None = None
+    ) -> None:
+        """End a trial, or report its scores so far, by images."""
+        known = self.history[number]
+        value = schedule.fid() if state == TrialState.COMPLETE else None
+        if value is not None and not np.isfinite(value):
+            state, value = TrialState.FAIL, None
+        self.history[number] = _trial(schedule, state, value, scores, known.system_attrs)
+
+    def run_in_full(self, number: int, schedule: Schedule, scores: Mapping[int, float] | None = None) -> None:
+        """Run a trial at the full budget to its end."""
+        self.images += self.config.run.total_images
+        self.tell(number, schedule, TrialState.COMPLETE, scores)
+        self.tried.append(Tried(schedule, self.images))
+
+
+def _trial(
+    schedule: Schedule,
+    state: TrialState,
+    value: float | None = None,
+    scores: Mapping[int, float] | None = None,
+    system: Mapping[str, object] | None = None,
+) -> FrozenTrial:
+    return create_trial(
+        state=state,
+        params=dict(schedule.params),
+        distributions=dict(schedule.distributions),
+        value=value,
+        intermediate_values=dict(scores or {}),
+        system_attrs=dict(system or {}),
+    )
+
+
+def play(config: StudyConfig, world: World, images: int) -> list[Tried]:
+    """The schedules that a search tries in full within so many images, in their order; the answer is the best one."""
+    search = _Search(config, world)
+    step: Callable[[_Search, int], bool]
+    match config.halving:
+        case Compressed() as rule:
+            step = lambda search, left: _bracket(search, rule, left)  # noqa: E731
+        case AfterLastStage() as rule:
+            judge = Judge(rule, config.metric, config.run.total_images, lower_is_better=True)
+            step = lambda search, left: _looked_at(search, judge, left)  # noqa: E731
+        case _:
+            step = _full
+    while not search.exhausted and step(search, images - search.images):
+        pass
+    return search.tried
+
+
+def _full(search: _Search, left: int) -> bool:
+    if left < search.config.run.total_images:
+        return False
+    search.run_in_full(*search.ask())
+    return True
+
+
+def _looked_at(search: _Search, judge: Judge, left: int) -> bool:
+    """Run a trial until the judge stops it, which takes effect at the log line after."""
+    if left < search.config.run.total_images:
+        return False
+    number, schedule = search.ask()
+    row, looks, stop = schedule.full[SEARCH_SEED], {}, False
+    for images, stage, fid in row.log:
+        if stop and fid is None:
+            search.images += images
+            search.tell(number, schedule, TrialState.PRUNED, looks)
+            return True
+        if fid is not None and images < row.images:
+            looks[images] = fid
+        stop = judge(TrialKey.search(number), _progress(row, images, stage, fid)) is not None or stop
+    search.run_in_full(number, schedule, looks)
+    return True
+
+
+def _progress(row: Row, images: int, stage: int, fid: float | None) -> Progress:
+    assert row.num_stages is not None
+    return Progress(
+        images=images,
+        loss=0.0,
+        stage=stage,
+        num_stages=row.num_stages,
+        images_per_second=0.0,
+        total_images=row.images,
+        snapshot={},
+        preview=None if fid is None else PreviewScore(images=images, metrics={"fid": fid}),
+    )
+
+
+def _bracket(search: _Search, rule: Compressed, left: int) -> bool:
+    """Run as many schedules at the smaller budget as one is promoted of, and that one at the full budget."""
+    (low, full), size = rule.budgets(search.config.run.total_images), rule.bracket(search.config.trials)
+    if left < size * low + full or len(search.taken) + size > len(search.world.schedules):
+        return False
+    scores: dict[str, float] = {}
+    asked: dict[str, tuple[int, Schedule]] = {}
+    for _ in range(size):
+        number, schedule = search.ask()
+        key = str(TrialKey.search(number))
+        search.images += low
+        assert schedule.low is not None
+        asked[key] = number, schedule
+        if schedule.low.failure is None:
+            scores[key] = schedule.low.metrics["fid"]
+            search.tell(number, schedule, TrialState.RUNNING, {low: scores[key]})
+    kept = promoted(scores, 1)
+    for key, (number, schedule) in asked.items():
+        if key not in kept:
+            state = TrialState.PRUNED if key in scores else TrialState.FAIL
+            search.tell(number, schedule, state, {low: scores[key]} if key in scores else None)
+    for key in kept:
+        search.run_in_full(*asked[key], {low: scores[key]})
+    return True
+
+
+def race(tried: Sequence[Tried], images: int, size: int, full: int) -> Schedule | None:
+    """The answer where the best `size` of a search get the second seed, and the best mean of both wins.
+
+    They are run at the end, and so much of the search is left out that all of it takes `images`. None where that
+    leaves fewer than `size` schedules.
+    """
+    searched = [each.schedule for each in tried if each.images + size * full <= images]
+    if len(searched) < size:
+        return None
+    best = sorted(searched, key=Schedule.fid)[:size]
+    return min(best, key=lambda each: each.mean((SEARCH_SEED, RACE_SEED)))
+
+
+def race_on_the_go(tried: Sequence[Tried], images: int, full: int) -> Schedule | None:
+    """The answer where each schedule that beats the incumbent on the first seed gets the second, at once.
+
+    It is the next incumbent if its mean of both is better too; after SMAC's intensification (Hutter et al. 2011) with
+    two seeds at most. The search goes on with the first seed's scores, and stops where the images are spent.
+    """
+    incumbent: Schedule | None = None
+    raced = 0
+    for each in tried:
+        if each.images + raced * full > images:
+            break
+        if incumbent is not None and each.schedule.fid() >= incumbent.fid():
+            continue
+        if each.images + (raced + 1) * full > images:
+            break
+        raced += 1
+        both = (SEARCH_SEED, RACE_SEED)
+        if incumbent is None or each.schedule.mean(both) < incumbent.mean(both):
+            incumbent = each.schedule
+    return incumbent
