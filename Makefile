@@ -12,7 +12,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-rank bench-sampler-choice sampler-table gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -76,6 +76,12 @@ bench-pack: setup ## K runs as one ensemble beside K runs on their own
 
 bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks the final FID
 	$(BIN)/python benchmarks/rank_by_map.py
+
+bench-sampler-choice: setup ## which sampler, budget rule and race find a good schedule soonest, on a table
+	$(BIN)/python benchmarks/bench_sampler_choice.py
+
+sampler-table: setup ## go on with that table, a day and more for 600 schedules; resumes where it was stopped
+	$(BIN)/python benchmarks/sampler_table.py --schedules 600
 
 gpu-check: setup ## everything that needs a GPU: its tests, speeds and a search, in under nine minutes
 	$(BIN)/python benchmarks/gpu_check.py

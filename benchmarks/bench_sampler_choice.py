@@ -40,7 +40,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import click
@@ -49,13 +48,11 @@ import optuna
 from replay import RACE_SEED, SEARCH_SEED, Schedule, World, play, race, race_on_the_go
 from scipy.special import stdtrit
 from scipy.stats import spearmanr
-from search_table import PACKED, read_header, read_packed
+from search_table import PACKED
 
 from curriculum_ray.config import ConfigError, parse
-from tuning.evidence.keys import TrialKey
 from tuning.figures.theme import LIGHT, dress, legend, new_panels, to_png
 from tuning.study.config import StudyConfig
-from tuning.study.space import SearchSpace
 
 DEFAULT = "tpe"
 SAMPLERS = ("tpe", "random")
@@ -72,10 +69,11 @@ Found = dict[tuple[str, int], tuple[float, float]]
 """Regret and winner's curse by search and full runs."""
 
 
-def replay(world: World, seed: int, lengths: Sequence[int], full: int) -> Found:
+def replay(world: World, seed: int, lengths: Sequence[int]) -> Found:
     """Every search on one world with one seed; those for which the world is too small are missing."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     answers: dict[tuple[str, int], Schedule | None] = {}
+    full = world.schedules[0].full[SEARCH_SEED].images
     for sampler in SAMPLERS:
         for length in lengths:
             for name, rule in RULES.items():
@@ -216,9 +214,11 @@ def draw(regret: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) ->
                 axes.fill_between(lengths, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.set_xscale("log", base=2)
         axes.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
-        axes.set_ylim(bottom=0)
         axes.set_xlabel("images spent, in full runs")
         axes.set_ylabel("regret, % of uniform sampling's FID")
+    top = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(0, top)
     legend(panels[-1], LIGHT, loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(to_png(figure))
@@ -242,18 +242,14 @@ def main(table: Path, worlds: int, replays: int, processes: int, picture: Path) 
 
 def measure(table: Path, worlds: int, replays: int, processes: int, picture: Path) -> None:
     """Replay all searches, print the tables, and draw the picture."""
-    header, rows = read_header(table), read_packed(table)
-    space, full = parse(SearchSpace, header["space"], str(table)), header["settings"]["images"]
-    whole = World.of(space, rows, full)
+    whole, uniform = World.read(table)
     if len(whole.schedules) < 2 * LENGTHS[0]:
         raise ConfigError(
             f"{table} must hold at least {2 * LENGTHS[0]} schedules, but holds {len(whole.schedules)}"
         )
-    plain = [row.metrics["fid"] for row in rows if row.arm == TrialKey.uniform() and row.images == full]
-    uniform = fmean(plain)
     facts = noise(whole, uniform)
     print(
-        f"{len(whole.schedules)} schedules of the space {space.name}; uniform sampling has a FID of {uniform:.2f}"
+        f"{len(whole.schedules)} schedules of the space {whole.space.name}; uniform sampling has a FID of {uniform:.2f}"
     )
     print("  " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     source = np.random.default_rng(0)
@@ -261,7 +257,7 @@ def measure(table: Path, worlds: int, replays: int, processes: int, picture: Pat
     parts = [whole.part(source.permutation(len(whole.schedules))[:size]) for _ in range(worlds)]
     each = [(part, place * replays + one) for place, part in enumerate(parts) for one in range(replays)]
     with ProcessPoolExecutor(processes) as pool:
-        done = list(pool.map(partial(_replay, LENGTHS, full), each))
+        done = list(pool.map(partial(_replay, LENGTHS), each))
     found = [done[start : start + replays] for start in range(0, len(done), replays)]
     result = summarise(found, uniform)
     show(result)
@@ -270,8 +266,8 @@ def measure(table: Path, worlds: int, replays: int, processes: int, picture: Pat
     print(json.dumps({"schedules": len(whole.schedules), "noise": facts, **result}))
 
 
-def _replay(lengths: Sequence[int], full: int, one: tuple[World, int]) -> Found:
-    return replay(*one, lengths, full)
+def _replay(lengths: Sequence[int], one: tuple[World, int]) -> Found:
+    return replay(*one, lengths)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
-from search_table import Row
+from search_table import PACKED, Row, read_header, read_packed
 
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.runs.jobs import PreviewScore, Progress
 from tuning.evidence.keys import TrialKey
 from tuning.search.suggestion import suggest
 from tuning.study.config import StudyConfig
 from tuning.study.halving import AfterLastStage, Compressed, promoted
+from tuning.study.parameters import CategoricalRange
 from tuning.study.pruning import Judge
 from tuning.study.space import SearchSpace, SpaceFunction
 
@@ -39,10 +43,10 @@ SEARCH_SEED, RACE_SEED, JUDGE_SEED = 0, 1, 2
 class Schedule:
     """A schedule of a table, and the runs of it."""
 
-    params: Mapping[str, object]
+    params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
     full: Mapping[int, Row]
-    """Runs at the full budget, by seed; the seeds 0 and 1 are there."""
+    """Runs at the full budget, by seed: 0 and 1, and 2 where it was run."""
     low: Row | None
     """The run at the smaller budget."""
 
@@ -66,7 +70,20 @@ class World:
     def __init__(self, space: SearchSpace, schedules: Sequence[Schedule]) -> None:
         self.space, self.schedules = space, schedules
         self._places = {key: place for place, key in enumerate(space.search)}
-        self._coordinates = np.array([self._of(each.params, each.distributions) for each in schedules])
+        self._coordinates = np.array([self._of(each.params) for each in schedules])
+
+    @classmethod
+    def read(cls, path: Path = PACKED) -> tuple[World, float]:
+        """The world of a packed table, and the mean FID of uniform sampling; ConfigError where one is missing."""
+        header, rows = read_header(path), read_packed(path)
+        full = header["settings"]["images"]
+        world = cls.of(parse(SearchSpace, header["space"], str(path)), rows, full)
+        plain = [row.metrics["fid"] for row in rows if row.arm == TrialKey.uniform() and row.images == full]
+        if not world.schedules or not plain:
+            raise ConfigError(
+                f"{path} has no schedules with two seeds, or no uniform sampling: run more of it"
+            )
+        return world, fmean(plain)
 
     @classmethod
     def of(cls, space: SearchSpace, rows: Iterable[Row], images: int) -> World:
@@ -98,25 +115,23 @@ class World:
         seeds = (JUDGE_SEED,) if chosen.judged and self.best.judged else (SEARCH_SEED, RACE_SEED)
         return chosen.mean(seeds) - self.best.mean(seeds)
 
-    def nearest(self, asked: FrozenTrial, taken: set[int]) -> int:
-        """The place of the schedule nearest to a suggestion among those not yet tried, by `gower`."""
-        distance = gower(self._of(asked.params, asked.distributions), self._coordinates)
+    def nearest(self, point: Mapping[str, Any], taken: Collection[int]) -> int:
+        """The place of the schedule nearest to a point of the space among those not yet tried, by `gower`."""
+        distance = gower(self._of(point), self._coordinates)
         distance[list(taken)] = np.inf
         return int(distance.argmin())
 
-    def _of(self, params: Mapping[str, object], spans: Mapping[str, BaseDistribution]) -> np.ndarray:
+    def _of(self, point: Mapping[str, Any]) -> np.ndarray:
         """One column a key: a number in [0, 1], 2 + the index of a choice, or NaN where the key does not exist."""
         found = np.full(len(self._places), np.nan)
-        for key, value in params.items():
-            span = spans[key]
-            inner = span.to_internal_repr(value)
-            if isinstance(span, IntDistribution | FloatDistribution):
-                low, high = (span.to_internal_repr(end) for end in (span.low, span.high))
-                if span.log:
-                    inner, low, high = np.log([inner, low, high])
-                found[self._places[key]] = (inner - low) / (high - low)
-            else:
-                found[self._places[key]] = 2 + inner
+        for key, value in point.items():
+            match self.space.search[key]:
+                case CategoricalRange(choices=choices):
+                    found[self._places[key]] = 2 + choices.index(value)
+                case span:
+                    ends = np.array([value, span.low, span.high], dtype=float)
+                    at, low, high = np.log(ends) if span.log else ends
+                    found[self._places[key]] = (at - low) / (high - low)
         return found
 
 
@@ -133,7 +148,7 @@ def gower(point: np.ndarray, others: np.ndarray) -> np.ndarray:
     return difference.sum(axis=1) / (here | there).sum(axis=1)
 
 
-def distributions(space: SearchSpace, params: Mapping[str, object]) -> dict[str, BaseDistribution]:
+def distributions(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of a point of a space."""
     trial = FixedTrial(dict(params))
     SpaceFunction(space)(trial)
@@ -167,7 +182,7 @@ class _Search:
         """The next schedule, which runs from now on, and its number."""
         number = len(self.history)
         asked = suggest(self.config, self.world.space, number, self.history)
-        place = self.world.nearest(asked, self.taken)
+        place = self.world.nearest(asked.params, self.taken)
         self.taken.add(place)
         schedule = self.world.schedules[place]
         self.history.append(_trial(schedule, TrialState.RUNNING, system=asked.system_attrs))
@@ -195,7 +210,7 @@ def _trial(
     state: TrialState,
     value: float | None = None,
     scores: Mapping[int, float] | None = None,
-    system: Mapping[str, object] | None = None,
+    system: Mapping[str, Any] | None = None,
 ) -> FrozenTrial:
     return create_trial(
         state=state,
