@@ -107,7 +107,7 @@ def test_rows_survive_a_kill_and_are_packed_alike(modules: dict[str, ModuleType]
 def test_the_seed_that_judges_is_run_where_a_schedule_can_be_an_answer(
     modules: dict[str, ModuleType], computed: Any
 ) -> None:
-    known = modules["search_table"].by_key(rows(modules, {"fid": [9.0, 10.0]}, {"fid": [9.0, 12.0]}))
+    known = modules["search_table"].by_key(rows(modules, {"fid": [6.0, 9.0]}, {"fid": [6.0, 9.1]}))
     assert list(computed.due("search-000", known)) == [("search-000", 2, FULL)]
     assert list(computed.due("search-001", known)) == []
     assert list(computed.due("control-uniform", known)) == []
