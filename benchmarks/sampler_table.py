@@ -15,9 +15,10 @@ study's budget and protocol and as the study would run it,
       sampling's: only such a schedule is the answer of a search, so the others need no independent score.
 
 Uniform sampling, first, and the rivals of the space, one after each schedule from the 24th on, are run at the three
-seeds. One torch thread computes each run, about 40 s at the full budget. A row is on disk when its run ends, in runs/sampler-table, and
-schedule follows schedule, so that any beginning of the table can be used. At its end, however that comes, the table is
-packed into benchmarks/tables/digits_wide.json.gz, which also is where another machine continues. The last line is JSON.
+seeds. One torch thread computes each run, about 40 s at the full budget. A row is on disk when its run ends, in
+runs/sampler-table, and schedule follows schedule, so that any beginning of the table can be used. When the command ends,
+however that comes, it packs the table into benchmarks/tables/digits_wide.json.gz, from where another machine can go on.
+The last line is JSON.
 """
 
 from __future__ import annotations
