@@ -16,9 +16,9 @@ study's budget and protocol and as the study would run it,
 
 Uniform sampling, first, and the rivals of the space, one after each schedule from the 24th on, are run at the three
 seeds. One torch thread computes each run, about 40 s at the full budget. A row is on disk when its run ends, in
-runs/sampler-table, and schedule follows schedule, so that any beginning of the table can be used. When the command ends,
-however that comes, it packs the table into benchmarks/tables/digits_wide.json.gz, from where another machine can go on.
-The last line is JSON.
+runs/sampler-table, and schedule follows schedule, so that any beginning of the table can be used. When the command
+ends, however that comes, it packs the table into benchmarks/tables/digits_wide.json.gz, from where another machine can
+go on. The last line is JSON.
 """
 
 from __future__ import annotations
