@@ -1,7 +1,8 @@
 """Which sampler, budget rule and race find a good schedule soonest: searches replayed on a table; minutes on two cores.
 
     python benchmarks/bench_sampler_choice.py
-    python benchmarks/bench_sampler_choice.py --table mine.json.gz --picture regret.png
+    python benchmarks/bench_sampler_choice.py --table mine.json.gz
+    python benchmarks/bench_sampler_choice.py --page docs/results/search.md --picture docs/assets/search_regret.png
 
 Suggestions come from the product's own samplers and are answered by the nearest schedule of the table that the search
 has not tried (Gower's distance). All searches of a column spend equal images: those of 8, 16 or 32 full runs. gp and
@@ -36,7 +37,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -45,13 +46,14 @@ from typing import Any
 import click
 import numpy as np
 import optuna
-from replay import RACE_SEED, SEARCH_SEED, Schedule, World, play, race, race_on_the_go
+from regret_page import draw, in_words, put_into, tables
+from replay import play, race, race_on_the_go
 from scipy.special import stdtrit
 from scipy.stats import spearmanr
 from search_table import PACKED
+from table_world import RACE_SEED, SEARCH_SEED, Schedule, World
 
 from curriculum_ray.config import ConfigError, parse
-from tuning.figures.theme import LIGHT, dress, legend, new_panels, to_png
 from tuning.study.config import StudyConfig
 
 DEFAULT = "tpe"
@@ -168,62 +170,6 @@ def summarise(found: Sequence[Sequence[Found]], uniform: float) -> dict[str, dic
     return result
 
 
-def show(result: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print regret, difference and curse in percent of uniform sampling's FID."""
-    lengths = sorted({length for row in result["regret"].values() for length in row})
-    titles = {
-        "regret": "regret",
-        "against_default": "regret minus that of tpe",
-        "curse": "winner's curse",
-    }
-    for kind, title in titles.items():
-        print(f"\n{title}, % of uniform sampling's FID, with 95% intervals, at equal images")
-        print(f"  {'full runs':26}" + "".join(f"{length:>22}" for length in lengths))
-        for name, row in result[kind].items():
-            cells = (
-                "–"
-                if (each := row.get(length)) is None
-                else f"{100 * each['mean']:.1f} [{100 * each['low']:.1f}, {100 * each['high']:.1f}]"
-                for length in lengths
-            )
-            print(f"  {name:26}" + "".join(f"{cell:>22}" for cell in cells))
-
-
-def draw(regret: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> None:
-    """One panel a sampler: regret against the images spent."""
-    figure, panels = new_panels(len(SAMPLERS), 3.4, LIGHT, pad=0.1)
-    colours = [
-        LIGHT.kinds[kind] for kind in ("uniform", "easy_to_hard", "random", "rival", "hard_to_easy", "other")
-    ]
-    for axes, sampler in zip(panels, SAMPLERS, strict=True):
-        dress(axes, LIGHT, sampler, "xy")
-        for kind, colour in zip((*RULES, *RACES), colours, strict=True):
-            if (row := regret.get(sampler + kind)) is None:
-                continue
-            lengths, means = list(row), [100 * each["mean"] for each in row.values()]
-            axes.plot(
-                lengths,
-                means,
-                color=colour,
-                marker="o",
-                markersize=4,
-                label=kind.removeprefix(", ") or "plain",
-            )
-            if not kind:
-                low, high = ([100 * each[end] for each in row.values()] for end in ("low", "high"))
-                axes.fill_between(lengths, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
-        axes.set_xlabel("images spent, in full runs")
-        axes.set_ylabel("regret, % of uniform sampling's FID")
-    top = max(axes.get_ylim()[1] for axes in panels)
-    for axes in panels:
-        axes.set_ylim(0, top)
-    legend(panels[-1], LIGHT, loc="upper right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(to_png(figure))
-
-
 @click.command()
 @click.option("--table", type=click.Path(path_type=Path), default=PACKED, show_default=True)
 @click.option("--worlds", default=16, show_default=True, help="Random halves of the table.")
@@ -232,15 +178,16 @@ def draw(regret: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) ->
 @click.option(
     "--picture", type=click.Path(path_type=Path), default=Path("runs/search-regret.png"), show_default=True
 )
-def main(table: Path, worlds: int, replays: int, processes: int, picture: Path) -> None:
+@click.option("--page", type=click.Path(path_type=Path, exists=True), help="Put the tables into this page.")
+def main(table: Path, worlds: int, replays: int, processes: int, picture: Path, page: Path | None) -> None:
     try:
-        measure(table, worlds, replays, processes, picture)
+        measure(table, worlds, replays, processes, picture, page)
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
-def measure(table: Path, worlds: int, replays: int, processes: int, picture: Path) -> None:
+def measure(table: Path, worlds: int, replays: int, processes: int, picture: Path, page: Path | None) -> None:
     """Replay all searches, print the tables, and draw the picture."""
     whole, uniform = World.read(table)
     if len(whole.schedules) < 2 * LENGTHS[0]:
@@ -248,10 +195,6 @@ def measure(table: Path, worlds: int, replays: int, processes: int, picture: Pat
             f"{table} must hold at least {2 * LENGTHS[0]} schedules, but holds {len(whole.schedules)}"
         )
     facts = noise(whole, uniform)
-    print(
-        f"{len(whole.schedules)} schedules of the space {whole.space.name}; uniform sampling has a FID of {uniform:.2f}"
-    )
-    print("  " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     source = np.random.default_rng(0)
     size = len(whole.schedules) // 2
     parts = [whole.part(source.permutation(len(whole.schedules))[:size]) for _ in range(worlds)]
@@ -260,9 +203,12 @@ def measure(table: Path, worlds: int, replays: int, processes: int, picture: Pat
         done = list(pool.map(partial(_replay, LENGTHS), each))
     found = [done[start : start + replays] for start in range(0, len(done), replays)]
     result = summarise(found, uniform)
-    show(result)
-    draw(result["regret"], picture)
-    print(f"\nthe regret is drawn in {picture}")
+    text = f"{in_words(facts, len(whole.schedules), uniform)}\n\n{tables(result, DEFAULT)}"
+    print(text)
+    draw(result["regret"], SAMPLERS, (*RULES, *RACES), picture)
+    print(f"the regret is drawn in {picture}")
+    if page is not None:
+        put_into(page, text)
     print(json.dumps({"schedules": len(whole.schedules), "noise": facts, **result}))
 
 

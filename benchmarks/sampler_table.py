@@ -45,6 +45,7 @@ import click
 import optuna
 import torch
 from search_table import PACKED, Key, Row, append, by_key, pack, read_lines, read_packed
+from table_world import JUDGE_SEED, RACE_SEED, SEARCH_SEED
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.distributed.job import run_job
@@ -66,7 +67,6 @@ from tuning.study.ranges import with_batch_size
 from tuning.study.space import SearchSpace
 from tuning.study.trial_spec import TrialSpec
 
-SEARCH_SEED, RACE_SEED, JUDGE_SEED = 0, 1, 2
 JUDGED_BELOW = 0.75
 """Of uniform sampling's mean."""
 RIVALS_AFTER = 24

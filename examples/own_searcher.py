@@ -18,7 +18,7 @@ from statistics import fmean, stdev
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from replay import World
+from table_world import World
 
 from tuning.study.parameters import CategoricalRange, IntRange, Range
 from tuning.study.space import SearchSpace

@@ -38,7 +38,7 @@ SPACE = {
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    names = ("search_table", "sampler_table", "replay", "bench_sampler_choice")
+    names = ("search_table", "sampler_table", "table_world", "replay", "bench_sampler_choice", "regret_page")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield {name: importlib.import_module(name) for name in names}
@@ -74,7 +74,7 @@ def rows(modules: dict[str, ModuleType], *schedules: dict[str, Any]) -> list[Any
 
 def world(modules: dict[str, ModuleType], *schedules: dict[str, Any]) -> Any:
     space = parse(SearchSpace, SPACE, "space")
-    return modules["replay"].World.of(space, rows(modules, *schedules), FULL)
+    return modules["table_world"].World.of(space, rows(modules, *schedules), FULL)
 
 
 def config(trials: int, **halving: Any) -> StudyConfig:
@@ -132,7 +132,7 @@ def test_the_nearest_is_by_the_keys_that_exist(modules: dict[str, ModuleType]) -
     assert here.nearest(asked, []) == 1
     assert here.nearest(asked, [1]) == 2
     point, others = np.array([0.5, 2.0, np.nan]), np.array([[0.5, 3.0, 0.2], [0.7, 2.0, np.nan]])
-    assert modules["replay"].gower(point, others) == pytest.approx([2 / 3, 0.1])
+    assert modules["table_world"].gower(point, others) == pytest.approx([2 / 3, 0.1])
 
 
 def test_a_search_spends_its_images_and_shows_no_other_seed(modules: dict[str, ModuleType]) -> None:
@@ -201,3 +201,22 @@ def test_the_example_runs_on_any_table(
     runpy.run_path(str(ROOT / "examples" / "own_searcher.py"), run_name="__main__")
     # Four schedules are all tried, so every search finds the best.
     assert capsys.readouterr().out.count("regret 0.0% ± 0.0%") == 2
+
+
+def test_a_page_gets_the_tables_between_its_marks(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    shown, page = modules["regret_page"], tmp_path / "page.md"
+    result = {
+        "regret": {"tpe": {8: {"mean": 0.1, "low": 0.05, "high": 0.15}}},
+        "against_default": {},
+        "curse": {},
+    }
+    page.write_text(f"before\n{shown.MARKS[0]}\nold\n{shown.MARKS[1]}\nafter\n")
+    for _ in range(2):
+        shown.put_into(page, shown.tables(result, "tpe"))
+    text = page.read_text()
+    assert text.count("10.0 [5.0, 15.0]") == 1
+    assert "old" not in text
+    assert (text[:6], text[-6:]) == ("before", "after\n")
+    page.write_text("no marks")
+    with pytest.raises(ConfigError, match="must hold the marks"):
+        shown.put_into(page, "x")
