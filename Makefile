@@ -80,8 +80,8 @@ bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks
 bench-sampler-choice: setup ## which sampler, budget rule and race find a good schedule soonest, on a table
 	$(BIN)/python benchmarks/bench_sampler_choice.py
 
-sampler-table: setup ## go on with that table, a day and more for 600 schedules; resumes where it was stopped
-	$(BIN)/python benchmarks/sampler_table.py --schedules 600
+sampler-table: setup ## go on with that table up to 200 schedules, hours on one core; resumes where it was stopped
+	$(BIN)/python benchmarks/sampler_table.py --schedules 200
 
 gpu-check: setup ## everything that needs a GPU: its tests, speeds and a search, in under nine minutes
 	$(BIN)/python benchmarks/gpu_check.py

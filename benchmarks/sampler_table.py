@@ -1,7 +1,7 @@
 """Computes a table of the `wide` space on the digits, on which `bench_sampler_choice.py` replays searches.
 
     python benchmarks/sampler_table.py                   # goes on where the table ends, until interrupted
-    python benchmarks/sampler_table.py --schedules 600
+    python benchmarks/sampler_table.py --schedules 200
     python benchmarks/sampler_table.py --hours 2 --part 1/2     # one of two processes at the same time
     python benchmarks/sampler_table.py --pack            # only packs the rows that are there
 
@@ -54,6 +54,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Job, Progress
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
 from tuning.evidence.keys import TrialKey
 from tuning.folder.lock import held
@@ -161,7 +162,7 @@ class Table:
             job = Job.of(arm, config, Path(folder)).assigned(Path(folder))
             try:
                 result = run_job(job, World(), report, lambda path, metrics: None)
-            except (ArithmeticError, ConfigError, RuntimeError) as error:
+            except (NonFiniteLoss, FloatingPointError) as error:
                 failure = reason_of(error)
         measured = {} if result is None else {**result.metrics, "loss": result.loss}
         if failure is None and not all(_finite(value) is not None for value in measured.values()):
@@ -219,13 +220,21 @@ def _known(lines: Path, packed: Path) -> dict[Key, Row]:
     return by_key([*(read_packed(packed) if packed.exists() else []), *read_lines(lines)])
 
 
+def _part(text: str) -> tuple[int, int]:
+    """Which process this is, from 1, and of how many."""
+    mine, _, parts = text.partition("/")
+    if not (mine.isdigit() and parts.isdigit() and 1 <= int(mine) <= int(parts)):
+        raise ConfigError(f"--part must be like 1/2, and at most 2/2, but got {text!r}")
+    return int(mine), int(parts)
+
+
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
 @click.command()
 @click.option("--schedules", type=click.IntRange(1), help="Stop after so many schedules; without it, go on.")
-@click.option("--hours", type=float, help="Start no further run after so many hours.")
+@click.option("--hours", type=click.FloatRange(0), help="Start no further run after so many hours.")
 @click.option("--part", default="1/1", show_default=True, help="Of several processes, e.g. 1/2 and 2/2.")
 @click.option("--pack", "only_pack", is_flag=True, help="Only pack the rows that are there.")
 @click.option("--lines", type=click.Path(path_type=Path), default=LINES, show_default=True)
@@ -248,7 +257,14 @@ def compute(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     signal.signal(signal.SIGTERM, _interrupt)
     table = Table()
-    mine, parts = map(int, part.split("/"))
+    mine, parts = _part(part)
+    header = table.header()
+    for row in _known(lines, packed).values():
+        if row.fingerprint != header["fingerprint"]:
+            raise ConfigError(
+                f"the rows there have protocol {row.fingerprint}, and new ones would have {header['fingerprint']}: "
+                "choose other --lines and --packed"
+            )
     until = math.inf if hours is None else time.monotonic() + 3600 * hours
     with nullcontext() if only_pack else held(lines.parent / f"part-{mine}-of-{parts}"):
         try:
@@ -270,7 +286,7 @@ def compute(
         except KeyboardInterrupt:
             pass
         known = _known(lines, packed)
-        size = pack(packed, list(known.values()), table.header())
+        size = pack(packed, list(known.values()), header)
     arms = {arm for arm, _, _ in known}
     searched = sum(TrialKey.searches(arm) for arm in arms)
     hours_spent = sum(row.seconds for row in known.values()) / 3600
