@@ -66,7 +66,8 @@ def regret(world: World, searcher, seed: int) -> float:
 
 def main() -> None:
     world, uniform = World.read(*map(Path, sys.argv[1:2]))
-    print(f"{len(world.schedules)} schedules, {SEARCHES} searches of {RUNS} runs each")
+    runs = min(RUNS, len(world.schedules))
+    print(f"{len(world.schedules)} schedules, {SEARCHES} searches of {runs} runs each")
     for searcher in (random_point, next_point):
         shares = [regret(world, searcher, seed) / uniform for seed in range(SEARCHES)]
         error = stdev(shares) / math.sqrt(SEARCHES)
