@@ -12,10 +12,10 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean
+.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
 
 setup: $(STAMP) ## make the environment (.venv) from the pinned versions; quick when it stands
 
@@ -79,6 +79,12 @@ bench-evaluate: setup ## an evaluation on one worker beside two, and its memory 
 
 bench-rank: setup ## how well the held-out loss at a quarter of the budget ranks the final FID
 	$(BIN)/python benchmarks/rank_by_map.py
+
+bench-sampler-choice: setup ## which sampler, budget rule and race find a good schedule soonest, on a table
+	$(BIN)/python benchmarks/bench_sampler_choice.py
+
+sampler-table: setup ## go on with that table up to 200 schedules, hours on one core; resumes where it was stopped
+	$(BIN)/python benchmarks/sampler_table.py --schedules 200
 
 gpu-check: setup ## everything that needs a GPU: its tests, speeds and a search, in under nine minutes
 	$(BIN)/python benchmarks/gpu_check.py

@@ -46,7 +46,9 @@ def _third_party(*places: str) -> Mapping[str, Path]:
             else:
                 continue
             found.update({module.partition(".")[0]: file for module in modules})
-    ours = {*(name.removesuffix(".py") for name in OURS), "tests", *(file.stem for file in files)}
+    # An example may read the table of a search space with what the benchmarks have for it.
+    ours = {*(name.removesuffix(".py") for name in OURS), "tests"}
+    ours |= {file.stem for file in (*files, *_files("benchmarks"))}
     return {name: file for name, file in found.items() if name not in {*sys.stdlib_module_names, *ours}}
 
 

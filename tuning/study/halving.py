@@ -11,6 +11,9 @@ trained on all noise levels for a while. Use `compressed` if most schedules are 
 rungs are a small part of it), or if lengths differ so much that a look at equal images would favour short ones. Use
 `after_last_stage` if schedules reach their last stage early (`finish_by`), or if a run compressed to a quarter says
 nothing, because the model has learnt nothing by then: it saves at most the part of a run after its looks.
+
+A rung of `compressed` costs as many images as one full run, so reduction^rungs schedules cost rungs + 1 full runs: with
+a reduction of 4 and one rung half of what they cost without halving, with a reduction of 2 and one rung just as much.
 """
 
 from __future__ import annotations
@@ -82,8 +85,9 @@ class Compressed(Spec):
 
     rule: Literal["compressed"]
     """Lower rungs run the whole schedule at a smaller budget."""
-    reduction: int = Field(default=2, ge=2, le=10)
-    """The best 1/reduction of a rung are promoted to the next, whose budget is `reduction` times as large."""
+    reduction: int = Field(default=4, ge=2, le=10)
+    """The best 1/reduction of a rung are promoted to the next, whose budget is `reduction` times as large. With 2 and
+    one rung nothing is saved."""
     rungs: int = Field(default=1, ge=1, le=6)
     """Number of budgets below the full one."""
 

@@ -111,6 +111,12 @@ def test_budgets_end_at_the_full_one() -> None:
     assert FullBudget().budgets(9000) == [9000]
 
 
+def test_compressed_halves_the_images_if_nothing_else_is_asked_for() -> None:
+    rule = Compressed(rule="compressed")
+    low, full = rule.budgets(40_000)
+    assert 2 * (rule.low_trials(8) * low + rule.full_trials(8) * full) == 8 * full
+
+
 def test_the_best_are_promoted_in_either_direction() -> None:
     scores = {"a": 3.0, "b": 1.0, "c": 2.0}
     assert promoted(scores, 2) == ["b", "c"]
