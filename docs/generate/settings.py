@@ -13,6 +13,7 @@ from curriculum_ray.config import Spec
 from curriculum_ray.config.described import default_in_words, fixed_value, range_in_words, type_in_words
 from curriculum_ray.config.unions import specs_in
 from curriculum_ray.data.autoencoder import CacheSpec
+from tuning.claims.claim import Claim
 from tuning.difficulty import DifficultyConfig
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace
@@ -22,6 +23,7 @@ __all__ = ["link_to", "settings_pages"]
 _ROOTS: tuple[tuple[type[Spec], str], ...] = (
     (StudyConfig, ""),
     (SearchSpace, ""),
+    (Claim, ""),
     (CacheSpec, ""),
     (DifficultyConfig, ""),
 )
@@ -30,6 +32,7 @@ _PAGES = {
     "tuning": "study",
     "curriculum_ray.distributed": "study",
     "tuning.study.space": "space",
+    "tuning.claims": "claim",
     "curriculum_ray": "run",
     "curriculum_ray.curriculum": "schedule",
     "curriculum_ray.diffusion": "process",
@@ -51,6 +54,7 @@ _INTRODUCTIONS = {
         "has all of them.",
     ),
     "schedule": ("Schedule", "The file that `--schedule` takes; see [Schedule](../../concepts/schedule.md)."),
+    "claim": ("Claim", "A file in `examples/claims/`; see [Test a claim](../../howto/claims.md)."),
     "process": (
         "Process and weighting",
         "The diffusion process that a run trains, and how its losses are weighed.",
