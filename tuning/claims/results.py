@@ -122,13 +122,19 @@ class ClaimEntry(_Frozen):
 class ClaimsTable(Stored):
     """The contents of claims.json."""
 
-    kind: Literal["curriculum-ray claims"] = "curriculum-ray claims"
-    claims: tuple[ClaimEntry, ...] = ()
+    kind: Literal["curriculum-ray claims"]
+    """Tells the file from those of others."""
+    claims: tuple[ClaimEntry, ...]
 
     @classmethod
     def load(cls, path: Path) -> ClaimsTable:
         """Read it; empty where there is no such file. ConfigError where it is another one, not to be written over."""
-        return cls.from_json(load_json(path), str(path)) if path.exists() else cls()
+        return cls.from_json(load_json(path), str(path)) if path.exists() else cls.of([])
+
+    @classmethod
+    def of(cls, entries: Iterable[ClaimEntry]) -> ClaimsTable:
+        """The table of these claims."""
+        return cls(kind="curriculum-ray claims", claims=tuple(entries))
 
     def updated(self, claims: Iterable[Claim], output: Path) -> ClaimsTable:
         """The table of these claims, by their studies in the folder `output`.
@@ -142,7 +148,7 @@ class ClaimsTable(Stored):
             if entry.result is None and before is not None and before.digest == claim.digest:
                 entry = entry.model_copy(update={"result": before})
             entries.append(entry)
-        return ClaimsTable(claims=tuple(entries))
+        return ClaimsTable.of(entries)
 
 
 def setting_of(claim: Claim) -> Setting:

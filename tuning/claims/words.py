@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from tuning.claims.results import ArmResult, ClaimEntry, ClaimResult, Compared, Setting
 from tuning.evidence.metrics import count, metric_name, within
 
@@ -31,7 +29,8 @@ def conclusion(entry: ClaimEntry) -> str:
         if found is not None and found.word == "beats":
             beaten.append(words)
         else:
-            open_ = f"{_word(found, entry.margin)} against {words}"
+            link = "to" if found is not None and found.word == "equal" else "against"
+            open_ = f"{_word(found, entry.margin)} {link} {words}"
     more = [f"also beats {' and '.join(beaten)}"] if beaten else []
     return "; ".join(["seen", *more, *([open_] if open_ else [])])
 
@@ -87,5 +86,4 @@ def _ended(entry: ClaimEntry, result: ClaimResult) -> bool:
 def _word(found: Compared | None, margin: float) -> str:
     if found is None:
         return "unknown"
-    assert math.isfinite(found.percent)
     return f"equal within {within(margin)}" if found.word == "equal" else found.word
