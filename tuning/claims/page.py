@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tuning.claims import words
 from tuning.claims.results import ClaimEntry, ClaimsTable
 from tuning.evidence.metrics import number, within
@@ -87,7 +89,7 @@ def _overview(table: ClaimsTable) -> str:
 
 def _section(entry: ClaimEntry) -> str:
     lines = [
-        f"## {entry.title} {{ #{_anchor(entry)} }}\n",
+        f"## {entry.title}\n",
         f"[{entry.source}]({entry.link}): {entry.where}\n",
         f"It says: {entry.says}\n",
         f"Asked here: {entry.asks}\n",
@@ -122,4 +124,5 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def _anchor(entry: ClaimEntry) -> str:
-    return entry.name.replace("_", "-")
+    """The anchor of its heading, as MkDocs and GitHub make it."""
+    return re.sub(r"[^\w -]", "", entry.title.lower()).replace(" ", "-")

@@ -86,7 +86,7 @@ def test_claims_are_found_by_name_and_by_path(tmp_path: Path) -> None:
     path = _write(tmp_path)
     by_name, by_path = load_claims(["good"], tmp_path), load_claims([str(path)], tmp_path / "nowhere")
     assert by_name == by_path == load_claims(["good", "good"], tmp_path)
-    with pytest.raises(ConfigError, match="no claim is called 'bad': .* has good"):
+    with pytest.raises(ConfigError, match=r"no claim is called 'bad': .* has good"):
         load_claims(["bad"], tmp_path)
     with pytest.raises(ConfigError, match="holds no claims"):
         load_claims([], tmp_path / "nowhere")
