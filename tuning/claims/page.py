@@ -12,9 +12,9 @@ __all__ = ["claims_page"]
 
 _HEAD = """# Published claims, put to the test
 
-Each claim is a file, `examples/claims/NAME.yaml`, and a study: the arm of the claim, its reverse or a control, a rival
-and uniform sampling are trained on the same fresh seeds, seed by seed, until every answer stands or the most seeds are
-run. `python -m tune claims` runs or resumes them and writes this page, and `claims.json`, from which it is made.
+Each claim is a file in `examples/claims/` and a study: the arm of the claim, its reverse or a control, a rival and
+uniform sampling are trained on the same fresh seeds, seed by seed, until every answer stands or the most seeds are run.
+`python -m tune claims` runs or resumes them and writes this page, and `claims.json`, from which it is made.
 Positive differences are better; brackets are 95% intervals that hold after every number of seeds, for all that is said
 about the arms of one claim together ([Evidence](../concepts/evidence.md)).
 """
@@ -112,9 +112,7 @@ def _section(entry: ClaimEntry) -> str:
             ]
         )
     rows.append(["uniform", "uniform sampling", number(result.uniform), "", ""])
-    runs = (
-        f"{words.size(result.setting)}; {words.seeds(entry)} seeds; equal means within {within(entry.margin)}"
-    )
+    runs = f"{words.size(result.setting)}; {words.seeds(entry)} seeds; a margin of {within(entry.margin)}"
     conclusion = words.conclusion(entry)
     return "\n".join([*lines, f"**{conclusion[:1].upper()}{conclusion[1:]}**: {runs}.\n", _table(rows)])
 

@@ -60,7 +60,7 @@ def setting(found: Setting) -> str:
 def size(found: Setting) -> str:
     """The size in full: data, network and budget."""
     shape = "×".join(map(str, found.shape))
-    network = f"a {found.network} of {count(found.parameters)} parameters"
+    network = f"{found.network} with {count(found.parameters)} parameters"
     return f"{found.data} ({shape}), {found.process}, {network}, {found.images:,} images a run"
 
 
