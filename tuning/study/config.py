@@ -20,7 +20,17 @@ __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 Metric = Literal["fid", "kid", "precision", "recall"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
 _ASKED = {"trials", "confirm_top", "confirm_seeds", "futility", "margin", "hours"}
-_OF_A_SEARCH = ("space", "trials", "confirm_top", "futility", "rivals", "sampler", "storage", "halving", "hours")
+_OF_A_SEARCH = (
+    "space",
+    "trials",
+    "confirm_top",
+    "futility",
+    "rivals",
+    "sampler",
+    "storage",
+    "halving",
+    "hours",
+)
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
