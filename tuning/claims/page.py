@@ -6,7 +6,7 @@ import re
 
 from tuning.claims import words
 from tuning.claims.results import ClaimEntry, ClaimsTable
-from tuning.evidence.metrics import number, within
+from tuning.evidence.metrics import metric_name, number, within
 
 __all__ = ["claims_page"]
 
@@ -97,7 +97,7 @@ def _section(entry: ClaimEntry) -> str:
     result = entry.result
     if result is None:
         return "\n".join([*lines, f"Not run yet: `python -m tune claims {entry.name}`.\n"])
-    metric = words.metric(entry)
+    metric = metric_name(entry.metric)
     rows = [["arm", "what it does", metric, "against uniform sampling", f"{result.arms[0].name} against it"]]
     rows.append(["---"] * len(rows[0]))
     for arm in result.arms:

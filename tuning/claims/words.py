@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tuning.claims.results import ArmResult, ClaimEntry, ClaimResult, Compared, Setting
-from tuning.evidence.metrics import count, metric_name, within
+from tuning.evidence.metrics import count, within
 
 __all__ = ["conclusion", "difference", "in_turn", "seeds", "setting", "size", "verdict"]
 
@@ -71,11 +71,6 @@ def in_turn(entry: ClaimEntry, arm: ArmResult) -> str:
         return "–"
     word = verdict(found, entry.margin) if arm.asked else "not asked"
     return f"{word}: {difference(found)}"
-
-
-def metric(entry: ClaimEntry) -> str:
-    """The metric that is compared, as tables have it."""
-    return metric_name(entry.metric)
 
 
 def _ended(entry: ClaimEntry, result: ClaimResult) -> bool:

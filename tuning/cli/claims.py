@@ -74,9 +74,9 @@ def claims(
     check_writable(place)
     resources = ResourceSpec(use_gpu=bool(use_gpu))
     studies = {} if only_list else {each.name: each.study(confirm_seeds, resources) for each in chosen}
-    if studies:
+    if not only_list:
         store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
-    for claim in chosen if studies else []:
+    for claim in [] if only_list else chosen:
         console.print(f"\n{claim.name}: {claim.asks}", soft_wrap=True)
         run_study(studies[claim.name], folder, claim.study_name, mlflow_uri, concurrent, console, trust_code)
         write_table(read_table(every, folder, place), place)
