@@ -39,7 +39,7 @@ def check_own(path: Path, *, force: bool = False) -> None:
 
 
 def write_own(path: Path, content: str | bytes, *, force: bool = False) -> Path | None:
-    """Write `content` (YAML, HTML, PNG or JSON, by the suffix of `path`) with our mark; see `check_own`.
+    """Write `content` (YAML, HTML, Markdown, PNG or JSON, by the suffix of `path`) with our mark; see `check_own`.
 
     Returns where the previous file was kept, if it may hold the user's work: if it was edited since it was
     written, or is unmarked and `force` is given.
@@ -82,7 +82,7 @@ def _with_mark(content: bytes, suffix: str) -> bytes:
             body = b"tEXt" + _PNG_KEY + b"\0" + f"{_MARK}{digest}".encode()
             chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
             return content[:_PNG_HEADER] + chunk + content[_PNG_HEADER:]
-        case ".html":
+        case ".html" | ".md":
             return content + f"<!-- {_MARK}{digest} -->\n".encode()
         case ".json":
             data = json.loads(content)

@@ -36,6 +36,7 @@ ROOMS = [
     "tuning.study",
     "tuning.report",
     "tuning.search",
+    "tuning.claims",
     "tuning.difficulty",
     "tuning.bundle",
     "tuning.cli",

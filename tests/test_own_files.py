@@ -25,6 +25,7 @@ CONTENTS: dict[str, tuple[bytes, bytes]] = {
     "schedule.yaml": (b"# best\nversion: 1\n", b"version: 1\nbase: {kind: uniform}\n"),
     "samples.png": (_png(0), _png(9)),
     "page.html": (b"<!doctype html>\n<p>one</p>\n", b"<!doctype html>\n<p>two</p>\n"),
+    "page.md": (b"# One\n", b"# Two\n"),
     "snr.json": (CURVE.model_dump_json().encode(), b'{"version": 1, "meta": {"steps": 3}}'),
 }
 

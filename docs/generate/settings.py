@@ -14,6 +14,7 @@ from curriculum_ray.config.described import default_in_words, fixed_value, range
 from curriculum_ray.config.unions import specs_in
 from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.evaluation.counting import ReferenceSpec
+from tuning.claims.claim import Claim
 from tuning.difficulty import DifficultyConfig
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace
@@ -23,6 +24,7 @@ __all__ = ["link_to", "settings_pages"]
 _ROOTS: tuple[tuple[type[Spec], str], ...] = (
     (StudyConfig, ""),
     (SearchSpace, ""),
+    (Claim, ""),
     (CacheSpec, ""),
     (ReferenceSpec, ""),
     (DifficultyConfig, ""),
@@ -32,6 +34,7 @@ _PAGES = {
     "tuning": "study",
     "curriculum_ray.distributed": "study",
     "tuning.study.space": "space",
+    "tuning.claims": "claim",
     "curriculum_ray": "run",
     "curriculum_ray.curriculum": "schedule",
     "curriculum_ray.diffusion": "process",
@@ -53,6 +56,7 @@ _INTRODUCTIONS = {
         "has all of them.",
     ),
     "schedule": ("Schedule", "The file that `--schedule` takes; see [Schedule](../../concepts/schedule.md)."),
+    "claim": ("Claim", "A file in `examples/claims/`; see [Test a claim](../../howto/claims.md)."),
     "process": (
         "Process and weighting",
         "The diffusion process that a run trains, and how its losses are weighed.",

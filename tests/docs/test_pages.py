@@ -19,6 +19,7 @@ from curriculum_ray.config import parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from tests.docs.pages import ROOT, Block, blocks, commands, own_commands
 from tests.test_imports import ROOMS
+from tuning.claims.claim import Claim
 from tuning.cli import cli as tune
 from tuning.cli import main
 from tuning.study.config import StudyConfig
@@ -113,6 +114,8 @@ def test_settings_that_a_page_shows_are_accepted(block: Block) -> None:
     settings = yaml.safe_load(block.text)
     if "search" in settings:
         parse(SearchSpace, settings, str(block))
+    elif "says" in settings:
+        parse(Claim, {"name": "page", **settings}, str(block))
     elif "clusters" in settings:
         CurriculumSchedule.from_dict(settings)
     else:

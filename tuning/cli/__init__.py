@@ -27,6 +27,7 @@ _COMMANDS = {
     "plan": "tuning.cli.plan",
     "best": "tuning.cli.best",
     "status": "tuning.cli.status",
+    "claims": "tuning.cli.claims",
     "compare": "tuning.cli.compare",
     "train": "tuning.cli.train",
     "bundle": "tuning.cli.bundle",

@@ -96,6 +96,7 @@ def plan(
     """
     import torch
 
+    from curriculum_ray.config import ConfigError
     from curriculum_ray.distributed.connection import available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
     from curriculum_ray.own_files import check_own, write_own
@@ -141,6 +142,8 @@ def plan(
         trust_code,
         within="run",
     )
+    if config.arms:
+        raise ConfigError("plan is for a search, but these settings compare arms without one")
     searched = SearchSpace.load(config.space)
     check_code_of(searched, config, trust_code)
     config, chosen = with_batch_size(config, searched)

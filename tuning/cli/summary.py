@@ -17,6 +17,7 @@ from tuning.evidence import answer as evidence
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import against_rival, against_uniform, settled
 from tuning.evidence.front import front
+from tuning.evidence.in_turn import answers_of
 from tuning.evidence.speed import speed_up
 from tuning.folder.layout import SETTINGS_SUFFIX
 from tuning.search.launch import Outcome
@@ -68,7 +69,7 @@ def show(
     ranking = Ranking.of(outcome.records, config.metric, config.margin)
     chosen = ranking.best is not None
     lines = [
-        *([("undecided", more_seeds(config))] if ranking.confirmed and not settled(ranking) else []),
+        *([("undecided", more_seeds(config))] if ranking.confirmed and not _settled(config, ranking) else []),
         ("report", str(outcome.report)),
         *([("its schedule", best_command(config, outcome, where))] if chosen else []),
         *([("train with it", train_command(config, where, trusted))] if chosen else []),
@@ -76,6 +77,11 @@ def show(
     ]
     for name, value in lines:
         console.print(Text(f"{name:14} {value}"), soft_wrap=True)
+
+
+def _settled(config: StudyConfig, ranking: Ranking) -> bool:
+    names = list(config.arms)
+    return answers_of(ranking, names).settled if names else settled(ranking)
 
 
 def more_seeds(config: StudyConfig) -> str:

@@ -33,7 +33,15 @@ from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
 from tuning.evidence.metrics import MARGIN, direction, metric_name
 
-__all__ = ["Difference", "Word", "against_rival", "against_uniform", "paired_differences", "settled"]
+__all__ = [
+    "Difference",
+    "Word",
+    "against_arm",
+    "against_rival",
+    "against_uniform",
+    "paired_differences",
+    "settled",
+]
 
 Word = Literal["beats", "loses", "equal", "undecided"]
 """What is known of a difference: better, worse, within the margin, or none of these so far."""
@@ -170,20 +178,29 @@ def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:
 
     Claims count only for schedules that beat uniform sampling; see `answer.rival_verdict`. Empty without such a rival.
     """
-    first = against_uniform(ranking, level)
-    rivals = [found for found in first if found.rival and found.low is not None]
+    rivals = [found for found in against_uniform(ranking, level) if found.rival and found.low is not None]
     if not rivals:
         return []
-    metric, rival = ranking.metric, max(rivals, key=lambda found: found.mean)
+    best = max(rivals, key=lambda found: found.mean)
+    return [found for found in against_arm(ranking, best.key, level) if not found.rival]
+
+
+def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Difference]:
+    """Compare the other arms with that of the id `key`, each at the error of its comparison with uniform sampling.
+
+    Arms that share fewer than three seeds with it are left out.
+    """
+    first, other = against_uniform(ranking, level), ranking.arm(key)
+    metric = ranking.metric
     sign = 1.0 if direction(metric) == "min" else -1.0
     table = {arm.arm_id: arm.by_seed(metric) for arm in ranking.confirmed}
     error = (1 - level) / len(first)
     result = []
     for found in first:
-        ours, theirs = table[found.key], table[rival.key]
+        ours, theirs = table[found.key], table[key]
         seeds = sorted(ours.keys() & theirs.keys())
         half = _half_width(list(table.values()), seeds, error)
-        if found.rival or found.low is None or half is None:
+        if found.key == key or found.low is None or half is None:
             continue
         mean = fmean(sign * (theirs[seed] - ours[seed]) for seed in seeds)
         control = fmean(theirs[seed] for seed in seeds)
@@ -195,7 +212,7 @@ def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:
                 high=mean + half,
                 control=control,
                 seeds=len(seeds),
-                against=rival.name,
+                against=other.name,
             )
         )
     return sorted(result, key=lambda found: -found.mean)

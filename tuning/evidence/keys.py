@@ -2,6 +2,7 @@
 
 control-uniform                      uniform sampling
 rival-NAME                           a one-line rival
+arm-NAME                             an arm of a study without a search; only its confirmations are run
 search-007                           the searched schedule number 7 at the full budget
 rung0-007                            the same at the smallest budget; rung1-007 at the next one
 twin-search-007-reversed             a twin of the schedule of search-007
@@ -22,6 +23,7 @@ _KINDS = re.compile(
     r"|rung(?P<rung>\d+)-(?P<tried>\d{3,})"
     r"|control-uniform"
     r"|rival-[\w-]+"
+    r"|arm-(?P<arm>[\w-]+)"
     r"|twin-(?P<varied>.+)-\w+"
     r"|confirm-(?P<confirmed>.+)-seed\d+"
 )
@@ -49,6 +51,11 @@ class TrialKey(str):
     def rival(cls, name: str) -> TrialKey:
         """Of a one-line rival."""
         return cls(f"rival-{name}")
+
+    @classmethod
+    def arm(cls, name: str) -> TrialKey:
+        """Of a named arm of a study without a search."""
+        return cls(f"arm-{name}")
 
     @classmethod
     def search(cls, index: int) -> TrialKey:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from curriculum_ray.addresses import presentable
-from curriculum_ray.config import ConfigError, Spec, parse
+from curriculum_ray.config import ConfigError, Spec, flatten, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Dataset
 from curriculum_ray.diffusion import build_process
@@ -42,7 +42,9 @@ from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.giving_up import given_up
 from tuning.study.ledger import StudyLedger, open_folder
+from tuning.study.named_arms import check_arms
 from tuning.study.overlay import lay_over
+from tuning.study.plan import plain_schedule
 from tuning.study.ranges import check_ranges, with_batch_size
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
@@ -80,6 +82,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     """
     rivals = study_rivals(config, space)
     check_comparable(config, space, rivals)
+    check_arms(config, plain_schedule(config))
     base = config.run.model_dump(mode="json")
     fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
     if fixed.evaluation is None:
@@ -101,6 +104,9 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     for name, keys in rivals.items():
         settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
         _check_point(config, settings, data, f"rivals.{name}", checked)
+    for name, keys in config.arms.items():
+        whole = {**base, "schedule": plain_schedule(config).model_dump(mode="json")}
+        _check_point(config, lay_over(whole, flatten(keys), f"arms.{name}"), data, f"arms.{name}", checked)
     check_sampler(config, space)
     _check_looks(config, fixed)
     return fixed, data, evaluator
@@ -180,7 +186,7 @@ def run_study(
     is stored in MLflow too.
     """
     store_address(mlflow_uri)
-    space = SearchSpace.load(config.space)
+    space = SearchSpace.of_arms() if config.arms else SearchSpace.load(config.space)
     check_code_of(space, config, trust_code)
     config, chosen = with_batch_size(config, space)
     if chosen is not None:

@@ -12,7 +12,7 @@ from curriculum_ray.runs.config import RunConfig
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace
 
-__all__ = ["Place", "check_comparable", "place_of"]
+__all__ = ["Place", "check_comparable", "check_may_differ", "check_name", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def check_comparable(
 ) -> None:
     """Raise ConfigError, with the reason, for a space or rival whose trials are not comparable, or are ignored."""
     for key in space.search:
-        _check(key, f"space {space.name}: search.{key}", "searched")
+        check_may_differ(key, f"space {space.name}: search.{key}", "searched")
     for key in _leaves(space.fixed):
         place = place_of(key)
         if place is not None and not place.fixed:
@@ -110,7 +110,8 @@ def _leaves(group: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _check(key: str, where: str, what: str) -> None:
+def check_may_differ(key: str, where: str, what: str) -> None:
+    """Raise ConfigError for a key in which trials of a study may not differ. where, what: for the error."""
     place = place_of(key)
     if place is not None and not place.differs:
         raise ConfigError(
@@ -120,19 +121,25 @@ def _check(key: str, where: str, what: str) -> None:
 
 def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
     """Check that a rival can name a folder, changes settings in which trials may differ, and has no curriculum."""
-    if not name.replace("_", "").replace("-", "").isalnum() or len(name) > 50:
-        raise ConfigError(
-            f"a rival's name must hold letters, digits, - and _ only, 50 at most, but got {shown(name)}"
-        )
-    if not keys:
-        raise ConfigError(
-            f"rivals.{name} changes nothing: give it dotted keys, e.g. {{weighting.kind: min_snr}}"
-        )
+    check_name("a rival", name, keys)
     for key in _leaves(keys):
         parts = key.split(".")
         if parts[0] == "schedule" and (len(parts) == 1 or parts[1] in _CURRICULUM):
             raise ConfigError(f"rivals.{name} must have no curriculum, but sets {key}")
-        _check(key, f"rivals.{name}: {key}", "changed by a rival")
+        check_may_differ(key, f"rivals.{name}: {key}", "changed by a rival")
+
+
+def check_name(what: str, name: str, keys: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a rival or an arm cannot name a folder, or changes nothing. what: "a rival" or so."""
+    if not name.replace("_", "").replace("-", "").isalnum() or len(name) > 50:
+        raise ConfigError(
+            f"{what}'s name must hold letters, digits, - and _ only, 50 at most, but got {shown(name)}"
+        )
+    if not keys:
+        group = f"{what.partition(' ')[2]}s"
+        raise ConfigError(
+            f"{group}.{name} changes nothing: give it dotted keys, e.g. {{weighting.kind: min_snr}}"
+        )
 
 
 def _check_overlaid(run: RunConfig, space: SearchSpace) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
+from curriculum_ray.config.shown import shown
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
@@ -19,6 +20,17 @@ __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 Metric = Literal["fid", "kid", "precision", "recall"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
 _ASKED = {"trials", "confirm_top", "confirm_seeds", "futility", "margin", "hours"}
+_OF_A_SEARCH = (
+    "space",
+    "trials",
+    "confirm_top",
+    "futility",
+    "rivals",
+    "sampler",
+    "storage",
+    "halving",
+    "hours",
+)
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
@@ -38,11 +50,14 @@ class StudyConfig(Spec):
     """The least and the most fresh seeds of each, or their one number; seeds are added until every answer stands."""
     futility: float = Field(default=0.05, ge=0, lt=1)
     """No further seed is added where the chance that the seeds still allowed settle an open answer, predicted from five
-    or more seeds, is below this; 0 for never."""
+    or more seeds, is below this; 0 for never, as with arms."""
     margin: float = Field(default=0.02, gt=0, lt=1)
     """A difference known to be smaller than this share of uniform sampling's metric counts as equal."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """One-line rivals besides those of the space: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Arms to train on fresh seeds beside uniform sampling, instead of a search: a name and dotted keys each, e.g.
+    {laplace: {schedule.base.kind: laplace_logsnr}}; the first is also compared with the others, in turn."""
     sampler: SamplerName = "tpe"
     """Optuna's sampler; nsgaii has two aims (see `tuning.evidence.front`), and needs many trials, as does cmaes."""
     storage: str | None = None
@@ -100,6 +115,21 @@ class StudyConfig(Spec):
                 f"resources.num_workers must be one number in a study, but got {least} to {most}: "
                 "a range is for `tune train`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _no_search(self) -> StudyConfig:
+        if not self.arms:
+            return self
+        for key in _OF_A_SEARCH:
+            value, usual = (
+                getattr(self, key),
+                type(self).model_fields[key].get_default(call_default_factory=True),
+            )
+            if value != usual:
+                raise ValueError(
+                    f"arms are compared without a search: leave {key} out, which is {shown(value)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -168,6 +198,9 @@ class StudyConfig(Spec):
     def phases(self, rivals: int) -> dict[str, int]:
         """The maximum number of trials of each phase, with this number of rivals."""
         arms, (_, most) = self.confirm_top + 1 + bool(rivals), self.least_and_most_seeds
+        if self.arms:
+            none = dict.fromkeys(("controls", "smaller budgets", "searched", "twins of the best"), 0)
+            return {**none, "confirmations": (len(self.arms) + 1) * most}
         return {
             "controls": 1 + rivals,
             "smaller budgets": self.halving.low_trials(self.trials),
@@ -183,7 +216,9 @@ class StudyConfig(Spec):
 
     def decisive(self) -> dict[str, Any]:
         """The settings that determine the trials' results; their number and their resources do not."""
-        return self.model_dump(mode="json", exclude={"resources", "pack", "storage", *_ASKED})
+        # Without arms, studies keep the content that they had before there were any.
+        unused = set() if self.arms else {"arms"}
+        return self.model_dump(mode="json", exclude={"resources", "pack", "storage", *_ASKED, *unused})
 
     def asked(self) -> dict[str, Any]:
         """The settings that say how much to try and when to stop."""

@@ -15,7 +15,7 @@ def given_up(config: StudyConfig, ranking: Ranking) -> str | None:
     least, most = config.least_and_most_seeds
     fresh = {record.seed for arm in ranking.confirmed for record in arm.confirmed}
     left = most - len({seed for seed in fresh if seed >= FRESH_SEEDS})
-    if not config.futility or left <= 0 or len(fresh) < least or settled(ranking):
+    if config.arms or not config.futility or left <= 0 or len(fresh) < least or settled(ranking):
         return None
     chance = power_left(ranking, most)
     if chance >= config.futility:

@@ -1,5 +1,7 @@
 """The trials of a study in order: uniform sampling, rivals, searched schedules, twins of the best, and confirmations.
 
+A study of named arms has confirmations only: of all its arms and uniform sampling.
+
 Rivals change one setting and have no curriculum, e.g. another weighting of the loss. Confirmations repeat the best
 schedules, the best rival and uniform sampling on seeds that the search never saw: the least number of seeds, then one
 seed of all arms after another until every answer stands (see `settled`), the most are run, or those still allowed would
@@ -9,26 +11,34 @@ hardly settle one (see `given_up`).
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from curriculum_ray.curriculum import CurriculumSchedule, default_base
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import settled
 from tuning.evidence.front import front
+from tuning.evidence.in_turn import answers_of
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, TrialRecord
 from tuning.study.brackets import rungs
 from tuning.study.calibration import Work
 from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.giving_up import given_up
+from tuning.study.named_arms import named_arm
 from tuning.study.overlay import lay_over
 from tuning.study.time_budget import TimeBudget, after_search, bracket_work, work_of
 from tuning.study.trial_spec import TrialSpec
 from tuning.study.twins import twin_trials
 
-__all__ = ["StudyPlan"]
+__all__ = ["StudyPlan", "plain_schedule"]
+
+
+def plain_schedule(config: StudyConfig) -> CurriculumSchedule:
+    """The schedule of a study's uniform sampling: no curriculum, and the process's own distribution of noise levels."""
+    return CurriculumSchedule(base=default_base(config.run.process.kind))
 
 
 @dataclass
@@ -55,8 +65,7 @@ class StudyPlan:
     """Trials that there was no time for."""
 
     def __post_init__(self) -> None:
-        # Without a curriculum; "uniform" in u is the process's own distribution of noise levels.
-        self._plain = CurriculumSchedule(base=default_base(self.config.run.process.kind))
+        self._plain = plain_schedule(self.config)
         self._waiting: deque[TrialSpec] = deque()
         self._left: set[TrialKey] = set()  # keys of this step's trials that have not ended
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
@@ -159,24 +168,30 @@ class StudyPlan:
 
     def _all_steps(self) -> Iterator[tuple[str, list[TrialSpec]]]:
         """Phases and trials of the steps; the next one may be taken when all before it have ended."""
+        if self.config.arms:
+            yield from self._seed_by_seed(self._named_arms)
+            return
         controls = self._controls()
         for searched in rungs(self.config, self.records, self.eliminated):
             yield "opening", controls + searched
             controls = []
         yield "twins", self._twins()
-        best, rivals = self.to_confirm(), self.ranking.rivals[:1]
+        if best := self.to_confirm():
+            yield from self._seed_by_seed(partial(self._confirmations, best, self.ranking.rivals[:1]))
+
+    def _seed_by_seed(self, arms: Callable[[int], list[TrialSpec]]) -> Iterator[tuple[str, list[TrialSpec]]]:
+        """Confirmations of the `arms` of a seed: the least number of seeds, then one more until all answers stand."""
         least, most = self.config.least_and_most_seeds
-        while best and self._seeds < most and (self._seeds < least or self._goes_on()):
+        while self._seeds < most and (self._seeds < least or self._goes_on()):
             fresh = range(self._seeds, max(least, self._seeds + 1))
             self._seeds = fresh.stop
-            yield (
-                "confirmations",
-                [trial for seed in fresh for trial in self._confirmations(best, rivals, FRESH_SEEDS + seed)],
-            )
+            yield "confirmations", [trial for seed in fresh for trial in arms(FRESH_SEEDS + seed)]
 
     def _goes_on(self) -> bool:
         """Whether a further fresh seed is worth its trials."""
-        ranking = self.ranking
+        ranking, names = self.ranking, list(self.config.arms)
+        if names:
+            return not answers_of(ranking, names).settled
         return not settled(ranking) and given_up(self.config, ranking) is None
 
     @property
@@ -231,7 +246,16 @@ class StudyPlan:
         self, best: Sequence[TrialRecord], rivals: Sequence[TrialRecord], seed: int
     ) -> list[TrialSpec]:
         """All arms on one fresh seed."""
-        uniform = TrialSpec(
+        again = [_again(record, seed) for record in best]
+        return [*again, *(_again(rival, seed, "rival") for rival in rivals), self._uniform_again(seed)]
+
+    def _named_arms(self, seed: int) -> list[TrialSpec]:
+        """The same in a study of named arms."""
+        arms = [named_arm(name, keys, self._plain, seed) for name, keys in self.config.arms.items()]
+        return [*arms, self._uniform_again(seed)]
+
+    def _uniform_again(self, seed: int) -> TrialSpec:
+        return TrialSpec(
             key=TrialKey.uniform().confirmation(seed),
             role="confirmation",
             control="uniform",
@@ -239,8 +263,6 @@ class StudyPlan:
             schedule=self._plain,
             origin=TrialKey.uniform(),
         )
-        again = [_again(record, seed) for record in best]
-        return [*again, *(_again(rival, seed, "rival") for rival in rivals), uniform]
 
 
 def _again(record: TrialRecord, seed: int, control: Control | None = None) -> TrialSpec:

@@ -76,6 +76,12 @@ class SearchSpace(Spec):
         return cls._read(Path(name), Path(name).stem, name)
 
     @classmethod
+    def of_arms(cls) -> SearchSpace:
+        """The space of a study of named arms: nothing is searched, which a file may not ask for."""
+        empty: dict[str, Any] = {"fixed": {}, "search": {}, "start": [], "rivals": {}}
+        return cls.model_construct(version=1, name="arms", **empty)
+
+    @classmethod
     def _read(cls, path: Path, name: str, source: str) -> SearchSpace:
         """Read a file whose keys are those of a run; ConfigError naming `source` and the key that was meant."""
         space = parse(cls, {"name": name, **load_yaml(path)}, source)

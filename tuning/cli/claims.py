@@ -1,0 +1,97 @@
+"""`python -m tune claims`: put published claims about timesteps to the test, and show what was seen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from tuning.cli.options import PathOption, example, shared, writable_folder
+
+__all__ = ["claims"]
+
+
+@click.command(
+    epilog=example(
+        "python -m tune claims --list\npython -m tune claims min_snr laplace\n"
+        "python -m tune claims p2 --confirm-seeds 3-20"
+    )
+)
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("--list", "only_list", is_flag=True, help="Show the claims and what was seen, and run nothing.")
+@click.option(
+    "--from",
+    "source",
+    type=PathOption(),
+    default=Path("examples/claims"),
+    show_default=True,
+    help="Folder of the claims, a YAML file each; NAME may also be the path of one.",
+)
+@shared("output")
+@click.option(
+    "--write",
+    "target",
+    type=PathOption(),
+    help="Folder for the table, claims.json and claims.md; by default that of --output.",
+)
+@click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default what fits.")
+@shared("confirm_seeds", "use_gpu", "mlflow_uri", "trust_code", "log_level", "json")
+def claims(
+    names: tuple[str, ...],
+    only_list: bool,
+    source: Path,
+    output: Path,
+    target: Path | None,
+    concurrent: int | None,
+    confirm_seeds: int | tuple[int, int] | None,
+    use_gpu: bool | None,
+    mlflow_uri: str | None,
+    trust_code: bool,
+    as_json: bool,
+) -> int:
+    """Test published claims about timesteps, each by a study of its own: all of them, or those of these names.
+
+    The arm of a claim, its reverse or a control, a rival and uniform sampling are trained on the same fresh seeds, seed
+    by seed, until every answer stands or the most seeds are run. The same command run again goes on where it was
+    interrupted. The table of all claims of the folder is written after each of them.
+    """
+    from curriculum_ray.distributed.slots import ResourceSpec
+    from tuning.claims.claim import load_claims
+    from tuning.claims.files import check_writable, read_table, write_table
+    from tuning.claims.shown import ShownClaims, described
+    from tuning.search.launch import run_study
+    from tuning.terminal.text import make_console
+    from tuning.tracking.leftovers import store_leftovers
+
+    console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
+    chosen = load_claims(names, source, trust_code)
+    every = load_claims([], source, trust_code) if source.is_dir() and any(source.glob("*.yaml")) else []
+    every += [claim for claim in chosen if claim.name not in {each.name for each in every}]
+    folder = output if only_list else writable_folder(output)
+    place = folder if target is None else writable_folder(target)
+    check_writable(place)
+    resources = ResourceSpec(use_gpu=bool(use_gpu))
+    studies = {} if only_list else {each.name: each.study(confirm_seeds, resources) for each in chosen}
+    if not only_list:
+        store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
+    for claim in [] if only_list else chosen:
+        console.print(f"\n{claim.name}: {claim.asks}", soft_wrap=True)
+        run_study(studies[claim.name], folder, claim.study_name, mlflow_uri, concurrent, console, trust_code)
+        write_table(read_table(every, folder, place), place)
+    table = read_table(every, folder, place)
+    if not only_list or target is not None:
+        kept = write_table(table, place)
+        if kept is not None:
+            click.echo(f"an edited page was kept as {kept}", err=True)
+    if as_json:
+        click.echo(json.dumps(table.to_json(), indent=1))
+        return 0
+    if only_list:
+        for line in described(chosen):
+            console.print(line, soft_wrap=True)
+    console.print(ShownClaims(table))
+    if not only_list:
+        console.print(f"the table: {place / 'claims.md'} and claims.json", soft_wrap=True)
+    return 0
