@@ -2,9 +2,12 @@
 
 `make bench-stream`. A set of incompressible noise images (128×128, RGB) is written as Parquet or WebDataset shards into
 a temporary folder, trained on once by `python -m tune train` as a user would (a tiny network, so that reading is most
-of the work), and deleted. Memory is read from /proc twice a second. A worker's is what all of Ray's worker
-processes hold for themselves, i.e. the training process, the tasks that read and decode, and the actors that steer the
-run, plus all pages that the object store has ever touched, divided by the number of workers.
+of the work), and deleted. With `--slots` it is a study instead: `search` with so many trials at a time, each through
+the whole set once, scored against 512 of its images.
+
+Memory is read from /proc twice a second. A worker's is what all of Ray's worker processes hold for themselves, i.e. the
+training process, the tasks that read and decode, and the actors that steer the run, plus all pages that the object
+store has ever touched, divided by the number of workers.
 The last line is JSON: gigabytes written, peak memory of a worker and of the object store in GiB, images per second.
 """
 
@@ -23,6 +26,7 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 SIDE = 128
 ROWS = 512
@@ -30,7 +34,8 @@ ROWS = 512
 GROUPS = 8
 """Row groups in a Parquet file."""
 LIMIT_GIB = 4.0
-SETTINGS = {
+SAMPLES = 512
+SETTINGS: dict[str, Any] = {
     "evaluation": None,
     "images": 0,
     "batch_size": 64,
@@ -136,14 +141,23 @@ def measure(root: int) -> tuple[int, int, int]:
     return sum(own), max(own), store
 
 
-def train(folder: Path, kind: str, images: int, workers: int) -> tuple[list[tuple[int, int, int]], float]:
-    """Train once through the shards in `folder`/data; what was measured, and images per second."""
+def train(
+    folder: Path, kind: str, images: int, workers: int, slots: int
+) -> tuple[list[tuple[int, int, int]], float]:
+    """Train once through the shards in `folder`/data; what was measured, and images per second of a run.
+
+    slots: if not 0, so many trials of a study at a time.
+    """
     import yaml
 
-    settings = {**SETTINGS, "images": images}
-    settings["data"] = {**SETTINGS["data"], "name": str(folder / "data"), "format": kind}  # type: ignore[dict-item]
+    settings: dict[str, Any] = {**SETTINGS, "images": images}
+    settings["data"] = {**settings["data"], "name": str(folder / "data"), "format": kind}
+    if slots:
+        scored = {"extractor": "random-cnn", "num_samples": SAMPLES, "steps": 1}
+        settings = {"run": {**settings, "evaluation": scored}, "trials": 2 * slots - 1, "confirm_top": 0}
     (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-    command = ["train", "--config", "settings.yaml", "--name", "stream", "--num-workers", str(workers)]
+    command = ["search" if slots else "train", "--config", "settings.yaml", "--name", "stream"]
+    command += ["--num-workers", str(workers), *(["--concurrent", str(slots)] if slots else [])]
     dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
     found = []
     with open(folder / "log", "w") as log:
@@ -163,7 +177,8 @@ def train(folder: Path, kind: str, images: int, workers: int) -> tuple[list[tupl
             process.wait()
     if process.returncode:
         raise SystemExit((folder / "log").read_text())
-    lines = [json.loads(line) for line in (folder / "runs/stream/metrics.jsonl").read_text().splitlines()]
+    logs = sorted((folder / "runs/stream").glob("trials/*/metrics.jsonl" if slots else "metrics.jsonl"))
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     seconds = sum(1 / line["images_per_second"] for line in lines) / len(lines)
     return found, 1 / seconds
 
@@ -176,6 +191,7 @@ def main() -> None:
     arguments.add_argument("--gigabytes", type=float, default=10.0, help="size of the set, in 1e9 bytes")
     arguments.add_argument("--format", choices=["parquet", "webdataset"], default="parquet")
     arguments.add_argument("--workers", type=int, default=1, help="Ray Train workers")
+    arguments.add_argument("--slots", type=int, default=0, help="trials of a study at a time; 0 for one run")
     arguments.add_argument("--folder", type=Path, help="where the temporary folder is made")
     options = arguments.parse_args()
     parent = options.folder or Path(tempfile.gettempdir())
@@ -191,9 +207,9 @@ def main() -> None:
         images = write_set(folder / "data", options.format, options.gigabytes)
         gigabytes = sum(path.stat().st_size for path in (folder / "data").iterdir()) / 1e9
         print(f"{images:,} images written in {time.perf_counter() - start:.0f} s", flush=True)
-        found, speed = train(folder, options.format, images, options.workers)
+        found, speed = train(folder, options.format, images, options.workers, options.slots)
     gib = [[value / 2**30 for value in row] for row in found]
-    workers = [(own + store) / options.workers for own, _, store in gib]
+    workers = [(own + store) / (options.workers * max(1, options.slots)) for own, _, store in gib]
     for quarter in range(4):
         part = slice(quarter * len(gib) // 4, (quarter + 1) * len(gib) // 4)
         print(

@@ -6,9 +6,7 @@ import hashlib
 from typing import Any
 
 from curriculum_ray.data.dataset import Dataset
-from curriculum_ray.data.digests import sampled_digests
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import DataSpec
 
 __all__ = ["describe_content"]
@@ -18,8 +16,8 @@ def describe_content(spec: DataSpec, data: Dataset | DataInfo) -> dict[str, Any]
     """Describe the data set of `spec` as JSON: name, count, shape, conditioning, and a digest of the content.
 
     In memory, the digest covers every item, trained on or held out, and its condition. For a stream it covers
-    the shards' names and sizes, their headers and footers, and a few blocks between: reading a whole stream
-    would take as long as training on it.
+    the shards' names and sizes, their headers and footers, a few blocks between, and the held-out items, if they were
+    loaded: reading a whole stream would take as long as training on it.
     """
     content = _in_memory(data) if isinstance(data, Dataset) else _in_shards(spec, data)
     return {
@@ -45,8 +43,7 @@ def _in_shards(spec: DataSpec, data: DataInfo) -> str:
     if not spec.streamed:
         return data.fingerprint
     digest = hashlib.sha256(data.fingerprint.encode())
-    paths = dict.fromkeys(unit.path for unit in scan(spec).units)
-    for part in sampled_digests(list(paths)):
-        digest.update(part)
+    if data.heldout is not None:
+        digest.update(data.heldout.fingerprint.encode())
     digest.update(repr((data.class_names, data.vocabulary)).encode())
     return digest.hexdigest()

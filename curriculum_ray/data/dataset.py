@@ -62,6 +62,11 @@ class Dataset:
         return map(as_float, self.stored.split(_PART))
 
     @property
+    def reference(self) -> Dataset:
+        """The items that samples are scored against: of data in memory, all that are trained on."""
+        return self
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one item: (C, H, W) for images."""
         return tuple(self.stored.shape[1:])

@@ -64,8 +64,7 @@ def _official(spec: DataSpec, data: Dataset) -> Dataset | None:
 def _load(spec: DataSpec) -> Dataset:
     if spec.streamed:
         raise ConfigError(
-            f"data.format {spec.format} is streamed, but searches, evaluations and previews load data whole: "
-            "use `tune train` with --set evaluation=null"
+            f"data.format {spec.format} is streamed, but this command loads data whole: give it a folder of images"
         )
     classes = spec.conditioning in (None, "class")
     if spec.name == "digits":

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.chosen_rows import NO_ROWS, Rows, choose_rows
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
-from curriculum_ray.data.digests import Stamp
+from curriculum_ray.data.digests import Stamp, sampled_digests
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
+from curriculum_ray.data.holdout import LEAST_ITEMS
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import latents_conditioning, read_latents_info, read_shard
@@ -31,7 +33,25 @@ from curriculum_ray.data.summary import DataSummary, LeftOut, Tally
 from curriculum_ray.data.tar import tar_fetch, tar_header, tar_location
 from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, tokenise, words
 
-__all__ = ["Scan", "Unit", "make_condition", "open_unit", "read_rows", "row_location", "scan"]
+__all__ = [
+    "MOST_HELD_OUT",
+    "Scan",
+    "Unit",
+    "Unreadable",
+    "make_condition",
+    "open_unit",
+    "read_image",
+    "read_rows",
+    "row_location",
+    "scan",
+]
+
+MOST_HELD_OUT = 1_024
+"""Held-out items of a stream: they are kept in memory, and no more are needed to measure a loss."""
+_SHARE = 10
+"""At most one of so many items is held out of the shards that are trained on."""
+_SEED = 0x4E1D
+"""Of the choice of held-out rows: the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +60,30 @@ class Scan:
 
     info: DataInfo
     units: tuple[Unit, ...]
+    held_out: Rows = NO_ROWS
+    """The held-out rows, of `units` or of those of another split."""
+
+    @property
+    def reserved(self) -> Rows:
+        """The rows of `units` that are held out, so that they are never trained on."""
+        return self.held_out if self.held_out.units == self.units else NO_ROWS
 
 
 def scan(spec: DataSpec) -> Scan:
     """Find the shards of `spec` and their content without reading an image; cached until a file changes."""
     found = find_shards(spec)
     stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found.paths)
-    return _scan(spec.model_dump_json(), stamp, found)
+    return _held_out(spec, found, *_scan(spec.model_dump_json(), stamp, found))
 
 
 @lru_cache(maxsize=4)
-def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
+def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[DataInfo, tuple[Unit, ...]]:
     spec = DataSpec.model_validate_json(spec_json)
     text = json.dumps([[Path(path).name, size] for path, size, _ in stamp])
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(text.encode())
+    for part in sampled_digests([path for path, _, _ in stamp]):
+        digest.update(part)
+    fingerprint = digest.hexdigest()
     name = Path(spec.name).resolve().stem
     summary = DataSummary(
         name=name,
@@ -80,7 +110,7 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
             vocabulary,
             summary=summary,
         )
-        return Scan(info, units)
+        return info, units
     read = parquet_header if spec.format == "parquet" else tar_header
     headers = _headers([path for path, _, _ in stamp], spec, read)
     _check_imageless(spec, headers)
@@ -119,7 +149,41 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> Scan:
     info = DataInfo(
         name, shape, conditioning, count, fingerprint, classes, vocabulary, labels=named, summary=summary
     )
-    return Scan(info, units)
+    return info, units
+
+
+def _held_out(spec: DataSpec, found: Shards, info: DataInfo, units: tuple[Unit, ...]) -> Scan:
+    """Hold out items of the validation or test split, if there is one beside the train split, else of `units`."""
+    if spec.holdout_share == 0:
+        return Scan(info, units)
+    name = next((name for name in ("validation", "test") if name in dict(found.splits)), None)
+    other = _split(spec, info, name) if found.split == "train" and name else None
+    if other is not None:
+        held, how = choose_rows(other, MOST_HELD_OUT, _SEED), f"of the {name} split"
+    elif info.count >= LEAST_ITEMS:
+        held, how = (
+            choose_rows(units, min(MOST_HELD_OUT, info.count // _SHARE), _SEED),
+            "chosen by their places",
+        )
+    else:
+        return Scan(info, units)
+    assert info.summary is not None
+    summary = replace(info.summary, held_out=len(held), held_out_from=how)
+    result = Scan(replace(info, held_out=len(held), summary=summary), units, held)
+    return replace(result, info=replace(result.info, count=info.count - len(result.reserved)))
+
+
+def _split(spec: DataSpec, info: DataInfo, name: str) -> tuple[Unit, ...] | None:
+    """The units of the split `name`; None where they cannot be read, or hold other conditions than `info`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other = scan(spec.model_copy(update={"split": name, "holdout_share": 0, "corrupt": "skip"}))
+    except ConfigError:
+        return None
+    alike = other.info.conditioning.kind == info.conditioning.kind
+    known = {*info.class_names, *map(str, info.labels)}
+    return other.units if alike and {*other.info.class_names} <= known else None
 
 
 def names_of(spec: DataSpec, info: DataInfo) -> Names:
@@ -241,14 +305,35 @@ def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = No
     return tar_fetch(unit, wanted, names)
 
 
+class Unreadable(Exception):
+    """An image of a shard cannot be read; the message names it and the kind of error."""
+
+
+def read_image(
+    spec: DataSpec, info: DataInfo, unit: Unit, row: int, fetch: Fetch
+) -> tuple[Tensor, int | str | None]:
+    """Read the image of a row, uint8 (C, H, W), and its label or caption; Unreadable where it is corrupt."""
+    content, value = fetch(row)
+    try:
+        return to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0]), value
+    # Pillow's decoders raise almost anything on a broken file.
+    except Exception as error:
+        raise Unreadable(f"{row_location(spec, unit, row)} ({type(error).__name__})") from None
+
+
 def read_rows(
-    spec: DataSpec, info: DataInfo, unit: Unit, rows: Sequence[int], fetch: Fetch | None = None
+    spec: DataSpec,
+    info: DataInfo,
+    unit: Unit,
+    rows: Sequence[int],
+    fetch: Fetch | None = None,
+    without: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor | None, list[str]]:
     """Read `rows` of `unit` in order: uint8 images or float latents, condition, names of corrupt images.
 
     A corrupt image raises `ConfigError`; if `spec.corrupt` is skip, the next readable image of the unit
     replaces it, wrapping around at the end, so that all other images keep their positions. fetch: the unit,
-    if it is already open.
+    if it is already open. without: rows that replace no other.
     """
     if spec.format == "latents":
         path = Path(unit.path)
@@ -257,19 +342,20 @@ def read_rows(
         return latents[index], None if stored is None else stored[index], []
     fetch = fetch or open_unit(spec, info, unit)
     images, values, failed = [], [], []
+    never = set(without)
     for row in rows:
         for step in range(unit.rows):
-            content, value = fetch((row + step) % unit.rows)
+            other = (row + step) % unit.rows
+            if step and other in never:
+                continue
             try:
-                image = to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0])
-            # Pillow's decoders raise almost anything on a broken file.
-            except Exception as error:
-                name = f"{row_location(spec, unit, (row + step) % unit.rows)} ({type(error).__name__})"
+                image, value = read_image(spec, info, unit, other, fetch)
+            except Unreadable as error:
                 if spec.corrupt == "refuse":
                     raise ConfigError(
-                        f"{spec.name} must hold readable images, but cannot read {name}"
+                        f"{spec.name} must hold readable images, but cannot read {error}"
                     ) from None
-                failed.append(name)
+                failed.append(str(error))
                 continue
             images.append(image)
             values.append(value)

@@ -88,7 +88,8 @@ class DataSpec(Spec):
     """Share of the items, chosen by their content, that is never trained on; by default the validation or
     test split of a folder whose train split is read, else 0.1 of sets of 256 items or more.
 
-    Streams are not read before training, so that nothing is held out from them.
+    Of a stream, at most 1,024 items of the validation or test split beside its train split are held out, else a tenth
+    of its items or 1,024, chosen by their places in the shards; 0 holds nothing out.
     """
 
     flip: bool = False
@@ -164,8 +165,8 @@ class DataSpec(Spec):
             )
         if self.streamed and self.holdout_share:
             raise ValueError(
-                f"data.holdout_share is for data in memory, not for streams, whose content is unknown before "
-                f"training: leave it out, but got {self.holdout_share:g}"
+                f"data.holdout_share must be 0 or left out for streams, which hold out at most 1,024 items, but got "
+                f"{self.holdout_share:g}"
             )
         if self.stream is False and self.format in ("parquet", "webdataset"):
             raise ValueError(f"data.stream must be true or left out for {self.format}, but got False")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from curriculum_ray.data import Dataset
+from curriculum_ray.distributed.ingest import SharedItems
 from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
 
@@ -26,10 +28,13 @@ def run_probes(
     spec: ProbeSpec,
     tasks: Sequence[ProbeTask],
     *,
+    items: Dataset | None = None,
     use_gpu: bool = False,
     on_done: Callable[[int], None] | None = None,
 ) -> list[ProbeRun]:
     """Train all probes, each on one CPU core (and one GPU if asked for); returned in the order of `tasks`.
+
+    items: what the probes learn, where `spec.data` is a stream; the tasks of a node share one copy.
 
     Needs a connection to Ray. `on_done` is called with the number of tasks done each time it grows. The error
     of a task that fails is raised here, and the others are cancelled; one whose worker dies is retried.
@@ -38,7 +43,8 @@ def run_probes(
 
     remote = ray.remote(num_cpus=1, num_gpus=1 if use_gpu else 0)(_run)
     device = "cuda" if use_gpu else "cpu"
-    pending = [remote.remote(spec.model_dump_json(), task, device) for task in tasks]
+    shared = None if items is None else ray.put(SharedItems.of(items))
+    pending = [remote.remote(spec.model_dump_json(), task, device, shared) for task in tasks]
     order = {reference: index for index, reference in enumerate(pending)}
     results: dict[int, ProbeRun] = {}
     try:
@@ -53,11 +59,11 @@ def run_probes(
     return [results[index] for index in range(len(tasks))]
 
 
-def _run(spec_json: str, task: ProbeTask, device: str) -> ProbeRun:
+def _run(spec_json: str, task: ProbeTask, device: str, shared: SharedItems | None) -> ProbeRun:
     import torch
 
     # Ray assigns the task one core; torch would start a thread for every core of the machine.
     torch.set_num_threads(1)
     spec = ProbeSpec.model_validate_json(spec_json)
-    data = cached_data(spec.data)
+    data = cached_data(spec.data) if shared is None else shared.taken()
     return train_probe(spec, data, task.seed, task.interval, gradients=task.gradients, device=device)

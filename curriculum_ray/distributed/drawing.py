@@ -94,7 +94,7 @@ def _at_one_scale(
 
     def work(share: Share, device: torch.device) -> tuple[bytes, bytes]:
         trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
-        mine = prepare(task.spec, items_of(data), trained.process, data)
+        mine = prepare(task.spec, items_of(data, task.spec), trained.process, data)
         drawn = mine.draw(trained.process, trained.model, trained.conditioning, device, share)
         real = mine.tally_reference(device, share) if lacks else Tally.empty()
         return drawn.to_bytes(), real.to_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.in_process import train_in_process, trains_in_process
-from curriculum_ray.distributed.ingest import train_datasets
+from curriculum_ray.distributed.ingest import share_stream
 from curriculum_ray.distributed.slots import ResourceSpec, Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import End, Event, Failed, Finished, Job
@@ -49,7 +49,7 @@ def fit(
     board = create_board()
     ray.get(board.submit.remote(Job.of(key, config, folder, profile=profile)))
     seen = 0
-    with Slots(board, [folder], resources, train_datasets(config.data)):
+    with Slots(board, [folder], resources, share_stream(config)):
         while True:
             events: list[Event] = ray.get(board.events.remote(key, seen, 5.0))
             seen += len(events)

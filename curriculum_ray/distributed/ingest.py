@@ -2,52 +2,126 @@
 
 Order: epoch e takes the units (row groups, tar files, latent shards) in a permutation drawn from (seed, e),
 and the rows of unit i in one drawn from (seed, e, i). This is one global sequence of rows for any number of
-workers; rank r of w reads the positions p with p mod w = r, and decodes no other image. After a resume, units
-before the position are skipped without being opened, and rows before it without being decoded.
+workers; rank r of w reads the positions p with p mod w = r, and decodes no other image. Held-out rows are left out of
+it. After a resume, units before the position are skipped without being opened, and rows before it without being
+decoded.
 
-Memory: at most the encoded images of one unit in each of two reading tasks, and a few hundred decoded rows.
+Memory: at most the encoded images of one unit in each of two reading tasks, and a few hundred decoded rows. What is
+kept in memory, i.e. held-out items and the reference of an evaluation, is read once by the driver. The workers of a
+node share one copy in Ray's object store, and do not scan the shards again.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import DataInfo, DataSpec, data_info, from_uint8
-from curriculum_ray.data.shards import Unit, open_unit, read_rows, scan
-from curriculum_ray.data.summary import quiet
+from curriculum_ray.data import DataInfo, Dataset, DataSpec, from_uint8
+from curriculum_ray.data.chosen_rows import NO_ROWS, Rows
+from curriculum_ray.data.shards import Scan, Unit, open_unit, read_rows
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.prepared import adopt_stream, cached_stream, stream_key
 from curriculum_ray.splitmix import mix
 
-__all__ = ["StreamedBatches", "open_batches", "stream_order", "train_datasets"]
+__all__ = [
+    "READERS",
+    "SharedItems",
+    "SharedStream",
+    "StreamedBatches",
+    "open_batches",
+    "share_stream",
+    "stream_order",
+    "take_stream",
+]
 
 _LOG = logging.getLogger(__name__)
 
 _CHUNK = 256
 # Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
-_READERS = 2
+READERS = 2
+"""Tasks of a worker that read shards at a time."""
 _OBJECT_STORE = 1 << 30
 """Bytes of Ray's object store that one worker's stream may fill."""
-_DATASET = "units"
 
 
-def train_datasets(spec: DataSpec) -> dict[str, Any]:
-    """Return the `datasets` of a TorchTrainer: for a stream, all of its units for every worker."""
-    if not spec.streamed:
-        return {}
-    import ray.data
+@dataclass(frozen=True)
+class SharedItems:
+    """Items in Ray's object store, as arrays, which processes of one node share without a copy, unlike tensors."""
 
-    rows = [
-        {"index": index, "path": unit.path, "group": unit.group, "rows": unit.rows}
-        for index, unit in enumerate(scan(spec).units)
-    ]
-    return {_DATASET: ray.data.from_items(rows)}
+    name: str
+    stored: Any
+    """An array of NumPy, as `Dataset.stored`."""
+    condition: Any
+    """An array, or None."""
+    class_names: tuple[str, ...]
+    vocabulary: tuple[str, ...]
+
+    @classmethod
+    def of(cls, items: Dataset | None) -> SharedItems | None:
+        """Those of `items`."""
+        if items is None:
+            return None
+        condition = None if items.condition is None else items.condition.numpy()
+        return cls(items.name, items.stored.numpy(), condition, items.class_names, items.vocabulary)
+
+    def taken(self) -> Dataset:
+        """The items as a data set, whose tensors must not be written to."""
+        condition = None if self.condition is None else _tensor(self.condition)
+        return Dataset(self.name, _tensor(self.stored), condition, self.class_names, self.vocabulary)
+
+
+@dataclass(frozen=True)
+class SharedStream:
+    """A stream in Ray's object store: what the driver found in its shards, and the items that are kept in memory."""
+
+    key: tuple[str, int]
+    """See `stream_key`."""
+    found: Scan
+    """Its metadata is without items."""
+    heldout: SharedItems | None
+    reference: SharedItems | None
+
+
+def share_stream(config: RunConfig) -> Any:
+    """Put the stream of `config` into Ray's object store, for `take_stream`; None where its data are not streamed."""
+    if not config.data.streamed:
+        return None
+    import ray
+
+    found = cached_stream(config.data, config.evaluation)
+    bare = replace(found, info=replace(found.info, heldout=None, reference=None))
+    heldout, reference = SharedItems.of(found.info.heldout), SharedItems.of(found.info.reference)
+    return ray.put(SharedStream(stream_key(config.data, config.evaluation), bare, heldout, reference))
+
+
+def take_stream(shared: Any) -> None:
+    """Take in a worker what `share_stream` returned, so that its jobs read no shards before they train."""
+    if shared is None:
+        return
+    import ray
+
+    stream: SharedStream = ray.get(shared)
+    info = replace(
+        stream.found.info,
+        heldout=None if stream.heldout is None else stream.heldout.taken(),
+        reference=None if stream.reference is None else stream.reference.taken(),
+    )
+    adopt_stream(stream.key, replace(stream.found, info=info))
+
+
+def _tensor(array: Any) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def log_skipped(names: list[str]) -> None:
@@ -56,30 +130,28 @@ def log_skipped(names: list[str]) -> None:
 
 
 def open_batches(
-    spec: DataSpec,
-    seed: int,
+    config: RunConfig,
     keep_condition: bool = True,
     on_corrupt: Callable[[list[str]], None] = log_skipped,
 ) -> tuple[DataInfo, StreamedBatches]:
-    """Open the stream of `spec` in a Ray Train worker, via `get_dataset_shard`: its metadata and batches."""
-    import ray.train
-
-    table = ray.train.get_dataset_shard(_DATASET)
-    assert table is not None
-    rows = sorted(table.iter_rows(), key=lambda row: row["index"])
-    units = [Unit(str(row["path"]), int(row["group"]), int(row["rows"])) for row in rows]
-    # The driver has already shown the warnings.
-    with quiet():
-        info = data_info(spec)
-    return info, StreamedBatches(spec, info, units, seed, keep_condition, on_corrupt)
+    """Open the stream of `config` in a worker: its metadata, with the items in memory, and its batches."""
+    found = cached_stream(config.data, config.evaluation)
+    return found.info, StreamedBatches(config.data, found, config.seed, keep_condition, on_corrupt)
 
 
-def stream_order(units: list[Unit], seed: int, epoch: int) -> Iterator[tuple[int, Tensor]]:
-    """Iterate over the units of an epoch, each with the order of its rows, long (rows,)."""
+def stream_order(
+    units: Sequence[Unit], seed: int, epoch: int, without: Rows = NO_ROWS
+) -> Iterator[tuple[int, Tensor]]:
+    """Iterate over the units of an epoch, each with the order of its rows, long (rows,).
+
+    without: rows that are left out; the others keep their order.
+    """
     order = torch.randperm(len(units), generator=torch.Generator().manual_seed(mix(seed, epoch)))
     for index in order.tolist():
         source = torch.Generator().manual_seed(mix(seed, epoch, index))
-        yield index, torch.randperm(units[index].rows, generator=source)
+        rows = torch.randperm(units[index].rows, generator=source)
+        out = without.of(index)
+        yield index, rows[~torch.isin(rows, torch.tensor(out))] if out else rows
 
 
 class StreamedBatches:
@@ -91,16 +163,16 @@ class StreamedBatches:
     def __init__(
         self,
         spec: DataSpec,
-        info: DataInfo,
-        units: list[Unit],
+        found: Scan,
         seed: int,
         keep_condition: bool = True,
         on_corrupt: Callable[[list[str]], None] = log_skipped,
     ) -> None:
-        self.spec, self.info, self.units, self.seed = spec, info, units, seed
-        self.keep_condition = keep_condition and bool(info.conditioning)
+        self.spec, self.info, self.units, self.seed = spec, found.info, found.units, seed
+        self.reserved = found.reserved
+        self.keep_condition = keep_condition and bool(found.info.conditioning)
         self._on_corrupt, self._skipped = on_corrupt, set[str]()
-        self.count = sum(unit.rows for unit in units)
+        self.count = sum(unit.rows for unit in found.units) - len(found.reserved)
         self._position: int | None = None
         self._chunks: Iterator[tuple[Tensor, Tensor | None]] = iter(())
         self._rest: tuple[Tensor, Tensor | None] | None = None
@@ -148,7 +220,7 @@ class StreamedBatches:
     def _tasks(self, epoch: int, start: int, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
         """Iterate over the reads of an epoch from its row `start`, one per unit."""
         first = 0
-        for index, order in stream_order(self.units, self.seed, epoch):
+        for index, order in stream_order(self.units, self.seed, epoch, self.reserved):
             end = first + len(order)
             if end > start:
                 position = torch.arange(max(first, start), end)
@@ -164,14 +236,14 @@ class StreamedBatches:
 
         if not tasks:
             return
-        reader = _Reader(self.spec, self.info, self.units)
+        reader = _Reader(self.spec, self.info, self.units, self.reserved)
         read = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             # Reads wait for the disk, and the training workers may hold every CPU: a request might never be
             # met.
             reader,
             batch_size=1,
             num_cpus=0,
-            concurrency=_READERS,
+            concurrency=READERS,
         )
         options = read.context.execution_options
         options.preserve_order = True
@@ -190,19 +262,26 @@ class StreamedBatches:
 class _Reader:
     """Reads the rows of one task at a time."""
 
-    def __init__(self, spec: DataSpec, info: DataInfo, units: list[Unit]) -> None:
-        self.spec, self.info, self.units = spec, info, units
+    def __init__(
+        self, spec: DataSpec, info: DataInfo, units: Sequence[Unit], reserved: Rows = NO_ROWS
+    ) -> None:
+        # The items in memory are not sent to the tasks.
+        self.info = replace(info, heldout=None, reference=None)
+        self.spec, self.units, self.reserved = spec, units, reserved
 
     def __call__(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         import numpy
 
-        unit, rows = self.units[int(task["unit"][0])], [int(row) for row in task["rows"][0]]
+        index, rows = int(task["unit"][0]), [int(row) for row in task["rows"][0]]
+        unit, reserved = self.units[index], self.reserved.of(index)
         latents = self.spec.format == "latents"
         # A file of latents is read whole.
         size = len(rows) if latents else _CHUNK
         fetch = None if latents else open_unit(self.spec, self.info, unit)
         for at in range(0, len(rows), size):
-            items, stored, failed = read_rows(self.spec, self.info, unit, rows[at : at + size], fetch)
+            items, stored, failed = read_rows(
+                self.spec, self.info, unit, rows[at : at + size], fetch, reserved
+            )
             condition = stored.numpy() if stored is not None else numpy.zeros(len(items), dtype=numpy.int64)
             names = numpy.array(["\n".join(failed)] * len(items))
             yield {"items": items.numpy(), "condition": condition, "failed": names}

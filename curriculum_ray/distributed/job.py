@@ -40,12 +40,7 @@ def run_job(
     data: Dataset | DataInfo
     ahead: Prefetched | None = None
     if config.data.streamed:
-        data, stream = open_batches(
-            config.data,
-            config.seed,
-            conditional,
-            lambda names: note_corrupt(job.folder, names),
-        )
+        data, stream = open_batches(config, conditional, lambda names: note_corrupt(job.folder, names))
         ahead = Prefetched(augmented(stream, config.data, config.seed), config.total_images)
     else:
         data = cached_data(config.data)

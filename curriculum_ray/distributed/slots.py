@@ -105,19 +105,18 @@ def torch_trainer(
     slot: int,
     folders: list[Path],
     resources: ResourceSpec,
-    datasets: dict[str, Any] | None = None,
+    stream: Any = None,
     pack: int = 1,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs, only one if isolated; `folders` hold their checkpoints.
 
     A single folder belongs to the slot numbered `slot`; of several, each belongs to one worker, which is a slot,
-    numbered from `slot` on. datasets: of Ray Data, whole for every worker by `get_dataset_shard`. pack: how many jobs
-    are trained at a time.
+    numbered from `slot` on. stream: what `share_stream` returned for the jobs' data. pack: how many jobs are trained at
+    a time.
 
     If a worker dies, the group restarts and resumes its job from the job's own checkpoints. Ray's record of the
     checkpoints of an earlier session is not needed for that, and is deleted.
     """
-    from ray.train import DataConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import (
         CheckpointConfig,
@@ -150,6 +149,7 @@ def torch_trainer(
             "jobs": 1 if resources.isolate else None,
             "pack": pack,
             "leak_gib": resources.leak_gib or _LEAK_GIB,
+            "stream": stream,
             "log_level": logs.level(),
         },
         scaling_config=ScalingConfig(
@@ -159,8 +159,6 @@ def torch_trainer(
             resources_per_worker=resources.per_worker,
         ),
         run_config=run_config,
-        datasets=datasets or None,
-        dataset_config=DataConfig(datasets_to_split=[]) if datasets else None,
         torch_config=OneEach() if together else None,
     )
 
@@ -180,11 +178,14 @@ class Slots:
         board: Any,
         folders: list[Path],
         resources: ResourceSpec,
-        datasets: dict[str, Any] | None = None,
+        stream: Any = None,
         pack: int = 1,
     ) -> None:
-        """pack: how many jobs, of one worker each, a slot takes and trains at a time."""
-        self.board, self._datasets, self._pack = board, datasets, pack
+        """stream: what `share_stream` returned for the jobs' data.
+
+        pack: how many jobs, of one worker each, a slot takes and trains at a time.
+        """
+        self.board, self._stream, self._pack = board, stream, pack
         self._closed = threading.Event()
         self._lock = threading.Lock()
         groups = [(0, folders)] if _together(resources) else [(k, [one]) for k, one in enumerate(folders)]
@@ -206,7 +207,7 @@ class Slots:
             is_open = True
             while is_open:
                 torch_trainer(
-                    self.board, slot, folders, resources, datasets=self._datasets, pack=self._pack
+                    self.board, slot, folders, resources, stream=self._stream, pack=self._pack
                 ).fit()
                 is_open = ray.get(self.board.wait_for_job.remote(slot))
         except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from curriculum_ray.distributed.ingest import take_stream
 from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
 from curriculum_ray.distributed.pack import run_pack
@@ -30,7 +31,7 @@ __all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
 
 def serve(settings: dict[str, Any]) -> None:
     """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folders", "jobs", "pack",
-    "leak_gib" and "log_level".
+    "leak_gib", "stream" (see `share_stream`) and "log_level".
 
     With several folders, each worker is a slot and takes the folder of its rank; "slot" is the number of the first.
     "jobs" is how often to take jobs, None for until the board closes, and "pack" how many to take and train at a time,
@@ -43,6 +44,7 @@ def serve(settings: dict[str, Any]) -> None:
     import ray.train.torch
 
     set_level(settings["log_level"])
+    take_stream(settings["stream"])
     folders = [Path(folder) for folder in settings["folders"]]
     together = len(folders) > 1
     place = ray.train.get_context().get_world_rank() if together else 0

@@ -51,7 +51,7 @@ class ReferenceSpec(Spec):
             raise ValueError(
                 "data.flip, data.crop and data.holdout_share are for training, and all items are counted as they are"
             )
-        return data if data.streamed else data.model_copy(update={"holdout_share": 0.0})
+        return data.model_copy(update={"holdout_share": 0.0})
 
     @model_validator(mode="after")
     def _extractor_applies(self) -> ReferenceSpec:

@@ -220,19 +220,15 @@ def prepare(
 ) -> Evaluator:
     """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
 
-    data: what is trained on, which is also the reference, unless that is a file. source: its settings; latents are
-    decoded by the autoencoder that it names. Inception-v3's weights are downloaded here if needed, verified by hash,
-    and loaded. Sampler and steps are checked against `process`, by default DDPM. The features of `data` are
-    extracted at the first score, once per Python process.
+    data: what is trained on, which is also the reference, unless that is a file; of a stream its `reference` is.
+    source: its settings; latents are decoded by the autoencoder that it names. Inception-v3's weights are downloaded
+    here if needed, verified by hash, and loaded. Sampler and steps are checked against `process`, by default DDPM. The
+    features of `data` are extracted at the first score, once per Python process.
     """
     process = process or build_process(DDPMSpec())
     spec = resolve_sampler(spec, process)
     file = None if spec.reference is None else read_reference(spec.reference)
-    if file is None and isinstance(data, DataInfo):
-        raise ConfigError(
-            f"{data.name} is not in memory to be compared with: set evaluation.reference to a file that "
-            "`python -m tune reference` makes of it, or evaluation=null"
-        )
+    items = data.reference
     if file is not None and spec.extractor == "auto":
         spec = file.with_extractor(spec)
     decoder = decoder_of(source, spec.extractor)
@@ -241,10 +237,12 @@ def prepare(
     described = {} if decoder is None else {"decoder": decoder.sha256}
     if file is not None:
         file.check(extractor, shape, described.get("decoder", ""))
-        reference = conditioned(file.reference(spec.features), file.classes, data)
+        reference = conditioned(file.reference(spec.features), file.classes, items or data)
     else:
-        assert isinstance(data, Dataset)
-        reference = data_reference(data if decoder is None else held_out(data), decoder)
+        assert items is not None
+        if decoder is not None and isinstance(data, Dataset):
+            items = held_out(data)
+        reference = data_reference(items, decoder)
     if min(reference.count or _MIN_IMAGES, spec.num_samples) < _MIN_IMAGES:
         raise ConfigError(
             f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "

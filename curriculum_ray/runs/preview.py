@@ -149,9 +149,9 @@ def _draw(
     spec = (config.evaluation or EvaluationSpec()).model_copy(
         update={"num_samples": config.preview.num_samples}
     )
-    condition = None
-    if conditioning and isinstance(data, Dataset) and data.condition is not None:
-        condition = draw_condition(data.condition, spec.num_samples, spec.seed)
+    condition, shown = None, data.reference or data.heldout
+    if conditioning and shown is not None and shown.condition is not None:
+        condition = draw_condition(shown.condition, spec.num_samples, spec.seed)
     few = spec.model_copy(update={"num_samples": min(SHOWN, spec.num_samples)})
     samples = draw_samples(few, process, model, data.shape, condition, world.device)
     return {}, samples if config.data.vae is None else decode_latents(config.data, samples, world.device)
@@ -172,7 +172,7 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
     run = RunConfig.model_validate(config)
     assert run.preview is not None
     device = torch.device("cuda" if run.preview.num_gpus else "cpu")
-    data = items_of(run.data)
+    data = items_of(run.data, run.evaluation)
     model = build_model(run.model, data.shape, data.conditioning)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     conditioning: Any = model.conditioning

@@ -56,14 +56,14 @@ def _affordable(spec: HeldoutSpec, held_out: int, total_images: int, measurement
 def check_heldout(config: TrainConfig, data: Dataset | DataInfo) -> int:
     """Items at each level of a run, 0 where nothing is measured; ConfigError where that was not asked for."""
     spec = config.heldout
-    held = data.heldout if isinstance(data, Dataset) else None
+    held = data.heldout
     if spec is None or config.heldout_steps is None:
         return 0
     if held is None:
         if spec != HeldoutSpec():
             raise ConfigError(
-                f"heldout is set, but {data.name} holds nothing out: give data.holdout_share above 0 (data in memory "
-                "only), or leave heldout out"
+                f"heldout is set, but {data.name} holds nothing out: give data.holdout_share above 0 (of a "
+                "stream leave it out), or leave heldout out"
             )
         return 0
     measurements = -(-config.total_steps // config.heldout_steps)
@@ -93,7 +93,6 @@ class Heldout:
     def __init__(self, run: MeasuredRun, count: int) -> None:
         config, data = run.config, run.data
         assert config.heldout is not None
-        assert isinstance(data, Dataset)
         assert data.heldout is not None
         self.spec = spec = config.heldout
         self.count = count

@@ -113,9 +113,9 @@ def test_a_share_that_leaves_a_side_empty_is_refused(count: int, share: float) -
     [
         (
             {"name": "x", "format": "parquet", "holdout_share": 0.1},
-            "data.holdout_share is for data in memory",
+            "data.holdout_share must be 0 or left out for streams",
         ),
-        ({"name": "x", "format": "latents", "stream": True, "holdout_share": 0.1}, "for data in memory"),
+        ({"name": "x", "format": "latents", "stream": True, "holdout_share": 0.1}, "left out for streams"),
         ({"holdout_share": 1.0}, "holdout_share"),
     ],
 )

@@ -85,7 +85,7 @@ def test_embeddings_are_streamed_beside_their_latents(
     conditions = [{"embeddings": torch.full((2, 2, 4), number + 1.0).half()} for number in range(3)]
     spec = write(tmp_path, conditions, **VECTORS).model_copy(update={"stream": True})
     found = scan(spec)
-    source = StreamedBatches(spec, found.info, list(found.units), seed=1)
+    source = StreamedBatches(spec, found, seed=1)
     items, condition = source.next(0, 6, 0, 1, torch.device("cpu"))
     assert items.shape == (6, 4, 2, 2)
     assert condition is not None

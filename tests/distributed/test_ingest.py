@@ -15,7 +15,17 @@ from PIL import Image
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, data_info
 from curriculum_ray.data.shards import read_rows, scan
-from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
+from curriculum_ray.data.stream import load_stream
+from curriculum_ray.distributed.ingest import (
+    SharedItems,
+    StreamedBatches,
+    _Reader,
+    share_stream,
+    take_stream,
+)
+from curriculum_ray.runs import prepared
+from curriculum_ray.runs.config import RunConfig
+from tests.distributed.jobs import as_job, run_up_to
 
 CPU = torch.device("cpu")
 
@@ -31,15 +41,14 @@ def write_parquet(folder: Path, groups: int = 3, rows: int = 5, broken: int | No
     from pyarrow import parquet
 
     values = list(range(groups * rows))
-    images = [b"no image" if value == broken else encoded(value) for value in values]
+    images = [b"no image" if value == broken else encoded(value % 256) for value in values]
     table = pyarrow.table({"image": images, "label": [value % 3 for value in values]})
     parquet.write_table(table, folder / "a.parquet", row_group_size=rows)
     return DataSpec(name=str(folder), format="parquet", image_size=8)
 
 
 def stream(spec: DataSpec) -> StreamedBatches:
-    found = scan(spec)
-    return StreamedBatches(spec, found.info, list(found.units), seed=1)
+    return StreamedBatches(spec, scan(spec), seed=1)
 
 
 @pytest.fixture
@@ -47,7 +56,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading in this process: what Ray Data runs, without Ray Data."""
 
     def pipeline(self: StreamedBatches, tasks: list[dict[str, Any]]) -> Any:
-        reader = _Reader(self.spec, self.info, self.units)
+        reader = _Reader(self.spec, self.info, self.units, self.reserved)
         for task in tasks:
             yield from reader({key: [value] for key, value in task.items()})
 
@@ -69,6 +78,93 @@ def test_every_epoch_takes_each_image_once_in_an_order_of_its_own(tmp_path: Path
     epochs = [values(source.next(start, 15, 0, 1, CPU)[0]) for start in (0, 15)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(15))
     assert epochs[0] != epochs[1]
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_held_out_images_are_left_out_and_the_others_keep_their_order(tmp_path: Path) -> None:
+    spec = write_parquet(tmp_path, groups=52)
+    source, whole = stream(spec), stream(spec.model_copy(update={"holdout_share": 0}))
+    found = scan(spec)
+    held = {5 * unit + row for unit, rows in found.held_out.numbers.items() for row in rows}
+    assert (len(held), source.count) == (26, 234)
+    number = {(unit, row): 5 * unit + row for unit in range(52) for row in range(5)}
+    for epoch in (0, 1):
+        seen, every = (
+            [number[task["unit"], row] for task in each._tasks(epoch, 0, 0, 1) for row in task["rows"]]
+            for each in (source, whole)
+        )
+        assert seen == [value for value in every if value not in held]
+    # Runs of a seed differ in their schedules only: they get equal batches.
+    assert torch.equal(source.next(234, 6, 0, 1, CPU)[0], stream(spec).next(234, 6, 0, 1, CPU)[0])
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_held_out_image_replaces_no_corrupt_one(tmp_path: Path) -> None:
+    spec = write_parquet(tmp_path, groups=52).model_copy(update={"corrupt": "skip"})
+    reserved = scan(spec).reserved
+    held = {5 * unit + row for unit, rows in reserved.numbers.items() for row in rows}
+    broken = next(value - 1 for value in sorted(held) if value > 4 and value % 5 and value - 1 not in held)
+    write_parquet(tmp_path, groups=52, broken=broken)
+    assert scan(spec).reserved == reserved
+    source = stream(spec)
+    seen = values(source.next(0, 234, 0, 1, CPU)[0])
+    # The values of the first four images come again after 255.
+    assert not {*seen} & {value for value in held if 4 <= value < 256}
+
+
+def test_items_that_workers_share_are_those_of_the_driver(tmp_path: Path) -> None:
+    info = load_stream(write_parquet(tmp_path, groups=52), 30).info
+    for items in (info.heldout, info.reference):
+        shared = SharedItems.of(items)
+        assert items is not None
+        assert shared is not None
+        shared.stored.flags.writeable = False  # as those from Ray's object store are
+        taken = shared.taken()
+        assert taken.fingerprint == items.fingerprint
+        assert taken.conditioning == items.conditioning
+        assert taken.condition is not None
+        assert items.condition is not None
+        assert torch.equal(taken.condition, items.condition)
+        assert taken.stored.data_ptr() == items.stored.data_ptr(), "without a copy"
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_worker_trains_and_scores_on_what_it_was_given_and_scans_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {
+        "data": write_parquet(tmp_path, groups=52).model_dump(exclude_none=True),
+        "evaluation": {"extractor": "random-cnn", "num_samples": 20, "steps": 1},
+        "preview": {"every_images": 32, "num_samples": 16},
+        "heldout": {"levels": 2, "items": 4},
+        "images": 64,
+        "batch_size": 16,
+        "window": 2,
+        "log_every_images": 32,
+        "checkpoint": {"every_images": 32},
+        "model": {"base_channels": 8},
+    }
+    config = RunConfig.model_validate(settings)
+    monkeypatch.setattr("ray.put", lambda found: found)
+    monkeypatch.setattr("ray.get", lambda found: found)
+    shared = share_stream(config)
+    assert shared.found.info.heldout is None
+    assert shared.found.info.reference is None
+    for items in (shared.heldout, shared.reference):
+        items.stored.flags.writeable = False
+    prepared._streams.clear()  # as in a process of its own
+    take_stream(shared)
+    monkeypatch.setattr("curriculum_ray.data.load.scan", None)
+    monkeypatch.setattr("curriculum_ray.data.stream.scan", None)
+    whole, _ = run_up_to(as_job(tmp_path / "whole", "run", config).assigned(tmp_path / "whole/slot"), None)
+    assert whole.metrics["fid"] > 0
+    assert whole.protocol["reference_items"] == 20
+    assert whole.heldout.held_out == 26
+    run_up_to(as_job(tmp_path / "cut", "run", config).assigned(tmp_path / "cut/slot"), 32)
+    resumed, _ = run_up_to(as_job(tmp_path / "cut", "run", config).assigned(tmp_path / "cut/slot"), None)
+    assert resumed.resumed_at == 32
+    assert (resumed.metrics, resumed.loss) == (whole.metrics, whole.loss)
+    assert resumed.heldout.history == whole.heldout.history
 
 
 @pytest.mark.usefixtures("without_ray")

@@ -253,7 +253,7 @@ def test_a_stream_is_read_ahead_and_gives_what_the_same_data_in_memory_do(
     monkeypatch.setattr(
         job,
         "open_batches",
-        lambda spec, seed, told, *_: (data, Source(data, seed, torch.device("cpu"), told)),
+        lambda config, told, *_: (data, Source(data, config.seed, torch.device("cpu"), told)),
     )
     streamed = {"data": {"name": str(tmp_path), "format": "parquet", "image_size": 8}}
     whole, _ = _run(tmp_path / "memory")

@@ -15,9 +15,9 @@ import pytest
 import torch
 import yaml
 
-from curriculum_ray.data.shards import scan
 from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.prepared import cached_stream
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.trainer import Trainer
@@ -54,17 +54,17 @@ def _write_shards(folder: Path, broken: int | None = None) -> None:
         parquet.write_table(table, folder / f"{number}.parquet", row_group_size=13)
 
 
-def _uninterrupted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+def trained_without_ray(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     """The same run in this process, its shards read one after another without Ray."""
 
     def pipeline(self: StreamedBatches, tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        reader = _Reader(self.spec, self.info, self.units)
+        reader = _Reader(self.spec, self.info, self.units, self.reserved)
         for task in tasks:
             yield from reader({key: [value] for key, value in task.items()})
 
     monkeypatch.setattr(StreamedBatches, "_pipeline", pipeline)
-    found = scan(config.data)
-    batches = StreamedBatches(config.data, found.info, list(found.units), config.seed)
+    found = cached_stream(config.data, config.evaluation)
+    batches = StreamedBatches(config.data, found, config.seed)
     single = Trainer(config.train, found.info, batches=batches)
     train(single)
     return single
@@ -128,7 +128,7 @@ def test_a_killed_worker_and_a_killed_driver_of_a_stream_change_nothing(
     result = json.loads((folder / "result.json").read_text())
     assert 16 * 60 <= result["resumed_at"] < result["images"] == 16 * 1500
     monkeypatch.chdir(tmp_path)
-    single = _uninterrupted(RunConfig.model_validate(SETTINGS), monkeypatch)
+    single = trained_without_ray(RunConfig.model_validate(SETTINGS), monkeypatch)
     assert result["loss"] == single.loss
     weights = checkpoints.read(result["checkpoint"]).tensors["model"]
     assert all(torch.equal(weights[name], value) for name, value in single.model.state_dict().items())

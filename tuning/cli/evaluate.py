@@ -50,7 +50,8 @@ def evaluate(
     """
     from curriculum_ray.config import ConfigError, parse
     from curriculum_ray.config.shown import shown
-    from curriculum_ray.data import DataSpec, data_info, load_data
+    from curriculum_ray.data import DataSpec, load_data
+    from curriculum_ray.data.stream import load_stream
     from curriculum_ray.distributed.connection import check_resources, connected
     from curriculum_ray.distributed.drawing import DrawingTask, draws_in_process, score_on_workers
     from curriculum_ray.evaluation import EvaluationSpec, prepare
@@ -75,7 +76,7 @@ def evaluate(
     if data is not None:
         sources = {"": f"--data {shown(data)}, read as {trained.path} says", "name": "--data"}
         reference = parse(DataSpec, {**reference.model_dump(), "name": data}, sources)
-    images = data_info(reference) if reference.streamed else load_data(reference)
+    images = load_stream(reference, spec.num_samples).info if reference.streamed else load_data(reference)
     if images.shape != trained.shape:
         there, drawn = ("x".join(map(str, shape)) for shape in (images.shape, trained.shape))
         raise ConfigError(

@@ -191,8 +191,6 @@ def _next(result: RunResult, config: RunConfig) -> list[str]:
     trust = [TRUST_OPTION] if code_named(config.model_dump(mode="json")) else []
     common = ["--checkpoint", result.checkpoint, *trust]
     sample = tune_command("sample", *common, *given("output"))
-    if config.data.streamed and (config.evaluation is None or config.evaluation.reference is None):
-        return [sample]
     return [sample, tune_command("evaluate", *common, *_protocol(config.evaluation))]
 
 

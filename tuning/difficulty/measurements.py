@@ -27,6 +27,7 @@ from curriculum_ray.curriculum.difficulty import (
 )
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.data.spec import EMBEDDED
+from curriculum_ray.data.stream import load_stream
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
@@ -39,8 +40,10 @@ __all__ = ["MEASURES", "DifficultyConfig", "Measure", "measure"]
 
 Measure = Literal["relative_entropy", "gaussian", "snr", "convergence", "convergence-paper", "gradient"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-# In the meta of a curve: where its data lie.
-_PATH = "path"
+# In the meta of a curve: where its data lie, and how many items of a stream were measured.
+_PATH, _ITEMS = "path", "items"
+_OF_A_STREAM = 4_096
+"""Items of a stream that are measured, read once into memory."""
 
 
 class DifficultyConfig(Spec):
@@ -72,14 +75,16 @@ def measure(
     """Measure, and write each curve to `folder`/<name>.json as soon as it is complete.
 
     Names are those of `Measure`; convergence includes loss. `report` is called with lines of progress.
-    Raises ConfigError where a requested measurement does not apply.
+    Raises ConfigError where a requested measurement does not apply. Of a stream, 4,096 items that are trained on are
+    measured, evenly from many of its shards, or as many as fit into a GiB.
     """
     process = build_process(config.probe.process)
     try:
         level_of(config.probe.distribution, torch.zeros(1), process.levels)
     except ValueError as error:
         raise ConfigError(f"probe.base: {error}") from None
-    data = load_data(config.probe.data)
+    streamed = config.probe.data.streamed
+    data = _some(config, report) if streamed else load_data(config.probe.data)
     curves: dict[str, DifficultyCurve] = {}
 
     check_report(folder, force=force)
@@ -91,8 +96,9 @@ def measure(
             _check_same_data(file, path)
 
     def keep(name: str, curve: DifficultyCurve) -> None:
-        if path is not None:
-            curve = curve.model_copy(update={"meta": {**curve.meta, _PATH: path}})
+        extra: dict[str, Any] = {} if path is None else {_PATH: path}
+        extra |= {_ITEMS: len(data)} if streamed else {}
+        curve = curve.model_copy(update={"meta": {**curve.meta, **extra}})
         curves[name] = curve
         content = json.dumps(curve.model_dump(mode="json", exclude_none=True))
         if (kept := write_own(folder / f"{name}.json", content, force=force)) is not None:
@@ -101,8 +107,16 @@ def measure(
     _closed_forms(config, data, process, keep, report)
     tasks = _probe_tasks(config)
     if tasks:
-        _probes(config, tasks, data.name, process.name, keep, report)
+        _probes(config, tasks, data, process.name, keep, report)
     return curves
+
+
+def _some(config: DifficultyConfig, report: Callable[[str], None]) -> Dataset:
+    """The items of a stream that are measured."""
+    info = load_stream(config.probe.data, _OF_A_STREAM).info
+    assert info.reference is not None
+    report(f"measured on {len(info.reference):,} of {info.count:,} items of the stream {info.name}")
+    return info.reference
 
 
 def _place(name: str) -> str | None:
@@ -168,13 +182,13 @@ def _probe_tasks(config: DifficultyConfig) -> list[ProbeTask]:
 def _probes(
     config: DifficultyConfig,
     tasks: list[ProbeTask],
-    data: str,
+    items: Dataset,
     process: str,
     keep: Callable[[str, DifficultyCurve], None],
     report: Callable[[str], None],
 ) -> None:
     """Measurements on trained models, all of them tasks of one Ray."""
-    spec = config.probe
+    spec, data = config.probe, items.name
     start = time.perf_counter()
 
     def on_done(done: int) -> None:
@@ -182,7 +196,8 @@ def _probes(
 
     with connected(1, ResourceSpec(use_gpu=config.use_gpu)):
         report(f"training {len(tasks)} probe models of {spec.steps:,} steps")
-        runs = run_probes(spec, tasks, use_gpu=config.use_gpu, on_done=on_done)
+        given = items if spec.data.streamed else None
+        runs = run_probes(spec, tasks, items=given, use_gpu=config.use_gpu, on_done=on_done)
     shared = [run for run in runs if run.interval is None]
     apart = [run for run in runs if run.interval is not None]
     if "convergence" in config.measure:

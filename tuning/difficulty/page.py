@@ -101,6 +101,8 @@ def _methods(curves: Mapping[str, DifficultyCurve]) -> Html:
             parts.append(f"Monte Carlo, {meta['samples']:,} samples; estimator by timesteps: {counts}")
         elif "method" in meta:
             parts.append(meta["method"])
+        if "items" in meta:
+            parts.append(f"on {meta['items']:,} items of the stream")
         if "points" in meta:
             parts.append(f"measured at {len(meta['points'])} points of training")
         if meta.get("at_least"):

@@ -15,7 +15,7 @@ from rich.console import Console
 from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError, Spec, flatten, parse
 from curriculum_ray.curriculum import TimestepSampler
-from curriculum_ray.data import Dataset
+from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.connection import connected, packs_of, room, waiting_line
 from curriculum_ray.evaluation import Evaluator
@@ -74,7 +74,7 @@ class Outcome:
     """The fingerprint by which `best` tells this study from others of its name in the store; None where it is alone."""
 
 
-def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset, Evaluator]:
+def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset | DataInfo, Evaluator]:
     """Check everything that can be wrong with a study, before anything is started.
 
     The fixed settings, every start point, every choice, both ends of every range and every rival must give a run that
@@ -94,8 +94,6 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
             f"metric must be {' or '.join(evaluator.names)} where an evaluation keeps no features, but got "
             f"{config.metric}"
         )
-    if not isinstance(data, Dataset):
-        raise ConfigError(f"a search needs data in memory, but {data.name} is streamed: use `tune train`")
     checked: list[Spec] = [fixed.model, fixed.optimizer]
     for point in itertools.chain(space.start, space.probes()):
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
@@ -140,7 +138,11 @@ def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str,
 
 
 def _check_point(
-    config: StudyConfig, settings: Mapping[str, Any], data: Dataset, source: str, checked: list[Spec]
+    config: StudyConfig,
+    settings: Mapping[str, Any],
+    data: Dataset | DataInfo,
+    source: str,
+    checked: list[Spec],
 ) -> None:
     """Check that the settings give a run whose schedule, process and model can be built.
 

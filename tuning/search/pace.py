@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import Dataset
+from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.distributed.connection import available_cpus, room
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.log import logged
@@ -32,7 +32,12 @@ _SURELY = 2.0
 
 
 def first_guess(
-    config: StudyConfig, run: RunConfig, data: Dataset, folder: Path, rivals: int, slots: int | None
+    config: StudyConfig,
+    run: RunConfig,
+    data: Dataset | DataInfo,
+    folder: Path,
+    rivals: int,
+    slots: int | None,
 ) -> Speed | None:
     """Calibrate a study that has a budget of time, before its first start; ConfigError where it is too small for it.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from curriculum_ray.data import Dataset, is_image, to_uint8
+from curriculum_ray.data import DataInfo, Dataset, is_image, to_uint8
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.models import DiTSpec, ModelSpec
 from curriculum_ray.models.dit import SIZES
@@ -19,6 +19,7 @@ from curriculum_ray.training.footprint import Footprint, footprint
 from curriculum_ray.training.packed import PackedTrainer
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
+from tuning.study.reading import seconds_to_read, with_reading
 
 __all__ = [
     "Calibration",
@@ -84,6 +85,9 @@ class Calibration:
     """What was measured, where that was less than a whole step; times go by the operations of both."""
     peak_bytes: int | None = None
     """The most memory that a whole step held on a GPU."""
+    seconds_to_read: float | None = None
+    """Reading a worker's share of a batch from shards on one core, counted in `seconds_per_step`; None for data in
+    memory."""
 
     def speed(self, batch_size: int) -> Speed:
         """The speed of trials of this batch size, whose workers do not wait for each other."""
@@ -122,7 +126,7 @@ class Part:
 
 def calibrate(
     run: RunConfig,
-    data: Dataset,
+    data: Dataset | DataInfo,
     network: Footprint,
     device: torch.device,
     workers: int = 1,
@@ -134,13 +138,16 @@ def calibrate(
 
     pack: how many runs a worker will train at a time; if more than 1, the steps of a pack are timed too. A step that
     would take long is measured on fewer images, and through fewer blocks of a large transformer. Raises Unmeasured
-    where that is not possible either, or where the memory of the device does not suffice.
+    where that is not possible either, or where the memory of the device does not suffice. Of a stream, steps are
+    measured on the items that are in memory, and reading is measured apart.
     """
+    items = data.reference
+    assert items is not None
     plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train
     plain = plain.model_copy(update={"batch_size": run.batch_size // workers, "compile": False})
     try:
-        part = part_of_a_step(plain, data, network, device)
-        trainer = Trainer(part.config, data, World(device=device))
+        part = part_of_a_step(plain, items, network, device)
+        trainer = Trainer(part.config, items, World(device=device))
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         seconds, gain = _per_step(trainer.step, steps, device), None
@@ -148,16 +155,20 @@ def calibrate(
         seconds /= part.share
         if pack > 1 and part.share == 1:
             seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
-            packed = PackedTrainer(seeds, data, World(device=device))
+            packed = PackedTrainer(seeds, items, World(device=device))
             alone, seconds = seconds, _per_step(packed.step, max(1, steps // pack), device) / pack
             gain = alone / seconds
-        evaluation, left_out = _evaluation(run, data, network, trainer, device, seconds, share)
+        evaluation, left_out = _evaluation(run, items, network, trainer, device, seconds, share)
     except torch.OutOfMemoryError:
         raise Unmeasured("a step does not fit into the memory of the GPU of this machine") from None
+    reading = None
+    if isinstance(data, DataInfo):
+        reading = plain.batch_size * seconds_to_read(run.data, data)
+        seconds = with_reading(seconds, reading, device)
     notes = (part.words, "no torch.compile" if run.compile else None, left_out)
     said = ", ".join(note for note in notes if note is not None) or None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return Calibration(name, seconds, evaluation, gain, said, peak)
+    return Calibration(name, seconds, evaluation, gain, said, peak, reading)
 
 
 def part_of_a_step(config: TrainConfig, data: Dataset, network: Footprint, device: torch.device) -> Part:

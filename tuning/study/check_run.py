@@ -6,13 +6,15 @@ import logging
 import math
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import DataInfo, Dataset, data_info, load_data
+from curriculum_ray.data import DataInfo, Dataset, load_data
+from curriculum_ray.data.stream import with_note
 from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.evaluation.guidance import check_guidance
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.prepared import items_of
 from curriculum_ray.training.heldout import check_heldout
 from curriculum_ray.training.initial_weights import load_initial, pinned
 from curriculum_ray.training.optimizers import check_optimizer
@@ -37,13 +39,15 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     data: Dataset | DataInfo
     # Each `DataWarning` is also in the summary, which every command prints.
     with quiet():
-        data = data_info(config.data) if config.data.streamed else load_data(config.data)
+        data = items_of(config.data, config.evaluation) if config.data.streamed else load_data(config.data)
     process = build_process(config.process, config.weighting)
     evaluator = None
     if config.evaluation is not None:
         evaluator = prepare(config.evaluation, data, process, config.data)
         if evaluator.note is not None:
             _LOG.warning("%s", evaluator.note)
+        if isinstance(data, DataInfo) and config.evaluation.reference is None:
+            data = with_note(data, config.evaluation.num_samples)
     TimestepSampler(
         config.schedule, levels=process.levels, total_images=config.total_images, rank=0, world_size=1
     )

@@ -47,6 +47,11 @@ def cost_lines(
     ]
     if found.share is not None:
         lines.append(f"  from {found.share}; the rest by the number of operations")
+    if found.seconds_to_read is not None:
+        where = "which is counted in" if found.device == "CPU" else "by two tasks beside the GPU"
+        lines.append(
+            f"  a step's images take {1000 * found.seconds_to_read:.3g} ms to read from shards, {where}"
+        )
     if elsewhere:
         lines.append("  the workers of the cluster may be faster or slower than this machine")
     if found.packing_gain is not None:
@@ -81,6 +86,11 @@ def memory_lines(memory: Memory, peak: int | None = None) -> list[str]:
     ]
     if memory.activations is None:
         lines.append("  the activations are unknown: the network cannot be counted without running it")
+    if memory.shared:
+        lines.append(
+            f"  and in the memory of each node {_size(memory.shared)} of the stream's items, which its workers share; "
+            "each reads two shards at a time"
+        )
     if peak is not None:
         return [*lines, f"  counted; a step that was measured held {_size(peak)} at most"]
     return [*lines, "  counted, not measured; torch itself, workspaces and evaluations come on top"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from curriculum_ray.data import Dataset
+from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.footprint import Footprint
 
@@ -26,15 +26,17 @@ class Memory:
     averages: int
     """The average of the weights, and those by power functions."""
     data: int
-    """The items, conditions and held-out items of a data set, which every worker holds whole."""
+    """The items, conditions and held-out items of a data set, which every worker holds whole; 0 for a stream."""
     activations: int | None
     """What autograd keeps for the backward pass of a worker's share of the batch; None where it cannot be counted, and
     with gradient checkpointing."""
+    shared: int = 0
+    """In the memory of each node, not on the device: the items of a stream that its workers share."""
 
     @property
     def total(self) -> int:
-        """The sum, without the activations where they are unknown."""
-        return sum(vars(self).values()) if self.activations is not None else self.without_activations
+        """What the device holds, without the activations where they are unknown."""
+        return self.without_activations + (self.activations or 0)
 
     @property
     def without_activations(self) -> int:
@@ -43,7 +45,7 @@ class Memory:
 
 
 def memory_per_worker(
-    run: RunConfig, network: Footprint, data: Dataset, workers: int = 1, pack: int = 1
+    run: RunConfig, network: Footprint, data: Dataset | DataInfo, workers: int = 1, pack: int = 1
 ) -> Memory:
     """Count what each of `workers` workers holds that train `pack` runs at a time."""
     shards = workers if run.parallel == "fsdp" else 1
@@ -54,11 +56,13 @@ def memory_per_worker(
         assert network.kept_once_bytes is not None
         items = run.batch_size // workers // run.accumulate
         activations = pack * (items * network.kept_bytes + network.kept_once_bytes)
-    return Memory(copy, copy, 2 * copy, averages * copy, _size(data), activations)
+    held = _size(data)
+    own, shared = (held, 0) if isinstance(data, Dataset) else (0, held)
+    return Memory(copy, copy, 2 * copy, averages * copy, own, activations, shared)
 
 
-def _size(data: Dataset) -> int:
-    parts = [data] if data.heldout is None else [data, data.heldout]
+def _size(data: Dataset | DataInfo) -> int:
+    parts = [part for part in (data.reference, data.heldout) if part is not None]
     held: list[Tensor] = [
         tensor for part in parts for tensor in (part.stored, part.condition) if tensor is not None
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from curriculum_ray.data import Dataset
+from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.footprint import Footprint
 from tuning.study.cost_lines import memory_lines
@@ -34,6 +34,18 @@ def test_workers_share_the_batch_and_with_fsdp_the_weights() -> None:
     assert replica.data == shard.data == 36
     assert _memory(workers=4, accumulate=2).activations == 8 * 10 + 7
     assert _memory(pack=3).weights == 12_000
+
+
+def test_of_a_stream_a_worker_holds_nothing_and_the_workers_of_a_node_share_its_items() -> None:
+    run = RunConfig.model_validate({"batch_size": 64})
+    stream = DataInfo(
+        "stream", (3,), count=1_000, heldout=DATA.heldout, reference=Dataset("two", torch.zeros(2, 3))
+    )
+    found = memory_per_worker(run, NETWORK, stream)
+    assert (found.data, found.shared, found.total) == (0, 36, _memory().total - 36)
+    assert any(
+        "in the memory of each node 0.0 MiB of the stream's items" in line for line in memory_lines(found)
+    )
 
 
 def test_activations_that_cannot_be_counted_are_said_to_be_unknown() -> None:

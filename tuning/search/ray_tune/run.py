@@ -23,6 +23,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.fit import TrainingFailed
+from curriculum_ray.distributed.ingest import share_stream
 from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import ERROR_FILE
@@ -124,7 +125,7 @@ def search(
     )
     with (
         _removed_at_the_end(tunes_own),
-        Slots(board, study.slot_folders(concurrent), config.resources, pack=config.pack),
+        Slots(board, study.slot_folders(concurrent), config.resources, share_stream(config.run), config.pack),
         _said_in_one_line(study.folder, config.storage),
     ):
         tuner.fit()
