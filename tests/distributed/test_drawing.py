@@ -61,7 +61,7 @@ def test_workers_draw_what_one_process_draws(checkpoint: Path) -> None:
     trained = load_trained(checkpoint)
     condition = torch.arange(100) % 10
     task = DrawingTask(checkpoint=checkpoint, spec=SPEC, trust_code=False)
-    samples = draw_on_workers(task, condition, 1.0, TWO)
+    samples = draw_on_workers(task, condition, TWO)
     assert torch.equal(samples, draw_samples(SPEC, trained.process, trained.model, trained.shape, condition))
 
 
