@@ -15,7 +15,19 @@ __all__ = ["EXTRAS", "exit_saying_what_is_missing", "install_command"]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "train": (
-        *("PIL", "click", "grpc", "jinja2", "matplotlib", "mlflow", "psutil", "pyarrow", "ray", "regex"),
+        *(
+            "PIL",
+            "click",
+            "fsspec",
+            "grpc",
+            "jinja2",
+            "matplotlib",
+            "mlflow",
+            "psutil",
+            "pyarrow",
+            "ray",
+            "regex",
+        ),
         *("requests", "rich", "safetensors", "sklearn", "threadpoolctl", "torch_fidelity", "torchvision"),
     ),
     "search": ("cmaes", "optuna", "scipy"),
