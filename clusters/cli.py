@@ -25,12 +25,14 @@ def cli() -> None:
 @cli.command(
     epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu")
 )
-@shared("output", "use_gpu", "mlflow_uri")
+@shared("output_or_bucket", "use_gpu", "mlflow_uri")
 @click.option(
     "--timeout", type=FiniteRange(min=5), default=120.0, show_default=True, help="Seconds for all checks."
 )
 @shared("json")
-def doctor(output: Path, use_gpu: bool | None, mlflow_uri: str | None, timeout: float, as_json: bool) -> int:
+def doctor(
+    output: Path | str, use_gpu: bool | None, mlflow_uri: str | None, timeout: float, as_json: bool
+) -> int:
     """Check everything that a study needs on every node of the cluster at RAY_ADDRESS (or on this machine).
 
     Each failed check is one line with a remedy; the exit code is then 1. It ends within --timeout.

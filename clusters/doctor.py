@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from clusters.probe import Probe
+from curriculum_ray.addresses import presentable
+from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.storage import live_nodes, on_node, unseen_by
 
@@ -34,7 +36,7 @@ class Check:
     """What to do if it failed."""
 
 
-def examine(output: Path, use_gpu: bool, mlflow_uri: str | None, timeout_s: float) -> list[Check]:
+def examine(output: Path | str, use_gpu: bool, mlflow_uri: str | None, timeout_s: float) -> list[Check]:
     """Run all checks within `timeout_s` seconds; a missing answer is a failed check.
 
     Raises ConfigError if there is no cluster.
@@ -74,7 +76,9 @@ def _reachable(address: str | None) -> None:
         ) from None
 
 
-def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str | None, until: float) -> None:
+def _examine(
+    checks: list[Check], output: Path | str, use_gpu: bool, mlflow_uri: str | None, until: float
+) -> None:
     from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.slots import ResourceSpec
 
@@ -245,7 +249,9 @@ def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check
     return _verdict("all_reduce", f"{backend} over {len(names)} nodes, {speed:,.0f} MB/s", problems, remedy)
 
 
-def _storage(output: Path, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
+def _storage(output: Path | str, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
+    if isinstance(output, str):
+        return _bucket(Bucket(output), nodes, timeout_s)
     remedy = "mount a shared folder, e.g. NFS, at the same path on every node, and pass it as --output"
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -255,13 +261,26 @@ def _storage(output: Path, nodes: list[dict[str, Any]], timeout_s: float) -> Che
     return _verdict("storage", f"{output} is writable, and visible to {len(nodes)} nodes", problems, remedy)
 
 
-def _mlflow(uri: str | None, output: Path) -> Check:
+def _bucket(bucket: Bucket, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
+    remedy = "give every node keys or a role that may read, write, list and delete there"
+    try:
+        bucket.check()
+        problems = unseen_by(bucket, nodes, timeout_s)
+    except (ConfigError, BucketError) as error:
+        return Check("storage", "failed", str(error), remedy)
+    return _verdict("storage", f"{bucket.shown()} is reached by {len(nodes)} nodes", problems, remedy)
+
+
+def _mlflow(uri: str | None, output: Path | str) -> Check:
     from tuning.tracking.store import open_store
 
     if not (uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        if isinstance(output, str):
+            found = f"{presentable(output)} cannot hold the embedded store"
+            return Check("mlflow", "failed", found, "name a server by --mlflow-uri")
         return Check("mlflow", "ok", f"the embedded store of {output}")
     try:
-        store = open_store(uri, output, create=False)
+        store = open_store(uri, Path(output), create=False)
     except ConfigError as error:
         return Check(
             "mlflow", "failed", str(error), "start the server, or check --mlflow-uri and its password"

@@ -17,6 +17,7 @@ ROOMS = [
     "curriculum_ray.extras",
     "curriculum_ray.config",
     "curriculum_ray.files",
+    "curriculum_ray.buckets",
     "curriculum_ray.own_files",
     "curriculum_ray.splitmix",
     "curriculum_ray.data",

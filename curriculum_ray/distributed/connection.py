@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from curriculum_ray.addresses import presentable, without_secrets
+from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.preemption import heeded
@@ -143,15 +144,15 @@ def _check_reachable(address: str) -> None:
 def connected(
     runs: int,
     resources: ResourceSpec,
-    output: Path | None = None,
+    output: Path | Bucket | None = None,
     say: Callable[[str], None] = lambda line: None,
     log: Path | None = None,
 ) -> Iterator[dict[str, float]]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end, unless a slot is still waiting.
 
-    Yields the totals of its resources. `output` is the folder of the results: ConfigError where the cluster's
-    nodes do not share it. `say` is given a line on what is waited for. What this process logs is added to the file
-    `log`, if there is one, and so are Ray's warnings, which are not shown.
+    Yields the totals of its resources. `output` is the folder of the results, or their bucket: ConfigError where
+    the cluster's nodes do not share it. `say` is given a line on what is waited for. What this process logs is added to
+    the file `log`, if there is one, and so are Ray's warnings, which are not shown.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
     """
@@ -170,7 +171,7 @@ def _connection(
     runs: int,
     resources: ResourceSpec,
     address: str | None,
-    output: Path | None,
+    output: Path | Bucket | None,
     say: Callable[[str], None],
     log: Path | None,
 ) -> Iterator[dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.in_process import train_in_process, trains_in_process
 from curriculum_ray.distributed.ingest import share_stream
@@ -35,21 +36,23 @@ def fit(
     on_event: Callable[[Event], None] = lambda event: None,
     key: str = "run",
     profile: ProfiledSteps | None = None,
+    copy: WorkingCopy | None = None,
 ) -> RunResult:
     """Train `config` through a TorchTrainer and return its result.
 
     Checkpoints go into `folder`; the run resumes from the newest one there that has the same settings. It needs a
     connection to Ray, and survives the deaths of workers, unless `trains_in_process`. `on_event` is called on starts,
-    progress and the end. profile: the steps that are recorded. Raises TrainingFailed.
+    progress and the end. profile: the steps that are recorded. copy: where `folder` is in the working copy of a bucket.
+    Raises TrainingFailed.
     """
     if trains_in_process(config, resources):
-        return _result(train_in_process(config, folder, resources, on_event, key, profile), folder)
+        return _result(train_in_process(config, folder, resources, on_event, key, profile, copy), folder)
     import ray
 
     board = create_board()
-    ray.get(board.submit.remote(Job.of(key, config, folder, profile=profile)))
+    ray.get(board.submit.remote(Job.of(key, config, folder, profile=profile, copy=copy)))
     seen = 0
-    with Slots(board, [folder], resources, share_stream(config)):
+    with Slots(board, [folder], resources, share_stream(config), copy=copy):
         while True:
             events: list[Event] = ray.get(board.events.remote(key, seen, 5.0))
             seen += len(events)

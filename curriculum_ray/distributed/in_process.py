@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.distributed.slots import ResourceSpec
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
@@ -22,6 +23,7 @@ from curriculum_ray.logs import captured
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.failures import worker_log
 from curriculum_ray.runs.jobs import Assignment, End, Event, Failed, Finished, Job, Progress, Started, Stopped
+from curriculum_ray.runs.run_copy import fetch_log, send_log
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from curriculum_ray.training.world import World
 
@@ -48,6 +50,7 @@ def train_in_process(
     on_event: Callable[[Event], None],
     key: str,
     profile: ProfiledSteps | None = None,
+    copy: WorkingCopy | None = None,
 ) -> End:
     """Train `config`, with its checkpoints in `folder`, and return how it ended.
 
@@ -57,7 +60,7 @@ def train_in_process(
     """
     events: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
     stop = threading.Event()
-    job = Job.of(key, config, folder, profile=profile).assigned(folder)
+    job = Job.of(key, config, folder, profile=profile, copy=copy).assigned(folder)
 
     def run() -> None:
         try:
@@ -66,20 +69,24 @@ def train_in_process(
             events.put(error)
 
     thread = threading.Thread(target=run, name="training", daemon=True)
-    with captured([worker_log(folder, 0)], thread):
-        thread.start()
-        try:
-            while True:
-                event = events.get()
-                if isinstance(event, Exception):
-                    raise event
-                on_event(event)
-                if isinstance(event, End):
-                    return event
-        except BaseException:
-            stop.set()
-            thread.join(_STOP_SECONDS)
-            raise
+    fetch_log(job, 0)
+    try:
+        with captured([worker_log(folder, 0)], thread):
+            thread.start()
+            try:
+                while True:
+                    event = events.get()
+                    if isinstance(event, Exception):
+                        raise event
+                    on_event(event)
+                    if isinstance(event, End):
+                        return event
+            except BaseException:
+                stop.set()
+                thread.join(_STOP_SECONDS)
+                raise
+    finally:
+        send_log(job, 0)
 
 
 def _run(

@@ -49,13 +49,16 @@ def run_job(
             ahead = Prefetched(augmented(batches, config.data, config.seed), config.total_images)
     run = RunHooks(job, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
-        run.catch_up()
-        with _lockstep(run.trainer, job, world) as runs:
-            ended = train(run.trainer, run, runs)
+        try:
+            run.catch_up()
+            with _lockstep(run.trainer, job, world) as runs:
+                ended = train(run.trainer, run, runs)
+        finally:
+            if ahead is not None:
+                ahead.close()
+        return run.end(ended)
     finally:
-        if ahead is not None:
-            ahead.close()
-    return run.end(ended)
+        run.close()
 
 
 @contextmanager

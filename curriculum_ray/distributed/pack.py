@@ -64,7 +64,11 @@ def run_pack(
         _PackedRun(ended, job, trainer, data, report, announced(place), warned_once(place))
         for place, (job, trainer, report) in enumerate(zip(jobs, packed.members, reports, strict=True))
     ]
-    train_together(packed, runs)
+    try:
+        train_together(packed, runs)
+    finally:
+        for run in runs:
+            run.close()
 
 
 class _PackedRun(RunHooks):

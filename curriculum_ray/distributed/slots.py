@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from curriculum_ray import logs
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
 
@@ -30,6 +31,7 @@ _MAX_RESTARTS = 100
 _RESIZE_SECONDS = 60.0
 _LEAK_GIB = 2.0
 _THREADS = "curriculum-ray-slot-"
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 class ResourceSpec(Spec):
@@ -107,12 +109,14 @@ def torch_trainer(
     resources: ResourceSpec,
     stream: Any = None,
     pack: int = 1,
+    copy: WorkingCopy | None = None,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs, only one if isolated; `folders` hold their checkpoints.
 
     A single folder belongs to the slot numbered `slot`; of several, each belongs to one worker, which is a slot,
     numbered from `slot` on. stream: what `share_stream` returned for the jobs' data. pack: how many jobs are trained at
-    a time.
+    a time. copy: where the folders are in the working copy of a bucket: on a cluster, Ray Train's own files are then in
+    the bucket, where all nodes see them.
 
     If a worker dies, the group restarts and resumes its job from the job's own checkpoints. Ray's record of the
     checkpoints of an earlier session is not needed for that, and is deleted.
@@ -130,12 +134,17 @@ def torch_trainer(
 
     for each in folders:
         each.mkdir(parents=True, exist_ok=True)
-        (each / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
+        (each / _SNAPSHOT).unlink(missing_ok=True)
+    storage: dict[str, Any] = {"storage_path": str(folders[0].parent)}
+    if copy is not None and os.environ.get("RAY_ADDRESS"):
+        copy.there(folders[0]).remove(_SNAPSHOT)
+        found, path = copy.there(folders[0].parent).place
+        storage = {"storage_path": path, "storage_filesystem": found}
     together = len(folders) > 1
     # Ray's own annotations name the older class of the same name.
     run_config: Any = RunConfig(
         name=folders[0].name,
-        storage_path=str(folders[0].parent),
+        **storage,
         failure_config=FailureConfig(max_failures=_MAX_RESTARTS * len(folders)),
         checkpoint_config=CheckpointConfig(num_to_keep=None),
         logging_config=LoggingConfig(log_level="ERROR"),
@@ -180,12 +189,13 @@ class Slots:
         resources: ResourceSpec,
         stream: Any = None,
         pack: int = 1,
+        copy: WorkingCopy | None = None,
     ) -> None:
         """stream: what `share_stream` returned for the jobs' data.
 
-        pack: how many jobs, of one worker each, a slot takes and trains at a time.
+        pack: how many jobs, of one worker each, a slot takes and trains at a time. copy: see `torch_trainer`.
         """
-        self.board, self._stream, self._pack = board, stream, pack
+        self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
         self._closed = threading.Event()
         self._lock = threading.Lock()
         groups = [(0, folders)] if _together(resources) else [(k, [one]) for k, one in enumerate(folders)]
@@ -207,7 +217,7 @@ class Slots:
             is_open = True
             while is_open:
                 torch_trainer(
-                    self.board, slot, folders, resources, stream=self._stream, pack=self._pack
+                    self.board, slot, folders, resources, self._stream, self._pack, self._copy
                 ).fit()
                 is_open = ray.get(self.board.wait_for_job.remote(slot))
         except Exception as error:

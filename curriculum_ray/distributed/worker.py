@@ -22,6 +22,7 @@ from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.hooks import Announce, Report
 from curriculum_ray.runs.jobs import Assignment, Failed, Finished, Job, Progress, Stopped
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.runs.run_copy import fetch_log, send_log
 from curriculum_ray.training.exchange import process_group_exchange
 from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
@@ -63,11 +64,17 @@ def serve(settings: dict[str, Any]) -> None:
     ):
         index += 1
         taken = [job.assigned(folder) for job in jobs]
-        with captured([worker_log(job.folder, world.rank) for job in taken]):
-            if len(taken) == 1:
-                _serve_one(board, taken[0], world, announce, warned)
-            else:
-                _serve_pack(board, taken, world, announce, warned)
+        for job in taken:
+            fetch_log(job, world.rank)
+        try:
+            with captured([worker_log(job.folder, world.rank) for job in taken]):
+                if len(taken) == 1:
+                    _serve_one(board, taken[0], world, announce, warned)
+                else:
+                    _serve_pack(board, taken, world, announce, warned)
+        finally:
+            for job in taken:
+                send_log(job, world.rank)
         clear_process_state()
         if leaked():
             ray.get(board.retire.remote(slot, generation))

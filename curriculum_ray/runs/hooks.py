@@ -25,6 +25,7 @@ from curriculum_ray.runs.log import LoggedLine, append_line, cut_log, logged
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.runs.run_copy import RunCopy
 from curriculum_ray.runs.written import read_corrupt, write_files, write_sampled
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import write_snapshot
@@ -66,7 +67,8 @@ class RunHooks(NoHooks):
         self._report, self._announce, self._warned = report, announce, warned
         self._lead = trainer.world.rank == 0
         self._folder = job.folder
-        self._resumed_at = _resume(trainer, job)
+        self._copy = None if job.copy is None else RunCopy(job, job.copy, config.checkpoint.keep, self._lead)
+        self._resumed_at = _resume(trainer, job, self._copy)
         _LOG.info(
             "%s starts at %d of %d images on %s",
             job.key,
@@ -101,6 +103,8 @@ class RunHooks(NoHooks):
         stop = False
         if self._lead:
             append_line(self._folder, last)
+            if self._copy is not None:
+                self._copy.changed()
             assert self._heldout is not None
             self._shown = Progress.of(line, self.config.total_images, self._heldout.news())
             stop = self._report(self._shown)
@@ -159,15 +163,24 @@ class RunHooks(NoHooks):
                 _LOG.warning("%s", error)
                 written = None
         _LOG.debug("checkpoint %s", written)
-        self._announce(written, self._metrics())
+        if self._copy is None:
+            self._announce(written, self._metrics())
+            if self._lead and written:
+                checkpoints.prune(root, key, self.config.checkpoint.keep)
+            return
         if self._lead and written:
-            checkpoints.prune(root, key, self.config.checkpoint.keep)
+            self._copy.checkpoint(written)
+        # Ray Train keeps no account of it, since it may not be in the bucket yet.
+        self._announce(None, self._metrics())
 
     def end(self, whole: bool) -> RunResult | None:
         """Write the last checkpoint and, if the budget was spent, evaluate; returns the result on rank 0, else None."""
         trainer, job, evaluator = self.trainer, self.job, self._evaluator
+        copy = self._copy
         if not whole:
             self.on_checkpoint(trainer)
+            if copy is not None:
+                copy.flush()
             return None
         final = self._folder / checkpoints.checkpoint_name(job.key, trainer.images)
         state = trainer.checkpoint()
@@ -186,13 +199,22 @@ class RunHooks(NoHooks):
             if samples is not None:
                 save_grid(samples, self._folder / SAMPLES_FILE)
             result = self._result(metrics, final)
+            if copy is not None:
+                copy.send_final(final)
             replace_file(self._folder / RESULT_FILE, json.dumps(result.to_json(), indent=1))
+            if copy is not None:
+                copy.finish(final)
         if self._folder == job.checkpoints:
-            self._announce(final, self._metrics())
-        if self._lead:
+            self._announce(final if copy is None else None, self._metrics())
+        if self._lead and copy is None:
             for root in job.roots:
                 checkpoints.prune(root, job.key, self.config.checkpoint.keep if root == self._folder else 0)
         return result
+
+    def close(self) -> None:
+        """Leave the run, finished or not."""
+        if self._copy is not None:
+            self._copy.close()
 
     def _metrics(self) -> dict[str, Any]:
         """The last log line, for Ray Train to keep with a checkpoint."""
@@ -209,7 +231,7 @@ class RunHooks(NoHooks):
             fingerprint=None if self._evaluator is None else self._evaluator.fingerprint,
             protocol=None if self._evaluator is None else self._evaluator.protocol,
             seconds=time.perf_counter() - self._start,
-            checkpoint=str(final),
+            checkpoint=self.job.shown(final),
             stage_starts=_pairs(trainer.stage_starts),
             num_stages=trainer.sampler.num_stages,
             stages_asked=walked.stages_asked,
@@ -225,10 +247,13 @@ class RunHooks(NoHooks):
         )
 
 
-def _resume(trainer: Trainer, job: Assignment) -> int:
+def _resume(trainer: Trainer, job: Assignment, copy: RunCopy | None) -> int:
     """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
-    found = [path for root in job.roots for path in checkpoints.find_checkpoints(root, job.key)]
-    sound = checkpoints.newest_sound(found)
+    if copy is None:
+        found = [path for root in job.roots for path in checkpoints.find_checkpoints(root, job.key)]
+        sound = checkpoints.newest_sound(found)
+    else:
+        sound = copy.newest()
     if sound is None:
         return 0
     trainer.restore(sound[1])

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config import parse
 from curriculum_ray.runs.log import LoggedLine
 from curriculum_ray.runs.result import HeldoutPoint, RunResult
@@ -55,6 +56,8 @@ class Job:
     """Equal for jobs that may be trained together; None for a job that is trained alone."""
     profile: ProfiledSteps | None = None
     """The steps that a job trained alone records."""
+    copy: WorkingCopy | None = None
+    """Where its folders are the working copy of folders in a bucket; None where they are themselves the results'."""
 
     @classmethod
     def of(
@@ -64,10 +67,17 @@ class Job:
         folder: Path,
         resume_from: Iterable[Path] = (),
         profile: ProfiledSteps | None = None,
+        copy: WorkingCopy | None = None,
     ) -> Job:
         """The job of training `config` into `folder`."""
-        settings = config.model_dump(mode="json")
-        return cls(key=key, settings=settings, folder=folder, resume_from=tuple(resume_from), profile=profile)
+        return cls(
+            key=key,
+            settings=config.model_dump(mode="json"),
+            folder=folder,
+            resume_from=tuple(resume_from),
+            profile=profile,
+            copy=copy,
+        )
 
     def assigned(self, checkpoints: Path) -> Assignment:
         """The job for the workers of a slot that keeps its checkpoints in the folder `checkpoints`."""
@@ -78,6 +88,7 @@ class Job:
             resume_from=self.resume_from,
             pack=self.pack,
             profile=self.profile,
+            copy=self.copy,
             checkpoints=checkpoints,
         )
 
@@ -95,6 +106,10 @@ class Assignment(Job):
         from curriculum_ray.runs.config import RunConfig
 
         return parse(RunConfig, self.settings, f"run {self.key}")
+
+    def shown(self, path: Path) -> str:
+        """Where people find what lies at `path`: there, or in the bucket of which it is a copy."""
+        return str(path) if self.copy is None else self.copy.shown(path)
 
     @property
     def roots(self) -> list[Path]:

@@ -21,6 +21,7 @@ from curriculum_ray.config import ConfigError
 
 __all__ = [
     "FORMAT_VERSION",
+    "MANIFEST",
     "SAMPLED_FROM",
     "Checkpoint",
     "CheckpointNotWritten",
@@ -28,6 +29,7 @@ __all__ = [
     "checkpoint_name",
     "find_checkpoints",
     "is_checkpoint",
+    "is_checkpoint_name",
     "newest_sound",
     "prune",
     "read",
@@ -39,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _STATE = "state.json"
+MANIFEST = _STATE
+"""The file of a checkpoint that is written last: it names the others, with their digests."""
 _PREFIX = "checkpoint-"
 SAMPLED_FROM = ("ema.safetensors", _STATE)
 """The files of a checkpoint from which the averaged weights are sampled; the others continue the training."""
@@ -62,6 +66,13 @@ class Checkpoint:
 def checkpoint_name(key: str, images: int) -> str:
     """The folder name of a checkpoint of the run `key` after `images` images; names sort by images."""
     return f"{_PREFIX}{key}-{images:012d}"
+
+
+def is_checkpoint_name(name: str, key: str | None = None) -> bool:
+    """Whether `checkpoint_name` gives that name to a folder of the run `key`, or of any."""
+    run, _, images = name.removeprefix(_PREFIX).rpartition("-")
+    whole = name.startswith(_PREFIX) and len(images) == 12 and images.isdecimal()
+    return whole and key in (None, run)
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:

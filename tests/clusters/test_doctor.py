@@ -63,7 +63,7 @@ def test_waiting_for_a_head_that_is_not_there_ends_in_time() -> None:
 
 @pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket"])
 def test_an_address_is_refused_as_a_folder_for_results(address: str) -> None:
-    with pytest.raises(ConfigError, match="must be a folder"):
+    with pytest.raises(ConfigError, match="must be written to a folder"):
         writable_folder(Path(address))
 
 

@@ -40,7 +40,7 @@ def _serve(board: FakeBoard, fit: Any, monkeypatch: pytest.MonkeyPatch) -> list[
     made: list[bool] = []
 
     def torch_trainer(
-        board: Any, slot: int, folders: list[Path], resources: ResourceSpec, stream: Any, pack: int
+        board: Any, slot: int, folders: list[Path], resources: ResourceSpec, *others: Any
     ) -> Any:
         made.append(resources.isolate)
         return SimpleNamespace(fit=fit)

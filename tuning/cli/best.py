@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
-from tuning.cli.options import PathOption, example, given, shared
+from tuning.cli.options import PathOption, example, folder_of_store, given, shared
 from tuning.folder.layout import SETTINGS_SUFFIX
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CURRICULUM_FILE = "curriculum.yaml"
         "python -m tune best --study my-study --curriculum --write curriculum.yaml"
     )
 )
-@shared("output", "data")
+@shared("output_or_bucket", "data")
 @click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")
 @click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
 @click.option("--study", help="Only this study.")
@@ -51,7 +51,7 @@ CURRICULUM_FILE = "curriculum.yaml"
 )
 @shared("mlflow_uri", "force", "json")
 def best(
-    output: Path,
+    output: Path | str,
     data: str | None,
     process: str | None,
     experiment: str | None,
@@ -76,13 +76,15 @@ def best(
     from tuning.tracking.best import best as ask
     from tuning.tracking.leftovers import store_leftovers
 
-    store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
+    folder = folder_of_store(output, mlflow_uri)
+    if folder is not None:
+        store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
 
     settings = target.with_suffix(SETTINGS_SUFFIX)
     for path in (target, settings):
         check_own(path, force=force)
     found = ask(
-        output,
+        folder or Path(),
         mlflow_uri,
         metric=metric,
         experiment=experiment,

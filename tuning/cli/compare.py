@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuning.cli.options import example, shared
+from tuning.cli.options import example, folder_of_store, shared
 
 if TYPE_CHECKING:
     from tuning.evidence.heldout import LevelGain
@@ -20,21 +20,23 @@ __all__ = ["compare"]
 @click.command(epilog=example("python -m tune compare runs/study/trials/search-000 control-uniform"))
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@shared("output", "mlflow_uri", "json")
-def compare(first: str, second: str, output: Path, mlflow_uri: str | None, as_json: bool) -> int:
+@shared("output_or_bucket", "mlflow_uri", "json")
+def compare(first: str, second: str, output: Path | str, mlflow_uri: str | None, as_json: bool) -> int:
     """Show two runs side by side: the settings that differ, metrics, stages, and previews.
 
-    A and B are each a run's folder, the key of a trial in --output, or an MLflow run id. Metrics of different
-    protocols are not compared. Held-out losses come last, their mean and at each noise level u (1 is noise), where both
-    runs measured them alike.
+    A and B are each a run's folder, the key of a trial in the folder --output, or an MLflow run id. Metrics of
+    different protocols are not compared. Held-out losses come last, their mean and at each noise level u (1 is noise),
+    where both runs measured them alike.
     """
     from tuning.tracking.compare import compare as lay_beside
     from tuning.tracking.compare import find_run
     from tuning.tracking.leftovers import store_leftovers
 
-    store_leftovers(output, mlflow_uri, lambda line: click.echo(line, err=True))
+    folder = folder_of_store(output, mlflow_uri)
+    if folder is not None:
+        store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
 
-    found = lay_beside(find_run(first, output, mlflow_uri), find_run(second, output, mlflow_uri))
+    found = lay_beside(find_run(first, folder, mlflow_uri), find_run(second, folder, mlflow_uri))
     click.echo(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(_lines(found)))
     return 0
 

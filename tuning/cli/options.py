@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import pydantic
 from click.core import ParameterSource
 
 from curriculum_ray.addresses import presentable
+from curriculum_ray.buckets.address import check_address, is_address
 from curriculum_ray.config import (
     ConfigError,
     Spec,
@@ -28,12 +30,18 @@ from curriculum_ray.config.unions import spec_at
 from curriculum_ray.logs import LEVELS, set_level
 from tuning.folder.names import check_name
 
+if TYPE_CHECKING:
+    from curriculum_ray.buckets.copy import WorkingCopy
+
 __all__ = [
     "FiniteRange",
     "NameOption",
     "PathOption",
+    "PlaceOption",
     "example",
+    "folder_of_store",
     "given",
+    "opened_output",
     "read_settings",
     "shared",
     "writable_folder",
@@ -89,6 +97,45 @@ class PathOption(click.Path):
         return path
 
 
+class FolderOption(PathOption):
+    """A folder of this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; an address is refused."""
+        if isinstance(value, str) and is_address(value):
+            command = "this command" if ctx is None else f"`{ctx.info_name}`"
+            self.fail(f"{command} needs a folder of this machine, but got {presentable(value)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class PlaceOption(PathOption):
+    """A path, or an address in object storage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or the address as text, without a slash at its end."""
+        if isinstance(value, str) and is_address(value):
+            return check_address(value, "--output" if param is None else param.opts[0])
+        return super().convert(value, param, ctx)
+
+
+class CheckpointOption(PlaceOption):
+    """A checkpoint's folder or a run's; of an address, a copy that is here until the command ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        place = super().convert(value, param, ctx)
+        if isinstance(place, Path):
+            return place
+        from curriculum_ray.buckets.copy import stage
+        from curriculum_ray.buckets.store import Bucket
+        from curriculum_ray.runs.stored_checkpoints import bring
+
+        assert ctx is not None
+        into = ctx.with_resource(TemporaryDirectory(prefix="checkpoint-", dir=stage()))
+        bucket = Bucket(place)
+        return bring(bucket, Path(into), f"--checkpoint {bucket.shown()}")
+
+
 class NameOption(click.ParamType):
     """The name of a study or run, which becomes that of its folder."""
 
@@ -106,10 +153,18 @@ class NameOption(click.ParamType):
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "output": click.option(
         "--output",
-        type=PathOption(),
+        type=FolderOption(),
         default=Path("runs"),
         show_default=True,
         help="Folder for results; the embedded MLflow store lies in it.",
+    ),
+    "output_or_bucket": click.option(
+        "--output",
+        type=PlaceOption(),
+        default=Path("runs"),
+        show_default=True,
+        help="Folder for results, in which the embedded MLflow store lies; or an address such as s3://bucket/path, "
+        "with --mlflow-uri.",
     ),
     "data": click.option(
         "--data",
@@ -119,9 +174,9 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "schedule": click.option("--schedule", type=PathOption(), help="A schedule file, e.g. from `best`."),
     "checkpoint": click.option(
         "--checkpoint",
-        type=PathOption(),
+        type=CheckpointOption(),
         required=True,
-        help="A checkpoint folder, or a run's folder for its newest one.",
+        help="A checkpoint folder, or a run's folder for its newest one; also in object storage, by its address.",
     ),
     "num_samples": click.option(
         "--num-samples", type=click.IntRange(min=1), help="How many images to generate."
@@ -272,7 +327,8 @@ def writable_folder(folder: Path) -> Path:
     scheme = folder.parts[0] if folder.parts else ""
     if scheme.endswith(":") and len(scheme) > 2:
         raise ConfigError(
-            f"--output must be a folder that all nodes see (mount a bucket as one), but got an address: {folder}"
+            f"results of this command must be written to a folder of this machine, but got an address: "
+            f"{presentable(str(folder))}"
         )
     probe = folder / ".writable"
     try:
@@ -282,3 +338,34 @@ def writable_folder(folder: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
     return folder.resolve()
+
+
+def folder_of_store(output: Path | str, mlflow_uri: str | None) -> Path | None:
+    """The folder with the embedded MLflow store; None for an address, beside which ConfigError wants a named store."""
+    if isinstance(output, Path):
+        return output
+    from tuning.tracking.store import store_address
+
+    if not store_address(mlflow_uri)[0]:
+        raise ConfigError(
+            f"--output {presentable(output)} cannot hold the embedded MLflow store, an SQLite file: name a server, or "
+            "a database file elsewhere, by --mlflow-uri or MLFLOW_TRACKING_URI"
+        )
+    return None
+
+
+def opened_output(output: Path | str, mlflow_uri: str | None) -> tuple[Path, WorkingCopy | None]:
+    """The folder into which results are written, made where there is none; of an address its working copy, and that.
+
+    ConfigError where nothing can be written there, or where an address has no MLflow server beside it.
+    """
+    if isinstance(output, Path):
+        return writable_folder(output), None
+    from curriculum_ray.buckets.copy import WorkingCopy
+    from curriculum_ray.buckets.store import Bucket
+
+    folder_of_store(output, mlflow_uri)
+    bucket = Bucket(output)
+    bucket.check()
+    copy = WorkingCopy.of(bucket)
+    return writable_folder(copy.folder), copy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import FiniteRange, NameOption, example, given, read_settings, shared, writable_folder
+from tuning.cli.options import FiniteRange, NameOption, example, given, opened_output, read_settings, shared
 
 __all__ = ["search"]
 
@@ -18,7 +18,7 @@ __all__ = ["search"]
         "python -m tune search\npython -m tune search --data my-images/ --space wide.yaml --trials 40 --use-gpu"
     )
 )
-@shared("data", "output")
+@shared("data", "output_or_bucket")
 @click.option(
     "--name",
     type=NameOption(),
@@ -62,7 +62,7 @@ __all__ = ["search"]
 )
 def search(
     data: str | None,
-    output: Path,
+    output: Path | str,
     name: str | None,
     space: str | None,
     sampler: str | None,
@@ -122,9 +122,12 @@ def search(
         within="run",
     )
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 120)
-    folder = writable_folder(output)
-    store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
-    outcome = run_study(config, folder, name, mlflow_uri, concurrent, console, trust_code, system_metrics)
+    folder, copy = opened_output(output, mlflow_uri)
+    if copy is None:
+        store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
+    outcome = run_study(
+        config, folder, name, mlflow_uri, concurrent, console, trust_code, system_metrics, copy
+    )
     if as_json:
         click.echo(json.dumps(as_object(config, outcome), indent=1))
     else:

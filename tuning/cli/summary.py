@@ -70,7 +70,7 @@ def show(
     chosen = ranking.best is not None
     lines = [
         *([("undecided", more_seeds(config))] if ranking.confirmed and not _settled(config, ranking) else []),
-        ("report", str(outcome.report)),
+        ("report", outcome.shown(outcome.report)),
         *([("its schedule", best_command(config, outcome, where))] if chosen else []),
         *([("train with it", train_command(config, where, trusted))] if chosen else []),
         ("all runs", outcome.ui_command),
@@ -118,8 +118,8 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
     return {
         "study": outcome.name,
         "experiment": outcome.experiment,
-        "folder": str(outcome.folder),
-        "report": str(outcome.report),
+        "folder": outcome.shown(outcome.folder),
+        "report": outcome.shown(outcome.report),
         "metric": config.metric,
         "answer": answer(config, outcome),
         "against_uniform": [found.to_json() for found in against_uniform(ranking)],

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config.shown import shown
-from tuning.cli.options import NameOption, example, given, read_settings, shared, writable_folder
+from tuning.cli.options import NameOption, example, given, opened_output, read_settings, shared
 
 if TYPE_CHECKING:
     from curriculum_ray.evaluation import EvaluationSpec
@@ -41,7 +42,7 @@ class _Steps(click.ParamType):
 
 
 @click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
-@shared("schedule", "data", "output")
+@shared("schedule", "data", "output_or_bucket")
 @click.option(
     "--name",
     type=NameOption(),
@@ -73,7 +74,7 @@ class _Steps(click.ParamType):
 def train(
     schedule: Path | None,
     data: str | None,
-    output: Path,
+    output: Path | str,
     name: str | None,
     images: int | None,
     profile: ProfiledSteps | None,
@@ -128,10 +129,13 @@ def train(
             "isolate": ("--isolate", isolate),
         },
     )
-    folder = writable_folder(output)
-    store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
+    folder, copy = opened_output(output, mlflow_uri)
+    if copy is None:
+        store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
     with RunDisplay(config, quiet=as_json) as display:
-        result = train_run(config, resources, folder, name, mlflow_uri, display, profile, system_metrics)
+        result = train_run(
+            config, resources, folder, name, mlflow_uri, display, profile, system_metrics, copy
+        )
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=1))
         return 0
@@ -190,7 +194,8 @@ def _next(result: RunResult, config: RunConfig) -> list[str]:
 
     trust = [TRUST_OPTION] if code_named(config.model_dump(mode="json")) else []
     common = ["--checkpoint", result.checkpoint, *trust]
-    sample = tune_command("sample", *common, *given("output"))
+    # A grid is a file here, wherever the run lies.
+    sample = tune_command("sample", *common, *([] if is_address(result.checkpoint) else given("output")))
     return [sample, tune_command("evaluate", *common, *_protocol(config.evaluation))]
 
 

@@ -29,3 +29,5 @@ class StudyFacts:
     """What there was no time for, or why no more fresh seeds were run, in one sentence; None where all was run."""
     searched: SearchedParameters | None = None
     """Optuna's complete trials; None without any."""
+    address: str | None = None
+    """The address of the output, where that is in object storage."""

@@ -65,7 +65,8 @@ def reproduction(study: StudyFacts, output: Path) -> Html:
 
 
 def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
-    where = [] if output.parent == Path("runs") else ["--output", str(output.parent)]
+    place = output.parent if study.address is None else study.address
+    where = [] if place == Path("runs") else ["--output", str(place)]
     metric = [] if study.metric == "fid" else ["--metric", study.metric]
     tune = ["python", "-m", "tune"]
     settings = Path(SCHEDULE_FILE).with_suffix(SETTINGS_SUFFIX)
@@ -83,7 +84,7 @@ def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[
     """The command that repeats the study: settings that affect a trial are in its folder, others are options."""
     settings = study.settings
     file = output / STUDY_FILE
-    if not file.is_file():
+    if not file.is_file() or study.address is not None:
         return []
     free = ["trials", "confirm_top", "confirm_seeds", "margin"]
     free += ["pack"] if settings.get("pack", 1) > 1 else []

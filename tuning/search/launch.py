@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from curriculum_ray.addresses import presentable
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config import ConfigError, Spec, flatten, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import DataInfo, Dataset
@@ -28,6 +29,7 @@ from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
+from tuning.folder.in_bucket import kept
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
 from tuning.folder.time_used import StudyClock
@@ -72,6 +74,12 @@ class Outcome:
     """What there was no time for, or why no more fresh seeds were run, in one sentence; None where all was run."""
     protocol: str | None = None
     """The fingerprint by which `best` tells this study from others of its name in the store; None where it is alone."""
+    copy: WorkingCopy | None = None
+    """Where the folder is in the working copy of a bucket."""
+
+    def shown(self, path: Path) -> str:
+        """Where people find what lies at `path`: there, or in the bucket of which it is a copy."""
+        return str(path) if self.copy is None else self.copy.shown(path)
 
 
 def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset | DataInfo, Evaluator]:
@@ -181,13 +189,19 @@ def run_study(
     console: Console,
     trust_code: bool = False,
     system_metrics: bool = False,
+    copy: WorkingCopy | None = None,
 ) -> Outcome:
     """Run a study to its end, or resume an interrupted one; writes report.html into its folder at the end.
 
     trust_code: whether code that the space's file names may be imported. system_metrics: whether the load of the nodes
-    is stored in MLflow too.
+    is stored in MLflow too. copy: where `output` is the working copy of a bucket.
     """
     store_address(mlflow_uri)
+    if copy is not None and config.storage == "sqlite":
+        raise ConfigError(
+            f"storage sqlite is a file in the study's folder, which {copy.bucket.shown()} cannot hold: null keeps a "
+            "journal there, and a database URL a database elsewhere"
+        )
     space = SearchSpace.of_arms() if config.arms else SearchSpace.load(config.space)
     check_code_of(space, config, trust_code)
     config, chosen = with_batch_size(config, space)
@@ -218,20 +232,26 @@ def run_study(
         space.model_dump(mode="json", exclude={"name"}),
     )
     guess = first_guess(config, run, data, folder, len(rivals), slots)
-    with held(folder), ThreadPoolExecutor(1) as opener:
+    place = output if copy is None else copy.bucket
+    in_bucket = nullcontext() if copy is None else kept(copy, folder, progress.note, study=True)
+    with held(folder), in_bucket as keeper, ThreadPoolExecutor(1) as opener:
         identity = open_folder(folder, config, content)
+        if keeper is not None:
+            keeper.send_all()
         note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
         clock = StudyClock(folder, config.hours)
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         with (
-            connected(slots or 1, config.resources, output, progress.note, folder / DRIVER_LOG) as cluster,
+            connected(slots or 1, config.resources, place, progress.note, folder / DRIVER_LOG) as cluster,
             opening.result() as tracker,
             progress,
         ):
             slots = slots or room(config.resources, most, cluster, config.pack)
             progress.note(waiting_line(config.resources) or config.resources.starting_line(slots))
-            study = StudyLedger(name, folder, tracker, progress, tags, params, identity, config.margin)
+            study = StudyLedger(
+                name, folder, tracker, progress, tags, params, identity, config.margin, keeper
+            )
             tracker.artifacts(study.run, [keep_summary(summary, folder)])
             tracker.dataset(study.run, summary, data.fingerprint)
             if line := unvisited_line(run, data.shape):
@@ -241,7 +261,7 @@ def run_study(
             pace = Pace(config, clock, slots * config.pack, guess, progress.note)
             try:
                 with node_load(tracker, study.run) if system_metrics else nullcontext():
-                    search(config, space, study, slots, rivals, storage, pace)
+                    search(config, space, study, slots, rivals, storage, pace, copy)
                 left_out = pace.left_out or given_up(config, study.ranking)
                 facts = StudyFacts(
                     name=name,
@@ -251,6 +271,7 @@ def run_study(
                     settings=_presentable(config),
                     left_out=left_out,
                     searched=read_parameters(storage, study_name(config.storage, name, identity)),
+                    address=None if copy is None else copy.bucket.shown(),
                 )
                 report = build_report(list(study.records.values()), facts, folder)
                 study.conclude(report)
@@ -275,6 +296,7 @@ def run_study(
             records=records,
             experiment=experiment,
             report=report,
+            copy=copy,
             ui_command=tracker.ui_command(),
             problems=problems,
             left_out=left_out,

@@ -26,6 +26,7 @@ from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord, load_records
 from tuning.evidence.winner import Registered, registered
 from tuning.folder.identity import Content, Identity, claim
+from tuning.folder.in_bucket import Kept
 from tuning.folder.journal import mend_journal
 from tuning.folder.layout import JOURNAL_FILE, RECORD_FILE, SLOT_PREFIX, SLOTS, STUDY_FILE, TRIALS
 from tuning.folder.status import State, StatusFile
@@ -77,7 +78,10 @@ class StudyLedger:
         params: Mapping[str, Any],
         identity: Identity,
         margin: float = MARGIN,
+        kept: Kept | None = None,
     ) -> None:
+        """kept: where the folder is in the working copy of a bucket."""
+        self._kept = kept
         self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
         self.identity, self.margin = identity, margin
         tracker.keep_in(folder)
@@ -103,8 +107,17 @@ class StudyLedger:
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
         self.progress.queued(record)
-        slots = sorted((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"))
-        return Job.of(planned.key, run, folder, slots)
+        slots = set((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"))
+        if self._kept is None:
+            return Job.of(planned.key, run, folder, sorted(slots))
+        # Its parameters must be there before any of its checkpoints.
+        self._kept.send_all()
+        return Job.of(planned.key, run, folder, sorted({*slots, *self._kept.slots}), copy=self._kept.copy)
+
+    def arrived(self, key: TrialKey) -> None:
+        """A trial has ended, wherever it ran: its files are brought here."""
+        if self._kept is not None:
+            self._kept.bring(self.folder / TRIALS / key)
 
     def started(self, key: TrialKey) -> None:
         """Workers took a trial, for the first time or after they were lost."""
@@ -182,6 +195,8 @@ class StudyLedger:
         self._end(record)
         for slot in (self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"):
             prune(slot, key, keep=0)
+        if self._kept is not None:
+            self._kept.forget(key)
         self.progress.finished(record)
         self.tracker.finish(self._runs[key], _MLFLOW["pruned"], reason)
         return record
@@ -196,6 +211,8 @@ class StudyLedger:
         record.ran_in.mkdir(parents=True, exist_ok=True)
         _write(record.ran_in / RECORD_FILE, record.to_json())
         self.records[record.key] = record
+        if self._kept is not None:
+            self._kept.send()
 
     def _publish_soon(self, record: TrialRecord) -> None:
         self._published.append(self._publisher.submit(self._publish, record, self._runs[record.key]))
@@ -240,6 +257,8 @@ class StudyLedger:
     def _store_model(self, found: Registered) -> None:
         """Store what the study stands for as a model: the averaged weights of the run's last checkpoint."""
         record = self.records[found.key]
+        if self._kept is not None:
+            self._kept.bring_checkpoint(record.ran_in, found.key)
         last = next(iter(find_checkpoints(record.ran_in, found.key)), None)
         files = [] if last is None else [path for name in SAMPLED_FROM if (path := last / name).exists()]
         if len(files) < len(SAMPLED_FROM):

@@ -8,6 +8,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.buckets.copy import WorkingCopy
+from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.distributed.connection import check_resources, connected, waiting_line
 from curriculum_ray.distributed.fit import fit
@@ -20,11 +22,13 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import CONFIG_FILE, DRIVER_LOG, PROFILES, RESULT_FILE
 from curriculum_ray.runs.jobs import Event, Progress
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.runs.run_copy import refresh
 from curriculum_ray.training.initial_weights import without_path
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of
+from tuning.folder.in_bucket import kept
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
 from tuning.study.check_run import check_run, experiment_name, with_pinned_weights
@@ -46,10 +50,12 @@ def train_run(
     display: RunDisplay,
     profile: ProfiledSteps | None = None,
     system_metrics: bool = False,
+    copy: WorkingCopy | None = None,
 ) -> RunResult:
     """Train, evaluate and log one run into `output`/name; resumes where an earlier start stopped.
 
     profile: the steps that are recorded into its folder. system_metrics: whether the load of the nodes is stored too.
+    copy: where `output` is the working copy of a bucket.
     """
     store_address(mlflow_uri)
     if profile is not None and profile.last > config.total_steps:
@@ -75,11 +81,15 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    with held(folder), ThreadPoolExecutor(1) as opener:
+    in_bucket = nullcontext() if copy is None else kept(copy, folder, display.note, study=False)
+    with held(folder), in_bucket as keeper, ThreadPoolExecutor(1) as opener:
         _check_folder(folder, config)
         identity = claim(folder, content, "run")
+        if keeper is not None:
+            keeper.send_all()
         if (done := RunResult.read(folder / RESULT_FILE)) is not None:
-            display.note(f"{folder} is finished; choose another --name to train anew")
+            shown = folder if copy is None else copy.shown(folder)
+            display.note(f"{shown} is finished; choose another --name to train anew")
             _store_what_is_missing(
                 done, folder, (mlflow_uri, output, experiment), (name, params, tags, identity), display
             )
@@ -87,14 +97,15 @@ def train_run(
         if line := unvisited_line(config, data.shape):
             display.note(line)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with room_to_train(config, resources, output, folder, display), opening.result() as tracker:
+        place = output if copy is None else copy.bucket
+        with room_to_train(config, resources, place, folder, display), opening.result() as tracker:
             try:
                 tracker.keep_in(folder)
                 run = tracker.train(name, params, tags, identity)
                 tracker.artifacts(run, [keep_summary(summary, folder)])
                 tracker.dataset(run, summary, data.fingerprint)
                 with node_load(tracker, run) if system_metrics else nullcontext():
-                    return _train(config, folder, resources, tracker, run, display, profile)
+                    return _train(config, folder, resources, tracker, run, display, profile, copy)
             finally:
                 tracker.close()
                 display.problems(tracker.problems)
@@ -102,7 +113,7 @@ def train_run(
 
 @contextmanager
 def room_to_train(
-    config: RunConfig, resources: ResourceSpec, output: Path, folder: Path, display: RunDisplay
+    config: RunConfig, resources: ResourceSpec, output: Path | Bucket, folder: Path, display: RunDisplay
 ) -> Iterator[None]:
     """Where the run in `folder` can train: this process, or a connection to Ray."""
     if trains_in_process(config, resources):
@@ -124,6 +135,7 @@ def _train(
     run: str,
     display: RunDisplay,
     profile: ProfiledSteps | None,
+    copy: WorkingCopy | None,
 ) -> RunResult:
     """Train to the end, with the display and MLflow kept up to date."""
     live: set[int] = set()
@@ -142,7 +154,9 @@ def _train(
             tracker.log(run, previews.as_metrics(preview.metrics), preview.images)
 
     try:
-        result = fit(config, folder, resources, on_event, profile=profile)
+        result = fit(config, folder, resources, on_event, profile=profile, copy=copy)
+        if copy is not None:
+            refresh(copy, folder)
     except KeyboardInterrupt:
         tracker.finish(run, "KILLED", "interrupted; the same command resumes it")
         raise

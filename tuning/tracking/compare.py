@@ -96,10 +96,12 @@ def compare(a: Side, b: Side) -> Comparison:
     return Comparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
 
 
-def find_run(what: str, output: Path, uri: str | None) -> Side:
+def find_run(what: str, output: Path | None, uri: str | None) -> Side:
     """Find a run by its folder, its trial's or run's key in `output`, or its MLflow run id; ConfigError otherwise."""
     if (folder := Path(what)).is_dir():
         return _from_folder(folder)
+    if output is None:
+        return _from_mlflow(what, Path(), uri)
     folders = sorted({path.parent for path in output.glob(f"*/{TRIALS}/{_safe(what)}/{CONFIG_FILE}")})
     folders += sorted({path.parent for path in output.glob(f"{_safe(what)}/{CONFIG_FILE}")})
     if len(folders) > 1:

@@ -19,6 +19,7 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 from curriculum_ray.addresses import without_secrets
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.board import create_board
@@ -60,10 +61,12 @@ def search(
     rivals: Mapping[str, Mapping[str, Any]],
     storage: BaseStorage,
     pace: Pace,
+    copy: WorkingCopy | None = None,
 ) -> None:
     """Run the remaining trials of `study`, `concurrent` trials or packs at a time, inside a connection to Ray.
 
-    pace: the study's clock, and the time that is left, if it is limited.
+    pace: the study's clock, and the time that is left, if it is limited. copy: where the study's folder is in the
+    working copy of a bucket.
 
     Raises KeyboardInterrupt on Ctrl-C after asking the trials to stop, and SearchFailed if anything other than a trial
     fails; the same call resumes later.
@@ -89,6 +92,7 @@ def search(
         }
 
     def ended(planned: TrialSpec, result: RunResult | None) -> None:
+        study.arrived(planned.key)
         pace.ended(planned, result, study.folder / TRIALS / planned.key)
         if result is not None:
             record = study.finished(planned.key, result)
@@ -125,7 +129,14 @@ def search(
     )
     with (
         _removed_at_the_end(tunes_own),
-        Slots(board, study.slot_folders(concurrent), config.resources, share_stream(config.run), config.pack),
+        Slots(
+            board,
+            study.slot_folders(concurrent),
+            config.resources,
+            share_stream(config.run),
+            config.pack,
+            copy,
+        ),
         _said_in_one_line(study.folder, config.storage),
     ):
         tuner.fit()

@@ -1,0 +1,1 @@
+"""Results in object storage: addresses, requests that are retried, and local working copies."""

@@ -1,0 +1,248 @@
+"""The working copy of a run whose results go to object storage, and the thread that uploads while it trains."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+
+from curriculum_ray.buckets.copy import Part, WorkingCopy
+from curriculum_ray.buckets.store import Bucket, BucketError
+from curriculum_ray.runs import stored_checkpoints
+from curriculum_ray.runs.failures import worker_log
+from curriculum_ray.runs.folder import (
+    BEST,
+    CONFIG_FILE,
+    CORRUPT_FILE,
+    ERROR_FILE,
+    HELDOUT_FILE,
+    LOG_FILE,
+    PREVIEWS,
+    PROFILES,
+    RESULT_FILE,
+    SAMPLED_FILE,
+    SAMPLES_FILE,
+    SCHEDULE_FILE,
+    SNAPSHOTS,
+    WORKER_LOGS,
+)
+from curriculum_ray.runs.jobs import Assignment
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.checkpoint import Checkpoint
+
+__all__ = ["RunCopy", "fetch_log", "is_of_run", "refresh", "run_files", "send_log"]
+
+_LOG = logging.getLogger(__name__)
+
+_EVERY_S = 15.0
+_SESSION = ".session"
+_OF_A_RUN = {
+    *(CONFIG_FILE, SCHEDULE_FILE, LOG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE, SAMPLES_FILE),
+    *(CORRUPT_FILE, ERROR_FILE, PREVIEWS, PROFILES, SNAPSHOTS),
+}
+
+
+def is_of_run(name: str) -> bool:
+    """Whether the workers of a run upload a file of its folder; its checkpoints and logs are uploaded by themselves."""
+    return name.split("/")[0] in _OF_A_RUN
+
+
+def run_files(copy: WorkingCopy, folder: Path) -> Part:
+    """The files of the run in `folder` that its workers write, without logs and checkpoints."""
+    return Part(
+        copy,
+        folder,
+        ".run-copy.json",
+        is_of_run,
+        lambda name: not name.startswith(f"{SNAPSHOTS}/"),  # large, and no run needs its own
+        (RESULT_FILE,),
+    )
+
+
+def refresh(copy: WorkingCopy, folder: Path) -> None:
+    """Bring the files of a run to this machine, or to the bucket where its last worker wrote them here.
+
+    For when no worker trains it. Raises BucketError.
+    """
+    part, there = run_files(copy, folder), copy.there(folder)
+    if part.is_of(_session(there)):
+        part.send()
+        return
+    part.fetch()
+    for name in there.sizes(deep=False):
+        if fnmatch(name, WORKER_LOGS):
+            there.download(name, folder / name)
+
+
+def fetch_log(job: Assignment, rank: int) -> None:
+    """Bring the log of this rank here, where the bucket has a longer one, before anything is added to it."""
+    if job.copy is None:
+        return
+    path = worker_log(job.folder, rank)
+    here = path.stat().st_size if path.exists() else 0
+    try:
+        if job.copy.there(job.folder).sizes(deep=False).get(path.name, 0) > here:
+            job.copy.there(job.folder).download(path.name, path)
+    except BucketError as error:
+        _LOG.warning("%s", error)
+
+
+def send_log(job: Assignment, rank: int) -> None:
+    """Upload the log of this rank, and the traceback if there is one."""
+    if job.copy is None:
+        return
+    for path in (worker_log(job.folder, rank), job.folder / ERROR_FILE):
+        try:
+            if path.exists():
+                job.copy.there(job.folder).write(path.name, path.read_bytes())
+        except BucketError as error:
+            _LOG.warning("%s", error)
+
+
+class RunCopy:
+    """A run on this worker, as far as it lies in a bucket; on rank 0 a thread uploads while it trains.
+
+    An upload that fails is logged, and costs that checkpoint only: the next one comes. Of checkpoints that come faster
+    than they are uploaded, the newest is.
+    """
+
+    def __init__(self, job: Assignment, copy: WorkingCopy, keep: int, lead: bool) -> None:
+        """Bring the run's files here, on rank 0. keep: how many checkpoints the bucket keeps. Raises BucketError."""
+        self._job, self._copy, self._keep, self._lead = job, copy, keep, lead
+        self._there = copy.there(job.folder)
+        self._files = run_files(copy, job.folder)
+        self._fetched: Path | None = None
+        self._best: str | None = None
+        self._turn = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._waiting: Path | None = None
+        self._busy = self._closed = self._changed = False
+        if lead:
+            session = uuid.uuid4().hex
+            self._files.begin(session, _session(self._there))
+            self._there.write(_SESSION, session.encode())
+
+    def newest(self) -> tuple[Path, Checkpoint] | None:
+        """The newest sound checkpoint of the run in the bucket, brought here; every rank gets the same."""
+        found = stored_checkpoints.newest(self._copy, self._job.roots, self._job.key)
+        self._fetched = None if found is None else found[0]
+        if self._lead:
+            # What an earlier start wrote here and did not upload is not part of the run.
+            for root in self._job.roots:
+                for path in checkpoints.find_checkpoints(root, self._job.key):
+                    if path != self._fetched:
+                        shutil.rmtree(path, ignore_errors=True)
+        return found
+
+    def changed(self) -> None:
+        """Upload the files that changed, within some seconds."""
+        self._changed = True
+        self._start()
+
+    def checkpoint(self, path: Path) -> None:
+        """Upload the checkpoint at `path`, instead of one that is still waiting."""
+        with self._turn:
+            if self._waiting not in (None, path):
+                shutil.rmtree(self._waiting, ignore_errors=True)
+            self._waiting = path
+            self._turn.notify_all()
+        self._start()
+
+    def flush(self) -> None:
+        """Wait until the files and the checkpoint that is waiting have been uploaded, or were given up."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._waiting is None and not self._busy)
+        self._tried(self._files.send)
+
+    def send_final(self, path: Path) -> None:
+        """Upload the last checkpoint; raises BucketError, as a run is not finished without it."""
+        with self._turn:
+            self._waiting = None
+            self._turn.wait_for(lambda: not self._busy)
+        stored_checkpoints.send(path, self._copy.there(path.parent))
+
+    def finish(self, final: Path) -> None:
+        """Upload the files with the result, and delete what is not kept; raises BucketError."""
+        self._tried(self._send_best)
+        self._files.send()
+        for root in self._job.roots:
+            self._tried(partial(self._prune, root, self._keep if root == final.parent else 0))
+            checkpoints.prune(root, self._job.key, 0)
+        self._fetched = None
+
+    def close(self) -> None:
+        """End the thread, which gives up what is waiting, and delete what was brought here."""
+        with self._turn:
+            self._closed = True
+            self._turn.notify_all()
+        if not self._lead and self._fetched is not None:
+            shutil.rmtree(self._fetched, ignore_errors=True)
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._turn:
+                self._turn.wait_for(lambda: self._waiting is not None or self._closed, _EVERY_S)
+                if self._closed:
+                    return
+                path, self._waiting = self._waiting, None
+                self._busy = True
+            try:
+                self._upload(path)
+            finally:
+                with self._turn:
+                    self._busy = False
+                    self._turn.notify_all()
+
+    def _upload(self, path: Path | None) -> None:
+        """Upload what changed, then the checkpoint at `path`, as the log must reach as far as it."""
+        if self._changed or path is not None:
+            self._changed = False
+            self._tried(self._files.send)
+            self._tried(self._send_best)
+            send_log(self._job, 0)
+        if path is not None and self._tried(partial(self._send, path)):
+            self._tried(partial(self._prune, path.parent, self._keep))
+
+    def _send(self, path: Path) -> None:
+        stored_checkpoints.send(path, self._copy.there(path.parent))
+        for old in checkpoints.find_checkpoints(path.parent, self._job.key):
+            if old.name < path.name:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _send_best(self) -> None:
+        folder = self._job.folder / BEST
+        found = next(iter(checkpoints.find_checkpoints(folder, self._job.key)), None)
+        if found is not None and found.name != self._best:
+            stored_checkpoints.send(found, self._copy.there(folder))
+            stored_checkpoints.prune(self._copy.there(folder), self._job.key, 1)
+            self._best = found.name
+
+    def _prune(self, root: Path, keep: int) -> None:
+        stored_checkpoints.prune(self._copy.there(root), self._job.key, keep)
+
+    def _tried(self, action: Callable[[], None]) -> bool:
+        """Whether an upload succeeded; one that failed is logged."""
+        try:
+            action()
+        except FileNotFoundError:  # the training replaced it meanwhile, and the next upload has the new one
+            return False
+        except OSError as error:
+            _LOG.warning("%s", error)
+            return False
+        return True
+
+
+def _session(there: Bucket) -> str | None:
+    """The session of the worker that wrote last to the run's folder in the bucket."""
+    content = there.read(_SESSION)
+    return None if content is None else content.decode(errors="replace")

@@ -1,0 +1,115 @@
+"""Working copies of a bucket: whose files are the truth, and what is uploaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from curriculum_ray.buckets.copy import STAGE_VARIABLE, Part, WorkingCopy
+from curriculum_ray.buckets.store import Bucket, BucketError
+from tests.buckets.places import bucket_in_memory, failing
+
+
+def _part(folder: Path, bucket: Bucket, **options: object) -> Part:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Part(
+        WorkingCopy(folder, bucket),
+        folder / "run",
+        ".part.json",
+        lambda name: not name.startswith("theirs"),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def _write(folder: Path, **files: str) -> None:
+    for name, content in files.items():
+        (folder / "run" / name).write_text(content)
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "run").glob("[!.]*")}
+
+
+def test_another_machine_goes_on_from_the_bucket_and_the_first_one_then_from_there(tmp_path: Path) -> None:
+    bucket, one, two = bucket_in_memory(), tmp_path / "one", tmp_path / "two"
+    first = _part(one, bucket)
+    first.begin("1", None)
+    _write(one, a="1", gone="x", theirs="local")
+    first.send()
+    second = _part(two, bucket)
+    second.begin("2", "1")
+    assert _files(two) == {"a": "1", "gone": "x"}
+    _write(two, a="2 longer", b="new")
+    (two / "run" / "gone").unlink()
+    second.send()
+    assert (bucket / "run").sizes() == {"a": 8, "b": 3}
+    again = _part(one, bucket)
+    again.begin("3", "2")
+    assert _files(one) == {"a": "2 longer", "b": "new", "theirs": "local"}
+
+
+def test_the_machine_that_wrote_last_keeps_what_it_has_not_uploaded(tmp_path: Path) -> None:
+    bucket = bucket_in_memory()
+    first = _part(tmp_path, bucket)
+    first.begin("1", None)
+    _write(tmp_path, a="1")
+    first.send()
+    _write(tmp_path, a="22", b="not there yet")
+    again = _part(tmp_path, bucket)
+    again.begin("2", "1")
+    assert _files(tmp_path) == {"a": "22", "b": "not there yet"}
+    again.send()
+    assert (bucket / "run").read("b") == b"not there yet"
+
+
+def test_only_what_changed_is_uploaded_and_the_last_file_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, written = bucket_in_memory(), []
+    failing(monkeypatch, lambda kind, path: kind == "write" and bool(written.append(path)))
+    part = _part(tmp_path, bucket, last=("a",))
+    part.begin("1", None)
+    _write(tmp_path, a="1", b="1", c="1")
+    part.send()
+    assert [path[-1] for path in written] == ["b", "c", "a"]
+    _write(tmp_path, c="22")
+    part.send()
+    _part(tmp_path, bucket).send()
+    assert [path[-1] for path in written] == ["b", "c", "a", "c"]
+
+
+def test_an_upload_that_fails_is_made_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, down = bucket_in_memory(), [True]
+    failing(monkeypatch, lambda kind, path: path.endswith("b") and down[0], "PERMISSION_DENIED")
+    part = _part(tmp_path, bucket)
+    part.begin("1", None)
+    _write(tmp_path, a="1", b="1", c="1")
+    with pytest.raises(BucketError, match="run/b was not written"):
+        part.send()
+    down[0] = False
+    part.send()
+    assert sorted((bucket / "run").sizes()) == ["a", "b", "c"]
+
+
+def test_what_is_large_and_not_needed_is_not_fetched(tmp_path: Path) -> None:
+    bucket = bucket_in_memory()
+    first = _part(tmp_path / "one", bucket)
+    first.begin("1", None)
+    _write(tmp_path / "one", a="1", large="1")
+    first.send()
+    second = _part(tmp_path / "two", bucket, fetched=lambda name: name != "large")
+    second.begin("2", "1")
+    assert _files(tmp_path / "two") == {"a": "1"}
+    second.send()
+    assert sorted((bucket / "run").sizes()) == ["a", "large"]
+
+
+def test_working_copies_lie_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "stage"))
+    copy = WorkingCopy.of(Bucket("s3://bucket/runs?region=x"))
+    assert copy.folder.parent == tmp_path / "stage"
+    assert copy.folder != WorkingCopy.of(Bucket("s3://bucket/others")).folder
+    assert copy.shown(copy.folder / "a" / "b") == "s3://bucket/runs/a/b"

@@ -1,0 +1,181 @@
+"""A driver's folder in a bucket: one driver at a time, which finds what the one before left, wherever that ran."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from curriculum_ray.buckets.copy import WorkingCopy
+from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.distributed.fit import TrainingFailed
+from tests.buckets.places import bucket_in_memory, failing
+from tuning.folder import bucket_lease
+from tuning.folder.bucket_lease import BucketHolder, BucketLease
+from tuning.folder.in_bucket import kept
+from tuning.folder.layout import LEASE_FILE
+from tuning.folder.lease import Taken
+from tuning.folder.lock import InUse
+from tuning.folder.process import this_process
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_lease, "SETTLE_S", 0.0)
+
+
+def _elsewhere(bucket: Bucket, **changes: object) -> None:
+    """Write the lease of a process on another machine."""
+    own = {
+        **this_process().model_dump(),
+        "host": "other-host",
+        "id": "theirs",
+        "time": "2026-01-02 03:04:05 UTC",
+    }
+    bucket.write(LEASE_FILE, json.dumps({**own, **changes}).encode())
+
+
+def _lease(bucket: Bucket) -> BucketHolder:
+    return BucketHolder.model_validate_json(bucket.read(LEASE_FILE) or b"{}")
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def test_a_lease_is_refused_while_its_holder_lives_and_names_the_one_before() -> None:
+    bucket = bucket_in_memory()
+    first = BucketLease.take(bucket, 0.0)
+    assert first.before is None
+    with pytest.raises(Taken):
+        BucketLease.take(bucket, 0.0)
+    first.release()
+    second = BucketLease.take(bucket, 0.0)
+    assert second.before == first.id != second.id
+    second.release()
+    assert _lease(bucket).released
+
+
+def test_the_lease_of_a_process_that_cannot_be_seen_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, said, beats = bucket_in_memory(), [], iter(range(1, 100))
+    _elsewhere(bucket)
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", lambda seconds: _elsewhere(bucket, beat=next(beats)))
+        with pytest.raises(Taken):
+            BucketLease.take(bucket, 5.0, said.append)
+    assert "process" in said[0]
+    assert "other-host (2026-01-02 03:04:05 UTC)" in said[0]
+    lease = BucketLease.take(bucket, 0.01, said.append)
+    assert lease.before == "theirs"
+    lease.release()
+
+
+@pytest.mark.parametrize("content", [b"", b"torn {", b"[]", b'{"pid": "x"}'])
+def test_a_lease_that_cannot_be_read_holds_nothing(content: bytes) -> None:
+    bucket = bucket_in_memory()
+    bucket.write(LEASE_FILE, content)
+    BucketLease.take(bucket, 0.0).release()
+
+
+def test_of_two_that_take_it_at_once_one_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = bucket_in_memory()
+    monkeypatch.setattr(bucket_lease.time, "sleep", lambda seconds: _elsewhere(bucket))
+    with pytest.raises(Taken):
+        BucketLease.take(bucket, 0.0)
+
+
+def test_a_holder_whose_lease_was_taken_over_is_interrupted_and_leaves_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupted = threading.Event()
+    monkeypatch.setattr(bucket_lease, "EVERY_S", 0.01)
+    monkeypatch.setattr(bucket_lease._thread, "interrupt_main", interrupted.set)
+    bucket = bucket_in_memory()
+    lease = BucketLease.take(bucket, 0.0)
+    _elsewhere(bucket)
+    assert interrupted.wait(20)
+    lease.release()
+    assert _lease(bucket).id == "theirs"
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> tuple[WorkingCopy, WorkingCopy]:
+    """The working copies of one bucket on two machines."""
+    bucket = bucket_in_memory()
+    return WorkingCopy(tmp_path / "one", bucket), WorkingCopy(tmp_path / "two", bucket)
+
+
+def _write(copy: WorkingCopy, **files: str) -> None:
+    for name, content in files.items():
+        path = copy.folder / "mine" / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def _names(copy: WorkingCopy) -> set[str]:
+    folder = copy.folder / "mine"
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_driver_on_another_machine_finds_the_folder_as_the_last_one_left_it(
+    machines: tuple[WorkingCopy, WorkingCopy],
+) -> None:
+    one, two = machines
+    driver = contextlib.ExitStack()
+    keeper = driver.enter_context(kept(one, one.folder / "mine", _say_nothing, study=True))
+    _write(one, identity="1", trials__a__record="r", trials__b__record="r", slots__x="ray")
+    keeper.send()
+    _write(one, journal="not sent yet")
+    driver.push(_interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        driver.close()
+    assert "journal" in _names(one), "an interrupted command leaves its working copy"
+    with kept(two, two.folder / "mine", _say_nothing, study=True):
+        assert _names(two) == {"identity", "journal", "trials/a/record", "trials/b/record"}
+        _write(two, identity="2")
+    assert not (two.folder / "mine").exists(), "what is in the bucket is left on the machine"
+    with kept(one, one.folder / "mine", _say_nothing, study=True):
+        assert (one.folder / "mine" / "identity").read_text() == "2"
+
+
+def test_a_second_driver_is_refused_with_time_and_host(machines: tuple[WorkingCopy, WorkingCopy]) -> None:
+    one, two = machines
+    with (
+        kept(one, one.folder / "mine", _say_nothing, study=False),
+        pytest.raises(
+            InUse, match=r"runs/mine is in use by process \d+ on .*, which renewed its lease at \d{4}-"
+        ),
+        kept(two, two.folder / "mine", _say_nothing, study=False),
+    ):
+        pass
+
+
+def test_what_workers_write_is_left_to_them(machines: tuple[WorkingCopy, WorkingCopy]) -> None:
+    one, _ = machines
+    files = {"metrics.jsonl": "{}", "checkpoint-run-000000000064/state.json": "{}", "worker-0.log": "x"}
+    with kept(one, one.folder / "mine", _say_nothing, study=False):
+        _write(one, **files, **{"driver.log": "x", "identity.json": "{}"})
+    assert {name for name in (one.bucket / "mine").sizes() if name[0] != "."} == {
+        "driver.log",
+        "identity.json",
+    }
+
+
+def test_a_bucket_that_takes_nothing_any_more_ends_in_one_line_and_the_working_copy_stays(
+    machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = machines
+    driver = contextlib.ExitStack()
+    driver.enter_context(kept(one, one.folder / "mine", _say_nothing, study=True))
+    _write(one, record="r")
+    failing(monkeypatch, lambda kind, path: path.endswith("record"))
+    with pytest.raises(TrainingFailed, match="record was not written: 503; the same command goes on"):
+        driver.close()
+    assert _names(one) == {"record"}

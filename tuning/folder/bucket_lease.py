@@ -1,0 +1,133 @@
+"""A lease in object storage: one driver of a study or run among all machines, alive while its counter rises.
+
+Plain object stores have no lock, and not all of them a write that fails where an object exists. So a driver writes its
+lease, waits until another's, begun at the same moment, must have arrived, and holds it if its own is read back. Of two
+that overlap all the same, the earlier one finds the other's lease when it renews its own, and is interrupted.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from curriculum_ray.buckets.store import Bucket, BucketError
+from tuning.folder.layout import LEASE_FILE
+from tuning.folder.lease import Holder, Taken
+from tuning.folder.process import is_alive, this_process
+
+__all__ = ["BucketHolder", "BucketLease"]
+
+_LOG = logging.getLogger(__name__)
+
+EVERY_S = 10.0
+"""Between two renewals."""
+SETTLE_S = 1.0
+_NO_TRIES: tuple[float, ...] = ()
+
+
+class BucketHolder(Holder):
+    """Contents of a lease's object; empty where there is none, or where it cannot be read."""
+
+    time: str | None = None
+    """When it was renewed, in UTC by its holder's clock."""
+    released: bool = False
+    """Whether its holder ended it: it stays, to say who wrote last."""
+
+
+class BucketLease:
+    """The lease on a folder of a bucket that this process holds; a thread renews it.
+
+    before: the id of the lease that was held before it; None where there was none.
+    """
+
+    def __init__(self, folder: Bucket, own: BucketHolder, before: str | None) -> None:
+        self._folder, self._own, self.before = folder, own, before
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bucket-lease", daemon=True)
+        self._thread.start()
+
+    @property
+    def id(self) -> str:
+        """Unlike any other lease's."""
+        assert self._own.id is not None
+        return self._own.id
+
+    @classmethod
+    def take(
+        cls, folder: Bucket, patience_s: float, say: Callable[[str], None] = lambda line: None
+    ) -> BucketLease:
+        """Take the lease on `folder`; Taken where its holder is alive, or another process was faster.
+
+        A holder that cannot be seen from here is watched for `patience_s` seconds; `say` gets a line about that. Raises
+        BucketError.
+        """
+        found = _read(folder)
+        if found.id is not None and not found.released:
+            alive = is_alive(found)
+            if alive is None:
+                say(
+                    f"{folder.shown()} was last held by process {found.pid} on {found.host} ({found.time}): "
+                    f"watching for {patience_s:g} s whether it is alive"
+                )
+                alive = _moves(folder, found, patience_s)
+            if alive:
+                raise Taken(found)
+        own = BucketHolder(id=uuid.uuid4().hex, **this_process().model_dump())
+        _write(folder, own)
+        time.sleep(SETTLE_S)
+        now = _read(folder)
+        if now.id != own.id:
+            raise Taken(now)
+        return cls(folder, own, found.id)
+
+    def release(self) -> None:
+        """Mark the lease as ended, if this process still holds it."""
+        self._end.set()
+        self._thread.join()
+        try:
+            if _read(self._folder, _NO_TRIES).id == self._own.id:
+                _write(self._folder, self._own.model_copy(update={"released": True}), _NO_TRIES)
+        except BucketError as error:
+            _LOG.warning("%s: the next driver waits until it is sure that this one has ended", error)
+
+    def _run(self) -> None:
+        while not self._end.wait(EVERY_S):
+            try:
+                if _read(self._folder, _NO_TRIES).id != self._own.id:
+                    _LOG.error("%s was taken over by another process", self._folder.shown())
+                    _thread.interrupt_main()
+                    return
+                self._own = self._own.model_copy(update={"beat": self._own.beat + 1})
+                _write(self._folder, self._own, _NO_TRIES)
+            except BucketError as error:
+                _LOG.info("the lease was not renewed: %s", error)
+
+
+def _read(folder: Bucket, *pauses: tuple[float, ...]) -> BucketHolder:
+    content = folder.read(LEASE_FILE, *pauses)
+    try:
+        return BucketHolder.model_validate_json(content or b"{}")
+    except ValueError:
+        return BucketHolder()
+
+
+def _write(folder: Bucket, own: BucketHolder, *pauses: tuple[float, ...]) -> None:
+    now = own.model_copy(update={"time": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"})
+    folder.write(LEASE_FILE, json.dumps(now.model_dump(mode="json")).encode(), *pauses)
+
+
+def _moves(folder: Bucket, before: BucketHolder, patience_s: float) -> bool:
+    """Whether the lease changes within `patience_s` seconds by this process's clock, other than by its end."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        time.sleep(min(1.0, patience_s))
+        now = _read(folder)
+        if (now.id, now.beat, now.released) != (before.id, before.beat, before.released):
+            return now.id is not None and not now.released
+    return False

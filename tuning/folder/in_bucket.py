@@ -1,0 +1,184 @@
+"""A study's or run's folder in object storage, as its driver has it: a working copy, a lease, a thread that uploads.
+
+What needs a file system lies in the working copy: the lock, Optuna's journal, the queue of writes to MLflow. The
+driver's files are uploaded some seconds after they changed, and at once after a trial's record. A driver on another
+machine, or after the copy was deleted, fetches them and goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+from curriculum_ray.buckets.copy import Part, WorkingCopy
+from curriculum_ray.buckets.store import BucketError
+from curriculum_ray.config import ConfigError
+from curriculum_ray.runs import stored_checkpoints
+from curriculum_ray.runs.folder import ERROR_FILE, WORKER_LOGS
+from curriculum_ray.runs.run_copy import is_of_run, refresh
+from curriculum_ray.training.checkpoint import is_checkpoint_name
+from tuning.folder.bucket_lease import EVERY_S, BucketHolder, BucketLease
+from tuning.folder.layout import JOURNAL_FILE, SLOTS, TRIALS, TUNE
+from tuning.folder.lease import Taken
+from tuning.folder.lock import InUse
+
+__all__ = ["Kept", "kept"]
+
+_LOG = logging.getLogger(__name__)
+
+_SEND_EVERY_S = 15.0
+_PATIENCE_S = 4 * EVERY_S
+_SESSION = ".driver-copy.json"
+# Ray Train's own.
+_NOT_KEPT = {SLOTS, TUNE, "checkpoint_manager_snapshot.json"}
+
+
+class Kept:
+    """The driver's files in the folder of a study or run in the working copy, which a thread uploads."""
+
+    def __init__(self, copy: WorkingCopy, folder: Path, part: Part) -> None:
+        self.copy, self.folder, self._part = copy, folder, part
+        self._end = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="keep", daemon=True)
+        self._thread.start()
+
+    def send(self) -> None:
+        """Upload what changed now; a failure is logged, and what failed is uploaded later."""
+        try:
+            self._part.send()
+            self._failing = False
+        except BucketError as error:
+            if not self._failing:
+                _LOG.warning("%s; it is tried again", error)
+            self._failing = True
+
+    def bring(self, run: Path) -> None:
+        """Bring the files of a run that has ended from the machine of its worker; a failure is logged."""
+        try:
+            refresh(self.copy, run)
+        except BucketError as error:
+            _LOG.warning("%s", error)
+
+    def bring_checkpoint(self, run: Path, key: str) -> None:
+        """Bring the newest checkpoint of a run that has ended; a failure is logged."""
+        try:
+            for name in stored_checkpoints.stored(self.copy.there(run), key)[:1]:
+                stored_checkpoints.fetch(self.copy.there(run / name), run / name)
+        except BucketError as error:
+            _LOG.warning("%s", error)
+
+    @property
+    def slots(self) -> list[Path]:
+        """The folders that slots of earlier starts have in the bucket; raises TrainingFailed."""
+        from curriculum_ray.distributed.fit import TrainingFailed
+
+        try:
+            return [self.folder / SLOTS / name for name in self.copy.there(self.folder / SLOTS).folders()]
+        except BucketError as error:
+            raise TrainingFailed(f"{error}; the same command goes on") from None
+
+    def forget(self, key: str) -> None:
+        """Delete the checkpoints of a run that will not be resumed; a failure is logged."""
+        try:
+            for slot in self.copy.there(self.folder / SLOTS).folders():
+                stored_checkpoints.prune(self.copy.there(self.folder / SLOTS / slot), key, 0)
+        except BucketError as error:
+            _LOG.warning("%s", error)
+
+    def send_all(self) -> None:
+        """Upload what changed now; raises TrainingFailed where the bucket does not take it."""
+        from curriculum_ray.distributed.fit import TrainingFailed
+
+        try:
+            self._part.send()
+        except BucketError as error:
+            raise TrainingFailed(
+                f"{error}; the same command goes on from what is there and in {self.folder}"
+            ) from None
+
+    def close(self) -> None:
+        """Upload the last changes; raises TrainingFailed where the bucket does not take them."""
+        self._end.set()
+        self._thread.join()
+        self.send_all()
+
+    def _run(self) -> None:
+        while not self._end.wait(_SEND_EVERY_S):
+            self.send()
+
+
+@contextmanager
+def kept(
+    copy: WorkingCopy,
+    folder: Path,
+    say: Callable[[str], None],
+    *,
+    study: bool,
+    patience_s: float = _PATIENCE_S,
+) -> Iterator[Kept]:
+    """Hold `folder` of the working copy in its bucket for this process, with the files that are there.
+
+    study: whether it is a study's, with runs in it, and not a run's. `say` gets a line where this takes long. Raises
+    InUse while another driver holds it, and ConfigError where the bucket cannot be used. At the end the changes are
+    uploaded, and the working copy of the folder is deleted if nothing failed.
+    """
+    there = copy.there(folder)
+    try:
+        lease = BucketLease.take(there, patience_s, say)
+    except Taken as taken:
+        raise InUse(_in_use(there.shown(), taken.process)) from None
+    except BucketError as error:
+        raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
+    try:
+        # The journal last: no trial may have ended for Optuna whose record is not there.
+        part = Part(copy, folder, _SESSION, _of_a_study if study else _of_a_run, last=(JOURNAL_FILE,))
+        try:
+            part.begin(lease.id, lease.before)
+            for run in (folder / TRIALS).glob("*") if study else [folder]:
+                refresh(copy, run)
+        except BucketError as error:
+            raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
+        keeper = Kept(copy, folder, part)
+        try:
+            yield keeper
+        except BaseException:
+            try:
+                keeper.close()
+            except RuntimeError as error:
+                _LOG.warning("%s", error)
+            raise
+        keeper.close()
+    finally:
+        lease.release()
+    if not any(folder.rglob(ERROR_FILE)):  # people are told to look there
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others may have their copies there
+            copy.folder.rmdir()
+
+
+def _of_a_run(name: str) -> bool:
+    """Whether the driver of a run, and no worker, writes a file of its folder."""
+    parts = name.split("/")
+    theirs = is_of_run(name) or fnmatch(name, WORKER_LOGS) or parts[0] in _NOT_KEPT
+    return not theirs and not any(map(is_checkpoint_name, parts))
+
+
+def _of_a_study(name: str) -> bool:
+    """The same for the folder of a study."""
+    top, _, rest = name.partition("/")
+    return _of_a_run(rest.partition("/")[2]) if top == TRIALS else top not in _NOT_KEPT
+
+
+def _in_use(address: str, holder: object) -> str:
+    if not isinstance(holder, BucketHolder) or holder.pid is None:
+        return f"{address} is in use by another process: wait until it ends, or choose another --name or --output"
+    return (
+        f"{address} is in use by process {holder.pid} on {holder.host}, which renewed its lease at {holder.time}: "
+        "end that process, after which the same command goes on, or choose another --name or --output"
+    )
