@@ -149,7 +149,7 @@ def main() -> None:
     )
     rng = np.random.default_rng(0)
     rows = []
-    with connected(1, ResourceSpec(cpus_per_worker=0.001)):
+    with connected(0, ResourceSpec()):
         for ranks in RANKS:
             tree, ring, actor = tree_ms(rng, ranks, hop), ring_ms(rng, ranks, hop), actor_ms(ranks)
             rows.append(

@@ -81,8 +81,8 @@ def _examine(checks: list[Check], output: Path, use_gpu: bool, mlflow_uri: str |
     def left(most: float) -> float:
         return max(1.0, min(most, until - time.monotonic() - 1.0))
 
-    # Checks need no CPU, so that busy clusters can be checked.
-    with connected(1, ResourceSpec(cpus_per_worker=0.001)):
+    # Checks need no CPU, so that busy clusters can be checked, and heads that nothing trains on.
+    with connected(0, ResourceSpec()):
         import ray
 
         nodes = live_nodes()

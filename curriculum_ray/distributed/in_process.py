@@ -35,6 +35,7 @@ def trains_in_process(config: RunConfig, resources: ResourceSpec) -> bool:
     return (
         resources.workers == (1, 1)
         and not resources.isolate
+        and resources.accelerator_type is None
         and not os.environ.get("RAY_ADDRESS")
         and not config.data.streamed
         and not (config.preview and config.preview.asynchronous)

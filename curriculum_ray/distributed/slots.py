@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from curriculum_ray import logs
 from curriculum_ray.config import Spec
 from curriculum_ray.distributed.worker import serve
 
-__all__ = ["ResourceSpec", "Slots", "slots_left", "torch_trainer"]
+__all__ = ["ACCELERATOR", "ResourceSpec", "Slots", "slots_left", "torch_trainer"]
+
+ACCELERATOR = "accelerator_type:"
+"""How the names of Ray's resources for types of accelerator begin."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +34,8 @@ _MAX_RESTARTS = 100
 _RESIZE_SECONDS = 60.0
 _LEAK_GIB = 2.0
 _THREADS = "curriculum-ray-slot-"
+# As Ray asks for it where a task has an `accelerator_type`.
+_SOME = 0.001
 
 
 class ResourceSpec(Spec):
@@ -45,6 +51,8 @@ class ResourceSpec(Spec):
     """CPUs that Ray reserves for each worker."""
     gpus_per_worker: float = Field(default=1.0, gt=0)
     """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
+    accelerator_type: str | None = None
+    """Ray's name of the type of GPU that every worker gets, e.g. A100, so that paired arms run on one kind; null for any."""
     isolate: bool = False
     """Whether every run gets fresh worker processes, which takes seconds, instead of those of the previous run."""
 
@@ -58,6 +66,20 @@ class ResourceSpec(Spec):
             raise ValueError(f"num_workers must be 1 or more, or a range of such, but got {self.num_workers}")
         if self.resize_seconds is not None and least == most:
             raise ValueError("resize_seconds applies to a range of num_workers only")
+        return self
+
+    @model_validator(mode="after")
+    def _a_known_accelerator(self) -> ResourceSpec:
+        name = self.accelerator_type
+        if name is None:
+            return self
+        if not self.use_gpu:
+            raise ValueError(f"accelerator_type chooses among GPUs, but use_gpu is off and accelerator_type {name}")
+        known = _accelerators()
+        if name not in known:
+            raise ValueError(
+                f"accelerator_type must be one of Ray's names for a type of GPU, but got {name}{_meant(name, known)}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -97,7 +119,36 @@ class ResourceSpec(Spec):
     def per_worker(self) -> dict[str, float]:
         """Ray's resources for one worker."""
         resources = {"CPU": self.cpus_per_worker}
-        return {**resources, "GPU": self.gpus_per_worker} if self.use_gpu else resources
+        if self.use_gpu:
+            resources["GPU"] = self.gpus_per_worker
+        if self.accelerator_type is not None:
+            resources[f"{ACCELERATOR}{self.accelerator_type}"] = _SOME
+        return resources
+
+    def in_words(self) -> str:
+        """What one worker gets: "8 CPUs, 1 GPU of type A100"."""
+        parts = [f"{self.cpus_per_worker:g} CPU{'' if self.cpus_per_worker == 1 else 's'}"]
+        if self.use_gpu:
+            parts.append(f"{self.gpus_per_worker:g} GPU{'' if self.gpus_per_worker <= 1 else 's'}")
+        of_type = "" if self.accelerator_type is None else f" of type {self.accelerator_type}"
+        return f"{', '.join(parts)}{of_type}"
+
+
+def _accelerators() -> list[str]:
+    """Ray's names for types of GPU, sorted."""
+    from ray.util.accelerators import accelerators
+
+    makers = ("NVIDIA_", "AMD_", "INTEL_MAX_")
+    return sorted({value for name, value in vars(accelerators).items() if name.startswith(makers)})
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """What to say after an unknown name: "; did you mean A100?", else all names."""
+    folded = {each.casefold(): each for each in known}
+    words = name.casefold().replace("_", "-").replace(" ", "-").split("-")
+    found = [folded[word] for word in words if word in folded]
+    found += [folded[each] for each in get_close_matches(name.casefold(), list(folded), 1, 0.6)]
+    return f"; did you mean {found[0]}?" if found else f" (known: {', '.join(known)})"
 
 
 def torch_trainer(

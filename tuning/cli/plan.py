@@ -97,7 +97,7 @@ def plan(
     import torch
 
     from curriculum_ray.config import ConfigError
-    from curriculum_ray.distributed.connection import available_cpus, packs_of, room
+    from curriculum_ray.distributed.capacity import Capacity, available_cpus, packs_of, room
     from curriculum_ray.evaluation.visited import unvisited_line
     from curriculum_ray.own_files import check_own, write_own
     from curriculum_ray.training.footprint import footprint
@@ -158,7 +158,7 @@ def plan(
     rivals = study_rivals(config, searched)
     for_gpu, workers = config.resources.use_gpu or gpus is not None, config.resources.workers[1]
     if concurrent is None:
-        here = {"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())}
+        here = Capacity.of({"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())})
         slots = room(config.resources, config.maximum_trials(len(rivals)), here, config.pack)
     else:
         slots = packs_of(concurrent, config.pack)
