@@ -74,7 +74,9 @@ class ResourceSpec(Spec):
         if name is None:
             return self
         if not self.use_gpu:
-            raise ValueError(f"accelerator_type chooses among GPUs, but use_gpu is off and accelerator_type {name}")
+            raise ValueError(
+                f"accelerator_type chooses among GPUs, but use_gpu is off and accelerator_type {name}"
+            )
         known = _accelerators()
         if name not in known:
             raise ValueError(

@@ -67,6 +67,7 @@ class RunHooks(NoHooks):
         self._lead = trainer.world.rank == 0
         self._folder = job.folder
         self._resumed_at = _resume(trainer, job)
+        trainer.devices = sorted({*trainer.devices, *trainer.world.device_kinds()})
         _LOG.info(
             "%s starts at %d of %d images on %s",
             job.key,
@@ -208,6 +209,7 @@ class RunHooks(NoHooks):
             metrics=metrics,
             fingerprint=None if self._evaluator is None else self._evaluator.fingerprint,
             protocol=None if self._evaluator is None else self._evaluator.protocol,
+            devices=tuple(trainer.devices),
             seconds=time.perf_counter() - self._start,
             checkpoint=str(final),
             stage_starts=_pairs(trainer.stage_starts),

@@ -100,7 +100,10 @@ def autoscaling(folder: Path, settings: dict[str, Any], **limits: int) -> Iterat
 
 def _of_a_small_machine(resources: dict[str, float]) -> dict[str, float]:
     """Memory is what a fake node cannot have; its object store is small."""
-    return {**{key: value for key, value in resources.items() if key != "memory"}, "object_store_memory": 10**8}
+    return {
+        **{key: value for key, value in resources.items() if key != "memory"},
+        "object_store_memory": 10**8,
+    }
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:

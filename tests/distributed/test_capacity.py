@@ -68,7 +68,9 @@ def test_a_shipped_launcher_grows_from_nothing_to_eight_nodes(name: str) -> None
     of_a_gpu = ResourceSpec(use_gpu=True, num_workers=4)
     assert room(of_a_gpu, 100, most) == 2
     check_resources(2, of_a_gpu, most)
-    with pytest.raises(ConfigError, match=r"12 GPUs are needed .* grows to 8 at most: .* raise .* max_workers"):
+    with pytest.raises(
+        ConfigError, match=r"12 GPUs are needed .* grows to 8 at most: .* raise .* max_workers"
+    ):
         check_resources(3, of_a_gpu, most)
 
 
@@ -121,7 +123,9 @@ def test_a_type_of_gpu_must_be_one_that_the_cluster_names() -> None:
     with pytest.raises(ConfigError, match=r"names T4, but got A100: choose one of these"):
         check_resources(1, wanted, Capacity.of(gpu))
     growing = Capacity((), (NodeKind({"CPU": 8.0, "GPU": 1.0}, 4),), most=4)
-    with pytest.raises(ConfigError, match=r"names none, but got A100: name it .* as accelerator_type:A100: 1"):
+    with pytest.raises(
+        ConfigError, match=r"names none, but got A100: name it .* as accelerator_type:A100: 1"
+    ):
         check_resources(1, wanted, growing)
 
 

@@ -9,6 +9,7 @@ from curriculum_ray.distributed import connection
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.slots import ResourceSpec
 
+
 def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise Exception("The current node timed out during startup.\nThis could happen because ...")
