@@ -105,7 +105,8 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Capacity | None
         )
     if (fit := cluster.workers(needs)) < needed:
         raise ConfigError(
-            f"{needed} workers of {resources.in_words()} are needed, each on one node, but the nodes hold {fit}: {remedy}"
+            f"{needed} workers of {resources.in_words()} are needed, each on one node, but the nodes hold {fit}: "
+            f"{remedy}"
         )
 
 

@@ -144,7 +144,7 @@ def _autoscaler(port: int | None) -> _Found:
 
 
 def _kubernetes(name: str) -> _Found:
-    """The settings that KubeRay's operator has of this cluster; the head's pod may read them, as its autoscaler does."""
+    """The settings of this cluster in Kubernetes, which the head's pod may read, as its autoscaler does."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
@@ -161,13 +161,12 @@ def _kubernetes(name: str) -> _Found:
 def wait_for_room(resources: ResourceSpec, found: Growth, say: Callable[[str], None]) -> None:
     """Ask for the room of one run, and wait until it is there; `say` is given a line at once and then ever less often.
 
-    Without an end: a cloud may have no machines for hours. The request is withdrawn when it is met, as the run then takes
-    its place, or when the wait is interrupted.
+    Without an end: a cloud may have no machines for hours. The request is withdrawn when it is met, as the run then
+    takes its place, or when the wait is interrupted.
     """
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    count, each = resources.workers[0], resources.per_worker
-    asked = placement_group([dict(each) for _ in range(count)], strategy="PACK")
+    asked = placement_group(resources.bundles, strategy="PACK")
     start, pause = time.monotonic(), _FIRST_LINE_S
     say(waiting_for(resources, found, 0.0))
     try:

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from curriculum_ray import logs
 from curriculum_ray.config import Spec
+from curriculum_ray.distributed.places import Places
 from curriculum_ray.distributed.worker import serve
 
 __all__ = ["ACCELERATOR", "ResourceSpec", "Slots", "slots_left", "torch_trainer"]
@@ -52,7 +53,8 @@ class ResourceSpec(Spec):
     gpus_per_worker: float = Field(default=1.0, gt=0)
     """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
     accelerator_type: str | None = None
-    """Ray's name of the type of GPU that every worker gets, e.g. A100, so that paired arms run on one kind; null for any."""
+    """Ray's name of the type of GPU that every worker gets, e.g. A100, so that paired arms run on one kind; null for
+    any."""
     isolate: bool = False
     """Whether every run gets fresh worker processes, which takes seconds, instead of those of the previous run."""
 
@@ -127,6 +129,11 @@ class ResourceSpec(Spec):
             resources[f"{ACCELERATOR}{self.accelerator_type}"] = _SOME
         return resources
 
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """Ray's resources for each of the fewest workers of a run."""
+        return [self.per_worker for _ in range(self.workers[0])]
+
     def in_words(self) -> str:
         """What one worker gets: "8 CPUs, 1 GPU of type A100"."""
         parts = [f"{self.cpus_per_worker:g} CPU{'' if self.cpus_per_worker == 1 else 's'}"]
@@ -160,17 +167,17 @@ def torch_trainer(
     resources: ResourceSpec,
     stream: Any = None,
     pack: int = 1,
+    node: str | None = None,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs, only one if isolated; `folders` hold their checkpoints.
 
     A single folder belongs to the slot numbered `slot`; of several, each belongs to one worker, which is a slot,
     numbered from `slot` on. stream: what `share_stream` returned for the jobs' data. pack: how many jobs are trained at
-    a time.
+    a time. node: where its controller runs, by Ray's id; None for this one.
 
     If a worker dies, the group restarts and resumes its job from the job's own checkpoints. Ray's record of the
     checkpoints of an earlier session is not needed for that, and is deleted.
     """
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import (
         CheckpointConfig,
         FailureConfig,
@@ -179,7 +186,8 @@ def torch_trainer(
         ScalingConfig,
     )
 
-    from curriculum_ray.distributed.one_each import OneEach
+    from curriculum_ray.distributed.backend import OneEach, OneGroup
+    from curriculum_ray.distributed.light_trainer import LightTrainer
 
     for each in folders:
         each.mkdir(parents=True, exist_ok=True)
@@ -193,7 +201,10 @@ def torch_trainer(
         checkpoint_config=CheckpointConfig(num_to_keep=None),
         logging_config=LoggingConfig(log_level="ERROR"),
     )
-    return TorchTrainer(
+    return LightTrainer(
+        board,
+        slot,
+        node,
         serve,
         train_loop_config={
             "board": board,
@@ -212,7 +223,7 @@ def torch_trainer(
             resources_per_worker=resources.per_worker,
         ),
         run_config=run_config,
-        torch_config=OneEach() if together else None,
+        torch_config=OneEach() if together else OneGroup(),
     )
 
 
@@ -239,7 +250,8 @@ class Slots:
         pack: how many jobs, of one worker each, a slot takes and trains at a time.
         """
         self.board, self._stream, self._pack = board, stream, pack
-        self._closed = threading.Event()
+        self._closing, self._closed = threading.Event(), threading.Event()
+        self._places = Places(board, resources.bundles, self._closing)
         self._lock = threading.Lock()
         groups = [(0, folders)] if _together(resources) else [(k, [one]) for k, one in enumerate(folders)]
         self._alive = len(groups)
@@ -257,12 +269,19 @@ class Slots:
 
         reason = "its slot ended"
         try:
-            is_open = True
-            while is_open:
-                torch_trainer(
-                    self.board, slot, folders, resources, stream=self._stream, pack=self._pack
-                ).fit()
-                is_open = ray.get(self.board.wait_for_job.remote(slot))
+            losses = 0
+            while not self._closing.is_set():
+                try:
+                    self._fit(slot, folders, resources)
+                except ray.exceptions.RayActorError as error:
+                    # The controller was lost with its node, and its workers with it; the board serves their jobs again.
+                    _LOG.warning("the controller of slot %d was lost: %s", slot, error)
+                    losses += 1
+                    if losses > _MAX_RESTARTS:
+                        raise
+                    continue
+                if not ray.get(self.board.wait_for_job.remote(slot)):
+                    break
         except Exception as error:
             _LOG.warning("slot %d ended", slot, exc_info=True)
             said = next(iter(str(error).splitlines()), "")
@@ -271,6 +290,23 @@ class Slots:
             self._alive -= 1
             if self._alive == 0 and not self._closed.is_set():
                 ray.get(self.board.fail_all.remote(reason))
+
+    def _fit(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
+        """Start the slot's workers where there is room, and wait for their end."""
+        import ray
+        from ray.util.placement_group import remove_placement_group
+
+        with self._places.place(slot) as node:
+            if self._closing.is_set():
+                return
+            try:
+                torch_trainer(
+                    self.board, slot, folders, resources, stream=self._stream, pack=self._pack, node=node
+                ).fit()
+            finally:
+                room = ray.get(self.board.leave_room.remote(slot))
+                if room is not None:
+                    remove_placement_group(room)
 
     def __enter__(self) -> Slots:
         return self
@@ -286,6 +322,7 @@ class Slots:
         """
         import ray
 
+        self._closing.set()
         try:
             ray.get(self.board.stop_all.remote(timeout_s))
             ray.get(self.board.close.remote())

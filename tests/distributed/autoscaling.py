@@ -1,4 +1,4 @@
-"""Ray's cluster of fake nodes with a real autoscaler, as a process tree of this machine, and the shipped launchers' settings."""
+"""A cluster of Ray's fake nodes with a real autoscaler, and the settings of the shipped launchers."""
 
 from __future__ import annotations
 

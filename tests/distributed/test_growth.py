@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.distributed.autoscaling import autoscaling, launcher
-from tests.distributed.nodes import ROOT, Command, train
+from tests.distributed.nodes import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -37,13 +37,13 @@ def test_a_run_waits_for_the_node_that_it_asks_for_and_withdraws_the_request(
     tmp_path: Path, short: Path, name: str
 ) -> None:
     with autoscaling(short, launcher(name)) as environment:
-        command = train(tmp_path, environment, "2", images=16 * 60)
+        command = train(tmp_path, environment, "2", images=16 * 60, schedule={"version": 1})
         assert command.end() == 0, command.lines
         waited = [line for line in command.lines if "waiting for the cluster to grow" in line]
         assert waited[0].endswith("to 2 workers of 1 CPU (it can hold 64)"), waited
         left = _left(environment)
         assert set(left["groups"]) == {"REMOVED"}
         assert left["nodes"] == 2, "the head, and one node of 8 CPUs"
-        many = train(tmp_path, environment, "65", name="many", batch_size=65)
+        many = train(tmp_path, environment, "65", name="many", batch_size=65, schedule={"version": 1})
         assert many.end() == 2
         assert "65 CPUs are needed (65 workers x 1), but the cluster grows to 64 at most" in many.lines[-1]

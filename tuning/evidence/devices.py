@@ -33,6 +33,6 @@ def mixed_pairs(ranking: Ranking) -> str | None:
         return None
     kinds = ", ".join(sorted(set().union(*(by_seed[seed] for seed in mixed))))
     return (
-        f"on {len(mixed)} of {len(by_seed)} fresh seeds the arms ran on several kinds of device ({kinds}), so that these "
-        "differences hold the devices' own"
+        f"on {len(mixed)} of {len(by_seed)} fresh seeds the arms ran on several kinds of device ({kinds}), so that "
+        "these differences hold the devices' own"
     )
