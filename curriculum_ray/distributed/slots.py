@@ -24,7 +24,7 @@ from curriculum_ray.config import Spec
 from curriculum_ray.distributed.places import Places
 from curriculum_ray.distributed.worker import serve
 
-__all__ = ["ACCELERATOR", "ResourceSpec", "Slots", "slots_left", "torch_trainer"]
+__all__ = ["ACCELERATOR", "ResourceSpec", "Slots", "are_together", "slots_left", "torch_trainer"]
 
 ACCELERATOR = "accelerator_type:"
 """How the names of Ray's resources for types of accelerator begin."""
@@ -253,7 +253,7 @@ class Slots:
         self._closing, self._closed = threading.Event(), threading.Event()
         self._places = Places(board, resources.bundles, self._closing)
         self._lock = threading.Lock()
-        groups = [(0, folders)] if _together(resources) else [(k, [one]) for k, one in enumerate(folders)]
+        groups = [(0, folders)] if are_together(resources) else [(k, [one]) for k, one in enumerate(folders)]
         self._alive = len(groups)
         self._threads = [
             threading.Thread(
@@ -333,7 +333,7 @@ class Slots:
             thread.join(max(0.0, end - time.monotonic()))
 
 
-def _together(resources: ResourceSpec) -> bool:
+def are_together(resources: ResourceSpec) -> bool:
     """Whether slots are workers of one Ray Train run.
 
     Not in a cluster: there each starts as soon as there is room for it, and is warned before its node is lost, which
