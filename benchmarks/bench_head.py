@@ -44,7 +44,8 @@ def idle(slots: int) -> None:
 
     from curriculum_ray.distributed.board import create_board
     from curriculum_ray.distributed.connection import connected
-    from curriculum_ray.distributed.slots import ResourceSpec, Slots
+    from curriculum_ray.distributed.resources import ResourceSpec
+    from curriculum_ray.distributed.slots import Slots
     from curriculum_ray.runs.config import RunConfig
     from curriculum_ray.runs.jobs import Job
     from tuning.search.ray_tune.board_trial import BoardTrial

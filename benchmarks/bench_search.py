@@ -24,7 +24,7 @@ from typing import Any
 
 from curriculum_ray.distributed.capacity import available_cpus
 from curriculum_ray.distributed.connection import connected
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from tuning.study.config import StudyConfig
 

@@ -16,7 +16,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity
 from curriculum_ray.distributed.growth import Growth, growth
 from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark, usable_bytes
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.storage import live_nodes, on_node, unseen_by
 
 __all__ = ["Check", "examine", "growth_check", "memory_check", "versions_agree"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.slots import ACCELERATOR, ResourceSpec
+from curriculum_ray.distributed.resources import ACCELERATOR, ResourceSpec
 
 __all__ = ["Capacity", "NodeKind", "available_cpus", "check_resources", "packs_of", "room"]
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.storage import live_nodes, on_node
 
 __all__ = ["Growth", "as_capacity", "growth", "wait_for_room"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from curriculum_ray.distributed.job import run_job
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
 from curriculum_ray.logs import captured
 from curriculum_ray.runs.config import RunConfig

@@ -9,7 +9,7 @@ import pytest
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity, NodeKind, check_resources, packs_of, room
 from curriculum_ray.distributed.growth import Growth, as_capacity, waiting_for
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from tests.distributed.autoscaling import LAUNCHERS, launcher
 
 GPU_RUN = {"use_gpu": True, "cpus_per_worker": 1}

@@ -7,7 +7,7 @@ import pytest
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed import connection
 from curriculum_ray.distributed.connection import connected
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 
 
 def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from curriculum_ray.distributed import slots
 from curriculum_ray.distributed.board import create_board
-from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
 from tests.distributed.jobs import as_job

@@ -14,7 +14,7 @@ from curriculum_ray.distributed.connection import connected, waiting_line
 from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.in_process import trains_in_process
 from curriculum_ray.distributed.preemption import heeded
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.logs import written_to
 from curriculum_ray.runs.config import RunConfig
