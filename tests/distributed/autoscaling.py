@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,8 +90,10 @@ def autoscaling(folder: Path, settings: dict[str, Any], **limits: int) -> Iterat
             start, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait(port, process)
-        yield {**environment, "RAY_ADDRESS": address}
+        drivers = {**environment, "RAY_ADDRESS": address}
+        wait = [sys.executable, "-m", "clusters", "wait", "--nodes", "1", "--timeout", "90"]
+        subprocess.run(wait, env=drivers, cwd=ROOT, check=True)
+        yield drivers
     finally:
         _end(process.pid, str(folder))
         process.wait(30)
@@ -104,17 +105,6 @@ def _of_a_small_machine(resources: dict[str, float]) -> dict[str, float]:
         **{key: value for key, value in resources.items() if key != "memory"},
         "object_store_memory": 10**8,
     }
-
-
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the head ended"
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        time.sleep(0.2)
-    raise AssertionError("the head did not start")
 
 
 def _end(pid: int, folder: str) -> None:

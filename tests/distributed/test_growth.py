@@ -69,10 +69,10 @@ def _kill(title: str, folder: Path) -> None:
     """Kill one process of this kind, of the cluster whose files are in `folder`."""
     for process in psutil.process_iter(["cmdline"]):
         parent = process.parent()
-        if title in " ".join(process.info["cmdline"] or []) and parent is not None:
-            if str(folder) in " ".join(parent.cmdline()):
-                process.kill()
-                return
+        titles = (process.info["cmdline"] or [], [] if parent is None else parent.cmdline())
+        if all(part in " ".join(line) for part, line in zip((title, str(folder)), titles, strict=True)):
+            process.kill()
+            return
     raise AssertionError(f"there is no {title}")
 
 
