@@ -111,12 +111,12 @@ def _ask_head() -> _Found:
     """What the head knows of its autoscaler, which runs there; asked by a task where this process is elsewhere."""
     import ray
 
-    context = ray.get_runtime_context()
+    by_client, context = ray.util.client.ray.is_connected(), ray.get_runtime_context()
     head = next((node for node in live_nodes() if _HEAD in node["Resources"]), None)
     if head is None:
         return _Found("unknown", reason="its head is not known")
-    port = urlsplit(f"//{context.gcs_address}").port
-    if head["NodeID"] == context.get_node_id() and not ray.util.client.ray.is_connected():
+    port = None if by_client else urlsplit(f"//{context.gcs_address}").port
+    if head["NodeID"] == context.get_node_id() and not by_client:
         return _autoscaler(port)
     ask = ray.remote(num_cpus=0, max_retries=0)(_autoscaler)
     try:
@@ -126,14 +126,14 @@ def _ask_head() -> _Found:
 
 
 def _autoscaler(port: int | None) -> _Found:
-    """The autoscaler of the cluster whose head listens at `port` of this machine."""
+    """The autoscaler of the cluster whose head listens at `port` of this machine, of any where that is not known."""
     import psutil
 
     for process in psutil.process_iter(["cmdline"]):
         title = process.info["cmdline"] or []
         options = dict(part.split("=", 1) for part in title if part.startswith("--") and "=" in part)
         path, address = options.get("--autoscaling-config"), options.get("--gcs-address", "")
-        if path is None or not address.endswith(f":{port}"):
+        if path is None or (port is not None and not address.endswith(f":{port}")):
             continue
         try:
             return _Found("settings", yaml.safe_load(Path(path).expanduser().read_text()))

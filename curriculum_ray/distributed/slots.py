@@ -136,6 +136,7 @@ class Slots:
 
     def _run(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
         import ray
+        from ray.exceptions import ActorUnschedulableError, RayActorError
 
         reason = "its slot ended"
         try:
@@ -143,7 +144,7 @@ class Slots:
             while not self._closing.is_set():
                 try:
                     self._fit(slot, folders, resources)
-                except ray.exceptions.RayActorError as error:
+                except (RayActorError, ActorUnschedulableError) as error:
                     # The controller was lost with its node, and its workers with it; the board serves their jobs again.
                     _LOG.warning("the controller of slot %d was lost: %s", slot, error)
                     losses += 1
@@ -164,19 +165,22 @@ class Slots:
     def _fit(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
         """Start the slot's workers where there is room, and wait for their end."""
         import ray
+        from ray.exceptions import ActorUnschedulableError, RayActorError
         from ray.util.placement_group import remove_placement_group
 
         with self._places.place(slot) as node:
             if self._closing.is_set():
                 return
+            trainer = torch_trainer(
+                self.board, slot, folders, resources, stream=self._stream, pack=self._pack, node=node
+            )
             try:
-                torch_trainer(
-                    self.board, slot, folders, resources, stream=self._stream, pack=self._pack, node=node
-                ).fit()
-            finally:
-                room = ray.get(self.board.leave_room.remote(slot))
-                if room is not None:
+                trainer.fit()
+            except (RayActorError, ActorUnschedulableError):
+                if (room := ray.get(self.board.leave_room.remote(slot))) is not None:
                     remove_placement_group(room)
+                raise
+            ray.get(self.board.leave_room.remote(slot))
 
     def __enter__(self) -> Slots:
         return self
