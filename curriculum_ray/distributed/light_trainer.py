@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curriculum_ray.distributed.backend import NoteRoom
@@ -43,7 +43,7 @@ class LightTrainer(TorchTrainer):
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         if self._node is None:
             return super()._initialize_and_run_controller(**settings)
-        controller = (
+        controller: Any = (
             ray.remote(TrainController)
             .options(
                 num_cpus=0,
