@@ -96,10 +96,6 @@ def _there() -> Capacity:
     return Capacity.of(*(node["Resources"] for node in live_nodes()))
 
 
-def _has_room(resources: ResourceSpec, there: Capacity) -> bool:
-    return there.workers(resources.per_worker) >= resources.workers[0]
-
-
 @contextmanager
 def connected(
     runs: int,
@@ -168,13 +164,16 @@ def _connection(
             there = _there() if address else Capacity.of(ray.cluster_resources())
             _LOG.info("Ray has %s", there)
             found = growth(there) if address else Growth(there)
-            if found.most is not None:
-                check_resources(runs, resources, found.most)
-            if found.grows and runs and not _has_room(resources, there):
+            most = found.most
+            if most is not None:
+                # There may be nodes that the autoscaler does not know.
+                most = max(most, there, key=lambda nodes: nodes.workers(resources.per_worker))
+                check_resources(runs, resources, most)
+            if found.grows and runs and there.workers(resources.per_worker) < resources.workers[0]:
                 wait_for_room(resources, found, say)
             if output is not None:
                 check_shared(output)
-            yield found.most or _there()
+            yield most or _there()
     finally:
         if not slots_left():
             ray.shutdown()
