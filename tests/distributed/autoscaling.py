@@ -67,6 +67,12 @@ def autoscaling(folder: Path, settings: dict[str, Any], **limits: int) -> Iterat
         "available_node_types": {"ray.head.default": own, **workers},
         "head_node_type": "ray.head.default",
         "auth": {},
+        # What Ray's launcher requires, whatever it is.
+        **{f"{what}_commands": [] for what in ("initialization", "setup", "head_setup", "worker_setup")},
+        **{f"{what}_start_ray_commands": [] for what in ("head", "worker")},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
     }
     folder.mkdir(parents=True)
     config = folder / "autoscaler.json"
