@@ -34,6 +34,7 @@ import psutil
 
 _ENOUGH_S = 300.0
 _SETTLE_S = 5.0
+_TRIES = 3
 _KINDS = ("RayTrainWorker", "Quiet", "TrainController", "SynchronizationActor", "PreemptionWatcher", "Board")
 MB = 1e6
 
@@ -104,14 +105,27 @@ def _sum(processes: Iterable[psutil.Process]) -> dict[str, float]:
     return dict(found)
 
 
-def measure(slots: int) -> dict[str, float]:
-    """MB of private memory on the driver's node at so many slots, by kind of process."""
+def _two_nodes(slots: int) -> tuple[Any, Any]:
+    """A head without CPUs and a node of so many; on a busy machine Ray may take too long, and is tried again."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for attempt in range(_TRIES):
+        cluster = Cluster()
+        try:
+            cluster.add_node(num_cpus=0, include_dashboard=False)
+            return cluster, cluster.add_node(num_cpus=slots)
+        except Exception:  # Ray raises a bare one
+            cluster.shutdown()
+            if attempt == _TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def measure(slots: int) -> dict[str, float]:
+    """MB of private memory on the driver's node at so many slots, by kind of process."""
+    cluster, worker = _two_nodes(slots)
     driver = None
     try:
-        worker = cluster.add_node(num_cpus=slots)
         environment = {**os.environ, "RAY_ADDRESS": cluster.address, "OMP_NUM_THREADS": "1"}
         driver = subprocess.Popen(
             [sys.executable, __file__, "--idle", str(slots)], env=environment, start_new_session=True
