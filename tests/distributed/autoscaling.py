@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -82,6 +83,8 @@ def autoscaling(folder: Path, settings: dict[str, Any], **limits: int) -> Iterat
         **{key: value for key, value in os.environ.items() if key not in dropped},
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_FAKE_CLUSTER": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
