@@ -35,7 +35,14 @@ import psutil
 _ENOUGH_S = 300.0
 _SETTLE_S = 5.0
 _TRIES = 3
-_KINDS = ("RayTrainWorker", "Quiet", "TrainController", "SynchronizationActor", "PreemptionWatcher", "Board")
+_KINDS = (
+    "RayTrainWorker",
+    "ResourceTrainable",
+    "TrainController",
+    "SynchronizationActor",
+    "PreemptionWatcher",
+    "Board",
+)
 MB = 1e6
 
 
@@ -136,7 +143,7 @@ def measure(slots: int) -> dict[str, float]:
             here = {**_processes(cluster.head_node), **_tree(driver.pid)}
             here = {pid: process for pid, process in here.items() if pid not in elsewhere}
             kinds = Counter(_kind(process) for process in (*here.values(), *elsewhere.values()))
-            if kinds["RayTrainWorker"] == kinds["Quiet"] == slots:
+            if kinds["RayTrainWorker"] == kinds["ResourceTrainable"] == slots:
                 break
             assert driver.poll() is None, "the driver ended"
             assert time.monotonic() < deadline, f"not all of {slots} slots have started: {kinds}"
@@ -165,7 +172,8 @@ def main() -> None:
         idle(options.idle)
         return
     os.environ.pop("RAY_ADDRESS", None)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Others may use the machine meanwhile, to whom Ray's workers would give way.
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"})
     found = {slots: measure(slots) for slots in sorted(set(options.slots))}
     kinds = sorted({kind for each in found.values() for kind in each})
     print(f"{'MB of private memory':24}" + "".join(f"{f'{slots} slots':>12}" for slots in found))

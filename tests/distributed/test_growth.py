@@ -93,7 +93,7 @@ def test_two_studies_share_a_cluster_that_grows_and_outlive_what_serves_their_tr
         second = _search(tmp_path, environment, "second")
         second.until("waiting for 1 of 1 CPU, which others use")
         _kill("ray::TrainController", short)
-        _kill("ray::BoardTrial", short)
+        _kill("ray::ResourceTrainable", short)
         for name, command in (("first", first), ("second", second)):
             assert command.end(600) == 0, command.lines
             records = [
