@@ -64,7 +64,14 @@ def autoscaling(folder: Path, settings: dict[str, Any], **limits: int) -> Iterat
         "max_workers": settings["max_workers"],
         "upscaling_speed": settings["upscaling_speed"],
         "idle_timeout_minutes": settings["idle_timeout_minutes"],
-        "provider": {"type": "fake_multinode", "gcs_address": address},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            # All nodes have one address, and are there as soon as they are started.
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
         "available_node_types": {"ray.head.default": own, **workers},
         "head_node_type": "ray.head.default",
         "auth": {},
