@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import yaml
 
-from tests.distributed.nodes import ROOT, tree
+from tests.distributed.nodes import ROOT, Command, tree
 
 LAUNCHERS = ["aws", "gcp", "raycluster", "rayjob"]
 
@@ -111,6 +111,8 @@ def autoscaling(folder: Path, settings: dict[str, Any], **limits: int) -> Iterat
         subprocess.run(wait, env=drivers, cwd=ROOT, check=True)
         yield drivers
     finally:
+        while Command.started:
+            Command.started.pop().close()
         _end(process.pid, str(folder))
         process.wait(30)
 
