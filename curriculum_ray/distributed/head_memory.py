@@ -16,7 +16,7 @@ _GIB = 2**30
 
 _FIXED = 1500 * _MB
 """The driver, the board, and Ray's own processes of a head."""
-_SLOT = 5 * _MB
+_SLOT = 40 * _MB
 """Of a slot in a cluster: all of its processes are where its workers are."""
 _SLOT_ALONE = 125 * _MB
 """Of a slot where the driver's node is the only one: its trial's actor."""
