@@ -12,7 +12,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
+.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -61,6 +61,9 @@ bench-sampler: setup ## what the sampler costs beside a training step
 
 bench-train: setup ## speed of the training loop beside a bare step and beside diffusers
 	$(BIN)/python benchmarks/bench_train.py
+
+bench-head: setup ## memory that a slot costs the driver's node
+	$(BIN)/python benchmarks/bench_head.py
 
 bench-driver: setup ## what a trial costs the driver of a long study
 	$(BIN)/python benchmarks/bench_driver.py

@@ -139,7 +139,7 @@ def actor_ms(ranks: int) -> float | None:
 def main() -> None:
     """Measure, simulate, print the table."""
     from curriculum_ray.distributed.connection import connected
-    from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.distributed.resources import ResourceSpec
 
     two, four = measured_all_reduce(2), measured_all_reduce(4)
     # A ring of n has 2 (n - 1) hops; the slower estimate is taken.
@@ -149,7 +149,7 @@ def main() -> None:
     )
     rng = np.random.default_rng(0)
     rows = []
-    with connected(1, ResourceSpec(cpus_per_worker=0.001)):
+    with connected(0, ResourceSpec()):
         for ranks in RANKS:
             tree, ring, actor = tree_ms(rng, ranks, hop), ring_ms(rng, ranks, hop), actor_ms(ranks)
             rows.append(

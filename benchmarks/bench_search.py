@@ -22,8 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.distributed.connection import available_cpus, connected
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.capacity import available_cpus
+from curriculum_ray.distributed.connection import connected
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from tuning.study.config import StudyConfig
 

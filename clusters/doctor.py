@@ -15,9 +15,13 @@ from clusters.probe import Probe
 from curriculum_ray.addresses import presentable
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.capacity import Capacity
+from curriculum_ray.distributed.growth import Growth, growth
+from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark, usable_bytes
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.storage import live_nodes, on_node, unseen_by
 
-__all__ = ["Check", "examine", "versions_agree"]
+__all__ = ["Check", "examine", "growth_check", "memory_check", "versions_agree"]
 
 _SKEW_SECONDS = 1.0
 _FREE_BYTES = 5 * 2**30
@@ -80,18 +84,20 @@ def _examine(
     checks: list[Check], output: Path | str, use_gpu: bool, mlflow_uri: str | None, until: float
 ) -> None:
     from curriculum_ray.distributed.connection import connected
-    from curriculum_ray.distributed.slots import ResourceSpec
 
     def left(most: float) -> float:
         return max(1.0, min(most, until - time.monotonic() - 1.0))
 
-    # Checks need no CPU, so that busy clusters can be checked.
-    with connected(1, ResourceSpec(cpus_per_worker=0.001)):
+    # Checks need no CPU, so that busy clusters can be checked, and heads that nothing trains on.
+    with connected(0, ResourceSpec()):
         import ray
 
         nodes = live_nodes()
         checks.append(_dead(len(ray.nodes()), len(nodes)))
         checks.append(_authentication())
+        far = growth(Capacity.of(*(node["Resources"] for node in nodes)))
+        checks.append(growth_check(far))
+        checks.append(memory_check(far, len(nodes), use_gpu, usable_bytes()))
         checks.append(_ports(nodes))
         remote: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
         probes = {
@@ -158,6 +164,32 @@ def versions_agree(facts: dict[str, dict[str, Any]]) -> Check:
     first = next(iter(facts.values()), {})
     passed = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
     return _verdict("versions", passed, problems, "install from constraints.txt on every node; one driver")
+
+
+def growth_check(far: Growth) -> Check:
+    """How far the cluster can grow; no failure, as a cluster that cannot is sound."""
+    if far.most is None:
+        return Check("growth", "skipped", f"unknown: {far.unknown}; a study asks for its room, and waits")
+    if not far.most.grows:
+        return Check("growth", "ok", "none: these nodes are all")
+    amounts = {name: far.most.amount(name) for name in ("CPU", "GPU")}
+    shown = ", ".join(f"{amount:g} {name}s" for name, amount in amounts.items() if amount)
+    return Check("growth", "ok", f"to {far.most.most} further nodes: {shown} at most")
+
+
+def memory_check(far: Growth, nodes: int, use_gpu: bool, usable: int) -> Check:
+    """Whether this node, the driver's, has the memory for as many runs of one worker as the cluster can hold."""
+    needs = ResourceSpec(use_gpu=use_gpu).per_worker
+    slots = 1 if far.most is None else max(1, far.most.workers(needs))
+    alone = nodes < 2 and not far.grows
+    needed = driver_node_bytes(slots, alone)
+    have = f"{usable / 2**30:.1f} GiB here"
+    if memory_remark(needed, usable) is None:
+        return Check(
+            "memory", "ok", f"{have}, {needed / 2**30:.1f} needed beside the workers at {slots} slots"
+        )
+    remedy = "give the head more memory, or run fewer trials at a time (--concurrent)"
+    return Check("memory", "failed", f"{have}, but {needed / 2**30:.1f} needed at {slots} slots", remedy)
 
 
 def _authentication() -> Check:

@@ -67,7 +67,7 @@ def ray_of_two() -> Iterator[None]:
     here = str(Path(__file__).parent / "distributed")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     from curriculum_ray.distributed.connection import connected
-    from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.distributed.resources import ResourceSpec
 
     with connected(1, ResourceSpec(num_workers=2, cpus_per_worker=0.5)):
         yield

@@ -16,7 +16,7 @@ from curriculum_ray.config.plain_yaml import TextFault, read_yaml, write_yaml
 from curriculum_ray.curriculum import Changing, CurriculumSchedule, DifficultyCurve, TimestepSampler
 from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, NoiseLevels, Sigmas
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec
 from curriculum_ray.evaluation.counting import ReferenceSpec
 from curriculum_ray.runs.config import RunConfig

@@ -156,8 +156,8 @@ def test_importing_the_library_imports_nothing_heavier_than_torch(package: str) 
 def test_what_passes_jobs_on_and_shows_studies_imports_no_torch() -> None:
     """A board and each trial's actor are processes of their own, and a display is to be there at once."""
     light = (
-        "curriculum_ray.distributed.board tuning.search.ray_tune.board_trial tuning.study.pruning "
-        "tuning.terminal.display"
+        "curriculum_ray.distributed.board curriculum_ray.distributed.backend tuning.search.ray_tune.board_trial "
+        "tuning.study.pruning tuning.terminal.display"
     )
     code = f"import sys, {', '.join(light.split())}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

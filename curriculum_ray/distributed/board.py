@@ -54,6 +54,7 @@ class Board:
         self._entries: dict[str, Entry] = {}
         self._queue: deque[str] = deque()
         self._slots: dict[int, _Slot] = {}
+        self._rooms: dict[int, Any] = {}
         self._changed = asyncio.Condition()
         self._closed = False
 
@@ -113,6 +114,26 @@ class Board:
             place = self._slots.get(slot) or _Slot(generation=-1)
             await self._changed.wait_for(lambda: self._queue or place.again or self._closed)
             return not self._closed
+
+    async def note_room(self, slot: int, room: Any) -> None:
+        """Keep the placement group of the slot's workers, which has been met."""
+        async with self._changed:
+            self._rooms[slot] = room
+            self._changed.notify_all()
+
+    async def leave_room(self, slot: int) -> Any:
+        """The placement group of the slot's workers, which is forgotten; None where none was noted."""
+        async with self._changed:
+            return self._rooms.pop(slot, None)
+
+    async def has_room(self, slot: int, timeout_s: float) -> bool:
+        """Whether the slot's workers have their room; waits up to `timeout_s` seconds for it."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: slot in self._rooms), timeout_s)
+            except TimeoutError:
+                return False
+            return True
 
     def _next(self, place: _Slot, most: int) -> list[str]:
         """The jobs that the slot would train next: the first, and up to `most` in all that may be packed with it."""

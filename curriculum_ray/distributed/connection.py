@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from curriculum_ray.addresses import presentable, without_secrets
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
+from curriculum_ray.distributed.capacity import Capacity, available_cpus, check_resources
+from curriculum_ray.distributed.growth import Growth, growth, wait_for_room
 from curriculum_ray.distributed.preemption import heeded
-from curriculum_ray.distributed.slots import ResourceSpec, slots_left
-from curriculum_ray.distributed.storage import check_shared
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import slots_left
+from curriculum_ray.distributed.storage import check_shared, live_nodes
 from curriculum_ray.logs import written_to
 
-__all__ = ["available_cpus", "check_resources", "connected", "packs_of", "room", "waiting_line"]
+__all__ = ["connected", "waiting_line"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,48 +52,6 @@ _SETTLE_S = 1.0
 _ENVIRONMENT_ALONE = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
-def available_cpus() -> int:
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_resources(runs: int, resources: ResourceSpec, cluster: Mapping[str, float] | None = None) -> None:
-    """Refuse, in one line, `runs` runs at a time that do not fit into `cluster` (default: this machine)."""
-    import torch
-
-    if cluster is None:
-        if os.environ.get("RAY_ADDRESS"):
-            return
-        gpus = torch.cuda.device_count() if resources.use_gpu else 0
-        cluster = {"CPU": float(available_cpus()), "GPU": float(gpus)}
-    workers = resources.workers[0]
-    needed = runs * workers
-    for kind, each in resources.per_worker.items():
-        if needed > _workers(kind, each, cluster):
-            share = f"{runs} at a time x " if runs > 1 else ""
-            raise ConfigError(
-                f"{needed * each:g} {kind}s are needed ({share}{workers} workers x {each:g}), "
-                f"but {cluster.get(kind, 0.0):g} are there: "
-                f"lower --num-workers{' or --concurrent' if runs > 1 else ''}"
-            )
-
-
-def packs_of(concurrent: int, pack: int) -> int:
-    """The number of packs of `pack` runs in `concurrent` runs; ConfigError where they are not whole packs."""
-    if concurrent % pack:
-        raise ConfigError(f"--concurrent must be a multiple of --pack {pack}, but got {concurrent}")
-    return concurrent // pack
-
-
-def room(resources: ResourceSpec, runs: int, cluster: Mapping[str, float], pack: int = 1) -> int:
-    """How many packs of `pack` runs fit into `cluster` at a time: at most half of all `runs`, and at least one pack.
-
-    cluster: totals of Ray's resources, e.g. {"CPU": 8.0, "GPU": 2.0}.
-    """
-    workers = min(_workers(kind, each, cluster) for kind, each in resources.per_worker.items())
-    return max(1, min(workers // resources.workers[0], runs // 2 // pack))
-
-
 def waiting_line(resources: ResourceSpec) -> str | None:
     """What the first run waits for because others use the cluster; None where there is room for it.
 
@@ -103,14 +64,6 @@ def waiting_line(resources: ResourceSpec) -> str | None:
     time.sleep(_SETTLE_S)
     missing = resources.missing(ray.available_resources())
     return None if missing is None else f"waiting for {missing}, which others use"
-
-
-def _workers(kind: str, each: float, cluster: Mapping[str, float]) -> int:
-    """How many workers get `each` of a resource; a share of a GPU lies on one GPU: two of 0.4 fit on each."""
-    there = cluster.get(kind, 0.0)
-    if kind == "GPU" and each < 1:
-        return int(there + 1e-6) * int(1 / each + 1e-6)
-    return int(there / each + 1e-6)
 
 
 def _check_reachable(address: str) -> None:
@@ -140,6 +93,10 @@ def _check_reachable(address: str) -> None:
             raise ConfigError(f"cannot reach {name}: something else than Ray listens there") from None
 
 
+def _there() -> Capacity:
+    return Capacity.of(*(node["Resources"] for node in live_nodes()))
+
+
 @contextmanager
 def connected(
     runs: int,
@@ -147,12 +104,13 @@ def connected(
     output: Path | Bucket | None = None,
     say: Callable[[str], None] = lambda line: None,
     log: Path | None = None,
-) -> Iterator[dict[str, float]]:
+) -> Iterator[Capacity]:
     """A connection to Ray with room for `runs` runs at a time; shut down at the end, unless a slot is still waiting.
 
-    Yields the totals of its resources. `output` is the folder of the results, or their bucket: ConfigError where
-    the cluster's nodes do not share it. `say` is given a line on what is waited for. What this process logs is added to
-    the file `log`, if there is one, and so are Ray's warnings, which are not shown.
+    Yields what it can hold. A cluster that grows is asked for the room of one run, which is waited for; ConfigError
+    where it cannot grow to the room of all of them. `runs` is 0 for what needs no room. `output` is the folder of the
+    results, or their bucket: ConfigError where the cluster's nodes do not share it. `say` is given a line on what is waited for. What
+    this process logs is added to the file `log`, if there is one, and so are Ray's warnings, which are not shown.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
     """
@@ -174,7 +132,7 @@ def _connection(
     output: Path | Bucket | None,
     say: Callable[[str], None],
     log: Path | None,
-) -> Iterator[dict[str, float]]:
+) -> Iterator[Capacity]:
     import ray
 
     say(f"connecting to the Ray cluster at {presentable(address)}" if address else "starting Ray")
@@ -203,13 +161,20 @@ def _connection(
         reason = without_secrets(next(iter(str(error).splitlines()), type(error).__name__), address)
         raise ConfigError(f"cannot reach or start {where}: {reason}") from None
     try:
-        cluster = ray.cluster_resources()
-        check_resources(runs, resources, cluster)
-        _LOG.info("Ray has %s", cluster)
-        if output is not None:
-            check_shared(output)
         with heeded():
-            yield cluster
+            there = _there() if address else Capacity.of(ray.cluster_resources())
+            _LOG.info("Ray has %s", there)
+            found = growth(there) if address else Growth(there)
+            most = found.most
+            if most is not None:
+                # There may be nodes that the autoscaler does not know.
+                most = max(most, there, key=lambda nodes: nodes.workers(resources.per_worker))
+                check_resources(runs, resources, most)
+            if found.grows and runs and there.workers(resources.per_worker) < resources.workers[0]:
+                wait_for_room(resources, found, say)
+            if output is not None:
+                check_shared(output)
+            yield most or _there()
     finally:
         if not slots_left():
             ray.shutdown()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import decode_latents
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
 from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
 from curriculum_ray.evaluation.evaluator import with_suffix

@@ -9,7 +9,8 @@ from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.in_process import train_in_process, trains_in_process
 from curriculum_ray.distributed.ingest import share_stream
-from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import End, Event, Failed, Finished, Job
 from curriculum_ray.runs.result import RunResult

@@ -17,7 +17,7 @@ import torch
 
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.distributed.job import run_job
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
 from curriculum_ray.logs import captured
 from curriculum_ray.runs.config import RunConfig
@@ -37,6 +37,7 @@ def trains_in_process(config: RunConfig, resources: ResourceSpec) -> bool:
     return (
         resources.workers == (1, 1)
         and not resources.isolate
+        and resources.accelerator_type is None
         and not os.environ.get("RAY_ADDRESS")
         and not config.data.streamed
         and not (config.preview and config.preview.asynchronous)

@@ -12,18 +12,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
-
 from curriculum_ray import logs
 from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.config import Spec
+from curriculum_ray.distributed.places import Places
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.worker import serve
 
-__all__ = ["ResourceSpec", "Slots", "slots_left", "torch_trainer"]
+__all__ = ["Slots", "are_together", "slots_left", "torch_trainer"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,74 +32,6 @@ _THREADS = "curriculum-ray-slot-"
 _SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
-class ResourceSpec(Spec):
-    """The resources of one run."""
-
-    num_workers: int | tuple[int, int] = 1
-    """Ray Train workers (DDP ranks) of one run, or the fewest and the most of a run that adapts to the cluster."""
-    resize_seconds: float | None = Field(default=None, gt=0)
-    """How often a run looks for room for more workers, where num_workers is a range; null for Ray's 60 seconds."""
-    use_gpu: bool = False
-    """Whether each worker gets a GPU."""
-    cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs that Ray reserves for each worker."""
-    gpus_per_worker: float = Field(default=1.0, gt=0)
-    """GPUs of each worker where use_gpu is on; a fraction shares one among runs."""
-    isolate: bool = False
-    """Whether every run gets fresh worker processes, which takes seconds, instead of those of the previous run."""
-
-    leak_gib: float | None = Field(default=None, gt=0)
-    """GiB that a worker may hold in addition to those held after its first run, before it is replaced; null for 2."""
-
-    @model_validator(mode="after")
-    def _a_range_of_workers(self) -> ResourceSpec:
-        least, most = self.workers
-        if not 1 <= least <= most:
-            raise ValueError(f"num_workers must be 1 or more, or a range of such, but got {self.num_workers}")
-        if self.resize_seconds is not None and least == most:
-            raise ValueError("resize_seconds applies to a range of num_workers only")
-        return self
-
-    @model_validator(mode="after")
-    def _leaks_where_processes_live_on(self) -> ResourceSpec:
-        if self.isolate and self.leak_gib is not None:
-            raise ValueError(
-                "leak_gib is for workers that serve one run after another, but isolate is on and leak_gib "
-                f"{self.leak_gib:g}"
-            )
-        return self
-
-    @property
-    def workers(self) -> tuple[int, int]:
-        """The fewest and the most workers of one run."""
-        return (
-            self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
-        )
-
-    def missing(self, free: Mapping[str, float]) -> str | None:
-        """What a run waits for where others use a cluster: "1 of 2 CPUs"; None where its fewest workers fit.
-
-        free: amounts of Ray's resources that nobody uses, e.g. {"CPU": 1.0}.
-        """
-        for kind, each in self.per_worker.items():
-            needed, there = self.workers[0] * each, free.get(kind, 0.0)
-            if there < needed - 1e-6:
-                return f"{needed - there:g} of {needed:g} {kind}{'' if needed == 1 else 's'}"
-        return None
-
-    def starting_line(self, runs: int = 1) -> str:
-        """What a person waits for until the first of `runs` runs at a time begins."""
-        least, most = (runs * count for count in self.workers)
-        count = f"{least}" if least == most else f"{least} to {most}"
-        return f"starting {count} worker{'' if most == 1 else 's'}"
-
-    @property
-    def per_worker(self) -> dict[str, float]:
-        """Ray's resources for one worker."""
-        resources = {"CPU": self.cpus_per_worker}
-        return {**resources, "GPU": self.gpus_per_worker} if self.use_gpu else resources
-
-
 def torch_trainer(
     board: Any,
     slot: int,
@@ -110,18 +40,18 @@ def torch_trainer(
     stream: Any = None,
     pack: int = 1,
     copy: WorkingCopy | None = None,
+    node: str | None = None,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs, only one if isolated; `folders` hold their checkpoints.
 
     A single folder belongs to the slot numbered `slot`; of several, each belongs to one worker, which is a slot,
     numbered from `slot` on. stream: what `share_stream` returned for the jobs' data. pack: how many jobs are trained at
     a time. copy: where the folders are in the working copy of a bucket: on a cluster, Ray Train's own files are then in
-    the bucket, where all nodes see them.
+    the bucket, where all nodes see them. node: where its controller runs, by Ray's id; None for this one.
 
     If a worker dies, the group restarts and resumes its job from the job's own checkpoints. Ray's record of the
     checkpoints of an earlier session is not needed for that, and is deleted.
     """
-    from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import (
         CheckpointConfig,
         FailureConfig,
@@ -130,7 +60,8 @@ def torch_trainer(
         ScalingConfig,
     )
 
-    from curriculum_ray.distributed.one_each import OneEach
+    from curriculum_ray.distributed.backend import OneEach, OneGroup
+    from curriculum_ray.distributed.light_trainer import LightTrainer
 
     for each in folders:
         each.mkdir(parents=True, exist_ok=True)
@@ -149,7 +80,10 @@ def torch_trainer(
         checkpoint_config=CheckpointConfig(num_to_keep=None),
         logging_config=LoggingConfig(log_level="ERROR"),
     )
-    return TorchTrainer(
+    return LightTrainer(
+        board,
+        slot,
+        node,
         serve,
         train_loop_config={
             "board": board,
@@ -168,7 +102,7 @@ def torch_trainer(
             resources_per_worker=resources.per_worker,
         ),
         run_config=run_config,
-        torch_config=OneEach() if together else None,
+        torch_config=OneEach() if together else OneGroup(),
     )
 
 
@@ -196,9 +130,10 @@ class Slots:
         pack: how many jobs, of one worker each, a slot takes and trains at a time. copy: see `torch_trainer`.
         """
         self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
-        self._closed = threading.Event()
+        self._closing, self._closed = threading.Event(), threading.Event()
+        self._places = Places(board, resources.bundles, self._closing)
         self._lock = threading.Lock()
-        groups = [(0, folders)] if _together(resources) else [(k, [one]) for k, one in enumerate(folders)]
+        groups = [(0, folders)] if are_together(resources) else [(k, [one]) for k, one in enumerate(folders)]
         self._alive = len(groups)
         self._threads = [
             threading.Thread(
@@ -211,15 +146,23 @@ class Slots:
 
     def _run(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
         import ray
+        from ray.exceptions import ActorUnschedulableError, RayActorError
 
         reason = "its slot ended"
         try:
-            is_open = True
-            while is_open:
-                torch_trainer(
-                    self.board, slot, folders, resources, self._stream, self._pack, self._copy
-                ).fit()
-                is_open = ray.get(self.board.wait_for_job.remote(slot))
+            losses = 0
+            while not self._closing.is_set():
+                try:
+                    self._fit(slot, folders, resources)
+                except (RayActorError, ActorUnschedulableError) as error:
+                    # The controller was lost with its node, and its workers with it; the board serves their jobs again.
+                    _LOG.warning("the controller of slot %d was lost: %s", slot, error)
+                    losses += 1
+                    if losses > _MAX_RESTARTS:
+                        raise
+                    continue
+                if not ray.get(self.board.wait_for_job.remote(slot)):
+                    break
         except Exception as error:
             _LOG.warning("slot %d ended", slot, exc_info=True)
             said = next(iter(str(error).splitlines()), "")
@@ -228,6 +171,26 @@ class Slots:
             self._alive -= 1
             if self._alive == 0 and not self._closed.is_set():
                 ray.get(self.board.fail_all.remote(reason))
+
+    def _fit(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
+        """Start the slot's workers where there is room, and wait for their end."""
+        import ray
+        from ray.exceptions import ActorUnschedulableError, RayActorError
+        from ray.util.placement_group import remove_placement_group
+
+        with self._places.place(slot) as node:
+            if self._closing.is_set():
+                return
+            trainer = torch_trainer(
+                self.board, slot, folders, resources, self._stream, self._pack, self._copy, node
+            )
+            try:
+                trainer.fit()
+            except (RayActorError, ActorUnschedulableError):
+                if (room := ray.get(self.board.leave_room.remote(slot))) is not None:
+                    remove_placement_group(room)
+                raise
+            ray.get(self.board.leave_room.remote(slot))
 
     def __enter__(self) -> Slots:
         return self
@@ -243,6 +206,7 @@ class Slots:
         """
         import ray
 
+        self._closing.set()
         try:
             ray.get(self.board.stop_all.remote(timeout_s))
             ray.get(self.board.close.remote())
@@ -253,7 +217,7 @@ class Slots:
             thread.join(max(0.0, end - time.monotonic()))
 
 
-def _together(resources: ResourceSpec) -> bool:
+def are_together(resources: ResourceSpec) -> bool:
     """Whether slots are workers of one Ray Train run.
 
     Not in a cluster: there each starts as soon as there is room for it, and is warned before its node is lost, which

@@ -69,6 +69,7 @@ class RunHooks(NoHooks):
         self._folder = job.folder
         self._copy = None if job.copy is None else RunCopy(job, job.copy, config.checkpoint.keep, self._lead)
         self._resumed_at = _resume(trainer, job, self._copy)
+        trainer.devices = sorted({*trainer.devices, *trainer.world.device_kinds()})
         _LOG.info(
             "%s starts at %d of %d images on %s",
             job.key,
@@ -230,6 +231,7 @@ class RunHooks(NoHooks):
             metrics=metrics,
             fingerprint=None if self._evaluator is None else self._evaluator.fingerprint,
             protocol=None if self._evaluator is None else self._evaluator.protocol,
+            devices=tuple(trainer.devices),
             seconds=time.perf_counter() - self._start,
             checkpoint=self.job.shown(final),
             stage_starts=_pairs(trainer.stage_starts),

@@ -47,6 +47,9 @@ class Measured(Stored):
     """Of the protocol; metrics are comparable only where it is equal. None where the run was not evaluated."""
     protocol: dict[str, Any] | None = None
     """How the metrics were computed, in JSON values."""
+    devices: tuple[str, ...] = ()
+    """The kinds of device that its workers trained on, by their names, from its first start to its end; "CPU" for all
+    processors. Empty in results of the first releases."""
     seconds: float | None = None
     """Training and evaluation since the run last started or resumed."""
     checkpoint: str | None = None

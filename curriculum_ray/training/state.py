@@ -42,6 +42,7 @@ class TrainingState(Protocol):
     histogram: SampledHistogram
     stage_starts: list[list[int]]
     loss: float | None
+    devices: list[str]
 
     @property
     def images(self) -> int:
@@ -85,6 +86,7 @@ def capture(run: TrainingState) -> Checkpoint:
         "loss": run.loss,
         "schedule": run.sampler.state_dict(),
         "stage_starts": run.stage_starts,
+        "devices": run.devices,
         "scaler": run.precision.state_dict(),
     }
     if run.guard is not None:
@@ -122,4 +124,5 @@ def restore(run: TrainingState, checkpoint: Checkpoint) -> None:
     if run.guard is not None:
         run.guard.load_state_dict(state["guard"])
     run.loss = state["loss"]
+    run.devices = list(state.get("devices", ()))
     run.stage_starts = [list(start) for start in state["stage_starts"]]

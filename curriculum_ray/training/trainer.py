@@ -132,6 +132,8 @@ class Trainer:
         held = check_heldout(config, data)
         self.heldout = Heldout(self, held) if held else None
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
+        self.devices: list[str] = []
+        """The kinds of device that the run was trained on, which who starts it fills in."""
         self.loss: float | None = None
         self.meter = Meter(self.world)
 

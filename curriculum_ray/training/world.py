@@ -25,3 +25,13 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     exchange: Exchange = field(default_factory=Alone)
+
+    def device_kinds(self) -> list[str]:
+        """The kinds of device of all workers, sorted, e.g. ["NVIDIA A10G"], on rank 0; its own alone on the others.
+
+        Every rank must call it.
+        """
+        cuda = self.device.type == "cuda"
+        own = torch.cuda.get_device_name(self.device) if cuda else self.device.type.upper()
+        found = self.exchange.gather(own.encode()) or [own.encode()]
+        return sorted({name.decode() for name in found})

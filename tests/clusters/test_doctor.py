@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from clusters.doctor import versions_agree
+from clusters.doctor import growth_check, memory_check, versions_agree
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.capacity import Capacity, NodeKind
+from curriculum_ray.distributed.growth import Growth
 from tuning.cli.options import writable_folder
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +83,33 @@ def test_two_nodes_of_one_machine_are_found_well(tmp_path: Path) -> None:
     }, done.stdout + done.stderr
     assert done.returncode == 0
     assert not list((tmp_path / "runs").glob(".shared-*"))
+
+
+def test_the_memory_of_the_head_is_counted_for_all_runs_that_the_cluster_can_grow_to() -> None:
+    eight = Capacity(({"CPU": 0.0},), (NodeKind({"CPU": 8.0, "GPU": 1.0}, 8),), most=8)
+    gib = 2**30
+    assert memory_check(Growth(eight), 1, False, 8 * gib).state == "ok"
+    few = memory_check(Growth(eight), 1, False, gib)
+    assert few.state == "failed"
+    assert "needed at 64 slots" in few.found
+    alone = Growth(Capacity.of({"CPU": 64.0}))
+    assert memory_check(alone, 1, False, 8 * gib).state == "failed", "the trials' actors are there too"
+
+
+@pytest.mark.parametrize(
+    ("far", "said"),
+    [
+        (Growth(Capacity.of({"CPU": 2.0})), ("ok", "none: these nodes are all")),
+        (
+            Growth(Capacity((), (NodeKind({"CPU": 8.0, "GPU": 1.0}, 4),), most=2)),
+            ("ok", "to 2 further nodes: 16 CPUs, 2 GPUs at most"),
+        ),
+        (
+            Growth(None, "Kubernetes does not tell: HTTPError"),
+            ("skipped", "unknown: Kubernetes does not tell: HTTPError; a study asks for its room, and waits"),
+        ),
+    ],
+)
+def test_how_far_a_cluster_grows_is_said(far: Growth, said: tuple[str, str]) -> None:
+    check = growth_check(far)
+    assert (check.state, check.found) == said

@@ -9,7 +9,7 @@ from curriculum_ray.data import load_data
 from curriculum_ray.diffusion import DDPMSpec
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.models import UNetSpec
 from curriculum_ray.training.difficulty import ProbeSpec, train_probe
 

@@ -18,7 +18,7 @@ from curriculum_ray.distributed.drawing import (
     draws_in_process,
     score_on_workers,
 )
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec, prepare, reference
 from curriculum_ray.evaluation.sampling import Share, draw_samples
 from curriculum_ray.evaluation.trained import load_trained

@@ -31,7 +31,7 @@ import json, sys
 from pathlib import Path
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.fit import fit
 resources = ResourceSpec(num_workers=(1, 2), resize_seconds=5)
 with connected(1, resources):

@@ -11,7 +11,7 @@ import torch
 
 from curriculum_ray.distributed.fit import TrainingFailed, fit
 from curriculum_ray.distributed.in_process import trains_in_process
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.jobs import Event, Finished, Progress, Started

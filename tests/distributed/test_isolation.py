@@ -12,7 +12,8 @@ import pytest
 
 from curriculum_ray.distributed import slots
 from curriculum_ray.distributed.board import create_board
-from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
 from tests.distributed.jobs import as_job
@@ -25,6 +26,7 @@ class FakeBoard:
         self.jobs, self.failed = jobs, ""
         self.wait_for_job = SimpleNamespace(remote=self._wait_for_job)
         self.fail_all = SimpleNamespace(remote=self._fail_all)
+        self.leave_room = SimpleNamespace(remote=lambda slot: None)
 
     def _wait_for_job(self, slot: int) -> bool:
         assert slot == 0
@@ -60,6 +62,22 @@ def test_a_slot_starts_a_trainer_for_each_job_until_the_board_closes(monkeypatch
     assert board.failed == "its slot ended"
 
 
+def test_a_slot_whose_controller_is_lost_starts_another_without_waiting_for_a_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.exceptions import ActorDiedError
+
+    ends: list[Exception | None] = [ActorDiedError(), ActorDiedError(), None]
+
+    def fit() -> None:
+        if (end := ends.pop(0)) is not None:
+            raise end
+
+    board = FakeBoard(1)
+    assert len(_serve(board, fit, monkeypatch)) == 3
+    assert (board.jobs, board.failed) == (0, "its slot ended")
+
+
 def test_a_slot_that_cannot_go_on_starts_no_further_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit() -> None:
         raise RuntimeError("no worker starts")
@@ -74,7 +92,8 @@ def test_the_workers_of_an_isolated_slot_serve_one_job(
     isolate: bool, jobs: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr("ray.train.torch.TorchTrainer", lambda loop, **options: given.update(options))
+    trainer = "curriculum_ray.distributed.light_trainer.LightTrainer"
+    monkeypatch.setattr(trainer, lambda board, slot, node, loop, **options: given.update(options))
     slots.torch_trainer(None, 0, [tmp_path / "slot-0"], ResourceSpec(isolate=isolate))
     assert given["train_loop_config"]["jobs"] == jobs
 

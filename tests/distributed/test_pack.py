@@ -18,7 +18,8 @@ from curriculum_ray.data import load_data
 from curriculum_ray.distributed import pack as packs
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.pack import run_pack
-from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Finished, Job, Started, Stopped
 from curriculum_ray.runs.result import RunResult

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from tuning.cli import cli
 from tuning.study.check_run import check_run

@@ -15,7 +15,8 @@ import torch
 
 from curriculum_ray.data import load_data
 from curriculum_ray.distributed.board import create_board
-from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.evaluation import prepare
 from curriculum_ray.evaluation.trained import load_trained
 from curriculum_ray.runs.config import RunConfig

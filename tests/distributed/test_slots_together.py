@@ -14,7 +14,8 @@ import torch
 
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.fit import fit
-from curriculum_ray.distributed.slots import ResourceSpec, Slots
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Finished, Started
 from curriculum_ray.runs.result import RunResult

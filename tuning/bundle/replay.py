@@ -11,7 +11,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.distributed.fit import fit
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.models.named_code import check_named_code
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import RESULT_FILE

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from curriculum_ray.config import ConfigError, Spec, load_yaml, parse
 from curriculum_ray.config.shown import fits_a_line, shown
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.models.named_code import check_named_code
 from curriculum_ray.runs.config import RunConfig
 from tuning.study.config import Metric, StudyConfig

@@ -57,7 +57,7 @@ def claims(
     by seed, until every answer stands or the most seeds are run. The same command run again goes on where it was
     interrupted. The table of all claims of the folder is written after each of them.
     """
-    from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.distributed.resources import ResourceSpec
     from tuning.claims.claim import load_claims
     from tuning.claims.files import check_writable, read_table, write_table
     from tuning.claims.shown import ShownClaims, described

@@ -52,7 +52,8 @@ def evaluate(
     from curriculum_ray.config.shown import shown
     from curriculum_ray.data import DataSpec, load_data
     from curriculum_ray.data.stream import load_stream
-    from curriculum_ray.distributed.connection import check_resources, connected
+    from curriculum_ray.distributed.capacity import check_resources
+    from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.drawing import DrawingTask, draws_in_process, score_on_workers
     from curriculum_ray.evaluation import EvaluationSpec, prepare
     from curriculum_ray.evaluation.guidance import check_guidance

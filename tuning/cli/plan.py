@@ -97,7 +97,9 @@ def plan(
     import torch
 
     from curriculum_ray.config import ConfigError
-    from curriculum_ray.distributed.connection import available_cpus, packs_of, room
+    from curriculum_ray.distributed.capacity import Capacity, available_cpus, packs_of, room
+    from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark, usable_bytes
+    from curriculum_ray.distributed.slots import are_together
     from curriculum_ray.evaluation.visited import unvisited_line
     from curriculum_ray.own_files import check_own, write_own
     from curriculum_ray.training.footprint import footprint
@@ -113,7 +115,7 @@ def plan(
     from tuning.study.check_run import experiment_name
     from tuning.study.config import StudyConfig
     from tuning.study.cost import estimate
-    from tuning.study.cost_lines import cost_lines, memory_lines
+    from tuning.study.cost_lines import cost_lines, driver_line, memory_lines
     from tuning.study.data_summary import show_summary
     from tuning.study.memory import memory_per_worker
     from tuning.study.noise import find_noise
@@ -158,12 +160,14 @@ def plan(
     rivals = study_rivals(config, searched)
     for_gpu, workers = config.resources.use_gpu or gpus is not None, config.resources.workers[1]
     if concurrent is None:
-        here = {"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())}
+        here = Capacity.of({"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())})
         slots = room(config.resources, config.maximum_trials(len(rivals)), here, config.pack)
     else:
         slots = packs_of(concurrent, config.pack)
     network = footprint(run.model, dataset.shape, dataset.conditioning, run.precision != "fp32")
     memory = memory_per_worker(run, network, dataset, workers, config.pack)
+    alone = "RAY_ADDRESS" not in os.environ
+    beside = driver_node_bytes(slots, alone, are_together(config.resources))
     found: Calibration | Unmeasured
     try:
         found = calibrate(run, dataset, network, measuring_device(for_gpu), workers, config.pack)
@@ -193,6 +197,7 @@ def plan(
             "unmeasured": str(found) if isinstance(found, Unmeasured) else None,
             "network": asdict(network),
             "memory": {**asdict(memory), "total": memory.total},
+            "driver_node": {"bytes": beside, "usable": usable_bytes()},
             **asdict(cost),
             "noise": None if noise is None else asdict(noise),
             "expected_seeds": [asdict(each) for each in expected],
@@ -213,6 +218,9 @@ def plan(
         click.echo(line)
     for line in memory_lines(memory, None if measured is None else measured.peak_bytes):
         click.echo(line)
+    click.echo(driver_line(beside, slots))
+    if remark := memory_remark(beside, usable_bytes()):
+        click.echo(f"warning: {remark}", err=True)
     for line in _seeds_lines(config, noise, expected):
         click.echo(line)
     if fitting is not None:

@@ -38,7 +38,8 @@ def reference(
     (data.format=parquet) and the extractor.
     """
     from curriculum_ray.config import ConfigError
-    from curriculum_ray.distributed.connection import check_resources, connected
+    from curriculum_ray.distributed.capacity import check_resources
+    from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.drawing import count_on_workers, draws_in_process
     from curriculum_ray.evaluation.counting import Counting, ReferenceSpec
     from curriculum_ray.evaluation.reference_file import read_reference

@@ -81,7 +81,8 @@ def sample(
 
     from curriculum_ray.data.autoencoder import decode_latents
     from curriculum_ray.data.prompts import condition_from_prompts
-    from curriculum_ray.distributed.connection import check_resources, connected
+    from curriculum_ray.distributed.capacity import check_resources
+    from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.drawing import DrawingTask, draw_on_workers, draws_in_process
     from curriculum_ray.evaluation import EvaluationSpec, grid_png
     from curriculum_ray.evaluation.evaluator import resolve_sampler

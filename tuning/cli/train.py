@@ -95,7 +95,7 @@ def train(
     With RAY_ADDRESS set it runs on that cluster.
     """
     from curriculum_ray.curriculum import CurriculumSchedule
-    from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.distributed.resources import ResourceSpec
     from curriculum_ray.runs.config import RunConfig
     from tuning.study.single import train_run
     from tuning.terminal.run_display import RunDisplay

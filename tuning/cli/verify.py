@@ -13,7 +13,7 @@ import click
 from tuning.cli.options import PathOption, example, shared
 
 if TYPE_CHECKING:
-    from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.distributed.resources import ResourceSpec
     from tuning.bundle.packed_study import PackedStudy
     from tuning.bundle.replay import Replay
 
@@ -127,7 +127,7 @@ def _resources(
 ) -> ResourceSpec:
     """Those that the study was trained with, except for what the user chooses."""
     from curriculum_ray.config import parse
-    from curriculum_ray.distributed.slots import ResourceSpec
+    from curriculum_ray.distributed.resources import ResourceSpec
 
     recorded = ResourceSpec() if study.environment is None else study.environment.resources
     chosen = {"use_gpu": None if device is None else device == "gpu", "num_workers": num_workers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from tuning.cli.options import read_settings
 
 __all__ = ["worker_resources"]

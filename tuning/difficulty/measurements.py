@@ -31,7 +31,7 @@ from curriculum_ray.data.stream import load_stream
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.own_files import FORCE_OPTION, check_own, write_own
 from curriculum_ray.training.difficulty import ProbeSpec, convergence_curve, gradient_curve, loss_curve
 from tuning.difficulty.page import check_report

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from tuning.evidence.arms import Ranking, side_by_side
+from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference, against_rival, against_uniform
 from tuning.evidence.metrics import count, direction, gain, metric_name, number, within
 
@@ -58,6 +59,7 @@ def answer(ranking: Ranking) -> str:
         sentences = (
             verdict(differences, metric, images),
             rival_verdict(differences, against_rival(ranking), metric),
+            mixed_pairs(ranking),
         )
         return "; ".join(filter(None, sentences))
     value, beside, _ = side_by_side(best, uniform, metric)

@@ -13,8 +13,8 @@ import pydantic
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.stored import Stored
-from curriculum_ray.distributed.connection import available_cpus
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.capacity import available_cpus
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.files import replace_file
 from tuning.folder.layout import ENVIRONMENT_FILE
 from tuning.folder.versions import code_commit, package_versions

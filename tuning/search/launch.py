@@ -18,7 +18,8 @@ from curriculum_ray.config import ConfigError, Spec, flatten, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.diffusion import build_process
-from curriculum_ray.distributed.connection import connected, packs_of, room, waiting_line
+from curriculum_ray.distributed.capacity import packs_of, room
+from curriculum_ray.distributed.connection import connected, waiting_line
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.models import check_model, check_named_code, code_named

@@ -10,7 +10,7 @@ import torch
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset
-from curriculum_ray.distributed.connection import available_cpus, room
+from curriculum_ray.distributed.capacity import Capacity, available_cpus, room
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.result import RunResult
@@ -58,7 +58,7 @@ def first_guess(
     finally:
         torch.set_num_threads(threads)
     if slots is None:
-        cpus = {"CPU": float(available_cpus())}
+        cpus = Capacity.of({"CPU": float(available_cpus())})
         slots = room(config.resources, config.maximum_trials(rivals), cpus, config.pack)
     speed = found.speed(run.batch_size)
     fitting = fit_into(config, rivals, speed, slots * config.pack)

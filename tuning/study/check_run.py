@@ -10,7 +10,7 @@ from curriculum_ray.data import DataInfo, Dataset, load_data
 from curriculum_ray.data.stream import with_note
 from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.evaluation.guidance import check_guidance
 from curriculum_ray.runs.config import RunConfig

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
 from curriculum_ray.config.shown import shown
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import Control, Role

@@ -6,7 +6,7 @@ from tuning.study.calibration import Calibration, Unmeasured
 from tuning.study.cost import Estimate
 from tuning.study.memory import Memory
 
-__all__ = ["cost_lines", "memory_lines"]
+__all__ = ["cost_lines", "driver_line", "memory_lines"]
 
 _SUSTAINED = 1e14
 _GIB = 2**30
@@ -94,6 +94,11 @@ def memory_lines(memory: Memory, peak: int | None = None) -> list[str]:
     if peak is not None:
         return [*lines, f"  counted; a step that was measured held {_size(peak)} at most"]
     return [*lines, "  counted, not measured; torch itself, workspaces and evaluations come on top"]
+
+
+def driver_line(size: int, slots: int) -> str:
+    """What Ray's and our own processes hold on the driver's node, in bytes."""
+    return f"memory of the driver's node: {_size(size)} beside the workers, at {slots} slot{'' if slots == 1 else 's'}"
 
 
 def _size(size: int) -> str:

@@ -41,6 +41,8 @@ def publish(tracker: Tracker, run: str, folder: Path, result: Measured) -> None:
     tracker.log(run, {**result.metrics, **walked}, result.images)
     for place, length in enumerate(result.images_in_stage):
         tracker.log(run, {"images_in_stage": length}, place)
+    if result.devices:
+        tracker.tags(run, {"devices": list(result.devices)})
     plot_sampled(folder / SAMPLED_FILE, folder / SAMPLED_PLOT)
     tracker.artifacts(run, [folder / name for name in _FILES if (folder / name).exists()])
     tracker.finish(run, "FINISHED")

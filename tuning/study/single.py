@@ -11,11 +11,12 @@ from typing import Any
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError, differences, load_yaml
-from curriculum_ray.distributed.connection import check_resources, connected, waiting_line
+from curriculum_ray.distributed.capacity import Capacity, check_resources
+from curriculum_ray.distributed.connection import connected, waiting_line
 from curriculum_ray.distributed.fit import fit
 from curriculum_ray.distributed.in_process import trains_in_process
 from curriculum_ray.distributed.preemption import heeded
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.logs import written_to
 from curriculum_ray.runs.config import RunConfig
@@ -196,13 +197,14 @@ def _store_what_is_missing(
     display.problems(tracker.problems)
 
 
-def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Mapping[str, float]) -> None:
+def _check_previews(config: RunConfig, resources: ResourceSpec, cluster: Capacity) -> None:
     """Refuse previews that would wait for a GPU for ever."""
     asked = config.preview.num_gpus if config.preview else 0
     taken = resources.workers[0] * resources.per_worker.get("GPU", 0)
-    if asked and asked + taken > cluster.get("GPU", 0):
+    there = cluster.amount("GPU")
+    if asked and asked + taken > there:
         raise ConfigError(
-            f"preview.num_gpus must leave the workers their {taken:g} of the cluster's {cluster.get('GPU', 0):g} GPUs, "
+            f"preview.num_gpus must leave the workers their {taken:g} of the cluster's {there:g} GPUs, "
             f"but got {asked:g}"
         )
 

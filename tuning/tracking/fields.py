@@ -36,6 +36,7 @@ TAGS = {
     "schedule": "the schedule in words",
     "seed": "training seed",
     "images": "images seen",
+    "devices": "kinds of device that the run's workers trained on, as JSON; absent in runs of the first releases",
     "margin": "differences below this share of uniform sampling's metric count as none",
     "trials": "number of trials that the study was last asked for",
     "command": "the command that last started it, without secrets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -167,6 +168,7 @@ def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial
         "images": images,
         "metrics": {key: value for key, value in metrics.items() if is_metric(key)},
         "fingerprint": tags.get("fingerprint"),
+        "devices": json.loads(tags.get("devices", "[]")),
         "status": "finished",
     }
     return FinishedTrial(

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.slots import ResourceSpec
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import UNIFORM, fresh, record, trials
 from tuning.bundle.archive import Bundle, archived, read_bundle

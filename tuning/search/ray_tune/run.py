@@ -37,6 +37,7 @@ from tuning.folder.layout import TRIALS, TUNE
 from tuning.search.pace import Pace
 from tuning.search.ray_tune.board_trial import BoardTrial
 from tuning.search.ray_tune.searcher import TuneSearcher
+from tuning.search.ray_tune.trial_place import RESTARTS, trial_resources
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -112,7 +113,7 @@ def search(
     algorithm = StudySearch(config, space, plan, storage, name, study.identity)
     tunes_own = study.folder / TUNE
     tuner = tune.Tuner(
-        tune.with_resources(BoardTrial, tune.PlacementGroupFactory([{"memory": 1.0}])),
+        tune.with_resources(BoardTrial, trial_resources()),
         tune_config=tune.TuneConfig(
             metric=config.metric,
             mode=DIRECTIONS[config.metric],
@@ -124,7 +125,11 @@ def search(
             trial_name_creator=_trial_folder,
         ),
         run_config=tune.RunConfig(
-            name=TUNE, storage_path=str(tunes_own), callbacks=[Events(study, pace)], verbose=0
+            name=TUNE,
+            storage_path=str(tunes_own),
+            callbacks=[Events(study, pace)],
+            failure_config=RESTARTS,
+            verbose=0,
         ),
     )
     with (

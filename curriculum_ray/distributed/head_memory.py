@@ -1,0 +1,59 @@
+"""Memory that Ray's and our processes take on the driver's node, beside the workers of the runs.
+
+The figures are those of `benchmarks/bench_head.py`, rounded up.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+__all__ = ["driver_node_bytes", "memory_remark", "usable_bytes"]
+
+_MB = 10**6
+_GIB = 2**30
+
+_FIXED = 1500 * _MB
+"""The driver, the board, and Ray's own processes of a head."""
+_SLOT = 40 * _MB
+"""Of a slot in a cluster: all of its processes are where its workers are."""
+_SLOT_ALONE = 125 * _MB
+"""Of a slot where the driver's node is the only one: its trial's actor."""
+_CONTROLLER = 225 * _MB
+"""Ray Train's processes of each group of workers, where the driver's node is the only one."""
+
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def driver_node_bytes(slots: int, alone: bool, together: bool = False) -> int:
+    """Bytes on the driver's node at so many slots, without their workers.
+
+    alone: whether no other node takes the slots' processes. together: whether all slots are one group of workers.
+    """
+    if not alone:
+        return _FIXED + slots * _SLOT
+    return _FIXED + slots * _SLOT_ALONE + (1 if together else slots) * _CONTROLLER
+
+
+def usable_bytes() -> int:
+    """Memory of this machine, or of the container that this process is in."""
+    found = [psutil.virtual_memory().total]
+    for path in _LIMITS:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            found.append(int(text))
+    return min(found)
+
+
+def memory_remark(needed: int, usable: int) -> str | None:
+    """Say that the driver's node has too little memory; None where it has enough."""
+    if needed <= usable:
+        return None
+    return (
+        f"the driver's node needs about {needed / _GIB:.1f} GiB beside the workers, but has {usable / _GIB:.1f} GiB: "
+        "lower --concurrent"
+    )

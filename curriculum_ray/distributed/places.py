@@ -1,0 +1,88 @@
+"""Where the controller of each slot runs: on the node that has room for its workers, and not on the driver's.
+
+A slot that has no room yet waits here, which costs no process. Room is found by a placement group, which is given back
+at once: Ray Train reserves its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Places"]
+
+_AT_ONCE = 8
+"""Slots that start at a time: another may take the room that one has found, whose controller then waits for more."""
+_POLL_S = 1.0
+_WATCH_S = 5.0
+
+
+class _Turn:
+    """A place among those that start; given back once, by whoever is first."""
+
+    def __init__(self, turns: threading.Semaphore) -> None:
+        self._turns, self._lock = turns, threading.Lock()
+        self.over = False
+
+    def give_back(self) -> None:
+        with self._lock:
+            if not self.over:
+                self.over = True
+                self._turns.release()
+
+
+class Places:
+    """Places for slots, whose fewest workers need `bundles` of Ray's resources; `closing` ends every wait."""
+
+    def __init__(self, board: Any, bundles: list[dict[str, float]], closing: threading.Event) -> None:
+        self._board, self._bundles, self._closing = board, bundles, closing
+        self._turns = threading.Semaphore(_AT_ONCE)
+
+    @contextmanager
+    def place(self, slot: int) -> Iterator[str | None]:
+        """The id of the node for the slot's controller, None for the driver's; waits for room, unless it is closing.
+
+        The body starts the slot's workers, and waits for their end.
+        """
+        if not os.environ.get("RAY_ADDRESS"):
+            yield None
+            return
+        while not self._turns.acquire(timeout=_POLL_S):
+            if self._closing.is_set():
+                yield None
+                return
+        turn = _Turn(self._turns)
+        try:
+            node = self._with_room()
+            threading.Thread(target=self._watch, args=(slot, turn), daemon=True).start()
+            yield node
+        finally:
+            turn.give_back()
+
+    def _with_room(self) -> str | None:
+        import ray
+        from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+
+        asked = placement_group(self._bundles, strategy="PACK")
+        try:
+            while not asked.wait(_POLL_S):
+                if self._closing.is_set():
+                    return None
+            node = str(placement_group_table(asked)["bundles_to_node_id"][0])
+        finally:
+            remove_placement_group(asked)
+        return None if node == ray.get_runtime_context().get_node_id() else node
+
+    def _watch(self, slot: int, turn: _Turn) -> None:
+        """Let the next slot start when this one's workers have their room."""
+        import ray
+
+        while not turn.over:
+            try:
+                if ray.get(self._board.has_room.remote(slot, _WATCH_S)):
+                    turn.give_back()
+            except Exception:  # the board, or Ray, has gone
+                return
