@@ -108,9 +108,10 @@ def connected(
     """A connection to Ray with room for `runs` runs at a time; shut down at the end, unless a slot is still waiting.
 
     Yields what it can hold. A cluster that grows is asked for the room of one run, which is waited for; ConfigError
-    where it cannot grow to the room of all of them. `runs` is 0 for what needs no room. `output` is the folder of the
-    results, or their bucket: ConfigError where the cluster's nodes do not share it. `say` is given a line on what is waited for. What
-    this process logs is added to the file `log`, if there is one, and so are Ray's warnings, which are not shown.
+    where it cannot grow to the room of all of them. `runs` is 0 for what needs no room. `output` is the folder of
+    the results, or their bucket: ConfigError where the cluster's nodes do not share it. `say` is given a line on
+    what is waited for. What this process logs is added to the file `log`, if there is one, and so are Ray's
+    warnings, which are not shown.
 
     Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
     """
