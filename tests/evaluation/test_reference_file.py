@@ -182,13 +182,6 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> 
         read_reference(tmp_path / "bad.npz")
 
 
-def test_a_stream_without_a_reference_is_refused_with_the_mend(shards: DataSpec) -> None:
-    with pytest.raises(
-        ConfigError, match=r"set evaluation\.reference to a file that `python -m tune reference`"
-    ):
-        prepare(EvaluationSpec(), data_info(shards))
-
-
 def test_the_command_makes_what_evaluations_take(
     tmp_path: Path, shards: DataSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
