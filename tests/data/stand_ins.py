@@ -65,5 +65,6 @@ def stand_in_for_transformers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str,
     module.AutoConfig = loader(SimpleNamespace(model_type="clip"))  # type: ignore[attr-defined]
     module.AutoTokenizer = loader(tokenizer)  # type: ignore[attr-defined]
     module.CLIPTextModel = loader(Encoder())  # type: ignore[attr-defined]
+    module.utils = SimpleNamespace(logging=SimpleNamespace(disable_progress_bar=lambda: None))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", module)
     return calls

@@ -18,7 +18,14 @@ _LOCAL = "local:"
 """Before the last part of a path of another machine."""
 # The settings of a run that name files.
 _KEYS = (
-    *("data.name", "data.text_encoder", "data.vae", "evaluation.weights", "init_from.path"),
+    *(
+        "data.name",
+        "data.text_encoder",
+        "data.vae",
+        "evaluation.reference",
+        "evaluation.weights",
+        "init_from.path",
+    ),
     *("schedule.clusters.difficulty", "schedule.order.by"),
 )
 _NOT_PATHS = {"data.name": EMBEDDED, "schedule.order.by": ("noise_level",)}

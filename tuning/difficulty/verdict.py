@@ -85,7 +85,7 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
         yes=False,
         correlation=correlation,
         by_seed=by_seed if len(seeds) > 1 else (),
-        ratio=clean / noisy if positive else None,
+        ratio=clean / noisy if positive and noisy > 0 else None,  # a mean of the smallest numbers rounds to 0
         reason="",
     )
     return _with(verdict, _objection(verdict, clean - noisy, _end_error(curve, seeds)))
