@@ -129,6 +129,9 @@ class Slots:
 
         pack: how many jobs, of one worker each, a slot takes and trains at a time. copy: see `torch_trainer`.
         """
+        # Imported before there are threads: what walks through all modules meanwhile, e.g. to pickle, would fail.
+        from curriculum_ray.distributed import light_trainer  # noqa: F401
+
         self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
         self._closing, self._closed = threading.Event(), threading.Event()
         self._places = Places(board, resources.bundles, self._closing)
