@@ -79,7 +79,7 @@ def _search(folder: Path) -> subprocess.Popen[str]:
 def _killed_in_training(folder: Path) -> None:
     """Start the study, and kill its driver when a trial has written a checkpoint."""
     process = _search(folder)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     try:
         while not [*folder.glob("runs/study/slots/slot-*/*/state.json")]:
             assert process.poll() is None, process.communicate()[0]
