@@ -13,6 +13,7 @@ import curriculum_ray.distributed.fit as trainer
 import tuning.search.launch as launch
 import tuning.search.ray_tune.run as search
 import tuning.study.single as train
+from curriculum_ray.distributed.capacity import Capacity
 from curriculum_ray.runs.jobs import Job
 from tuning.cli import main
 
@@ -34,7 +35,7 @@ class Board:
 @contextmanager
 def nothing(*_: Any) -> Iterator[None]:
     """In the place of a connection to Ray."""
-    yield None
+    yield Capacity.of({"CPU": 2.0})
 
 
 @pytest.mark.parametrize(
