@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import ray
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
@@ -43,6 +46,9 @@ class LightTrainer(TorchTrainer):
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
         if self._node is None:
             return super()._initialize_and_run_controller(**settings)
+        # Ray puts this one actor of a cluster on the node of the first controller for good, and where that node is lost
+        # all other controllers wait for it.
+        get_or_create_autoscaling_coordinator()
         controller: Any = (
             ray.remote(TrainController)
             .options(

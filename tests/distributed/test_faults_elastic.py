@@ -75,7 +75,8 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
         command = Command(["-c", _FIT, settings, str(run)], tmp_path, environment)
         _reach(command, there, run, 2)
         before, shrinking = log(run)[-1]["images"], _unsaved(run)
-        there.kill(there.where("RayTrainWorker")[0])
+        # The harder loss of the two: with a worker, the controller of the run.
+        there.kill(there.where("TrainController")[0])
         since = time.monotonic()
         command.until("Started(attempt=2)")
         shrunk = command.until("Progress(") - since
