@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.py
 # Where quick tests with Ray lie, which tests/conftest.py checks: to read all other files would take seconds.
 RAY_TESTS := tests/distributed tests/tuning/test_main_job.py
-# Whole files a test process, the long ones first.
-TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+# The rest in two processes, each of which imports what its own folders need.
+UPPER_TESTS := tests/tuning tests/clusters tests/docs
+QUICK := -m "not ray and not slow" -p no:cacheprovider
 
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-rest test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
+.PHONY: help setup search test test-ray test-upper test-lower test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -37,18 +38,21 @@ search: setup ## the main job: find a schedule for the digits, on CPU, in minute
 docs: setup ## the documentation as a site, in site/; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-# Tests with Ray share one, and mostly wait: the others and the linters run meanwhile.
+# Tests with Ray share one, and mostly wait: the others and the linters run meanwhile, on two cores.
 test: setup ## lint, types, documentation and the fast tests
-	@$(MAKE) --no-print-directory -j 3 NICE="nice -n 19" lint test-ray test-rest
+	@$(MAKE) --no-print-directory -j 4 NICE="nice -n 19" lint test-ray test-upper test-lower
 
 test-ray: setup
 	$(BIN)/python -m pytest -m "ray and not slow" $(RAY_TESTS)
 
-test-rest: setup
-	$(BIN)/python -m pytest -m "not ray and not slow" $(TWO_AT_A_TIME) -p no:cacheprovider
+test-upper: setup
+	$(BIN)/python -m pytest $(QUICK) $(UPPER_TESTS)
 
-test-all: setup lint ## every test, the slow ones too
-	$(BIN)/python -m pytest
+test-lower: setup
+	$(BIN)/python -m pytest $(QUICK) $(addprefix --ignore=,$(UPPER_TESTS))
+
+test-all: test ## every test: the fast ones, then the slow ones, which take an hour and more
+	$(BIN)/python -m pytest -m slow
 
 bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
 	$(BIN)/python benchmarks/bench_search.py

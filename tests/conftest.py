@@ -20,26 +20,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.update({"RAY_worker_niceness": "0"})
 
 
-# Files whose tests take longest, and those that start a Ray of their own.
-_LONG = (
-    "test_packed.py",
-    "test_exact.py",
-    "test_gpu_steps.py",
-    "test_generated_settings.py",
-    "test_difficulty.py",
-)
 _TESTS = Path(__file__).parent
 # As in the Makefile.
 _RAY = ("distributed/", "tuning/test_main_job.py")
+# Files that start a Ray of their own.
 _OWN_RAY = ("test_main_job.py", "test_faults.py")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs Ray, and put long files first: test processes take whole files in this order.
-
-    What is marked `gpu` is skipped where there is none.
-    """
+    """Mark what needs Ray; what is marked `gpu` is skipped where there is none."""
     has_gpu = torch.cuda.is_available()
     for item in items:
         if item.get_closest_marker("gpu") and not has_gpu:
@@ -50,7 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(
                     f"{item.nodeid} needs Ray: add its folder to RAY_TESTS in the Makefile"
                 )
-    items.sort(key=lambda item: _LONG.index(item.path.name) if item.path.name in _LONG else len(_LONG))
 
 
 @pytest.fixture(scope="session")

@@ -32,8 +32,14 @@ def _texts(node: ast.AST) -> Iterator[str]:
             yield part.value
 
 
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def repeated(source: str) -> set[str]:
     """The names that stand in `source` as literals: files anywhere but in prose, folders where a path is built."""
+    if not any(name in source for name in NAMES):
+        return set()
     tree = ast.parse(source)
     prose = {
         id(node.value)
@@ -47,7 +53,7 @@ def repeated(source: str) -> set[str]:
                 found |= FILES & set(PurePosixPath(node.value).parts)
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             found |= FOLDERS & {part for text in _texts(node.right) for part in PurePosixPath(text).parts}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("glob", ".joinpath")):
+        elif isinstance(node, ast.Call) and _called(node.func) in ("glob", "rglob", "joinpath"):
             texts = (text for argument in node.args for text in _texts(argument))
             found |= FOLDERS & {part for text in texts for part in PurePosixPath(text).parts}
     return found

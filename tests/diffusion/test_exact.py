@@ -152,12 +152,15 @@ def assert_within(found: tuple[Tensor, Tensor], data: Mixtures, share: float = 0
     torch.testing.assert_close(found[1].double(), data.variance, rtol=share, atol=0)
 
 
-LINEAR = [name for name in IDS if name.startswith("linear-") and "zero" not in name]
+# Of the betas that differ in nothing else, and of those whose SNR ends at zero, one by default.
+ALIKE = [
+    *(name for name in IDS if name.startswith("linear-") and "zero" not in name),
+    *("cosine-v-zero-ddim", "cosine-x0-zero-ddim", "linear-v-zero-ancestral"),
+]
 
 
-# Of the betas that differ in nothing else, one by default.
 ONE_OF_BETAS = [
-    pytest.param(*case, id=name, marks=pytest.mark.slow if name in LINEAR else ())
+    pytest.param(*case, id=name, marks=pytest.mark.slow if name in ALIKE else ())
     for name, case in zip(IDS, CASES, strict=True)
 ]
 
@@ -167,7 +170,7 @@ ONE_WITH_NOISE = [
         *case,
         id=name,
         marks=pytest.mark.slow
-        if name in LINEAR or ("ancestral" in name and not name.startswith("cosine-epsilon"))
+        if name in ALIKE or ("ancestral" in name and not name.startswith("cosine-epsilon"))
         else (),
     )
     for name, case in zip(IDS, CASES, strict=True)

@@ -18,8 +18,8 @@ from curriculum_ray.training.loop import train
 from curriculum_ray.training.trainer import Trainer
 
 COUNT = 500
-SETS: list[tuple[dict[str, Any], str]] = [
-    ({"name": "shapes"}, "random-cnn"),
+SETS: list[Any] = [
+    pytest.param({"name": "shapes"}, "random-cnn", marks=pytest.mark.slow),
     ({"name": "photos"}, "random-cnn"),
     ({"name": "mixture2d"}, "raw"),
     ({"name": "mixture2d", "set_size": 8}, "raw"),

@@ -89,7 +89,7 @@ def test_an_arm_whose_runs_fail_leaves_its_answer_open() -> None:
     assert not found.settled
 
 
-@pytest.mark.parametrize("gain", [0.0, 3.0])
+@pytest.mark.parametrize("gain", [0.0, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_equal_arms_are_seldom_told_apart_at_any_look(gain: float) -> None:
     """All arms are equal to each other, and to uniform sampling or far from it: nothing else may be claimed."""
     rng = np.random.default_rng(int(gain))

@@ -36,7 +36,8 @@ def space_of(search: dict[str, Any]) -> SearchSpace:
 @pytest.mark.parametrize(
     ("name", "images"),
     [
-        *(("default", 256), ("paper", 1664), ("wide", 512), ("wide", 12_800)),
+        *(("default", 256), ("paper", 1664), ("wide", 512)),
+        pytest.param("wide", 12_800, marks=pytest.mark.slow),
         *(
             pytest.param(name, images, marks=pytest.mark.slow)
             for name in ("default", "paper", "wide")
