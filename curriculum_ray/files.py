@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["check_new_folder", "replace_file"]
+__all__ = ["check_new_folder", "remove_half_written", "replace_file"]
 
 
 def check_new_folder(folder: Path, option: str) -> None:
@@ -19,7 +19,8 @@ def check_new_folder(folder: Path, option: str) -> None:
 def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write `path` under a temporary name and rename it: readers see either the old or the new content.
 
-    durable: whether it is on disk when this returns. Raises OSError, and leaves no partial file.
+    durable: whether it is on disk when this returns. Raises OSError, and leaves no partial file; only a kill does, see
+    `remove_half_written`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,3 +33,13 @@ def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove, at any depth, the temporary files of `replace_file` that killed processes left.
+
+    No process but this one may be writing there.
+    """
+    for path in folder.rglob(".*.[0-9]*.tmp"):
+        if path.is_file() and path.suffixes[-2:] != [f".{os.getpid()}", ".tmp"]:
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.files import remove_half_written
 from tuning.folder.layout import LEASE_FILE, LOCK_FILE, STATUS_FILE
 from tuning.folder.lease import Lease, Taken
 from tuning.folder.process import Process, is_alive, moves
@@ -35,6 +36,8 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
     The kernel releases the lock when the process ends, however it ends. For file systems without locks, or with locks
     per machine, there is also a lease, which its holder renews every second. The lease of a process that cannot be seen
     from here is watched for `patience_s` seconds, so the clocks of other machines do not matter.
+
+    What a holder that was killed left half-written is removed first.
     """
     path = folder / LOCK_FILE
     try:
@@ -58,6 +61,7 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
         except OSError as error:
             raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
         try:
+            remove_half_written(folder)
             yield
         finally:
             lease.release()

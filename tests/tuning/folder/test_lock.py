@@ -88,6 +88,18 @@ def test_a_driver_that_was_killed_leaves_no_lock(
         pass
 
 
+def test_what_a_killed_driver_left_half_written_is_removed(tmp_path: Path) -> None:
+    trial = tmp_path / "trials" / "a"
+    trial.mkdir(parents=True)
+    kept = [trial / "record.json", trial / ".hidden", tmp_path / f".report.html.{os.getpid()}.tmp"]
+    half = [trial / ".record.json.3.tmp", tmp_path / ".report.html.12.tmp"]
+    for path in [*kept, *half]:
+        path.touch()
+    with held(tmp_path):
+        assert all(path.exists() for path in kept)
+        assert not any(path.exists() for path in half)
+
+
 @contextmanager
 def _counting(path: Path, clock: float, counts: bool) -> Iterator[None]:
     """A driver on another machine, `clock` seconds behind, whose file is written anew as long as it `counts`."""
