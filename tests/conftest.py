@@ -29,11 +29,13 @@ _OWN_RAY = ("test_main_job.py", "test_faults.py")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs Ray; what is marked `gpu` is skipped where there is none."""
+    """Mark what needs Ray; skip what is marked `gpu` where there is none; give slow tests time on a busy machine."""
     has_gpu = torch.cuda.is_available()
     for item in items:
         if item.get_closest_marker("gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1200))
         if "ray_of_two" in getattr(item, "fixturenames", ()) or item.path.name in _OWN_RAY:
             item.add_marker("ray")
             if not (item.get_closest_marker("slow") or str(item.path.relative_to(_TESTS)).startswith(_RAY)):

@@ -34,7 +34,7 @@ def _start(folder: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def _end(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=280)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     return out
 
