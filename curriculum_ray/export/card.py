@@ -58,7 +58,8 @@ _ADAPTERS = """
 _ALONE = """ `pytorch_lora_weights.safetensors` holds the adapters alone:
 
 ```python
-network.load_lora_adapter("FOLDER", prefix=None)  # a network of diffusers with the weights of {base}
+# a network of diffusers with the weights of {base}
+network.load_lora_adapter("FOLDER", prefix=None, weight_name="pytorch_lora_weights.safetensors")
 ```"""
 
 _SAMPLING = {

@@ -68,7 +68,7 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
     plain = part if trained.config.lora is None else merged(part)
     alone = _adapters_stand_alone(trained)
     if alone:
-        part.save_lora_adapter(folder)
+        _save_adapters(part, folder)
     if isinstance(trained.model, DiffusersModel):
         network: Any = plain
         library, name = "diffusers", type(network).__name__
@@ -107,6 +107,18 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights, alone))
+
+
+def _save_adapters(network: Any, folder: Path) -> None:
+    """Write pytorch_lora_weights.safetensors, without diffusers' warning that it casts weights, which it does not."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        network.save_lora_adapter(folder)
+    finally:
+        logging.set_verbosity(before)
 
 
 def _adapters_stand_alone(trained: Trained) -> bool:
