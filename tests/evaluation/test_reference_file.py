@@ -132,7 +132,7 @@ def test_published_statistics_give_fid_only(
     assert evaluator.names == ("fid",)
     assert (
         evaluator.note
-        == "evaluation.reference published.npz holds no features: fid only, no kid, precision or recall"
+        == "evaluation.reference published.npz holds no features: no kid, precision or recall"
     )
     assert evaluator.score(pictures(COUNT)).keys() == {"fid"}
 
