@@ -21,7 +21,7 @@ from curriculum_ray.runs.config import RunConfig
 transformers = pytest.importorskip("transformers")
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-SHAPES = DataSpec(name="shapes", image_size=8, conditioning="text")
+SHAPES = DataSpec(name="shapes", image_size=16, conditioning="text")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_weights_are_of_the_protocol_and_checked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"name": "shapes", "image_size": 8}, "needs captions, but shapes has .* classes"),
+        ({"name": "shapes", "image_size": 16}, "needs captions, but shapes has .* classes"),
         ({"name": "mixture2d"}, "needs captions"),
     ],
 )
