@@ -2,8 +2,8 @@
 
     CLIP-S(image, caption) = 2.5 max(cos(image, "A photo depicts " caption), 0)
 
-The score of a model is the mean over its samples, in [0, 2.5]. Other implementations leave out the prompt, and multiply by
-100 instead of 2.5.
+The score of a model is the mean over its samples, in [0, 2.5]. Other implementations leave out the prompt, and multiply
+by 100 instead of 2.5.
 """
 
 from __future__ import annotations

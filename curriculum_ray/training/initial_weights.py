@@ -48,9 +48,7 @@ def without_path(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "init_from": {key: value for key, value in spec.items() if key != "path"}}
 
 
-def load_initial(
-    model: nn.Module, spec: InitSpec, vocabulary: tuple[str, ...] = ()
-) -> frozenset[str]:
+def load_initial(model: nn.Module, spec: InitSpec, vocabulary: tuple[str, ...] = ()) -> frozenset[str]:
     """Load the weights of `spec` into `model`, whole and not yet sharded; returns the names of those drawn anew.
 
     vocabulary: the words of the data's captions. Raises ConfigError, one line, where names, shapes, words or the hash

@@ -89,7 +89,10 @@ def test_adapters_add_nothing_at_first_and_merge_into_the_weights(name: str) -> 
 @pytest.mark.parametrize(
     ("targets", "says"),
     [
-        (["qkv", "qvk"], r"lora\.targets 'qvk' is no linear layer or convolution of the network, which has .*qkv"),
+        (
+            ["qkv", "qvk"],
+            r"lora\.targets 'qvk' is no linear layer or convolution of the network, which has .*qkv",
+        ),
         (["gelu"], "'gelu' is no linear layer"),
         (["kv"], "'kv' is no linear layer"),
     ],

@@ -45,7 +45,9 @@ def base(tmp_path: Path) -> Path:
 
 def test_only_adapters_change_and_only_they_are_kept(base: Path, tmp_path: Path) -> None:
     lora = {"rank": 2, "dropout": 0.1}
-    trainer = _trainer(init_from=str(base), lora=lora, ema={"power": {}}, weighting={"kind": "edm2_uncertainty"})
+    trainer = _trainer(
+        init_from=str(base), lora=lora, ema={"power": {}}, weighting={"kind": "edm2_uncertainty"}
+    )
     stored = checkpoints.read(base).tensors["ema"]
     first = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     for _ in range(3):
@@ -60,7 +62,9 @@ def test_only_adapters_change_and_only_they_are_kept(base: Path, tmp_path: Path)
         assert set(content.tensors[group]) == {name for name in first if ".lora_" in name}
     assert all(".lora_" in name for name in content.tensors["power"])
     assert {name for name in content.tensors["optimizer"] if name.startswith("model.")} == {
-        f"model.{name}/{key}" for name in content.tensors["model"] for key in ("step", "exp_avg", "exp_avg_sq")
+        f"model.{name}/{key}"
+        for name in content.tensors["model"]
+        for key in ("step", "exp_avg", "exp_avg_sq")
     }
     # What is sampled is what was trained, with the weights below it, which are no part of the checkpoint.
     saved = checkpoints.write(tmp_path / checkpoints.checkpoint_name("lora", 24), content)

@@ -53,7 +53,9 @@ def memory_per_worker(
     trained = copy if network.trained is None else -(-_FP32 * network.trained * pack // shards)
     averages = (1 + (len(run.ema.power.sigma_rels) if run.ema.power else 0)) * trained
     if shards > 1:
-        averages += copy - trained  # Whole workers share what is frozen between weights and averages; shards do not.
+        averages += (
+            copy - trained
+        )  # Whole workers share what is frozen between weights and averages; shards do not.
     activations = None
     if network.kept_bytes is not None and not run.gradient_checkpointing:
         assert network.kept_once_bytes is not None
