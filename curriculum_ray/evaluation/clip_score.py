@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from curriculum_ray.config import ConfigError, LocalPath, Spec
@@ -47,7 +47,7 @@ class ClipSpec(Spec):
 class Clip:
     """A CLIP of transformers, with what it reads images and texts by."""
 
-    network: nn.Module = field(repr=False)
+    network: Any = field(repr=False)
     processor: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
     weights: str
@@ -56,7 +56,7 @@ class Clip:
     @torch.no_grad()
     def similarities(self, images: Tensor, texts: Sequence[str], device: torch.device) -> Tensor:
         """The cosine (n,) of each image, uint8 (n, 1 or 3, H, W), and its text, float32 on the CPU."""
-        network: Any = self.network.to(device)
+        network = self.network.to(device)
         different = list(dict.fromkeys(texts))
         place = {text: row for row, text in enumerate(different)}
         read = [
@@ -71,7 +71,7 @@ class Clip:
         return cosine_similarity(torch.cat(seen), torch.cat(read)[rows]).float().cpu()
 
     def _tokens(self, texts: Sequence[str], device: torch.device) -> Any:
-        longest = self.network.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        longest = self.network.config.text_config.max_position_embeddings
         return self.tokenizer(
             texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
         ).to(device)

@@ -73,7 +73,7 @@ class Evaluator:
         classifier, and a clip_score where a CLIP is given.
         """
         both = self.spec.features and self.reference.features
-        names = ("fid", *(("kid", "precision", "recall") if both else ()))
+        names: tuple[str, ...] = ("fid", *(("kid", "precision", "recall") if both else ()))
         names += (INCEPTION_SCORE,) if self.extractor.classifies else ()
         names += () if self.clip is None else (CLIP_SCORE,)
         return tuple(f"{name}{suffix}" for suffix, _ in self.scales() for name in names)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Conditioning
@@ -72,7 +72,8 @@ def load_trained(
     else:
         model = start_network(config, shape, conditioning, vocabulary)
     try:
-        model.load_state_dict({**frozen_weights(config, model), **content.tensors[group]})
+        weights: dict[str, Tensor] = {**frozen_weights(config, model), **content.tensors[group]}
+        model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"the weights of checkpoint {path} do not match its settings: {reason}") from None

@@ -78,7 +78,7 @@ def add_adapters(model: nn.Module, spec: LoraSpec) -> None:
     chosen = "|".join(map(re.escape, _targets(part, spec.targets)))
     config = LoraConfig(
         r=spec.rank,
-        lora_alpha=spec.rank if spec.alpha is None else spec.alpha,  # type: ignore[arg-type]
+        lora_alpha=spec.rank if spec.alpha is None else spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=chosen,
     )
@@ -100,7 +100,7 @@ def merged(part: nn.Module) -> nn.Module:
     """A copy of an `adapted_part` as a plain network: W + (alpha / rank) B A in place of W."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    plain = copy.deepcopy(part)
+    plain: Any = copy.deepcopy(part)
     for name, layer in list(plain.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             layer.merge(safe_merge=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -44,7 +45,7 @@ class Ema:
 
     def __init__(self, model: nn.Module, spec: EmaSpec, shared: Iterable[nn.Parameter] = ()) -> None:
         self.spec = spec
-        kept = {id(value): value for value in shared}
+        kept: dict[int, Any] = {id(value): value for value in shared}
         self.model = copy.deepcopy(model, kept).eval().requires_grad_(False)
         self.follow(model)
 

@@ -30,7 +30,9 @@ def start_network(
     of a class or caption that were drawn anew. Raises ConfigError, see `load_initial` and `add_adapters`.
     """
     model = build_model(config.model, shape, conditioning)
-    anew = () if config.init_from is None else load_initial(model, config.init_from, vocabulary)
+    anew: frozenset[str] = frozenset()
+    if config.init_from is not None:
+        anew = load_initial(model, config.init_from, vocabulary)
     if config.lora is not None:
         add_adapters(model, config.lora)
         thaw(model, anew)
