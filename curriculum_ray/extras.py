@@ -33,6 +33,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "search": ("cmaes", "optuna", "scipy"),
     "export": ("diffusers",),
     "text": ("transformers",),
+    "lora": ("peft",),
 }
 """Importable names by the extra in pyproject.toml that declares them; the core's own stand in none."""
 

@@ -53,6 +53,11 @@ class DigitsCNN(nn.Module):
         features_BD: Tensor = self.trunk(from_uint8(images))
         return features_BD * self.feature_scale
 
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and the logits (B, 10) of `images`, as `forward` takes them."""
+        features_BD: Tensor = self.trunk(from_uint8(images))
+        return features_BD * self.feature_scale, self.classify(features_BD)
+
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits (B, 10) of `images`, floats in [-1, 1], shape (B, 1, 8, 8)."""
         logits: Tensor = self.classify(self.trunk(images))

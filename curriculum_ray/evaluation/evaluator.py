@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,9 +14,13 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import NO_CONDITIONING, Conditioning, DataInfo, Dataset, DataSpec, is_image
 from curriculum_ray.data.autoencoder import Decoder
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
+from curriculum_ray.evaluation.clip_score import NAME as CLIP_SCORE
+from curriculum_ray.evaluation.clip_score import ClipScorer, clip_score, load_clip
 from curriculum_ray.evaluation.counting import decoder_of
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics, calculate
+from curriculum_ray.evaluation.inception_score import NAME as INCEPTION_SCORE
+from curriculum_ray.evaluation.inception_score import class_sums, inception_score
 from curriculum_ray.evaluation.protocol import protocol_of
 from curriculum_ray.evaluation.reference import Reference, data_reference, do_nothing, tally_of
 from curriculum_ray.evaluation.reference_file import conditioned, read_reference
@@ -46,6 +51,7 @@ class Evaluator:
     extractor: Extractor
     reference: Reference
     decoder: Decoder | None = None
+    clip: ClipScorer | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -57,13 +63,19 @@ class Evaluator:
         """What it cannot tell because of its reference, in one line; None where that is nothing."""
         if self.reference.features or not self.spec.features:
             return None
-        return f"evaluation.reference {self.reference.name} holds no features: fid only, no kid, precision or recall"
+        return f"evaluation.reference {self.reference.name} holds no features: no kid, precision or recall"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics that it gives, for each scale of guidance: only fid where either side has no features."""
+        """The metrics that it gives, for each scale of guidance.
+
+        No kid, precision and recall where either side has no features; an inception_score where the extractor is a
+        classifier, and a clip_score where a CLIP is given.
+        """
         both = self.spec.features and self.reference.features
-        names = ("fid", "kid", "precision", "recall") if both else ("fid",)
+        names: tuple[str, ...] = ("fid", *(("kid", "precision", "recall") if both else ()))
+        names += (INCEPTION_SCORE,) if self.extractor.classifies else ()
+        names += () if self.clip is None else (CLIP_SCORE,)
         return tuple(f"{name}{suffix}" for suffix, _ in self.scales() for name in names)
 
     def scales(self) -> Iterator[tuple[str, Evaluator]]:
@@ -113,7 +125,9 @@ class Evaluator:
     def score(self, samples: Tensor, device: str | torch.device = "cpu") -> dict[str, float]:
         """Return the metrics of all `samples`: uint8 images or float32 items, (num_samples, *shape).
 
-        FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best.
+        FID and KID: 0 is best, and KID may be slightly negative. Precision and recall: in [0, 1], 1 is best. Inception
+        Score: from 1 to the number of classes, which is best. CLIP score: in [0, 2.5], of samples that were drawn for
+        the captions of this evaluation.
         """
         expected = (self.spec.num_samples, *self.shape)
         kind = torch.uint8 if is_image(self.shape) else torch.float32
@@ -161,12 +175,15 @@ class Evaluator:
         if reference is None:
             parts = real or [self.tally_reference(device)]
             reference = self.reference.keep(self.extractor, self.spec.features, merged(parts))
-        return calculate(
-            Statistics.of(merged(drawn)),
+        whole = merged(drawn)
+        found = calculate(
+            Statistics.of(whole),
             reference,
             kid_subsets=self.protocol["kid_subsets"],
             kid_subset_size=self.protocol["kid_subset_size"],
         )
+        summed = {INCEPTION_SCORE: inception_score(whole.sums), CLIP_SCORE: clip_score(whole.sums)}
+        return found | {name: value for name, value in summed.items() if value is not None}
 
     @property
     def lacks_reference(self) -> bool:
@@ -184,6 +201,10 @@ class Evaluator:
 
     def _conditions(self, conditioning: Conditioning) -> Conditions | None:
         if not conditioning:
+            if self.clip is not None:
+                raise ConfigError(
+                    "evaluation.clip_score needs a model that takes the captions, but it takes none"
+                )
             return None
         if self.reference.condition is None or self.reference.conditioning != conditioning:
             raise ConfigError(
@@ -192,10 +213,22 @@ class Evaluator:
             )
         return Conditions(self.reference.condition, self.spec.num_samples, self.spec.seed)
 
+    @cached_property
+    def _captions(self) -> Conditions:
+        """Those that the samples are drawn for."""
+        assert self.reference.condition is not None
+        return Conditions(self.reference.condition, self.spec.num_samples, self.spec.seed)
+
     def _tally(self, items: Tensor, block: range, device: torch.device) -> Tally:
         numbers = torch.arange(block.start, block.stop)
         wanted = torch.arange(min(self.spec.features, self.spec.num_samples))
-        tally = tally_of(self.extractor.features(items, device), numbers, wanted)
+        features, logits = self.extractor.features_and_logits(items, device)
+        tally = tally_of(features, numbers, wanted)
+        if logits is not None:
+            tally.sums.update(class_sums(logits, numbers, self.spec.num_samples))
+        if self.clip is not None:
+            captions = self._captions[block.start : block.stop]
+            tally.sums.update(self.clip.sums(items, captions, device))
         tally.shown.add(numbers[numbers < SHOWN], items[: max(0, SHOWN - block.start)].cpu())
         return tally
 
@@ -233,6 +266,7 @@ def prepare(
         spec = file.with_extractor(spec)
     decoder = decoder_of(source, spec.extractor)
     shape = data.shape if decoder is None else decoder.shape(data.shape)
+    clip = _clip_scorer(spec, shape, data)
     extractor = load_extractor(spec, shape, data.name)
     described = {} if decoder is None else {"decoder": decoder.sha256}
     if file is not None:
@@ -249,8 +283,25 @@ def prepare(
             f"{reference.name} has {reference.count} and evaluation.num_samples is {spec.num_samples}"
         )
     reference = replace(reference, described={**described, **reference.described})
-    protocol = protocol_of(spec, process, data.shape, extractor, reference)
-    return Evaluator(spec, data.shape, shape, protocol, extractor, reference, decoder)
+    protocol = protocol_of(spec, process, data.shape, extractor, reference, clip)
+    return Evaluator(spec, data.shape, shape, protocol, extractor, reference, decoder, clip)
+
+
+def _clip_scorer(spec: EvaluationSpec, shape: tuple[int, ...], data: Dataset | DataInfo) -> ClipScorer | None:
+    """The CLIP of `spec` with the words of the data; ConfigError for data that are no images with captions."""
+    if spec.clip_score is None:
+        return None
+    kind = data.conditioning.kind
+    if kind == "embedding":
+        raise ConfigError(
+            f"evaluation.clip_score needs captions as words, but those of {data.name} are vectors of a text encoder"
+        )
+    if kind != "tokens":
+        raise ConfigError(f"evaluation.clip_score needs captions, but {data.name} has {data.conditioning}")
+    if not is_image(shape):
+        size = "x".join(str(side) for side in shape)
+        raise ConfigError(f"evaluation.clip_score takes images, but the items of {data.name} are {size}")
+    return ClipScorer(load_clip(spec.clip_score), data.vocabulary)
 
 
 def held_out(latents: Dataset) -> Dataset:

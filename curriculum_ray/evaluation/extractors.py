@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,21 @@ class Extractor:
         """The features (n, D), on the CPU, of uint8 images or float32 items (n, *shape)."""
         network = self.network.to(device)
         return torch.cat([network(batch.to(device)).cpu() for batch in items.split(self.batch_size)])
+
+    @torch.no_grad()
+    def features_and_logits(self, items: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """The `features`, and of a classifier the logits (n, C) too, on the CPU."""
+        if not self.classifies:
+            return self.features(items, device), None
+        network: Any = self.network.to(device)
+        seen = [network.features_and_logits(batch.to(device)) for batch in items.split(self.batch_size)]
+        features, logits = (torch.cat([part.cpu() for part in parts]) for parts in zip(*seen, strict=True))
+        return features, logits
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it has logits, which the Inception Score needs."""
+        return hasattr(self.network, "features_and_logits")
 
     def dimension(self, shape: tuple[int, ...]) -> int:
         """The number of features of an item of `shape`."""

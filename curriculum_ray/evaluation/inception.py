@@ -28,8 +28,12 @@ class Inception(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features (B, 2048) of `images`, uint8 (B, 1 or 3, H, W); grey becomes RGB."""
-        (features,) = self.network(images.expand(-1, 3, -1, -1))
-        return features
+        return self.features_and_logits(images)[0]
+
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features, and the logits (B, 1008) without their bias, of which torch-fidelity makes its score."""
+        features, logits = self.network(images.expand(-1, 3, -1, -1))
+        return features, logits
 
 
 def find_weights(path: str | None) -> Path:
@@ -83,7 +87,7 @@ def load_inception(content: bytes, source: str) -> Inception:
         torch.save(dict(state), tensors)
         tensors.seek(0)
         with torch.random.fork_rng(devices=[]):
-            network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], tensors)
+            network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], tensors)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{source} does not hold the weights of inception-v3: {reason}") from None

@@ -7,6 +7,7 @@ from typing import Any
 
 from curriculum_ray.data import is_image
 from curriculum_ray.diffusion import Process
+from curriculum_ray.evaluation.clip_score import ClipScorer
 from curriculum_ray.evaluation.extractors import Extractor
 from curriculum_ray.evaluation.reference import Reference
 from curriculum_ray.evaluation.sampling import block_size
@@ -21,6 +22,7 @@ def protocol_of(
     shape: tuple[int, ...],
     extractor: Extractor,
     reference: Reference,
+    clip: ClipScorer | None = None,
 ) -> dict[str, Any]:
     """The protocol that `fingerprint` identifies. spec: with its sampler resolved. shape: that of what is drawn.
 
@@ -52,6 +54,8 @@ def protocol_of(
         protocol["guidance_interval"] = (
             None if spec.guidance_interval is None else list(spec.guidance_interval)
         )
+    if clip is not None:
+        protocol["clip_score"] = clip.clip.protocol()
     if spec.sampler in ("ancestral", "stochastic"):
         protocol["block"] = block_size(spec)  # each step draws its noise block by block
     return protocol | dict(reference.described) | process.protocol(spec.sampler, clip=is_image(shape))

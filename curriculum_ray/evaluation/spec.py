@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.config import LocalPath, Spec
+from curriculum_ray.evaluation.clip_score import ClipSpec
 
 __all__ = ["EvaluationSpec", "ExtractorName", "fingerprint"]
 
@@ -55,6 +56,15 @@ class EvaluationSpec(Spec):
     guidance_interval: tuple[float, float] | None = None
     """The lowest and highest noise that is guided, as sigma, its standard deviation on unscaled data (Kynkäänniemi et
     al. 2024); null for all."""
+
+    clip_score: ClipSpec | None = None
+    """How samples fit their captions (CLIP score, Hessel et al. 2021), where the data have captions as words; null for
+    none."""
+
+    @field_validator("clip_score", mode="before")
+    @classmethod
+    def _a_path_may_stand_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
     @field_validator("guidance")
     @classmethod

@@ -1,10 +1,10 @@
-"""What a part of the items leaves behind: sums for FID, some features and the first samples; parts are merged."""
+"""What a part of the items leaves behind: sums, some features and the first samples; parts are merged."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 __all__ = ["Moments", "Rows", "Tally", "merged"]
 
 # Shape suffixes: n items, D features.
+
+_SUM = "sum_"
+"""Leads the name of a sum among the arrays of a tally."""
 
 
 class Moments:
@@ -91,6 +94,8 @@ class Tally:
     moments: Moments
     features: Rows
     shown: Rows
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    """Further sums over the items, float64, by the names that their metrics have for them."""
 
     @classmethod
     def empty(cls) -> Tally:
@@ -102,11 +107,14 @@ class Tally:
         self.moments.add(other.moments)
         self.features.extend(other.features)
         self.shown.extend(other.shown)
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def to_bytes(self) -> bytes:
         """As arrays, without pickles; `from_bytes` reads them."""
         arrays = {"count": torch.tensor(self.moments.count), "mean": self.moments.mean}
         arrays["spread"] = self.moments.spread
+        arrays |= {f"{_SUM}{name}": value for name, value in self.sums.items()}
         for name, kept in (("features", self.features), ("shown", self.shown)):
             if (rows := kept.rows) is not None:
                 arrays |= {name: rows, f"{name}_numbers": kept.numbers}
@@ -119,7 +127,9 @@ class Tally:
         """Read what `to_bytes` made."""
         with numpy.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        tally = cls(Moments(int(found["count"]), found["mean"], found["spread"]), Rows(), Rows())
+        moments = Moments(int(found["count"]), found["mean"], found["spread"])
+        sums = {name.removeprefix(_SUM): found[name] for name in found if name.startswith(_SUM)}
+        tally = cls(moments, Rows(), Rows(), sums)
         for name, kept in (("features", tally.features), ("shown", tally.shown)):
             if name in found:
                 kept.add(found[f"{name}_numbers"], found[name])

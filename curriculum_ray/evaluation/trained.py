@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Conditioning
 from curriculum_ray.diffusion import Process, build_process
-from curriculum_ray.models import build_model, check_named_code
+from curriculum_ray.models import check_named_code
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.network import build_network, frozen_weights, start_network
 
 __all__ = ["Trained", "load_trained", "resolve_checkpoint"]
 
@@ -49,6 +50,7 @@ def load_trained(
 ) -> Trained:
     """Load the averaged weights, or with `ema` off the raw ones, of a checkpoint or of a run's newest one.
 
+    With adapters, the weights that they stand on are read from where the run took them, `init_from.path`.
     trust_code: whether to import a network that the checkpoint names by its import path; if not, ConfigError.
     """
     path = resolve_checkpoint(path)
@@ -65,9 +67,13 @@ def load_trained(
             raise
         raise ConfigError(f"checkpoint {path} is corrupt: its state.json is incomplete ({error!r})") from None
     check_named_code({"model": config.model.model_dump()}, f"checkpoint {path}", trusted=trust_code)
-    model = build_model(config.model, shape, conditioning)
+    if config.lora is None:
+        model = build_network(config, shape, conditioning)
+    else:
+        model = start_network(config, shape, conditioning, vocabulary)
     try:
-        model.load_state_dict(dict(content.tensors[group]))
+        weights: dict[str, Tensor] = {**frozen_weights(config, model), **content.tensors[group]}
+        model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"the weights of checkpoint {path} do not match its settings: {reason}") from None

@@ -30,7 +30,7 @@ samples = pipeline(batch_size=4, num_inference_steps=20)  # a tensor within [-1,
 ```
 
 `trust_remote_code` is needed because `pipeline.py` is in this folder.{needs} {sampling}
-
+{adapters}
 ## Timestep schedule
 
 ```yaml
@@ -49,6 +49,19 @@ Settings of the run:
 ```
 """
 
+_ADAPTERS = """
+## Adapters
+
+`denoiser` holds the weights of {base} with its adapters merged.{alone}
+"""
+
+_ALONE = """ `pytorch_lora_weights.safetensors` holds the adapters alone:
+
+```python
+# a network of diffusers with the weights of {base}
+network.load_lora_adapter("FOLDER", prefix=None, weight_name="pytorch_lora_weights.safetensors")
+```"""
+
 _SAMPLING = {
     "ddpm": "Samples equal curriculum-ray's sampler `ddim` for the same noise.",
     "edm": "Samples equal curriculum-ray's sampler `euler`, without clipping in between, for the same noise.",
@@ -62,12 +75,23 @@ def _shareable(config: TrainConfig) -> dict[str, Any]:
     data = settings["data"]
     for key in ("name", "vae", "text_encoder"):
         data[key] = data[key] and Path(data[key]).name
+    if settings["init_from"] is not None:
+        settings["init_from"]["path"] = Path(settings["init_from"]["path"]).name
     return settings
 
 
-def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False) -> str:
-    """Return Markdown with front matter. needs_package: whether loading needs the package curriculum-ray."""
+def model_card(
+    trained: Trained, needs_package: bool, raw_weights: bool = False, adapters_alone: bool = False
+) -> str:
+    """Return Markdown with front matter. needs_package: whether loading needs the package curriculum-ray.
+
+    adapters_alone: whether the folder holds the adapters by themselves too.
+    """
     config, settings = trained.config, _shareable(trained.config)
+    adapters = ""
+    if config.lora is not None:
+        base = settings["init_from"]["path"]
+        adapters = _ADAPTERS.format(base=base, alone=_ALONE.format(base=base) if adapters_alone else "")
     return _CARD.format(
         name=trained.process.name,
         data=settings["data"]["name"],
@@ -75,6 +99,7 @@ def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False)
         shape=tuple(trained.shape),
         images=trained.images,
         needs=" The package curriculum-ray must be installed." if needs_package else "",
+        adapters=adapters,
         sampling=_SAMPLING[config.process.kind],
         schedule=write_yaml(config.schedule.model_dump(mode="json"), flow=False),
         checkpoint=shlex.quote(trained.path.name),

@@ -18,6 +18,7 @@ from curriculum_ray.export.card import model_card
 from curriculum_ray.extras import install_command
 from curriculum_ray.files import check_new_folder
 from curriculum_ray.models import DiffusersModel, PythonSpec
+from curriculum_ray.models.lora import adapted_part, merged
 
 __all__ = ["export_diffusers"]
 
@@ -27,7 +28,9 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
 
     `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` loads it: the pipeline's code is in
     the folder. Diffusers' networks are stored as such; ours need the package curriculum-ray to be loaded.
-    Whatever diffusers cannot express raises `ConfigError`.
+    Adapters are merged into the weights that they stand on; where diffusers' class of the network loads adapters
+    (`load_lora_adapter`), they are in the folder by themselves too. Whatever diffusers cannot express raises
+    `ConfigError`.
     """
     conditioning = trained.conditioning
     if isinstance(trained.config.model, PythonSpec):
@@ -61,8 +64,13 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
     import diffusers
 
     own, conditioning = Path(__file__).parent, trained.conditioning
+    part: Any = adapted_part(trained.model)
+    plain = part if trained.config.lora is None else merged(part)
+    alone = _adapters_stand_alone(trained)
+    if alone:
+        _save_adapters(part, folder)
     if isinstance(trained.model, DiffusersModel):
-        network: Any = trained.model.network
+        network: Any = plain
         library, name = "diffusers", type(network).__name__
         table = trained.model.table_size
         null_label = conditioning.size if conditioning.kind == "class" else table
@@ -74,7 +82,7 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
             shape=list(trained.shape),
             conditioning=conditioning.as_json(),
         )
-        network.network.load_state_dict(trained.model.state_dict())
+        network.network.load_state_dict(plain.state_dict())
         library, name = "curriculum_ray_network", "CurriculumRayNetwork"
         null_label = -1 if conditioning.kind == "class" else None
     # Only images are within [-1, 1], and clipped by our sampler; latents are not.
@@ -98,7 +106,27 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
         "noisiest": _noisiest(trained.process, bounded),
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights))
+    (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights, alone))
+
+
+def _save_adapters(network: Any, folder: Path) -> None:
+    """Write pytorch_lora_weights.safetensors, without diffusers' warning that it casts weights, which it does not."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        network.save_lora_adapter(folder)
+    finally:
+        logging.set_verbosity(before)
+
+
+def _adapters_stand_alone(trained: Trained) -> bool:
+    """Whether adapters, put on the weights that they were trained on, give the model, and diffusers can do so."""
+    config = trained.config
+    if config.lora is None or config.init_from is None or config.init_from.new_condition:
+        return False
+    return isinstance(trained.model, DiffusersModel) and hasattr(trained.model.network, "save_lora_adapter")
 
 
 def _noisiest(process: Process, bounded: bool) -> int | None:

@@ -22,6 +22,15 @@ class RunConfig(TrainConfig):
             raise ValueError("preview.metric is on, but evaluation is null: there is nothing to score by")
         return self
 
+    @model_validator(mode="after")
+    def _captions_reach_the_network(self) -> RunConfig:
+        scored = self.evaluation is not None and self.evaluation.clip_score is not None
+        if scored and getattr(self.model, "conditional", None) is False:
+            raise ValueError(
+                "evaluation.clip_score needs a network that takes captions, but model.conditional is false"
+            )
+        return self
+
     @property
     def train(self) -> TrainConfig:
         """The part that determines the weights."""

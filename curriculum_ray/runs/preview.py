@@ -16,12 +16,12 @@ from curriculum_ray.evaluation import EvaluationSpec, save_grid
 from curriculum_ray.evaluation.evaluator import SHOWN
 from curriculum_ray.evaluation.sampling import draw_condition, draw_samples
 from curriculum_ray.evaluation.together import evaluate_together
-from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import BEST, PREVIEWS
 from curriculum_ray.runs.log import LoggedLine, logged
 from curriculum_ray.runs.prepared import cached_preview_evaluator, items_of
 from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.network import build_network
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
@@ -173,7 +173,7 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
     assert run.preview is not None
     device = torch.device("cuda" if run.preview.num_gpus else "cpu")
     data = items_of(run.data, run.evaluation)
-    model = build_model(run.model, data.shape, data.conditioning)
+    model = build_network(run, data.shape, data.conditioning)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
     conditioning: Any = model.conditioning
     process = build_process(run.process, run.weighting).to(device)

@@ -15,6 +15,7 @@ from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
 from curriculum_ray.diffusion.weighting import NoWeighting
 from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
+from curriculum_ray.models.lora import LoraSpec
 from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from curriculum_ray.training.ema import EmaSpec
 from curriculum_ray.training.heldout_spec import MEASUREMENTS, HeldoutSpec
@@ -99,6 +100,8 @@ class TrainConfig(Spec):
     init_from: InitSpec | None = None
     """The weights that the network and its averages start from, or null to draw them by the seed. A run that resumes
     continues from its own checkpoint."""
+    lora: LoraSpec | None = None
+    """Low-rank adapters on the weights of `init_from`, which stay as they are, or null to train the weights."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
     """Which noise levels are trained when; the base, if not given, is log_normal_sigma for edm, else uniform."""
     optimizer: OptimizerSpec = OptimizerSpec()
@@ -184,6 +187,21 @@ class TrainConfig(Spec):
         return self
 
     @model_validator(mode="after")
+    def _adapters_have_weights_to_adapt(self) -> TrainConfig:
+        if self.lora is None:
+            return self
+        if self.init_from is None:
+            raise ValueError(
+                "lora adapts weights that stay frozen, but init_from is null: name the weights to start from"
+            )
+        if self.lora.dropout and self.gradient_checkpointing:
+            raise ValueError(
+                "lora.dropout must be 0 with gradient_checkpointing, which would drop other inputs when it computes a "
+                f"block again, but got {self.lora.dropout}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _importance_knows_the_gradient(self) -> TrainConfig:
         learned = isinstance(self.weighting, EDM2Uncertainty | IntervalUncertaintySpec)
         if learned and isinstance(self.schedule.importance, GradientNorm):
@@ -210,6 +228,8 @@ class TrainConfig(Spec):
             groups["model"] = normalise_model(values.get("model", {}), default)
         if isinstance(values.get("init_from"), str):
             groups["init_from"] = {"path": values["init_from"]}
+        if isinstance(values.get("lora"), int) and not isinstance(values["lora"], bool):
+            groups["lora"] = {"rank": values["lora"]}
         if (schedule := _with_base(values.get("schedule"), values.get("process"))) is not None:
             groups["schedule"] = schedule
         return {**values, **groups}

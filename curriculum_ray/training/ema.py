@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -36,17 +38,23 @@ def ema_decay(spec: EmaSpec, images: int, batch_size: int) -> float:
 
 
 class Ema:
-    """A frozen copy of a model whose weights follow it; buffers are copied."""
+    """A frozen copy of a model whose weights follow it; buffers are copied.
 
-    def __init__(self, model: nn.Module, spec: EmaSpec) -> None:
+    shared: weights that never change, which both hold.
+    """
+
+    def __init__(self, model: nn.Module, spec: EmaSpec, shared: Iterable[nn.Parameter] = ()) -> None:
         self.spec = spec
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        kept: dict[int, Any] = {id(value): value for value in shared}
+        self.model = copy.deepcopy(model, kept).eval().requires_grad_(False)
         self.follow(model)
 
     def follow(self, model: nn.Module) -> None:
         """Average the weights of `model` from now on; call it again when either side has been sharded."""
-        self._averages: list[torch.Tensor] = [local(value) for value in self.model.parameters()]
-        self._sources: list[torch.Tensor] = [local(value.detach()) for value in model.parameters()]
+        both = zip(self.model.parameters(), model.parameters(), strict=True)
+        pairs = [(average, source) for average, source in both if average is not source]
+        self._averages: list[torch.Tensor] = [local(average) for average, _ in pairs]
+        self._sources: list[torch.Tensor] = [local(source.detach()) for _, source in pairs]
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()

@@ -65,13 +65,13 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 class PowerEma:
-    """Averages of a model's parameters over training, weighted by (images seen)^gamma."""
+    """Averages of a model's trained parameters, weighted by (images seen)^gamma."""
 
     def __init__(self, model: nn.Module, spec: PowerEmaSpec) -> None:
         self.spec = spec
         self.gammas = [gamma_of(width) for width in spec.sigma_rels]
-        self._names = [name for name, _ in model.named_parameters()]
-        self._sources = list(model.parameters())
+        trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self._names, self._sources = list(trained), list(trained.values())
         self.averages = [[parameter.detach().clone() for parameter in self._sources] for _ in spec.sigma_rels]
 
     @torch.no_grad()

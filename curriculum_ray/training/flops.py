@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.data import Conditioning
 from curriculum_ray.models import ModelSpec, build_model, example_condition
+from curriculum_ray.models.lora import LoraSpec, add_adapters
 
 __all__ = ["operations_per_item", "peak_flops", "training_flops"]
 
@@ -60,15 +61,19 @@ def training_flops(
 
 
 def operations_per_item(
-    spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning
+    spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning, lora: LoraSpec | None = None
 ) -> int | None:
     """Operations of a training step for one item, by a network that is built on the meta device.
+
+    lora: its adapters, with which frozen weights need no gradients.
 
     None where that is impossible: a foreign network may do anything while it is built.
     """
     try:
         with torch.device("meta"):
             model: Any = build_model(spec, data_shape, conditioning)
+            if lora is not None:
+                add_adapters(model, lora)
             blank = example_condition(model.conditioning, 1) if model.conditioning else None
         return training_flops(model, data_shape, 1, blank)
     except Exception:

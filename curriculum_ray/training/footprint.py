@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models import ModelSpec, build_model, example_condition
+from curriculum_ray.models.lora import LoraSpec, add_adapters
 
 __all__ = ["Footprint", "footprint"]
 
@@ -28,6 +29,8 @@ class Footprint:
     """What autograd keeps of one item for the backward pass."""
     kept_once_bytes: int | None
     """What it keeps once for a whole batch: the copies of the weights that autocast makes."""
+    trained: int | None = None
+    """Number of weights that are trained; None for all."""
 
 
 def footprint(
@@ -35,21 +38,25 @@ def footprint(
     data_shape: tuple[int, ...],
     conditioning: Conditioning = NO_CONDITIONING,
     autocast: bool = False,
+    lora: LoraSpec | None = None,
 ) -> Footprint:
     """Count the network of `spec` on items of `data_shape`, in fp32 or, with `autocast`, in 16 bits.
 
     The network is built without memory, which takes a second also for a billion weights. One of somebody else's that
-    cannot be built so is built as it is.
+    cannot be built so is built as it is. lora: its adapters.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with mode:
-            model = build_model(spec, data_shape, conditioning)
+            model = _built(spec, data_shape, conditioning, lora)
     except Exception:  # the code of somebody else, which may look at values that are not there
-        model = build_model(spec, data_shape, conditioning)
+        model = _built(spec, data_shape, conditioning, lora)
     parameters = sum(value.numel() for value in model.parameters())
+    trained = None
+    if lora is not None:
+        trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     taken: Any = model.conditioning
     try:
         with mode:
@@ -59,9 +66,18 @@ def footprint(
             }
             one, two = (_count(model, values, data_shape, taken, items, autocast) for items in (1, 2))
     except Exception:  # the same
-        return Footprint(parameters, None, None, None, None)
+        return Footprint(parameters, None, None, None, None, trained)
     forward, whole, kept = (later - first for first, later in zip(one, two, strict=True))
-    return Footprint(parameters, whole, forward, kept, max(0, one[2] - kept))
+    return Footprint(parameters, whole, forward, kept, max(0, one[2] - kept), trained)
+
+
+def _built(
+    spec: ModelSpec, data_shape: tuple[int, ...], conditioning: Conditioning, lora: LoraSpec | None
+) -> nn.Module:
+    model = build_model(spec, data_shape, conditioning)
+    if lora is not None:
+        add_adapters(model, lora)
+    return model
 
 
 def _without_content(value: Tensor) -> Tensor:

@@ -48,8 +48,8 @@ def without_path(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "init_from": {key: value for key, value in spec.items() if key != "path"}}
 
 
-def load_initial(model: nn.Module, spec: InitSpec, vocabulary: tuple[str, ...] = ()) -> None:
-    """Load the weights of `spec` into `model`, whole and not yet sharded.
+def load_initial(model: nn.Module, spec: InitSpec, vocabulary: tuple[str, ...] = ()) -> frozenset[str]:
+    """Load the weights of `spec` into `model`, whole and not yet sharded; returns the names of those drawn anew.
 
     vocabulary: the words of the data's captions. Raises ConfigError, one line, where names, shapes, words or the hash
     differ, or a value is not finite.
@@ -85,6 +85,7 @@ def load_initial(model: nn.Module, spec: InitSpec, vocabulary: tuple[str, ...] =
     if broken:
         raise ConfigError(f"{where} must hold finite weights, but {broken[0]} is not")
     load_into({name: targets[name] for name in fits}, stored.tensors)
+    return frozenset(targets.keys() - fits)
 
 
 def _read(spec: InitSpec) -> StoredWeights:

@@ -64,6 +64,7 @@ def check_packable(configs: Sequence[TrainConfig]) -> None:
             "{}",
             next((config.optimizer.options for config in configs if config.optimizer.options), None),
         ),
+        ("lora.dropout", "0", (first.lora and first.lora.dropout) or None),
         ("data", "held in memory", first.data.name if first.data.streamed else None),
     ):
         if got is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import TimestepSampler
@@ -32,6 +32,7 @@ class TrainingState(Protocol):
     data: Dataset | DataInfo
     world: World
     model: nn.Module
+    frozen: frozenset[str]
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     ema: Ema
@@ -67,8 +68,8 @@ def capture(run: TrainingState) -> Checkpoint:
     parameters = run.parameters
     lead = run.world.rank == 0
     tensors: dict[str, Any] = {
-        "model": whole(run.model.state_dict(), lead),
-        "ema": whole(run.ema.model.state_dict(), lead),
+        "model": whole(_stored(run, run.model), lead),
+        "ema": whole(_stored(run, run.ema.model), lead),
         "optimizer": whole(optimizer_tensors(run.optimizer, parameters), lead),
         "counts": {"sampled": run.histogram.counts},
     }
@@ -94,6 +95,11 @@ def capture(run: TrainingState) -> Checkpoint:
     return Checkpoint(tensors=tensors, state=state)
 
 
+def _stored(run: TrainingState, model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint holds of the network or its average: not the weights that stay as `init_from` has them."""
+    return {name: value for name, value in model.state_dict().items() if name not in run.frozen}
+
+
 def restore(run: TrainingState, checkpoint: Checkpoint) -> None:
     """Continue from `checkpoint`, which must have the same settings except `parallel`: it holds whole tensors.
 
@@ -110,8 +116,8 @@ def restore(run: TrainingState, checkpoint: Checkpoint) -> None:
             "resume with the same ones or choose another --output"
         )
     tensors, state = checkpoint.tensors, checkpoint.state
-    load_into(run.model.state_dict(), tensors["model"])
-    load_into(run.ema.model.state_dict(), tensors["ema"])
+    load_into(_stored(run, run.model), tensors["model"])
+    load_into(_stored(run, run.ema.model), tensors["ema"])
     restore_optimizer(run.optimizer, run.parameters, tensors["optimizer"])
     learned = tensors.get("weighting", {})
     load_into({name: run.parameters[name].detach() for name in learned}, learned)

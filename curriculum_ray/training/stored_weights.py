@@ -83,6 +83,11 @@ def _absent(path: Path) -> str:
 def _of_checkpoint(path: Path, raw: bool) -> StoredWeights:
     group = "model" if raw else "ema"
     content = checkpoints.read(path, groups=(group,))
+    settings = content.state.get("config")
+    if isinstance(settings, dict) and settings.get("lora") is not None:
+        raise ConfigError(
+            f"checkpoint {path} holds only the adapters of a run with lora: start from what `tune export` makes of it"
+        )
     if group not in content.tensors:
         raise ConfigError(f"checkpoint {path} is incomplete: it holds no {group}.safetensors")
     words = content.state.get("vocabulary", ())

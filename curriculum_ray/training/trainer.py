@@ -21,7 +21,6 @@ from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.diffusion import Objective, build_process
-from curriculum_ray.models import build_model
 from curriculum_ray.models.recomputed import recompute_blocks
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
@@ -30,8 +29,8 @@ from curriculum_ray.training.ema_posthoc import PowerEma
 from curriculum_ray.training.flops import operations_per_item, peak_flops
 from curriculum_ray.training.heldout import Heldout, check_heldout
 from curriculum_ray.training.histogram import SampledHistogram
-from curriculum_ray.training.initial_weights import load_initial
 from curriculum_ray.training.meter import Meter
+from curriculum_ray.training.network import build_network, frozen_weights, start_network
 from curriculum_ray.training.optimizers import build_optimizer
 from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
@@ -90,14 +89,15 @@ class Trainer:
         self.precision = Precision(config.precision, device, config.tf32)
         torch.manual_seed(config.seed)
         self.process = build_process(config.process, config.weighting).to(device)
-        model = build_model(config.model, data.shape, data.conditioning).to(device)
-        if config.init_from is not None:
-            load_initial(model, config.init_from, data.vocabulary)
+        model = start_network(config, data.shape, data.conditioning, data.vocabulary).to(device)
+        frozen = frozen_weights(config, model)
         conditioning: Any = model.conditioning
         self.conditioning: Conditioning = conditioning
         self.model = model
         objective = Objective(self.process, model)
-        self.ema = Ema(model, config.ema)
+        self.frozen = frozenset(frozen)
+        """Names of the network's weights that no checkpoint holds: those that adapters stand on."""
+        self.ema = Ema(model, config.ema, shared=frozen.values())
         self.sharded = config.parallel == "fsdp" and self.world.size > 1
         if self.sharded:
             self.objective: nn.Module = shard(objective, device)
@@ -110,7 +110,9 @@ class Trainer:
         if not self.sharded:
             self.objective = self.world.wrap(objective)
         self.power = PowerEma(model, config.ema.power) if config.ema.power else None
-        self.parameters: dict[str, nn.Parameter] = dict(objective.named_parameters())
+        self.parameters: dict[str, nn.Parameter] = {
+            name: value for name, value in objective.named_parameters() if value.requires_grad
+        }
         self.guard = SpikeGuard(config.stability) if config.stability.spike_factor else None
         self.optimizer = build_optimizer(config.optimizer, self.parameters.values())
         self.sampler = TimestepSampler(
@@ -258,7 +260,9 @@ class Trainer:
         peak = peak_flops(self.world.device)
         if peak is None:
             return None
-        needed = operations_per_item(self.config.model, self.data.shape, self.data.conditioning)
+        needed = operations_per_item(
+            self.config.model, self.data.shape, self.data.conditioning, self.config.lora
+        )
         return peak * self.world.size / needed if needed else None
 
     def whole_model(self, ema: bool) -> nn.Module:
@@ -267,7 +271,7 @@ class Trainer:
         # A compiled module would be compiled again for each batch size.
         if not self.sharded and (ema or not self.config.compile):
             return model
-        plain = build_model(self.config.model, self.data.shape, self.data.conditioning)
+        plain = build_network(self.config, self.data.shape, self.data.conditioning)
         plain.load_state_dict(whole(model.state_dict(), keep=True))
         return plain.to(self.world.device)
 

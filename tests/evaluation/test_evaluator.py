@@ -81,7 +81,11 @@ def test_missing_modes_cost_recall_and_not_precision(protocol: Evaluator, digits
 def test_scores_do_not_depend_on_the_order_of_samples(protocol: Evaluator, digits: Dataset) -> None:
     samples = corrupted(digits, 0.5)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
-    assert protocol.score(samples[order]) == pytest.approx(protocol.score(samples), rel=1e-3)
+    shuffled, ordered = protocol.score(samples[order]), protocol.score(samples)
+    # The mean over ten splits depends a little on which samples are in which.
+    split = shuffled.pop("inception_score")
+    assert split == pytest.approx(ordered.pop("inception_score"), rel=2e-2)
+    assert shuffled == pytest.approx(ordered, rel=1e-3)
 
 
 def test_halves_of_the_digits_are_as_near_as_documented() -> None:

@@ -19,7 +19,7 @@ from curriculum_ray.training.world import World
 from tests.training.test_exchange import ranks
 
 CLASSES = Conditioning("class", 10)
-NAMES = ("fid", "kid", "precision", "recall")
+NAMES = ("fid", "kid", "precision", "recall", "inception_score")
 
 
 class ByClass(nn.Module):

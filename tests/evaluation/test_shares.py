@@ -75,7 +75,7 @@ def test_several_ranks_get_the_numbers_of_one(digits: Dataset, process: Process,
         process,
     )
     alone, samples = together(evaluator, process, 1)
-    assert set(alone) == {"fid", "kid", "precision", "recall"}
+    assert set(alone) == {"fid", "kid", "precision", "recall", "inception_score"}
     assert len(samples) == 64
     for size in (2, 3):
         metrics, same = together(evaluator, process, size)
@@ -93,12 +93,12 @@ def test_ranks_share_all_samples_and_none_twice(process: Process) -> None:
     assert {len(mine) for mine in blocks} == {2}
 
 
-def test_without_features_only_fid_is_left_and_nothing_grows(digits: Dataset, process: Process) -> None:
+def test_without_features_what_is_summed_is_left_and_nothing_grows(digits: Dataset, process: Process) -> None:
     spec = EvaluationSpec(num_samples=COUNT, steps=2, features=0)
     evaluator = prepare(spec, digits, process)
     tally = evaluator.draw(process, Shifted(), CLASSES)
     assert tally.features.rows is None
-    assert evaluator.metrics([tally]).keys() == {"fid"}
+    assert evaluator.metrics([tally]).keys() == {"fid", "inception_score"}
     whole = prepare(spec.model_copy(update={"features": 10_000}), digits, process)
     assert whole.fingerprint != evaluator.fingerprint
 

@@ -16,6 +16,7 @@ from curriculum_ray.export import export_diffusers
 from curriculum_ray.models import PythonSpec, build_model
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.initial_weights import InitSpec, load_initial
+from curriculum_ray.training.network import start_network
 from tuning.cli import main
 
 diffusers = pytest.importorskip("diffusers")
@@ -60,7 +61,12 @@ PROCESSES = {
 
 def trained(model: str, process: str) -> Trained:
     """A network with random weights in every layer, as a checkpoint would give it."""
-    spec, shape, conditioning = MODELS[model]
+    return trained_network(*MODELS[model], process)
+
+
+def trained_network(
+    spec: dict[str, Any], shape: tuple[int, ...], conditioning: Conditioning, process: str
+) -> Trained:
     config = parse(TrainConfig, {"model": spec, "process": PROCESSES[process]}, "settings")
     torch.manual_seed(0)
     network = build_model(config.model, shape, conditioning).eval()
@@ -86,6 +92,57 @@ def test_a_run_can_start_from_an_exported_folder(model: str, tmp_path: Path) -> 
     load_initial(fresh, InitSpec(path=str(tmp_path / "out")))
     for name, value in exported.model.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name])
+
+
+CONDITION2D = {
+    "kind": "diffusers",
+    "class_name": "UNet2DConditionModel",
+    "config": {
+        **UNET2D["config"],
+        "attention_head_dim": 4,
+        "cross_attention_dim": 8,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    },
+}
+
+
+@pytest.mark.parametrize("spec", [CONDITION2D, MODELS["unet"][0]], ids=["diffusers", "ours"])
+def test_adapters_are_exported_merged_and_by_themselves(spec: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    base = trained_network(spec, (1, 8, 8), NO_CONDITIONING, "flow")
+    export_diffusers(base, tmp_path / "base")
+    config = parse(
+        TrainConfig,
+        {"model": spec, "process": {"kind": "flow"}, "init_from": str(tmp_path / "base"), "lora": 2},
+        "test",
+    )
+    adapted = start_network(config, base.shape, NO_CONDITIONING).eval()
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if ".lora_" in name:
+                value.add_(0.2 * torch.randn_like(value))
+    export_diffusers(dataclasses.replace(base, config=config, model=adapted), tmp_path / "out")
+    x, level = torch.randn(2, 1, 8, 8), torch.tensor([10.0, 700.0])
+    with torch.no_grad():
+        expected, before = adapted(x, level), base.model(x, level)
+    assert (expected - before).abs().max() > 1e-3
+
+    fresh = build_model(config.model, base.shape, NO_CONDITIONING).eval()
+    load_initial(fresh, InitSpec(path=str(tmp_path / "out")))
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(x, level), expected, atol=1e-5, rtol=1e-4)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "the weights of base with its adapters merged" in card
+    assert str(tmp_path) not in card
+    alone = tmp_path / "out" / "pytorch_lora_weights.safetensors"
+    assert alone.exists() == (spec is CONDITION2D) == ("load_lora_adapter" in card)
+    if alone.exists():
+        network = diffusers.UNet2DConditionModel.from_pretrained(str(tmp_path / "base"), subfolder="denoiser")
+        network.load_lora_adapter(str(tmp_path / "out"), prefix=None, weight_name=alone.name)
+        fresh.network = network.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(fresh(x, level), expected, atol=1e-6, rtol=1e-5)
 
 
 def load(folder: Path) -> Any:

@@ -30,6 +30,11 @@ SETTINGS: dict[str, Any] = {
 SHARDED = {**SETTINGS, "parallel": "fsdp"}
 
 
+def adapters(folder: Path) -> dict[str, Any]:
+    """Of what the job "ddp" has trained."""
+    return {"init_from": str(folder / "ddp"), "lora": {"rank": 2, "targets": ["qkv", "conv1"]}}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
@@ -42,6 +47,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "resumed-ddp", "settings": SETTINGS, "steps": 3, "resume": "half"},
         {"name": "sharded-later", "settings": SHARDED, "steps": 3, "resume": "half-ddp"},
         {"name": "alone", "settings": SHARDED, "steps": 3, "resume": "half", "world": 1},
+        {"name": "lora-ddp", "settings": {**SETTINGS, **adapters(folder)}, "steps": 3},
+        {"name": "lora-fsdp", "settings": {**SHARDED, **adapters(folder)}, "steps": 3},
         {"name": "alone-ddp", "settings": SETTINGS, "steps": 3, "resume": "half-ddp", "world": 1},
     ]
     processes = [
@@ -79,6 +86,10 @@ def _compare(place: Path, name: str, other: str) -> None:
 
 def test_shards_train_as_replicas_do(place: Path) -> None:
     _compare(place, "fsdp", "ddp")
+
+
+def test_adapters_on_shards_train_as_on_replicas(place: Path) -> None:
+    _compare(place, "lora-fsdp", "lora-ddp")
 
 
 def _measured(place: Path, name: str, rank: int = 0) -> torch.Tensor:

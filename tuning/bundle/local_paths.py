@@ -22,6 +22,7 @@ _KEYS = (
         "data.name",
         "data.text_encoder",
         "data.vae",
+        "evaluation.clip_score.path",
         "evaluation.reference",
         "evaluation.weights",
         "init_from.path",

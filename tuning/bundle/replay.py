@@ -130,6 +130,8 @@ def train_again(
             {} if result is None else recorded_digests(Path(result.checkpoint)),
         )
     recorded = study.course(record, whole=result is not None)
+    if evaluator is not None and record.metrics:  # metrics that there were not yet prove nothing
+        here = without_metrics(here, set(evaluator.names) - record.metrics.keys())
     other = None
     if evaluator is not None and evaluator.fingerprint != record.fingerprint:
         other = evaluator.fingerprint

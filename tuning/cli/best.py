@@ -32,7 +32,10 @@ CURRICULUM_FILE = "curriculum.yaml"
 @click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
 @click.option("--study", help="Only this study.")
 @click.option(
-    "--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), default="fid", show_default=True
+    "--metric",
+    type=click.Choice(["fid", "kid", "precision", "recall", "inception_score", "clip_score"]),
+    default="fid",
+    show_default=True,
 )
 @click.option("--fingerprint", help="Only trials measured by this evaluation protocol (or its first digits).")
 @click.option("--confirmed", is_flag=True, help="Only studies whose best was run again on fresh seeds.")

@@ -164,7 +164,7 @@ def plan(
         slots = room(config.resources, config.maximum_trials(len(rivals)), here, config.pack)
     else:
         slots = packs_of(concurrent, config.pack)
-    network = footprint(run.model, dataset.shape, dataset.conditioning, run.precision != "fp32")
+    network = footprint(run.model, dataset.shape, dataset.conditioning, run.precision != "fp32", run.lora)
     memory = memory_per_worker(run, network, dataset, workers, config.pack)
     alone = "RAY_ADDRESS" not in os.environ
     beside = driver_node_bytes(slots, alone, are_together(config.resources))

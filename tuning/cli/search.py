@@ -32,7 +32,11 @@ __all__ = ["search"]
 )
 @click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
 @click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
-@click.option("--metric", type=click.Choice(["fid", "kid", "precision", "recall"]), help="What to improve.")
+@click.option(
+    "--metric",
+    type=click.Choice(["fid", "kid", "precision", "recall", "inception_score", "clip_score"]),
+    help="What to improve.",
+)
 @click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default what fits.")
 @click.option(
     "--pack",

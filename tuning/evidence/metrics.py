@@ -26,9 +26,12 @@ DIRECTIONS: dict[str, Literal["min", "max"]] = {
     "kid": "min",
     "precision": "max",
     "recall": "max",
+    "inception_score": "max",
+    "clip_score": "max",
     "loss": "min",
 }
 """Whether a smaller or a larger value of a metric is better."""
+_ABBREVIATED = {"fid": "FID", "kid": "KID", "inception_score": "IS", "clip_score": "CLIP score"}
 _AT = "_at_"
 """Between the name of a metric and the scale of guidance at which a model is scored besides the first."""
 MARGIN = 0.02
@@ -64,9 +67,9 @@ def _scale(metric: str) -> float:
 
 
 def metric_name(metric: str) -> str:
-    """Return the metric as written in tables: FID and KID are abbreviations, and so is "FID at 2" of guidance."""
+    """Return the metric as written in tables, with abbreviations: FID, IS, or "FID at 2" of guidance."""
     kind, _, scale = metric.partition(_AT)
-    name = kind.upper() if kind in ("fid", "kid") else kind
+    name = _ABBREVIATED.get(kind, kind)
     return f"{name} at {scale}" if scale else name
 
 

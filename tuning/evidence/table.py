@@ -14,6 +14,8 @@ from tuning.evidence.records import TrialRecord
 __all__ = ["Column", "columns"]
 
 _METRICS = ("fid", "kid", "precision", "recall")
+_WHERE_GIVEN = ("inception_score", "clip_score")
+"""Metrics that some evaluations have."""
 # A terminal narrower than the first omits images and seeds; narrower than the second, the stages walked; narrower than
 # the third, the metrics other than the search's.
 _NARROW, _ROOMY, _WIDE = 60, 80, 120
@@ -46,6 +48,7 @@ def columns(ranking: Ranking) -> list[Column]:
         value, beside, _ = side_by_side(arm, uniform, by)
         return "–" if beside is None or arm.is_uniform else f"{gain(value, beside, by):+.1f}%"
 
+    given = [each for each in _WHERE_GIVEN if each in _names(ranking)]
     scaled = [each for each in in_order(_names(ranking)) if each.startswith(f"{metric}_at_")]
     fresh = Column((name, "fresh seeds"), lambda arm: number(arm.confirmed_value(metric)))
     return [
@@ -63,7 +66,7 @@ def columns(ranking: Ranking) -> list[Column]:
         ),
         *(
             Column((metric_name(other),), partial(_mean, other), _WIDE)
-            for other in _METRICS
+            for other in (*_METRICS, *given)
             if other != metric
         ),
         Column(("stages",), lambda arm: arm.stages, _ROOMY),

@@ -69,12 +69,26 @@ def content_of(
     space: Mapping[str, Any] | None = None,
 ) -> Content:
     """The content of a study (with its `space`) or of a run. Initial weights count by their hash, not by their path."""
-    settings = without_path(settings)
+    settings = _of_run(settings)
     if isinstance(run := settings.get("run"), Mapping):
-        settings["run"] = without_path(run)
+        settings["run"] = _of_run(run)
     protocol = {} if evaluator is None else evaluator.protocol
     plain = json.loads(json.dumps([settings, describe_content(spec, data), protocol, space], default=str))
     return Content(*plain)
+
+
+def _of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings without the path of its weights, and without null in keys that runs have not always had.
+
+    So studies and runs keep the content that they had before there were these keys.
+    """
+    found = without_path(settings)
+    if found.get("lora", "") is None:
+        del found["lora"]
+    evaluation = found.get("evaluation")
+    if isinstance(evaluation, Mapping) and evaluation.get("clip_score", "") is None:
+        found["evaluation"] = {key: value for key, value in evaluation.items() if key != "clip_score"}
+    return found
 
 
 def claim(folder: Path, content: Content, kind: str) -> Identity:

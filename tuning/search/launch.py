@@ -100,8 +100,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     assert evaluator is not None
     if config.metric not in evaluator.names:
         raise ConfigError(
-            f"metric must be {' or '.join(evaluator.names)} where an evaluation keeps no features, but got "
-            f"{config.metric}"
+            f"metric must be one that the evaluation gives, {', '.join(evaluator.names)}, but got {config.metric}"
         )
     checked: list[Spec] = [fixed.model, fixed.optimizer]
     for point in itertools.chain(space.start, space.probes()):

@@ -50,7 +50,7 @@ def first_guess(
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     try:
-        network = footprint(run.model, data.shape, data.conditioning, run.precision != "fp32")
+        network = footprint(run.model, data.shape, data.conditioning, run.precision != "fp32", run.lora)
         workers = config.resources.workers[1]
         found = calibrate(run, data, network, measuring_device(False), workers, config.pack)
     except Unmeasured:

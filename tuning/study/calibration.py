@@ -144,7 +144,9 @@ def calibrate(
     items = data.reference
     assert items is not None
     plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train
-    plain = plain.model_copy(update={"batch_size": run.batch_size // workers, "compile": False})
+    # How long a step takes does not depend on what the weights are.
+    update = {"batch_size": run.batch_size // workers, "compile": False, "init_from": None}
+    plain = plain.model_copy(update=update)
     try:
         part = part_of_a_step(plain, items, network, device)
         trainer = Trainer(part.config, items, World(device=device))
@@ -183,7 +185,7 @@ def part_of_a_step(config: TrainConfig, data: Dataset, network: Footprint, devic
     model, each, words = config.model, flops, ""
     if isinstance(model, DiTSpec) and (not small or flops > most):
         model, words = _shallow(model)
-        less = footprint(model, data.shape, data.conditioning)
+        less = footprint(model, data.shape, data.conditioning, lora=config.lora)
         assert less.train_flops is not None
         each, small = less.train_flops, less.parameters <= _MOST_PARAMETERS[device.type]
     if not small or each > 4 * most:

@@ -16,7 +16,8 @@ from curriculum_ray.evaluation.guidance import check_guidance
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.prepared import items_of
 from curriculum_ray.training.heldout import check_heldout
-from curriculum_ray.training.initial_weights import load_initial, pinned
+from curriculum_ray.training.initial_weights import pinned
+from curriculum_ray.training.network import start_network
 from curriculum_ray.training.optimizers import check_optimizer
 
 _LOG = logging.getLogger(__name__)
@@ -53,8 +54,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     )
     check_model(config.model, data.shape, data.conditioning)
     if config.init_from is not None:
-        model = build_model(config.model, data.shape, data.conditioning)
-        load_initial(model, config.init_from, data.vocabulary)
+        start_network(config, data.shape, data.conditioning, data.vocabulary)
     check_optimizer(config.optimizer)
     if config.evaluation is not None:
         check_guidance(config.evaluation.scales, data.conditioning, config.model, subject=data.name)

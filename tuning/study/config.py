@@ -17,7 +17,7 @@ from tuning.study.halving import FullBudget, HalvingSpec
 
 __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 
-Metric = Literal["fid", "kid", "precision", "recall"]
+Metric = Literal["fid", "kid", "precision", "recall", "inception_score", "clip_score"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "nsgaii"]
 _ASKED = {"trials", "confirm_top", "confirm_seeds", "futility", "margin", "hours"}
 _OF_A_SEARCH = (

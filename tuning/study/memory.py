@@ -50,7 +50,12 @@ def memory_per_worker(
     """Count what each of `workers` workers holds that train `pack` runs at a time."""
     shards = workers if run.parallel == "fsdp" else 1
     copy = -(-_FP32 * network.parameters * pack // shards)
-    averages = 1 + (len(run.ema.power.sigma_rels) if run.ema.power else 0)
+    trained = copy if network.trained is None else -(-_FP32 * network.trained * pack // shards)
+    averages = (1 + (len(run.ema.power.sigma_rels) if run.ema.power else 0)) * trained
+    if shards > 1:
+        averages += (
+            copy - trained
+        )  # Whole workers share what is frozen between weights and averages; shards do not.
     activations = None
     if network.kept_bytes is not None and not run.gradient_checkpointing:
         assert network.kept_once_bytes is not None
@@ -58,7 +63,7 @@ def memory_per_worker(
         activations = pack * (items * network.kept_bytes + network.kept_once_bytes)
     held = _size(data)
     own, shared = (held, 0) if isinstance(data, Dataset) else (0, held)
-    return Memory(copy, copy, 2 * copy, averages * copy, own, activations, shared)
+    return Memory(copy, trained, 2 * trained, averages, own, activations, shared)
 
 
 def _size(data: Dataset | DataInfo) -> int:
