@@ -81,6 +81,16 @@ class ResourceSpec(Spec):
             self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
         )
 
+    def with_most(self, most: int) -> ResourceSpec:
+        """The same with at most so many workers for a run."""
+        least, before = self.workers
+        return self.model_copy(
+            update={
+                "num_workers": least if most == least else (least, min(most, before)),
+                "resize_seconds": None if most == least else self.resize_seconds,
+            }
+        )
+
     def missing(self, free: Mapping[str, float]) -> str | None:
         """What a run waits for where others use a cluster: "1 of 2 CPUs"; None where its fewest workers fit.
 

@@ -134,7 +134,7 @@ class Slots:
 
         self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
         self._closing, self._closed = threading.Event(), threading.Event()
-        self._places = Places(board, resources.bundles, self._closing)
+        self._places = Places(board, resources, self._closing)
         self._lock = threading.Lock()
         groups = [(0, folders)] if are_together(resources) else [(k, [one]) for k, one in enumerate(folders)]
         self._alive = len(groups)
