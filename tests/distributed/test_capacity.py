@@ -101,7 +101,7 @@ def test_a_share_too_small_for_a_trial_is_refused_and_so_are_two_ways_to_say_how
     there = Capacity.of({"CPU": 8.0})
     with pytest.raises(ConfigError, match=r"of 2 workers, but 0.2 of the 8 .* is 1: give at least 0.25"):
         room(ResourceSpec(num_workers=2), 100, there, share=0.2)
-    with pytest.raises(ConfigError, match="--concurrent 4 says .* and share 0.5 for what part"):
+    with pytest.raises(ConfigError, match=r"--concurrent 4 says .* and share 0.5 for what part"):
         packs_of(4, 1, 0.5)
 
 

@@ -1,4 +1,4 @@
-"""How many workers a run with a range of them has: the fewest of all runs first, then what is free, after checkpoints."""
+"""How many workers a run with a range of them has: the fewest of all runs first, then what is free."""
 
 from __future__ import annotations
 

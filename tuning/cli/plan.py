@@ -182,7 +182,7 @@ def plan(
         slots = packs_of(concurrent, config.pack, config.share)
     whole = room_line(within_share(config.resources, slots, fit, config.share), slots, fit, config.share)
     # What is measured and counted is for as many workers as a trial has where all slots are taken.
-    least, most = config.resources.workers
+    least = config.resources.workers[0]
     config = config.model_copy(update={"resources": config.resources.with_most(max(least, fit // slots))})
     workers = config.resources.workers[1]
     network = footprint(run.model, dataset.shape, dataset.conditioning, run.precision != "fp32")
@@ -273,8 +273,9 @@ def _expected(
             rival=bool(rivals),
             seeds=config.least_and_most_seeds,
             margin=config.margin,
+            futility=config.futility,
         )
-        for effect in effects or (5.0, 10.0, 20.0)
+        for effect in dict.fromkeys((0.0, *(effects or (5.0, 10.0, 20.0))))
     ]
 
 
