@@ -126,24 +126,34 @@ class FairScaling(ElasticScalingPolicy):
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
         """Another number of workers, once there is a checkpoint to go on from."""
-        decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
-        if isinstance(decision, ResizeDecision) and self._due is None:
-            self._due = time.monotonic() + _PATIENCE_S
+        self._maybe_send_resource_request()
+        now = time.monotonic()
         if self._due is None:
-            return NoopDecision()
+            before = max(worker_group_state.start_time, self._latest_monitor_time)
+            if now - before < self.scaling_config.elastic_resize_monitor_interval_s:
+                return NoopDecision()
+            self._latest_monitor_time = now
+            if self._other_number(worker_group_state.num_workers) is None:
+                return NoopDecision()
+            self._due = now + _PATIENCE_S
         reports = [status.training_report for status in worker_group_status.worker_statuses.values()]
         saved = any(report is not None and report.checkpoint is not None for report in reports)
-        if not saved and time.monotonic() < self._due:
+        if not saved and now < self._due:
             return NoopDecision()
         self._due = None
         # Meanwhile, others may have come or gone.
-        if (reserved := self._get_reserved_resources()) is None:
-            return NoopDecision()
-        workers = self._count_possible_workers(reserved)
-        if workers == worker_group_state.num_workers or workers < self.scaling_config.min_workers:
+        workers = self._other_number(worker_group_state.num_workers)
+        if workers is None:
             return NoopDecision()
         ray.get(self._board.note_resize.remote(self._slot))
         return self._get_resize_decision(workers)
+
+    def _other_number(self, workers: int) -> int | None:
+        """How many workers there is room for, if others than these and not too few, else None."""
+        if (reserved := self._get_reserved_resources()) is None:
+            return None
+        fit = self._count_possible_workers(reserved)
+        return None if fit == workers or fit < self.scaling_config.min_workers else fit
 
 
 def workers_of(needs: dict[str, float], reserved: dict[str, dict[str, float]]) -> int:

@@ -105,6 +105,7 @@ def test_workers_change_right_after_a_checkpoint_unless_none_comes(monkeypatch: 
     found = [_running(cluster, run, 1) for _ in range(8)]
     assert found[:6] == [None] * 6
     assert 2 in found[6:], "ten minutes later"
+    assert _running(cluster, run, 1) is None, "due again"
     cluster.cpus = [1.0, 0.0]
     assert _running(cluster, run, 1, saved=True) is None, "what was due is not any more"
 
