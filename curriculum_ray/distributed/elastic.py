@@ -20,7 +20,6 @@ from ray.train.v2._internal.execution.scaling_policy import (
     AUTOSCALING_REQUESTS_INTERVAL_S,
     ElasticScalingPolicy,
     NoopDecision,
-    ResizeDecision,
     ScalingDecision,
 )
 from ray.train.v2._internal.execution.scaling_policy.autoscaling_coordinator_client import (

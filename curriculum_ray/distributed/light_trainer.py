@@ -17,6 +17,7 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -45,7 +46,7 @@ class LightTrainer(TorchTrainer):
         return [*needed, NoteRoom(self._board, self._slot)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
-        if self.scaling_config.elasticity_enabled:
+        if isinstance(settings["scaling_policy"], ElasticScalingPolicy):
             settings["scaling_policy"] = FairScaling(self.scaling_config, self._board, self._slot)
         if self._node is None:
             return super()._initialize_and_run_controller(**settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 
@@ -80,6 +81,12 @@ class ResourceSpec(Spec):
         return (
             self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
         )
+
+    @property
+    def pieces(self) -> int:
+        """The pieces of a batch that every number of workers of a range can share evenly; 0 without a range."""
+        least, most = self.workers
+        return 0 if least == most else math.lcm(*range(least, most + 1))
 
     def with_most(self, most: int) -> ResourceSpec:
         """The same with at most so many workers for a run."""

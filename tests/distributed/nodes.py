@@ -101,7 +101,7 @@ class Cluster:
                 start_new_session=True,
             )
 
-    def wait(self, nodes: int, seconds: float = 90.0) -> None:
+    def wait(self, nodes: int, seconds: float = 240.0) -> None:
         """Wait until so many nodes are there."""
         command = [sys.executable, "-m", "clusters", "wait", "--nodes", str(nodes), "--timeout", str(seconds)]
         subprocess.run(command, env={**self.environment, "RAY_ADDRESS": self.address}, cwd=ROOT, check=True)

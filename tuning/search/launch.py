@@ -265,8 +265,7 @@ def run_study(
             pace = Pace(config, clock, slots * config.pack, guess, progress.note)
             try:
                 with node_load(tracker, study.run) if system_metrics else nullcontext():
-                    now = config.model_copy(update={"resources": resources})
-                    search(now, space, study, slots, rivals, storage, pace, copy)
+                    search(config, space, study, slots, rivals, storage, pace, resources, copy)
                 left_out = pace.left_out or given_up(config, study.ranking)
                 facts = StudyFacts(
                     name=name,
