@@ -20,7 +20,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 SCORED = {"extractor": "random-cnn", "num_samples": 48, "steps": 2}
 # By images: losses of two workers differ in rounding from those of one, and so may the end of a plateau.
-FIXED = {"clusters": {"by": "uniform", "count": 3}, "pacing": {"rule": "fixed", "finish_by": 0.6}}
+FIXED = {
+    "clusters": {"by": "uniform", "count": 3},
+    "order": {"direction": "easy_to_hard"},
+    "pacing": {"rule": "fixed", "finish_by": 0.6},
+}
 
 
 def _search(
@@ -92,29 +96,30 @@ def test_trials_shrink_and_grow_with_the_cluster_and_paired_arms_see_what_one_wo
 
 
 def test_two_studies_with_shares_train_at_the_same_time_and_both_end(short: Path) -> None:
-    folder = short.parent / "shares"
-    folder.mkdir()
+    folders = {name: short.parent / name for name in ("first", "second")}
     space = str(ROOT / "tests" / "tuning" / "small_space.yaml")
     settings = {"space": space, "trials": 2, "confirm_top": 0}
-    with cluster(short, "one", "two") as there:
-        studies = {
-            name: _search(folder, there, name, dict(settings), "--share", "0.5")
-            for name in ("first", "second")
-        }
+    with cluster(short, head_cpus=2) as there:
+        studies = {}
+        for name, folder in folders.items():
+            folder.mkdir()
+            studies[name] = _search(folder, there, name, dict(settings), "--share", "0.5", images=16 * 200)
         together = False
         while any(command.process.poll() is None for command in studies.values()):
-            lines = [sum(len(log(path)) for path in folder.glob(f"runs/{name}/trials/*")) for name in studies]
+            lines = [
+                sum(len(log(path)) for path in folder.glob("runs/*/trials/*")) for folder in folders.values()
+            ]
             alive = all(command.process.poll() is None for command in studies.values())
             together = together or (alive and all(lines))
             time.sleep(0.5)
         for name, command in studies.items():
             assert command.end() == 0, command.lines
             assert any("starting 1 worker" in line for line in command.lines)
-            assert len(_ended(folder / "runs" / name)) == 5
+            assert len(_ended(folders[name] / "runs" / name)) == 5
         assert together
         told = subprocess.run(
             [sys.executable, "-m", "tune", "status", "--name", "first"],
-            cwd=folder,
+            cwd=folders["first"],
             env=there.environment,
             capture_output=True,
             text=True,
