@@ -3,7 +3,7 @@
 `make bench-stream`. A set of incompressible noise images (128×128, RGB) is written as Parquet or WebDataset shards into
 a temporary folder, trained on once by `python -m tune train` as a user would (a tiny network, so that reading is most
 of the work), and deleted. With `--slots` it is a study instead: `search` with so many trials at a time, each through
-the whole set once, scored against 512 of its images.
+the whole set once, scored against 512 of its images; `--passes` shortens its runs.
 
 Memory is read from /proc twice a second. A worker's is what all of Ray's worker processes hold for themselves, i.e. the
 training process, the tasks that read and decode, and the actors that steer the run, plus all pages that the object
@@ -192,6 +192,7 @@ def main() -> None:
     arguments.add_argument("--format", choices=["parquet", "webdataset"], default="parquet")
     arguments.add_argument("--workers", type=int, default=1, help="Ray Train workers")
     arguments.add_argument("--slots", type=int, default=0, help="trials of a study at a time; 0 for one run")
+    arguments.add_argument("--passes", type=float, default=1.0, help="how often a run goes through the set")
     arguments.add_argument("--folder", type=Path, help="where the temporary folder is made")
     options = arguments.parse_args()
     parent = options.folder or Path(tempfile.gettempdir())
@@ -207,7 +208,8 @@ def main() -> None:
         images = write_set(folder / "data", options.format, options.gigabytes)
         gigabytes = sum(path.stat().st_size for path in (folder / "data").iterdir()) / 1e9
         print(f"{images:,} images written in {time.perf_counter() - start:.0f} s", flush=True)
-        found, speed = train(folder, options.format, images, options.workers, options.slots)
+        budget = max(SETTINGS["log_every_images"], round(options.passes * images))
+        found, speed = train(folder, options.format, budget, options.workers, options.slots)
     gib = [[value / 2**30 for value in row] for row in found]
     workers = [(own + store) / (options.workers * max(1, options.slots)) for own, _, store in gib]
     for quarter in range(4):

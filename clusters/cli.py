@@ -10,7 +10,7 @@ import click
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
-from tuning.cli.options import FiniteRange, example, shared
+from tuning.cli.options import FiniteRange, example, read_settings, shared
 
 __all__ = ["cli", "doctor", "local", "main", "wait"]
 
@@ -25,21 +25,29 @@ def cli() -> None:
 @cli.command(
     epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu")
 )
-@shared("output_or_bucket", "use_gpu", "mlflow_uri")
+@shared("output_or_bucket", "num_workers", "use_gpu", "mlflow_uri")
 @click.option(
     "--timeout", type=FiniteRange(min=5), default=120.0, show_default=True, help="Seconds for all checks."
 )
 @shared("json")
 def doctor(
-    output: Path | str, use_gpu: bool | None, mlflow_uri: str | None, timeout: float, as_json: bool
+    output: Path | str,
+    num_workers: int | tuple[int, int] | None,
+    use_gpu: bool | None,
+    mlflow_uri: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> int:
     """Check everything that a study needs on every node of the cluster at RAY_ADDRESS (or on this machine).
 
     Each failed check is one line with a remedy; the exit code is then 1. It ends within --timeout.
     """
     from clusters.doctor import examine
+    from curriculum_ray.distributed.resources import ResourceSpec
 
-    checks = examine(output, bool(use_gpu), mlflow_uri, timeout)
+    options = {"num_workers": ("--num-workers", num_workers), "use_gpu": ("--use-gpu", use_gpu)}
+    resources = read_settings(ResourceSpec, None, (), options)
+    checks = examine(output, resources, mlflow_uri, timeout)
     failed = [check for check in checks if check.state == "failed"]
     if as_json:
         click.echo(json.dumps({"ok": not failed, "checks": [vars(check) for check in checks]}, indent=1))

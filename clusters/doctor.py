@@ -21,7 +21,7 @@ from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_rem
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.storage import live_nodes, on_node, unseen_by
 
-__all__ = ["Check", "examine", "growth_check", "memory_check", "versions_agree"]
+__all__ = ["Check", "examine", "growth_check", "memory_check", "room_check", "versions_agree"]
 
 _SKEW_SECONDS = 1.0
 _FREE_BYTES = 5 * 2**30
@@ -40,17 +40,19 @@ class Check:
     """What to do if it failed."""
 
 
-def examine(output: Path | str, use_gpu: bool, mlflow_uri: str | None, timeout_s: float) -> list[Check]:
+def examine(
+    output: Path | str, resources: ResourceSpec, mlflow_uri: str | None, timeout_s: float
+) -> list[Check]:
     """Run all checks within `timeout_s` seconds; a missing answer is a failed check.
 
-    Raises ConfigError if there is no cluster.
+    resources: of a run for which there is to be room. Raises ConfigError if there is no cluster.
     """
     checks: list[Check] = []
     trouble: list[BaseException] = []
 
     def work() -> None:
         try:
-            _examine(checks, output, use_gpu, mlflow_uri, time.monotonic() + timeout_s)
+            _examine(checks, output, resources, mlflow_uri, time.monotonic() + timeout_s)
         except BaseException as error:
             trouble.append(error)
 
@@ -81,9 +83,11 @@ def _reachable(address: str | None) -> None:
 
 
 def _examine(
-    checks: list[Check], output: Path | str, use_gpu: bool, mlflow_uri: str | None, until: float
+    checks: list[Check], output: Path | str, resources: ResourceSpec, mlflow_uri: str | None, until: float
 ) -> None:
     from curriculum_ray.distributed.connection import connected
+
+    use_gpu = resources.use_gpu
 
     def left(most: float) -> float:
         return max(1.0, min(most, until - time.monotonic() - 1.0))
@@ -95,8 +99,10 @@ def _examine(
         nodes = live_nodes()
         checks.append(_dead(len(ray.nodes()), len(nodes)))
         checks.append(_authentication())
-        far = growth(Capacity.of(*(node["Resources"] for node in nodes)))
+        there = Capacity.of(*(node["Resources"] for node in nodes))
+        far = growth(there)
         checks.append(growth_check(far))
+        checks.append(room_check(there, far, resources))
         checks.append(memory_check(far, len(nodes), use_gpu, usable_bytes()))
         checks.append(_ports(nodes))
         remote: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
@@ -175,6 +181,21 @@ def growth_check(far: Growth) -> Check:
     amounts = {name: far.most.amount(name) for name in ("CPU", "GPU")}
     shown = ", ".join(f"{amount:g} {name}s" for name, amount in amounts.items() if amount)
     return Check("growth", "ok", f"to {far.most.most} further nodes: {shown} at most")
+
+
+def room_check(there: Capacity, far: Growth, resources: ResourceSpec) -> Check:
+    """How many workers and runs fit now and when the cluster has grown; failed where not one run ever will."""
+    (least, most), needs = resources.workers, resources.per_worker
+    now = there.workers(needs)
+    fit = now if far.most is None else max(now, far.most.workers(needs))
+    found = f"{now} workers of {resources.in_words()} now" + (f", {fit} at most" if fit > now else "")
+    if fit < least and far.most is not None:
+        remedy = "add nodes, raise max_workers of the cluster, or lower --num-workers"
+        return Check("room", "failed", f"{found}, but a run needs {least}", remedy)
+    if least < most:
+        few = f"{fit // least} runs of {least} at a time"
+        return Check("room", "ok", f"{found}: {few}, or {max(1, fit // most)} of {min(most, fit)}")
+    return Check("room", "ok", f"{found}: {fit // least} runs of {least} at a time")
 
 
 def memory_check(far: Growth, nodes: int, use_gpu: bool, usable: int) -> Check:

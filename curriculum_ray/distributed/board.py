@@ -32,6 +32,8 @@ class _Slot:
     """The jobs that it is training: those last served that have not ended."""
     retired: bool = False
     """Whether its workers exit instead of taking more."""
+    resized: bool = False
+    """Whether its workers are about to be replaced by more or fewer."""
     again: deque[str] = field(default_factory=deque)
     """Jobs that it had taken and will be served again, before any other."""
 
@@ -108,6 +110,12 @@ class Board:
                 self._slots[slot].retired = True
                 self._changed.notify_all()
 
+    async def note_resize(self, slot: int) -> None:
+        """The slot's workers are about to be replaced by more or fewer: their jobs go on, and nothing has died."""
+        async with self._changed:
+            if (place := self._slots.get(slot)) is not None:
+                place.resized = True
+
     async def wait_for_job(self, slot: int) -> bool:
         """Wait until there is a job for the slot or the board is closed; returns whether it is still open."""
         async with self._changed:
@@ -157,9 +165,11 @@ class Board:
         place.served.append(keys)
 
     def _again(self, place: _Slot, before: _Slot) -> None:
-        """Serve the slot again the jobs whose workers died, unless that has happened too often."""
+        """Serve the slot again the jobs whose workers died, unless that has happened too often, or were replaced."""
         for key in list(before.current):
-            reason = self._entries[key].die(self.max_attempts)
+            entry = self._entries[key]
+            entry.resized = before.resized
+            reason = None if before.resized else entry.die(self.max_attempts)
             if reason is None:
                 place.again.append(key)
             else:

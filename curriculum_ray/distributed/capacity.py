@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.resources import ACCELERATOR, ResourceSpec
 
-__all__ = ["Capacity", "NodeKind", "available_cpus", "check_resources", "packs_of", "room"]
+__all__ = [
+    "Capacity",
+    "NodeKind",
+    "available_cpus",
+    "check_resources",
+    "packs_of",
+    "room",
+    "room_line",
+    "slots_in",
+    "within_share",
+    "workers_in",
+]
 
 
 @dataclass(frozen=True)
@@ -120,17 +131,68 @@ def _without_accelerator(name: str, cluster: Capacity) -> str:
     return f"resources.accelerator_type must be of a GPU of the cluster, which names {known}, but got {name}: {how}"
 
 
-def packs_of(concurrent: int, pack: int) -> int:
-    """The number of packs of `pack` runs in `concurrent` runs; ConfigError where they are not whole packs."""
+def packs_of(concurrent: int, pack: int, share: float = 1.0) -> int:
+    """The number of packs of `pack` runs in `concurrent` runs; ConfigError where they are not whole packs.
+
+    share: of a cluster, from which the number would follow, too: below 1 it is refused.
+    """
+    if share < 1:
+        raise ConfigError(
+            f"--concurrent {concurrent} says how many trials run at a time, and share {share:g} for what part of the "
+            "cluster: give one of them"
+        )
     if concurrent % pack:
         raise ConfigError(f"--concurrent must be a multiple of --pack {pack}, but got {concurrent}")
     return concurrent // pack
 
 
-def room(resources: ResourceSpec, runs: int, cluster: Capacity, pack: int = 1) -> int:
-    """How many packs of `pack` runs `cluster` can hold at a time: at most half of all `runs`, and at least one pack."""
-    workers = cluster.workers(resources.per_worker)
-    return max(1, min(workers // resources.workers[0], runs // 2 // pack))
+def room(resources: ResourceSpec, runs: int, cluster: Capacity, pack: int = 1, share: float = 1.0) -> int:
+    """How many packs of `pack` runs `share` of `cluster` can hold at a time: at most half of all `runs`, and at least
+    one pack.
+
+    ConfigError where so small a share does not hold a run.
+    """
+    return max(1, min(slots_in(workers_in(resources, cluster, share), resources), runs // 2 // pack))
+
+
+def workers_in(resources: ResourceSpec, cluster: Capacity, share: float = 1.0) -> int:
+    """How many workers fit into `share` of `cluster`; ConfigError where one below 1 does not hold a run."""
+    there = cluster.workers(resources.per_worker)
+    workers, (least, _) = int(share * there + 1e-6), resources.workers
+    if share < 1 and workers < least:
+        raise ConfigError(
+            f"share must hold a trial of {least} worker{'' if least == 1 else 's'}, but {share:g} of the {there} that "
+            f"the cluster can hold is {workers}: give at least {least / max(there, least):.3g}"
+        )
+    return workers
+
+
+def slots_in(workers: int, resources: ResourceSpec) -> int:
+    """Among how many runs so many workers are shared out, at least 1; of a range, none is left over if that can be."""
+    least, most = resources.workers
+    return max(1, min(workers // least, -(-workers // most)))
+
+
+def within_share(resources: ResourceSpec, slots: int, workers: int, share: float) -> ResourceSpec:
+    """The resources of a run where `slots` runs at a time may have no more than `workers`, which are `share` of all."""
+    least, most = resources.workers
+    if share == 1 or least == most:
+        return resources
+    return resources.with_most(max(least, min(most, workers // slots)))
+
+
+def room_line(resources: ResourceSpec, slots: int, workers: int, share: float = 1.0) -> str:
+    """The room of a study: "2 slots of 1 to 4 workers: 2 in all at least, 8 at most; there is room for 8".
+
+    workers: those that fit into `share` of the cluster.
+    """
+    least, most = resources.workers
+    each = f"{least}" if least == most else f"{least} to {most}"
+    line = f"{slots} slot{'' if slots == 1 else 's'} of {each} worker{'' if most == 1 else 's'}"
+    if least < most:
+        line += f": {slots * least} in all at least, {max(slots * least, min(workers, slots * most))} at most"
+    part = "" if share == 1 else f", which is {share:g} of the cluster"
+    return f"{line}; there is room for {workers}{part}"
 
 
 def _workers(needs: Mapping[str, float], node: Mapping[str, float]) -> int:

@@ -39,6 +39,8 @@ class Entry:
     """The most images that it had reported when its workers died."""
     said: str | None = None
     """The first reason that its workers gave for their latest death."""
+    resized: bool = False
+    """Whether its latest workers were replaced by more or fewer."""
     alone: bool = False
     """Whether it must be trained alone, because the runs that it was packed with failed together."""
     cancelled: bool = False
@@ -87,7 +89,7 @@ class Entry:
         """A slot takes it."""
         self.attempts += 1
         self.state, self.said = "running", None
-        self.note(Started(attempt=self.attempts))
+        self.note(Started(attempt=self.attempts, resized=self.resized))
 
     def die(self, most: int) -> str | None:
         """Its workers died; returns why to give it up, after `most` deaths without getting further, else None."""

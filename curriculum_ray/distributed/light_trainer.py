@@ -17,10 +17,12 @@ from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curriculum_ray.distributed.backend import NoteRoom
+from curriculum_ray.distributed.elastic import FairScaling
 
 __all__ = ["LightTrainer"]
 
@@ -29,7 +31,7 @@ class LightTrainer(TorchTrainer):
     """A TorchTrainer whose controller runs on `node`, the id of one of Ray's; None for the driver's.
 
     The board is given the room of the slot's workers. If the controller dies, `fit` raises a RayActorError, and that
-    room must be given back.
+    room must be given back. A range of workers is shared out by `FairScaling`.
     """
 
     def __init__(self, board: Any, slot: int, node: str | None, *arguments: Any, **settings: Any) -> None:
@@ -44,6 +46,8 @@ class LightTrainer(TorchTrainer):
         return [*needed, NoteRoom(self._board, self._slot)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
+        if isinstance(settings["scaling_policy"], ElasticScalingPolicy):
+            settings["scaling_policy"] = FairScaling(self.scaling_config, self._board, self._slot)
         if self._node is None:
             return super()._initialize_and_run_controller(**settings)
         # Ray puts this one actor of a cluster on the node of the first controller for good, and where that node is lost

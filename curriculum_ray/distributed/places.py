@@ -1,7 +1,7 @@
 """Where the controller of each slot runs: on the node that has room for its workers, and not on the driver's.
 
 A slot that has no room yet waits here, which costs no process. Room is found by a placement group, which is given back
-at once: Ray Train reserves its own.
+at once: Ray Train reserves its own. While a slot waits, its claim makes runs with a range of workers give room up.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from curriculum_ray.distributed.claims import Claim
+from curriculum_ray.distributed.resources import ResourceSpec
 
 __all__ = ["Places"]
 
@@ -35,10 +38,12 @@ class _Turn:
 
 
 class Places:
-    """Places for slots, whose fewest workers need `bundles` of Ray's resources; `closing` ends every wait."""
+    """Places for the fewest workers of slots with these resources; `closing` ends every wait."""
 
-    def __init__(self, board: Any, bundles: list[dict[str, float]], closing: threading.Event) -> None:
-        self._board, self._bundles, self._closing = board, bundles, closing
+    def __init__(self, board: Any, resources: ResourceSpec, closing: threading.Event) -> None:
+        self._board, self._resources, self._closing = board, resources, closing
+        least, most = resources.workers
+        self._range = least < most
         self._turns = threading.Semaphore(_AT_ONCE)
 
     @contextmanager
@@ -47,30 +52,48 @@ class Places:
 
         The body starts the slot's workers, and waits for their end.
         """
-        if not os.environ.get("RAY_ADDRESS"):
-            yield None
-            return
+        cluster = bool(os.environ.get("RAY_ADDRESS"))
+        claim = Claim(self._board, slot, self._resources) if cluster or self._range else None
+        if claim is not None:
+            claim.renew()
+        try:
+            if claim is None or not cluster:
+                yield None
+                return
+            with self._place(slot, claim) as node:
+                yield node
+        finally:
+            if claim is not None:
+                claim.withdraw()
+
+    @contextmanager
+    def _place(self, slot: int, claim: Claim) -> Iterator[str | None]:
         while not self._turns.acquire(timeout=_POLL_S):
             if self._closing.is_set():
                 yield None
                 return
+            claim.renew()
         turn = _Turn(self._turns)
         try:
-            node = self._with_room()
+            node = self._with_room(claim)
+            if not self._range:
+                # Its controller asks Ray for the same.
+                claim.withdraw()
             threading.Thread(target=self._watch, args=(slot, turn), daemon=True).start()
             yield node
         finally:
             turn.give_back()
 
-    def _with_room(self) -> str | None:
+    def _with_room(self, claim: Claim) -> str | None:
         import ray
         from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
-        asked = placement_group(self._bundles, strategy="PACK")
+        asked = placement_group(self._resources.bundles, strategy="PACK")
         try:
             while not asked.wait(_POLL_S):
                 if self._closing.is_set():
                     return None
+                claim.renew()
             node = str(placement_group_table(asked)["bundles_to_node_id"][0])
         finally:
             remove_placement_group(asked)

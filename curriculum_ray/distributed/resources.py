@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 
@@ -79,6 +80,22 @@ class ResourceSpec(Spec):
         """The fewest and the most workers of one run."""
         return (
             self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
+        )
+
+    @property
+    def pieces(self) -> int:
+        """The pieces of a batch that every number of workers of a range can share evenly; 0 without a range."""
+        least, most = self.workers
+        return 0 if least == most else math.lcm(*range(least, most + 1))
+
+    def with_most(self, most: int) -> ResourceSpec:
+        """The same with at most so many workers for a run."""
+        least, before = self.workers
+        return self.model_copy(
+            update={
+                "num_workers": least if most == least else (least, min(most, before)),
+                "resize_seconds": None if most == least else self.resize_seconds,
+            }
         )
 
     def missing(self, free: Mapping[str, float]) -> str | None:

@@ -41,13 +41,15 @@ def torch_trainer(
     pack: int = 1,
     copy: WorkingCopy | None = None,
     node: str | None = None,
+    pieces: int = 0,
 ) -> Any:
     """A TorchTrainer whose workers serve the board's jobs, only one if isolated; `folders` hold their checkpoints.
 
     A single folder belongs to the slot numbered `slot`; of several, each belongs to one worker, which is a slot,
     numbered from `slot` on. stream: what `share_stream` returned for the jobs' data. pack: how many jobs are trained at
     a time. copy: where the folders are in the working copy of a bucket: on a cluster, Ray Train's own files are then in
-    the bucket, where all nodes see them. node: where its controller runs, by Ray's id; None for this one.
+    the bucket, where all nodes see them. node: where its controller runs, by Ray's id; None for this one. pieces: see
+    `World`.
 
     If a worker dies, the group restarts and resumes its job from the job's own checkpoints. Ray's record of the
     checkpoints of an earlier session is not needed for that, and is deleted.
@@ -93,6 +95,7 @@ def torch_trainer(
             "pack": pack,
             "leak_gib": resources.leak_gib or _LEAK_GIB,
             "stream": stream,
+            "pieces": pieces,
             "log_level": logs.level(),
         },
         scaling_config=ScalingConfig(
@@ -124,17 +127,20 @@ class Slots:
         stream: Any = None,
         pack: int = 1,
         copy: WorkingCopy | None = None,
+        pieces: int | None = None,
     ) -> None:
         """stream: what `share_stream` returned for the jobs' data.
 
-        pack: how many jobs, of one worker each, a slot takes and trains at a time. copy: see `torch_trainer`.
+        pack: how many jobs, of one worker each, a slot takes and trains at a time. copy: see `torch_trainer`. pieces:
+        see `World`; None for those of the range of workers in `resources`.
         """
         # Imported before there are threads: what walks through all modules meanwhile, e.g. to pickle, would fail.
         from curriculum_ray.distributed import light_trainer  # noqa: F401
 
         self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
+        self._pieces = resources.pieces if pieces is None else pieces
         self._closing, self._closed = threading.Event(), threading.Event()
-        self._places = Places(board, resources.bundles, self._closing)
+        self._places = Places(board, resources, self._closing)
         self._lock = threading.Lock()
         groups = [(0, folders)] if are_together(resources) else [(k, [one]) for k, one in enumerate(folders)]
         self._alive = len(groups)
@@ -185,7 +191,7 @@ class Slots:
             if self._closing.is_set():
                 return
             trainer = torch_trainer(
-                self.board, slot, folders, resources, self._stream, self._pack, self._copy, node
+                self.board, slot, folders, resources, self._stream, self._pack, self._copy, node, self._pieces
             )
             try:
                 trainer.fit()

@@ -32,7 +32,7 @@ __all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
 
 def serve(settings: dict[str, Any]) -> None:
     """The train loop of a slot: "board" (an actor handle), "slot" (its number), "folders", "jobs", "pack",
-    "leak_gib", "stream" (see `share_stream`) and "log_level".
+    "leak_gib", "stream" (see `share_stream`), "pieces" (see `World`) and "log_level".
 
     With several folders, each worker is a slot and takes the folder of its rank; "slot" is the number of the first.
     "jobs" is how often to take jobs, None for until the board closes, and "pack" how many to take and train at a time,
@@ -50,7 +50,7 @@ def serve(settings: dict[str, Any]) -> None:
     together = len(folders) > 1
     place = ray.train.get_context().get_world_rank() if together else 0
     board, slot, folder = settings["board"], settings["slot"] + place, folders[place]
-    world = World(device=ray.train.torch.get_device()) if together else _world()
+    world = World(device=ray.train.torch.get_device()) if together else _world(settings["pieces"])
     announce = announce_nothing if together else _announce
     generation = _agree_on_number()
     # Imported objects are never freed: freezing them saves the collection after each job from visiting them.
@@ -150,7 +150,7 @@ def _may_be_a_lost_peer(error: Exception, world: World) -> bool:
     return world.size > 1 and isinstance(error, RuntimeError) and not isinstance(error, known)
 
 
-def _world() -> World:
+def _world(pieces: int) -> World:
     import ray.train
     import ray.train.torch
 
@@ -164,6 +164,7 @@ def _world() -> World:
             ray.train.torch.prepare_model, parallel_strategy_kwargs={"gradient_as_bucket_view": True}
         ),
         exchange=process_group_exchange(),
+        pieces=pieces,
     )
 
 

@@ -181,6 +181,8 @@ class Started:
 
     attempt: int
     """Counts the slots that have taken it, from 1."""
+    resized: bool = False
+    """Whether it was taken up again because its number of workers was changed, and not because they were lost."""
 
 
 @dataclass(frozen=True, kw_only=True)

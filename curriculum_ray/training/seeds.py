@@ -5,8 +5,26 @@ from __future__ import annotations
 import torch
 
 from curriculum_ray.splitmix import mix
+from curriculum_ray.training.world import World
 
-__all__ = ["seed_step"]
+__all__ = ["noise_in_pieces", "seed_step"]
+
+_FIRST_PIECE = 1 << 20
+"""The place of the first piece of noise, beyond every rank, so that no stream of numbers is drawn twice."""
+
+
+def noise_in_pieces(x0: torch.Tensor, seed: int, images: int, world: World) -> torch.Tensor:
+    """Noise for this worker's share x0 (B, ...) of the step that starts after `images` images.
+
+    Each piece of the global batch has a seed of its own, so that its noise is the same whoever draws it. What is drawn
+    from the default generator afterwards depends on the worker.
+    """
+    count = world.pieces // world.size
+    noise = torch.empty_like(x0, memory_format=torch.contiguous_format)
+    for place, piece in enumerate(noise.chunk(count)):
+        seed_step(seed, _FIRST_PIECE + world.rank * count + place, images, world.device)
+        piece.normal_()
+    return noise
 
 
 def seed_step(seed: int, rank: int, images: int, device: torch.device) -> None:

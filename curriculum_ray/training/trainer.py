@@ -36,7 +36,7 @@ from curriculum_ray.training.parallel import full, quiet, shard, whole
 from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.rates import learning_rate
 from curriculum_ray.training.readings import NO_READINGS, Readings
-from curriculum_ray.training.seeds import seed_step
+from curriculum_ray.training.seeds import noise_in_pieces, seed_step
 from curriculum_ray.training.spikes import SpikeGuard
 from curriculum_ray.training.state import capture, finite, restore
 from curriculum_ray.training.world import World
@@ -177,7 +177,8 @@ class Trainer:
         levels = self.sampler.sample(len(x0), device=world.device)
         if self.sampler.stage != self.stage_starts[-1][1]:
             self.stage_starts.append([images, self.sampler.stage])
-        return x0, levels, torch.randn_like(x0), condition
+        noise = noise_in_pieces(x0, config.seed, images, world) if world.pieces else torch.randn_like(x0)
+        return x0, levels, noise, condition
 
     def weighed(self, losses: Tensor, piece: slice = slice(None)) -> Tensor:
         """`losses` of a piece of the batch, each times its sample's weight in the schedule."""

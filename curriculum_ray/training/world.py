@@ -17,7 +17,9 @@ __all__ = ["World"]
 class World:
     """This worker's place: its rank, how many workers there are, and its device.
 
-    wrap: how a module is wrapped to be trained by all of them. exchange: how they hand each other bytes.
+    wrap: how a module is wrapped to be trained by all of them. exchange: how they hand each other bytes. pieces: in how
+    many pieces of the global batch noise is drawn, a multiple of the number of workers, so that it is the same whatever
+    that number is; 0 for a piece for each worker.
     """
 
     rank: int = 0
@@ -25,6 +27,7 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     exchange: Exchange = field(default_factory=Alone)
+    pieces: int = 0
 
     def device_kinds(self) -> list[str]:
         """The kinds of device of all workers, sorted, e.g. ["NVIDIA A10G"], on rank 0; its own alone on the others.

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from clusters.doctor import growth_check, memory_check, versions_agree
+from clusters.doctor import growth_check, memory_check, room_check, versions_agree
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
 from curriculum_ray.distributed.growth import Growth
+from curriculum_ray.distributed.resources import ResourceSpec
 from tuning.cli.options import writable_folder
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,8 @@ def test_two_nodes_of_one_machine_are_found_well(tmp_path: Path) -> None:
     report = json.loads(done.stdout[done.stdout.index("{") :])
     states = {check["name"]: check["state"] for check in report["checks"]}
     assert states == {
-        **dict.fromkeys(["nodes", "token", "ports", "code", "versions", "disk", "clocks"], "ok"),
+        **dict.fromkeys(["nodes", "token", "growth", "room", "memory", "ports", "code", "versions"], "ok"),
+        **dict.fromkeys(["disk", "clocks"], "ok"),
         "gpus": "skipped",
         **dict.fromkeys(["all_reduce", "storage", "mlflow"], "ok"),
     }, done.stdout + done.stderr
@@ -94,6 +96,19 @@ def test_the_memory_of_the_head_is_counted_for_all_runs_that_the_cluster_can_gro
     assert "needed at 64 slots" in few.found
     alone = Growth(Capacity.of({"CPU": 64.0}))
     assert memory_check(alone, 1, False, 8 * gib).state == "failed", "the trials' actors are there too"
+
+
+def test_the_room_is_said_for_the_fewest_and_the_most_workers_of_a_run() -> None:
+    there = Capacity.of({"CPU": 2.0})
+    grown = Growth(Capacity((), (NodeKind({"CPU": 8.0}, 8),), most=8))
+    some, one = ResourceSpec(num_workers=(1, 4)), ResourceSpec()
+    check = room_check(there, grown, some)
+    assert check.found == "2 workers of 1 CPU now, 64 at most: 64 runs of 1 at a time, or 16 of 4"
+    alone = Growth(there)
+    assert room_check(there, alone, some).found.endswith("2 runs of 1 at a time, or 1 of 2")
+    assert room_check(there, alone, one).found == "2 workers of 1 CPU now: 2 runs of 1 at a time"
+    failed = room_check(there, alone, ResourceSpec(num_workers=3))
+    assert (failed.state, failed.found) == ("failed", "2 workers of 1 CPU now, but a run needs 3")
 
 
 @pytest.mark.parametrize(

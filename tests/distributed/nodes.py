@@ -101,7 +101,7 @@ class Cluster:
                 start_new_session=True,
             )
 
-    def wait(self, nodes: int, seconds: float = 90.0) -> None:
+    def wait(self, nodes: int, seconds: float = 240.0) -> None:
         """Wait until so many nodes are there."""
         command = [sys.executable, "-m", "clusters", "wait", "--nodes", str(nodes), "--timeout", str(seconds)]
         subprocess.run(command, env={**self.environment, "RAY_ADDRESS": self.address}, cwd=ROOT, check=True)
@@ -170,11 +170,11 @@ def _title(process: psutil.Process) -> str:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, *nodes: str) -> Iterator[Cluster]:
+def cluster(folder: Path, *nodes: str, head_cpus: int = 0) -> Iterator[Cluster]:
     """A cluster of a head and these nodes of one CPU each, all killed at the end."""
     made = Cluster(folder)
     try:
-        made.start("head", cpus=0)
+        made.start("head", cpus=head_cpus)
         made.wait(1)
         # One after another: nodes of one machine that start at once may choose the same ports.
         for there, name in enumerate(nodes, start=2):

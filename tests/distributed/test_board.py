@@ -47,6 +47,25 @@ async def _keys(board: Board, generation: int, index: int, most: int = 3) -> lis
     return [job.key for job in jobs]
 
 
+def test_a_change_of_the_number_of_workers_is_no_death_however_often() -> None:
+    async def work() -> None:
+        board = Board(max_attempts=2)
+        await board.submit(_job("a"))
+        for generation in range(5):
+            assert (await _take(board, 0, generation, 0)).key == "a"
+            await board.note_resize(0)
+        started = [event for event in await board.events("a", 0, 1.0) if isinstance(event, Started)]
+        assert [event.resized for event in started] == [False, True, True, True, True]
+        assert (await _take(board, 0, 5, 0)).key == "a"
+        assert (await _take(board, 0, 6, 0)).key == "a", "the first death"
+        assert await board.events("a", 5, 1.0) == [
+            Started(attempt=6, resized=True),
+            Started(attempt=7),
+        ]
+
+    _run(work())
+
+
 def test_all_ranks_of_a_slot_get_the_same_job_and_slots_get_different_ones() -> None:
     async def work() -> None:
         board = Board()

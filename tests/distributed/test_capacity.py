@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.capacity import Capacity, NodeKind, check_resources, packs_of, room
+from curriculum_ray.distributed.capacity import (
+    Capacity,
+    NodeKind,
+    check_resources,
+    packs_of,
+    room,
+    room_line,
+    within_share,
+    workers_in,
+)
 from curriculum_ray.distributed.growth import Growth, as_capacity, waiting_for
 from curriculum_ray.distributed.resources import ResourceSpec
 from tests.distributed.autoscaling import LAUNCHERS, launcher
@@ -44,6 +53,66 @@ def test_as_many_runs_as_the_cluster_has_room_for(
 def test_few_runs_leave_room_for_learning() -> None:
     assert room(ResourceSpec(), 6, Capacity.of({"CPU": 64.0})) == 3
     assert room(ResourceSpec(), 1, Capacity.of({"CPU": 64.0})) == 1
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "slots"),
+    [
+        (1, (1, 4), 1),
+        (3, (1, 4), 1),
+        (4, (1, 4), 1),
+        (6, (1, 4), 2),
+        (8, (1, 4), 2),
+        (9, (4, 8), 2),
+        (7, (4, 8), 1),
+    ],
+)
+def test_a_range_of_workers_is_shared_out_among_few_runs_with_none_left_over(
+    cpus: int, workers: tuple[int, int], slots: int
+) -> None:
+    spec, there = ResourceSpec(num_workers=workers), Capacity.of({"CPU": float(cpus)})
+    assert room(spec, 100, there) == slots
+    check_resources(slots, spec, there)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "share", "slots", "most"),
+    [
+        (2, 1, 0.5, 1, 1),
+        (64, 1, 0.25, 16, 1),
+        (64, 4, 0.3, 4, 4),
+        (10, 1, 0.3, 3, 1),
+        (12, (1, 4), 0.5, 2, 3),
+        (4, (1, 4), 0.5, 1, 2),
+        (2, (1, 4), 0.5, 1, 1),
+    ],
+)
+def test_a_share_of_a_cluster_is_never_exceeded(
+    cpus: int, workers: int | tuple[int, int], share: float, slots: int, most: int
+) -> None:
+    spec, there = ResourceSpec(num_workers=workers), Capacity.of({"CPU": float(cpus)})
+    fit = workers_in(spec, there, share)
+    assert room(spec, 100, there, share=share) == slots
+    assert within_share(spec, slots, fit, share).workers[1] == most
+    assert slots * most <= fit <= share * cpus
+
+
+def test_a_share_too_small_for_a_trial_is_refused_and_so_are_two_ways_to_say_how_many() -> None:
+    there = Capacity.of({"CPU": 8.0})
+    with pytest.raises(ConfigError, match=r"of 2 workers, but 0.2 of the 8 .* is 1: give at least 0.25"):
+        room(ResourceSpec(num_workers=2), 100, there, share=0.2)
+    with pytest.raises(ConfigError, match=r"--concurrent 4 says .* and share 0.5 for what part"):
+        packs_of(4, 1, 0.5)
+
+
+def test_the_room_of_a_study_is_said_in_a_line() -> None:
+    some = ResourceSpec(num_workers=(1, 4))
+    assert (
+        room_line(some, 2, 6)
+        == "2 slots of 1 to 4 workers: 2 in all at least, 6 at most; there is room for 6"
+    )
+    one = "1 slot of 1 worker; there is room for 1, which is 0.5 of the cluster"
+    assert room_line(ResourceSpec(), 1, 1, 0.5) == one
 
 
 def test_packs_go_on_beside_each_other_where_there_is_room_and_use() -> None:

@@ -78,13 +78,13 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
         # The harder loss of the two: with a worker, the controller of the run.
         there.kill(there.where("TrainController")[0])
         since = time.monotonic()
-        command.until("Started(attempt=2)")
+        command.until("Started(attempt=2, resized=False)")
         shrunk = command.until("Progress(") - since
         assert len(there.where("RayTrainWorker")) == 1
         _reach(command, there, run, 1)
         there.start("late", cpus=1)
         since = time.monotonic()
-        command.until("Started(attempt=3)")
+        command.until("Started(attempt=3, resized=True)")
         growing = _unsaved(run)
         grown = command.until("Progress(") - since
         assert len(there.where("RayTrainWorker")) == 2

@@ -43,9 +43,9 @@ def test_a_range_of_workers_goes_upwards_from_one_or_more(workers: object) -> No
         parse(ResourceSpec, {"num_workers": workers}, "settings")
 
 
-def test_a_range_of_workers_is_refused_in_a_study_and_what_is_none_on_the_command_line() -> None:
-    with pytest.raises(ConfigError, match="must be one number in a study, but got 1 to 2"):
-        parse(StudyConfig, {"resources": {"num_workers": [1, 2]}}, "settings")
+def test_a_range_of_workers_is_refused_with_a_pack_and_what_is_none_on_the_command_line() -> None:
+    with pytest.raises(ConfigError, match=r"num_workers must be 1, but is 1-2"):
+        parse(StudyConfig, {"resources": {"num_workers": [1, 2]}, "pack": 2}, "settings")
     with pytest.raises(ConfigError, match="resize_seconds applies to a range"):
         parse(ResourceSpec, {"num_workers": 2, "resize_seconds": 5}, "settings")
     for wrong in ("0-2", "two", "1-2-3"):

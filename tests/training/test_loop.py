@@ -15,8 +15,9 @@ from curriculum_ray.splitmix import mix
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train
-from curriculum_ray.training.seeds import seed_step
+from curriculum_ray.training.seeds import noise_in_pieces, seed_step
 from curriculum_ray.training.trainer import LogLine, NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
 from tests.training.calls import calling
 
 SMALL: dict[str, Any] = {
@@ -167,6 +168,21 @@ def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: Data
     assert torch.equal(x_a, x_b)
     assert torch.equal(noise_a, noise_b)
     assert not torch.equal(levels_a, levels_b)
+
+
+def test_the_noise_of_a_range_of_workers_is_the_same_whatever_their_number() -> None:
+    def drawn(size: int) -> torch.Tensor:
+        """By all of `size` workers, whose generators were left in different states."""
+        shares = []
+        for rank in range(size):
+            torch.manual_seed(rank + size)
+            x0 = torch.zeros(24 // size, 3, 5)
+            shares.append(noise_in_pieces(x0, 3, 640, World(rank=rank, size=size, pieces=12)))
+        return torch.cat(shares)
+
+    noise = drawn(1)
+    assert all(torch.equal(drawn(size), noise) for size in (2, 3, 4))
+    assert len(noise.flatten(1).unique(dim=0)) == 24, "no item has another's"
 
 
 def test_every_image_seen_is_counted_in_the_histogram(data: Dataset) -> None:

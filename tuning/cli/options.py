@@ -185,8 +185,13 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--num-workers",
         type=_CountOrRange("workers"),
         metavar="N or N-M",
-        help="Workers of a run, or that draw samples; in training they must divide the batch. Of a range, for `train`, "
+        help="Workers of a run, or that draw samples; in training they must divide the batch. Of a range, in training, "
         "as many as fit.",
+    ),
+    "share": click.option(
+        "--share",
+        type=FiniteRange(min=0, max=1, min_open=True),
+        help="The part of the cluster that the study may use, so that there is room for others; default 1.",
     ),
     "confirm_seeds": click.option(
         "--confirm-seeds",

@@ -54,6 +54,7 @@ __all__ = ["plan"]
     "confirm_seeds",
     "num_samples",
     "num_workers",
+    "share",
     "use_gpu",
     "seed",
     "config",
@@ -78,7 +79,8 @@ def plan(
     effects: tuple[float, ...],
     confirm_seeds: int | tuple[int, int] | None,
     num_samples: int | None,
-    num_workers: int | None,
+    num_workers: int | tuple[int, int] | None,
+    share: float | None,
     use_gpu: bool | None,
     seed: int | None,
     config_file: Path | None,
@@ -97,7 +99,16 @@ def plan(
     import torch
 
     from curriculum_ray.config import ConfigError
-    from curriculum_ray.distributed.capacity import Capacity, available_cpus, packs_of, room
+    from curriculum_ray.distributed.capacity import (
+        Capacity,
+        available_cpus,
+        packs_of,
+        room,
+        room_line,
+        slots_in,
+        within_share,
+        workers_in,
+    )
     from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark, usable_bytes
     from curriculum_ray.distributed.slots import are_together
     from curriculum_ray.evaluation.visited import unvisited_line
@@ -138,6 +149,7 @@ def plan(
             "hours": ("--hours", hours),
             "run.evaluation.num_samples": ("--num-samples", num_samples),
             "resources.num_workers": ("--num-workers", num_workers),
+            "share": ("--share", share),
             "resources.use_gpu": ("--use-gpu", use_gpu),
             "seed": ("--seed", seed),
         },
@@ -158,14 +170,23 @@ def plan(
     check_own(path, force=force)
     summary = show_summary(run.data, dataset, (lambda line: None) if as_json else click.echo)
     rivals = study_rivals(config, searched)
-    for_gpu, workers = config.resources.use_gpu or gpus is not None, config.resources.workers[1]
-    if concurrent is None:
-        here = Capacity.of({"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())})
-        slots = room(config.resources, config.maximum_trials(len(rivals)), here, config.pack)
+    for_gpu = config.resources.use_gpu or gpus is not None
+    here = Capacity.of({"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())})
+    if gpus is None:
+        fit = workers_in(config.resources, here, config.share)
+        slots = room(config.resources, config.maximum_trials(len(rivals)), here, config.pack, config.share)
     else:
-        slots = packs_of(concurrent, config.pack)
+        fit = int(config.share * gpus / config.resources.gpus_per_worker + 1e-6)
+        slots = slots_in(fit, config.resources)
+    if concurrent is not None:
+        slots = packs_of(concurrent, config.pack, config.share)
+    whole = room_line(within_share(config.resources, slots, fit, config.share), slots, fit, config.share)
+    # What is measured and counted is for as many workers as a trial has where all slots are taken.
+    least = config.resources.workers[0]
+    config = config.model_copy(update={"resources": config.resources.with_most(max(least, fit // slots))})
+    workers = config.resources.workers[1]
     network = footprint(run.model, dataset.shape, dataset.conditioning, run.precision != "fp32", run.lora)
-    memory = memory_per_worker(run, network, dataset, workers, config.pack)
+    memory = memory_per_worker(run, network, dataset, least, config.pack)
     alone = "RAY_ADDRESS" not in os.environ
     beside = driver_node_bytes(slots, alone, are_together(config.resources))
     found: Calibration | Unmeasured
@@ -176,7 +197,7 @@ def plan(
     measured = None if isinstance(found, Unmeasured) else found
     a_step, an_evaluation = network.train_flops, evaluation_flops(run, network, evaluator)
     flops = a_step and an_evaluation and (run.batch_size * a_step, an_evaluation)
-    cost = estimate(config, len(rivals), measured, slots, gpus, price, flops or None)
+    cost = estimate(config, len(rivals), measured, slots, for_gpu, price, flops or None)
     noise = find_noise(folder, dataset.name, evaluator.fingerprint, config.metric)
     expected = _expected(config, len(rivals), noise, effects) if config.confirm_top and noise else []
     speed = None if measured is None else measured.speed(run.batch_size)
@@ -197,6 +218,7 @@ def plan(
             "unmeasured": str(found) if isinstance(found, Unmeasured) else None,
             "network": asdict(network),
             "memory": {**asdict(memory), "total": memory.total},
+            "room": whole,
             "driver_node": {"bytes": beside, "usable": usable_bytes()},
             **asdict(cost),
             "noise": None if noise is None else asdict(noise),
@@ -213,6 +235,7 @@ def plan(
         click.echo(f"  {key:34} {span.in_words()}")
     click.echo(f"controls and rivals: {', '.join(controls)}; twins of the best: reversed, random order")
     click.echo(f"trials, at most: {', '.join(f'{count} {phase}' for phase, count in cost.trials.items())}")
+    click.echo(f"room: {whole}")
     elsewhere = gpus is not None or "RAY_ADDRESS" in os.environ
     for line in cost_lines(found, cost, run.total_images, config.pack, price, elsewhere):
         click.echo(line)
@@ -250,8 +273,9 @@ def _expected(
             rival=bool(rivals),
             seeds=config.least_and_most_seeds,
             margin=config.margin,
+            futility=config.futility,
         )
-        for effect in effects or (5.0, 10.0, 20.0)
+        for effect in dict.fromkeys((0.0, *(effects or (5.0, 10.0, 20.0))))
     ]
 
 

@@ -64,6 +64,8 @@ def _lines(status: StudyStatus) -> list[str]:
         left = progress.seconds_left
         parts.append("time left unknown yet" if left is None else f"{clock_text(left)} left")
     lines.append(", ".join(parts))
+    if progress.room:
+        lines.append(progress.room)
     name = metric_name(progress.metric)
     for title, best in (("best so far", progress.best), ("uniform", progress.uniform)):
         if best is not None:

@@ -103,9 +103,9 @@ def best_command(config: StudyConfig, outcome: Outcome, where: Sequence[str]) ->
 def train_command(config: StudyConfig, where: Sequence[str], trusted: bool) -> str:
     """The command that trains with what `best` writes: the study's data and network, on what its trials got."""
     words: list[object] = ["--config", Path(SCHEDULE_FILE).with_suffix(SETTINGS_SUFFIX), *where]
-    least, _ = config.resources.workers
-    if least > 1:
-        words += ["--num-workers", least]
+    least, most = config.resources.workers
+    if most > 1:
+        words += ["--num-workers", least if least == most else f"{least}-{most}"]
     words += ["--use-gpu"] * config.resources.use_gpu + ["--isolate"] * config.resources.isolate
     if trusted or code_named(config.run.model_dump(mode="json")):
         words.append(TRUST_OPTION)

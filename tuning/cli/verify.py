@@ -142,6 +142,8 @@ def _reasons(study: PackedStudy, resources: ResourceSpec) -> list[str]:
     if study.environment is None:
         return ["the bundle does not say with which versions it was trained"]
     reasons = study.environment.differences(this_environment(resources))
+    if len({*resources.workers, *study.environment.resources.workers}) > 1:
+        reasons.append("losses and gradients are summed in another order where the number of workers differs")
     if resources.use_gpu:
         reasons.append("on a GPU torch adds in a varying order, so that no two runs are equal to the bit")
     return reasons

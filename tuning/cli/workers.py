@@ -13,7 +13,7 @@ def worker_resources(num_workers: int | tuple[int, int] | None, use_gpu: bool | 
     """The resources of --num-workers, which must be one number, and --use-gpu."""
     if isinstance(num_workers, tuple):
         raise ConfigError(
-            f"--num-workers must be one number here, because only `train` adapts to the cluster, but got "
+            f"--num-workers must be one number here, because only training adapts to the cluster, but got "
             f"{num_workers[0]}-{num_workers[1]}"
         )
     options = {"num_workers": ("--num-workers", num_workers), "use_gpu": ("--use-gpu", use_gpu)}

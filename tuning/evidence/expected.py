@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tuning.evidence.boundary import FIRST_SEEDS
-from tuning.evidence.intervals import half_widths
+from tuning.evidence.futility import FEWEST_TO_GIVE_UP, predictive_power
+from tuning.evidence.looks import answers, stops
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ExpectedSeeds", "answers", "expected_seeds", "stops"]
+__all__ = ["ExpectedSeeds", "expected_seeds"]
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,29 @@ class ExpectedSeeds:
     """The outcome of confirmations whose schedules are all better by one effect than uniform sampling and the rival."""
 
     effect: float
-    """As a share of uniform sampling's metric, as is the noise."""
+    """As a share of uniform sampling's metric, as is the noise; 0 where nothing differs."""
     noise: float
     """Standard deviation of a paired difference."""
     seeds: float
-    """Mean number of seeds until every answer stands, or the most are run."""
+    """Mean number of seeds until every answer stands, the study gives up, or the most are run."""
     beats: float
     """Share of confirmations in which every schedule is said to beat uniform sampling."""
     undecided: float
-    """Share in which an answer is still open after the most seeds."""
+    """Share in which an answer is still open at the end."""
+    given_up: float = 0.0
+    """Share that give up before the most seeds, which are among the undecided."""
 
     def in_words(self) -> str:
-        """In words: "better by 20%: 4.9 seeds on average, found in 97%"."""
-        seeds = f"{self.seeds:.1f} seeds on average, found in {100 * self.beats:.0f}%"
-        words = f"better by {100 * self.effect:.3g}%: {seeds}"
-        return words + (f", undecided in {100 * self.undecided:.0f}%" if self.undecided >= 0.005 else "")
+        """In words: "better by 20%: about 4.9 seeds on average, found in 97%"."""
+        what = f"better by {100 * self.effect:.3g}%" if self.effect else "no difference"
+        words = f"{what}: about {self.seeds:.1f} seeds on average"
+        if self.effect:
+            words += f", found in {100 * self.beats:.0f}%"
+        if self.undecided >= 0.005:
+            words += f", undecided in {100 * self.undecided:.0f}%"
+        if self.given_up >= 0.005:
+            words += f" (given up early in {100 * self.given_up:.0f}%)"
+        return words
 
 
 def expected_seeds(
@@ -45,68 +54,58 @@ def expected_seeds(
     rival: bool,
     seeds: tuple[int, int],
     margin: float,
+    futility: float = 0.0,
     level: float = 0.95,
-    studies: int = 2000,
+    studies: int | None = None,
 ) -> ExpectedSeeds:
-    """Simulate `studies` confirmations with normal noise; seeds: the least and the most."""
+    """Simulate confirmations with normal noise; seeds: the least and the most.
+
+    futility: the chance of an answer below which a study gives up, as it is in `tuning.study.giving_up`; 0 for never.
+    studies: how many to simulate; by default 2,000, or 200 where futility costs a thousand futures for every look.
+    """
     import numpy as np
 
-    arms = 1 + schedules + rival
+    (least, most), arms = seeds, 1 + schedules + rival
+    gives_up = futility > 0 and most > max(least, FEWEST_TO_GIVE_UP)
+    studies = studies or (200 if gives_up else 2000)
     rng = np.random.default_rng(0)
-    table = 1 + noise / math.sqrt(2) * rng.standard_normal((studies, arms, seeds[1]))
+    table = 1 + noise / math.sqrt(2) * rng.standard_normal((studies, arms, most))
     table[:, 1 : 1 + schedules] -= effect
-    ends, beats, standing = stops(table, rival=rival, least=seeds[0], margin=margin, level=level)
+    ends, beats, standing = stops(table, rival=rival, least=least, margin=margin, level=level)
+    given_up = np.zeros(studies, bool)
+    if gives_up:
+        ends, given_up = _given_up(table, ends, rival, least, margin, futility, level)
+        beats = answers(table, rival=rival, margin=margin, level=level)[0]
+        beats = beats[np.arange(studies), :, ends - FIRST_SEEDS]
     return ExpectedSeeds(
-        effect, noise, float(ends.mean()), float(beats.all(-1).mean()), float(1 - standing.mean())
+        effect,
+        noise,
+        float(ends.mean()),
+        float(beats.all(-1).mean()),
+        float(1 - (standing & ~given_up).mean()),
+        float(given_up.mean()),
     )
 
 
-def stops(
-    table: np.ndarray, *, rival: bool, least: int, margin: float, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stop many confirmations as a study does, by `tuning.evidence.differences.settled`, for a metric where less is
-    better.
-
-    table: (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival if there is one. Returns
-    the number of seeds at the end, (studies,); whether each schedule beats uniform sampling by then, (studies,
-    schedules); and whether every answer stands, (studies,).
-    """
+def _given_up(
+    table: np.ndarray,
+    ends: np.ndarray,
+    rival: bool,
+    least: int,
+    margin: float,
+    futility: float,
+    level: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The number of seeds at the end of studies that may give up before `ends`, and whether they did, (studies,)."""
     import numpy as np
 
-    studies, arms, most = table.shape
-    if most < FIRST_SEEDS:
-        schedules = arms - 1 - rival
-        return np.full(studies, most), np.zeros((studies, schedules), bool), np.zeros(studies, bool)
-    beats, _, stand = answers(table, rival=rival, margin=margin, level=level)
-    n = np.arange(FIRST_SEEDS, most + 1)
-    every = stand.all(1) & (n >= least)
-    end = np.where(every.any(-1), every.argmax(-1), len(n) - 1)
-    row = np.arange(studies)
-    return n[end], beats[row, :, end], every[row, end]
-
-
-def answers(
-    table: np.ndarray, *, rival: bool, margin: float, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is known after `FIRST_SEEDS` and more seeds, three arrays of (studies, schedules, seeds - 2).
-
-    Whether each schedule beats uniform sampling; whether its answer against uniform sampling stands; and whether all of
-    its answers do, against the rival too where it beats uniform sampling. table: as in `stops`, of at least
-    `FIRST_SEEDS` seeds.
-    """
-    import numpy as np
-
-    _, arms, most = table.shape
-    n = np.arange(FIRST_SEEDS, most + 1)
-    means = table.cumsum(-1)[..., FIRST_SEEDS - 1 :] / n
-    half = half_widths(table, (1 - level) / (arms - 1))[:, None]
-
-    def judge(gain: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether a gain beats, and whether its answer stands, each (studies, schedules, looks)."""
-        beats, bound = gain - half > 0, margin * abs(control)
-        return beats, beats | (gain + half < 0) | ((gain - half >= -bound) & (gain + half <= bound))
-
-    ours = means[:, 1 : arms - rival]
-    beats, first = judge(means[:, :1] - ours, means[:, :1])
-    every = first & (~beats | judge(means[:, -1:] - ours, means[:, -1:])[1]) if rival else first
-    return beats, first, every
+    most = table.shape[-1]
+    found = ends.copy()
+    for study, end in enumerate(ends):
+        for seeds in range(max(least, FEWEST_TO_GIVE_UP), end):
+            seen = table[study, :, :seeds]
+            chance = predictive_power(seen, most, rival=rival, margin=margin, level=level).max(initial=0.0)
+            if chance < futility:
+                found[study] = seeds
+                break
+    return found, np.asarray(found < ends)

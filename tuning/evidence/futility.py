@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import against_uniform, settled
-from tuning.evidence.expected import answers
+from tuning.evidence.looks import answers
 from tuning.evidence.metrics import direction
 
 if TYPE_CHECKING:

@@ -105,6 +105,8 @@ class StudyProgress(_Frozen):
     """The metric that ranks the trials."""
     total: int
     """Trials of the whole study."""
+    room: str = ""
+    """Its slots and their workers, in words; empty before they start."""
     ended: EndedTrials
     images: int
     """Images seen, over all trials; a trial that ended early counts with its full budget."""

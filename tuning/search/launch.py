@@ -18,7 +18,7 @@ from curriculum_ray.config import ConfigError, Spec, flatten, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.diffusion import build_process
-from curriculum_ray.distributed.capacity import packs_of, room
+from curriculum_ray.distributed.capacity import packs_of, room, room_line, within_share, workers_in
 from curriculum_ray.distributed.connection import connected, waiting_line
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
@@ -223,7 +223,7 @@ def run_study(
     params, rivals = config.decisive(), study_rivals(config, space)
     most = config.maximum_trials(len(rivals))
     progress = Display(most, run.total_images, console, config.metric)
-    slots = None if concurrent is None else packs_of(concurrent, config.pack)
+    slots = None if concurrent is None else packs_of(concurrent, config.pack, config.share)
     content = content_of(
         {key: value for key, value in params.items() if key != "space"},
         run.data,
@@ -247,8 +247,11 @@ def run_study(
             opening.result() as tracker,
             progress,
         ):
-            slots = slots or room(config.resources, most, cluster, config.pack)
-            progress.note(waiting_line(config.resources) or config.resources.starting_line(slots))
+            workers = workers_in(config.resources, cluster, config.share)
+            slots = slots or room(config.resources, most, cluster, config.pack, config.share)
+            resources = within_share(config.resources, slots, workers, config.share)
+            progress.room = room_line(resources, slots, workers, config.share)
+            progress.note(waiting_line(resources) or resources.starting_line(slots))
             study = StudyLedger(
                 name, folder, tracker, progress, tags, params, identity, config.margin, keeper
             )
@@ -261,7 +264,7 @@ def run_study(
             pace = Pace(config, clock, slots * config.pack, guess, progress.note)
             try:
                 with node_load(tracker, study.run) if system_metrics else nullcontext():
-                    search(config, space, study, slots, rivals, storage, pace, copy)
+                    search(config, space, study, slots, rivals, storage, pace, resources, copy)
                 left_out = pace.left_out or given_up(config, study.ranking)
                 facts = StudyFacts(
                     name=name,

@@ -59,7 +59,7 @@ def first_guess(
         torch.set_num_threads(threads)
     if slots is None:
         cpus = Capacity.of({"CPU": float(available_cpus())})
-        slots = room(config.resources, config.maximum_trials(rivals), cpus, config.pack)
+        slots = room(config.resources, config.maximum_trials(rivals), cpus, config.pack, config.share)
     speed = found.speed(run.batch_size)
     fitting = fit_into(config, rivals, speed, slots * config.pack)
     assert fitting is not None

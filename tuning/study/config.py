@@ -74,6 +74,8 @@ class StudyConfig(Spec):
     """The resources of each trial."""
     pack: int = Field(default=1, ge=1, le=256)
     """Trials that one worker trains at a time as a vmapped ensemble, for small networks on a GPU."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """The part of the workers that the cluster can hold which this study may have; what is left is for others."""
     hours: float | None = Field(default=None, gt=0, le=100_000)
     """Hours for the whole study, over all of its starts, or null for no limit: fewer schedules are tried where they
     would not leave time for the confirmations."""
@@ -108,16 +110,6 @@ class StudyConfig(Spec):
         return self
 
     @model_validator(mode="after")
-    def _one_number_of_workers(self) -> StudyConfig:
-        least, most = self.resources.workers
-        if least != most:
-            raise ValueError(
-                f"resources.num_workers must be one number in a study, but got {least} to {most}: "
-                "a range is for `tune train`"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _no_search(self) -> StudyConfig:
         if not self.arms:
             return self
@@ -139,7 +131,7 @@ class StudyConfig(Spec):
         if self.resources.workers != (1, 1):
             raise ValueError(
                 f"pack trains {self.pack} trials in one worker: resources.num_workers must be 1, but is "
-                f"{self.resources.workers[0]}"
+                f"{'-'.join(map(str, dict.fromkeys(self.resources.workers)))}"
             )
         if self.resources.isolate:
             raise ValueError(
@@ -218,7 +210,9 @@ class StudyConfig(Spec):
         """The settings that determine the trials' results; their number and their resources do not."""
         # Without arms, studies keep the content that they had before there were any.
         unused = set() if self.arms else {"arms"}
-        return self.model_dump(mode="json", exclude={"resources", "pack", "storage", *_ASKED, *unused})
+        return self.model_dump(
+            mode="json", exclude={"resources", "pack", "share", "storage", *_ASKED, *unused}
+        )
 
     def asked(self) -> dict[str, Any]:
         """The settings that say how much to try and when to stop."""

@@ -51,19 +51,17 @@ def estimate(
     rivals: int,
     found: Calibration | None,
     slots: int,
-    gpus: float | None = None,
+    for_gpu: bool = False,
     price: float | None = None,
     flops: tuple[int, int] | None = None,
 ) -> Estimate:
     """Extrapolate a calibration to the study, assuming that the workers of a trial do not wait for each other.
 
-    slots: how many trials, or packs of them, run at a time; with `gpus`, as many as fit. price: of one worker-hour.
+    slots: how many trials, or packs of them, run at a time. price: of one worker-hour.
     flops: operations of a step on the whole batch and of an evaluation. A trial that a look would stop counts in full.
     """
     trials = config.phases(rivals)
     workers, share = config.resources.workers[1], config.resources.gpus_per_worker
-    if gpus is not None:
-        slots = max(1, int(gpus / (workers * share)))
     slots = min(slots, -(-max(trials.values()) // config.pack))
     counted = None if flops is None else _work(config, trials, *flops)[1]
     if found is None:
@@ -80,7 +78,7 @@ def estimate(
         wall_seconds=most / slots,
         least_wall_seconds=least / slots,
         worker_hours=hours,
-        gpu_hours=hours * share if config.resources.use_gpu or gpus is not None else None,
+        gpu_hours=hours * share if for_gpu else None,
         price=None if price is None else hours * price,
         least_price=None if price is None else hours * price * least / most,
     )

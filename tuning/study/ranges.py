@@ -10,6 +10,7 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from tuning.study.config import StudyConfig
@@ -63,7 +64,7 @@ def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfi
         return config, None
     # With many images, a range without effect is not due to too few steps.
     check = _check if run.images < RunConfig.model_fields["images"].default else _check_walks
-    for size in batch_sizes(config.resources.workers[0] * run.accumulate):
+    for size in batch_sizes(_parts(config.resources) * run.accumulate):
         run = run.model_copy(update={"batch_size": size})
         try:
             check(space, run, config.halving.budgets(run.total_images))
@@ -79,6 +80,16 @@ def with_batch_size(config: StudyConfig, space: SearchSpace) -> tuple[StudyConfi
         )
     check_ranges(space, run, config.halving.budgets(run.total_images))
     raise AssertionError("a space that no batch size fits was refused before")
+
+
+def _parts(resources: ResourceSpec) -> int:
+    """What a batch must be a multiple of, so that every number of workers divides it; beyond the default, no matter."""
+    least, most = resources.workers
+    parts, count = least, least
+    while count < most and parts <= DEFAULT_BATCH_SIZE:
+        count += 1
+        parts = math.lcm(parts, count)
+    return parts
 
 
 def _enough(space: SearchSpace, run: RunConfig, budgets: list[int]) -> str:

@@ -39,6 +39,7 @@ class Display:
         metric: str = "fid",
     ) -> None:
         self.total_trials, self.images_per_trial, self.metric = total_trials, images_per_trial, metric
+        self.room = ""
         self._console = console or make_console()
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
@@ -154,6 +155,7 @@ class Display:
             return StudyProgress(
                 metric=self.metric,
                 total=self.total_trials,
+                room=self.room,
                 ended=EndedTrials(**self._ended),
                 images=self._images_seen(),
                 total_images=self._images_total(),

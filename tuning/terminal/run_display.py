@@ -98,4 +98,5 @@ class RunDisplay:
                 )
                 self.note("  ".join([state, *event.readings.words()]))
         elif isinstance(event, Started) and event.attempt > 1:
-            self.note(f"workers lost; resuming from the newest checkpoint, attempt {event.attempt}")
+            why = "another number of workers" if event.resized else "workers lost"
+            self.note(f"{why}; resuming from the newest checkpoint, attempt {event.attempt}")

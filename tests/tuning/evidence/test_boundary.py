@@ -9,8 +9,9 @@ from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS, critical_values, left
 from tuning.evidence.differences import against_uniform, settled
-from tuning.evidence.expected import expected_seeds, stops
+from tuning.evidence.expected import expected_seeds
 from tuning.evidence.intervals import half_widths
+from tuning.evidence.looks import stops
 from tuning.study.config import FRESH_SEEDS
 
 STUDIES, MOST = 20_000, 20
@@ -63,7 +64,7 @@ def test_an_effect_of_two_paired_deviations_takes_five_seeds():
     assert found.beats > 0.95
     assert found.seeds < 5.1
     assert found.undecided < 0.05
-    assert "better by 20%: 4." in found.in_words() or "better by 20%: 5." in found.in_words()
+    assert found.in_words().startswith(("better by 20%: about 4.", "better by 20%: about 5."))
 
 
 def test_without_an_effect_a_study_runs_to_the_most_seeds():

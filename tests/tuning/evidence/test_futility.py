@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Ranking
-from tuning.evidence.expected import answers
+from tuning.evidence.expected import ExpectedSeeds, expected_seeds
 from tuning.evidence.futility import FEWEST_TO_GIVE_UP, power_left, predictive_power
+from tuning.evidence.looks import answers
 from tuning.study.config import FRESH_SEEDS
 
 MOST, MARGIN, NOISE = 10, 0.02, 0.1
@@ -44,6 +47,21 @@ def test_where_there_is_nothing_to_find_it_gives_up_early_and_an_effect_is_found
     patient, hasty = ends(tables(1.5), 0.0), ends(tables(1.5), 0.05)
     assert hasty[1] >= patient[1] - 0.02
     assert hasty[0] <= patient[0]
+
+
+def test_what_is_expected_counts_giving_up_as_studies_do() -> None:
+    def expected(effect: float, futility: float, seeds: tuple[int, int] = (3, MOST)) -> ExpectedSeeds:
+        settings: dict[str, Any] = {"schedules": 1, "rival": False, "seeds": seeds, "margin": MARGIN}
+        return expected_seeds(effect * NOISE, NOISE, **settings, futility=futility, studies=60)
+
+    never, early = expected(0.0, 0.0), expected(0.0, 0.05)
+    assert never.seeds > 9.5
+    assert early.seeds < 6
+    assert early.given_up > 0.8
+    assert early.undecided >= early.given_up
+    assert early.in_words().startswith("no difference: about 5.")
+    assert expected(2.0, 0.05).beats >= expected(2.0, 0.0).beats - 0.02
+    assert expected(0.0, 0.05, (8, 8)) == expected(0.0, 0.0, (8, 8)), "seeds that all run at once"
 
 
 def test_the_chance_predicted_is_that_of_studies_like_it() -> None:

@@ -59,7 +59,7 @@ def test_smaller_budgets_cost_their_steps_and_an_evaluation_each() -> None:
 
 def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:
     config = StudyConfig.model_validate({"run": RUN, "trials": 12, "pack": 4})
-    cost = estimate(config, 0, FOUND, 1, 2.0)
+    cost = estimate(config, 0, FOUND, 2, for_gpu=True)
     assert cost.concurrent == 8
     assert cost.work_seconds is not None
     assert cost.wall_seconds == cost.work_seconds / 2

@@ -25,6 +25,7 @@ from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.fit import TrainingFailed
 from curriculum_ray.distributed.ingest import share_stream
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import ERROR_FILE
@@ -62,12 +63,13 @@ def search(
     rivals: Mapping[str, Mapping[str, Any]],
     storage: BaseStorage,
     pace: Pace,
+    resources: ResourceSpec,
     copy: WorkingCopy | None = None,
 ) -> None:
     """Run the remaining trials of `study`, `concurrent` trials or packs at a time, inside a connection to Ray.
 
-    pace: the study's clock, and the time that is left, if it is limited. copy: where the study's folder is in the
-    working copy of a bucket.
+    pace: the study's clock, and the time that is left, if it is limited. resources: of a trial, within the study's
+    share. copy: where the study's folder is in the working copy of a bucket.
 
     Raises KeyboardInterrupt on Ctrl-C after asking the trials to stop, and SearchFailed if anything other than a trial
     fails; the same call resumes later.
@@ -137,10 +139,12 @@ def search(
         Slots(
             board,
             study.slot_folders(concurrent),
-            config.resources,
+            resources,
             share_stream(config.run),
             config.pack,
             copy,
+            # Of the range that was asked for, so that all trials draw the same noise, whatever the study's share is.
+            config.resources.pieces,
         ),
         _said_in_one_line(study.folder, config.storage),
     ):

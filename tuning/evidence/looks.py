@@ -1,0 +1,64 @@
+"""Every look at many confirmations at once, as arrays: what is known after each seed, and when they stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tuning.evidence.boundary import FIRST_SEEDS
+from tuning.evidence.intervals import half_widths
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["answers", "stops"]
+
+
+def stops(
+    table: np.ndarray, *, rival: bool, least: int, margin: float, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Stop many confirmations as a study does, by `tuning.evidence.differences.settled`, for a metric where less is
+    better.
+
+    table: (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival if there is one. Returns
+    the number of seeds at the end, (studies,); whether each schedule beats uniform sampling by then, (studies,
+    schedules); and whether every answer stands, (studies,).
+    """
+    import numpy as np
+
+    studies, arms, most = table.shape
+    if most < FIRST_SEEDS:
+        schedules = arms - 1 - rival
+        return np.full(studies, most), np.zeros((studies, schedules), bool), np.zeros(studies, bool)
+    beats, _, stand = answers(table, rival=rival, margin=margin, level=level)
+    n = np.arange(FIRST_SEEDS, most + 1)
+    every = stand.all(1) & (n >= least)
+    end = np.where(every.any(-1), every.argmax(-1), len(n) - 1)
+    row = np.arange(studies)
+    return n[end], beats[row, :, end], every[row, end]
+
+
+def answers(
+    table: np.ndarray, *, rival: bool, margin: float, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is known after `FIRST_SEEDS` and more seeds, three arrays of (studies, schedules, seeds - 2).
+
+    Whether each schedule beats uniform sampling; whether its answer against uniform sampling stands; and whether all of
+    its answers do, against the rival too where it beats uniform sampling. table: as in `stops`, of at least
+    `FIRST_SEEDS` seeds.
+    """
+    import numpy as np
+
+    _, arms, most = table.shape
+    n = np.arange(FIRST_SEEDS, most + 1)
+    means = table.cumsum(-1)[..., FIRST_SEEDS - 1 :] / n
+    half = half_widths(table, (1 - level) / (arms - 1))[:, None]
+
+    def judge(gain: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether a gain beats, and whether its answer stands, each (studies, schedules, looks)."""
+        beats, bound = gain - half > 0, margin * abs(control)
+        return beats, beats | (gain + half < 0) | ((gain - half >= -bound) & (gain + half <= bound))
+
+    ours = means[:, 1 : arms - rival]
+    beats, first = judge(means[:, :1] - ours, means[:, :1])
+    every = first & (~beats | judge(means[:, -1:] - ours, means[:, -1:])[1]) if rival else first
+    return beats, first, every
