@@ -15,15 +15,15 @@ Stage = Callable[[Lab], dict[str, Any]]
 
 def data(lab: Lab) -> dict[str, Any]:
     """Make the data, put it into the bucket, and bring it from there into the folder that all nodes see."""
-    began, made = time.time(), lab.folder / "made"
+    began, made, images = time.time(), lab.folder / "made", lab.folder / "images"
     contents = datasets.images()
-    datasets.write_folder(made / "images", contents)
+    datasets.write_folder(images, contents)
     datasets.write_webdataset(made / "shards", contents)
     datasets.write_autoencoder(made / "vae")
     words = [
         "cache-latents",
         "--data",
-        str(made / "images"),
+        str(images),
         "--vae",
         str(made / "vae"),
         "--shard-size",
