@@ -115,7 +115,7 @@ class Cluster:
         with open(self.folder / f"{name}.log", "a") as log:
             words = [_RAY, "start", *place, f'--resources={{"{name}": 1}}', *rest]
             self.nodes[name] = self.machine(name).start(words, self.environment, log.fileno(), self.folder)
-        self._run("-m", "clusters", "wait", "--nodes", str(len(self.nodes)), "--timeout", "120")
+        self._run("-m", "clusters", "wait", "--nodes", str(len(self.nodes)), "--timeout", "600")
 
     def _run(self, *words: str) -> str:
         done = subprocess.run(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.data import is_image
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.training.config import TrainConfig
 
@@ -26,7 +27,7 @@ tags: [diffusion, curriculum-ray]
 from diffusers import DiffusionPipeline
 
 pipeline = DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)
-samples = pipeline(batch_size=4, num_inference_steps=20)  # a tensor within [-1, 1]; output_type="pil" for images
+samples = pipeline(batch_size=4, num_inference_steps=20)  # {output}
 ```
 
 `trust_remote_code` is needed because `pipeline.py` is in this folder.{needs} {sampling}
@@ -49,6 +50,12 @@ Settings of the run:
 ```
 """
 
+_OUTPUT = {
+    "image": 'a tensor within [-1, 1]; output_type="pil" for images',
+    "decoded": 'decoded, within [-1, 1]; output_type="pil" for images, "latent" for latents',
+    "other": "a tensor",
+}
+
 _SAMPLING = {
     "ddpm": "Samples equal curriculum-ray's sampler `ddim` for the same noise.",
     "edm": "Samples equal curriculum-ray's sampler `euler`, without clipping in between, for the same noise.",
@@ -65,15 +72,23 @@ def _shareable(config: TrainConfig) -> dict[str, Any]:
     return settings
 
 
-def model_card(trained: Trained, needs_package: bool, raw_weights: bool = False) -> str:
-    """Return Markdown with front matter. needs_package: whether loading needs the package curriculum-ray."""
+def model_card(
+    trained: Trained, needs_package: bool, raw_weights: bool = False, *, decoded: bool = False
+) -> str:
+    """Return Markdown with front matter.
+
+    needs_package: whether loading needs the package curriculum-ray. decoded: whether the autoencoder of the latents is
+    in the folder.
+    """
     config, settings = trained.config, _shareable(trained.config)
+    output = "decoded" if decoded else "image" if is_image(trained.shape) else "other"
     return _CARD.format(
         name=trained.process.name,
         data=settings["data"]["name"],
         network=config.model.kind,
         shape=tuple(trained.shape),
         images=trained.images,
+        output=_OUTPUT[output],
         needs=" The package curriculum-ray must be installed." if needs_package else "",
         sampling=_SAMPLING[config.process.kind],
         schedule=write_yaml(config.schedule.model_dump(mode="json"), flow=False),
