@@ -18,6 +18,7 @@ import psutil
 from rehearsal.servers import ROOT, free_port
 
 _PYTHON = sys.executable
+_TRIES = 5
 _RAY = str(Path(sys.executable).parent / "ray")
 
 
@@ -107,18 +108,28 @@ class Cluster:
 
     def start(self, name: str) -> None:
         """Start a node, the head where it is called "head", and wait until it has joined."""
+        for _ in range(_TRIES):
+            self.nodes[name] = self._started(name)
+            joined = ["-m", "clusters", "wait", "--nodes", str(len(self.nodes)), "--timeout", "60"]
+            while self.nodes[name].poll() is None:
+                if self._run(*joined).returncode == 0:
+                    return
+            # On a busy machine: Ray gives a node 30 s to start.
+            end(self.nodes.pop(name).pid)
+        raise AssertionError(f"node {name} does not start: see {self.folder / name}.log")
+
+    def _started(self, name: str) -> subprocess.Popen[str]:
         place = [f"--address={self.address}", "--num-cpus=1"]
         if name == "head":
             place = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
             place += [f"--temp-dir={self.folder / 'ray'}"]
         rest = ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+        words = [_RAY, "start", *place, f'--resources={{"{name}": 1}}', *rest]
         with open(self.folder / f"{name}.log", "a") as log:
-            words = [_RAY, "start", *place, f'--resources={{"{name}": 1}}', *rest]
-            self.nodes[name] = self.machine(name).start(words, self.environment, log.fileno(), self.folder)
-        self._run("-m", "clusters", "wait", "--nodes", str(len(self.nodes)), "--timeout", "600")
+            return self.machine(name).start(words, self.environment, log.fileno(), self.folder)
 
-    def _run(self, *words: str) -> str:
-        done = subprocess.run(
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [_PYTHON, *words],
             env={**self.environment, "RAY_ADDRESS": self.address},
             cwd=ROOT,
@@ -126,15 +137,15 @@ class Cluster:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def drain(self, name: str, seconds: int) -> None:
         """Announce, as an autoscaler does, that a node will be taken away in so many seconds."""
         find = "import ray, sys; ray.init(log_to_driver=False, logging_level=50)\n"
         find += "print([node['NodeID'] for node in ray.nodes() if sys.argv[1] in node['Resources']][0])"
         words = [_RAY, "drain-node", f"--address={self.address}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
-        words += [f"--node-id={self._run('-c', find, name).split()[-1]}", "--reason-message=spot"]
+        found = self._run("-c", find, name)
+        assert found.returncode == 0, found.stderr
+        words += [f"--node-id={found.stdout.split()[-1]}", "--reason-message=spot"]
         words += [f"--deadline-remaining-seconds={seconds}"]
         environment = {**self.environment, "RAY_ADDRESS": self.address}
         subprocess.run(words, env=environment, check=True, capture_output=True)

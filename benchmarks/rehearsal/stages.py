@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from curriculum_ray.buckets.store import Bucket
 from rehearsal import datasets, search, winner
 from rehearsal.lab import Lab
 from rehearsal.servers import BUCKET, copy
@@ -46,7 +47,7 @@ def reference(lab: Lab) -> dict[str, Any]:
         words += ["--set", setting]
     into = lab.data / "reference.npz"
     found = lab.tune(*words, "--into", str(into), environment=environment).json()
-    copy(str(lab.data), f"s3://{BUCKET}/data")
+    (Bucket(f"s3://{BUCKET}") / "data").write(into.name, into.read_bytes())
     return {
         "cluster_seconds": started - began,
         "seconds": time.time() - started,
