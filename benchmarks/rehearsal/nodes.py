@@ -158,6 +158,13 @@ class Cluster:
         if self.own_disks:
             shutil.rmtree(self.machines.pop(name).disk, ignore_errors=True)
 
+    def forget_shared_disk(self) -> None:
+        """Empty the disk of all machines where they share one, so that the next driver begins with an empty one."""
+        if not self.own_disks:
+            time.sleep(10.0)  # until the workers of the last driver have ended
+            for path in self.stage.iterdir():
+                shutil.rmtree(path, ignore_errors=True)
+
     def with_workers(self) -> list[str]:
         """The nodes on which a run's workers are."""
         found = []

@@ -143,6 +143,7 @@ class Faults:
         starts, seen, when = self.watch.starts(key), self.watch.seen(key), time.time()
         self.watch.driver.kill()
         self.first = self.watch.driver.text
+        self.lab.cluster.forget_shared_disk()
         command = time.time()
         self.watch.driver = _start(self.lab, "driver-2")
         again = self.watch.trains_again(key, starts)
