@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_says_when_what_happened_and_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    table = importlib.import_module("rehearsal.table").table
+    lost = {"at": 61.2, "what": "node one killed", "trial": "search-000", "lost": 320, "seconds": 13.31}
+    away = {
+        "at": 90.0,
+        "what": "S3 server stopped for 20 s",
+        "trial": "search-002",
+        "lost": 0,
+        "meanwhile": 480,
+    }
+    ended = {"at": 200.0, "what": "the study ended", "trial": ""}
+    facts = {
+        "search": {"events": [lost, away, ended], "found": {"answer": "it beats"}},
+        "undisturbed": {"answer": "it beats", "trials": 13, "weights": 13, "seconds": 80.0},
+    }
+    lines = table(facts).splitlines()
+    for word in ("61 s", "node one killed", "search-000", "320", "13.3 until it trained again"):
+        assert word in lines[1]
+    assert "480 images trained meanwhile" in lines[2]
+    assert lines[-2:] == ["answer       it beats", "undisturbed  it beats"]
 
 
 @pytest.mark.slow
