@@ -163,6 +163,10 @@ def disturbed(lab: Lab) -> dict[str, Any]:
     faults._note("the study ended", time.time())
     study = Bucket(lab.output) / STUDY
     wrong = [f"MLflow: {problem}" for problem in found["problems"]]
+    environment = {**lab.alone(), **lab.storage.environment}
+    said = lab.tune("status", "--output", lab.output, "--json", environment=environment).json()
+    if (said["study"], said["state"]) != (STUDY, "finished"):
+        wrong.append(f"status says that {said['study']} is {said['state']}")
     for event in faults.events:
         if event["trial"]:
             content = (study / "trials" / event["trial"]).read("result.json") or b""

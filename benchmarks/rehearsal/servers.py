@@ -69,6 +69,8 @@ class Store:
             "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
             f"database_uri = sqlite:///{folder}/users.db\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # Else it hashes the password anew for each request.
+            "auth_cache_ttl_seconds = 60\n"
         )
         options = ["--app-name", "basic-auth", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
         options += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
