@@ -28,6 +28,7 @@ __all__ = [
     "StudyStatus",
     "checked_status",
     "find_status",
+    "parsed_status",
     "read_status",
 ]
 
@@ -220,13 +221,13 @@ def checked_status(read: Callable[[], bytes | None], source: str, watched: Calla
 
     source: what errors name. watched: whether a driver that cannot be seen from here writes on.
     """
-    status = _parsed(read(), source)
+    status = parsed_status(read(), source)
     if status.state == "running":
         alive = is_alive(status.driver)
         if alive is None:
             alive = watched()
             with suppress(ConfigError):
-                status = _parsed(read(), source)
+                status = parsed_status(read(), source)
         if not alive and status.state == "running":
             status = status.model_copy(update={"state": "dead"})
     return status.model_copy(update={"silent_s": max(0.0, time.time() - status.time)})
@@ -239,7 +240,8 @@ def _content(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read: {error}") from None
 
 
-def _parsed(content: bytes | None, source: str) -> StudyStatus:
+def parsed_status(content: bytes | None, source: str) -> StudyStatus:
+    """The status in the content of a file as it stands there; `source` is what the `ConfigError` names."""
     try:
         data = json.loads(content or b"")
     except ValueError as error:

@@ -9,7 +9,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.shell import tune_command
 from tuning.folder.layout import STATUS_FILE
 from tuning.folder.process import moves
-from tuning.folder.status import StudyStatus, checked_status
+from tuning.folder.status import StudyStatus, checked_status, parsed_status
 
 __all__ = ["find_stored_status", "read_stored_status"]
 
@@ -28,7 +28,7 @@ def find_stored_status(output: Bucket, name: str | None) -> Bucket:
     written = {}
     for folder, content in found.items():
         with suppress(ConfigError):
-            written[folder] = checked_status(lambda content=content: content, folder, lambda: True).time
+            written[folder] = parsed_status(content, folder).time
     if not found:
         which = f"no study {name!r}" if name else "no study"
         raise ConfigError(f"there is {which} in {output.shown()}: run `{tune_command('search')}` first")
