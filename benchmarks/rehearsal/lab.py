@@ -156,7 +156,8 @@ class Tune:
         return self.text
 
     def json(self, seconds: float = 1800.0) -> dict[str, Any]:
-        """The JSON object that it printed last."""
-        text = self.done(seconds)
-        found: dict[str, Any] = json.loads(text[text.index("\n{") if not text.startswith("{") else 0 :])
+        """The JSON object that it printed, among log lines."""
+        text = "\n" + self.done(seconds)
+        found: dict[str, Any]
+        found, _ = json.JSONDecoder().raw_decode(text[text.index("\n{") + 1 :])
         return found

@@ -14,7 +14,8 @@ from curriculum_ray.training.checkpoint import is_checkpoint_name
 from rehearsal.lab import Lab, Tune
 from rehearsal.watch import STUDY, Watch
 
-IMAGES, EVERY, LOGGED = 3_200, 640, 160
+# A trial must last longer than it takes to tell Ray of a node that goes.
+IMAGES, EVERY, LOGGED = 19_200, 1_920, 480
 AWAY_S, GRACE_S = 20, 20
 
 SPACE: dict[str, Any] = {

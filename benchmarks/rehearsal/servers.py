@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,7 +41,8 @@ class Storage(S3Server):
             copy(str(folder), f"s3://{BUCKET}")
 
     def save(self) -> None:
-        """Write all objects into the folder."""
+        """Write all objects into the folder, in place of what it held."""
+        shutil.rmtree(self._folder, ignore_errors=True)
         copy(f"s3://{BUCKET}", str(self._folder))
 
 

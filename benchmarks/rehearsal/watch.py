@@ -61,7 +61,13 @@ class Watch:
 
     def trains_again(self, key: str, starts: int) -> float:
         """When a trial first logged a line after workers took it more than `starts` times."""
-        self.until(lambda: self.starts(key) > starts, f"{key} is taken again")
+
+        def taken() -> bool:
+            ended = self._on_drivers(f"trials/{key}/record.json")
+            assert not ended or self.starts(key) > starts, f"{key} had ended when the fault came"
+            return self.starts(key) > starts
+
+        self.until(taken, f"{key} is taken again")
         before = self.log(key)
 
         def changed() -> bool:

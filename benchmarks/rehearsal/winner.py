@@ -79,7 +79,7 @@ def export(lab: Lab) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", _LOAD, str(into)],
         cwd=into,
-        env={**lab.alone(), "HF_HUB_OFFLINE": "1"},
+        env={**lab.alone(), "HF_HUB_OFFLINE": "1", "HF_HOME": str(lab.folder / "hub")},
         capture_output=True,
         text=True,
         check=False,
