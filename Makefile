@@ -13,7 +13,7 @@ QUICK := -m "not ray and not slow" -p no:cacheprovider
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-upper test-lower test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
+.PHONY: help setup search test test-ray test-upper test-lower test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank rehearsal gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -92,6 +92,9 @@ bench-sampler-choice: setup ## which sampler, budget rule and race find a good s
 
 sampler-table: setup ## go on with that table up to 200 schedules, hours on one core; resumes where it was stopped
 	$(BIN)/python benchmarks/sampler_table.py --schedules 200
+
+rehearsal: setup ## what a lab runs, on a cluster with real servers, and disturbed on the way, in some minutes
+	$(BIN)/python benchmarks/rehearse.py
 
 gpu-check: setup ## everything that needs a GPU: its tests, speeds and a search, in under nine minutes
 	$(BIN)/python benchmarks/gpu_check.py

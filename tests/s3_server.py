@@ -1,6 +1,7 @@
 """An S3 server for tests, as a process of its own on loopback: moto's, with faults that a test asks for.
 
 `python s3_server.py PORT` serves until it is killed. A PUT to /-fault sets the fault, as JSON: see `Fault`.
+A PUT to /-stop stops it for the seconds in its body: nothing listens then, and what it holds is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 __all__ = ["Fault", "S3Server"]
 
-_FAULT = "/-fault"
+_FAULT, _STOP = "/-fault", "/-stop"
 _CODES = {403: "AccessDenied", 500: "InternalError", 503: "SlowDown"}
 
 
@@ -47,7 +48,7 @@ class S3Server:
         self.process = subprocess.Popen(
             [sys.executable, __file__, str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
@@ -76,6 +77,10 @@ class S3Server:
         """Set the fault."""
         self._put(_FAULT, json.dumps(asdict(Fault(**fault))).encode())
 
+    def stop(self, seconds: float) -> None:
+        """Stop serving for so long: connections are refused, and what it holds is kept."""
+        self._put(_STOP, json.dumps(seconds).encode())
+
     def _put(self, path: str, content: bytes) -> None:
         request = urllib.request.Request(f"{self.address}{path}", data=content, method="PUT")
         urllib.request.urlopen(request, timeout=20).close()
@@ -86,16 +91,21 @@ class S3Server:
         self.process.wait(20)
 
 
-def _faulty(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def _faulty(
+    app: Callable[..., Iterable[bytes]], stop: Callable[[float], None]
+) -> Callable[..., Iterable[bytes]]:
     fault, lock = Fault(), threading.Lock()
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         nonlocal fault
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        if path == _FAULT:
-            length = int(environ["CONTENT_LENGTH"])
-            with lock:
-                fault = Fault(**json.loads(environ["wsgi.input"].read(length)))
+        if path in (_FAULT, _STOP):
+            asked = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+            if path == _STOP:
+                stop(asked)
+            else:
+                with lock:
+                    fault = Fault(**asked)
             start_response("200 OK", [("Content-Length", "0")])
             return [b""]
         with lock:
@@ -118,12 +128,27 @@ def _faulty(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes
     return serve
 
 
+def _serve(port: int) -> None:
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    pause = 0.0
+
+    def stop(seconds: float) -> None:
+        nonlocal pause
+        pause = seconds
+        # It waits for the loop that serves, which waits for this request.
+        threading.Thread(target=server.shutdown).start()
+
+    app = _faulty(DomainDispatcherApplication(create_backend_app), stop)
+    while True:
+        server = make_server("127.0.0.1", port, app, threaded=True)
+        server.serve_forever()
+        server.server_close()
+        time.sleep(pause)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "server")
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "server")
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import run_simple
-
-    run_simple(
-        "127.0.0.1", int(sys.argv[1]), _faulty(DomainDispatcherApplication(create_backend_app)), threaded=True
-    )
+    _serve(int(sys.argv[1]))

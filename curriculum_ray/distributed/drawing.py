@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from curriculum_ray.buckets.copy import stage
+from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import decode_latents
 from curriculum_ray.distributed.resources import ResourceSpec
@@ -19,8 +22,9 @@ from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
 from curriculum_ray.evaluation.evaluator import with_suffix
 from curriculum_ray.evaluation.sampling import Share, draw_blocks
 from curriculum_ray.evaluation.tally import Rows, Tally
-from curriculum_ray.evaluation.trained import load_trained
+from curriculum_ray.evaluation.trained import Trained, load_trained
 from curriculum_ray.runs.prepared import items_of
+from curriculum_ray.runs.stored_checkpoints import bring
 
 __all__ = [
     "DrawingTask",
@@ -42,6 +46,16 @@ class DrawingTask:
     spec: EvaluationSpec
     trust_code: bool
     """Whether a network that the checkpoint names by its import path is imported."""
+    stored: Bucket | None = None
+    """Where it lies in object storage, from where each worker brings it: `checkpoint` is then on the driver's disk."""
+
+    def load(self, device: torch.device) -> Trained:
+        """The network, on a worker."""
+        if self.stored is None:
+            return load_trained(self.checkpoint, self.spec.ema, device, trust_code=self.trust_code)
+        with TemporaryDirectory(prefix="checkpoint-", dir=stage()) as into:
+            path = bring(self.stored, Path(into), f"checkpoint {self.stored.shown()}")
+            return load_trained(path, self.spec.ema, device, trust_code=self.trust_code)
 
 
 def draws_in_process(resources: ResourceSpec) -> bool:
@@ -93,7 +107,7 @@ def _at_one_scale(
     lacks = evaluator.lacks_reference
 
     def work(share: Share, device: torch.device) -> tuple[bytes, bytes]:
-        trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
+        trained = task.load(device)
         mine = prepare(task.spec, items_of(data, task.spec), trained.process, data)
         drawn = mine.draw(trained.process, trained.model, trained.conditioning, device, share)
         real = mine.tally_reference(device, share) if lacks else Tally.empty()
@@ -113,7 +127,7 @@ def draw_on_workers(task: DrawingTask, condition: Tensor | None, resources: Reso
     """
 
     def work(share: Share, device: torch.device) -> list[tuple[Any, Any]]:
-        trained = load_trained(task.checkpoint, task.spec.ema, device, trust_code=task.trust_code)
+        trained = task.load(device)
         data, found = trained.config.data, []
         for block, items in draw_blocks(
             task.spec,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.data import is_image
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.training.config import TrainConfig
 
@@ -26,7 +27,7 @@ tags: [diffusion, curriculum-ray]
 from diffusers import DiffusionPipeline
 
 pipeline = DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)
-samples = pipeline(batch_size=4, num_inference_steps=20)  # a tensor within [-1, 1]; output_type="pil" for images
+samples = pipeline(batch_size=4, num_inference_steps=20)  # {output}
 ```
 
 `trust_remote_code` is needed because `pipeline.py` is in this folder.{needs} {sampling}
@@ -61,6 +62,11 @@ _ALONE = """ `pytorch_lora_weights.safetensors` holds the adapters alone:
 # a network of diffusers with the weights of {base}
 network.load_lora_adapter("FOLDER", prefix=None, weight_name="pytorch_lora_weights.safetensors")
 ```"""
+_OUTPUT = {
+    "image": 'a tensor within [-1, 1]; output_type="pil" for images',
+    "decoded": 'decoded, within [-1, 1]; output_type="pil" for images, "latent" for latents',
+    "other": "a tensor",
+}
 
 _SAMPLING = {
     "ddpm": "Samples equal curriculum-ray's sampler `ddim` for the same noise.",
@@ -81,13 +87,20 @@ def _shareable(config: TrainConfig) -> dict[str, Any]:
 
 
 def model_card(
-    trained: Trained, needs_package: bool, raw_weights: bool = False, adapters_alone: bool = False
+    trained: Trained,
+    needs_package: bool,
+    raw_weights: bool = False,
+    *,
+    adapters_alone: bool = False,
+    decoded: bool = False,
 ) -> str:
     """Return Markdown with front matter. needs_package: whether loading needs the package curriculum-ray.
 
-    adapters_alone: whether the folder holds the adapters by themselves too.
+    adapters_alone: whether the folder holds the adapters by themselves too. decoded: whether it holds the autoencoder
+    of the latents.
     """
     config, settings = trained.config, _shareable(trained.config)
+    output = "decoded" if decoded else "image" if is_image(trained.shape) else "other"
     adapters = ""
     if config.lora is not None:
         base = settings["init_from"]["path"]
@@ -98,6 +111,7 @@ def model_card(
         network=config.model.kind,
         shape=tuple(trained.shape),
         images=trained.images,
+        output=_OUTPUT[output],
         needs=" The package curriculum-ray must be installed." if needs_package else "",
         adapters=adapters,
         sampling=_SAMPLING[config.process.kind],

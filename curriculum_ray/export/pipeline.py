@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import (
@@ -32,8 +32,11 @@ class CurriculumRayPipeline(DiffusionPipeline):
 
     shape: that of one item, comma-separated. num_classes: 0 for an unconditional network. null_label: the
     null class, None if the network takes no class labels. bounded: whether the data are within [-1, 1].
-    noisiest: the timestep at which DDIM starts, None for others.
+    noisiest: the timestep at which DDIM starts, None for others. vae: decodes the samples, which are latents, divided
+    by `scale` and with `shift` added; None for a network whose samples are left as they are.
     """
+
+    _optional_components: ClassVar[list[str]] = ["vae"]
 
     def __init__(
         self,
@@ -44,12 +47,16 @@ class CurriculumRayPipeline(DiffusionPipeline):
         null_label: int | None = None,
         bounded: bool = True,
         noisiest: int | None = None,
+        vae: Any = None,
+        scale: float = 1.0,
+        shift: float = 0.0,
     ) -> None:
         super().__init__()
-        self.register_modules(denoiser=denoiser, scheduler=scheduler)
+        self.register_modules(denoiser=denoiser, scheduler=scheduler, vae=vae)
         self.register_to_config(
             shape=shape, num_classes=num_classes, null_label=null_label, bounded=bounded, noisiest=noisiest
         )
+        self.register_to_config(scale=scale, shift=shift)
 
     @torch.no_grad()
     def __call__(
@@ -64,7 +71,9 @@ class CurriculumRayPipeline(DiffusionPipeline):
     ) -> Tensor | list[Any]:
         """Generate samples (batch_size, *shape), or PIL images if output_type is "pil", not "pt".
 
-        Samples are within [-1, 1] if `bounded`. class_labels: one for each sample; by default the null class.
+        Samples are within [-1, 1] if `bounded`, and so are the images (batch_size, C, H, W) to which `vae` decodes
+        latents; output_type "latent" gives those themselves. class_labels: one for each sample; by default the null
+        class.
         guidance_scale: of classifier-free guidance, 1 is none; it needs class_labels. noise: standard normal,
         (batch_size, *shape); by default it is drawn.
         """
@@ -98,7 +107,10 @@ class CurriculumRayPipeline(DiffusionPipeline):
                 x = self._from_pure_noise(step.pred_original_sample, noise)
         if self.config.bounded:
             x = x.clamp(-1, 1)
-        if output_type == "pt":
+        if self.vae is not None and output_type != "latent":
+            decoded = self.vae.decode(x.to(self.vae.dtype) / self.config.scale + self.config.shift).sample
+            x = decoded.to(x.dtype).clamp(-1, 1)
+        if output_type != "pil":
             return x
         images = (x / 2 + 0.5).cpu().permute(0, 2, 3, 1).numpy()
         return self.numpy_to_pil(images)

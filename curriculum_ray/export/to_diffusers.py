@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from importlib.util import find_spec
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import is_image
+from curriculum_ray.data import DataSpec, is_image
+from curriculum_ray.data.autoencoder import Decoder, load_decoder
 from curriculum_ray.diffusion import DDPM, DDPMSpec, EDMSpec, FlowSpec, Process, ProcessSpec
 from curriculum_ray.diffusion.betas import BETAS
 from curriculum_ray.evaluation.trained import Trained
@@ -22,15 +24,17 @@ from curriculum_ray.models.lora import adapted_part, merged
 
 __all__ = ["export_diffusers"]
 
+_LOG = logging.getLogger(__name__)
+
 
 def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = False) -> None:
     """Write `trained` into the new or empty `folder`. raw_weights: noted in the README as not averaged.
 
     `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)` loads it: the pipeline's code is in
-    the folder. Diffusers' networks are stored as such; ours need the package curriculum-ray to be loaded.
-    Adapters are merged into the weights that they stand on; where diffusers' class of the network loads adapters
-    (`load_lora_adapter`), they are in the folder by themselves too. Whatever diffusers cannot express raises
-    `ConfigError`.
+    the folder. Diffusers' networks are stored as such; ours need the package curriculum-ray to be loaded. The
+    autoencoder of latents goes with them, if the run names it. Adapters are merged into the weights that they stand on;
+    where diffusers' class of the network loads adapters (`load_lora_adapter`), they are in the folder by themselves
+    too. Whatever diffusers cannot express raises `ConfigError`.
     """
     conditioning = trained.conditioning
     if isinstance(trained.config.model, PythonSpec):
@@ -105,8 +109,15 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
         "bounded": bounded,
         "noisiest": _noisiest(trained.process, bounded),
     }
+    if (decoder := _decoder(trained.config.data)) is not None:
+        decoder.vae.save_pretrained(folder / "vae")
+        index["vae"] = ["diffusers", type(decoder.vae).__name__]
+        index |= {"scale": decoder.scale, "shift": decoder.shift}
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
-    (folder / "README.md").write_text(model_card(trained, library != "diffusers", raw_weights, alone))
+    card = model_card(
+        trained, library != "diffusers", raw_weights, adapters_alone=alone, decoded=decoder is not None
+    )
+    (folder / "README.md").write_text(card)
 
 
 def _save_adapters(network: Any, folder: Path) -> None:
@@ -127,6 +138,17 @@ def _adapters_stand_alone(trained: Trained) -> bool:
     if config.lora is None or config.init_from is None or config.init_from.new_condition:
         return False
     return isinstance(trained.model, DiffusersModel) and hasattr(trained.model.network, "save_lora_adapter")
+
+
+def _decoder(data: DataSpec) -> Decoder | None:
+    """The decoder of latents; None for other data, and, with a warning, where the autoencoder cannot be read."""
+    if data.vae is None:
+        return None
+    try:
+        return load_decoder(data)
+    except ConfigError as error:
+        _LOG.warning("the export is without the autoencoder: %s", error)
+        return None
 
 
 def _noisiest(process: Process, bounded: bool) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from curriculum_ray.buckets.copy import STAGE_VARIABLE
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import load_data
 from curriculum_ray.distributed import drawing
@@ -22,9 +23,11 @@ from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec, prepare, reference
 from curriculum_ray.evaluation.sampling import Share, draw_samples
 from curriculum_ray.evaluation.trained import load_trained
+from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.trainer import Trainer
+from tests.buckets.places import bucket_in_memory
 from tuning.cli.workers import worker_resources
 
 SPEC = EvaluationSpec(num_samples=100, steps=2, sampler="ddim")
@@ -63,6 +66,25 @@ def test_workers_draw_what_one_process_draws(checkpoint: Path) -> None:
     task = DrawingTask(checkpoint=checkpoint, spec=SPEC, trust_code=False)
     samples = draw_on_workers(task, condition, TWO)
     assert torch.equal(samples, draw_samples(SPEC, trained.process, trained.model, trained.shape, condition))
+
+
+def test_workers_bring_what_lies_in_a_bucket(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "stage"))
+    bucket, elsewhere = bucket_in_memory(), tmp_path / "elsewhere" / checkpoint.name
+    elsewhere.parent.mkdir()
+    checkpoint.rename(elsewhere)
+    stored_checkpoints.send(elsewhere, bucket / "run")
+    trained = load_trained(elsewhere)
+    # The driver's copy is on no other node.
+    task = DrawingTask(
+        checkpoint=checkpoint, spec=SPEC, trust_code=False, stored=bucket / "run" / checkpoint.name
+    )
+    condition = torch.arange(100) % 10
+    samples = draw_on_workers(task, condition, TWO)
+    assert torch.equal(samples, draw_samples(SPEC, trained.process, trained.model, trained.shape, condition))
+    assert not list((tmp_path / "stage").iterdir())
 
 
 def test_one_worker_of_this_machine_needs_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
@@ -75,6 +77,26 @@ def test_a_reference_file_is_made_of_decoded_latents(latents: DataSpec, tmp_path
     assert evaluator.protocol["decoder"] == counting.decoder.sha256  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="another autoencoder"):
         prepare(spec, Dataset("pictures", torch.zeros(60, 3, 16, 16)))
+
+
+def test_decoded_samples_are_compared_with_a_file_made_of_images(latents: DataSpec, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, pixels in enumerate(
+        numpy.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), numpy.uint8)
+    ):
+        Image.fromarray(pixels).save(pictures / f"{number}.png")
+    images = DataSpec(name=str(pictures), image_size=16)
+    counting = Counting(ReferenceSpec(data=images, extractor="random-cnn"))
+    (tmp_path / "reference.npz").write_bytes(counting.file([counting.count()]))
+    spec = EvaluationSpec(num_samples=40, reference=str(tmp_path / "reference.npz"))
+    evaluator = prepare(spec, load_data(latents), source=latents)
+    of_images = prepare(spec, Dataset("pictures", torch.zeros(60, 3, 16, 16)))
+    samples = torch.rand(40, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    decoded = decode_latents(latents, samples)
+    assert evaluator.score(decoded) == of_images.score(decoded)
+    assert evaluator.protocol["reference"] == of_images.protocol["reference"]
+    assert evaluator.fingerprint != of_images.fingerprint
 
 
 def test_without_an_autoencoder_or_held_out_latents_the_mend_is_said(latents: DataSpec) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import NO_CONDITIONING, Conditioning, is_image
+from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, DataSpec, autoencoder, is_image
+from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder, load_decoder
+from curriculum_ray.data.dataset import to_uint8
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export import export_diffusers
@@ -17,6 +19,7 @@ from curriculum_ray.models import PythonSpec, build_model
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.initial_weights import InitSpec, load_initial
 from curriculum_ray.training.network import start_network
+from tests.data.stand_ins import make_autoencoder
 from tuning.cli import main
 
 diffusers = pytest.importorskip("diffusers")
@@ -167,6 +170,32 @@ CASES = [
     ("diffusers-unet-conditional", "edm"),
     ("diffusers-dit", "ddpm-zero"),
 ]
+
+
+def test_latents_are_decoded_by_the_autoencoder_in_the_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vae = make_autoencoder(tmp_path / "vae")
+    images = Dataset("images", torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    cache_latents(images, load_autoencoder(vae), tmp_path / "latents")
+    ours = trained("dit-latents", "flow")
+    data = DataSpec(name=str(tmp_path / "latents"), format="latents", vae=str(vae))
+    ours = dataclasses.replace(ours, config=ours.config.model_copy(update={"data": data}))
+    export_diffusers(ours, tmp_path / "out")
+    vae.rename(tmp_path / "gone")
+    pipeline, noise = load(tmp_path / "out"), torch.randn(3, 4, 8, 8)
+    latents = pipeline(batch_size=3, noise=noise, num_inference_steps=3, output_type="latent")
+    decoded = pipeline(batch_size=3, noise=noise, num_inference_steps=3)
+    assert latents.shape == (3, 4, 8, 8)
+    assert torch.equal(to_uint8(decoded), load_decoder(data)(latents))
+    assert pipeline(batch_size=1, num_inference_steps=1, output_type="pil")[0].size == (16, 16)
+    assert "latent" in (tmp_path / "out" / "README.md").read_text()
+    # Elsewhere, without the autoencoder.
+    autoencoder._decoder.cache_clear()
+    export_diffusers(ours, tmp_path / "bare")
+    assert "the export is without the autoencoder: the autoencoder" in caplog.text
+    alone = load(tmp_path / "bare")(batch_size=3, noise=noise, num_inference_steps=3)
+    assert torch.equal(alone, latents)
 
 
 @pytest.mark.parametrize(("model", "process"), CASES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import example, read_settings, shared
+from tuning.cli.options import example, read_settings, shared, stored_checkpoint
 
 __all__ = ["evaluate"]
 
@@ -91,7 +91,9 @@ def evaluate(
         process, model = trained.process.to(device), trained.model.to(device)
         metrics, _ = evaluator.evaluate(process, model, trained.conditioning, device)
     else:
-        task = DrawingTask(checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code)
+        task = DrawingTask(
+            checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code, stored=stored_checkpoint()
+        )
         with connected(1, resources, say=lambda line: click.echo(line, err=True)):
             metrics = score_on_workers(task, reference, evaluator, resources)
     if as_json:

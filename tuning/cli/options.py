@@ -32,6 +32,7 @@ from tuning.folder.names import check_name
 
 if TYPE_CHECKING:
     from curriculum_ray.buckets.copy import WorkingCopy
+    from curriculum_ray.buckets.store import Bucket
 
 __all__ = [
     "FiniteRange",
@@ -44,6 +45,7 @@ __all__ = [
     "opened_output",
     "read_settings",
     "shared",
+    "stored_checkpoint",
     "writable_folder",
 ]
 
@@ -118,6 +120,9 @@ class PlaceOption(PathOption):
         return super().convert(value, param, ctx)
 
 
+_STORED = "curriculum_ray.stored_checkpoint"
+
+
 class CheckpointOption(PlaceOption):
     """A checkpoint's folder or a run's; of an address, a copy that is here until the command ends."""
 
@@ -133,7 +138,15 @@ class CheckpointOption(PlaceOption):
         assert ctx is not None
         into = ctx.with_resource(TemporaryDirectory(prefix="checkpoint-", dir=stage()))
         bucket = Bucket(place)
-        return bring(bucket, Path(into), f"--checkpoint {bucket.shown()}")
+        found = bring(bucket, Path(into), f"--checkpoint {bucket.shown()}")
+        ctx.meta[_STORED] = bucket if place.endswith(f"/{found.name}") else bucket / found.name
+        return found
+
+
+def stored_checkpoint() -> Bucket | None:
+    """Where the checkpoint of the command now running lies in object storage; None where it lies in a folder."""
+    found: Bucket | None = click.get_current_context().meta.get(_STORED)
+    return found
 
 
 class NameOption(click.ParamType):

@@ -9,7 +9,7 @@ import click
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.runs.folder import BEST
-from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
+from tuning.cli.options import FiniteRange, example, read_settings, shared, stored_checkpoint, writable_folder
 from tuning.folder.layout import TRIALS
 
 __all__ = ["sample"]
@@ -133,7 +133,9 @@ def sample(
         if trained.config.data.vae is not None:
             samples = decode_latents(trained.config.data, samples, device)
     else:
-        task = DrawingTask(checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code)
+        task = DrawingTask(
+            checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code, stored=stored_checkpoint()
+        )
         with connected(1, resources, say=lambda line: click.echo(line, err=True)):
             samples = draw_on_workers(task, condition, resources)
     kept = write_own(path, grid_png(samples), force=force)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tuning.cli.options import NameOption, example, shared
+from tuning.cli.options import NameOption, PlaceOption, example, shared
 
 if TYPE_CHECKING:
     from tuning.folder.status import StudyStatus
@@ -18,23 +20,25 @@ __all__ = ["status"]
 
 
 @click.command(epilog=example("python -m tune status\npython -m tune status --name my-study --watch"))
-@shared("output")
+@click.option(
+    "--output",
+    type=PlaceOption(),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder of the results, or an address such as s3://bucket/path.",
+)
 @click.option("--name", type=NameOption(), help="The study; by default the one that wrote last.")
 @click.option("--watch", is_flag=True, help="Show it again every second until the study ends.")
 @shared("json")
-def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
+def status(output: Path | str, name: str | None, watch: bool, as_json: bool) -> int:
     """Show how far a study is: trials by state, the running ones' stages, the best so far, and the time left.
 
-    Reads the file that the study's driver replaces every second; says so when that driver is dead.
+    Reads the file that the study's driver replaces every second, and uploads every 15 seconds where the results are in
+    object storage; says so when that driver is dead.
     """
-    from tuning.folder.status import find_status, read_status
-    from tuning.tracking.leftovers import store_leftovers
-
-    store_leftovers(output, None, lambda line: click.echo(line, err=True))
-
-    folder = find_status(output, name)
+    read = _reader(output, name)
     while True:
-        found = read_status(folder)
+        found = read()
         if as_json:
             click.echo(json.dumps(found.to_json(), indent=None if watch else 1))
         else:
@@ -44,6 +48,20 @@ def status(output: Path, name: str | None, watch: bool, as_json: bool) -> int:
         if not watch or found.state != "running":
             return 0
         time.sleep(1.0)
+
+
+def _reader(output: Path | str, name: str | None) -> Callable[[], StudyStatus]:
+    """What reads the status of the study in a folder or bucket."""
+    if isinstance(output, Path):
+        from tuning.folder.status import find_status, read_status
+        from tuning.tracking.leftovers import store_leftovers
+
+        store_leftovers(output, None, lambda line: click.echo(line, err=True))
+        return partial(read_status, find_status(output, name))
+    from curriculum_ray.buckets.store import Bucket
+    from tuning.folder.stored_status import find_stored_status, read_stored_status
+
+    return partial(read_stored_status, find_stored_status(Bucket(output), name))
 
 
 def _lines(status: StudyStatus) -> list[str]:

@@ -18,7 +18,10 @@ from curriculum_ray.files import replace_file
 from curriculum_ray.training.initial_weights import without_path
 from tuning.folder.layout import IDENTITY_FILE
 
-__all__ = ["Content", "Identity", "claim", "content_of"]
+__all__ = ["Content", "Identity", "claim", "content_of", "without_paths"]
+
+_IN_PROTOCOL = ("reference", "weights")
+"""Files of an evaluation, whose content its protocol has, as it has that of the CLIP of clip_score."""
 
 
 @dataclass(frozen=True)
@@ -68,27 +71,30 @@ def content_of(
     evaluator: Evaluator | None,
     space: Mapping[str, Any] | None = None,
 ) -> Content:
-    """The content of a study (with its `space`) or of a run. Initial weights count by their hash, not by their path."""
-    settings = _of_run(settings)
-    if isinstance(run := settings.get("run"), Mapping):
-        settings["run"] = _of_run(run)
+    """The content of a study (with its `space`) or of a run.
+
+    Initial weights, and the files of an evaluation, count by their content, not by their path.
+    """
+    settings = without_paths(settings)
     protocol = {} if evaluator is None else evaluator.protocol
     plain = json.loads(json.dumps([settings, describe_content(spec, data), protocol, space], default=str))
     return Content(*plain)
 
 
-def _of_run(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings without the path of its weights, and without null in keys that runs have not always had.
+def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run or study as JSON without the paths of files that count by their content.
 
-    So studies and runs keep the content that they had before there were these keys.
+    Keys that runs have not always had are left out where they are null: earlier studies and runs keep their content.
     """
-    found = without_path(settings)
-    if found.get("lora", "") is None:
-        del found["lora"]
-    evaluation = found.get("evaluation")
-    if isinstance(evaluation, Mapping) and evaluation.get("clip_score", "") is None:
-        found["evaluation"] = {key: value for key, value in evaluation.items() if key != "clip_score"}
-    return found
+    settings = without_path(settings)
+    if settings.get("lora", "") is None:
+        del settings["lora"]
+    if isinstance(run := settings.get("run"), Mapping):
+        settings["run"] = without_paths(run)
+    if isinstance(spec := settings.get("evaluation"), Mapping):
+        files = {key for key in _IN_PROTOCOL if spec.get(key) is not None} | {"clip_score"}
+        settings["evaluation"] = {key: value for key, value in spec.items() if key not in files}
+    return settings
 
 
 def claim(folder: Path, content: Content, kind: str) -> Identity:
@@ -103,19 +109,24 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
         if not path.exists():
             _check_free(folder)
             fresh = Identity(uuid.uuid4().hex, content.hash)
-            whole = {"kind": kind, "id": fresh.id, "hash": fresh.hash, **content.parts()}
-            replace_file(path, json.dumps(whole, indent=1))
+            written = {"kind": kind, "id": fresh.id, "hash": fresh.hash, **content.parts()}
+            replace_file(path, json.dumps(written, indent=1))
             return fresh
         found = json.loads(path.read_text())
         before = Identity(str(found["id"]), str(found["hash"]))
-        changed = differences({key: found.get(key) for key in content.parts()}, content.parts())
+        stored = {key: found.get(key) for key in content.parts()}
+        whole = before.hash == Content(**stored).hash
+        # The first releases kept the paths.
+        if isinstance(stored["settings"], Mapping):
+            stored["settings"] = without_paths(stored["settings"])
+        changed = differences(stored, content.parts())
     except ConfigError:
         raise
     except OSError as error:
         raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is corrupt ({error}): choose another --output or --name") from None
-    if changed or before.hash != content.hash:
+    if changed or not whole:
         raise ConfigError(
             f"{folder} holds a {kind} with other content ({changed or 'its hash differs'}): choose another --name or "
             "--output"

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -52,16 +54,19 @@ def is_alive(process: Process) -> bool | None:
     return started is not None and started == process.started
 
 
-def moves(path: Path, patience_s: float) -> bool:
-    """Whether the content of `path` changes within `patience_s` seconds by this process's clock; False if it vanishes.
+def moves(read: Path | Callable[[], bytes | None], patience_s: float, look_s: float = _LOOK_S) -> bool:
+    """Whether a content changes within `patience_s` seconds by this process's clock; False if it vanishes.
 
-    A writer whose counter rises is alive, whatever its clock says.
+    read: the file, or what returns the content, None where there is none; it is read every `look_s` seconds. A writer
+    whose counter rises is alive, whatever its clock says.
     """
+    if isinstance(read, Path):
+        read = partial(_content, read)
     end = time.monotonic() + patience_s
-    before = _content(path)
+    before = read()
     while time.monotonic() < end:
-        time.sleep(min(_LOOK_S, patience_s))
-        now = _content(path)
+        time.sleep(min(look_s, patience_s))
+        now = read()
         if now is None:
             return False
         if now != before:

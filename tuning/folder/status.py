@@ -26,7 +26,9 @@ __all__ = [
     "StatusFile",
     "StudyProgress",
     "StudyStatus",
+    "checked_status",
     "find_status",
+    "parsed_status",
     "read_status",
 ]
 
@@ -213,21 +215,37 @@ def read_status(folder: Path, patience_s: float = _STALE_S) -> StudyStatus:
     when it writes nothing for `patience_s` seconds, whatever its clock says.
     """
     path = folder / STATUS_FILE
-    status = _read(path)
+    return checked_status(lambda: _content(path), str(path), lambda: moves(path, patience_s))
+
+
+def checked_status(read: Callable[[], bytes | None], source: str, watched: Callable[[], bool]) -> StudyStatus:
+    """The status that `read` returns the content of, with the state "dead" where the driver died; ConfigError.
+
+    source: what errors name. watched: whether a driver that cannot be seen from here writes on.
+    """
+    status = parsed_status(read(), source)
     if status.state == "running":
         alive = is_alive(status.driver)
         if alive is None:
-            alive = moves(path, patience_s)
+            alive = watched()
             with suppress(ConfigError):
-                status = _read(path)
+                status = parsed_status(read(), source)
         if not alive and status.state == "running":
             status = status.model_copy(update={"state": "dead"})
     return status.model_copy(update={"silent_s": max(0.0, time.time() - status.time)})
 
 
-def _read(path: Path) -> StudyStatus:
+def _content(path: Path) -> bytes:
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    return StudyStatus.from_json(data, str(path))
+
+
+def parsed_status(content: bytes | None, source: str) -> StudyStatus:
+    """The status in the content of a file as it stands there; `source` is what the `ConfigError` names."""
+    try:
+        data = json.loads(content or b"")
+    except ValueError as error:
+        raise ConfigError(f"{source} cannot be read: {error}") from None
+    return StudyStatus.from_json(data, source)

@@ -24,11 +24,10 @@ from curriculum_ray.runs.folder import CONFIG_FILE, DRIVER_LOG, PROFILES, RESULT
 from curriculum_ray.runs.jobs import Event, Progress
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.runs.run_copy import refresh
-from curriculum_ray.training.initial_weights import without_path
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
-from tuning.folder.identity import Identity, claim, content_of
+from tuning.folder.identity import Identity, claim, content_of, without_paths
 from tuning.folder.in_bucket import kept
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
@@ -214,7 +213,7 @@ def _check_folder(folder: Path, config: RunConfig) -> None:
     path = folder / CONFIG_FILE
     if not path.exists():
         return
-    before, now = without_path(load_yaml(path)), without_path(config.model_dump(mode="json"))
+    before, now = without_paths(load_yaml(path)), without_paths(config.model_dump(mode="json"))
     if changed := differences({**before, "parallel": now["parallel"]}, now):
         raise ConfigError(
             f"{folder} holds a run with other settings ({changed}): choose another --name or --output"

@@ -13,6 +13,8 @@ from curriculum_ray.config import ConfigError
 __all__ = ["ask_server"]
 
 _REACH_SECONDS = 5
+# A busy server takes seconds for a request: one with users hashes a password for each.
+_ANSWER_SECONDS = 20
 _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _CERTIFICATE = (
     "name the file of your authority's certificate by MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE"
@@ -34,7 +36,7 @@ def ask_server(uri: str, name: str) -> None:
             "POST",
             json={"max_results": 1},
             max_retries=0,
-            timeout=_REACH_SECONDS,
+            timeout=(_REACH_SECONDS, _ANSWER_SECONDS),
             raise_on_status=False,
         )
     except Exception as error:
@@ -83,6 +85,8 @@ def _unreachable(error: BaseException, uri: str) -> str:
         if any(word in text for word in words):
             host = "its host name " if said == "is unknown" else "it "
             return f"cannot be reached: {host}{said}"
+    if "read timed out" in text.lower():
+        return f"cannot be used: it does not answer within {_ANSWER_SECONDS} s"
     if "timed out" in text.lower() or "timeout" in text.lower():
         return f"cannot be reached within {_REACH_SECONDS} s"
     return f"cannot be reached: {without_secrets(type(error).__name__, uri)}"

@@ -20,7 +20,8 @@ _URI = "sqlite:///elsewhere.db"
         (["best"], "cannot hold the embedded MLflow store"),
         (["compare", "a", "b"], "cannot hold the embedded MLflow store"),
         (["search", "--mlflow-uri", _URI, "--set", "storage=sqlite"], "storage sqlite is a file"),
-        (["status"], "`status` needs a folder of this machine, but got memory://"),
+        (["status"], "there is no study in memory://"),
+        (["bundle"], "`bundle` needs a folder of this machine, but got memory://"),
         (["plan"], "`plan` needs a folder of this machine"),
         (["sample", "--checkpoint", "memory://nothing/here"], "nor a run's folder with one"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,25 @@ def test_the_name_of_a_space_is_not_its_content() -> None:
         for space in spaces
     ]
     assert contents[0].hash == contents[1].hash
+
+
+def test_a_reference_file_counts_by_its_content(tmp_path: Path) -> None:
+    data, protocol = load_data(DataSpec()), {"reference": "ab"}
+
+    def content(path: str | None, **changes: Any) -> Content:
+        run = {"images": 128, "evaluation": {"steps": 5, "reference": path, "weights": None}}
+        return replace(content_of({"run": run}, DataSpec(), data, None), protocol=protocol | changes)
+
+    before = claim(tmp_path / "a", content("/here/reference.npz"), "study")
+    assert claim(tmp_path / "a", content("/elsewhere/other.npz"), "study") == before
+    with pytest.raises(ConfigError, match=r"protocol\.reference was 'ab' and is 'cd'"):
+        claim(tmp_path / "a", content("/here/reference.npz", reference="cd"), "study")
+    assert content(None).settings["run"]["evaluation"] == {"steps": 5, "reference": None, "weights": None}
+    # As the first releases wrote it.
+    run = {"images": 128, "evaluation": {"steps": 5, "reference": "/here/reference.npz", "weights": None}}
+    early = replace(content("/here/reference.npz"), settings={"run": run})
+    kept = claim(tmp_path / "b", early, "study")
+    assert claim(tmp_path / "b", content("/here/reference.npz"), "study") == kept
 
 
 def test_open_folder_keeps_settings_that_a_search_reads_again(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_an_answer_is_named_with_its_cause(status: int, text: str, says: str, sa
         ("NameResolutionError: Failed to resolve 'nohost'", "host name is unknown"),
         ("[Errno 111] Connection refused", "does not listen there"),
         ("ProxyError('Unable to connect to proxy')", "proxy"),
-        ("Read timed out.", "within 5 s"),
+        ("Read timed out. (read timeout=20)", "it does not answer within 20 s"),
+        ("Connection to host timed out. (connect timeout=5)", "cannot be reached within 5 s"),
     ],
 )
 def test_no_answer_is_named_with_its_cause(error: str, says: str) -> None:

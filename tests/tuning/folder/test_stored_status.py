@@ -1,0 +1,66 @@
+"""`status` reads a study in a bucket, and knows a dead driver from a living one on another machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.config import ConfigError
+from tests.buckets.places import bucket_in_memory, failing
+from tuning.cli.status import status as command
+from tuning.folder.layout import STATUS_FILE
+from tuning.folder.process import this_process
+from tuning.folder.status import EndedTrials, StudyProgress, StudyStatus
+from tuning.folder.stored_status import find_stored_status, read_stored_status
+
+
+def _write(study: Bucket, **changes: Any) -> None:
+    progress = StudyProgress(metric="fid", total=5, ended=EndedTrials(), images=0, total_images=0)
+    whole = {
+        "study": "mine",
+        "state": "running",
+        "driver": this_process(),
+        "beat": 1,
+        "since": 1.0,
+        "time": 1.0,
+    }
+    status = StudyStatus.model_validate({**whole, "progress": progress, **changes})
+    study.write(STATUS_FILE, json.dumps(status.to_json()).encode())
+
+
+def test_a_study_in_a_bucket_is_shown() -> None:
+    output = bucket_in_memory()
+    _write(output / "old")
+    _write(output / "mine", time=2.0)
+    done = CliRunner().invoke(
+        command, ["--output", output.uri], standalone_mode=False, catch_exceptions=False
+    )
+    assert "mine: running (process" in done.output
+    assert "0 of 5 trials done" in done.output
+    with pytest.raises(ConfigError, match="there is no study 'x' in memory://"):
+        find_stored_status(output, "x")
+
+
+def test_a_driver_elsewhere_lives_as_long_as_it_uploads() -> None:
+    study = bucket_in_memory() / "mine"
+    elsewhere = this_process().model_copy(update={"host": "elsewhere"})
+    _write(study, driver=elsewhere)
+    assert read_stored_status(study, 0.01).state == "dead"
+    timer = threading.Timer(0.05, _write, (study,), {"driver": elsewhere, "beat": 2})
+    timer.start()
+    assert read_stored_status(study, 5.0).state == "running"
+    timer.join()
+
+
+def test_a_bucket_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = bucket_in_memory() / "mine"
+    _write(study)
+    failing(monkeypatch, lambda kind, path: kind == "read")
+    with pytest.raises(ConfigError, match=r"--output memory://\S+ cannot be used: ") as error:
+        read_stored_status(study)
+    assert "\n" not in str(error.value)
