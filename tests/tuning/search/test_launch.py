@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.capacity import Capacity
 from tests.tuning.studies import record
 from tuning.cli.summary import as_object, show
 from tuning.folder.layout import REPORT_FILE
@@ -27,7 +28,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         found = (record(8.0, folder=folder), record(9.0, key="control-uniform", folder=folder))
         study.records.update({each.key: each for each in found})
 
-    monkeypatch.setattr(launch, "connected", lambda *_: contextlib.nullcontext({}))
+    monkeypatch.setattr(launch, "connected", lambda *_: contextlib.nullcontext(Capacity.of({"CPU": 2.0})))
     monkeypatch.setattr(launch, "search", search)
 
 

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.distributed.capacity import Capacity
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.result import RunResult
 from tests.buckets.places import bucket_in_memory
@@ -69,6 +71,7 @@ def _search(dies: Callable[[int, int], bool]) -> Callable[..., None]:
         rivals: Mapping[str, Any],
         storage: optuna.storages.BaseStorage,
         pace: Pace,
+        resources: ResourceSpec,
         copy: WorkingCopy | None = None,
     ) -> None:
         plan = StudyPlan(config, dict(study.records), rivals=rivals)
@@ -119,7 +122,7 @@ def test_a_study_goes_on_elsewhere_to_the_same_answer(
     bucket = bucket_in_memory()
     console = Console(file=io.StringIO(), width=120)
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setattr(launch, "connected", lambda *_: contextlib.nullcontext({}))
+    monkeypatch.setattr(launch, "connected", lambda *_: contextlib.nullcontext(Capacity.of({"CPU": 2.0})))
     monkeypatch.setattr(bucket_lease, "SETTLE_S", 0.0)
 
     def run(machine: str, bucket: Bucket | None, dies: Callable[[int, int], bool]) -> dict[str, Any]:
