@@ -100,7 +100,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A device without values, with what looks at values while a trainer is built kept from it."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     monkeypatch.setattr(trainers, "build_process", _real(trainers.build_process))
-    monkeypatch.setattr(trainers, "build_model", _real(trainers.build_model))
+    monkeypatch.setattr(trainers, "start_network", _real(trainers.start_network))
     monkeypatch.setattr(TimestepSampler, "__init__", _real(TimestepSampler.__init__))
     monkeypatch.setattr(nn.Module, "to", _to)
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)

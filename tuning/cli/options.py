@@ -177,7 +177,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         default=Path("runs"),
         show_default=True,
         help="Folder for results, in which the embedded MLflow store lies; or an address such as s3://bucket/path, "
-        "with --mlflow-uri.",
+        "where --mlflow-uri names the store.",
     ),
     "data": click.option(
         "--data",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuning.cli.options import NameOption, PlaceOption, example, shared
+from tuning.cli.options import NameOption, example, shared
 
 if TYPE_CHECKING:
     from tuning.folder.status import StudyStatus
@@ -20,13 +20,7 @@ __all__ = ["status"]
 
 
 @click.command(epilog=example("python -m tune status\npython -m tune status --name my-study --watch"))
-@click.option(
-    "--output",
-    type=PlaceOption(),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder of the results, or an address such as s3://bucket/path.",
-)
+@shared("output_or_bucket")
 @click.option("--name", type=NameOption(), help="The study; by default the one that wrote last.")
 @click.option("--watch", is_flag=True, help="Show it again every second until the study ends.")
 @shared("json")
