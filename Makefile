@@ -7,7 +7,7 @@ PACKAGES := curriculum_ray tuning clusters tests examples benchmarks docs tune.p
 # Where quick tests with Ray lie, which tests/conftest.py checks: to read all other files would take seconds.
 RAY_TESTS := tests/distributed tests/tuning/test_main_job.py
 # The rest in two processes, each of which imports what its own folders need.
-UPPER_TESTS := tests/tuning tests/distributed tests/clusters tests/docs
+UPPER_TESTS := tests/tuning tests/distributed tests/clusters tests/diffusion tests/docs
 QUICK := -m "not ray and not slow" -p no:cacheprovider
 
 .DEFAULT_GOAL := help

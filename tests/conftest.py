@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Tests wait for Ray's workers, which would otherwise give way to the tests beside them.
 os.environ.update({"RAY_worker_niceness": "0"})
 
+
+# A full collection looks at all that thousands of modules have made, again and again while they are imported.
+gc.set_threshold(50_000, 50, 100)
 
 _TESTS = Path(__file__).parent
 # As in the Makefile.
@@ -42,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(
                     f"{item.nodeid} needs Ray: add its folder to RAY_TESTS in the Makefile"
                 )
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays, and is not looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
