@@ -40,7 +40,7 @@ docs: setup ## the documentation as a site, in site/; any warning is an error
 
 # Tests with Ray share one, and mostly wait: the others and the linters run meanwhile, on two cores.
 test: setup ## lint, types, documentation and the fast tests
-	@$(MAKE) --no-print-directory -j 4 NICE="nice -n 19" lint test-ray test-upper test-lower
+	@$(MAKE) --no-print-directory -j 4 lint test-ray test-upper test-lower
 
 test-ray: setup
 	$(BIN)/python -m pytest -m "ray and not slow" $(RAY_TESTS)
@@ -117,7 +117,7 @@ check-published: setup ## every published formula beside an independent computat
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check $(PACKAGES)
 	$(BIN)/ruff format --check $(PACKAGES)
-	$(NICE) $(BIN)/mypy
+	$(BIN)/mypy
 
 lock: ## resolve constraints.txt anew from pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
