@@ -21,9 +21,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from curriculum_ray.config import ConfigError, LocalPath, Spec
-from curriculum_ray.data.text_encoder import encoder_hash
-from curriculum_ray.extras import install_command
+from curriculum_ray.config import LocalPath, Spec
+from curriculum_ray.evaluation.local_weights import LOCAL, check_weights, load_network, refused
 
 __all__ = ["NAME", "Clip", "ClipScorer", "ClipSpec", "clip_score", "load_clip"]
 
@@ -140,37 +139,15 @@ def load_clip(spec: ClipSpec) -> Clip:
 
 @lru_cache(maxsize=1)
 def _load(folder: Path, sha256: str | None) -> Clip:
-    where = f"evaluation.clip_score.path {folder}"
-    if not folder.is_dir():
-        raise ConfigError(f"{where} must be a folder with a CLIP, but is not a folder")
-    found = encoder_hash(folder)
-    if sha256 not in (None, found):
-        raise ConfigError(f"{where} must have the SHA-256 {sha256}, but has {found}")
-    try:
-        import transformers
-    except ImportError:
-        raise ConfigError(
-            f"evaluation.clip_score needs the package transformers: {install_command('transformers')}"
-        ) from None
-    transformers.utils.logging.disable_progress_bar()
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        kind = transformers.AutoConfig.from_pretrained(folder, **local).model_type
-        if kind != "clip":
-            raise ValueError(f"its model_type is {kind}")
-        with torch.random.fork_rng(devices=[]):
-            network, notes = transformers.CLIPModel.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-        lacking = sorted(notes["missing_keys"])
-        if lacking:
-            raise ValueError(f"its weights lack {lacking[0]} and {len(lacking) - 1} more")
+    key, what = "evaluation.clip_score.path", "CLIP"
+    found = check_weights(folder, sha256, key, what, "evaluation.clip_score")
+    import transformers
+
+    with refused(folder, key, what):
+        network = load_network(folder, "clip", "CLIPModel")
         processor = transformers.CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{where} does not hold a CLIP: {reason}") from None
-    return Clip(network.eval().requires_grad_(False), processor, tokenizer, found)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **LOCAL)
+    return Clip(network, processor, tokenizer, found)
 
 
 def _pooled(found: Any) -> Tensor:

@@ -9,14 +9,11 @@ name fetches code and a pickle from the network; this one reads a folder of tran
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from curriculum_ray.config import ConfigError
-from curriculum_ray.data.text_encoder import encoder_hash
-from curriculum_ray.extras import install_command
+from curriculum_ray.evaluation.local_weights import check_weights, load_network, refused
 
 __all__ = ["DINOv2", "load_dinov2"]
 
@@ -54,31 +51,7 @@ def load_dinov2(folder: Path, sha256: str | None) -> tuple[DINOv2, str]:
     sha256: what that must be, if given. Only local safetensors are read, and no code. Raises `ConfigError` without the
     package transformers, and for a folder that holds no DINOv2.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"evaluation.weights {folder} must be a folder with a DINOv2, but is not a folder")
-    found = encoder_hash(folder)
-    if sha256 not in (None, found):
-        raise ConfigError(f"evaluation.weights {folder} must have the SHA-256 {sha256}, but has {found}")
-    try:
-        import transformers
-    except ImportError:
-        raise ConfigError(
-            f"evaluation.extractor dinov2 needs the package transformers: {install_command('transformers')}"
-        ) from None
-    transformers.utils.logging.disable_progress_bar()
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        kind = transformers.AutoConfig.from_pretrained(folder, **local).model_type
-        if kind != "dinov2":
-            raise ValueError(f"its model_type is {kind}")
-        with torch.random.fork_rng(devices=[]):
-            network, notes = transformers.Dinov2Model.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-        lacking = sorted(notes["missing_keys"])
-        if lacking:
-            raise ValueError(f"its weights lack {lacking[0]} and {len(lacking) - 1} more")
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"evaluation.weights {folder} does not hold a DINOv2: {reason}") from None
-    return DINOv2(network.eval().requires_grad_(False)), found
+    key, what = "evaluation.weights", "DINOv2"
+    found = check_weights(folder, sha256, key, what, "evaluation.extractor dinov2")
+    with refused(folder, key, what):
+        return DINOv2(load_network(folder, "dinov2", "Dinov2Model")), found
