@@ -59,19 +59,15 @@ def write_settings(lab: Lab) -> Path:
     return settings
 
 
+def _words(lab: Lab, output: str) -> list[str]:
+    """The command of the study with its results in `output`."""
+    where = ["--config", str(write_settings(lab)), "--name", STUDY, "--output", output]
+    return ["search", *where, "--num-workers", "2", "--concurrent", "1", "--json"]
+
+
 def _start(lab: Lab, name: str) -> Tune:
     """The command of the study, on a machine with an empty disk."""
-    words = [
-        "search",
-        "--config",
-        str(write_settings(lab)),
-        "--name",
-        STUDY,
-        "--output",
-        lab.output,
-        "--json",
-    ]
-    words += ["--num-workers", "2", "--concurrent", "1", "--log-level", "info"]
+    words = [*_words(lab, lab.output), "--log-level", "info"]
     return lab.tune(*words, environment=lab.on_cluster(), machine=lab.cluster.machine(name))
 
 
@@ -187,18 +183,7 @@ def disturbed(lab: Lab) -> dict[str, Any]:
 def undisturbed(lab: Lab) -> dict[str, Any]:
     """The same study on this machine alone, compared with the one in the bucket."""
     began, output = time.time(), lab.folder / "undisturbed"
-    words = [
-        "search",
-        "--config",
-        str(write_settings(lab)),
-        "--name",
-        STUDY,
-        "--output",
-        str(output),
-        "--json",
-    ]
-    words += ["--num-workers", "2", "--concurrent", "1"]
-    found = _summary(lab.tune(*words, environment=lab.alone()).json())
+    found = _summary(lab.tune(*_words(lab, str(output)), environment=lab.alone()).json())
     texts = {
         path.relative_to(output / STUDY).as_posix(): path.read_text() for path in output.rglob("state.json")
     }
