@@ -16,14 +16,16 @@ _FIRST_PIECE = 1 << 20
 def noise_in_pieces(x0: torch.Tensor, seed: int, images: int, world: World) -> torch.Tensor:
     """Noise for this worker's share x0 (B, ...) of the step that starts after `images` images.
 
-    Each piece of the global batch has a seed of its own, so that its noise is the same whoever draws it. What is drawn
-    from the default generator afterwards depends on the worker.
+    Piece p of the global batch holds its items p, p + pieces, ..., as a worker's share holds items rank, rank + size, ...
+    Each piece has a seed of its own, so that an item's noise is the same whoever draws it. What is drawn from the
+    default generator afterwards depends on the worker.
     """
     count = world.pieces // world.size
     noise = torch.empty_like(x0, memory_format=torch.contiguous_format)
-    for place, piece in enumerate(noise.chunk(count)):
-        seed_step(seed, _FIRST_PIECE + world.rank * count + place, images, world.device)
-        piece.normal_()
+    for place in range(count):
+        seed_step(seed, _FIRST_PIECE + world.rank + place * world.size, images, world.device)
+        # Drawn in memory of its own: normal_ draws other numbers into a strided view.
+        noise[place::count] = torch.randn_like(noise[place::count], memory_format=torch.contiguous_format)
     return noise
 
 

@@ -24,6 +24,7 @@ from curriculum_ray.data import load_data
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training import loop
 from curriculum_ray.training.trainer import Trainer
+from curriculum_ray.training.world import World
 from tests.training.calls import calling
 
 ROOT = Path(__file__).parent.parent.parent
@@ -266,9 +267,12 @@ def state(folder: Path) -> dict[str, Any]:
     return {"stage_starts": sampled["stage_starts"], "counts": sampled["counts"], "curve": curve}
 
 
-def undisturbed(config: RunConfig) -> dict[str, Any]:
-    """What `state` returns of a run of one worker that nothing disturbs, trained here and now."""
-    single = Trainer(config.train, load_data(config.data))
+def undisturbed(config: RunConfig, pieces: int = 0) -> dict[str, Any]:
+    """What `state` returns of a run of one worker that nothing disturbs, trained here and now.
+
+    pieces: those in which the run's noise is drawn, if it has a range of workers.
+    """
+    single = Trainer(config.train, load_data(config.data), world=World(pieces=pieces))
     curve: list[tuple[int, float, int]] = []
     loop.train(single, calling(on_log=lambda line: bool(curve.append((line.images, line.loss, line.stage)))))
     counts = single.histogram.as_json()["counts"]

@@ -87,7 +87,7 @@ def test_trials_shrink_and_grow_with_the_cluster_and_paired_arms_see_what_one_wo
     assert len(ended) == 4
     for trial in ended:
         config = parse(RunConfig, load_yaml(trial / "config.yaml"), trial.name)
-        ours, alone = state(trial), undisturbed(config)
+        ours, alone = state(trial), undisturbed(config, pieces=2)
         assert ours["counts"] == alone["counts"], trial.name
         assert ours["stage_starts"] == alone["stage_starts"], trial.name
         for (images, loss, stage), (others, other, at) in zip(ours["curve"], alone["curve"], strict=True):
@@ -98,7 +98,7 @@ def test_trials_shrink_and_grow_with_the_cluster_and_paired_arms_see_what_one_wo
 def test_two_studies_with_shares_train_at_the_same_time_and_both_end(short: Path) -> None:
     folders = {name: short.parent / name for name in ("first", "second")}
     space = str(ROOT / "tests" / "tuning" / "small_space.yaml")
-    settings = {"space": space, "trials": 2, "confirm_top": 0}
+    settings = {"space": space, "trials": 2, "confirm_top": 0, "run": {"schedule": {"version": 1}}}
     with cluster(short, head_cpus=2) as there:
         studies = {}
         for name, folder in folders.items():
