@@ -1,13 +1,25 @@
-"""Atomic file writes, and checks for new folders."""
+"""Atomic file writes, locks between processes, and checks for new folders."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["check_new_folder", "remove_half_written", "replace_file"]
+__all__ = ["alone", "check_new_folder", "remove_half_written", "replace_file"]
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process or thread of this machine is in here with the same lock, a file that is made."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_new_folder(folder: Path, option: str) -> None:

@@ -197,6 +197,27 @@ class Bucket:
 
         return self._tried("listed", "", sizes, pauses_s)
 
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Bytes of each object here, with those of the folders in it, and when it was written, in nanoseconds."""
+
+        def stamps(found: FileSystem, path: str) -> dict[str, tuple[int, int]]:
+            return {
+                info.path.removeprefix(path).lstrip("/"): (int(info.size or 0), int(info.mtime_ns or 0))
+                for info in self._listed(found, path, True)
+                if info.is_file
+            }
+
+        return self._tried("listed", "", stamps)
+
+    def stamp(self, name: str) -> tuple[int, int] | None:
+        """Bytes of an object, and when it was written, in nanoseconds; None where there is none."""
+
+        def stamp(found: FileSystem, path: str) -> tuple[int, int] | None:
+            info = found.get_file_info(path)
+            return (int(info.size or 0), int(info.mtime_ns or 0)) if info.is_file else None
+
+        return self._tried("read", name, stamp)
+
     def folders(self) -> list[str]:
         """Names of the folders that lie directly in it."""
 

@@ -16,7 +16,13 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data.dataset import Dataset, as_float, to_uint8
-from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo, read_latents_info
+from curriculum_ray.data.latents import (
+    CONDITION_TENSORS,
+    LATENTS_FILE,
+    LatentsInfo,
+    latents_folder,
+    read_latents_info,
+)
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
 from curriculum_ray.extras import install_command
@@ -276,7 +282,7 @@ def load_decoder(spec: DataSpec) -> Decoder:
 
 @lru_cache(maxsize=1)
 def _decoder(latents: str, path: str) -> Decoder:
-    info = read_latents_info(Path(latents))
+    info = read_latents_info(latents_folder(latents))
     vae = load_autoencoder(path)
     found = _weights_hash(vae)
     if info.vae_sha256 and info.vae_sha256 != found:

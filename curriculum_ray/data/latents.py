@@ -13,6 +13,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.shard_copies import copy_here, folder_of
 from curriculum_ray.data.spec import DataSpec
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LATENTS_FILE",
     "LatentsInfo",
     "latents_conditioning",
+    "latents_folder",
     "load_latents",
     "read_latents_info",
     "read_shard",
@@ -58,6 +60,13 @@ class LatentsInfo:
     def as_json(self) -> dict[str, Any]:
         """Convert to JSON values, which `read_latents_info` reads."""
         return {"version": 1, **asdict(self)}
+
+
+def latents_folder(name: str) -> Path:
+    """The folder of the latents `name` on this machine, with the file that describes them: see `folder_of`."""
+    folder = folder_of(name)
+    copy_here(name, str(folder / LATENTS_FILE))
+    return folder
 
 
 def read_latents_info(folder: Path) -> LatentsInfo:
@@ -164,8 +173,10 @@ def _checked(path: Path, condition: Tensor, rows: int, conditioning: Conditionin
 
 def load_latents(spec: DataSpec) -> Dataset:
     """Load all latents of a folder that `cache-latents` wrote."""
-    folder = Path(spec.name)
+    folder = latents_folder(spec.name)
     info = read_latents_info(folder)
+    for name, _ in info.shards:
+        copy_here(spec.name, str(folder / name))
     conditioning, class_names, vocabulary = latents_conditioning(info, spec)
     parts = [read_shard(folder, name, rows, info.shape, conditioning) for name, rows in info.shards]
     conditions = [condition for _, condition in parts if condition is not None]

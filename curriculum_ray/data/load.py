@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.digits import load_digits
@@ -78,7 +79,7 @@ def _load(spec: DataSpec) -> Dataset:
         return load_mixture2d(spec.set_size, classes)
     if spec.name == "tones":
         return load_tones(classes)
-    if not Path(spec.name).is_dir():
+    if not is_address(spec.name) and not Path(spec.name).is_dir():
         raise ConfigError(
             f"data.name must be {', '.join(repr(name) for name in reversed(EMBEDDED))} or a folder of images, "
             f"but {spec.name!r} is neither"

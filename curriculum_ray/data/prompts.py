@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import Conditioning
-from curriculum_ray.data.latents import read_latents_info
+from curriculum_ray.data.latents import latents_folder, read_latents_info
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encode_captions, encoder_hash
 from curriculum_ray.data.vocabulary import tokenise
@@ -35,7 +34,7 @@ def condition_from_prompts(
             "data.text_encoder, its path"
         )
     if spec.format == "latents":
-        known = read_latents_info(Path(spec.name)).text_encoder_sha256
+        known = read_latents_info(latents_folder(spec.name)).text_encoder_sha256
         if known and known != encoder_hash(encoder):
             raise ConfigError(
                 f"data.text_encoder {encoder} is not the encoder that embedded the captions of {spec.name}"

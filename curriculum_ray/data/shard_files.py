@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.digests import Stamp
+from curriculum_ray.data.shard_copies import folder_of, list_shards
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.splits import choose_split, split_of_file
 from curriculum_ray.data.suffixes import SUFFIXES
@@ -35,15 +38,35 @@ class Shards:
     """Number of shards in each split."""
     split: str = ""
     note: str = ""
+    there: tuple[Stamp, ...] = ()
+    """Of shards at an address, whose paths are those of their copies: each one's stamp there."""
+
+    def stamps(self) -> tuple[Stamp, ...]:
+        """The stamp of each shard, in order."""
+        if self.there:
+            return self.there
+        return tuple(
+            (str(path), found.st_size, found.st_mtime_ns) for path in self.paths for found in [path.stat()]
+        )
 
 
 def find_shards(spec: DataSpec) -> Shards:
-    """Find the shards of `spec`, sorted by path; links are followed, hidden files are ignored."""
-    root = Path(spec.name)
+    """Find the shards of `spec`, sorted by path; links are followed, hidden files are ignored.
+
+    Those at an address are listed, and not copied.
+    """
     suffixes = _SUFFIXES[spec.format or ""]
+    if is_address(spec.name):
+        walk, there = list_shards(spec.name, suffixes)
+        found = _chosen(spec, folder_of(spec.name), walk, suffixes)
+        return replace(found, there=tuple(there[path] for path in found.paths))
+    root = Path(spec.name)
     if root.is_file():
         return Shards((root,), 1)
-    walk = find_files(root, suffixes) if root.is_dir() else Walk((), ())
+    return _chosen(spec, root, find_files(root, suffixes) if root.is_dir() else Walk((), ()), suffixes)
+
+
+def _chosen(spec: DataSpec, root: Path, walk: Walk, suffixes: tuple[str, ...]) -> Shards:
     every = [path for path in walk.files if path.suffix.lower() in suffixes]
     left = (*walk.left_out, *_others(root, walk, suffixes))
     if not every:

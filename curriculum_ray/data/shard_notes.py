@@ -9,6 +9,7 @@ from pathlib import Path
 
 from curriculum_ray.data.digests import Stamp, same_content
 from curriculum_ray.data.headers import Header
+from curriculum_ray.data.shard_copies import folder_of
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.walk import display_path
 
@@ -65,7 +66,7 @@ def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
     copies = same_content(stamps)
     if not copies:
         return []
-    root = Path(spec.name)
+    root = folder_of(spec.name)
     pair = " and ".join(display_path(root, Path(path)) for path in copies[0])
     have = "shard has" if len(copies) == 1 else "shards have"
     return [f"{len(copies):,} {have} the content of another, whose images come more than once, e.g. {pair}"]
@@ -73,7 +74,7 @@ def _copies(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
 
 def _partitions(spec: DataSpec, stamps: Sequence[Stamp]) -> list[str]:
     """A note on folders `column=value`, as Spark and pyarrow write data sets that are partitioned by a column."""
-    root = Path(spec.name)
+    root = folder_of(spec.name)
     parts = [part for path, _, _ in stamps for part in Path(display_path(root, Path(path))).parts[:-1]]
     found = list(dict.fromkeys(part for part in parts if _PARTITION.fullmatch(part)))
     if not found:

@@ -23,8 +23,14 @@ from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Un
 from curriculum_ray.data.holdout import LEAST_ITEMS
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures, read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.latents import latents_conditioning, read_latents_info, read_shard
+from curriculum_ray.data.latents import (
+    latents_conditioning,
+    latents_folder,
+    read_latents_info,
+    read_shard,
+)
 from curriculum_ray.data.parquet import parquet_fetch, parquet_header, parquet_location
+from curriculum_ray.data.shard_copies import copy_here, copy_shards, folder_of
 from curriculum_ray.data.shard_files import Shards, find_shards
 from curriculum_ray.data.shard_notes import notes_of
 from curriculum_ray.data.spec import DataSpec
@@ -72,19 +78,19 @@ class Scan:
 def scan(spec: DataSpec) -> Scan:
     """Find the shards of `spec` and their content without reading an image; cached until a file changes."""
     found = find_shards(spec)
-    stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found.paths)
-    return _held_out(spec, found, *_scan(spec.model_dump_json(), stamp, found))
+    return _held_out(spec, found, *_scan(spec.model_dump_json(), found.stamps(), found))
 
 
 @lru_cache(maxsize=4)
 def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[DataInfo, tuple[Unit, ...]]:
     spec = DataSpec.model_validate_json(spec_json)
+    copy_shards(spec.name, stamp)
     text = json.dumps([[Path(path).name, size] for path, size, _ in stamp])
     digest = hashlib.sha256(text.encode())
     for part in sampled_digests([path for path, _, _ in stamp]):
         digest.update(part)
     fingerprint = digest.hexdigest()
-    name = Path(spec.name).resolve().stem
+    name = folder_of(spec.name).resolve().stem
     summary = DataSummary(
         name=name,
         format=str(spec.format),
@@ -96,8 +102,9 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[Data
         split=found.split,
     )
     if spec.format == "latents":
-        latents = read_latents_info(Path(spec.name))
-        units = tuple(Unit(str(Path(spec.name) / file), 0, rows) for file, rows in latents.shards)
+        folder = latents_folder(spec.name)
+        latents = read_latents_info(folder)
+        units = tuple(Unit(str(folder / file), 0, rows) for file, rows in latents.shards)
         conditioning, classes, vocabulary = latents_conditioning(latents, spec)
         summary = replace(summary, items=latents.count, shape=latents.shape, conditioning=str(conditioning))
         info = DataInfo(
@@ -297,12 +304,18 @@ def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = No
 
     first: number of rows from the unit's start that will be fetched, if not all.
     """
+    unit = _here(spec, unit)
     kinds: dict[str, AnnotationKind] = {"class": "class", "tokens": "text"}
     wanted = kinds.get(info.conditioning.kind, "none")
     names = names_of(spec, info)
     if spec.format == "parquet":
         return parquet_fetch(unit, wanted, names, first)
     return tar_fetch(unit, wanted, names)
+
+
+def _here(spec: DataSpec, unit: Unit) -> Unit:
+    """The unit with the path that its file has on this machine."""
+    return replace(unit, path=copy_here(spec.name, unit.path))
 
 
 class Unreadable(Exception):
@@ -336,7 +349,7 @@ def read_rows(
     if it is already open. without: rows that replace no other.
     """
     if spec.format == "latents":
-        path = Path(unit.path)
+        path = Path(_here(spec, unit).path)
         latents, stored = read_shard(path.parent, path.name, unit.rows, info.shape, info.conditioning)
         index = torch.as_tensor(rows, dtype=torch.long)
         return latents[index], None if stored is None else stored[index], []
@@ -377,6 +390,7 @@ def make_condition(info: DataInfo, values: list[int | str | None]) -> Tensor | N
 
 def row_location(spec: DataSpec, unit: Unit, row: int) -> str:
     """Name a row for the user by its file and its row or sample."""
+    unit = _here(spec, unit)
     return (
         parquet_location(unit, row) if spec.format == "parquet" else tar_location(unit, row, Names.of(spec))
     )

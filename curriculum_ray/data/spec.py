@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.addresses import presentable
+from curriculum_ray.buckets.address import check_address, is_address
 from curriculum_ray.config import LocalPath, Spec, absolute
 
 __all__ = ["EMBEDDED", "DataSpec", "OnlyData"]
@@ -35,7 +35,11 @@ class DataSpec(Spec):
     """A data set: images, signals, point sets or vectors."""
 
     name: str = Field(default="digits", min_length=1)
-    """`digits`, `photos`, `shapes`, `mixture2d` or `tones` (no download), or the path of a folder or of shards."""
+    """`digits`, `photos`, `shapes`, `mixture2d` or `tones` (no download), or the path of a folder or of shards.
+
+    All nodes must see it. Shards may also lie at an address such as s3://bucket/path, with keys in the environment of
+    every node; each node copies those that it reads to its disk.
+    """
 
     format: Literal["folder", "parquet", "webdataset", "latents"] | None = None
     """What the path holds: image files (the default), Parquet or WebDataset shards of images, or cached latents."""
@@ -111,10 +115,8 @@ class DataSpec(Spec):
     @field_validator("name")
     @classmethod
     def _from_the_root(cls, name: str) -> str:
-        if re.match(r"[a-zA-Z][\w+.-]*://", name):
-            raise ValueError(
-                f"data must lie in a folder that all nodes see, not at an address, but got {presentable(name)}"
-            )
+        if is_address(name):
+            return check_address(name, "data.name")
         return name if name in EMBEDDED else absolute(name)
 
     @model_validator(mode="after")
@@ -130,6 +132,11 @@ class DataSpec(Spec):
             self._one_of("image_size", _SIDES.get(self.name, ()), what)
             self._one_of("channels", (_CHANNELS[self.name],) if self.name in _CHANNELS else (), what)
             self._one_of("conditioning", _CONDITIONS[self.name], what)
+        if is_address(self.name) and self.format in (None, "folder"):
+            raise ValueError(
+                "data.format must be parquet, webdataset or latents for data at an address, because a folder of images "
+                f"must be one that all nodes see, but data.name is {presentable(self.name)}"
+            )
         if self.text_encoder is not None and (
             self.conditioning != "text" or self.format in ("parquet", "webdataset")
         ):

@@ -17,7 +17,7 @@ from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Un
 from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import LeftOut, Tally
 from curriculum_ray.data.text import decode
-from curriculum_ray.data.walk import junk_kind
+from curriculum_ray.data.walk import junk_within
 
 __all__ = ["tar_fetch", "tar_header", "tar_location"]
 
@@ -115,7 +115,7 @@ def _index_of(path: str, requested: str | None, size: int, changed: int) -> _Ind
             stem, _, extension = file.partition(".")
             if member.isdir():
                 continue
-            if kind := _member_junk_kind(folder, file):
+            if kind := junk_within(member.name):
                 tally.add(f"members: {kind}", f"{Path(path).name} {member.name}")
                 continue
             if not member.isfile():
@@ -134,13 +134,6 @@ def _index_of(path: str, requested: str | None, size: int, changed: int) -> _Ind
     images = {key: _image(path, key, sample, requested) for key, sample in found.items()}
     samples = {key: (image, found[key]) for key, image in images.items() if image is not None}
     return _Index(samples, tuple(key for key, image in images.items() if image is None), tally.found)
-
-
-def _member_junk_kind(folder: str, file: str) -> str | None:
-    """Return the kind of junk that a member is, or None if it may be data."""
-    parts = [part for part in folder.split("/") if part not in ("", ".", "..")]
-    kinds = [junk_kind(part, folder=True) for part in parts]
-    return junk_kind(file, folder=False) or next(filter(None, kinds), None)
 
 
 def _check_end(path: str, end: int) -> None:

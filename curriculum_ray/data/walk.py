@@ -11,7 +11,7 @@ from pathlib import Path
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.summary import LeftOut, Tally
 
-__all__ = ["Walk", "display_path", "find_files", "junk_kind"]
+__all__ = ["Walk", "display_path", "find_files", "is_wanted", "junk_kind", "junk_within"]
 
 # Folders and files that are never data. Names are compared in lower case.
 _FOLDERS = {
@@ -87,6 +87,13 @@ def junk_kind(name: str, folder: bool) -> str | None:
     return "hidden" if name.startswith(".") else None
 
 
+def junk_within(path: str) -> str | None:
+    """Return the kind of junk that a file is by its own name or that of a folder in its path, with "/" between them."""
+    *folders, file = [part for part in path.split("/") if part not in ("", ".", "..")]
+    kinds = [junk_kind(part, folder=True) for part in folders]
+    return junk_kind(file, folder=False) or next(filter(None, kinds), None)
+
+
 def find_files(root: Path, wanted: Collection[str]) -> Walk:
     """List every file under `root`; a folder is read once, under its own name, however many links lead to it.
 
@@ -101,7 +108,7 @@ def find_files(root: Path, wanted: Collection[str]) -> Walk:
     tally = Tally()
 
     def leave(path: Path, kind: str) -> None:
-        tally.add(kind, display_path(root, path), matters=_is_wanted(path.name, wanted))
+        tally.add(kind, display_path(root, path), matters=is_wanted(path.name, wanted))
 
     seen: set[tuple[int, int]] = set()
     # Links come last: a folder within `root` keeps its own name.
@@ -146,6 +153,6 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in sorted(files))
 
 
-def _is_wanted(name: str, wanted: Collection[str]) -> bool:
+def is_wanted(name: str, wanted: Collection[str]) -> bool:
     """Return whether one of the name's suffixes is in `wanted`, even before another: a.png.part, a.png~."""
     return any(f".{part.rstrip('~#')}" in wanted for part in name.lower().split(".")[1:])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
+from curriculum_ray.files import alone
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.checkpoint import MANIFEST, Checkpoint
 
@@ -109,7 +108,7 @@ def newest(copy: WorkingCopy, roots: Iterable[Path], key: str | None) -> tuple[P
         path = root / name
         reason = "it is incomplete"
         for _ in range(2):  # a copy that is damaged here may be sound there
-            with _alone(root):
+            with alone(root / ".fetch.lock"):
                 if not fetch(copy.there(path), path):
                     break
             try:
@@ -135,11 +134,3 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except OSError:
         return None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".fetch.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -16,7 +16,7 @@ _FIRST_PIECE = 1 << 20
 def noise_in_pieces(x0: torch.Tensor, seed: int, images: int, world: World) -> torch.Tensor:
     """Noise for this worker's share x0 (B, ...) of the step that starts after `images` images.
 
-    Piece p of the global batch holds its items p, p + pieces, ..., as a worker's share holds items rank, rank + size, ...
+    Piece p of the global batch holds its items p, p + pieces, ..., as a worker's share holds rank, rank + size, ...
     Each piece has a seed of its own, so that an item's noise is the same whoever draws it. What is drawn from the
     default generator afterwards depends on the worker.
     """

@@ -17,8 +17,14 @@ from curriculum_ray.data import DataSpec, load_data
         ({"name": "x", "channels": 2}, "channels must be 1, 3 or None|channels must be 1 or 3"),
         ({"name": "x", "image_size": 0}, "image_size must be greater than or equal to 4, but got 0"),
         ({"name": ""}, "name"),
-        ({"name": "s3://me:secret@bucket/x"}, "not at an address, but got s3://bucket/x$"),
-        ({"name": "hf://datasets/x", "format": "parquet"}, "not at an address, but got hf://datasets/x$"),
+        (
+            {"name": "s3://me:secret@bucket/x"},
+            "data.name must hold no keys: .* and the address as 's3://bucket/x'$",
+        ),
+        (
+            {"name": "s3://bucket/x"},
+            "data.format must be parquet, webdataset or latents for data at an address, .* data.name is s3://bucket/x$",
+        ),
         ({"path": "x"}, "path is not a known key"),
     ],
 )

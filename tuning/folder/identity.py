@@ -13,6 +13,7 @@ from typing import Any
 from curriculum_ray.config import ConfigError, differences
 from curriculum_ray.data import DataInfo, Dataset, DataSpec
 from curriculum_ray.data.content import describe_content
+from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.files import replace_file
 from curriculum_ray.training.initial_weights import without_path
@@ -22,6 +23,8 @@ __all__ = ["Content", "Identity", "claim", "content_of", "without_paths"]
 
 _IN_PROTOCOL = ("reference", "weights")
 """Files of an evaluation, whose content its protocol has, as it has that of the CLIP of clip_score."""
+_OF_DATA = ("name", "vae", "text_encoder")
+"""Paths of data: its content has their items and captions, and a protocol the hash of the autoencoder."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def content_of(
 ) -> Content:
     """The content of a study (with its `space`) or of a run.
 
-    Initial weights, and the files of an evaluation, count by their content, not by their path.
+    Data, initial weights, and the files of an evaluation, count by their content, not by their path.
     """
     settings = without_paths(settings)
     protocol = {} if evaluator is None else evaluator.protocol
@@ -91,6 +94,8 @@ def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
         del settings["lora"]
     if isinstance(run := settings.get("run"), Mapping):
         settings["run"] = without_paths(run)
+    if isinstance(spec := settings.get("data"), Mapping) and spec.get("name") not in EMBEDDED:
+        settings["data"] = {key: value for key, value in spec.items() if key not in _OF_DATA}
     if isinstance(spec := settings.get("evaluation"), Mapping):
         files = {key for key in _IN_PROTOCOL if spec.get(key) is not None} | {"clip_score"}
         settings["evaluation"] = {key: value for key, value in spec.items() if key not in files}

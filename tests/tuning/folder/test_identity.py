@@ -94,7 +94,7 @@ def test_a_folder_with_somebodys_files_is_not_taken(tmp_path: Path) -> None:
 
 def _images(folder: Path, seed: int, count: int = 6) -> DataSpec:
     generator = numpy.random.default_rng(seed)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         pixels = generator.integers(0, 256, (8, 8, 3), dtype=numpy.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
@@ -154,6 +154,19 @@ def test_the_name_of_a_space_is_not_its_content() -> None:
         for space in spaces
     ]
     assert contents[0].hash == contents[1].hash
+
+
+def test_data_may_be_moved(tmp_path: Path) -> None:
+    spec = _images(tmp_path / "here" / "images", seed=0)
+    moved = _images(tmp_path / "there" / "images", seed=0)
+    contents = [
+        content_of({"run": {"data": each.model_dump(mode="json")}}, each, load_data(each), None)
+        for each in (spec, moved)
+    ]
+    assert contents[0] == contents[1]
+    digits = DataSpec()
+    settings = content_of({"data": digits.model_dump(mode="json")}, digits, load_data(digits), None).settings
+    assert settings["data"]["name"] == "digits"
 
 
 def test_a_reference_file_counts_by_its_content(tmp_path: Path) -> None:
