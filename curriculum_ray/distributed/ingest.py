@@ -6,7 +6,7 @@ workers; rank r of w reads the positions p with p mod w = r, and decodes no othe
 it. After a resume, units before the position are skipped without being opened, and rows before it without being
 decoded.
 
-Memory: at most the encoded images of one unit in each of two reading tasks, and a few hundred decoded rows. What is
+Memory: at most the encoded images of one unit in each of two reading processes, and a few hundred decoded rows. What is
 kept in memory, i.e. held-out items and the reference of an evaluation, is read once by the driver. The workers of a
 node share one copy in Ray's object store, and do not scan the shards again.
 """
@@ -45,10 +45,12 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 
 _CHUNK = 256
+_TASKS, _ROWS = 256, 1 << 20
+"""Reads, or rows, that are planned at a time, if an epoch has no more."""
 # Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 READERS = 2
-"""Tasks of a worker that read shards at a time."""
+"""Processes of a worker that read shards at a time."""
 _OBJECT_STORE = 1 << 30
 """Bytes of Ray's object store that one worker's stream may fill."""
 
@@ -207,7 +209,11 @@ class StreamedBatches:
         """Read chunks of the rank's rows from global position `images`, endlessly."""
         epoch, start = divmod(images, self.count)
         while True:
-            tasks = list(self._tasks(epoch, start, rank, world_size))
+            tasks: list[dict[str, Any]] = []
+            # Of small data, many epochs at once: each pipeline starts processes, which takes seconds.
+            while len(tasks) < _TASKS and sum(len(task["rows"]) for task in tasks) < _ROWS:
+                tasks += self._tasks(epoch, start, rank, world_size)
+                epoch, start = epoch + 1, 0
             for block in self._pipeline(tasks):
                 names = {name for name in block["failed"][0].split("\n") if name} - self._skipped
                 if names:
@@ -215,7 +221,6 @@ class StreamedBatches:
                     self._on_corrupt(sorted(names))
                 condition = torch.from_numpy(block["condition"].copy()) if self.keep_condition else None
                 yield torch.from_numpy(block["items"].copy()), condition
-            epoch, start = epoch + 1, 0
 
     def _tasks(self, epoch: int, start: int, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
         """Iterate over the reads of an epoch from its row `start`, one per unit."""
@@ -234,13 +239,12 @@ class StreamedBatches:
         import ray.data
         import ray.exceptions
 
-        if not tasks:
-            return
-        reader = _Reader(self.spec, self.info, self.units, self.reserved)
         read = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
-            # Reads wait for the disk, and the training workers may hold every CPU: a request might never be
-            # met.
-            reader,
+            # Actors: Ray ends an idle process of a task after a second where there are more than CPUs, and the next
+            # task would wait for another. Reads wait for the disk, and the training workers may hold every CPU: a
+            # request might never be met.
+            _Reader,
+            fn_constructor_args=(self.spec, self.info, self.units, self.reserved),
             batch_size=1,
             num_cpus=0,
             concurrency=READERS,
