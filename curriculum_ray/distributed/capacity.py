@@ -108,6 +108,9 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Capacity | None
         amount = cluster.amount(kind)
         if kind.startswith(ACCELERATOR) and not amount:
             raise ConfigError(_without_accelerator(kind.removeprefix(ACCELERATOR), cluster))
+        if kind == "GPU" and not amount:
+            where = "the cluster" if os.environ.get("RAY_ADDRESS") else "this machine"
+            raise ConfigError(f"--use-gpu needs a GPU, but {where} has none that torch can use")
         if amount > needed * each - 1e-6 or cluster.workers({kind: each}) >= needed:
             continue
         there = f"the cluster grows to {amount:g} at most" if cluster.grows else f"{amount:g} are there"

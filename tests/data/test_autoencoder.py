@@ -11,7 +11,8 @@ import torch
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, data_info, load_data
-from curriculum_ray.data.autoencoder import cache_latents, decode_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import decode_latents, load_autoencoder
+from curriculum_ray.data.latent_cache import cache_latents
 from tests.data.stand_ins import make_autoencoder
 
 pytest.importorskip("diffusers")
@@ -47,8 +48,8 @@ def test_latents_are_the_scaled_means_and_load_as_data(tmp_path: Path, folder: P
 def test_finished_shards_are_kept_after_a_kill(tmp_path: Path, folder: Path, images: Dataset) -> None:
     vae = load_autoencoder(folder)
 
-    def killed(done: int, total: int) -> None:
-        if done == 2:
+    def killed(number: int) -> None:
+        if number == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -56,8 +57,8 @@ def test_finished_shards_are_kept_after_a_kill(tmp_path: Path, folder: Path, ima
     with pytest.raises(ConfigError, match=r"latents\.json must describe cached latents"):
         load_data(DataSpec(name=str(tmp_path), format="latents"))
     again: list[int] = []
-    cache_latents(images, vae, tmp_path, shard_size=8, on_shard=lambda done, total: again.append(done))
-    assert again == [3]
+    cache_latents(images, vae, tmp_path, shard_size=8, on_shard=again.append)
+    assert again == [2]
     assert len(load_data(DataSpec(name=str(tmp_path), format="latents"))) == 20
     with pytest.raises(ConfigError, match="holds latents with other settings"):
         cache_latents(images, vae, tmp_path, shard_size=4)
@@ -89,8 +90,8 @@ def test_a_shard_that_is_not_whole_is_written_anew(
     whole = shard.read_bytes()
     shard.write_bytes(whole[:size])
     again: list[int] = []
-    cache_latents(images, vae, tmp_path, shard_size=8, on_shard=lambda done, total: again.append(done))
-    assert again == [2]
+    cache_latents(images, vae, tmp_path, shard_size=8, on_shard=again.append)
+    assert again == [1]
     assert shard.read_bytes() == whole
 
 
@@ -101,7 +102,7 @@ def test_latents_are_not_described_while_a_shard_is_written_anew(
     cache_latents(images, vae, tmp_path, shard_size=8)
     (tmp_path / "latents-00001.safetensors").unlink()
 
-    def killed(done: int, total: int) -> None:
+    def killed(number: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -146,14 +147,14 @@ def test_embeddings_are_kept_as_one_encoder_makes_them_on_any_machine_but_no_oth
     other = vectors.clone()
     other[9, :3] = vectors[10, :3]
     again: list[int] = []
-    for condition, written in ((vectors, [1, 2, 3]), (vectors * (1 + 1e-4), []), (other, [2])):
+    for condition, written in ((vectors, [0, 1, 2]), (vectors * (1 + 1e-4), []), (other, [1])):
         again.clear()
         cache_latents(
             Dataset("shapes", images.items, condition),
             vae,
             tmp_path,
             shard_size=8,
-            on_shard=lambda done, total: again.append(done),
+            on_shard=again.append,
         )
         assert again == written
     found = load_data(DataSpec(name=str(tmp_path), format="latents")).condition

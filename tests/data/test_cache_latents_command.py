@@ -94,7 +94,7 @@ def test_an_encoder_reads_the_captions_once_and_training_does_without_it(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--set", "data.format=parquet"], "data.format must be folder or left out to cache latents"),
+        (["--set", "data.flip=true"], "data.flip and data.crop are for training on images"),
         (["--set", "model=unet"], "model is not a known key"),
         (["--set", "data.text_encoder=x"], "it needs data.conditioning text"),
     ],

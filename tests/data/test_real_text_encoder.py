@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from curriculum_ray.data import DataSpec, load_data
-from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import load_autoencoder
+from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.data.prompts import condition_from_prompts
 from curriculum_ray.data.text_encoder import encode_captions
 from curriculum_ray.data.vocabulary import words

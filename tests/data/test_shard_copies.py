@@ -13,8 +13,9 @@ from curriculum_ray.buckets.copy import STAGE_VARIABLE
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, load_data
-from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import load_autoencoder
 from curriculum_ray.data.content import describe_content
+from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.data.shard_copies import copy_here, folder_of
 from curriculum_ray.data.shards import read_rows, scan
 from curriculum_ray.data.stream import load_stream

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Conditioning, Dataset, DataSpec, load_data
-from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import load_autoencoder
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
+from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.data.prompts import condition_from_prompts
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, load_data
-from curriculum_ray.data.autoencoder import cache_latents, decode_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import decode_latents, load_autoencoder
+from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.diffusion import DDPMSpec, build_process
 from curriculum_ray.evaluation import EvaluationSpec, prepare
 from curriculum_ray.evaluation.counting import Counting, ReferenceSpec

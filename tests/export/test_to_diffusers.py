@@ -10,8 +10,9 @@ import torch
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import NO_CONDITIONING, Conditioning, Dataset, DataSpec, autoencoder, is_image
-from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder, load_decoder
+from curriculum_ray.data.autoencoder import load_autoencoder, load_decoder
 from curriculum_ray.data.dataset import to_uint8
+from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export import export_diffusers

@@ -1,26 +1,44 @@
-"""`python -m tune cache-latents`: encode a folder of images as latents to train on."""
+"""`python -m tune cache-latents`: encode images as latents to train on."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 import click
 
-from curriculum_ray.config import ConfigError
-from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.options import PlaceOption, example, read_settings, shared, writable_folder
+
+if TYPE_CHECKING:
+    from curriculum_ray.data.latent_cache import LatentCache
 
 __all__ = ["cache_latents"]
+
+_EVERY_S = 10.0
 
 
 @click.command(
     name="cache-latents",
     epilog=example(
         "python -m tune cache-latents --data my-images/ --vae autoencoder/ --image-size 256 --output latents\n"
+        "python -m tune cache-latents --data s3://bucket/shards --set data.format=webdataset --vae autoencoder/ "
+        "--output s3://bucket/latents --num-workers 8 --use-gpu\n"
         "python -m tune train --data latents --set data.format=latents"
     ),
 )
-@shared("data", "output", "use_gpu")
+@shared("data")
+@click.option(
+    "--output",
+    type=PlaceOption(),
+    default=Path("latents"),
+    show_default=True,
+    help="Folder for the latents, which all workers see, or an address such as s3://bucket/path.",
+)
+@shared("num_workers", "use_gpu")
 @click.option("--vae", required=True, help="Folder of a diffusers AutoencoderKL in safetensors.")
 @click.option("--image-size", type=click.IntRange(4, 1024), help="Side in pixels; default as in training.")
 @click.option(
@@ -31,12 +49,13 @@ __all__ = ["cache_latents"]
 @shared("config", "set", "log_level", "json")
 def cache_latents(
     data: str | None,
-    output: Path,
+    output: Path | str,
     vae: str,
     image_size: int | None,
     shard_size: int,
     std: bool,
     corrupt: str | None,
+    num_workers: int | tuple[int, int] | None,
     use_gpu: bool | None,
     config_file: Path | None,
     overrides: tuple[str, ...],
@@ -44,15 +63,20 @@ def cache_latents(
 ) -> int:
     """Encode the images of --data with an autoencoder into shards in --output; rerun to resume.
 
-    All images are loaded before they are encoded. Their classes or captions are stored with them: captions as
-    words, or embedded by a local text encoder with --set data.conditioning=text --set
-    data.text_encoder=FOLDER. --config and --set take only settings of the data.
+    A folder of images is loaded whole by each worker; Parquet and WebDataset shards are read as they are encoded.
+    Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if it is set. Classes or captions are
+    stored with the latents: captions as words, or, of a folder, embedded by a local text encoder with --set
+    data.conditioning=text --set data.text_encoder=FOLDER. --config and --set take only settings of the data.
     """
-    import torch
-
-    from curriculum_ray.data import is_image, load_data
-    from curriculum_ray.data.autoencoder import CacheSpec, load_autoencoder
-    from curriculum_ray.data.autoencoder import cache_latents as encode
+    from curriculum_ray.buckets.place import place_of
+    from curriculum_ray.buckets.store import Bucket
+    from curriculum_ray.config import absolute
+    from curriculum_ray.data.latent_cache import CacheSpec
+    from curriculum_ray.distributed.capacity import check_resources
+    from curriculum_ray.distributed.connection import connected
+    from curriculum_ray.distributed.drawing import draws_in_process
+    from curriculum_ray.distributed.encoding import EncodingTask, encode_on_workers
+    from tuning.cli.workers import worker_resources
 
     spec = read_settings(
         CacheSpec,
@@ -64,26 +88,48 @@ def cache_latents(
             "data.corrupt": ("--corrupt", corrupt),
         },
     ).data
-    if use_gpu and not torch.cuda.is_available():
-        raise ConfigError("--use-gpu needs a GPU, but this machine has none that torch can use")
-    autoencoder = load_autoencoder(vae)
-    images = load_data(spec)
-    if not is_image(images.shape):
-        raise ConfigError(f"--data must name images, but {images.name} has none")
-    folder = writable_folder(output)
-    info = encode(
-        images,
-        autoencoder,
-        folder,
-        shard_size=shard_size,
-        std=std,
-        device="cuda" if use_gpu else "cpu",
-        text_encoder=spec.text_encoder,
-        on_shard=lambda done, total: None if as_json else click.echo(f"shard {done} of {total}"),
-    )
+    resources = worker_resources(num_workers, use_gpu)
+    check_resources(1, resources)
+    place = place_of(writable_folder(output) if isinstance(output, Path) else output)
+    if isinstance(place, Bucket):
+        place.check()
+    task = EncodingTask(data=spec, vae=absolute(vae), place=place, shard_size=shard_size, std=std)
+    cache = task.open()
+    cache.begin()
+    with _progress(cache, silent=as_json):
+        if draws_in_process(resources):
+            shards = cache.encode(device="cuda" if use_gpu else "cpu")
+        else:
+            with connected(1, resources, say=lambda line: click.echo(line, err=True)):
+                shards = encode_on_workers(task, resources)
+    info = cache.end(shards)
     if as_json:
-        click.echo(json.dumps({"path": str(folder), **info.as_json()}))
+        click.echo(json.dumps({"path": place.shown(), **info.as_json()}))
     else:
         shape = "x".join(map(str, info.shape))
-        click.echo(f"{info.count} latents of {shape} with {info.conditioning}: {folder}")
+        click.echo(f"{info.count:,} latents of {shape} with {info.conditioning}: {place.shown()}")
     return 0
+
+
+@contextmanager
+def _progress(cache: LatentCache, silent: bool) -> Iterator[None]:
+    """Say now and then how many shards are there, whoever writes them."""
+    ended = Event()
+
+    def watch() -> None:
+        said = 0
+        while not ended.wait(_EVERY_S):
+            if (there := cache.there()) > said:
+                said = there
+                click.echo(f"{there:,} of {cache.count:,} shards", err=True)
+
+    if silent:
+        yield
+        return
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from curriculum_ray.data import DataSpec, load_data
-from curriculum_ray.data.autoencoder import cache_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import load_autoencoder
+from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train

@@ -1,0 +1,159 @@
+"""Latents of shards: equal to those of the same images in a folder, whoever encodes them, and wherever they go."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from curriculum_ray.buckets.copy import STAGE_VARIABLE
+from curriculum_ray.buckets.place import LocalFolder, Place
+from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data import DataSpec, load_data
+from curriculum_ray.data.autoencoder import load_autoencoder
+from curriculum_ray.data.latent_cache import LatentCache, cache_latents, images_of
+from curriculum_ray.data.latents import LatentsInfo
+from tests.buckets.places import bucket_in_memory, failing
+from tests.data.stand_ins import make_autoencoder
+from tests.data.test_shards import write_parquet, write_tars
+
+pytest.importorskip("diffusers")
+
+COUNT = 11
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_autoencoder(make_autoencoder(tmp_path_factory.mktemp("vae")))
+
+
+def _png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (20 * number, 7, 200 - 9 * number)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _folder(folder: Path) -> DataSpec:
+    for number in range(COUNT):
+        (folder / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        (folder / f"class{number % 2}" / f"{number:02d}.png").write_bytes(_png(number))
+    return DataSpec(name=str(folder), image_size=8, holdout_share=0)
+
+
+def _tars(folder: Path, broken: int | None = None) -> DataSpec:
+    """The same images, of one class after the other, in two shards."""
+    folder.mkdir()
+    numbers = [*range(0, COUNT, 2), *range(1, COUNT, 2)]
+    shards: dict[str, dict[str, bytes]] = {"a": {}, "b": {}}
+    for place, number in enumerate(numbers):
+        content = b"no image" if number == broken else _png(number)
+        shards["a" if place < 4 else "b"] |= {
+            f"{place:02d}.png": content,
+            f"{place:02d}.cls": b"%d" % (number % 2),
+        }
+    return write_tars(folder, **shards).model_copy(update={"holdout_share": 0.0})
+
+
+def _cached(spec: DataSpec, vae: Any, place: Place, size: int = 1, **more: Any) -> LatentsInfo:
+    """Latents by `size` workers, each of which opens a cache of its own."""
+    caches = [
+        LatentCache(images=images_of(spec), vae=vae, place=place, shard_size=3, **more) for _ in range(size)
+    ]
+    caches[0].begin()
+    return caches[0].end([shard for rank in range(size) for shard in caches[rank].encode(rank, size)])
+
+
+def _loaded(folder: Path) -> tuple[torch.Tensor, list[int]]:
+    data = load_data(DataSpec(name=str(folder), format="latents", holdout_share=0))
+    assert data.condition is not None
+    return data.stored, data.condition.tolist()
+
+
+def test_latents_of_shards_are_those_of_the_same_images(tmp_path: Path, vae: Any) -> None:
+    plain, shards = _folder(tmp_path / "images"), _tars(tmp_path / "shards")
+    cache_latents(load_data(plain), vae, tmp_path / "one", shard_size=4)
+    items, labels = _loaded(tmp_path / "one")
+    for size in (1, 2, 3):
+        into = tmp_path / f"by {size}"
+        info = _cached(shards, vae, LocalFolder(into), size)
+        assert (info.count, [rows for _, rows in info.shards]) == (COUNT, [3, 3, 3, 2])
+        others, classes = _loaded(into)
+        assert torch.allclose(others, items, atol=1e-6)
+        assert classes == labels
+    assert _files(tmp_path / "by 1") == _files(tmp_path / "by 3")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_latents_in_object_storage_are_read_from_there(
+    tmp_path: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "stage"))
+    shards, bucket = _tars(tmp_path / "shards"), bucket_in_memory()
+    into = Bucket(f"{bucket.shown()}/latents")
+    _cached(shards, vae, LocalFolder(tmp_path / "latents"))
+    _cached(shards, vae, into, size=2)
+    assert {name: into.read(name) for name in into.sizes()} == _files(tmp_path / "latents")
+    there = load_data(DataSpec(name=into.shown(), format="latents", holdout_share=0))
+    assert torch.equal(there.stored, _loaded(tmp_path / "latents")[0])
+
+
+def test_an_interrupted_cache_goes_on(tmp_path: Path, vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards, bucket = _tars(tmp_path / "shards"), bucket_in_memory()
+    whole = _cached(shards, vae, bucket)
+    bucket.write("latents-00001.safetensors", b"torn")
+    bucket.remove("latents.json")
+    again: list[int] = []
+    cache = LatentCache(images=images_of(shards), vae=vae, place=bucket, shard_size=3)
+    cache.begin()
+    assert cache.end(cache.encode(on_shard=again.append)) == whole
+    assert again == [1]
+    with pytest.raises(ConfigError, match=r"^--output memory://.* holds latents with other settings$"):
+        _cached(shards, vae, bucket, std=True)
+    failing(monkeypatch, lambda kind, path: kind == "write", "AWS Error ACCESS_DENIED during PutObject")
+    bucket.remove("latents-00002.safetensors")
+    with pytest.raises(ConfigError, match=r"^--output memory://.* cannot be written: .*access is denied"):
+        _cached(shards, vae, bucket)
+
+
+def test_corrupt_images_of_shards_are_refused_or_left_out(tmp_path: Path, vae: Any) -> None:
+    broken = _tars(tmp_path / "shards", broken=4)
+    with pytest.raises(ConfigError, match=r"must hold readable images, but cannot read a\.tar sample 02"):
+        _cached(broken, vae, LocalFolder(tmp_path / "refused"))
+    skipping = broken.model_copy(update={"corrupt": "skip"})
+    info = _cached(skipping, vae, LocalFolder(tmp_path / "left out"))
+    assert [rows for _, rows in info.shards] == [2, 3, 3, 2]
+    kept, labels = _loaded(tmp_path / "left out")
+    whole = _tars(tmp_path / "whole")
+    _cached(whole, vae, LocalFolder(tmp_path / "all"))
+    every, classes = _loaded(tmp_path / "all")
+    assert torch.allclose(kept, torch.cat([every[:2], every[3:]]), atol=1e-6)
+    assert labels == classes[:2] + classes[3:]
+    assert _cached(skipping, vae, LocalFolder(tmp_path / "left out")) == info
+
+
+def test_a_shard_that_a_worker_wrote_elsewhere_is_missed(tmp_path: Path, vae: Any) -> None:
+    shards = _tars(tmp_path / "shards")
+    here, there = LocalFolder(tmp_path / "here"), LocalFolder(tmp_path / "there")
+    mine, other = (
+        LatentCache(images=images_of(shards), vae=vae, place=place, shard_size=3) for place in (here, there)
+    )
+    mine.begin()
+    with pytest.raises(ConfigError, match=r"^--output must be a folder that all nodes see, .*latents-00001"):
+        mine.end(mine.encode(0, 2) + other.encode(1, 2))
+    assert not (tmp_path / "here" / "latents.json").exists()
+
+
+def test_grey_parquet_images_without_labels_have_no_condition(tmp_path: Path, vae: Any) -> None:
+    (tmp_path / "grey").mkdir()
+    spec = write_parquet(tmp_path / "grey", a={"width": [8] * 5})
+    grey = spec.model_copy(update={"channels": 1, "holdout_share": 0.0})
+    info = _cached(grey, vae, LocalFolder(tmp_path / "latents"))
+    assert (info.count, info.shape, info.conditioning.kind) == (5, (4, 4, 4), "none")
