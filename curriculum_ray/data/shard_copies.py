@@ -25,6 +25,8 @@ __all__ = ["copy_here", "copy_shards", "folder_of", "list_shards"]
 _LOG = logging.getLogger(__name__)
 
 _AT_A_TIME = 8
+_SAID_BYTES = 100_000_000
+"""Copies of more are worth a line, because a person waits for them."""
 
 
 def folder_of(name: str) -> Path:
@@ -65,7 +67,10 @@ def copy_shards(name: str, stamps: Sequence[Stamp]) -> None:
     if not missing:
         return
     size = sum(size for _, size, _ in missing)
-    _LOG.warning("copying %d shards, %.2f GB, of %s to %s", len(missing), size / 1e9, presentable(name), root)
+    level = logging.WARNING if size > _SAID_BYTES else logging.INFO
+    _LOG.log(
+        level, "copying %d shards, %.2f GB, of %s to %s", len(missing), size / 1e9, presentable(name), root
+    )
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         for _ in pool.map(
             lambda each: _copy(name, Path(each[0]).relative_to(root).as_posix(), each[1:]), missing

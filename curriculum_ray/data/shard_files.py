@@ -71,9 +71,12 @@ def _chosen(spec: DataSpec, root: Path, walk: Walk, suffixes: tuple[str, ...]) -
     left = (*walk.left_out, *_others(root, walk, suffixes))
     if not every:
         others = f"; left out: {'; '.join(map(str, left[:4]))}" if left else ""
-        raise ConfigError(
-            f"data.name must be a {suffixes[0]} file or a folder of them, but {spec.name!r} is neither{others}"
+        rule = (
+            f"the address of a folder of {suffixes[0]} files, but {spec.name!r} has none"
+            if is_address(spec.name)
+            else f"a {suffixes[0]} file or a folder of them, but {spec.name!r} is neither"
         )
+        raise ConfigError(f"data.name must be {rule}{others}")
     files = len(walk.files) + sum(each.count for each in walk.left_out)
     if spec.format == "latents":
         return Shards(tuple(every), files, left)

@@ -141,7 +141,8 @@ def test_what_cannot_be_copied_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     there = _at(bucket, spec)
     empty = there.model_copy(update={"name": (bucket / "none").shown()})
     with pytest.raises(
-        ConfigError, match=r"must be a \.parquet file or a folder of them, but 'memory://.*/none'"
+        ConfigError,
+        match=r"must be the address of a folder of \.parquet files, but 'memory://.*/none' has none$",
     ):
         scan(empty)
     with pytest.raises(

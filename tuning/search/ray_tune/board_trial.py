@@ -83,12 +83,6 @@ class BoardTrial(tune.Trainable):
         if self._submitted:
             ray.get(self._board.cancel.remote(self._job.key))
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to save: the run's checkpoints are in its slot's folder."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing to load: the run resumes from its own checkpoints."""
-
 
 def _final(result: RunResult) -> dict[str, Any]:
     """The metrics, and the whole result as text, since Tune flattens nested results."""

@@ -51,6 +51,10 @@ from tuning.study.trial_spec import TrialSpec
 __all__ = ["SearchFailed", "search"]
 
 
+# By default Tune saves a trial at its end, from the node of its actor into a folder of the driver's disk.
+_NO_CHECKPOINTS = tune.CheckpointConfig(checkpoint_at_end=False)
+
+
 class SearchFailed(TrainingFailed):
     """A search cannot continue; the message is the reason in one line."""
 
@@ -131,6 +135,7 @@ def search(
             storage_path=str(tunes_own),
             callbacks=[Events(study, pace)],
             failure_config=RESTARTS,
+            checkpoint_config=_NO_CHECKPOINTS,
             verbose=0,
         ),
     )
