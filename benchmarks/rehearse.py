@@ -7,8 +7,9 @@ An S3 server (moto), an MLflow server with users and passwords, and a Ray cluste
 without CPUs and worker nodes, each a process tree of its own started by `ray start`, with a disk of its own for working
 copies where the kernel allows it. The stages, of which each one's outcome is kept in the bucket and in the folder:
 
-  data        a WebDataset of images, and their latents with a small autoencoder, go into the bucket
+  data        a WebDataset of images and a small autoencoder go into the bucket
   reference   the cluster starts; all workers count the images: `tune reference`
+  latents     all workers encode them, from the bucket into the bucket: `tune cache-latents`
   search      `tune search` of 4 trials of 2 workers into the bucket: a node is killed, one is drained and taken away,
               the S3 server is stopped for 20 s, the driver is killed with -9 and started again with an empty disk
   undisturbed the same study on this machine alone, into a folder: the answer and every number must be equal

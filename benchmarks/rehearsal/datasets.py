@@ -1,4 +1,4 @@
-"""The data: images in a folder and as a WebDataset, a small autoencoder, and their latents, all in the bucket."""
+"""The data: images as a WebDataset, and a small autoencoder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,6 @@ def images(count: int = IMAGES) -> list[bytes]:
         Image.fromarray(numpy.ascontiguousarray(picture)).save(file, "PNG")
         found.append(file.getvalue())
     return found
-
-
-def write_folder(folder: Path, contents: list[bytes]) -> None:
-    """A folder for each class."""
-    for number, content in enumerate(contents):
-        place = folder / f"class{number % CLASSES}"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number:04d}.png").write_bytes(content)
 
 
 def write_webdataset(folder: Path, contents: list[bytes]) -> None:

@@ -12,6 +12,7 @@ import yaml
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.training.checkpoint import is_checkpoint_name
 from rehearsal.lab import Lab, Tune
+from rehearsal.servers import BUCKET
 from rehearsal.watch import STUDY, Watch
 
 # A trial must last longer than it takes to tell Ray of a node that goes.
@@ -41,7 +42,7 @@ def write_settings(lab: Lab) -> Path:
     space.write_text(yaml.safe_dump(SPACE))
     run = {
         "data": {
-            "name": str(lab.data / "latents"),
+            "name": f"s3://{BUCKET}/data/latents",
             "format": "latents",
             "stream": True,
             "vae": str(lab.data / "vae"),
@@ -181,9 +182,10 @@ def disturbed(lab: Lab) -> dict[str, Any]:
 
 
 def undisturbed(lab: Lab) -> dict[str, Any]:
-    """The same study on this machine alone, compared with the one in the bucket."""
+    """The same study on this machine alone, on data in the bucket, compared with the one whose results are there."""
     began, output = time.time(), lab.folder / "undisturbed"
-    found = _summary(lab.tune(*_words(lab, str(output)), environment=lab.alone()).json())
+    environment = {**lab.alone(), **lab.storage.environment}
+    found = _summary(lab.tune(*_words(lab, str(output)), environment=environment).json())
     texts = {
         path.relative_to(output / STUDY).as_posix(): path.read_text() for path in output.rglob("state.json")
     }

@@ -15,38 +15,24 @@ Stage = Callable[[Lab], dict[str, Any]]
 
 
 def data(lab: Lab) -> dict[str, Any]:
-    """Make the data, put it into the bucket, and bring it from there into the folder that all nodes see."""
-    began, made, images = time.time(), lab.folder / "made", lab.folder / "images"
+    """Make the data and the autoencoder, and put them into the bucket; the autoencoder goes where all nodes see it."""
+    began, made = time.time(), lab.folder / "made"
     contents = datasets.images()
-    datasets.write_folder(images, contents)
     datasets.write_webdataset(made / "shards", contents)
     datasets.write_autoencoder(made / "vae")
-    words = [
-        "cache-latents",
-        "--data",
-        str(images),
-        "--vae",
-        str(made / "vae"),
-        "--shard-size",
-        "64",
-    ]
-    words += ["--image-size", str(datasets.SIDE), "--output", str(made / "latents"), "--json"]
-    found = lab.tune(*words, environment=lab.alone()).json()
     copy(str(made), f"s3://{BUCKET}/data")
-    copy(f"s3://{BUCKET}/data", str(lab.data))
-    return {"seconds": time.time() - began, "images": len(contents), "latents": found["shape"]}
+    copy(f"s3://{BUCKET}/data/vae", str(lab.data / "vae"))
+    return {"seconds": time.time() - began, "images": len(contents)}
 
 
 def reference(lab: Lab) -> dict[str, Any]:
-    """Count the WebDataset on all workers; the file goes where all nodes see it, and into the bucket."""
+    """Count the WebDataset in the bucket on all workers; the file goes where all nodes see it, and into the bucket."""
     began = time.time()
-    environment = {**lab.cluster.environment, "RAY_ADDRESS": lab.cluster.address}
+    environment = _on_cluster(lab)
     started = time.time()
-    words = ["reference", "--data", str(lab.data / "shards"), "--num-workers", "3", "--json"]
-    for setting in ("data.format=webdataset", f"data.image_size={datasets.SIDE}", "extractor=random-cnn"):
-        words += ["--set", setting]
     into = lab.data / "reference.npz"
-    found = lab.tune(*words, "--into", str(into), environment=environment).json()
+    words = ["reference", *_shards(), "--set", "extractor=random-cnn", "--into", str(into), "--json"]
+    found = lab.tune(*words, "--num-workers", "3", environment=environment).json()
     (Bucket(f"s3://{BUCKET}") / "data").write(into.name, into.read_bytes())
     return {
         "cluster_seconds": started - began,
@@ -58,9 +44,33 @@ def reference(lab: Lab) -> dict[str, Any]:
     }
 
 
+def latents(lab: Lab) -> dict[str, Any]:
+    """Encode the WebDataset on all workers, from the bucket into the bucket."""
+    began = time.time()
+    words = ["cache-latents", *_shards(), "--vae", str(lab.data / "vae"), "--shard-size", "64", "--json"]
+    words += ["--output", f"s3://{BUCKET}/data/latents", "--num-workers", "3"]
+    found = lab.tune(*words, environment=_on_cluster(lab)).json()
+    count = sum(rows for _, rows in found["shards"])
+    return {
+        "seconds": time.time() - began,
+        "shape": found["shape"],
+        "wrong": [] if count == datasets.IMAGES else [f"there are {count} latents"],
+    }
+
+
+def _on_cluster(lab: Lab) -> dict[str, str]:
+    return {**lab.cluster.environment, "RAY_ADDRESS": lab.cluster.address}
+
+
+def _shards() -> list[str]:
+    where = ["--data", f"s3://{BUCKET}/data/shards", "--set", "data.format=webdataset"]
+    return [*where, "--set", f"data.image_size={datasets.SIDE}"]
+
+
 STAGES: dict[str, Stage] = {
     "data": data,
     "reference": reference,
+    "latents": latents,
     "search": search.disturbed,
     "undisturbed": search.undisturbed,
     "best": winner.best,
