@@ -21,6 +21,7 @@ def data(lab: Lab) -> dict[str, Any]:
     datasets.write_webdataset(made / "shards", contents)
     datasets.write_autoencoder(made / "vae")
     copy(str(made), f"s3://{BUCKET}/data")
+    (lab.data / "vae").mkdir(parents=True)
     copy(f"s3://{BUCKET}/data/vae", str(lab.data / "vae"))
     return {"seconds": time.time() - began, "images": len(contents)}
 
