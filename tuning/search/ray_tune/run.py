@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import traceback
 import uuid
@@ -53,6 +54,9 @@ __all__ = ["SearchFailed", "search"]
 
 # By default Tune saves a trial at its end, from the node of its actor into a folder of the driver's disk.
 _NO_CHECKPOINTS = tune.CheckpointConfig(checkpoint_at_end=False)
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class SearchFailed(TrainingFailed):
@@ -216,6 +220,15 @@ class Events(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing for Tune to pickle: a study resumes from its records."""
         return {}
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A trial's actor failed, and is started again: its run is not, but whoever waits should know."""
+        said = str(trial.get_error() or "no reason is known").strip().splitlines()[-1]
+        _LOG.warning(
+            "%s: Ray Tune starts the trial's actor again, because it failed: %s",
+            trial.config["job"].key,
+            without_secrets(one_line(said, 300)),
+        )
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -18,6 +19,7 @@ from curriculum_ray.distributed.slots import slots_left
 from tuning.cli import main
 from tuning.evidence.keys import TrialKey
 from tuning.search import launch
+from tuning.search.ray_tune.run import Events
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -50,6 +52,20 @@ def shared_ray(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
         yield ray.cluster_resources()
 
     monkeypatch.setattr(launch, "connected", connection)
+
+
+def test_an_actor_that_failed_and_is_started_again_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    events = Events(None, None)  # type: ignore[arg-type]  # neither is asked
+    error = RuntimeError("Traceback ...\n  in save\nRuntimeError: no folder at https://me:secret@store/x\n")
+    job = SimpleNamespace(key="search-003")
+    for found, said in (
+        (error, "failed: RuntimeError: no folder at https://store/x"),
+        (None, "no reason is known"),
+    ):
+        trial: Any = SimpleNamespace(config={"job": job}, get_error=lambda found=found: found)
+        events.on_trial_recover(0, [], trial)
+        assert caplog.messages[-1].startswith("search-003: Ray Tune starts the trial's actor again")
+        assert caplog.messages[-1].endswith(said)
 
 
 @pytest.mark.slow
