@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import field_validator
@@ -18,16 +16,14 @@ from torch import Tensor
 from curriculum_ray.buckets.place import LocalFolder, Place
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data.autoencoder import weights_hash
-from curriculum_ray.data.dataset import Dataset, as_float, is_image
-from curriculum_ray.data.headers import Fetch
+from curriculum_ray.data.dataset import Dataset, as_float
+from curriculum_ray.data.image_source import Images, InMemory
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo
-from curriculum_ray.data.load import data_info, load_data
-from curriculum_ray.data.shards import Unreadable, make_condition, open_unit, read_image, scan
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
 
-__all__ = ["CacheSpec", "Images", "LatentCache", "Shard", "cache_latents", "images_of"]
+__all__ = ["CacheSpec", "LatentCache", "Shard", "cache_latents"]
 
 PLAN_FILE = "plan.json"
 
@@ -53,74 +49,6 @@ class CacheSpec(Spec):
                 f"{data.holdout_share:g}"
             )
         return data.model_copy(update={"holdout_share": 0.0})
-
-
-class Images(Protocol):
-    """Images in an order, and their conditions."""
-
-    @property
-    def about(self) -> Dataset | DataInfo:
-        """Their metadata."""
-
-    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        """Images `start` .. `stop`-1, (n, C, H, W) as `Dataset` stores them, and their conditions.
-
-        Fewer where corrupt ones are skipped. Raises ConfigError.
-        """
-
-
-def images_of(spec: DataSpec) -> Images:
-    """The images of `spec`: those of a folder in memory, those of shards read as they are asked for."""
-    images: Images = _InShards(spec) if spec.streamed else _InMemory(load_data(spec))
-    if not is_image(images.about.shape):
-        raise ConfigError(f"--data must name images, but {images.about.name} has none")
-    return images
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    about: Dataset
-
-    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        condition = self.about.condition
-        return self.about.stored[start:stop], None if condition is None else condition[start:stop]
-
-
-class _InShards:
-    """The images of shards in the order of their files; the shard read last stays open."""
-
-    def __init__(self, spec: DataSpec) -> None:
-        self._spec = spec
-        self.about = data_info(spec)  # which warns
-        self._units = scan(spec).units
-        self._starts = list(itertools.accumulate((unit.rows for unit in self._units), initial=0))
-        self._open: tuple[int, Fetch] | None = None
-
-    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
-        images, values = [], []
-        for number in range(start, stop):
-            at = bisect.bisect_right(self._starts, number) - 1
-            row = number - self._starts[at]
-            try:
-                image, value = read_image(self._spec, self.about, self._units[at], row, self._fetch(at))
-            except Unreadable as error:
-                if self._spec.corrupt == "refuse":
-                    raise ConfigError(
-                        f"{self._spec.name} must hold readable images, but cannot read {error}"
-                    ) from None
-                continue
-            images.append(image)
-            values.append(value)
-        if not images:
-            raise ConfigError(
-                f"{self._spec.name} must hold readable images, but none of {start:,} .. {stop - 1:,} is"
-            )
-        return torch.stack(images), make_condition(self.about, values)
-
-    def _fetch(self, at: int) -> Fetch:
-        if self._open is None or self._open[0] != at:
-            self._open = at, open_unit(self._spec, self.about, self._units[at])
-        return self._open[1]
 
 
 @dataclass(frozen=True)
@@ -215,7 +143,7 @@ class LatentCache:
         name = f"latents-{number:05d}.safetensors"
         start = number * self.shard_size
         stop = min(start + self.shard_size, len(self.images.about))
-        condition = _stored(self.images, start, stop) if isinstance(self.images, _InMemory) else None
+        condition = _stored(self.images, start, stop) if isinstance(self.images, InMemory) else None
         kept = _finished(self.place.read(name), stop - start, self._names(), condition)
         if kept is not None:
             return Shard(name, *kept)
@@ -292,7 +220,7 @@ def cache_latents(
 ) -> LatentsInfo:
     """Encode the images of `data` into shards in the folder `output` on the CPU of this process: see `LatentCache`."""
     cache = LatentCache(
-        images=_InMemory(data),
+        images=InMemory(data),
         vae=vae,
         place=LocalFolder(output),
         shard_size=shard_size,
@@ -327,7 +255,7 @@ def _condition_hash(data: Dataset | DataInfo) -> str:
     return digest.hexdigest()
 
 
-def _stored(images: _InMemory, start: int, stop: int) -> dict[str, Tensor]:
+def _stored(images: InMemory, start: int, stop: int) -> dict[str, Tensor]:
     """The tensor that stores the condition of images `start` .. `stop`-1, if there is one."""
     condition = images.about.condition
     return _tensors(images, None if condition is None else condition[start:stop])

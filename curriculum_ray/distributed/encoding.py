@@ -9,7 +9,8 @@ import torch
 from curriculum_ray.buckets.place import Place
 from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import load_autoencoder
-from curriculum_ray.data.latent_cache import LatentCache, Shard, images_of
+from curriculum_ray.data.image_source import images_of
+from curriculum_ray.data.latent_cache import LatentCache, Shard
 from curriculum_ray.distributed.drawing import on_workers
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.sampling import Share

@@ -16,7 +16,8 @@ from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.autoencoder import load_autoencoder
-from curriculum_ray.data.latent_cache import LatentCache, cache_latents, images_of
+from curriculum_ray.data.image_source import images_of
+from curriculum_ray.data.latent_cache import LatentCache, cache_latents
 from curriculum_ray.data.latents import LatentsInfo
 from tests.buckets.places import bucket_in_memory, failing
 from tests.data.stand_ins import make_autoencoder
