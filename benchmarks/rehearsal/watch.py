@@ -49,21 +49,30 @@ class Watch:
 
     def starts(self, key: str) -> int:
         """How often workers took a trial, by the log of the driver."""
-        lines: set[str] = set()
-        for name, machine in list(self._lab.cluster.machines.items()):
-            if name.startswith("driver"):
-                for path in machine.disk.glob(f"*/{STUDY}/driver.log"):
-                    # A second driver has fetched what the first one wrote.
-                    lines |= {
-                        line for line in path.read_text().splitlines() if f"trial {key} starts: " in line
-                    }
-        return len(lines)
+        # A second driver has fetched what the first one wrote.
+        return len(
+            {
+                line
+                for path in self._of_drivers("driver.log")
+                for line in path.read_text().splitlines()
+                if f"trial {key} starts: " in line
+            }
+        )
+
+    def _of_drivers(self, name: str) -> list[Path]:
+        """A file of the study on the disks of its drivers."""
+        return [
+            path
+            for machine, place in list(self._lab.cluster.machines.items())
+            if machine.startswith("driver")
+            for path in place.disk.glob(f"*/{STUDY}/{name}")
+        ]
 
     def trains_again(self, key: str, starts: int) -> float:
         """When a trial first logged a line after workers took it more than `starts` times."""
 
         def taken() -> bool:
-            ended = self._on_drivers(f"trials/{key}/record.json")
+            ended = self._of_drivers(f"trials/{key}/record.json")
             assert not ended or self.starts(key) > starts, f"{key} had ended when the fault came"
             return self.starts(key) > starts
 
