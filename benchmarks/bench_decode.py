@@ -3,7 +3,7 @@
 `python benchmarks/bench_decode.py`, also a section of `make gpu-check`. The network and the autoencoder (diffusers'
 AutoencoderKL with few channels, 8 times the side of its latents) have random weights: speeds do not depend on them. The
 parts are the product's own: `draw_samples` on 4x32x32 latents with 1000 classes, by Heun's rule along flow matching's
-lines; `cache_latents` and `decode_latents`; and `Evaluator.score` by the random convolutions of `random-cnn`.
+lines; `LatentCache` and `decode_latents`; and `Evaluator.score` by the random convolutions of `random-cnn`.
 
 The last line is JSON: items per second of `draw`, `encode`, `decode`, `features` and `score`, the peak of the device's
 memory in GiB, the FID, and how far the device's results are from a CPU's, with products in full float32: of features
@@ -25,8 +25,12 @@ import torch
 from rounds import device_name, finish
 from torch import Tensor
 
+from curriculum_ray.buckets.place import LocalFolder
 from curriculum_ray.data import Conditioning, Dataset, DataSpec, from_uint8
-from curriculum_ray.data.autoencoder import cache_latents, decode_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import decode_latents, load_autoencoder
+from curriculum_ray.data.image_source import InMemory
+from curriculum_ray.data.latent_cache import LatentCache
+from curriculum_ray.data.latents import LatentsInfo
 from curriculum_ray.diffusion import FlowSpec, build_process
 from curriculum_ray.evaluation import EvaluationSpec, prepare
 from curriculum_ray.evaluation.sampling import draw_samples
@@ -92,12 +96,16 @@ def measure(
     )
     vae_folder = make_autoencoder(folder / "vae")
     images = torch.rand(COMPARED, 3, 8 * side, 8 * side, generator=generator) * 2 - 1
-    on_cpu = cache_latents(Dataset("noise", images), load_autoencoder(vae_folder), folder / "cpu", std=True)
+
+    def cached(where: torch.device | str, name: str, vae: Any) -> LatentsInfo:
+        source = InMemory(Dataset("noise", images))
+        cache = LatentCache(images=source, vae=vae, place=LocalFolder(folder / name), std=True)
+        cache.begin()
+        return cache.end(cache.encode(device=where))
+
+    on_cpu = cached("cpu", "cpu", load_autoencoder(vae_folder))
     vae = load_autoencoder(vae_folder)
-    seconds["encode"], on_device = timed(
-        device,
-        lambda: cache_latents(Dataset("noise", images), vae, folder / "device", std=True, device=device),
-    )
+    seconds["encode"], on_device = timed(device, lambda: cached(device, "device", vae))
     assert on_cpu == on_device
     data = DataSpec(name=str(folder / "device"), format="latents", vae=str(vae_folder))
     decode_latents(data, latents[:COMPARED], device=device)

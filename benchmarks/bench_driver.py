@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from curriculum_ray.runs.result import RunResult
+from tuning.evidence.keys import TrialKey
 from tuning.folder.identity import Identity
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import StudySearch
@@ -69,8 +70,8 @@ def _one(search: StudySearch, study: StudyLedger) -> float:
     start = time.thread_time()
     suggested = search.suggest()
     assert suggested is not None
-    key = study.begin(*suggested).key
-    study.progressed(key, images=640, loss=0.5, stage=0, num_stages=1)
+    key = TrialKey(study.begin(*suggested).key)
+    study.progressed(key, images=640, loss=0.5, stage=0, num_stages=1, points=[(640, {"loss": 0.5})])
     score = 10 + hash(key) % 1000 / 1000
     result = RunResult(
         images=640,

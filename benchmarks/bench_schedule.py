@@ -120,10 +120,12 @@ def actor_ms(ranks: int) -> float | None:
     """Milliseconds from the first of `ranks` calls to the last reply; None when it takes over a minute."""
     import ray
 
-    actor = ray.remote(num_cpus=0, max_concurrency=2 * RANKS[-1])(AllReport).remote()
+    remote: Any = ray.remote(num_cpus=0)(AllReport)
+    served = remote.options(max_concurrency=2 * RANKS[-1])
+    actor = served.remote()
     losses = [0.5] * STEPS
     ray.get(actor.report.remote(1, losses))
-    fresh = ray.remote(num_cpus=0, max_concurrency=2 * RANKS[-1])(AllReport).remote()
+    fresh = served.remote()
     ray.get(fresh.__ray_ready__.remote())
     start = time.perf_counter()
     try:

@@ -100,8 +100,8 @@ def measure(name: str, row: Row, rounds: int, steps: int, device: torch.device) 
     between = 0
     if row.data.heldout is not None:
         arms["held out"], between = heldout_arm(row, device)
-    for arm in arms.values():
-        speed(arm, device)
+    for step in arms.values():
+        speed(step, device)
     speeds: dict[str, list[float]] = {arm: [] for arm in names}
     for turn in range(rounds):
         shift = turn % len(names)

@@ -267,7 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{section.name:14} {entry['state']:10} {entry['seconds']:7.1f} s  {entry.get('reason', '')}"
             )
-            for line in entry.get("tail", ()):
+            tail: Any = entry.get("tail", ())
+            for line in tail:
                 print(f"    {line}")
             sys.stdout.flush()
             if options.into:

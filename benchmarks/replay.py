@@ -93,10 +93,10 @@ def play(config: StudyConfig, world: World, images: int) -> list[Tried]:
     search = _Search(config, world)
     step: Callable[[_Search, int], bool]
     match config.halving:
-        case Compressed() as rule:
-            step = lambda search, left: _bracket(search, rule, left)  # noqa: E731
-        case AfterLastStage() as rule:
-            judge = Judge(rule, config.metric, config.run.total_images, lower_is_better=True)
+        case Compressed() as compressed:
+            step = lambda search, left: _bracket(search, compressed, left)  # noqa: E731
+        case AfterLastStage() as after:
+            judge = Judge(after, config.metric, config.run.total_images, lower_is_better=True)
             step = lambda search, left: _looked_at(search, judge, left)  # noqa: E731
         case _:
             step = _full
@@ -117,7 +117,8 @@ def _looked_at(search: _Search, judge: Judge, left: int) -> bool:
     if left < search.config.run.total_images:
         return False
     number, schedule = search.ask()
-    row, looks, stop = schedule.full[SEARCH_SEED], {}, False
+    row, stop = schedule.full[SEARCH_SEED], False
+    looks: dict[int, float] = {}
     for images, stage, fid in row.log:
         if stop and fid is None:
             search.images += images

@@ -287,8 +287,7 @@ def compute(
             pass
         known = _known(lines, packed)
         size = pack(packed, list(known.values()), header)
-    arms = {arm for arm, _, _ in known}
-    searched = sum(TrialKey.searches(arm) for arm in arms)
+    searched = sum(TrialKey.searches(arm) for arm in {arm for arm, _, _ in known})
     hours_spent = sum(row.seconds for row in known.values()) / 3600
     told = {"rows": len(known), "schedules": searched, "cpu_hours": round(hours_spent, 2), "bytes": size}
     print(json.dumps(told))

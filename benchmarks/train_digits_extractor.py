@@ -96,10 +96,10 @@ def main(output: Path, seed: int) -> None:
     }
     save_digits_cnn(network, output, version=VERSION, seed=seed, **results)
     content = output.read_bytes()
-    results |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    digest = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     print(f"held-out accuracy {results['accuracy']:.2%} on {len(held_out)} digits")
     print(f"{len(content):,} bytes in {output}")
-    print(json.dumps(results))
+    print(json.dumps(results | digest))
 
 
 if __name__ == "__main__":

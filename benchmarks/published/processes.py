@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ def products(name: str, count: int) -> np.ndarray:
 
 def checks() -> Iterator[Check]:
     """All of this file."""
-    sources = {"linear": "Ho et al. 2020, §4", "cosine": "Nichol & Dhariwal 2021, Eq. 17"}
+    sources: dict[Literal["linear", "cosine"], str] = {
+        "linear": "Ho et al. 2020, §4",
+        "cosine": "Nichol & Dhariwal 2021, Eq. 17",
+    }
     for name, source in sources.items():
         ours, independent = alphas_cumprod(name, 400), products(name, 400)
         yield row(f"{name} betas, T = 400", source, ours, independent)

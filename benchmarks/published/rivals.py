@@ -38,7 +38,9 @@ def speed() -> Iterator[Check]:
     central = np.concatenate([growth[:1], (growth[1:] + growth[:-1]) / 2, growth[-1:]])
     scaled = (central - central.min()) / (central.max() - central.min())
     weights = np.where(np.arange(1000) < 700, 0.4 + 0.2 * scaled, 1.0)
-    yield row("speed: weights", SPEED, Speed().loss_weights(levels), weights)
+    given = Speed().loss_weights(levels)
+    assert given is not None
+    yield row("speed: weights", SPEED, given, weights)
 
 
 def _ratio(own: np.ndarray, end: int) -> float:

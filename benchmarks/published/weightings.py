@@ -7,6 +7,7 @@ is moved by one, `Process.x0_of` says where the item goes, and the noisy input s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,10 +107,10 @@ def unweighted() -> Iterator[Check]:
 def learned() -> Iterator[Check]:
     """Where the learned weightings' losses are least, and ANT's intervals."""
     for spec, name in ((EDM2Uncertainty(channels=4), "EDM2"), (IntervalUncertaintySpec(intervals=2), "ANT")):
-        weighting = build_process(DDPMSpec(), spec).weighting
-        bias = weighting.linear.bias if name == "EDM2" else weighting.u
+        weighting: Any = build_process(DDPMSpec(), spec).weighting
+        bias: torch.Tensor = weighting.linear.bias if name == "EDM2" else weighting.u
 
-        def loss(u: float, weighting: torch.nn.Module = weighting, bias: torch.nn.Parameter = bias) -> float:
+        def loss(u: float, weighting: torch.nn.Module = weighting, bias: torch.Tensor = bias) -> float:
             with torch.no_grad():
                 bias.fill_(u)
                 return float(weighting(torch.tensor([0.03, 0.05]), torch.zeros(2)).mean())
@@ -118,8 +119,9 @@ def learned() -> Iterator[Check]:
         yield row(f"{name}'s uncertainty at its best", "u = ln E[loss]", least.x, np.log(0.04), 1e-3)
     for intervals in (3, 5, 7):
         process = build_process(DDPMSpec(), IntervalUncertaintySpec(intervals=intervals))
+        edges: Any = process.weighting.edges
         log_snr = process.levels.log_snr(torch.arange(1000)).float()
-        place = torch.bucketize(log_snr, process.weighting.edges, right=True)
+        place = torch.bucketize(log_snr, edges, right=True)
         cuts = [int(1000 * k / intervals) for k in range(intervals + 1)]
         sizes = np.diff(cuts)[::-1]
         yield row(f"ANT's {intervals} intervals", "released code: even in t", torch.bincount(place), sizes, 0)
