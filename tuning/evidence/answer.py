@@ -62,14 +62,20 @@ def answer(ranking: Ranking) -> str:
             mixed_pairs(ranking),
         )
         return "; ".join(filter(None, sentences))
-    value, beside, _ = side_by_side(best, uniform, metric)
+    value, beside, seeds = side_by_side(best, uniform, metric)
     name, budget = metric_name(metric), f"after {count(images)} images"
     if beside is None:
         reached = f"{best.name} reached {name} {number(value)} {budget}"
         return f"{reached}; uniform sampling has no finished run beside it"
     better = gain(value, beside, metric)
     share = "" if math.isnan(better) else f"{abs(better):.1f}% better than "
-    caveat = f"{budget} (one seed: not confirmed on fresh ones)"
+    fresh = "seed" if seeds == 1 else "seeds"
+    few = (
+        f"{seeds} fresh {fresh}: too few for an interval"
+        if best.confirmed
+        else "not confirmed on fresh seeds"
+    )
+    caveat = f"{budget} ({few})"
     if (beside < value) == (direction(metric) == "min") and beside != value:
         against = f"{share}{number(value)} of the best schedule, {best.name},"
         return f"uniform sampling is the best: {name} {number(beside)}, {against} {caveat}"

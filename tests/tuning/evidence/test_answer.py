@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.tuning.studies import record, schedule
-from tuning.evidence.answer import rival_verdict, verdict
+from tests.tuning.studies import UNIFORM, fresh, record, schedule, trials
+from tuning.evidence.answer import answer, rival_verdict, verdict
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import (
     Difference,
@@ -94,3 +94,15 @@ def test_without_a_rival_there_is_no_second_question():
     ]
     assert against_rival(Ranking.of(records, "fid")) == []
     assert rival_verdict([], [], "fid") == ""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [(0, "(not confirmed on fresh seeds)"), (1, "(1 fresh seed: too few"), (2, "(2 fresh seeds: too few")],
+)
+def test_an_answer_without_an_interval_says_how_many_fresh_seeds_it_has(seeds, said):
+    records = [*trials(8.0), record(9.0, **UNIFORM)]
+    records += [*fresh([8.1, 8.3][:seeds], 8), *fresh([9.1, 9.3][:seeds], 1)]
+    words = answer(Ranking.of(records, "fid"))
+    assert " reached FID 8." in words
+    assert said in words
