@@ -45,7 +45,7 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 
 _CHUNK = 256
-_TASKS, _ROWS = 256, 1 << 20
+_TASKS, _ROWS = 1_024, 1 << 20
 """Reads, or rows, that are planned at a time, if an epoch has no more."""
 # Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
