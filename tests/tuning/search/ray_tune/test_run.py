@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from curriculum_ray.distributed.capacity import Capacity
 from curriculum_ray.distributed.slots import slots_left
 from tuning.cli import main
 from tuning.evidence.keys import TrialKey
@@ -46,10 +47,10 @@ def shared_ray(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that finds the tests' Ray in the place of one of its own."""
 
     @contextmanager
-    def connection(*_: Any) -> Iterator[dict[str, float]]:
+    def connection(*_: Any) -> Iterator[Capacity]:
         import ray
 
-        yield ray.cluster_resources()
+        yield Capacity.of(ray.cluster_resources())
 
     monkeypatch.setattr(launch, "connected", connection)
 
