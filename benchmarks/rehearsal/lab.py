@@ -148,14 +148,14 @@ class Tune:
         self.process.wait(30)
         self._reader.join(30)
 
-    def done(self, seconds: float = 1800.0) -> str:
+    def done(self, seconds: float = 7200.0) -> str:
         """Wait for its end, which must be good; returns all that it printed."""
         code = self.process.wait(seconds)
         self._reader.join(30)
         assert code == 0, f"tune {self.words} ended with {code}: {self.text[-3000:]}"
         return self.text
 
-    def json(self, seconds: float = 1800.0) -> dict[str, Any]:
+    def json(self, seconds: float = 7200.0) -> dict[str, Any]:
         """The JSON object that it printed, among log lines."""
         text = "\n" + self.done(seconds)
         found: dict[str, Any]
