@@ -187,7 +187,8 @@ def undisturbed(lab: Lab) -> dict[str, Any]:
     environment = {**lab.alone(), **lab.storage.environment}
     found = _summary(lab.tune(*_words(lab, str(output)), environment=environment).json())
     texts = {
-        path.relative_to(output / STUDY).as_posix(): path.read_text() for path in output.rglob("state.json")
+        path.relative_to(output / STUDY).as_posix(): path.read_text()
+        for path in (output / STUDY).rglob("state.json")
     }
     theirs, weights, wrong = lab.facts["search"], _weights(texts), []
     for key in sorted(found["trials"].keys() | theirs["found"]["trials"].keys()):
