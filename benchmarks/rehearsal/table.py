@@ -38,8 +38,9 @@ def _rows(stage: str, found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             )
         return
     words = {
-        "data": lambda: f"{found['images']} images and their latents in the bucket",
+        "data": lambda: f"{found['images']} images in the bucket",
         "reference": lambda: f"reference of {found['count']} images by three workers",
+        "latents": lambda: "their latents, by three workers, in the bucket",
         "undisturbed": lambda: (
             f"the same study undisturbed: {found['trials']} trials, {found['weights']} weights"
         ),

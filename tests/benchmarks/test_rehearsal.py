@@ -36,8 +36,18 @@ def test_the_table_says_when_what_happened_and_what_it_cost(monkeypatch: pytest.
     assert lines[-2:] == ["answer       it beats", "undisturbed  it beats"]
 
 
+def test_the_table_has_words_for_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    table = importlib.import_module("rehearsal.table").table
+    stages = importlib.import_module("rehearsal.stages").STAGES
+    numbers = dict.fromkeys(("seconds", "images", "count", "trials", "weights"), 1)
+    words = {"answer": "undecided", "samples": [2, 3], "events": [{"at": 1.0, "what": "ended", "trial": ""}]}
+    found = {"found": {"verdict": "undecided", "answer": "undecided"}}
+    assert len(table(dict.fromkeys(stages, numbers | words | found)).splitlines()) == len(stages) + 4
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_the_rehearsal_passes(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "benchmarks" / "rehearse.py"), "--folder", str(tmp_path / "lab")]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
