@@ -14,7 +14,7 @@ import torch
 from curriculum_ray.config import Spec, apply_overrides, flatten, load_json, load_yaml, parse
 from curriculum_ray.config.plain_yaml import TextFault, read_yaml, write_yaml
 from curriculum_ray.curriculum import Changing, CurriculumSchedule, DifficultyCurve, TimestepSampler
-from curriculum_ray.data.autoencoder import CacheSpec
+from curriculum_ray.data.latent_cache import CacheSpec
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, NoiseLevels, Sigmas
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation import EvaluationSpec

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from curriculum_ray.config import Spec
 from curriculum_ray.config.described import default_in_words, fixed_value, range_in_words, type_in_words
 from curriculum_ray.config.unions import specs_in
-from curriculum_ray.data.autoencoder import CacheSpec
+from curriculum_ray.data.latent_cache import CacheSpec
 from curriculum_ray.evaluation.counting import ReferenceSpec
 from tuning.claims.claim import Claim
 from tuning.difficulty import DifficultyConfig

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Dataset, DataSpec, data_info, load_data
-from curriculum_ray.data.autoencoder import CacheSpec
 from curriculum_ray.data.holdout import LEAST_ITEMS, hold_out
+from curriculum_ray.data.latent_cache import CacheSpec
 from tests.data.folders import draw, load
 
 
