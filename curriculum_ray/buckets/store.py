@@ -188,33 +188,28 @@ class Bucket:
     def sizes(self, pauses_s: tuple[float, ...] = _PAUSES_S, deep: bool = True) -> dict[str, int]:
         """Bytes of each object here by its name, with those of the folders in it if `deep`."""
 
-        def sizes(found: FileSystem, path: str) -> dict[str, int]:
+        return {name: size for name, (size, _) in self.stamps(pauses_s, deep).items()}
+
+    def stamps(
+        self, pauses_s: tuple[float, ...] = _PAUSES_S, deep: bool = True
+    ) -> dict[str, tuple[int, int]]:
+        """As `sizes`, with when each object was written, in nanoseconds."""
+
+        def stamps(found: FileSystem, path: str) -> dict[str, tuple[int, int]]:
             return {
-                info.path.removeprefix(path).lstrip("/"): int(info.size or 0)
+                info.path.removeprefix(path).lstrip("/"): _stamp(info)
                 for info in self._listed(found, path, deep)
                 if info.is_file
             }
 
-        return self._tried("listed", "", sizes, pauses_s)
-
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Bytes of each object here, with those of the folders in it, and when it was written, in nanoseconds."""
-
-        def stamps(found: FileSystem, path: str) -> dict[str, tuple[int, int]]:
-            return {
-                info.path.removeprefix(path).lstrip("/"): (int(info.size or 0), int(info.mtime_ns or 0))
-                for info in self._listed(found, path, True)
-                if info.is_file
-            }
-
-        return self._tried("listed", "", stamps)
+        return self._tried("listed", "", stamps, pauses_s)
 
     def stamp(self, name: str) -> tuple[int, int] | None:
         """Bytes of an object, and when it was written, in nanoseconds; None where there is none."""
 
         def stamp(found: FileSystem, path: str) -> tuple[int, int] | None:
             info = found.get_file_info(path)
-            return (int(info.size or 0), int(info.mtime_ns or 0)) if info.is_file else None
+            return _stamp(info) if info.is_file else None
 
         return self._tried("read", name, stamp)
 
@@ -275,6 +270,10 @@ class Bucket:
                 )
                 time.sleep(pause)
         raise AssertionError("a request ends in the loop")
+
+
+def _stamp(info: Any) -> tuple[int, int]:
+    return int(info.size or 0), int(info.mtime_ns or 0)
 
 
 def _with_limit(uri: str) -> str:

@@ -13,10 +13,7 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import to_uint8
-from curriculum_ray.data.latents import (
-    latents_folder,
-    read_latents_info,
-)
+from curriculum_ray.data.latents import latents_folder, read_latents_info
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.extras import install_command
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class LatentCache:
     def begin(self) -> None:
         """Say in `place` which latents it holds; raises ConfigError where it holds others."""
         self._match_channels()
-        _written(lambda: _claim(self.place, self._plan()), self.place)
+        _written(lambda: _claim(self.place, self._plan), self.place)
 
     def encode(
         self,
@@ -119,7 +120,7 @@ class LatentCache:
                 f"--output must be a folder that all nodes see, or an address, but {self.place.shown()} has no "
                 f"{min(missing)}, which a worker wrote"
             )
-        about, plan = self.images.about, self._plan()
+        about, plan = self.images.about, self._plan
         info = LatentsInfo(
             shards[0].shape,
             plan["scale"],
@@ -195,6 +196,7 @@ class LatentCache:
             "shift": float(self.vae.config.shift_factor or 0.0),
         }
 
+    @cached_property
     def _plan(self) -> dict[str, Any]:
         """What decides the content of the shards."""
         return {

@@ -17,16 +17,10 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.initial_weights import InitSpec, pinned, without_path
 from curriculum_ray.training.stored_weights import read_weights
 from curriculum_ray.training.trainer import Trainer
+from tests.training.points import DATA, POINTS, written_after_four_steps
 from tuning.folder.identity import content_of
 
-SMALL: dict[str, Any] = {
-    "batch_size": 16,
-    "images": 64,
-    "model": {"kind": "mlp", "width": 8, "depth": 1},
-    "data": {"name": "mixture2d"},
-    "heldout": None,
-}
-DATA = Dataset("points", torch.randn(32, 2), torch.arange(32) % 3, ("a", "b", "c"))
+SMALL: dict[str, Any] = {**POINTS, "batch_size": 16, "model": {"kind": "mlp", "width": 8, "depth": 1}}
 
 
 def _trainer(data: Dataset = DATA, **changes: Any) -> Trainer:
@@ -35,10 +29,7 @@ def _trainer(data: Dataset = DATA, **changes: Any) -> Trainer:
 
 @pytest.fixture
 def first(tmp_path: Path) -> Path:
-    trainer = _trainer()
-    for _ in range(4):
-        trainer.step()
-    return checkpoints.write(tmp_path / checkpoints.checkpoint_name("run", 64), trainer.checkpoint())
+    return written_after_four_steps(_trainer(), tmp_path, "run")
 
 
 @pytest.mark.parametrize("raw", [False, True])

@@ -18,17 +18,11 @@ from curriculum_ray.training.footprint import footprint
 from curriculum_ray.training.packed import PackedTrainer, check_packable
 from curriculum_ray.training.stored_weights import read_weights
 from curriculum_ray.training.trainer import Trainer
+from tests.training.points import DATA, POINTS, written_after_four_steps
 
 pytest.importorskip("peft")
 
-SMALL: dict[str, Any] = {
-    "batch_size": 8,
-    "images": 64,
-    "model": {"kind": "mlp", "width": 16, "depth": 2},
-    "data": {"name": "mixture2d"},
-    "heldout": None,
-}
-DATA = Dataset("points", torch.randn(32, 2), torch.arange(32) % 3, ("a", "b", "c"))
+SMALL: dict[str, Any] = {**POINTS, "batch_size": 8, "model": {"kind": "mlp", "width": 16, "depth": 2}}
 
 
 def _trainer(data: Dataset = DATA, **changes: Any) -> Trainer:
@@ -37,10 +31,7 @@ def _trainer(data: Dataset = DATA, **changes: Any) -> Trainer:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    trainer = _trainer()
-    for _ in range(4):
-        trainer.step()
-    return checkpoints.write(tmp_path / checkpoints.checkpoint_name("base", 32), trainer.checkpoint())
+    return written_after_four_steps(_trainer(), tmp_path, "base")
 
 
 def test_only_adapters_change_and_only_they_are_kept(base: Path, tmp_path: Path) -> None:
