@@ -13,7 +13,7 @@ QUICK := -m "not ray and not slow" -p no:cacheprovider
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-upper test-lower test-all test-slow-distributed test-slow-others docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank rehearsal gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
+.PHONY: help setup search test test-ray test-upper test-lower test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank rehearsal gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -52,14 +52,7 @@ test-lower: setup
 	$(BIN)/python -m pytest $(QUICK) $(addprefix --ignore=,$(UPPER_TESTS))
 
 test-all: test ## every test: the fast ones, then the slow ones, which take hours on two cores
-	@$(MAKE) --no-print-directory -k -j 2 test-slow-distributed test-slow-others
-
-# Many of them wait for a node or a server to be found lost: the other process works meanwhile.
-test-slow-distributed: setup
-	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=60 tests/distributed
-
-test-slow-others: setup
-	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=60 --ignore=tests/distributed
+	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=60
 
 bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
 	$(BIN)/python benchmarks/bench_search.py

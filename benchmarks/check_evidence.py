@@ -4,9 +4,9 @@
 
 Simulated studies go through the product's own plan and verdicts: uniform sampling, two rivals and searched schedules on
 one seed, the best's twins, then the best schedule, the best rival and uniform sampling on fresh seeds, one seed after
-another until every answer stands. A study's FID is level + the seed's luck + the run's own noise, with the deviations
-measured on the digits: 1.4 over seeds, 0.6 for the difference of two models of one seed, hence 0.6/√2 for each
-(`make noise-floor`; three real studies gave 0.8, 1.1 and 1.1). Four kinds of study:
+another until every answer stands. A study's FID is a level times the seed's luck times the run's own noise, whose
+logarithms have the deviations measured on the digits: 0.2 over seeds, 0.09 for the ratio of two models of one seed,
+hence 0.09/√2 for each (`make noise-floor`; real studies gave 0.08 to 0.16). Five kinds of study:
 
 - null: all arms are equal. A claim is a sentence that names a schedule as better than uniform sampling or than the
   best rival, or a rival as better than uniform sampling, or uniform sampling as better than all schedules.
@@ -14,12 +14,14 @@ measured on the digits: 1.4 over seeds, 0.6 for the difference of two models of 
   on. One claim at any of these looks counts.
 - planted: every searched schedule and its twins are better than uniform sampling and the rivals by two paired
   deviations. Also without rivals, as in the default space, where there is less to pool.
+- named: studies of two named arms, as those of the published claims. One is better than uniform sampling by two paired
+  deviations, the other a control whose FID is five times that of uniform sampling.
 - near: every schedule is better, or worse, by 1.5 margins, with so little noise that studies end with "equal" where
   there is no difference at all: the paired deviation is 1, 1/2 or 1/4 of the margin, up to 20 seeds.
 
 The last line is JSON, all but seeds as shares of the studies: "false_claims" of null studies, "power" (against uniform
 sampling) and "power_alone" (without rivals), "power_rival" (the planted schedule found better than the best rival too),
-"false_equal" (the largest share of near studies that say equal), "seeds_mean" and "seeds_mean_alone" (of planted
+"power_named" (found beside a poor control), "false_equal" (the largest share of near studies that say equal), "seeds_mean" and "seeds_mean_alone" (of planted
 studies with and without rivals), "seeds_mean_null" (of null studies, most of which give up), "peeking" (null studies
 with a claim at any look), "peeking_student" (the same looks with Student's t, as if each were the only one), and
 "equal" (studies of the near kind without a difference that say so, for each deviation).
@@ -49,6 +51,7 @@ from tuning.evidence.answer import rival_verdict, verdict
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import against_rival, against_uniform
+from tuning.evidence.in_turn import answers_of
 from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord
 from tuning.study.config import FRESH_SEEDS, StudyConfig
@@ -56,7 +59,7 @@ from tuning.study.plan import StudyPlan
 from tuning.study.trial_spec import TrialSpec
 
 IMAGES = 44_800
-LEVEL, SEED_SD, PAIRED_SD = 5.5, 1.4, 0.6
+LEVEL, SEED_SD, PAIRED_SD = 7.0, 0.2, 0.09
 MOST = 20
 RIVALS: dict[str, dict[str, Any]] = {
     "min_snr": {"weighting.kind": "min_snr"},
@@ -82,19 +85,23 @@ def play(
     effect: float,
     sd: float = PAIRED_SD,
     rivals: Mapping[str, Mapping[str, Any]] = RIVALS,
+    named: Mapping[str, float] | None = None,
 ) -> list[TrialRecord]:
-    """Run a study to its end on made-up numbers; `effect` is what a curriculum takes off the FID."""
+    """Run a study to its end on made-up numbers; `effect` is what a schedule takes off the logarithm of FID.
+
+    named: what each named arm takes off, by name.
+    """
     plan = StudyPlan(config, rivals=rivals)
     luck: dict[int, float] = {}
     while (planned := plan.next()) is not None:
         # A level with little luck, where noise is little, so that the margin is known.
-        fid = LEVEL + luck.setdefault(
-            planned.seed, SEED_SD * min(1.0, sd / PAIRED_SD) * rng.standard_normal()
-        )
-        fid += sd / math.sqrt(2) * rng.standard_normal()
-        if planned.control not in ("uniform", "rival"):
-            fid -= effect
-        plan.ended(record(planned, fid))
+        log = luck.setdefault(planned.seed, SEED_SD * min(1.0, sd / PAIRED_SD) * rng.standard_normal())
+        log += sd / math.sqrt(2) * rng.standard_normal()
+        if planned.origin is not None and named:
+            log -= named.get(planned.origin.removeprefix("arm-"), 0.0)
+        elif planned.control not in ("uniform", "rival"):
+            log -= effect
+        plan.ended(record(planned, LEVEL * math.exp(log)))
     return list(plan.records.values())
 
 
@@ -143,7 +150,7 @@ def peeks(records: list[TrialRecord]) -> tuple[bool, bool]:
 def by_student(ranking: Ranking, seeds: int) -> bool:
     """Whether any arm differs from uniform sampling by the interval for a fixed number of seeds."""
     arms = ranking.confirmed
-    table = np.array([list(arm.by_seed("fid").values()) for arm in arms])
+    table = np.log([list(arm.by_seed("fid").values()) for arm in arms])
     (uniform,) = (values for arm, values in zip(arms, table, strict=True) if arm.is_uniform)
     rest = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
     k = len(table) - 1
@@ -165,10 +172,14 @@ def main(studies: int, trials: int, seed: int) -> None:
     found = [play(rng, config, 2 * PAIRED_SD) for _ in range(studies)]
     alone = [play(rng, config, 2 * PAIRED_SD, rivals={}) for _ in range(studies)]
     planted = [claims(records) for records in found]
+    arms = {"claim": {"weighting.kind": "min_snr"}, "control": {"schedule.base.kind": "logit_normal"}}
+    other = StudyConfig(arms=arms, confirm_seeds=(least, most))
+    effects = {"claim": 2 * PAIRED_SD, "control": -math.log(5)}
+    named = [play(rng, other, 0.0, rivals={}, named=effects) for _ in range(studies)]
     # What the search does is of no matter here.
     short = StudyConfig(trials=1, confirm_seeds=MOST)
     looks = [peeks(play(rng, short, 0.0)) for _ in range(studies)]
-    margin, near = MARGIN * LEVEL, StudyConfig(trials=1, confirm_seeds=(least, MOST))
+    margin, near = MARGIN, StudyConfig(trials=1, confirm_seeds=(least, MOST))
     wrong, right = [], []
     for part in (1, 2, 4):
         for effect in (-1.5 * margin, 1.5 * margin):
@@ -184,6 +195,11 @@ def main(studies: int, trials: int, seed: int) -> None:
         "seeds_mean": round(sum(map(seeds_of, found)) / studies, 2),
         "seeds_mean_alone": round(sum(map(seeds_of, alone)) / studies, 2),
         "seeds_mean_null": round(sum(map(seeds_of, equal)) / studies, 2),
+        "power_named": sum(
+            answers_of(Ranking.of(records, "fid"), list(arms)).against_uniform["claim"].beats
+            for records in named
+        )
+        / studies,
         "power_alone": sum(claims(records)[0] for records in alone) / studies,
         "peeking": sum(ours for ours, _ in looks) / studies,
         "peeking_student": sum(theirs for _, theirs in looks) / studies,
@@ -199,6 +215,7 @@ def main(studies: int, trials: int, seed: int) -> None:
     )
     print(f"    {result['power_rival']:.1%} find that it beats the best rival too")
     print(f"  planted, no rivals: {result['power_alone']:.1%} with {result['seeds_mean_alone']} seeds")
+    print(f"  named arms, one of them five times worse: {result['power_named']:.1%} find the other")
     print(f"  1.5 margins: at most {result['false_equal']:.1%} say equal (5%)")
     shown = ", ".join(f"{share:.0%}" for share in right)
     print(

@@ -216,7 +216,7 @@ class Command:
             self._new.put((time.monotonic(), line))
         self._new.put(None)
 
-    def until(self, word: str, seconds: float = 240.0) -> float:
+    def until(self, word: str, seconds: float = 600.0) -> float:
         """When the next line with `word` was printed; AssertionError when none is in time."""
         deadline = time.monotonic() + seconds
         while True:
@@ -228,7 +228,7 @@ class Command:
             if word in found[1]:
                 return found[0]
 
-    def end(self, seconds: float = 300.0) -> int:
+    def end(self, seconds: float = 1500.0) -> int:
         """Wait for the end; returns the exit code."""
         try:
             return self.process.wait(seconds)

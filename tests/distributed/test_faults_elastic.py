@@ -64,7 +64,7 @@ def _unsaved(run: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draws(
     tmp_path: Path, short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_run_shrinks_and_grows_with_the_cluster_and_draws_what_one_worker_draw
         growing = _unsaved(run)
         grown = command.until("Progress(") - since
         assert len(there.where("RayTrainWorker")) == 2
-        assert command.end(250) == 0, command.lines
+        assert command.end() == 0, command.lines
     assert result(run)["resumed_at"] > before - EVERY
     assert max(shrinking, growing) <= EVERY
     config = RunConfig.model_validate(PACED)

@@ -14,7 +14,7 @@ EVERY = SETTINGS["checkpoint"]["every_images"]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_the_same_command_goes_on_after_the_head_was_lost_and_started_again(
     tmp_path: Path, short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.distributed.nodes import LOGGED, SETTINGS, Cluster, Command, cluster, log, result, state, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 EVERY = SETTINGS["checkpoint"]["every_images"]
 

@@ -15,7 +15,7 @@ GRACE = 30
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_warning_leads_to_a_checkpoint_from_which_the_run_goes_on_on_another_node(
     tmp_path: Path, short: Path, uninterrupted: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.distributed.autoscaling import autoscaling, launcher
 from tests.distributed.nodes import ROOT, Command, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 PLAIN = {"version": 1}
 # What is left of a driver's requests when it has gone, as its cluster sees it.

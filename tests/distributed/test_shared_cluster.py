@@ -82,7 +82,7 @@ def test_trials_shrink_and_grow_with_the_cluster_and_paired_arms_see_what_one_wo
         _until_on(there, command, 1)
         there.start("late", cpus=1)
         _until_on(there, command, 2)
-        assert command.end(1200) == 0, command.lines
+        assert command.end() == 0, command.lines
     ended = _ended(folder / "runs" / "study")
     assert len(ended) == 4
     for trial in ended:

@@ -106,7 +106,7 @@ def _logged(log: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the worker in /proc")
 def test_a_killed_worker_and_a_killed_driver_of_a_stream_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

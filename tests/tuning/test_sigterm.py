@@ -33,7 +33,7 @@ def _search(folder: Path, *options: str) -> Command:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_search_ends_on_sigterm_with_checkpoints_and_the_same_command_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -264,11 +264,13 @@ def _expected(
     config: StudyConfig, rivals: int, noise: Noise, effects: Sequence[float]
 ) -> list[ExpectedSeeds]:
     from tuning.evidence.expected import expected_seeds
+    from tuning.evidence.scale import Scale
 
     return [
         expected_seeds(
             effect / 100,
             noise.share,
+            scale=Scale.of(config.metric),
             schedules=config.confirm_top,
             rival=bool(rivals),
             seeds=config.least_and_most_seeds,

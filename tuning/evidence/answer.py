@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference, against_rival, against_uniform
-from tuning.evidence.metrics import count, direction, gain, metric_name, number, within
+from tuning.evidence.metrics import count, direction, metric_name, number, within
+from tuning.evidence.scale import gain
 
 __all__ = ["answer", "rival_verdict", "verdict"]
 
@@ -67,7 +68,7 @@ def answer(ranking: Ranking) -> str:
     if beside is None:
         reached = f"{best.name} reached {name} {number(value)} {budget}"
         return f"{reached}; uniform sampling has no finished run beside it"
-    better = gain(value, beside, metric)
+    better = gain([value], [beside], metric)
     share = "" if math.isnan(better) else f"{abs(better):.1f}% better than "
     fresh = "seed" if seeds == 1 else "seeds"
     few = (

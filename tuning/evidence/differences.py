@@ -7,7 +7,8 @@ that has none yet. Student's t for a fixed number does not allow that: looked at
 claims a difference where there is none in 21% of studies.
 
 With several schedules the noise is pooled over all arms, and the level is shared out among the arms (Bonferroni;
-Dunnett 1955 treats comparisons with a control), so that the chance of any false claim stays below 1 - level.
+Dunnett 1955 treats comparisons with a control), so that the chance of any false claim stays below 1 - level. For the
+noise to be equal, ratios of FID are compared rather than differences (see `tuning.evidence.scale`).
 
 Four words are possible, the same for any two arms. An interval above 0 beats, one below 0 loses, and one within the
 margin of practical equivalence, a share of the control's metric, is equal (two one-sided tests, Schuirmann 1987, at
@@ -31,7 +32,8 @@ from typing import Any, Literal
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
-from tuning.evidence.metrics import MARGIN, direction, metric_name
+from tuning.evidence.metrics import MARGIN, metric_name
+from tuning.evidence.scale import Scale
 
 __all__ = [
     "Difference",
@@ -56,7 +58,7 @@ class Difference:
     name: str
     """The schedule in words."""
     mean: float
-    """Mean over the seeds, in units of the metric."""
+    """Mean over the seeds, in units of the metric: of ratios the geometric mean, times `control`."""
     low: float | None
     high: float | None
     """Ends of the simultaneous interval of `mean`; None with fewer than three seeds."""
@@ -120,7 +122,7 @@ def paired_differences(
     arms: Mapping[str, Mapping[int, float]],
     control: Mapping[int, float],
     *,
-    lower_is_better: bool = True,
+    scale: Scale,
     level: float = 0.95,
     margin: float = MARGIN,
 ) -> list[Difference]:
@@ -132,29 +134,40 @@ def paired_differences(
     shared = {key: values for key, values in arms.items() if values.keys() & control.keys()}
     table = [control, *shared.values()]
     error = (1 - level) / max(1, len(shared))
-    sign = 1.0 if lower_is_better else -1.0
     result = []
     for key, values in shared.items():
         seeds = sorted(values.keys() & control.keys())
-        mean = fmean(sign * (control[seed] - values[seed]) for seed in seeds)
-        half = _half_width(table, seeds, error)
-        low, high = (None, None) if half is None else (mean - half, mean + half)
         beside = fmean(control[seed] for seed in seeds)
+        mean, low, high = _compare(values, control, table, seeds, scale, error)
         result.append(Difference(key, key, mean, low, high, beside, len(seeds), level, margin))
     return sorted(result, key=lambda difference: -difference.mean)
 
 
-def _half_width(table: Sequence[Mapping[int, float]], seeds: Sequence[int], error: float) -> float | None:
-    """Half the length of the interval of a difference over these seeds, from all arms that have them all.
+def _compare(
+    values: Mapping[int, float],
+    control: Mapping[int, float],
+    table: Sequence[Mapping[int, float]],
+    seeds: Sequence[int],
+    scale: Scale,
+    error: float,
+) -> tuple[float, float | None, float | None]:
+    """The mean gain over the control on these seeds, and its interval, in units of the metric.
 
-    None with fewer than three seeds.
+    The noise is that of all arms of the table that have these seeds. No interval with fewer than three.
     """
+    ours, theirs = (scale.scores(arm[seed] for seed in seeds) for arm in (values, control))
+    mean, beside = fmean(theirs) - fmean(ours), fmean(control[seed] for seed in seeds)
     if len(seeds) < FIRST_SEEDS:
-        return None
+        return scale.in_units(mean, beside), None, None
     import numpy as np
 
-    whole = [[arm[seed] for seed in seeds] for arm in table if arm.keys() >= set(seeds)]
-    return float(half_widths(np.array(whole), error)[-1])
+    whole = [scale.scores(arm[seed] for seed in seeds) for arm in table if arm.keys() >= set(seeds)]
+    half = float(half_widths(np.array(whole), error)[-1])
+    return (
+        scale.in_units(mean, beside),
+        scale.in_units(mean - half, beside),
+        scale.in_units(mean + half, beside),
+    )
 
 
 def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
@@ -164,7 +177,7 @@ def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
     differences = paired_differences(
         {key: arm.by_seed(metric) for key, arm in others.items()},
         {} if ranking.uniform is None else ranking.uniform.by_seed(metric),
-        lower_is_better=direction(metric) == "min",
+        scale=Scale.of(metric),
         level=level,
         margin=ranking.margin,
     )
@@ -192,24 +205,23 @@ def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Differe
     """
     first, other = against_uniform(ranking, level), ranking.arm(key)
     metric = ranking.metric
-    sign = 1.0 if direction(metric) == "min" else -1.0
+    scale = Scale.of(metric)
     table = {arm.arm_id: arm.by_seed(metric) for arm in ranking.confirmed}
     error = (1 - level) / len(first)
     result = []
     for found in first:
         ours, theirs = table[found.key], table[key]
         seeds = sorted(ours.keys() & theirs.keys())
-        half = _half_width(list(table.values()), seeds, error)
-        if found.key == key or found.low is None or half is None:
+        if found.key == key or found.low is None or len(seeds) < FIRST_SEEDS:
             continue
-        mean = fmean(sign * (theirs[seed] - ours[seed]) for seed in seeds)
+        mean, low, high = _compare(ours, theirs, list(table.values()), seeds, scale, error)
         control = fmean(theirs[seed] for seed in seeds)
         result.append(
             replace(
                 found,
                 mean=mean,
-                low=mean - half,
-                high=mean + half,
+                low=low,
+                high=high,
                 control=control,
                 seeds=len(seeds),
                 against=other.name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.futility import FEWEST_TO_GIVE_UP, predictive_power
 from tuning.evidence.looks import answers, stops
+from tuning.evidence.scale import Scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,7 @@ def expected_seeds(
     effect: float,
     noise: float,
     *,
+    scale: Scale,
     schedules: int,
     rival: bool,
     seeds: tuple[int, int],
@@ -69,13 +71,14 @@ def expected_seeds(
     gives_up = futility > 0 and most > max(least, FEWEST_TO_GIVE_UP)
     studies = studies or (200 if gives_up else 2000)
     rng = np.random.default_rng(0)
+    # Of logarithms, 1 stands for any level; of other scores it is uniform sampling's.
     table = 1 + noise / math.sqrt(2) * rng.standard_normal((studies, arms, most))
-    table[:, 1 : 1 + schedules] -= effect
-    ends, beats, standing = stops(table, rival=rival, least=least, margin=margin, level=level)
+    table[:, 1 : 1 + schedules] -= scale.difference(effect, 1.0)
+    ends, beats, standing = stops(table, scale=scale, rival=rival, least=least, margin=margin, level=level)
     given_up = np.zeros(studies, bool)
     if gives_up:
-        ends, given_up = _given_up(table, ends, rival, least, margin, futility, level)
-        beats = answers(table, rival=rival, margin=margin, level=level)[0]
+        ends, given_up = _given_up(table, ends, scale, rival, least, margin, futility, level)
+        beats = answers(table, scale=scale, rival=rival, margin=margin, level=level)[0]
         beats = beats[np.arange(studies), :, ends - FIRST_SEEDS]
     return ExpectedSeeds(
         effect,
@@ -90,6 +93,7 @@ def expected_seeds(
 def _given_up(
     table: np.ndarray,
     ends: np.ndarray,
+    scale: Scale,
     rival: bool,
     least: int,
     margin: float,
@@ -104,8 +108,8 @@ def _given_up(
     for study, end in enumerate(ends):
         for seeds in range(max(least, FEWEST_TO_GIVE_UP), end):
             seen = table[study, :, :seeds]
-            chance = predictive_power(seen, most, rival=rival, margin=margin, level=level).max(initial=0.0)
-            if chance < futility:
+            chances = predictive_power(seen, most, scale=scale, rival=rival, margin=margin, level=level)
+            if chances.max(initial=0.0) < futility:
                 found[study] = seeds
                 break
     return found, np.asarray(found < ends)

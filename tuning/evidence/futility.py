@@ -16,7 +16,7 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import against_uniform, settled
 from tuning.evidence.looks import answers
-from tuning.evidence.metrics import direction
+from tuning.evidence.scale import Scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def power_left(ranking: Ranking, most: int) -> float:
     import numpy as np
 
     metric = ranking.metric
-    sign = 1.0 if direction(metric) == "min" else -1.0
+    scale = Scale.of(metric)
     rivals = [arm for arm in ranking.confirmed if arm.is_rival][:1]
     arms = [
         *(arm for arm in ranking.confirmed if arm.is_uniform),
@@ -49,18 +49,18 @@ def power_left(ranking: Ranking, most: int) -> float:
         return 0.0
     if len(seeds) < FEWEST_TO_GIVE_UP or not against_uniform(ranking):
         return 1.0
-    table = np.array([[sign * values[seed] for seed in seeds] for values in by_seed])
-    chances = predictive_power(table, most, rival=bool(rivals), margin=ranking.margin)
+    table = np.array([scale.scores(values[seed] for seed in seeds) for values in by_seed])
+    chances = predictive_power(table, most, scale=scale, rival=bool(rivals), margin=ranking.margin)
     return float(chances.max(initial=0.0))
 
 
 def predictive_power(
-    table: np.ndarray, most: int, *, rival: bool, margin: float, level: float = 0.95
+    table: np.ndarray, most: int, *, scale: Scale, rival: bool, margin: float, level: float = 0.95
 ) -> np.ndarray:
     """The chance that the next open question of each schedule is settled by `most` seeds, (schedules,); 0 without one.
 
-    The first question is uniform sampling; the second, of a schedule that beats it, the rival. table: metrics where
-    less is better, (arms, seeds) of uniform sampling, the schedules and, last, the rival if there is one, over at least
+    The first question is uniform sampling; the second, of a schedule that beats it, the rival. table: scores on
+    this scale, (arms, seeds) of uniform sampling, the schedules and, last, the rival if there is one, over at least
     `FIRST_SEEDS` seeds. A function of its arguments: the futures are always drawn from one seed.
     """
     import numpy as np
@@ -75,7 +75,7 @@ def predictive_power(
     true = means + deviation / np.sqrt(seeds) * rng.standard_normal((_FUTURES, arms, 1))
     further = true + deviation * rng.standard_normal((_FUTURES, arms, most - seeds))
     whole = np.concatenate([np.broadcast_to(table, (_FUTURES, arms, seeds)), further], axis=-1)
-    _, first, every = answers(whole, rival=rival, margin=margin, level=level)
+    _, first, every = answers(whole, scale=scale, rival=rival, margin=margin, level=level)
     now = seeds - FIRST_SEEDS
 
     def settled_later(stand: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
+from tuning.evidence.scale import Scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,12 +15,12 @@ __all__ = ["answers", "stops"]
 
 
 def stops(
-    table: np.ndarray, *, rival: bool, least: int, margin: float, level: float = 0.95
+    table: np.ndarray, *, scale: Scale, rival: bool, least: int, margin: float, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stop many confirmations as a study does, by `tuning.evidence.differences.settled`, for a metric where less is
-    better.
+    """Stop many confirmations as a study does, by `tuning.evidence.differences.settled`.
 
-    table: (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival if there is one. Returns
+    table: scores on this scale, (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival if
+    there is one. Returns
     the number of seeds at the end, (studies,); whether each schedule beats uniform sampling by then, (studies,
     schedules); and whether every answer stands, (studies,).
     """
@@ -29,7 +30,7 @@ def stops(
     if most < FIRST_SEEDS:
         schedules = arms - 1 - rival
         return np.full(studies, most), np.zeros((studies, schedules), bool), np.zeros(studies, bool)
-    beats, _, stand = answers(table, rival=rival, margin=margin, level=level)
+    beats, _, stand = answers(table, scale=scale, rival=rival, margin=margin, level=level)
     n = np.arange(FIRST_SEEDS, most + 1)
     every = stand.all(1) & (n >= least)
     end = np.where(every.any(-1), every.argmax(-1), len(n) - 1)
@@ -38,7 +39,7 @@ def stops(
 
 
 def answers(
-    table: np.ndarray, *, rival: bool, margin: float, level: float = 0.95
+    table: np.ndarray, *, scale: Scale, rival: bool, margin: float, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What is known after `FIRST_SEEDS` and more seeds, three arrays of (studies, schedules, seeds - 2).
 
@@ -55,8 +56,9 @@ def answers(
 
     def judge(gain: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether a gain beats, and whether its answer stands, each (studies, schedules, looks)."""
-        beats, bound = gain - half > 0, margin * abs(control)
-        return beats, beats | (gain + half < 0) | ((gain - half >= -bound) & (gain + half <= bound))
+        beats = gain - half > 0
+        worse, better = scale.difference(-margin, control), scale.difference(margin, control)
+        return beats, beats | (gain + half < 0) | ((gain - half >= worse) & (gain + half <= better))
 
     ours = means[:, 1 : arms - rival]
     beats, first = judge(means[:, :1] - ours, means[:, :1])

@@ -13,9 +13,9 @@ __all__ = [
     "MARGIN",
     "count",
     "direction",
-    "gain",
     "in_order",
     "is_metric",
+    "is_positive",
     "metric_name",
     "number",
     "within",
@@ -31,6 +31,8 @@ DIRECTIONS: dict[str, Literal["min", "max"]] = {
     "loss": "min",
 }
 """Whether a smaller or a larger value of a metric is better."""
+_POSITIVE = frozenset({"fid", "inception_score", "loss"})
+"""Metrics above 0 whose noise grows with them."""
 _ABBREVIATED = {"fid": "FID", "kid": "KID", "inception_score": "IS", "clip_score": "CLIP score"}
 _AT = "_at_"
 """Between the name of a metric and the scale of guidance at which a model is scored besides the first."""
@@ -48,6 +50,11 @@ def direction(metric: str) -> Literal["min", "max"]:
 def is_metric(name: str) -> bool:
     """Whether this is the name of a metric, such as fid or, at another scale of guidance, fid_at_2."""
     return _kind(name) in DIRECTIONS
+
+
+def is_positive(metric: str) -> bool:
+    """Whether the metric is above 0, and its noise in proportion to it."""
+    return _kind(metric) in _POSITIVE
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -90,12 +97,6 @@ def number(value: float | None) -> str:
         if abs(value) >= least:
             return f"{value:.{decimals}f}"
     return f"{value:.3g}"
-
-
-def gain(value: float, uniform: float, metric: str) -> float:
-    """Return by how many percent of `uniform` the value is better (positive) or worse than it."""
-    sign = 1 if direction(metric) == "min" else -1
-    return 100 * sign * (uniform - value) / abs(uniform) if uniform else math.nan
 
 
 def within(margin: float) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 
-from tuning.evidence.arms import Arm, Ranking, side_by_side
-from tuning.evidence.metrics import count, gain, in_order, metric_name, number
+from tuning.evidence.arms import Arm, Ranking, paired_by_seed, side_by_side
+from tuning.evidence.metrics import count, in_order, metric_name, number
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.scale import gain
 
 __all__ = ["Column", "columns"]
 
@@ -45,8 +46,8 @@ def columns(ranking: Ranking) -> list[Column]:
     def gained(by: str, arm: Arm) -> str:
         if any(by not in run.metrics for run in _runs(arm)):
             return "–"
-        value, beside, _ = side_by_side(arm, uniform, by)
-        return "–" if beside is None or arm.is_uniform else f"{gain(value, beside, by):+.1f}%"
+        ours, theirs = paired_by_seed(arm, uniform, by)
+        return "–" if not theirs or arm.is_uniform else f"{gain(ours.values(), theirs.values(), by):+.1f}%"
 
     given = [each for each in _WHERE_GIVEN if each in _names(ranking)]
     scaled = [each for each in in_order(_names(ranking)) if each.startswith(f"{metric}_at_")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.scale import Scale
 from tuning.folder.layout import RECORD_FILE, TRIALS
 
 __all__ = ["Noise", "find_noise"]
@@ -22,18 +23,22 @@ class Noise:
     """Standard deviation of a paired difference, as a share of uniform sampling's metric."""
 
     share: float
+    """Of ratios, the deviation of their logarithm."""
     source: str
 
 
 def find_noise(output: Path, data: str, fingerprint: str, metric: str) -> Noise | None:
     """The noise in the studies of this protocol under `output`, else the one measured for the data set, if any."""
     squares, freedom, controls, studies = 0.0, 0, list[float](), 0
+    scale = Scale.of(metric)
     for folder in sorted(output.glob(f"*/{TRIALS}")):
         arms = _confirmed(folder, fingerprint, metric)
         uniform = arms.pop("uniform", {})
         before = freedom
         for values in arms.values():
-            gaps = [uniform[seed] - value for seed, value in values.items() if seed in uniform]
+            seeds = sorted(values.keys() & uniform.keys())
+            ours, theirs = (scale.scores(arm[seed] for seed in seeds) for arm in (values, uniform))
+            gaps = [beside - mine for mine, beside in zip(ours, theirs, strict=True)]
             if len(gaps) > 1:
                 mean = fmean(gaps)
                 squares += sum((gap - mean) ** 2 for gap in gaps)
@@ -41,7 +46,7 @@ def find_noise(output: Path, data: str, fingerprint: str, metric: str) -> Noise 
         if freedom > before:
             studies += 1
             controls += uniform.values()
-    if squares and (control := abs(fmean(controls))):
+    if squares and (control := 1.0 if scale.ratios else abs(fmean(controls))):
         found = f"{studies} stud{'y' if studies == 1 else 'ies'} in {output}"
         return Noise(math.sqrt(squares / freedom) / control, f"{found}, {freedom} degrees of freedom")
     share = _MEASURED.get((data, metric))

@@ -15,8 +15,9 @@ from curriculum_ray.runs.heldout_file import read_heldout
 from curriculum_ray.runs.result import HeldoutLosses, History, Measured, RunResult
 from tuning.evidence import previews
 from tuning.evidence.heldout import LevelGain, beside
-from tuning.evidence.metrics import DIRECTIONS, gain, in_order, is_metric
+from tuning.evidence.metrics import DIRECTIONS, in_order, is_metric
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.scale import gain
 from tuning.folder.layout import RECORD_FILE, TRIALS
 from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
@@ -88,7 +89,7 @@ def compare(a: Side, b: Side) -> Comparison:
         key: {
             "a": a.metrics[key],
             "b": b.metrics[key],
-            "gain": gain(b.metrics[key], a.metrics[key], key),
+            "gain": gain([b.metrics[key]], [a.metrics[key]], key),
         }
         for key in in_order(a.metrics)
         if refusal is None and key in a.metrics and key in b.metrics

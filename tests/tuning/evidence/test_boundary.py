@@ -12,6 +12,7 @@ from tuning.evidence.differences import against_uniform, settled
 from tuning.evidence.expected import expected_seeds
 from tuning.evidence.intervals import half_widths
 from tuning.evidence.looks import stops
+from tuning.evidence.scale import Scale
 from tuning.study.config import FRESH_SEEDS
 
 STUDIES, MOST = 20_000, 20
@@ -60,7 +61,7 @@ def test_critical_values_are_finite_for_many_arms_and_seeds(arms):
 
 
 def test_an_effect_of_two_paired_deviations_takes_five_seeds():
-    found = expected_seeds(0.2, 0.1, schedules=1, rival=True, seeds=(3, 10), margin=0.02)
+    found = expected_seeds(0.2, 0.1, scale=Scale(), schedules=1, rival=True, seeds=(3, 10), margin=0.02)
     assert found.beats > 0.95
     assert found.seeds < 5.1
     assert found.undecided < 0.05
@@ -68,7 +69,7 @@ def test_an_effect_of_two_paired_deviations_takes_five_seeds():
 
 
 def test_without_an_effect_a_study_runs_to_the_most_seeds():
-    found = expected_seeds(0.0, 0.1, schedules=1, rival=False, seeds=(3, 8), margin=0.02)
+    found = expected_seeds(0.0, 0.1, scale=Scale(), schedules=1, rival=False, seeds=(3, 8), margin=0.02)
     assert found.seeds > 7.5
     assert found.beats < 0.03
 
@@ -82,15 +83,19 @@ def test_few_say_equal_of_a_difference_of_one_and_a_half_margins():
     assert (gain + half <= margin * 50).any(-1).mean() < 0.03
 
 
-def test_arrays_and_records_stop_alike():
-    table = tables(3, seed=3, studies=12)
-    table[:, 1] -= np.linspace(0, 3, 12)[:, None]
-    ends, beats, standing = stops(table, rival=True, least=3, margin=0.02)
+@pytest.mark.parametrize("metric", ["fid", "kid", "precision"])
+def test_arrays_and_records_stop_alike(metric):
+    table, scale = tables(3, seed=3, studies=12), Scale.of(metric)
+    gains = np.linspace(0, 3, 12)[:, None]
+    table[:, 1] += -gains if scale.lower_is_better else gains
+    scores = np.reshape(scale.scores(table.ravel()), table.shape)
+    ends, beats, standing = stops(scores, scale=scale, rival=True, least=3, margin=0.02)
     arms = [("uniform", 1), (None, 6), ("rival", 1)]
     for study, (end, beat, stands) in enumerate(zip(ends, beats, standing, strict=True)):
         records = [
             record(
-                float(table[study, place, seed]),
+                0.0,
+                metrics={metric: float(table[study, place, seed])},
                 role="confirmation",
                 seed=FRESH_SEEDS + seed,
                 control=control,
@@ -100,7 +105,7 @@ def test_arrays_and_records_stop_alike():
             for place, (control, clusters) in enumerate(arms)
             for seed in range(end)
         ]
-        ranking = Ranking.of(records, "fid", 0.02)
+        ranking = Ranking.of(records, metric, 0.02)
         assert settled(ranking) == stands
         (found,) = (each for each in against_uniform(ranking) if not each.rival)
         assert found.beats == beat[0]

@@ -15,14 +15,14 @@ from tuning.evidence.differences import (
     against_uniform,
     paired_differences,
 )
+from tuning.evidence.scale import Scale
 
 
-def differences_of(table, **options):
+def differences_of(table, scale=None, **options):
     """Compare the rows below the first with the first; columns are seeds."""
     rows = [dict(enumerate(row)) for row in table]
-    return paired_differences(
-        {f"arm {number}": row for number, row in enumerate(rows[1:])}, rows[0], **options
-    )
+    others = {f"arm {number}": row for number, row in enumerate(rows[1:])}
+    return paired_differences(others, rows[0], scale=scale or Scale(), **options)
 
 
 def simulated(rng, schedules, seeds, effect=0.0, noise=None):
@@ -75,7 +75,7 @@ def test_the_seeds_own_luck_cancels(shift, seed):
 
 def test_a_gain_is_positive_in_either_direction_of_the_metric():
     (lower,) = differences_of([[10.0, 10.0], [9.0, 9.1]])
-    (higher,) = differences_of([[0.5, 0.5], [0.6, 0.61]], lower_is_better=False)
+    (higher,) = differences_of([[0.5, 0.5], [0.6, 0.61]], Scale(lower_is_better=False))
     assert lower.mean > 0
     assert higher.mean > 0
 
@@ -87,16 +87,17 @@ def test_two_seeds_make_no_claim():
 
 
 def test_only_seeds_that_both_have_are_compared():
-    (found,) = paired_differences({"a": {0: 9.0, 1: 8.0, 7: 1.0}}, {0: 10.0, 1: 10.0, 2: 99.0})
+    (found,) = paired_differences({"a": {0: 9.0, 1: 8.0, 7: 1.0}}, {0: 10.0, 1: 10.0, 2: 99.0}, scale=Scale())
     assert (found.seeds, found.mean, found.control) == (2, 1.5, 10.0)
-    assert paired_differences({"a": {5: 1.0}}, {0: 10.0}) == []
+    assert paired_differences({"a": {5: 1.0}}, {0: 10.0}, scale=Scale()) == []
 
 
 def test_an_arm_with_fewer_seeds_leaves_the_others_theirs_and_takes_its_share_of_the_level():
     control = {seed: 10.0 + seed % 2 for seed in range(4)}
     a = {0: 9.0, 1: 9.5, 2: 8.0, 3: 9.5}
-    found = {each.key: each for each in paired_differences({"a": a, "b": {0: 7.0}}, control)}
-    (alone,) = paired_differences({"a": a}, control, level=0.975)
+    both = paired_differences({"a": a, "b": {0: 7.0}}, control, scale=Scale())
+    found = {each.key: each for each in both}
+    (alone,) = paired_differences({"a": a}, control, scale=Scale(), level=0.975)
     assert found["a"].seeds == 4
     assert (found["a"].low, found["a"].high) == pytest.approx((alone.low, alone.high))
     assert found["b"].low is None
@@ -109,12 +110,12 @@ def test_identical_arms_are_equal():
 
 def test_a_confirmation_is_paired_by_seed_and_named():
     records = [
-        record(value - gain, role="confirmation", seed=seed, control=control, schedule=schedule(6))
+        record(value * (1 - gain), role="confirmation", seed=seed, control=control, schedule=schedule(6))
         for seed, value in ((1000, 10.0), (1001, 12.0), (1002, 14.0))
-        for control, gain in ((None, 1.0 + 0.01 * (seed % 2)), ("uniform", 0.0))
+        for control, gain in ((None, 0.08 + 0.001 * (seed % 2)), ("uniform", 0.0))
     ]
     (found,) = against_uniform(Ranking.of([*records, record(3.0)], "fid"))
     assert found.name == "6 uniform clusters, easy_to_hard, plateau patience 20, cumulative"
     assert found.beats
-    assert found.percent(found.mean) == pytest.approx(100 / 12, rel=0.01)
+    assert found.percent(found.mean) == pytest.approx(8, rel=0.01)
     assert found.to_json()["beats_uniform"] is True

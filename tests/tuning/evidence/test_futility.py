@@ -12,6 +12,7 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.expected import ExpectedSeeds, expected_seeds
 from tuning.evidence.futility import FEWEST_TO_GIVE_UP, power_left, predictive_power
 from tuning.evidence.looks import answers
+from tuning.evidence.scale import Scale
 from tuning.study.config import FRESH_SEEDS
 
 MOST, MARGIN, NOISE = 10, 0.02, 0.1
@@ -27,12 +28,12 @@ def tables(effect: float, arms: int = 2, studies: int = 150) -> np.ndarray:
 
 def ends(table: np.ndarray, futility: float) -> tuple[float, float]:
     """The mean number of seeds, and the share that beats uniform sampling, of studies that give up below `futility`."""
-    beats, _, stand = answers(table, rival=False, margin=MARGIN)
+    beats, _, stand = answers(table, scale=Scale(), rival=False, margin=MARGIN)
     seeds, found = [], []
     for study, values in enumerate(table):
         for n in range(3, MOST + 1):
             give_up = FEWEST_TO_GIVE_UP <= n < MOST and (
-                predictive_power(values[:, :n], MOST, rival=False, margin=MARGIN)[0] < futility
+                predictive_power(values[:, :n], MOST, scale=Scale(), rival=False, margin=MARGIN)[0] < futility
             )
             if stand[study, 0, n - 3] or give_up or n == MOST:
                 seeds.append(n)
@@ -52,6 +53,7 @@ def test_where_there_is_nothing_to_find_it_gives_up_early_and_an_effect_is_found
 def test_what_is_expected_counts_giving_up_as_studies_do() -> None:
     def expected(effect: float, futility: float, seeds: tuple[int, int] = (3, MOST)) -> ExpectedSeeds:
         settings: dict[str, Any] = {"schedules": 1, "rival": False, "seeds": seeds, "margin": MARGIN}
+        settings["scale"] = Scale()
         return expected_seeds(effect * NOISE, NOISE, **settings, futility=futility, studies=60)
 
     never, early = expected(0.0, 0.0), expected(0.0, 0.05)
@@ -71,10 +73,11 @@ def test_the_chance_predicted_is_that_of_studies_like_it() -> None:
     effects = rng.uniform(-4, 4, 400)
     table = 1 + NOISE / np.sqrt(2) * rng.standard_normal((400, 2, MOST))
     table[:, 1] -= (effects * NOISE)[:, None]
-    _, first, _ = answers(table, rival=False, margin=MARGIN)
+    _, first, _ = answers(table, scale=Scale(), rival=False, margin=MARGIN)
     still = ~first[:, 0, 2]
     predicted = [
-        predictive_power(values[:, :5], MOST, rival=False, margin=MARGIN)[0] for values in table[still]
+        predictive_power(values[:, :5], MOST, scale=Scale(), rival=False, margin=MARGIN)[0]
+        for values in table[still]
     ]
     happened = first[still, 0, 3:].any(-1)
     assert np.mean(predicted) == pytest.approx(happened.mean(), abs=0.06)
@@ -84,10 +87,12 @@ def test_the_chance_predicted_is_that_of_studies_like_it() -> None:
 
 def test_settled_questions_have_nothing_left_and_the_rival_is_the_second_one() -> None:
     table = tables(6.0, arms=3, studies=20)
-    far = [predictive_power(each[:, :6], MOST, rival=True, margin=MARGIN)[0] for each in table]
+    far = [predictive_power(each[:, :6], MOST, scale=Scale(), rival=True, margin=MARGIN)[0] for each in table]
     assert max(far) == 0
     table[:, 2] -= 6.0 * NOISE
-    beside = [predictive_power(each[:, :6], MOST, rival=True, margin=MARGIN)[0] for each in table]
+    beside = [
+        predictive_power(each[:, :6], MOST, scale=Scale(), rival=True, margin=MARGIN)[0] for each in table
+    ]
     assert 0 < np.mean(beside) < 0.3
 
 
@@ -118,4 +123,4 @@ def test_few_seeds_say_nothing_and_the_most_leave_nothing() -> None:
 def test_the_direction_of_the_metric_is_heeded() -> None:
     # A difference that falls short of an interval by little: more seeds are worth it whichever way it points.
     table = tables(1.5, studies=4)[3, :, :5]
-    assert power_left(ranking(table), MOST) == power_left(ranking(table, "recall", -1.0), MOST) > 0.05
+    assert power_left(ranking(table, "kid"), MOST) == power_left(ranking(table, "recall", -1.0), MOST) > 0.05

@@ -10,7 +10,7 @@ from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.keys import TrialKey
-from tuning.evidence.metrics import count, direction, gain, number
+from tuning.evidence.metrics import count, direction, number
 from tuning.evidence.records import TrialRecord, load_records
 
 
@@ -107,12 +107,6 @@ def test_values_stand_side_by_side_on_the_seeds_that_both_have():
 def test_the_searchs_own_values_stand_beside_the_searchs_own():
     table = {arm.is_uniform: arm for arm in arms([record(7.0), record(8.0, control="uniform")], "fid")}
     assert side_by_side(table[False], table[True], "fid") == (7.0, 8.0, 1)
-
-
-def test_a_gain_is_positive_whatever_the_metrics_direction():
-    assert gain(9.0, 10.0, "fid") == pytest.approx(10)
-    assert gain(0.55, 0.5, "precision") == pytest.approx(10)
-    assert gain(-0.2, -0.1, "kid") == pytest.approx(100)
 
 
 def test_a_record_comes_back_from_its_file_as_it_was(tmp_path):

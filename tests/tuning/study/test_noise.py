@@ -1,6 +1,7 @@
 """The noise of a data set: of the paired differences in earlier studies of the same protocol."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ def test_it_is_the_deviation_of_paired_differences(tmp_path: Path) -> None:
     _study(tmp_path / "b", *fresh([10.0, 8.0], 1), *fresh([9.0, 8.0], 7), *fresh([7.0], 8))
     found = find_noise(tmp_path, "digits", FINGERPRINT, "fid")
     assert found is not None
-    assert found.share == pytest.approx(0.5**0.5 / 10)
+    # The logarithms of the ratios: two values a study, whose deviation is their distance over the root of 2.
+    gaps = [math.log(12 / 10) - math.log(10 / 9), math.log(8 / 8) - math.log(10 / 9)]
+    assert found.share == pytest.approx(math.sqrt(sum(gap**2 / 2 for gap in gaps) / 2))
     assert "2 studies" in found.source
 
 
