@@ -21,10 +21,11 @@ hence 0.09/√2 for each (`make noise-floor`; real studies gave 0.08 to 0.16). F
 
 The last line is JSON, all but seeds as shares of the studies: "false_claims" of null studies, "power" (against uniform
 sampling) and "power_alone" (without rivals), "power_rival" (the planted schedule found better than the best rival too),
-"power_named" (found beside a poor control), "false_equal" (the largest share of near studies that say equal), "seeds_mean" and "seeds_mean_alone" (of planted
-studies with and without rivals), "seeds_mean_null" (of null studies, most of which give up), "peeking" (null studies
-with a claim at any look), "peeking_student" (the same looks with Student's t, as if each were the only one), and
-"equal" (studies of the near kind without a difference that say so, for each deviation).
+"power_named" (found beside a poor control), "false_equal" (the largest share of near studies that say equal),
+"seeds_mean" and "seeds_mean_alone" (of planted studies with and without rivals), "seeds_mean_null" (of null studies,
+most of which give up), "peeking" (null studies with a claim at any look), "peeking_student" (the same looks with
+Student's t, as if each were the only one), and "equal" (studies of the near kind without a difference that say so, for
+each deviation).
 """
 
 from __future__ import annotations

@@ -14,15 +14,18 @@ third to the 20th and stops at its first claim. The rules:
   with f degrees of freedom; valid at any number of seeds by Ville's inequality.
 - Student: t for one look, used at all of them.
 
-Three more tables: the product's rule where noise is not normal (Student's t with 3 degrees of freedom, exponential) or
-differs between the arms (the rival, or one of three other arms, twice or three times as noisy); and covariates (CUPED,
+Four more tables: the scale on which arms are compared, ratios or differences, where the noise is in proportion to a
+metric and where it is not, with and without a control whose metric is five times that of uniform sampling; the
+product's rule where noise is not normal (Student's t with 3 degrees of freedom, exponential) or differs between the
+arms (the rival, or one of three other arms, twice or three times as noisy); and covariates (CUPED,
 Deng et al. 2013): the paired difference of a preview, correlated by rho with that at the end, is regressed out of the
 latter. That narrows intervals by 1 - sqrt(1 - rho^2), but asks that the covariate's own difference is 0, and a schedule
 acts on its previews too: "early" is its effect on them in paired deviations, with none at the end.
 
 The last line is JSON: "rules", by number of arms and rule: "false" (claims at any look without an effect), "seeds" and
-"power" at effect 2 within 10 seeds, "power_1.5" and "power_1" within 20; "noise": false claims; "covariate": by rho
-"narrower" and by early effect "false".
+"power" at effect 2 within 10 seeds, "power_1.5" and "power_1" within 20; "scale": by noise, control and scale "false"
+(claims about an equal arm at any look) and "power" at effect 2 within 10 seeds; "noise": false claims; "covariate": by
+rho "narrower" and by early effect "false".
 """
 
 from __future__ import annotations
@@ -125,6 +128,28 @@ def judged(noise: np.ndarray, critical: np.ndarray) -> dict[str, float]:
     return {name: round(value, 3) for name, value in result.items()}
 
 
+def by_scale(rng: np.random.Generator, studies: int) -> dict[str, dict[str, dict[str, float]]]:
+    """False claims about an equal schedule, and power for a better one, on either scale, beside another arm.
+
+    The metric of uniform sampling is 1, and the paired deviation 0.09 of it; the seed's luck deviates by 0.2.
+    """
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, proportional in (("in proportion", True), ("equal", False)):
+        for control in (1.0, 5.0):
+            found = result.setdefault(f"{kind}, control {control:g}", {})
+            for scale in ("ratios", "differences"):
+                found[scale] = {}
+                for effect, name, most in ((0.0, "false", MOST), (2.0, "power", 10)):
+                    levels = np.array([1.0, 1 - 0.09 * effect, control])[:, None]
+                    noise = 0.09 * normal(rng, studies, 2) + 0.2 * rng.standard_normal((studies, 1, MOST))
+                    table = levels * np.exp(noise) if proportional else np.maximum(levels + noise, 0.01)
+                    gains, error = play(np.log(table) if scale == "ratios" else table, 0.0)
+                    critical = np.array(boundary.critical_values(2, LEVEL / 2, MOST))
+                    hit = abs(gains[:, 0]) > (critical * error)[:, 0]
+                    found[scale][name] = round(float(hit[:, : most - FIRST_SEEDS + 1].any(-1).mean()), 3)
+    return result
+
+
 def other_noise(rng: np.random.Generator, studies: int) -> dict[str, float]:
     """False claims at any look where the noise is not what the rule assumes."""
     shape = (studies, 3, MOST)
@@ -172,7 +197,7 @@ def covariate(rng: np.random.Generator, studies: int, seeds: int, rho: float) ->
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 def main(studies: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    result: dict[str, dict[str, Any]] = {"rules": {}, "noise": {}, "covariate": {}}
+    result: dict[str, dict[str, Any]] = {"rules": {}, "scale": {}, "noise": {}, "covariate": {}}
     for arms in (1, 2):
         noise = normal(rng, studies, arms)
         print(f"{arms} arm{'s' if arms > 1 else ''} beside uniform sampling")
@@ -182,6 +207,13 @@ def main(studies: int, seed: int) -> None:
             result["rules"].setdefault(str(arms), {})[name] = found
             cells = (found[key] for key in ("false", "seeds", "power", "power_1.5", "power_1"))
             print(f"  {name:24}" + "".join(f"{value:8.3f}" for value in cells))
+    result["scale"] = dict(by_scale(rng, studies))
+    print(
+        "one arm and uniform sampling beside a control, by noise and the control's metric: false claims, power"
+    )
+    for name, scales in result["scale"].items():
+        cells = (f"{scale} {each['false']:.3f} {each['power']:.3f}" for scale, each in scales.items())
+        print(f"  {name:28}" + "   ".join(cells))
     result["noise"] = dict(other_noise(rng, studies))
     print("false claims at any look, by the kind of noise")
     for name, share in result["noise"].items():

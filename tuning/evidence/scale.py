@@ -1,7 +1,7 @@
 """The scale on which a metric is compared: ratios where its noise grows with it, differences elsewhere.
 
 The noise of a Fréchet distance is about proportional to it: on the digits, arms with a mean FID from 3.7 to 37 vary
-around their seeds by 6 to 13% of their own FID, which is 0.3 to 2.8 of it. Intervals pool the noise of all arms, and
+around their seeds by 5 to 13% of their own FID, which is 0.3 to 2.8 of it. Intervals pool the noise of all arms, and
 that needs equal noise. So logarithms of such metrics are compared, whose differences are ratios: a gain of 20% is a
 metric that is 0.8 times that of uniform sampling, each a geometric mean over the seeds. KID can be 0 or less, and
 precision, recall and CLIP scores do not grow without end: of these the differences are compared.
