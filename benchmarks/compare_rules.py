@@ -212,8 +212,8 @@ def main(studies: int, seed: int) -> None:
         "one arm and uniform sampling beside a control, by noise and the control's metric: false claims, power"
     )
     for name, scales in result["scale"].items():
-        cells = (f"{scale} {each['false']:.3f} {each['power']:.3f}" for scale, each in scales.items())
-        print(f"  {name:28}" + "   ".join(cells))
+        each = (f"{scale} {one['false']:.3f} {one['power']:.3f}" for scale, one in scales.items())
+        print(f"  {name:28}" + "   ".join(each))
     result["noise"] = dict(other_noise(rng, studies))
     print("false claims at any look, by the kind of noise")
     for name, share in result["noise"].items():

@@ -10,7 +10,8 @@ import click
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
-from tuning.cli.options import FiniteRange, example, read_settings, shared
+from tuning.cli.options import example, read_settings, shared
+from tuning.cli.parameters import FiniteRange
 
 __all__ = ["cli", "doctor", "local", "main", "wait"]
 

@@ -15,7 +15,8 @@ from curriculum_ray.data.dataset import Dataset, is_image
 from curriculum_ray.data.headers import Fetch
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data
-from curriculum_ray.data.shards import Unreadable, make_condition, open_unit, read_image, scan
+from curriculum_ray.data.shard_rows import Unreadable, make_condition, open_unit, read_image
+from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import DataSpec
 
 __all__ = ["Images", "InMemory", "images_of"]

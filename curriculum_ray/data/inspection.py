@@ -10,9 +10,11 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset, is_image, to_uint8
+from curriculum_ray.data.headers import Unit
 from curriculum_ray.data.images import Square, image_stats, to_pixels, to_square
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.shards import Unit, make_condition, open_unit, row_location, scan
+from curriculum_ray.data.shard_rows import make_condition, open_unit, row_location
+from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.summary import DataSummary, LeftOut
 

@@ -16,15 +16,8 @@ from curriculum_ray.data.chosen_rows import Rows, choose_rows
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info
-from curriculum_ray.data.shards import (
-    Scan,
-    Unreadable,
-    make_condition,
-    open_unit,
-    read_image,
-    read_rows,
-    scan,
-)
+from curriculum_ray.data.shard_rows import Unreadable, make_condition, open_unit, read_image, read_rows
+from curriculum_ray.data.shards import Scan, scan
 from curriculum_ray.data.spec import DataSpec
 
 __all__ = ["REFERENCE_BYTES", "load_stream", "with_note"]

@@ -26,7 +26,9 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, from_uint8
 from curriculum_ray.data.chosen_rows import NO_ROWS, Rows
-from curriculum_ray.data.shards import Scan, Unit, open_unit, read_rows
+from curriculum_ray.data.headers import Unit
+from curriculum_ray.data.shard_rows import open_unit, read_rows
+from curriculum_ray.data.shards import Scan
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.prepared import adopt_stream, cached_stream, stream_key
 from curriculum_ray.splitmix import mix

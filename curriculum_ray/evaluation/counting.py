@@ -13,7 +13,8 @@ from curriculum_ray.config import ConfigError, LocalPath, Spec
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, data_info, is_image, load_data, to_uint8
 from curriculum_ray.data.autoencoder import Decoder, load_decoder
 from curriculum_ray.data.dataset import as_float
-from curriculum_ray.data.shards import open_unit, read_rows, scan
+from curriculum_ray.data.shard_rows import open_unit, read_rows
+from curriculum_ray.data.shards import scan
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics
 from curriculum_ray.evaluation.reference import evenly_spaced, tally_of

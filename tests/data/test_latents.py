@@ -14,7 +14,8 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Conditioning, DataSpec, data_info, load_data
 from curriculum_ray.data.latents import LatentsInfo
-from curriculum_ray.data.shards import read_rows, scan
+from curriculum_ray.data.shard_rows import read_rows
+from curriculum_ray.data.shards import scan
 from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
 
 CLASSES = {"conditioning": Conditioning("class", 2), "class_names": ("a", "b")}

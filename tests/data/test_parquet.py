@@ -14,7 +14,8 @@ from pyarrow import parquet
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec
 from curriculum_ray.data.parquet import parquet_fetch, parquet_header
-from curriculum_ray.data.shards import read_rows, scan
+from curriculum_ray.data.shard_rows import read_rows
+from curriculum_ray.data.shards import scan
 
 
 def encoded(value: int) -> bytes:

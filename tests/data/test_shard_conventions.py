@@ -17,7 +17,8 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, DataSpec, DataWarning, data_info
 from curriculum_ray.data.digests import same_content
 from curriculum_ray.data.inspection import describe
-from curriculum_ray.data.shards import read_rows, scan
+from curriculum_ray.data.shard_rows import read_rows
+from curriculum_ray.data.shards import scan
 
 
 def image(number: int = 0) -> bytes:

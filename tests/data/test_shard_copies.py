@@ -17,7 +17,8 @@ from curriculum_ray.data.autoencoder import load_autoencoder
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.data.shard_copies import copy_here, folder_of
-from curriculum_ray.data.shards import read_rows, scan
+from curriculum_ray.data.shard_rows import read_rows
+from curriculum_ray.data.shards import scan
 from curriculum_ray.data.stream import load_stream
 from tests.buckets.places import bucket_in_memory, failing
 from tests.data.stand_ins import make_autoencoder

@@ -14,7 +14,8 @@ from PIL import Image
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, data_info
-from curriculum_ray.data.shards import read_rows, scan
+from curriculum_ray.data.shard_rows import read_rows
+from curriculum_ray.data.shards import scan
 from curriculum_ray.data.stream import load_stream
 from curriculum_ray.distributed.ingest import (
     SharedItems,

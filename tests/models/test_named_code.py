@@ -14,7 +14,7 @@ from curriculum_ray.models import TRUST_OPTION, check_named_code, code_named
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from tuning.cli import main
-from tuning.search.launch import check_code_of
+from tuning.search.preflight import check_code_of
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace
 

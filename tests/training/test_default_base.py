@@ -15,7 +15,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.written import write_files
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.trainer import Trainer
-from tuning.search.launch import check_study
+from tuning.search.preflight import check_study
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.study.space import SearchSpace

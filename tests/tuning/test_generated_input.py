@@ -15,7 +15,7 @@ from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.runs.config import RunConfig
 from tests.grammar import TOKENS, Grammar, accepted
 from tuning.cli import cli, main
-from tuning.search.launch import study_rivals
+from tuning.search.preflight import study_rivals
 from tuning.study.comparable import check_comparable
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace, SpaceFunction
@@ -72,7 +72,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     for target in (
         "tuning.study.single.check_run",
-        "tuning.search.launch.check_run",
+        "tuning.search.preflight.check_run",
         "tuning.difficulty.measure",
         "tuning.tracking.best.best",
         "tuning.tracking.compare.find_run",

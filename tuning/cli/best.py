@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
-from tuning.cli.options import PathOption, example, folder_of_store, given, shared
+from tuning.cli.options import example, folder_of_store, given, shared
+from tuning.cli.parameters import PathOption
 from tuning.folder.layout import SETTINGS_SUFFIX
 
 if TYPE_CHECKING:

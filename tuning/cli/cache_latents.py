@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuning.cli.options import PlaceOption, example, read_settings, shared, writable_folder
+from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.parameters import PlaceOption
 
 if TYPE_CHECKING:
     from curriculum_ray.data.latent_cache import LatentCache

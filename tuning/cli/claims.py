@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import PathOption, example, shared, writable_folder
+from tuning.cli.options import example, shared, writable_folder
+from tuning.cli.parameters import PathOption
 
 __all__ = ["claims"]
 

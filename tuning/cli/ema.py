@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from curriculum_ray.config import ConfigError
-from tuning.cli.options import FiniteRange, PathOption, example
+from tuning.cli.options import example
+from tuning.cli.parameters import FiniteRange, PathOption
 
 __all__ = ["ema"]
 

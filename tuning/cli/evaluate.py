@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import example, read_settings, shared, stored_checkpoint
+from tuning.cli.options import example, read_settings, shared
+from tuning.cli.parameters import stored_checkpoint
 
 __all__ = ["evaluate"]
 

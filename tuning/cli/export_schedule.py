@@ -9,7 +9,8 @@ from typing import Literal
 
 import click
 
-from tuning.cli.options import PathOption, example, shared
+from tuning.cli.options import example, shared
+from tuning.cli.parameters import PathOption
 
 __all__ = ["export_schedule"]
 

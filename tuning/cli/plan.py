@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuning.cli.options import FiniteRange, example, read_settings, shared, writable_folder
+from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.parameters import FiniteRange
 
 if TYPE_CHECKING:
     from tuning.evidence.expected import ExpectedSeeds
@@ -115,7 +116,7 @@ def plan(
     from curriculum_ray.own_files import check_own, write_own
     from curriculum_ray.training.footprint import footprint
     from tuning.figures.theme import LIGHT, to_png
-    from tuning.search.launch import check_code_of, check_study, study_rivals
+    from tuning.search.preflight import check_code_of, check_study, study_rivals
     from tuning.study.calibration import (
         Calibration,
         Unmeasured,

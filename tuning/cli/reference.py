@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import PathOption, example, read_settings, shared
+from tuning.cli.options import example, read_settings, shared
+from tuning.cli.parameters import PathOption
 
 __all__ = ["reference"]
 

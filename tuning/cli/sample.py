@@ -9,7 +9,8 @@ import click
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.runs.folder import BEST
-from tuning.cli.options import FiniteRange, example, read_settings, shared, stored_checkpoint, writable_folder
+from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.parameters import FiniteRange, stored_checkpoint
 from tuning.folder.layout import TRIALS
 
 __all__ = ["sample"]

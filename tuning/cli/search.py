@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from tuning.cli.options import FiniteRange, NameOption, example, given, opened_output, read_settings, shared
+from tuning.cli.options import example, given, opened_output, read_settings, shared
+from tuning.cli.parameters import FiniteRange, NameOption
 
 __all__ = ["search"]
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tuning.cli.options import NameOption, example, shared
+from tuning.cli.options import example, shared
+from tuning.cli.parameters import NameOption
 
 if TYPE_CHECKING:
     from tuning.folder.status import StudyStatus

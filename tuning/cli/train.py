@@ -12,7 +12,8 @@ import click
 
 from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config.shown import shown
-from tuning.cli.options import NameOption, example, given, opened_output, read_settings, shared
+from tuning.cli.options import example, given, opened_output, read_settings, shared
+from tuning.cli.parameters import NameOption
 
 if TYPE_CHECKING:
     from curriculum_ray.evaluation import EvaluationSpec

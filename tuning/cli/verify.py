@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from tuning.cli.options import PathOption, example, shared
+from tuning.cli.options import example, shared
+from tuning.cli.parameters import PathOption
 
 if TYPE_CHECKING:
     from curriculum_ray.distributed.resources import ResourceSpec

@@ -57,7 +57,7 @@ def answers(
     def judge(gain: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether a gain beats, and whether its answer stands, each (studies, schedules, looks)."""
         beats = gain - half > 0
-        worse, better = scale.difference(-margin, control), scale.difference(margin, control)
+        worse, better = (scale.difference(share, abs(control)) for share in (-margin, margin))
         return beats, beats | (gain + half < 0) | ((gain - half >= worse) & (gain + half <= better))
 
     ours = means[:, 1 : arms - rival]

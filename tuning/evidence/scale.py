@@ -47,11 +47,11 @@ class Scale:
     def difference(self, share: float, control: float | np.ndarray) -> float | np.ndarray:
         """By how much a score is below the control's if it is better by this share of the control's metric.
 
-        control: the mean of the control's metric, or scores where these are no logarithms. Infinite where no metric
-        above 0 is better by so much.
+        control: the size of the control's metric, which does not matter where scores are logarithms. Infinite where no
+        metric above 0 is better by so much.
         """
         if not self.ratios:
-            return share * abs(control)
+            return share * control
         ratio = 1 - share if self.lower_is_better else 1 + share
         log = math.log(ratio) if ratio > 0 else -math.inf
         return -log if self.lower_is_better else log
@@ -60,8 +60,8 @@ class Scale:
         """A difference of scores in units of the metric, positive where the first is better than the control."""
         if not self.ratios:
             return difference
-        share: float = -math.expm1(-difference) if self.lower_is_better else math.expm1(difference)
-        return control * share
+        sign = -1.0 if self.lower_is_better else 1.0
+        return control * sign * math.expm1(sign * difference)
 
 
 def gain(values: Iterable[float], controls: Iterable[float], metric: str) -> float:

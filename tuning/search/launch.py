@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,19 +12,11 @@ from rich.console import Console
 
 from curriculum_ray.addresses import presentable
 from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.config import ConfigError, Spec, flatten, parse
-from curriculum_ray.curriculum import TimestepSampler
-from curriculum_ray.data import DataInfo, Dataset
-from curriculum_ray.diffusion import build_process
+from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import packs_of, room, room_line, within_share, workers_in
 from curriculum_ray.distributed.connection import connected, waiting_line
-from curriculum_ray.evaluation import Evaluator
 from curriculum_ray.evaluation.visited import unvisited_line
-from curriculum_ray.models import check_model, check_named_code, code_named
-from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import DRIVER_LOG
-from curriculum_ray.training.optimizers import check_optimizer
-from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import TrialRecord
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
@@ -37,25 +27,22 @@ from tuning.folder.time_used import StudyClock
 from tuning.report import StudyFacts, build_report
 from tuning.report.parameters import read_parameters
 from tuning.search.pace import Pace, first_guess
+from tuning.search.preflight import check_code_of, check_study, study_rivals
 from tuning.search.ray_tune.run import search
-from tuning.search.samplers import check_sampler, open_storage, study_name
-from tuning.study.check_run import check_run, experiment_name, with_pinned_weights
-from tuning.study.comparable import check_comparable
+from tuning.search.samplers import open_storage, study_name
+from tuning.study.check_run import experiment_name, with_pinned_weights
 from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.giving_up import given_up
 from tuning.study.ledger import StudyLedger, open_folder
-from tuning.study.named_arms import check_arms
-from tuning.study.overlay import lay_over
-from tuning.study.plan import plain_schedule
-from tuning.study.ranges import check_ranges, with_batch_size
+from tuning.study.ranges import with_batch_size
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
 from tuning.tracking import Tracker, store_address
 from tuning.tracking.finished import protocols
 from tuning.tracking.node_load import node_load
 
-__all__ = ["Outcome", "check_code_of", "check_study", "run_study", "study_rivals"]
+__all__ = ["Outcome", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -81,103 +68,6 @@ class Outcome:
     def shown(self, path: Path) -> str:
         """Where people find what lies at `path`: there, or in the bucket of which it is a copy."""
         return str(path) if self.copy is None else self.copy.shown(path)
-
-
-def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dataset | DataInfo, Evaluator]:
-    """Check everything that can be wrong with a study, before anything is started.
-
-    The fixed settings, every start point, every choice, both ends of every range and every rival must give a run that
-    can be trained and evaluated; otherwise raises ConfigError.
-    """
-    rivals = study_rivals(config, space)
-    check_comparable(config, space, rivals)
-    check_arms(config, plain_schedule(config))
-    base = config.run.model_dump(mode="json")
-    fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
-    if fixed.evaluation is None:
-        raise ConfigError("a search compares schedules by their evaluation, but run.evaluation is null")
-    data, evaluator = check_run(fixed, config.resources)
-    assert evaluator is not None
-    if config.metric not in evaluator.names:
-        raise ConfigError(
-            f"metric must be one that the evaluation gives, {', '.join(evaluator.names)}, but got {config.metric}"
-        )
-    checked: list[Spec] = [fixed.model, fixed.optimizer]
-    for point in itertools.chain(space.start, space.probes()):
-        shown = ", ".join(f"{key} = {value}" for key, value in point.items())
-        _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}", checked)
-    check_ranges(space, fixed, config.halving.budgets(fixed.total_images))
-    for name, keys in rivals.items():
-        settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
-        _check_point(config, settings, data, f"rivals.{name}", checked)
-    for name, keys in config.arms.items():
-        whole = {**base, "schedule": plain_schedule(config).model_dump(mode="json")}
-        _check_point(config, lay_over(whole, flatten(keys), f"arms.{name}"), data, f"arms.{name}", checked)
-    check_sampler(config, space)
-    _check_looks(config, fixed)
-    return fixed, data, evaluator
-
-
-def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> None:
-    """Refuse code that the space's file names, unless the study's own settings name it too, or it is `trusted`."""
-    own = code_named(config.run.model_dump(mode="json"))
-    check_named_code(space.model_dump(mode="json"), f"space {config.space}", trusted=trusted, allowed=own)
-
-
-def _check_looks(config: StudyConfig, run: RunConfig) -> None:
-    """Refuse looks that come too late to stop a run, which stops at the log line after a look."""
-    rule = config.halving
-    if rule.rule != "after_last_stage":
-        return
-    looks = parse(
-        RunConfig, {**run.model_dump(mode="json"), "preview": rule.preview(run.total_images)}, "run"
-    )
-    assert looks.preview_steps is not None
-    if looks.preview_steps + looks.log_steps >= looks.total_steps:
-        raise ConfigError(
-            f"halving: no look of after_last_stage comes early enough to stop a run of {run.total_images:,} images: "
-            f"lower run.log_every_images, which is {run.log_every_images}"
-        )
-
-
-def study_rivals(config: StudyConfig, space: SearchSpace) -> dict[str, dict[str, Any]]:
-    """The one-line rivals of the space and of the settings, by name."""
-    return {**space.rivals, **config.rivals}
-
-
-def _check_point(
-    config: StudyConfig,
-    settings: Mapping[str, Any],
-    data: Dataset | DataInfo,
-    source: str,
-    checked: list[Spec],
-) -> None:
-    """Check that the settings give a run whose schedule, process and model can be built.
-
-    checked: networks and optimisers that need no check any more, to which those of these settings are added.
-    """
-    run = parse(RunConfig, settings, source)
-    try:
-        process = build_process(run.process, run.weighting)
-        TimestepSampler(
-            run.schedule, levels=process.levels, total_images=run.total_images, world_size=1, rank=0
-        )
-        if run.model not in checked:
-            check_model(run.model, data.shape, data.conditioning)
-        if run.optimizer not in checked:
-            check_optimizer(run.optimizer)
-        checked += [run.model, run.optimizer]
-        if config.pack > 1:
-            check_packable([run.train])
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    pacing = run.schedule.pacing
-    if config.halving.rule == "compressed" and pacing is not None:
-        given = next(iter(pacing.absolute_lengths()), None)
-        if given is not None:
-            raise ConfigError(
-                f"{source}: schedule.pacing.{given} cannot be compressed: give a share of the budget"
-            )
 
 
 def run_study(

@@ -7,7 +7,8 @@ import time
 import torch
 
 from curriculum_ray.data import DataInfo, DataSpec
-from curriculum_ray.data.shards import open_unit, read_rows, scan
+from curriculum_ray.data.shard_rows import open_unit, read_rows
+from curriculum_ray.data.shards import scan
 from curriculum_ray.distributed.ingest import READERS
 
 __all__ = ["seconds_to_read", "with_reading"]

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity
 from tests.tuning.studies import record
 from tuning.cli.summary import as_object, show
 from tuning.folder.layout import REPORT_FILE
 from tuning.search import launch
 from tuning.study.config import StudyConfig
-from tuning.study.space import SearchSpace
 
 
 @pytest.fixture
@@ -44,10 +42,3 @@ def test_a_study_leaves_its_report_and_showing_it_writes_nothing(tmp_path: Path)
     show(config, outcome, console)
     assert as_object(config, outcome)["report"] == str(outcome.report)
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_the_optimiser_of_a_rival_is_checked_although_its_network_is_the_studys() -> None:
-    keys = {"optimizer.kind": "sgd", "optimizer.options": {"momentum": -1}}
-    config = StudyConfig.model_validate({"rivals": {"slow": keys}})
-    with pytest.raises(ConfigError, match=r"^rivals\.slow: optimizer\.kind sgd cannot be made: ValueError"):
-        launch.check_study(config, SearchSpace.load("default"))

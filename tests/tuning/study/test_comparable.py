@@ -8,7 +8,7 @@ import pytest
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.runs.config import RunConfig
-from tuning.search.launch import study_rivals
+from tuning.search.preflight import study_rivals
 from tuning.study.comparable import PLACES, check_comparable, place_of
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace

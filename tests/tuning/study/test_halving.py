@@ -18,7 +18,7 @@ from tests.distributed.jobs import as_job, progress
 from tests.tuning.study.test_plan import _record, _schedule
 from tuning.cli import main
 from tuning.evidence.keys import TrialKey
-from tuning.search.launch import check_study
+from tuning.search.preflight import check_study
 from tuning.study.config import StudyConfig
 from tuning.study.halving import AfterLastStage, Compressed, FullBudget, promoted
 from tuning.study.plan import StudyPlan

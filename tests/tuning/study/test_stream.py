@@ -20,7 +20,7 @@ from curriculum_ray.training.difficulty import ProbeSpec
 from tests.distributed.test_ingest import encoded
 from tuning.difficulty import DifficultyConfig, measure
 from tuning.folder.identity import content_of
-from tuning.search.launch import check_study
+from tuning.search.preflight import check_study
 from tuning.study.config import StudyConfig
 from tuning.study.reading import seconds_to_read, with_reading
 from tuning.study.space import SearchSpace

@@ -1,0 +1,128 @@
+"""Reads single rows of shards: images, latents, and what conditions them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.data.headers import AnnotationKind, Fetch, Names, Unit
+from curriculum_ray.data.images import read_square, to_pixels
+from curriculum_ray.data.info import DataInfo
+from curriculum_ray.data.latents import (
+    read_shard,
+)
+from curriculum_ray.data.parquet import parquet_fetch, parquet_location
+from curriculum_ray.data.shard_copies import copy_here
+from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.tar import tar_fetch, tar_location
+from curriculum_ray.data.vocabulary import tokenise
+
+__all__ = ["Unreadable", "make_condition", "open_unit", "read_image", "read_rows", "row_location"]
+
+
+def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = None) -> Fetch:
+    """Return a function that fetches rows of a unit of images; it keeps a whole row group in memory.
+
+    first: number of rows from the unit's start that will be fetched, if not all.
+    """
+    unit = _here(spec, unit)
+    kinds: dict[str, AnnotationKind] = {"class": "class", "tokens": "text"}
+    wanted = kinds.get(info.conditioning.kind, "none")
+    names = _names(spec, info)
+    if spec.format == "parquet":
+        return parquet_fetch(unit, wanted, names, first)
+    return tar_fetch(unit, wanted, names)
+
+
+def _names(spec: DataSpec, info: DataInfo) -> Names:
+    """Return the columns or members to read; labels may have any usual name."""
+    return replace(Names.of(spec), others=info.conditioning.kind == "class")
+
+
+def _here(spec: DataSpec, unit: Unit) -> Unit:
+    """The unit with the path that its file has on this machine."""
+    return replace(unit, path=copy_here(spec.name, unit.path))
+
+
+class Unreadable(Exception):
+    """An image of a shard cannot be read; the message names it and the kind of error."""
+
+
+def read_image(
+    spec: DataSpec, info: DataInfo, unit: Unit, row: int, fetch: Fetch
+) -> tuple[Tensor, int | str | None]:
+    """Read the image of a row, uint8 (C, H, W), and its label or caption; Unreadable where it is corrupt."""
+    content, value = fetch(row)
+    try:
+        return to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0]), value
+    # Pillow's decoders raise almost anything on a broken file.
+    except Exception as error:
+        raise Unreadable(f"{row_location(spec, unit, row)} ({type(error).__name__})") from None
+
+
+def read_rows(
+    spec: DataSpec,
+    info: DataInfo,
+    unit: Unit,
+    rows: Sequence[int],
+    fetch: Fetch | None = None,
+    without: Sequence[int] = (),
+) -> tuple[Tensor, Tensor | None, list[str]]:
+    """Read `rows` of `unit` in order: uint8 images or float latents, condition, names of corrupt images.
+
+    A corrupt image raises `ConfigError`; if `spec.corrupt` is skip, the next readable image of the unit
+    replaces it, wrapping around at the end, so that all other images keep their positions. fetch: the unit,
+    if it is already open. without: rows that replace no other.
+    """
+    if spec.format == "latents":
+        path = Path(_here(spec, unit).path)
+        latents, stored = read_shard(path.parent, path.name, unit.rows, info.shape, info.conditioning)
+        index = torch.as_tensor(rows, dtype=torch.long)
+        return latents[index], None if stored is None else stored[index], []
+    fetch = fetch or open_unit(spec, info, unit)
+    images, values, failed = [], [], []
+    never = set(without)
+    for row in rows:
+        for step in range(unit.rows):
+            other = (row + step) % unit.rows
+            if step and other in never:
+                continue
+            try:
+                image, value = read_image(spec, info, unit, other, fetch)
+            except Unreadable as error:
+                if spec.corrupt == "refuse":
+                    raise ConfigError(
+                        f"{spec.name} must hold readable images, but cannot read {error}"
+                    ) from None
+                failed.append(str(error))
+                continue
+            images.append(image)
+            values.append(value)
+            break
+        else:
+            raise ConfigError(f"{unit.path} must hold readable images, but none of {unit.rows} is")
+    return torch.stack(images), make_condition(info, values), list(dict.fromkeys(failed))
+
+
+def make_condition(info: DataInfo, values: list[int | str | None]) -> Tensor | None:
+    """Convert labels or captions, None where missing, to a condition (N, ...); None without conditioning."""
+    if info.conditioning.kind == "class":
+        index = {str(label): number for number, label in enumerate(info.labels or info.class_names)}
+        return torch.tensor([index.get(str(label), -1) for label in values])
+    if info.conditioning.kind == "tokens":
+        return tokenise([str(text or "") for text in values], info.vocabulary, info.conditioning.length)
+    return None
+
+
+def row_location(spec: DataSpec, unit: Unit, row: int) -> str:
+    """Name a row for the user by its file and its row or sample."""
+    unit = _here(spec, unit)
+    return (
+        parquet_location(unit, row) if spec.format == "parquet" else tar_location(unit, row, Names.of(spec))
+    )
