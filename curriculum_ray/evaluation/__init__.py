@@ -15,8 +15,9 @@ default protocol (DDIM, 20 steps), `benchmarks/metric_noise_floor.py` gives mean
 So arms share the sampling seed, which is part of the protocol, and are compared in pairs.
 """
 
-from curriculum_ray.evaluation.evaluator import Evaluator, prepare
+from curriculum_ray.evaluation.evaluator import Evaluator
 from curriculum_ray.evaluation.grid import grid_png, save_grid
+from curriculum_ray.evaluation.preparation import prepare
 from curriculum_ray.evaluation.spec import EvaluationSpec
 
 __all__ = ["EvaluationSpec", "Evaluator", "grid_png", "prepare", "save_grid"]

@@ -125,7 +125,7 @@ def test_published_statistics_give_fid_only(
     plain = prepare(EvaluationSpec.model_validate(EXTRACTOR), data).extractor
     # Inception's weights are not shipped: another network under its name.
     monkeypatch.setattr(
-        "curriculum_ray.evaluation.evaluator.load_extractor",
+        "curriculum_ray.evaluation.preparation.load_extractor",
         lambda *_: type(plain)("inception-v3", plain.network, "", "", 64, 1, 1_000),
     )
     evaluator = against(tmp_path / "published.npz", data)

@@ -86,8 +86,8 @@ def sample(
     from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.drawing import DrawingTask, draw_on_workers, draws_in_process
     from curriculum_ray.evaluation import EvaluationSpec, grid_png
-    from curriculum_ray.evaluation.evaluator import resolve_sampler
     from curriculum_ray.evaluation.guidance import check_guidance
+    from curriculum_ray.evaluation.preparation import resolve_sampler
     from curriculum_ray.evaluation.sampling import draw_samples
     from curriculum_ray.evaluation.trained import load_trained
     from curriculum_ray.own_files import check_own, write_own
