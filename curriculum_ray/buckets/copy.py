@@ -21,7 +21,7 @@ from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
 
-__all__ = ["STAGE_VARIABLE", "Part", "WorkingCopy", "is_hidden", "stage"]
+__all__ = ["STAGE_VARIABLE", "OwnedFiles", "WorkingCopy", "is_hidden", "stage"]
 
 STAGE_VARIABLE = "CURRICULUM_RAY_STAGE"
 """The environment variable that names the folder of working copies, on every node the same."""
@@ -91,7 +91,7 @@ class _Marker:
         replace_file(self._path, json.dumps({"session": self.session, "sent": self.sent}), durable=False)
 
 
-class Part:
+class OwnedFiles:
     """The files of one owner in a folder of the working copy.
 
     owns: whether a file belongs to it, by its name in the folder. fetched: which of those are downloaded; others are

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from curriculum_ray.splitmix import mix, splitmix64
 
-__all__ = ["ActiveMap", "IndependentPlaces", "Places", "Rearrangement", "merge", "offset", "positions"]
+__all__ = [
+    "ActiveMap",
+    "IndependentPlaces",
+    "Rearrangement",
+    "StratifiedPlaces",
+    "merge",
+    "offset",
+    "positions",
+]
 
 
 def offset(seed: int, images: int) -> float:
@@ -27,7 +35,7 @@ def positions(batch: int, part: int, parts: int) -> Tensor:
     return (part + parts * torch.arange(batch, dtype=torch.float64)) / (batch * parts)
 
 
-class Places:
+class StratifiedPlaces:
     """The stratified places in [0, 1) of one rank's micro-batches: frac(k/B + offset(seed, images))."""
 
     def __init__(self, seed: int, rank: int, world_size: int, accumulation: int) -> None:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum.draws import IndependentPlaces, Places
+from curriculum_ray.curriculum.draws import IndependentPlaces, StratifiedPlaces
 from curriculum_ray.curriculum.importance import NoImportance
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
@@ -131,7 +131,7 @@ class TimestepSampler:
         self._weighs = self._importance is not None or self._draws.weighs
         self._weights: Tensor | None = None
         self._weights_read = False
-        places = Places if stratified else IndependentPlaces
+        places = StratifiedPlaces if stratified else IndependentPlaces
         self._places = places(seed, self.rank, self.world_size, accumulation)
         self._u: Tensor | None = None
         self._aim()

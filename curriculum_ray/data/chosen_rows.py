@@ -10,7 +10,7 @@ import torch
 from curriculum_ray.data.headers import Unit
 from curriculum_ray.splitmix import mix
 
-__all__ = ["NO_ROWS", "Rows", "choose_rows"]
+__all__ = ["NO_ROWS", "ChosenRows", "choose_rows"]
 
 _UNITS = 32
 """Units that rows are taken from, if they have enough: a few would show too little of shards sorted by class, and each
@@ -18,7 +18,7 @@ one is opened, a row group even read whole."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class ChosenRows:
     """Some rows of some units."""
 
     units: tuple[Unit, ...] = ()
@@ -34,10 +34,10 @@ class Rows:
         return self.numbers.get(index, ())
 
 
-NO_ROWS = Rows()
+NO_ROWS = ChosenRows()
 
 
-def choose_rows(units: Sequence[Unit], count: int, seed: int, without: Rows = NO_ROWS) -> Rows:
+def choose_rows(units: Sequence[Unit], count: int, seed: int, without: ChosenRows = NO_ROWS) -> ChosenRows:
     """Choose `count` rows of `units` at random, or all if there are fewer; they depend on the other arguments only.
 
     They come in about equal numbers from 32 units, more where those have too few. without: rows of the same units that
@@ -66,4 +66,4 @@ def choose_rows(units: Sequence[Unit], count: int, seed: int, without: Rows = NO
         )
         numbers[index] = tuple([row for row in order.tolist() if row not in taken][:share])
         left -= share
-    return Rows(tuple(units), dict(sorted(numbers.items())))
+    return ChosenRows(tuple(units), dict(sorted(numbers.items())))

@@ -16,7 +16,7 @@ from curriculum_ray.buckets.copy import STAGE_VARIABLE, stage
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.digests import Stamp
-from curriculum_ray.data.summary import Tally
+from curriculum_ray.data.summary import LeftOutTally
 from curriculum_ray.data.walk import Walk, is_wanted, junk_within
 from curriculum_ray.files import alone
 
@@ -47,7 +47,7 @@ def list_shards(address: str, wanted: Collection[str]) -> tuple[Walk, dict[Path,
         found = Bucket(address).stamps()
     except BucketError as error:
         raise ConfigError(f"data.name: {error}") from None
-    tally = Tally()
+    tally = LeftOutTally()
     files = []
     for name in sorted(found):
         if kind := junk_within(name):

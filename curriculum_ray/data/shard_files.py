@@ -12,7 +12,7 @@ from curriculum_ray.data.shard_copies import folder_of, list_shards
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.splits import choose_split, split_of_file
 from curriculum_ray.data.suffixes import SUFFIXES
-from curriculum_ray.data.summary import LeftOut, Tally
+from curriculum_ray.data.summary import LeftOut, LeftOutTally
 from curriculum_ray.data.walk import Walk, display_path, find_files
 
 __all__ = ["Shards", "find_shards"]
@@ -89,7 +89,7 @@ def _chosen(spec: DataSpec, root: Path, walk: Walk, suffixes: tuple[str, ...]) -
 
 def _others(root: Path, walk: Walk, suffixes: tuple[str, ...]) -> tuple[LeftOut, ...]:
     """Tally the files that are not shards, by kind: some may be data."""
-    tally = Tally()
+    tally = LeftOutTally()
     stems = {path.with_suffix("") for path in walk.files if path.suffix.lower() in suffixes}
     for path in walk.files:
         suffix = path.suffix.lower()

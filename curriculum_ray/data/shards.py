@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.chosen_rows import NO_ROWS, Rows, choose_rows
+from curriculum_ray.data.chosen_rows import NO_ROWS, ChosenRows, choose_rows
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.digests import Stamp, sampled_digests
 from curriculum_ray.data.headers import AnnotationKind, Header, Names, Unit
@@ -30,7 +30,7 @@ from curriculum_ray.data.shard_files import Shards, find_shards
 from curriculum_ray.data.shard_notes import notes_of
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.suffixes import USUAL
-from curriculum_ray.data.summary import DataSummary, LeftOut, Tally
+from curriculum_ray.data.summary import DataSummary, LeftOut, LeftOutTally
 from curriculum_ray.data.tar import tar_header
 from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, words
 
@@ -50,11 +50,11 @@ class Scan:
 
     info: DataInfo
     units: tuple[Unit, ...]
-    held_out: Rows = NO_ROWS
+    held_out: ChosenRows = NO_ROWS
     """The held-out rows, of `units` or of those of another split."""
 
     @property
-    def reserved(self) -> Rows:
+    def reserved(self) -> ChosenRows:
         """The rows of `units` that are held out, so that they are never trained on."""
         return self.held_out if self.held_out.units == self.units else NO_ROWS
 
@@ -114,7 +114,7 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[Data
     shape = (spec.channels or 3, side, side)
     units = tuple(unit for header in headers for unit in header.units)
     imageless = [f"{Path(header.path).name} sample {name}" for header in headers for name in header.imageless]
-    members = Tally()
+    members = LeftOutTally()
     for left in (each for header in headers for each in header.left_out):
         members.add(left.kind, left.example, left.count, left.matters)
     summary = replace(

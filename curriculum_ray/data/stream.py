@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.chosen_rows import Rows, choose_rows
+from curriculum_ray.data.chosen_rows import ChosenRows, choose_rows
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info
@@ -63,7 +63,7 @@ def with_note(info: DataInfo, asked: int) -> DataInfo:
     return replace(info, summary=replace(info.summary, notes=(*info.summary.notes, note)))
 
 
-def _read(spec: DataSpec, info: DataInfo, rows: Rows) -> Dataset:
+def _read(spec: DataSpec, info: DataInfo, rows: ChosenRows) -> Dataset:
     """Read `rows` into memory, in a fixed random order."""
     _LOG.info("reading %d items of %s from %d units", len(rows), spec.name, len(rows.numbers))
     place = torch.randperm(len(rows), generator=torch.Generator().manual_seed(_SEED))

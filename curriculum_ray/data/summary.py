@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curriculum_ray.config.shown import printable
 
-__all__ = ["DataSummary", "DataWarning", "ImageStats", "LeftOut", "Tally", "quiet", "warn_of"]
+__all__ = ["DataSummary", "DataWarning", "ImageStats", "LeftOut", "LeftOutTally", "quiet", "warn_of"]
 
 _MOST = 12
 """Classes, splits or kinds that the text lists; `as_json` has all."""
@@ -51,7 +51,7 @@ class LeftOut:
         return f"{self.count:,} {self.kind}, e.g. {self.example}"
 
 
-class Tally:
+class LeftOutTally:
     """Counts of what is left out, by reason, with the first example of each."""
 
     def __init__(self) -> None:

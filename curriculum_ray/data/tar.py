@@ -15,7 +15,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import LABEL_NAMES, SHARD_CAPTIONS
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 from curriculum_ray.data.suffixes import SUFFIXES
-from curriculum_ray.data.summary import LeftOut, Tally
+from curriculum_ray.data.summary import LeftOut, LeftOutTally
 from curriculum_ray.data.text import decode
 from curriculum_ray.data.walk import junk_within
 
@@ -108,7 +108,7 @@ def _index(path: str, image: str | None) -> _Index:
 @lru_cache(maxsize=8)
 def _index_of(path: str, requested: str | None, size: int, changed: int) -> _Index:
     found: dict[str, Sample] = {}
-    tally = Tally()
+    tally = LeftOutTally()
     with tarfile.open(path, "r:") as tar:
         for member in tar:
             folder, _, file = member.name.rpartition("/")
@@ -236,7 +236,7 @@ def _text(place: str, content: bytes) -> str:
 
 def _unread(found: _Index, read: set[str], wanted: AnnotationKind) -> tuple[list[LeftOut], tuple[str, ...]]:
     """Tally members that are not read, by extension, and name those that may be captions or labels."""
-    tally = Tally()
+    tally = LeftOutTally()
     meant: dict[str, None] = {}
     for key, (image, sample) in found.samples.items():
         for extension in sample:

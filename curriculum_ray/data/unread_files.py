@@ -8,7 +8,7 @@ from pathlib import Path
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
 from curriculum_ray.data.images import is_encoded_image
 from curriculum_ray.data.suffixes import SUFFIXES, UNREAD_SUFFIXES, USUAL
-from curriculum_ray.data.summary import LeftOut, Tally
+from curriculum_ray.data.summary import LeftOut, LeftOutTally
 from curriculum_ray.data.walk import Walk, display_path
 
 __all__ = ["no_images_error", "unread_files"]
@@ -63,7 +63,7 @@ def unread_files(root: Path, walk: Walk, read: Collection[Path], decided: bool) 
     decided: whether a condition was found, or none is wanted; otherwise tables and texts may hold
     annotations.
     """
-    tally = Tally()
+    tally = LeftOutTally()
     for path in walk.files:
         suffix = path.suffix.lower()
         if suffix in SUFFIXES or path in read or path.name == EMBEDDINGS_FILE:

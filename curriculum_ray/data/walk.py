@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.summary import LeftOut, Tally
+from curriculum_ray.data.summary import LeftOut, LeftOutTally
 
 __all__ = ["Walk", "display_path", "find_files", "is_wanted", "junk_kind", "junk_within"]
 
@@ -105,7 +105,7 @@ def find_files(root: Path, wanted: Collection[str]) -> Walk:
         raise ConfigError(f"{error.filename} cannot be listed: {error.strerror}")
 
     found: list[Path] = []
-    tally = Tally()
+    tally = LeftOutTally()
 
     def leave(path: Path, kind: str) -> None:
         tally.add(kind, display_path(root, path), matters=is_wanted(path.name, wanted))

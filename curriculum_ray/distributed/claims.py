@@ -10,7 +10,7 @@ from typing import Any
 
 from curriculum_ray.distributed.resources import ResourceSpec
 
-__all__ = ["Claim", "claim_name"]
+__all__ = ["SlotClaim", "claim_name"]
 
 
 def claim_name(board: Any, slot: int) -> str:
@@ -18,7 +18,7 @@ def claim_name(board: Any, slot: int) -> str:
     return f"{board._actor_id.hex()}-{slot}"
 
 
-class Claim:
+class SlotClaim:
     """The claim of a slot. It expires three minutes after it was last renewed.
 
     The first one of a cluster also starts Ray's coordinator, on the driver's node: where a controller starts it, it is

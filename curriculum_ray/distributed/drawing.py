@@ -21,7 +21,7 @@ from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
 from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
 from curriculum_ray.evaluation.evaluator import with_suffix
 from curriculum_ray.evaluation.sampling import Share, draw_blocks
-from curriculum_ray.evaluation.tally import Rows, Tally
+from curriculum_ray.evaluation.tally import NumberedRows, Tally
 from curriculum_ray.evaluation.trained import Trained, load_trained
 from curriculum_ray.runs.prepared import items_of
 from curriculum_ray.runs.stored_checkpoints import bring
@@ -142,7 +142,7 @@ def draw_on_workers(task: DrawingTask, condition: Tensor | None, resources: Reso
             found.append((list(block), images.cpu().numpy()))
         return found
 
-    rows = Rows()
+    rows = NumberedRows()
     for blocks in on_workers(work, resources):
         for numbers, items in blocks:
             rows.add(torch.tensor(numbers), torch.from_numpy(items.copy()))

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, from_uint8
-from curriculum_ray.data.chosen_rows import NO_ROWS, Rows
+from curriculum_ray.data.chosen_rows import NO_ROWS, ChosenRows
 from curriculum_ray.data.headers import Unit
 from curriculum_ray.data.shard_rows import open_unit, read_rows
 from curriculum_ray.data.shards import Scan
@@ -144,7 +144,7 @@ def open_batches(
 
 
 def stream_order(
-    units: Sequence[Unit], seed: int, epoch: int, without: Rows = NO_ROWS
+    units: Sequence[Unit], seed: int, epoch: int, without: ChosenRows = NO_ROWS
 ) -> Iterator[tuple[int, Tensor]]:
     """Iterate over the units of an epoch, each with the order of its rows, long (rows,).
 
@@ -269,7 +269,7 @@ class _Reader:
     """Reads the rows of one task at a time."""
 
     def __init__(
-        self, spec: DataSpec, info: DataInfo, units: Sequence[Unit], reserved: Rows = NO_ROWS
+        self, spec: DataSpec, info: DataInfo, units: Sequence[Unit], reserved: ChosenRows = NO_ROWS
     ) -> None:
         # The items in memory are not sent to the tasks.
         self.info = replace(info, heldout=None, reference=None)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from curriculum_ray.distributed.claims import Claim
+from curriculum_ray.distributed.claims import SlotClaim
 from curriculum_ray.distributed.resources import ResourceSpec
 
-__all__ = ["Places"]
+__all__ = ["WorkerPlaces"]
 
 _AT_ONCE = 8
 """Slots that start at a time: another may take the room that one has found, whose controller then waits for more."""
@@ -37,7 +37,7 @@ class _Turn:
                 self._turns.release()
 
 
-class Places:
+class WorkerPlaces:
     """Places for the fewest workers of slots with these resources; `closing` ends every wait."""
 
     def __init__(self, board: Any, resources: ResourceSpec, closing: threading.Event) -> None:
@@ -53,7 +53,7 @@ class Places:
         The body starts the slot's workers, and waits for their end.
         """
         cluster = bool(os.environ.get("RAY_ADDRESS"))
-        claim = Claim(self._board, slot, self._resources) if cluster or self._range else None
+        claim = SlotClaim(self._board, slot, self._resources) if cluster or self._range else None
         if claim is not None:
             claim.renew()
         try:
@@ -67,7 +67,7 @@ class Places:
                 claim.withdraw()
 
     @contextmanager
-    def _place(self, slot: int, claim: Claim) -> Iterator[str | None]:
+    def _place(self, slot: int, claim: SlotClaim) -> Iterator[str | None]:
         while not self._turns.acquire(timeout=_POLL_S):
             if self._closing.is_set():
                 yield None
@@ -84,7 +84,7 @@ class Places:
         finally:
             turn.give_back()
 
-    def _with_room(self, claim: Claim) -> str | None:
+    def _with_room(self, claim: SlotClaim) -> str | None:
         import ray
         from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 

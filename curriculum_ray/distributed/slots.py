@@ -17,7 +17,7 @@ from typing import Any
 
 from curriculum_ray import logs
 from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.distributed.places import Places
+from curriculum_ray.distributed.places import WorkerPlaces
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.worker import serve
 
@@ -140,7 +140,7 @@ class Slots:
         self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
         self._pieces = resources.pieces if pieces is None else pieces
         self._closing, self._closed = threading.Event(), threading.Event()
-        self._places = Places(board, resources, self._closing)
+        self._places = WorkerPlaces(board, resources, self._closing)
         self._lock = threading.Lock()
         groups = [(0, folders)] if are_together(resources) else [(k, [one]) for k, one in enumerate(folders)]
         self._alive = len(groups)

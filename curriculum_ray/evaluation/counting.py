@@ -21,7 +21,7 @@ from curriculum_ray.evaluation.reference import evenly_spaced, tally_of
 from curriculum_ray.evaluation.reference_file import About, classes_hash, reference_bytes
 from curriculum_ray.evaluation.sampling import WHOLE, Share
 from curriculum_ray.evaluation.spec import EvaluationSpec, ExtractorName
-from curriculum_ray.evaluation.tally import Rows, Tally
+from curriculum_ray.evaluation.tally import NumberedRows, Tally
 
 __all__ = ["Counted", "Counting", "ReferenceSpec", "decoder_of"]
 
@@ -72,7 +72,7 @@ class Counted:
     """What a share of the items leaves behind."""
 
     tally: Tally
-    condition: Rows
+    condition: NumberedRows
 
 
 class Counting:
@@ -96,7 +96,7 @@ class Counting:
         """Read a share of the items."""
         device = torch.device(device)
         total = len(self.data)
-        counted = Counted(Tally.empty(), Rows())
+        counted = Counted(Tally.empty(), NumberedRows())
         wanted = evenly_spaced(total, self.spec.features)
         kept = evenly_spaced(total, self._most_conditions())
         for start, items, condition in self._read(share):
@@ -110,7 +110,7 @@ class Counting:
 
     def file(self, shares: Sequence[Counted]) -> bytes:
         """The content of the reference file, from all shares."""
-        tally, condition = Tally.empty(), Rows()
+        tally, condition = Tally.empty(), NumberedRows()
         for share in shares:
             tally.add(share.tally)
             condition.extend(share.condition)

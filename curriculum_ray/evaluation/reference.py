@@ -15,7 +15,7 @@ from curriculum_ray.data.dataset import as_float
 from curriculum_ray.evaluation.extractors import Extractor
 from curriculum_ray.evaluation.fidelity import Statistics
 from curriculum_ray.evaluation.sampling import WHOLE, Share
-from curriculum_ray.evaluation.tally import Moments, Rows, Tally
+from curriculum_ray.evaluation.tally import Moments, NumberedRows, Tally
 
 __all__ = ["Reference", "data_reference", "do_nothing", "evenly_spaced", "tally_of"]
 
@@ -114,6 +114,6 @@ def evenly_spaced(count: int, limit: int) -> Tensor:
 
 def tally_of(features: Tensor, numbers: Tensor, wanted: Tensor) -> Tally:
     """The tally of items `numbers`, long (n,), with `features` (n, D), of which those of `wanted` are kept."""
-    kept, mine = Rows(), torch.isin(numbers, wanted)
+    kept, mine = NumberedRows(), torch.isin(numbers, wanted)
     kept.add(numbers[mine], features[mine])
-    return Tally(Moments.of(features), kept, Rows())
+    return Tally(Moments.of(features), kept, NumberedRows())

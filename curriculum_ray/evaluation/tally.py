@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-__all__ = ["Moments", "Rows", "Tally", "merged"]
+__all__ = ["Moments", "NumberedRows", "Tally", "merged"]
 
 # Shape suffixes: n items, D features.
 
@@ -56,7 +56,7 @@ class Moments:
         return self.spread / (self.count - 1)
 
 
-class Rows:
+class NumberedRows:
     """Rows of a tensor, each with its number in the whole; kept in any order, read in that of the numbers."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Rows:
             self._numbers.append(numbers)
             self._rows.append(rows)
 
-    def extend(self, other: Rows) -> None:
+    def extend(self, other: NumberedRows) -> None:
         """Keep those of `other` too."""
         self._numbers += other._numbers
         self._rows += other._rows
@@ -92,15 +92,15 @@ class Tally:
     """Of a part of the items: the moments of its features, the features that are kept, and the items to look at."""
 
     moments: Moments
-    features: Rows
-    shown: Rows
+    features: NumberedRows
+    shown: NumberedRows
     sums: dict[str, Tensor] = field(default_factory=dict)
     """Further sums over the items, float64, by the names that their metrics have for them."""
 
     @classmethod
     def empty(cls) -> Tally:
         """Of no items."""
-        return cls(Moments(), Rows(), Rows())
+        return cls(Moments(), NumberedRows(), NumberedRows())
 
     def add(self, other: Tally) -> None:
         """Count another part too."""
@@ -129,7 +129,7 @@ class Tally:
             found = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         moments = Moments(int(found["count"]), found["mean"], found["spread"])
         sums = {name.removeprefix(_SUM): found[name] for name in found if name.startswith(_SUM)}
-        tally = cls(moments, Rows(), Rows(), sums)
+        tally = cls(moments, NumberedRows(), NumberedRows(), sums)
         for name, kept in (("features", tally.features), ("shown", tally.shown)):
             if name in found:
                 kept.add(found[f"{name}_numbers"], found[name])

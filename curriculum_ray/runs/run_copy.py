@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from curriculum_ray.buckets.copy import Part, WorkingCopy
+from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.failures import worker_log
@@ -52,9 +52,9 @@ def is_of_run(name: str) -> bool:
     return name.split("/")[0] in _OF_A_RUN
 
 
-def run_files(copy: WorkingCopy, folder: Path) -> Part:
+def run_files(copy: WorkingCopy, folder: Path) -> OwnedFiles:
     """The files of the run in `folder` that its workers write, without logs and checkpoints."""
-    return Part(
+    return OwnedFiles(
         copy,
         folder,
         ".run-copy.json",

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from curriculum_ray.buckets.copy import STAGE_VARIABLE, Part, WorkingCopy
+from curriculum_ray.buckets.copy import STAGE_VARIABLE, OwnedFiles, WorkingCopy
 from curriculum_ray.buckets.store import Bucket, BucketError
 from tests.buckets.places import bucket_in_memory, failing
 
 
-def _part(folder: Path, bucket: Bucket, **options: object) -> Part:
+def _part(folder: Path, bucket: Bucket, **options: object) -> OwnedFiles:
     folder.mkdir(parents=True, exist_ok=True)
-    return Part(
+    return OwnedFiles(
         WorkingCopy(folder, bucket),
         folder / "run",
         ".part.json",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from curriculum_ray.distributed import places
-from curriculum_ray.distributed.places import Places
+from curriculum_ray.distributed.places import WorkerPlaces
 from curriculum_ray.distributed.resources import ResourceSpec
 
 PATIENCE_S = 20.0
@@ -44,21 +44,21 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(places, "_AT_ONCE", 1)
     monkeypatch.setattr(places, "_POLL_S", 0.01)
-    monkeypatch.setattr(Places, "_with_room", lambda self, claim: "there")
+    monkeypatch.setattr(WorkerPlaces, "_with_room", lambda self, claim: "there")
     monkeypatch.setattr("ray.get", lambda value: value)
-    monkeypatch.setattr(places, "Claim", FakeClaim)
+    monkeypatch.setattr(places, "SlotClaim", FakeClaim)
     FakeClaim.standing.clear()
 
 
 def test_on_one_machine_a_slot_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with Places(None, ResourceSpec(), threading.Event()).place(0) as node:
+    with WorkerPlaces(None, ResourceSpec(), threading.Event()).place(0) as node:
         assert node is None
 
 
 def test_the_next_slot_starts_when_the_one_before_is_in_place(at_once: None) -> None:
     board: Any = FakeBoard()
-    found = Places(board, ResourceSpec(), threading.Event())
+    found = WorkerPlaces(board, ResourceSpec(), threading.Event())
     entered, leave = threading.Event(), threading.Event()
 
     def second() -> None:
@@ -83,7 +83,7 @@ def test_the_next_slot_starts_when_the_one_before_is_in_place(at_once: None) -> 
 def test_a_slot_that_waits_for_its_turn_ends_with_the_study(at_once: None) -> None:
     board: Any = FakeBoard()
     closing = threading.Event()
-    found = Places(board, ResourceSpec(), closing)
+    found = WorkerPlaces(board, ResourceSpec(), closing)
     with found.place(0):
         closing.set()
         with found.place(1) as node:
@@ -96,7 +96,7 @@ def test_what_a_slot_claims_its_controller_takes_over_if_its_workers_are_a_range
     at_once: None, workers: int | tuple[int, int]
 ) -> None:
     board: Any = FakeBoard()
-    found = Places(board, ResourceSpec(num_workers=workers), threading.Event())
+    found = WorkerPlaces(board, ResourceSpec(num_workers=workers), threading.Event())
     with found.place(0):
         assert FakeClaim.standing == ({0} if workers == (1, 2) else set())
     assert not FakeClaim.standing
@@ -106,6 +106,6 @@ def test_on_one_machine_all_slots_with_a_range_have_claimed_their_room_before_on
     at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS")
-    with Places(FakeBoard(), ResourceSpec(num_workers=(1, 2)), threading.Event()).place(0) as node:
+    with WorkerPlaces(FakeBoard(), ResourceSpec(num_workers=(1, 2)), threading.Event()).place(0) as node:
         assert node is None
         assert FakeClaim.standing == {0}

@@ -10,7 +10,7 @@ from curriculum_ray.data import load_data, to_uint8
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.evaluation import EvaluationSpec, prepare
 from curriculum_ray.evaluation.inception_score import class_sums, inception_score
-from curriculum_ray.evaluation.tally import Moments, Rows, Tally, merged
+from curriculum_ray.evaluation.tally import Moments, NumberedRows, Tally, merged
 
 
 def _logits(count: int, classes: int = 7, scale: float = 3.0) -> torch.Tensor:
@@ -18,7 +18,9 @@ def _logits(count: int, classes: int = 7, scale: float = 3.0) -> torch.Tensor:
 
 
 def _tally(logits: torch.Tensor, numbers: torch.Tensor, count: int) -> Tally:
-    tally = Tally(Moments.of(logits), Rows(), Rows(), class_sums(logits[numbers], numbers, count))
+    tally = Tally(
+        Moments.of(logits), NumberedRows(), NumberedRows(), class_sums(logits[numbers], numbers, count)
+    )
     return Tally.from_bytes(tally.to_bytes())
 
 

@@ -38,7 +38,7 @@ _MODE = 0o100644
 _ENCRYPTED = 0x1
 
 
-class Part(pydantic.BaseModel):
+class ArchivedFile(pydantic.BaseModel):
     """What the manifest says of a file."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -55,7 +55,7 @@ class Manifest(Stored):
     """The study's name."""
     id: str
     """The study's id."""
-    files: dict[str, Part]
+    files: dict[str, ArchivedFile]
     """All other files of the bundle, by name."""
 
 
@@ -92,7 +92,7 @@ class Bundle:
 def archived(study: str, study_id: str, files: Mapping[str, bytes]) -> bytes:
     """The bytes of a bundle with these files; equal files make equal bytes."""
     parts = {
-        name: Part(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        name: ArchivedFile(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in sorted(files.items())
     }
     manifest = Manifest(study=study, id=study_id, files=parts)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from curriculum_ray.runs.log import LoggedLine
 from curriculum_ray.runs.result import HeldoutLosses, Measured
 
-__all__ = ["Comparison", "Course", "Difference", "compared", "course_of", "without_metrics"]
+__all__ = ["Course", "CourseComparison", "Mismatch", "compared", "course_of", "without_metrics"]
 
 Value = float | str
 Course = Mapping[tuple[int, str], Value]
@@ -21,7 +21,7 @@ _DIGEST = "SHA-256"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class Mismatch:
     """A number that is not the same in both courses."""
 
     images: int
@@ -49,14 +49,14 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class CourseComparison:
     """The outcome of training a run again."""
 
     numbers: int
     """How many numbers were compared."""
     until: int
     """Images up to which they were."""
-    differences: tuple[Difference, ...]
+    mismatches: tuple[Mismatch, ...]
     """In the order of images."""
     weights: bool
     """Whether the weights at the end were compared too."""
@@ -64,12 +64,12 @@ class Comparison:
     @property
     def equal(self) -> bool:
         """Whether nothing differs; something must have been compared."""
-        return not self.differences and self.numbers > 0
+        return not self.mismatches and self.numbers > 0
 
     @property
     def same_weights(self) -> bool:
         """Whether the weights at the end were compared and are equal to the bit."""
-        return self.weights and not any(each.what.startswith(_DIGEST) for each in self.differences)
+        return self.weights and not any(each.what.startswith(_DIGEST) for each in self.mismatches)
 
 
 def course_of(
@@ -122,7 +122,7 @@ def without_metrics(course: Course, metrics: Iterable[str]) -> Course:
     return {key: value for key, value in course.items() if key[1] not in left_out}
 
 
-def compared(recorded: Course, here: Course, until: int | None = None) -> Comparison:
+def compared(recorded: Course, here: Course, until: int | None = None) -> CourseComparison:
     """Compare two courses number by number, to the bit.
 
     until: images after which training was stopped here: at that count, whatever only one of them has does not count.
@@ -133,13 +133,13 @@ def compared(recorded: Course, here: Course, until: int | None = None) -> Compar
         for key in sorted({**recorded, **here}, key=lambda key: key[0])
         if until is None or key[0] < until or (key[0] == until and key in recorded and key in here)
     ]
-    differences = tuple(
-        Difference(images=key[0], what=key[1], recorded=recorded.get(key), here=here.get(key))
+    mismatches = tuple(
+        Mismatch(images=key[0], what=key[1], recorded=recorded.get(key), here=here.get(key))
         for key in keys
         if not _same(recorded.get(key), here.get(key))
     )
     weights = any(what.startswith(_DIGEST) for _, what in keys)
-    return Comparison(numbers=len(keys), until=ends, differences=differences, weights=weights)
+    return CourseComparison(numbers=len(keys), until=ends, mismatches=mismatches, weights=weights)
 
 
 def _same(one: Value | None, other: Value | None) -> bool:

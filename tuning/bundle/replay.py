@@ -21,7 +21,7 @@ from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.checkpoint import recorded_digests
 from curriculum_ray.training.config import CheckpointSpec
-from tuning.bundle.course import Comparison, compared, course_of, without_metrics
+from tuning.bundle.course import CourseComparison, compared, course_of, without_metrics
 from tuning.bundle.local_paths import given_paths
 from tuning.bundle.packed_study import PackedStudy
 from tuning.evidence.records import TrialRecord
@@ -43,7 +43,7 @@ class Replay:
 
     record: TrialRecord
     """As the bundle has it."""
-    comparison: Comparison
+    comparison: CourseComparison
     result: RunResult | None
     """Its outcome here; None where it was stopped before its end."""
     resumed: bool

@@ -12,7 +12,7 @@ from tuning.cli.options import example, folder_of_store, shared
 
 if TYPE_CHECKING:
     from tuning.evidence.heldout import LevelGain
-    from tuning.tracking.compare import Comparison
+    from tuning.tracking.compare import RunComparison
 
 __all__ = ["compare"]
 
@@ -41,7 +41,7 @@ def compare(first: str, second: str, output: Path | str, mlflow_uri: str | None,
     return 0
 
 
-def _lines(found: Comparison) -> list[str]:
+def _lines(found: RunComparison) -> list[str]:
     from tuning.evidence.metrics import count, metric_name, number
     from tuning.evidence.previews import curve
 

@@ -163,10 +163,10 @@ def _lines(replay: Replay, reasons: Sequence[str]) -> list[str]:
     if found.equal:
         weights = ", and the weights at the end" if found.weights else ""
         return [*before, f"equal     to the bit: {over}{weights}"]
-    if not found.differences:
+    if not found.mismatches:
         return [*before, f"different nothing could be compared within {found.until:,} images"]
-    first, *more = found.differences
-    lines = [*before, f"different {first.in_words()}", f"{'':9} {len(found.differences)} of {over} differ"]
+    first, *more = found.mismatches
+    lines = [*before, f"different {first.in_words()}", f"{'':9} {len(found.mismatches)} of {over} differ"]
     if replay.result is not None:
         ends = [each for each in more if each.images == found.until and each.what in replay.result.metrics]
         lines += [f"{'':9} {each.in_words()}" for each in ends]
@@ -186,8 +186,8 @@ def _as_object(replay: Replay, reasons: Sequence[str]) -> dict[str, Any]:
         "numbers": found.numbers,
         "images": found.until,
         "weights": found.weights,
-        "differences": len(found.differences),
-        "first": asdict(found.differences[0]) if found.differences else None,
+        "differences": len(found.mismatches),
+        "first": asdict(found.mismatches[0]) if found.mismatches else None,
         "here": None if replay.result is None else dict(replay.result.metrics),
         "recorded": dict(replay.record.metrics),
         "other_protocol": replay.other_protocol,

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from curriculum_ray.buckets.copy import Part, WorkingCopy
+from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
 from curriculum_ray.buckets.store import BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.runs import stored_checkpoints
@@ -41,7 +41,7 @@ _NOT_KEPT = {SLOTS, TUNE, "checkpoint_manager_snapshot.json"}
 class Kept:
     """The driver's files in the folder of a study or run in the working copy, which a thread uploads."""
 
-    def __init__(self, copy: WorkingCopy, folder: Path, part: Part) -> None:
+    def __init__(self, copy: WorkingCopy, folder: Path, part: OwnedFiles) -> None:
         self.copy, self.folder, self._part = copy, folder, part
         self._end = threading.Event()
         self._failing = False
@@ -137,7 +137,7 @@ def kept(
         raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
     try:
         # The journal last: no trial may have ended for Optuna whose record is not there.
-        part = Part(copy, folder, _SESSION, _of_a_study if study else _of_a_run, last=(JOURNAL_FILE,))
+        part = OwnedFiles(copy, folder, _SESSION, _of_a_study if study else _of_a_run, last=(JOURNAL_FILE,))
         try:
             part.begin(lease.id, lease.before)
             for run in (folder / TRIALS).glob("*") if study else [folder]:

@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from tuning.folder.process import Process, is_alive, moves, this_process
+from tuning.folder.process import ProcessIdentity, is_alive, moves, this_process
 
 __all__ = ["Holder", "Lease", "Taken"]
 
@@ -23,7 +23,7 @@ _LENGTH = 1024
 _TRIES, _PAUSE_S = 100, 0.05
 
 
-class Holder(Process):
+class Holder(ProcessIdentity):
     """Contents of a lease's file; empty where there is none, or where it cannot be read."""
 
     id: str | None = None
@@ -35,7 +35,7 @@ class Holder(Process):
 class Taken(Exception):
     """Another process holds the lease: `process`, as far as its file says."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: ProcessIdentity) -> None:
         super().__init__("the lease is taken")
         self.process = process
 

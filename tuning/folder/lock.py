@@ -12,7 +12,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.files import remove_half_written
 from tuning.folder.layout import LEASE_FILE, LOCK_FILE, STATUS_FILE
 from tuning.folder.lease import Lease, Taken
-from tuning.folder.process import Process, is_alive, moves
+from tuning.folder.process import ProcessIdentity, is_alive, moves
 
 __all__ = ["InUse", "held"]
 
@@ -23,7 +23,7 @@ class InUse(ConfigError):
     """Another process works in the folder."""
 
 
-class _Driver(Process):
+class _Driver(ProcessIdentity):
     """The part of a status that is needed, also from an earlier release."""
 
     state: str | None = None
@@ -50,7 +50,7 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InUse(_in_use(folder, Process.read(folder / LEASE_FILE))) from None
+            raise InUse(_in_use(folder, ProcessIdentity.read(folder / LEASE_FILE))) from None
         except OSError:
             pass  # The file system cannot lock.
         _refuse_an_older_driver(folder, patience_s)
@@ -84,7 +84,7 @@ def _refuse_an_older_driver(folder: Path, patience_s: float) -> None:
         raise InUse(_in_use(folder, driver))
 
 
-def _in_use(folder: Path, process: Process) -> str:
+def _in_use(folder: Path, process: ProcessIdentity) -> str:
     known = process.pid is not None and process.host is not None
     owner = f"process {process.pid} on {process.host}" if known else "another process"
     return f"{folder} is in use by {owner}: wait until it ends, or choose another --name or --output"

@@ -13,12 +13,12 @@ from typing import Self
 
 import pydantic
 
-__all__ = ["Process", "is_alive", "moves", "this_process"]
+__all__ = ["ProcessIdentity", "is_alive", "moves", "this_process"]
 
 _LOOK_S = 0.2
 
 
-class Process(pydantic.BaseModel):
+class ProcessIdentity(pydantic.BaseModel):
     """Distinguishes a process from every other, on any machine; a field is None where a file does not give it."""
 
     model_config = pydantic.ConfigDict(frozen=True, use_attribute_docstrings=True)
@@ -41,12 +41,12 @@ class Process(pydantic.BaseModel):
             return cls()
 
 
-def this_process() -> Process:
+def this_process() -> ProcessIdentity:
     """The process that calls."""
-    return Process(**_place(), pid=os.getpid(), started=_started(os.getpid()))
+    return ProcessIdentity(**_place(), pid=os.getpid(), started=_started(os.getpid()))
 
 
-def is_alive(process: Process) -> bool | None:
+def is_alive(process: ProcessIdentity) -> bool | None:
     """Whether a process is alive; None where it cannot be seen from here: watch the file that it writes."""
     if any(getattr(process, key) != value for key, value in _place().items()):
         return None

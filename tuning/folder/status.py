@@ -16,7 +16,7 @@ from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.files import replace_file
 from curriculum_ray.shell import tune_command
 from tuning.folder.layout import STATUS_FILE
-from tuning.folder.process import Process, is_alive, moves, this_process
+from tuning.folder.process import ProcessIdentity, is_alive, moves, this_process
 
 __all__ = [
     "EndedTrials",
@@ -135,7 +135,7 @@ class StudyStatus(_Frozen):
 
     study: str
     state: State
-    driver: Process
+    driver: ProcessIdentity
     beat: int
     """How often the driver has written."""
     since: float

@@ -18,7 +18,7 @@ from curriculum_ray.training.footprint import footprint
 from tuning.evidence.keys import TrialKey
 from tuning.folder.layout import TIME_FILE
 from tuning.folder.time_used import StudyClock
-from tuning.study.calibration import Speed, Unmeasured, calibrate, measuring_device
+from tuning.study.calibration import TrialSpeed, Unmeasured, calibrate, measuring_device
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.study.time_budget import TimeBudget, fit_into, speed_of, work_of
@@ -38,7 +38,7 @@ def first_guess(
     folder: Path,
     rivals: int,
     slots: int | None,
-) -> Speed | None:
+) -> TrialSpeed | None:
     """Calibrate a study that has a budget of time, before its first start; ConfigError where it is too small for it.
 
     None where nothing can be said here: without a budget, on a cluster or a GPU, for a network that is too large to be
@@ -80,7 +80,7 @@ class Pace:
         config: StudyConfig,
         clock: StudyClock,
         concurrent: int,
-        guess: Speed | None,
+        guess: TrialSpeed | None,
         say: Callable[[str], None],
     ) -> None:
         """concurrent: trials at a time. say: is given a line when trials are left out."""
@@ -90,7 +90,7 @@ class Pace:
         self.budget: TimeBudget | None = None
         if config.hours is not None:
             whole = config.hours * _HOUR
-            earlier = [Speed(*speed) for speed in clock.used.measured]
+            earlier = [TrialSpeed(*speed) for speed in clock.used.measured]
             self.budget = TimeBudget(lambda: whole - clock.seconds, concurrent, earlier, guess)
 
     def started(self, planned: TrialSpec) -> None:

@@ -23,8 +23,8 @@ from tuning.study.reading import seconds_to_read, with_reading
 
 __all__ = [
     "Calibration",
-    "Part",
-    "Speed",
+    "MeasuredPart",
+    "TrialSpeed",
     "Unmeasured",
     "Work",
     "calibrate",
@@ -58,7 +58,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Speed:
+class TrialSpeed:
     """How fast trials run, as many at a time as there are slots."""
 
     seconds_per_image: float
@@ -89,9 +89,9 @@ class Calibration:
     """Reading a worker's share of a batch from shards on one core, counted in `seconds_per_step`; None for data in
     memory."""
 
-    def speed(self, batch_size: int) -> Speed:
+    def speed(self, batch_size: int) -> TrialSpeed:
         """The speed of trials of this batch size, whose workers do not wait for each other."""
-        return Speed(self.seconds_per_step / batch_size, self.seconds_per_evaluation)
+        return TrialSpeed(self.seconds_per_step / batch_size, self.seconds_per_evaluation)
 
 
 def measuring_device(for_gpu: bool) -> torch.device:
@@ -114,7 +114,7 @@ def evaluation_flops(run: RunConfig, network: Footprint, evaluator: Evaluator) -
 
 
 @dataclass(frozen=True)
-class Part:
+class MeasuredPart:
     """What of a step is measured."""
 
     config: TrainConfig
@@ -173,13 +173,15 @@ def calibrate(
     return Calibration(name, seconds, evaluation, gain, said, peak, reading)
 
 
-def part_of_a_step(config: TrainConfig, data: Dataset, network: Footprint, device: torch.device) -> Part:
+def part_of_a_step(
+    config: TrainConfig, data: Dataset, network: Footprint, device: torch.device
+) -> MeasuredPart:
     """Choose what of a step of `config` is measured on `device` within a second or so; Unmeasured where nothing is."""
     images, flops = config.batch_size, network.train_flops
     small = network.parameters <= _MOST_PARAMETERS[device.type]
     most = _MOST_FLOPS[device.type]
     if small and (flops is None or images * flops <= 2 * most):
-        return Part(config, 1.0, None)
+        return MeasuredPart(config, 1.0, None)
     if flops is None:
         raise Unmeasured("the network is large, and its operations cannot be counted")
     model, each, words = config.model, flops, ""
@@ -195,7 +197,7 @@ def part_of_a_step(config: TrainConfig, data: Dataset, network: Footprint, devic
     few = max(1, min(images, int(most / each)))
     config = config.model_copy(update={"model": model, "batch_size": few, "accumulate": 1})
     said = f"{few} of {images:,} images of a worker's step{words}"
-    return Part(config, few * each / (images * flops), said)
+    return MeasuredPart(config, few * each / (images * flops), said)
 
 
 def _shallow(model: DiTSpec) -> tuple[ModelSpec, str]:

@@ -15,7 +15,7 @@ from statistics import fmean
 
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, Role
-from tuning.study.calibration import Speed, Work
+from tuning.study.calibration import TrialSpeed, Work
 from tuning.study.config import StudyConfig
 from tuning.study.cost import evaluations
 
@@ -90,7 +90,7 @@ def study_work(config: StudyConfig, rivals: int, trials: int) -> list[list[Work]
     return [controls + first, *rest, *after_search(config, rivals)]
 
 
-def study_seconds(config: StudyConfig, rivals: int, trials: int, speed: Speed, slots: int) -> float:
+def study_seconds(config: StudyConfig, rivals: int, trials: int, speed: TrialSpeed, slots: int) -> float:
     """How long a whole study with this number of schedules takes; slots: trials at a time."""
     phases = [[speed.seconds(work) for work in phase] for phase in study_work(config, rivals, trials)]
     return seconds_to_end([], phases, slots)
@@ -101,7 +101,7 @@ def _tried_together(config: StudyConfig) -> int:
     return config.halving.bracket(config.trials) if config.halving.rule == "compressed" else 1
 
 
-def trials_that_fit(config: StudyConfig, rivals: int, speed: Speed, slots: int, seconds: float) -> int:
+def trials_that_fit(config: StudyConfig, rivals: int, speed: TrialSpeed, slots: int, seconds: float) -> int:
     """The most schedules, up to the study's, with which a whole study ends in `seconds`; 0 where none is tried.
 
     Where schedules compete in brackets, these are whole brackets.
@@ -143,7 +143,7 @@ class Fitting:
         )
 
 
-def fit_into(config: StudyConfig, rivals: int, speed: Speed, slots: int) -> Fitting | None:
+def fit_into(config: StudyConfig, rivals: int, speed: TrialSpeed, slots: int) -> Fitting | None:
     """What fits into the hours of a study; None without a limit. slots: trials at a time."""
     if config.hours is None:
         return None
@@ -155,7 +155,9 @@ def fit_into(config: StudyConfig, rivals: int, speed: Speed, slots: int) -> Fitt
     return Fitting(config.hours, fitting, least, whole)
 
 
-def speed_of(images: int, seconds: float, images_per_second: Sequence[float], work: Work) -> Speed | None:
+def speed_of(
+    images: int, seconds: float, images_per_second: Sequence[float], work: Work
+) -> TrialSpeed | None:
     """The speed of a trial that was trained in one go; None where its log says nothing.
 
     seconds: from its start to its end. images_per_second: of its log lines, without evaluations.
@@ -164,7 +166,7 @@ def speed_of(images: int, seconds: float, images_per_second: Sequence[float], wo
     if not rates:
         return None
     per_image = min(fmean(1 / rate for rate in rates), seconds / images)
-    return Speed(per_image, (seconds - images * per_image) / work.evaluations)
+    return TrialSpeed(per_image, (seconds - images * per_image) / work.evaluations)
 
 
 class TimeBudget:
@@ -174,8 +176,8 @@ class TimeBudget:
         self,
         seconds_left: Callable[[], float],
         slots: int,
-        measured: Sequence[Speed] = (),
-        guess: Speed | None = None,
+        measured: Sequence[TrialSpeed] = (),
+        guess: TrialSpeed | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """slots: trials at a time. measured: by earlier starts. guess: a calibration, until a trial has finished."""
@@ -189,11 +191,11 @@ class TimeBudget:
         return bool(self._measured)
 
     @property
-    def speed(self) -> Speed | None:
+    def speed(self) -> TrialSpeed | None:
         """The speed that is counted with; None while nothing is known."""
         if not self._measured:
             return self._guess
-        return Speed(
+        return TrialSpeed(
             _cautious([each.seconds_per_image for each in self._measured]),
             _cautious([each.seconds_per_evaluation for each in self._measured]),
         )
@@ -202,7 +204,7 @@ class TimeBudget:
         """A trial starts."""
         self._running[key] = work, self._now()
 
-    def ended(self, key: TrialKey, measured: Speed | None) -> None:
+    def ended(self, key: TrialKey, measured: TrialSpeed | None) -> None:
         """A trial ended; measured: its speed, if it finished."""
         self._running.pop(key, None)
         if measured is not None:

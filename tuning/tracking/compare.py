@@ -22,7 +22,7 @@ from tuning.folder.layout import RECORD_FILE, TRIALS
 from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
 
-__all__ = ["Comparison", "Side", "compare", "find_run"]
+__all__ = ["RunComparison", "Side", "compare", "find_run"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """The differences between two runs."""
 
     a: Side
@@ -74,7 +74,7 @@ class Comparison:
         return {**asdict(self), **sides}
 
 
-def compare(a: Side, b: Side) -> Comparison:
+def compare(a: Side, b: Side) -> RunComparison:
     """Compare two runs; metrics of different fingerprints are never compared."""
     keys = list(dict.fromkeys([*a.settings, *b.settings]))
     changed = {key: (a.settings.get(key), b.settings.get(key)) for key in keys}
@@ -94,7 +94,7 @@ def compare(a: Side, b: Side) -> Comparison:
         for key in in_order(a.metrics)
         if refusal is None and key in a.metrics and key in b.metrics
     }
-    return Comparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
+    return RunComparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
 
 
 def find_run(what: str, output: Path | None, uri: str | None) -> Side:

@@ -16,13 +16,13 @@ from tuning.tracking.fields import metric_key
 from tuning.tracking.store import import_mlflow
 from tuning.tracking.tracker import Tracker
 
-__all__ = ["Probe", "node_load", "store_load"]
+__all__ = ["LoadProbe", "node_load", "store_load"]
 
 _EVERY_SECONDS = 10.0
 _ANSWER_SECONDS = 60.0
 
 
-class Probe:
+class LoadProbe:
     """Measures the node that it runs on; an actor of Ray."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class _Here:
     """A probe in this process, where nothing runs on Ray."""
 
     def __init__(self) -> None:
-        self._probe = Probe()
+        self._probe = LoadProbe()
 
     def measure(self) -> dict[str, dict[str, float]]:
         """The load of this machine, by its address."""
@@ -133,7 +133,9 @@ class _Probes:
         for name, ident in nodes.items():
             if name not in self._probes:
                 there = NodeAffinitySchedulingStrategy(ident, soft=False)
-                self._probes[name] = ray.remote(Probe).options(num_cpus=0, scheduling_strategy=there).remote()
+                self._probes[name] = (
+                    ray.remote(LoadProbe).options(num_cpus=0, scheduling_strategy=there).remote()
+                )
         return {name: probe for name, probe in self._probes.items() if name in nodes}
 
     def close(self) -> None:

@@ -31,18 +31,18 @@ def test_the_first_difference_is_that_after_the_fewest_images() -> None:
     other = [LINES[0], LINES[1].model_copy(update={"loss": math.nextafter(1 / 200, 1)})]
     found = compared(_course(), _course(other, fid=11.0))
     assert not found.equal
-    assert [(each.images, each.what) for each in found.differences] == [
+    assert [(each.images, each.what) for each in found.mismatches] == [
         (200, "loss"),
         (200, "fid"),
         (200, "kid"),
     ]
-    assert found.differences[1].in_words() == "after 200 images: fid 10 in the bundle, 11 here (+1, +10%)"
+    assert found.mismatches[1].in_words() == "after 200 images: fid 10 in the bundle, 11 here (+1, +10%)"
     assert found.same_weights
 
 
 def test_other_weights_differ_even_where_no_number_does() -> None:
     found = compared(_course(), _course(weights={**WEIGHTS, "ema": "b"}))
-    assert [each.what for each in found.differences] == ["SHA-256 of the ema tensors"]
+    assert [each.what for each in found.mismatches] == ["SHA-256 of the ema tensors"]
     assert not found.same_weights
 
 

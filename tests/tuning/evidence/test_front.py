@@ -18,7 +18,7 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.front import MISSED, Aims, aims, front
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.folder.process import Process
+from tuning.folder.process import ProcessIdentity
 from tuning.folder.status import StudyStatus
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
@@ -91,7 +91,7 @@ def test_a_running_study_shows_its_front() -> None:
     shown = StudyStatus(
         study="s",
         state="running",
-        driver=Process(host="here", pid=1),
+        driver=ProcessIdentity(host="here", pid=1),
         beat=1,
         since=0.0,
         time=0.0,

@@ -12,7 +12,7 @@ from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import result, started
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.study.calibration import Speed
+from tuning.study.calibration import TrialSpeed
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
 from tuning.study.time_budget import TimeBudget, fit_into, seconds_to_end, speed_of, trials_that_fit, work_of
@@ -20,7 +20,7 @@ from tuning.study.trial_spec import TrialSpec
 
 RUN = {"batch_size": 10, "images": 400, "log_every_images": 100}
 # A trial of 400 images takes 10 s.
-SPEED = Speed(seconds_per_image=0.02, seconds_per_evaluation=2.0)
+SPEED = TrialSpeed(seconds_per_image=0.02, seconds_per_evaluation=2.0)
 
 
 def _config(**changes: Any) -> StudyConfig:
@@ -35,7 +35,7 @@ class _Simulated:
         config: StudyConfig,
         seconds: float,
         slots: int = 1,
-        guess: Speed | None = None,
+        guess: TrialSpeed | None = None,
         earlier: Mapping[TrialKey, TrialRecord] | None = None,
         closed: set[str] | None = None,
         pace: float = 1.0,
@@ -58,7 +58,7 @@ class _Simulated:
             if running:
                 running.sort(key=lambda each: (each[0], each[1].key))
                 self.now, trial = running.pop(0)
-                measured = Speed(
+                measured = TrialSpeed(
                     self.pace * SPEED.seconds_per_image, self.pace * SPEED.seconds_per_evaluation
                 )
                 self.time.ended(trial.key, measured)
@@ -118,7 +118,7 @@ def test_without_a_limit_nothing_is_left_out_and_without_a_speed_nothing_yet() -
 
 def test_a_guess_leaves_nothing_out() -> None:
     """A calibration on a busy machine may be far too slow: the first trial tells."""
-    study = _Simulated(_config(), 205.0, slots=2, guess=Speed(0.2, 20.0))
+    study = _Simulated(_config(), 205.0, slots=2, guess=TrialSpeed(0.2, 20.0))
     assert study.play() <= 205.0
     assert len(study.of("search-")) == 20
 
@@ -190,8 +190,8 @@ def test_a_speed_is_that_of_the_slower_trials() -> None:
     work = work_of(_config(), "searched")
     assert speed_of(400, 10.0, [50.0, 50.0], work) == SPEED
     assert speed_of(400, 10.0, [], work) is None
-    budget = TimeBudget(lambda: 0.0, 1, [Speed(each, 1.0) for each in (4.0, 1.0, 2.0, 3.0)])
-    assert budget.speed == Speed(3.0, 1.0)
+    budget = TimeBudget(lambda: 0.0, 1, [TrialSpeed(each, 1.0) for each in (4.0, 1.0, 2.0, 3.0)])
+    assert budget.speed == TrialSpeed(3.0, 1.0)
 
 
 def test_plan_says_what_fits() -> None:

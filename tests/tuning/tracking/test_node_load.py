@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 from tuning.tracking import Tracker
-from tuning.tracking.node_load import Probe, node_load, store_load
+from tuning.tracking.node_load import LoadProbe, node_load, store_load
 
 
 def test_a_probe_measures_by_the_names_of_mlflow() -> None:
-    load = Probe().measure()
+    load = LoadProbe().measure()
     assert {"cpu_utilization_percentage", "system_memory_usage_percentage"} <= load.keys()
     assert 0 < load["system_memory_usage_percentage"] < 100
 
