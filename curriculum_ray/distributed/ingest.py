@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -55,6 +56,8 @@ READERS = 2
 """Processes of a worker that read shards at a time."""
 _OBJECT_STORE = 1 << 30
 """Bytes of Ray's object store that one worker's stream may fill."""
+_PAUSE_S = 0.05
+"""Between two looks at the readers."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,7 @@ class StreamedBatches:
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(object_store_memory=_OBJECT_STORE)
         read.context.enable_progress_bars = False
+        read.context.custom_execution_callback_classes = [_Pause]
         try:
             yield from read.iter_batches(batch_size=None, prefetch_batches=1)
         except ray.exceptions.RayError as error:
@@ -263,6 +267,27 @@ class StreamedBatches:
             while isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, ConfigError | None):
                 cause = getattr(cause, "cause", None) or cause.__cause__
             raise (ConfigError(_ATTEMPTS.split(str(cause))[0]) if cause else error) from None
+
+
+class _Pause:
+    """Lets training go on between two looks of Ray Data at the readers.
+
+    It looks from a thread of the training process, and does not wait where every reader has something ready, which is
+    whenever reading is faster than training: it would keep a core busy, and Python's lock from training.
+    """
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Called after each look."""
+        time.sleep(_PAUSE_S)
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Called before the first."""
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Called after the last."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Called after an error."""
 
 
 class _Reader:

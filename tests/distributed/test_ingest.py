@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from curriculum_ray.data import DataSpec, data_info
 from curriculum_ray.data.shard_rows import read_rows
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.stream import load_stream
+from curriculum_ray.distributed import ingest
 from curriculum_ray.distributed.ingest import (
     SharedItems,
     StreamedBatches,
@@ -271,3 +274,23 @@ def test_a_damaged_page_is_told_in_one_line_without_rays_story_even_where_images
             stream(spec.model_copy(update={"corrupt": "skip"})).next(0, 5, 0, 1, CPU)
     assert "\n" not in str(error.value)
     assert "attempts" not in str(error.value)
+
+
+@pytest.mark.usefixtures("ray_of_two")
+def test_while_training_is_busy_ray_data_looks_at_its_readers_only_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    class Counted(ingest._Pause):
+        def on_execution_step(self, executor: Any) -> None:
+            looks.append(time.monotonic())
+            super().on_execution_step(executor)
+
+    monkeypatch.setattr(ingest, "_Pause", Counted)
+    monkeypatch.setattr(ingest, "_OBJECT_STORE", 1)
+    batches = stream(write_parquet(tmp_path, groups=40))
+    batches.next(0, 4, 0, 1, CPU)
+    time.sleep(1)
+    assert len(looks) > 1
+    assert all(after - before >= ingest._PAUSE_S for before, after in itertools.pairwise(looks))
