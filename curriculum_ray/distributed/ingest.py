@@ -14,6 +14,7 @@ node share one copy in Ray's object store, and do not scan the shards again.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import warnings
@@ -47,14 +48,15 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
-_CHUNK = 256
+_CHUNK, _CHUNK_BYTES = 256, 32 << 20
+"""The most rows, and bytes, that are sent at a time."""
 _TASKS, _ROWS = 1_024, 1 << 20
 """Reads, or rows, that are planned at a time, if an epoch has no more."""
 # Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 READERS = 2
 """Processes of a worker that read shards at a time."""
-_OBJECT_STORE = 1 << 30
+_OBJECT_STORE = 1 << 29
 """Bytes of Ray's object store that one worker's stream may fill."""
 _PAUSE_S = 0.05
 """Between two looks at the readers."""
@@ -307,7 +309,7 @@ class _Reader:
         unit, reserved = self.units[index], self.reserved.of(index)
         latents = self.spec.format == "latents"
         # A file of latents is read whole.
-        size = len(rows) if latents else _CHUNK
+        size = len(rows) if latents else max(1, min(_CHUNK, _CHUNK_BYTES // math.prod(self.info.shape)))
         fetch = None if latents else open_unit(self.spec, self.info, unit)
         for at in range(0, len(rows), size):
             items, stored, failed = read_rows(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ _PARTICULARS = {
     "random-cnn": ("none", 500, 10, 1_000),
     "raw": ("none", 2_000, 10, 1_000),
 }
+_PIXELS = 500 * 32 * 32
+"""Pixels that a network sees at a time where images are not resized."""
 _DIGITS_SHAPE = (1, 8, 8)
 
 
@@ -87,7 +90,12 @@ def load_extractor(spec: EvaluationSpec, shape: tuple[int, ...], name: str) -> E
     if chosen == "auto":
         chosen = _automatic(shape, name)
     network, weights = _network(chosen, spec, shape, name)
-    return Extractor(chosen, network, weights, *_PARTICULARS[chosen])
+    extractor = Extractor(chosen, network, weights, *_PARTICULARS[chosen])
+    if chosen == "random-cnn":
+        # It sees images as large as they are; the others resize them, or are for small items.
+        most = max(1, _PIXELS // math.prod(shape[1:]))
+        extractor = replace(extractor, batch_size=min(extractor.batch_size, most))
+    return extractor
 
 
 def _automatic(shape: tuple[int, ...], name: str) -> str:

@@ -246,6 +246,18 @@ def test_pickles_in_tar_files_are_refused(tmp_path: Path, name: str) -> None:
         scan(DataSpec(name=str(tmp_path), format="webdataset"))
 
 
+def test_large_images_are_sent_few_at_a_time_and_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = write_parquet(tmp_path, groups=1, rows=12)
+    found = scan(spec)
+    task = {"unit": [0], "rows": [[7, 3, 11, 0, 5]]}
+    monkeypatch.setattr(ingest, "_CHUNK_BYTES", 2 * 3 * 8 * 8 + 1)
+    sent = list(_Reader(spec, found.info, found.units)(task))
+    assert [len(block["items"]) for block in sent] == [2, 2, 1]
+    assert [int(item[0, 0, 0]) for block in sent for item in block["items"]] == task["rows"][0]
+
+
 @pytest.mark.usefixtures("ray_of_two")
 def test_ray_data_gives_the_order_that_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = write_parquet(tmp_path)
