@@ -16,15 +16,13 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
 )
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.callbacks.preemption_callback import PreemptionCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
-from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.preemption import PreemptionWatcher
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.torch.torch_trainer import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curriculum_ray.distributed.backend import NoteRoom
+from curriculum_ray.distributed.controller import TrainController
 from curriculum_ray.distributed.elastic import FairScaling
 
 __all__ = ["LightTrainer"]
@@ -46,7 +44,6 @@ class LightTrainer(TorchTrainer):
         if not self.datasets:
             unneeded = (*unneeded, DatasetsCallback)
         needed = [each for each in super()._create_default_callbacks() if not isinstance(each, unneeded)]
-        needed = [NearbyWatcher() if isinstance(each, PreemptionCallback) else each for each in needed]
         return [*needed, NoteRoom(self._board, self._slot)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> Any:
@@ -71,22 +68,3 @@ class LightTrainer(TorchTrainer):
         )
         ray.get(controller.run.remote())
         return ray.get(controller.get_result.remote())
-
-
-class NearbyWatcher(PreemptionCallback):
-    """Starts what watches the workers' nodes beside the controller."""
-
-    def after_worker_group_start(self, worker_group: Any) -> None:
-        """Called when the workers of a run have started."""
-        self._stop_watcher()
-        workers = {each.distributed_context.world_rank: each for each in worker_group.get_workers()}
-        ranks: dict[str, list[int]] = {}
-        for rank, worker in workers.items():
-            ranks.setdefault(worker.metadata.node_id, []).append(rank)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        watcher: Any = ray.remote(PreemptionWatcher)
-        self._watcher = watcher.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(
-            node_to_ranks=ranks,
-            poll_interval_s=self._poll_interval_s,
-            worker_actors_by_rank={rank: worker.actor for rank, worker in workers.items()},
-        )
