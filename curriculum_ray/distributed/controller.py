@@ -34,7 +34,7 @@ class NearbyWatcher(PreemptionCallback):
         ranks: dict[str, list[int]] = {}
         for rank, worker in workers.items():
             ranks.setdefault(worker.metadata.node_id, []).append(rank)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         watcher: Any = ray.remote(PreemptionWatcher)
         self._watcher = watcher.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(
             node_to_ranks=ranks,
