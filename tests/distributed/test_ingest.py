@@ -259,7 +259,17 @@ def test_large_images_are_sent_few_at_a_time_and_in_the_same_order(
 
 
 @pytest.mark.usefixtures("ray_of_two")
-def test_ray_data_gives_the_order_that_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_data_gives_the_order_that_is_documented_and_looks_at_its_readers_only_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    class Counted(ingest._Pause):
+        def on_execution_step(self, executor: Any) -> None:
+            looks.append(time.monotonic())
+            super().on_execution_step(executor)
+
+    monkeypatch.setattr(ingest, "_Pause", Counted)
     spec = write_parquet(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -270,6 +280,8 @@ def test_ray_data_gives_the_order_that_is_documented(tmp_path: Path, monkeypatch
         for task in source._tasks(epoch, 0, 0, 1):
             expected += [source.units[task["unit"]].group * 5 + row for row in task["rows"]]
     assert [value for batch in streamed for value in batch] == expected[:18]
+    assert len(looks) > 1
+    assert all(after - before >= ingest._PAUSE_S for before, after in itertools.pairwise(looks))
 
 
 @pytest.mark.usefixtures("ray_of_two")
@@ -286,23 +298,3 @@ def test_a_damaged_page_is_told_in_one_line_without_rays_story_even_where_images
             stream(spec.model_copy(update={"corrupt": "skip"})).next(0, 5, 0, 1, CPU)
     assert "\n" not in str(error.value)
     assert "attempts" not in str(error.value)
-
-
-@pytest.mark.usefixtures("ray_of_two")
-def test_while_training_is_busy_ray_data_looks_at_its_readers_only_now_and_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks: list[float] = []
-
-    class Counted(ingest._Pause):
-        def on_execution_step(self, executor: Any) -> None:
-            looks.append(time.monotonic())
-            super().on_execution_step(executor)
-
-    monkeypatch.setattr(ingest, "_Pause", Counted)
-    monkeypatch.setattr(ingest, "_OBJECT_STORE", 1)
-    batches = stream(write_parquet(tmp_path, groups=40))
-    batches.next(0, 4, 0, 1, CPU)
-    time.sleep(1)
-    assert len(looks) > 1
-    assert all(after - before >= ingest._PAUSE_S for before, after in itertools.pairwise(looks))
