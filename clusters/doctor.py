@@ -7,37 +7,33 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clusters.checks import (
+    Check,
+    disk_check,
+    growth_check,
+    memory_check,
+    nodes_check,
+    room_check,
+    verdict,
+    versions_agree,
+)
 from clusters.probe import Probe
 from curriculum_ray.addresses import presentable
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity
-from curriculum_ray.distributed.growth import Growth, growth
-from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark, usable_bytes
+from curriculum_ray.distributed.growth import growth
+from curriculum_ray.distributed.head_memory import usable_bytes
+from curriculum_ray.distributed.nodes import live_nodes, on_node
 from curriculum_ray.distributed.resources import ResourceSpec
-from curriculum_ray.distributed.storage import live_nodes, on_node, unseen_by
+from curriculum_ray.distributed.storage import unseen_by
 
-__all__ = ["Check", "examine", "growth_check", "memory_check", "room_check", "versions_agree"]
+__all__ = ["examine"]
 
 _SKEW_SECONDS = 1.0
-_FREE_BYTES = 5 * 2**30
-_VERSIONS = ("python", "ray", "torch", "cuda", "driver")
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check."""
-
-    name: str
-    state: str
-    """ok, failed or skipped."""
-    found: str
-    remedy: str = ""
-    """What to do if it failed."""
 
 
 def examine(
@@ -97,7 +93,7 @@ def _examine(
         import ray
 
         nodes = live_nodes()
-        checks.append(_dead(len(ray.nodes()), len(nodes)))
+        checks.append(nodes_check(len(ray.nodes()), len(nodes)))
         checks.append(_authentication())
         there = Capacity.of(*(node["Resources"] for node in nodes))
         far = growth(there)
@@ -108,17 +104,17 @@ def _examine(
         remote: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
         probes = {
             node["NodeManagerAddress"] + "/" + node["NodeID"][:6]: remote.options(
-                scheduling_strategy=on_node(node),
+                scheduling_strategy=on_node(node["NodeID"]),
                 num_gpus=node["Resources"].get("GPU", 0) if use_gpu else 0,
             ).remote()
             for node in nodes
         }
         facts, silent = _ask(probes, lambda probe: probe.facts.remote(), left(60))
         remedy = "install the project on every node (`make setup`), at the same version, and free its GPUs"
-        checks.append(_verdict("code", "importable on every node", silent, remedy))
+        checks.append(verdict("code", "importable on every node", silent, remedy))
         answering = {name: probe for name, probe in probes.items() if name in facts}
         checks.append(versions_agree(facts))
-        checks.append(_disk(facts))
+        checks.append(disk_check(facts))
         checks.append(_clocks(answering, left(20)))
         checks.append(_gpus(answering, facts, use_gpu, left(60)))
         checks.append(_all_reduce(answering, "nccl" if use_gpu else "gloo", left(60)))
@@ -146,73 +142,6 @@ def _ask(
     return answers, silent
 
 
-def _verdict(name: str, passed: str, problems: dict[str, str], remedy: str) -> Check:
-    """Return ok, or failed with the first problem and their number."""
-    if not problems:
-        return Check(name, "ok", passed)
-    node, reason = next(iter(problems.items()))
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return Check(name, "failed", f"{node}: {reason}{more}", remedy)
-
-
-def _dead(known: int, alive: int) -> Check:
-    lost = f"; {known - alive} earlier ones are gone" if known > alive else ""
-    return Check("nodes", "ok", f"{alive} alive{lost}")
-
-
-def versions_agree(facts: dict[str, dict[str, Any]]) -> Check:
-    """Check that versions agree on all nodes; `facts` of each node, from `Probe.facts`."""
-    problems = {}
-    for key in _VERSIONS:
-        found = {str(fact[key]) for fact in facts.values()}
-        if len(found) > 1:
-            problems[key] = " and ".join(sorted(found))
-    first = next(iter(facts.values()), {})
-    passed = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
-    return _verdict("versions", passed, problems, "install from constraints.txt on every node; one driver")
-
-
-def growth_check(far: Growth) -> Check:
-    """How far the cluster can grow; no failure, as a cluster that cannot is sound."""
-    if far.most is None:
-        return Check("growth", "skipped", f"unknown: {far.unknown}; a study asks for its room, and waits")
-    if not far.most.grows:
-        return Check("growth", "ok", "none: these nodes are all")
-    amounts = {name: far.most.amount(name) for name in ("CPU", "GPU")}
-    shown = ", ".join(f"{amount:g} {name}s" for name, amount in amounts.items() if amount)
-    return Check("growth", "ok", f"to {far.most.most} further nodes: {shown} at most")
-
-
-def room_check(there: Capacity, far: Growth, resources: ResourceSpec) -> Check:
-    """How many workers and runs fit now and when the cluster has grown; failed where not one run ever will."""
-    (least, most), needs = resources.workers, resources.per_worker
-    now = there.workers(needs)
-    fit = now if far.most is None else max(now, far.most.workers(needs))
-    found = f"{now} workers of {resources.in_words()} now" + (f", {fit} at most" if fit > now else "")
-    if fit < least and far.most is not None:
-        remedy = "add nodes, raise max_workers of the cluster, or lower --num-workers"
-        return Check("room", "failed", f"{found}, but a run needs {least}", remedy)
-    if least < most:
-        few = f"{fit // least} runs of {least} at a time"
-        return Check("room", "ok", f"{found}: {few}, or {max(1, fit // most)} of {min(most, fit)}")
-    return Check("room", "ok", f"{found}: {fit // least} runs of {least} at a time")
-
-
-def memory_check(far: Growth, nodes: int, use_gpu: bool, usable: int) -> Check:
-    """Whether this node, the driver's, has the memory for as many runs of one worker as the cluster can hold."""
-    needs = ResourceSpec(use_gpu=use_gpu).per_worker
-    slots = 1 if far.most is None else max(1, far.most.workers(needs))
-    alone = nodes < 2 and not far.grows
-    needed = driver_node_bytes(slots, alone)
-    have = f"{usable / 2**30:.1f} GiB here"
-    if memory_remark(needed, usable) is None:
-        return Check(
-            "memory", "ok", f"{have}, {needed / 2**30:.1f} needed beside the workers at {slots} slots"
-        )
-    remedy = "give the head more memory, or run fewer trials at a time (--concurrent)"
-    return Check("memory", "failed", f"{have}, but {needed / 2**30:.1f} needed at {slots} slots", remedy)
-
-
 def _authentication() -> Check:
     import ray._raylet
 
@@ -232,19 +161,7 @@ def _ports(nodes: list[dict[str, Any]]) -> Check:
         except OSError as error:
             problems[f"{place[0]}:{place[1]}"] = f"not reachable from the driver: {error}"
     remedy = "open all ports between the nodes of the cluster, and none to the outside"
-    return _verdict("ports", "every node is reachable from the driver", problems, remedy)
-
-
-def _disk(facts: dict[str, dict[str, Any]]) -> Check:
-    low = {
-        node: f"{fact['free_bytes'] / 2**30:.1f} GiB free"
-        for node, fact in facts.items()
-        if fact["free_bytes"] < _FREE_BYTES
-    }
-    least = min((fact["free_bytes"] for fact in facts.values()), default=0) / 2**30
-    return _verdict(
-        "disk", f"at least {least:.0f} GiB free", low, "free 5 GiB of /tmp, or give Ray --temp-dir"
-    )
+    return verdict("ports", "every node is reachable from the driver", problems, remedy)
 
 
 def _clocks(probes: dict[str, Any], timeout_s: float) -> Check:
@@ -264,7 +181,7 @@ def _clocks(probes: dict[str, Any], timeout_s: float) -> Check:
         most = max(most, skew)
         if skew > _SKEW_SECONDS:
             problems[name] = f"its clock is off by {skew:.1f} s"
-    return _verdict(
+    return verdict(
         "clocks", f"within {most:.3f} s of the driver's", problems, "run chrony or ntpd on every node"
     )
 
@@ -279,7 +196,7 @@ def _gpus(probes: dict[str, Any], facts: dict[str, dict[str, Any]], use_gpu: boo
     answers, problems = _ask(probes, lambda probe: probe.matmul.remote(), timeout_s)
     problems |= {node: found[0] for node, found in answers.items() if found}
     remedy = "check nvidia-smi there, reset or replace the GPU, or remove the node"
-    return _verdict("gpus", f"{count} multiply correctly", problems, remedy)
+    return verdict("gpus", f"{count} multiply correctly", problems, remedy)
 
 
 def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check:
@@ -299,7 +216,7 @@ def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check
     )
     speed = min(answers.values(), default=0.0)
     remedy = "set GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME to the network between the nodes; open its ports"
-    return _verdict("all_reduce", f"{backend} over {len(names)} nodes, {speed:,.0f} MB/s", problems, remedy)
+    return verdict("all_reduce", f"{backend} over {len(names)} nodes, {speed:,.0f} MB/s", problems, remedy)
 
 
 def _storage(output: Path | str, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
@@ -311,7 +228,7 @@ def _storage(output: Path | str, nodes: list[dict[str, Any]], timeout_s: float) 
         problems = unseen_by(output.resolve(), nodes, timeout_s)
     except OSError as error:
         return Check("storage", "failed", f"{output} is not writable here: {error.strerror}", remedy)
-    return _verdict("storage", f"{output} is writable, and visible to {len(nodes)} nodes", problems, remedy)
+    return verdict("storage", f"{output} is writable, and visible to {len(nodes)} nodes", problems, remedy)
 
 
 def _bucket(bucket: Bucket, nodes: list[dict[str, Any]], timeout_s: float) -> Check:
@@ -321,7 +238,7 @@ def _bucket(bucket: Bucket, nodes: list[dict[str, Any]], timeout_s: float) -> Ch
         problems = unseen_by(bucket, nodes, timeout_s)
     except (ConfigError, BucketError) as error:
         return Check("storage", "failed", str(error), remedy)
-    return _verdict("storage", f"{bucket.shown()} is reached by {len(nodes)} nodes", problems, remedy)
+    return verdict("storage", f"{bucket.shown()} is reached by {len(nodes)} nodes", problems, remedy)
 
 
 def _mlflow(uri: str | None, output: Path | str) -> Check:

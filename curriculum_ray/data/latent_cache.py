@@ -20,13 +20,12 @@ from curriculum_ray.data.autoencoder import weights_hash
 from curriculum_ray.data.dataset import Dataset, as_float
 from curriculum_ray.data.image_source import Images, InMemory
 from curriculum_ray.data.info import DataInfo
+from curriculum_ray.data.latent_files import claim, finished, shards_in, written
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
 
 __all__ = ["CacheSpec", "LatentCache", "Shard", "cache_latents"]
-
-PLAN_FILE = "plan.json"
 
 
 class CacheSpec(Spec):
@@ -89,14 +88,14 @@ class LatentCache:
     def there(self) -> int:
         """Shards that are there, as far as can be seen now."""
         try:
-            return len(_shards(self.place))
+            return len(shards_in(self.place))
         except OSError:
             return 0
 
     def begin(self) -> None:
         """Say in `place` which latents it holds; raises ConfigError where it holds others."""
         self._match_channels()
-        _written(lambda: _claim(self.place, self._plan), self.place)
+        written(lambda: claim(self.place, self._plan), self.place)
 
     def encode(
         self,
@@ -133,7 +132,7 @@ class LatentCache:
             text_encoder_sha256=plan["text_encoder_sha256"],
         )
         content = json.dumps(info.as_json(), indent=1).encode()
-        _written(lambda: self.place.write(LATENTS_FILE, content), self.place)
+        written(lambda: self.place.write(LATENTS_FILE, content), self.place)
         return info
 
     def _shard(
@@ -145,15 +144,15 @@ class LatentCache:
         start = number * self.shard_size
         stop = min(start + self.shard_size, len(self.images.about))
         condition = _stored(self.images, start, stop) if isinstance(self.images, InMemory) else None
-        kept = _finished(self.place.read(name), stop - start, self._names(), condition)
+        kept = finished(self.place.read(name), stop - start, self._names(), condition)
         if kept is not None:
             return Shard(name, *kept)
         # The description lists only complete shards, also while one is rewritten.
-        _written(lambda: self.place.remove(LATENTS_FILE), self.place)
+        written(lambda: self.place.remove(LATENTS_FILE), self.place)
         items, found = self.images.read(start, stop)
         tensors = self._encoded(as_float(items.expand(-1, self._channels, -1, -1)), vae, device)
         content = save({**tensors, **_tensors(self.images, found)})
-        _written(lambda: self.place.write(name, content), self.place)
+        written(lambda: self.place.write(name, content), self.place)
         on_shard(number)
         return Shard(name, len(items), tuple(tensors["latents"].shape[1:]))
 
@@ -233,17 +232,6 @@ def cache_latents(
     return cache.end(cache.encode(on_shard=on_shard))
 
 
-def _written(request: Callable[[], None], place: Place) -> None:
-    """Make a request; ConfigError, one line, where it fails."""
-    try:
-        request()
-    except ConfigError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(f"--output {place.shown()} cannot be written: {reason}") from None
-
-
 def _condition_hash(data: Dataset | DataInfo) -> str:
     """SHA-256 (hex) of condition and names; of embeddings only the size, as last bits vary by machine.
 
@@ -271,72 +259,3 @@ def _tensors(images: Images, condition: Tensor | None) -> dict[str, Tensor]:
     half = condition.half() if condition.is_floating_point() else condition
     name = CONDITION_TENSORS[images.about.conditioning.kind]
     return {name: half if half.isfinite().all() else condition}
-
-
-# How messages name the keys of a plan; all other keys are settings.
-_PLAN_WORDS = {
-    "images": "images",
-    "condition": "labels or captions",
-    "vae_sha256": "autoencoder",
-    "text_encoder_sha256": "text encoder",
-}
-
-
-def _claim(place: Place, plan: dict[str, Any]) -> None:
-    """Record in `place` which latents it holds; other latents, or shards without a record, are refused."""
-    record = place.read(PLAN_FILE)
-    if record is not None:
-        try:
-            found = dict(json.loads(record))
-        except (TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(
-                f"{place.shown(PLAN_FILE)} must say which latents --output holds, but: {reason}"
-            ) from None
-        keys = [key for key in plan if found.get(key) != plan[key]]
-        if keys:
-            others = dict.fromkeys(_PLAN_WORDS.get(key, "settings") for key in keys)
-            raise ConfigError(f"--output {place.shown()} holds latents with other {', '.join(others)}")
-        return
-    if _shards(place):
-        raise ConfigError(
-            f"--output {place.shown()} holds shards without the {PLAN_FILE} that describes them: empty it"
-        )
-    place.write(PLAN_FILE, json.dumps(plan).encode())
-
-
-def _shards(place: Place) -> list[str]:
-    return [name for name in place.sizes() if name.startswith("latents-") and name.endswith(".safetensors")]
-
-
-def _finished(
-    content: bytes | None, rows: int, names: set[str], condition: dict[str, Tensor] | None
-) -> tuple[int, tuple[int, ...]] | None:
-    """The items and the shape of a latent of a complete shard; None for another.
-
-    rows: its items; fewer where corrupt images of a stream were skipped. condition: what it must hold, None where that
-    is not known before it is read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    if content is None:
-        return None
-    try:
-        tensors = load(content)
-    except (ValueError, SafetensorError):
-        return None
-    if set(tensors) != names:
-        return None
-    found, *shape = tensors["latents"].shape
-    if condition is None:
-        return (found, tuple(shape)) if 0 < found <= rows else None
-    same = all(_is_same(tensors[name], value) for name, value in condition.items())
-    return (found, tuple(shape)) if same and found == rows else None
-
-
-def _is_same(stored: Tensor, now: Tensor) -> bool:
-    """Return whether labels or words are equal, or embeddings differ no more than between two machines."""
-    if not now.is_floating_point():
-        return torch.equal(stored, now)
-    return stored.shape == now.shape and torch.allclose(stored.float(), now.float(), rtol=1e-2, atol=1e-3)

@@ -14,9 +14,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Names, Unit
 from curriculum_ray.data.images import read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.latents import (
-    read_shard,
-)
+from curriculum_ray.data.latents import read_shard
 from curriculum_ray.data.parquet import parquet_fetch, parquet_location
 from curriculum_ray.data.shard_copies import copy_here
 from curriculum_ray.data.spec import DataSpec

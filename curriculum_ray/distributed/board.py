@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curriculum_ray.distributed.entry import Entry
+from curriculum_ray.distributed.nodes import on_node, this_node
 from curriculum_ray.runs.jobs import End, Event, Failed, Job, JobStatus, Progress, Stopped
 
 __all__ = ["NAMESPACE", "Board", "create_board"]
@@ -279,9 +280,8 @@ def create_board(name: str | None = None, judge: Any = None) -> Any:
     It lives on the driver's node, so it survives the loss of any other node.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = on_node(this_node())
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
     if name is not None:
         options.update(name=name, namespace=NAMESPACE)

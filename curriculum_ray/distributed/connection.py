@@ -19,10 +19,11 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.board import NAMESPACE
 from curriculum_ray.distributed.capacity import Capacity, available_cpus, check_resources
 from curriculum_ray.distributed.growth import Growth, growth, wait_for_room
+from curriculum_ray.distributed.nodes import live_nodes
 from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.slots import slots_left
-from curriculum_ray.distributed.storage import check_shared, live_nodes
+from curriculum_ray.distributed.storage import check_shared
 from curriculum_ray.logs import written_to
 
 __all__ = ["connected", "waiting_line"]

@@ -8,7 +8,8 @@ import ray
 from ray.train.v2._internal.callbacks.preemption_callback import PreemptionCallback
 from ray.train.v2._internal.execution import controller
 from ray.train.v2._internal.execution.preemption import PreemptionWatcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from curriculum_ray.distributed.nodes import on_node, this_node
 
 __all__ = ["TrainController"]
 
@@ -34,9 +35,10 @@ class NearbyWatcher(PreemptionCallback):
         ranks: dict[str, list[int]] = {}
         for rank, worker in workers.items():
             ranks.setdefault(worker.metadata.node_id, []).append(rank)
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         watcher: Any = ray.remote(PreemptionWatcher)
-        self._watcher = watcher.options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote(
+        self._watcher = watcher.options(
+            num_cpus=0, max_restarts=-1, scheduling_strategy=on_node(this_node())
+        ).remote(
             node_to_ranks=ranks,
             poll_interval_s=self._poll_interval_s,
             worker_actors_by_rank={rank: worker.actor for rank, worker in workers.items()},

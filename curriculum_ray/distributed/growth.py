@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
+from curriculum_ray.distributed.nodes import live_nodes, on_node
 from curriculum_ray.distributed.resources import ResourceSpec
-from curriculum_ray.distributed.storage import live_nodes, on_node
 
 __all__ = ["Growth", "as_capacity", "growth", "wait_for_room"]
 
@@ -120,7 +120,7 @@ def _ask_head() -> _Found:
         return _autoscaler(port)
     ask = ray.remote(num_cpus=0, max_retries=0)(_autoscaler)
     try:
-        return ray.get(ask.options(scheduling_strategy=on_node(head)).remote(port), timeout=_ASK_S)
+        return ray.get(ask.options(scheduling_strategy=on_node(head["NodeID"])).remote(port), timeout=_ASK_S)
     except ray.exceptions.RayError as error:
         return _Found("unknown", reason=f"its head does not answer: {type(error).__name__}")
 

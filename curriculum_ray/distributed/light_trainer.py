@@ -19,11 +19,11 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy
 from ray.train.v2.torch.torch_trainer import TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curriculum_ray.distributed.backend import NoteRoom
 from curriculum_ray.distributed.controller import TrainController
 from curriculum_ray.distributed.elastic import FairScaling
+from curriculum_ray.distributed.nodes import on_node
 
 __all__ = ["LightTrainer"]
 
@@ -58,7 +58,7 @@ class LightTrainer(TorchTrainer):
             ray.remote(TrainController)
             .options(
                 num_cpus=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(self._node, soft=False),
+                scheduling_strategy=on_node(self._node),
                 # As Ray's own, which warns of calls that wait inside an asynchronous actor.
                 runtime_env={
                     "env_vars": {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}

@@ -8,22 +8,9 @@ from typing import Any
 
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.nodes import live_nodes, on_node
 
-__all__ = ["check_shared", "live_nodes", "on_node", "unseen_by"]
-
-
-def live_nodes() -> list[dict[str, Any]]:
-    """The nodes of the connected cluster that are alive and run work, as Ray describes them."""
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def on_node(node: dict[str, Any]) -> Any:
-    """Ray's scheduling strategy that places a task or an actor on this node only."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+__all__ = ["check_shared", "unseen_by"]
 
 
 def unseen_by(folder: Path | Bucket, nodes: list[dict[str, Any]], timeout_s: float = 60.0) -> dict[str, str]:
@@ -39,7 +26,7 @@ def unseen_by(folder: Path | Bucket, nodes: list[dict[str, Any]], timeout_s: flo
     _write(folder, question, token)
     probe = ray.remote(num_cpus=0, max_retries=0)(_answer)
     asked = {
-        probe.options(scheduling_strategy=on_node(node)).remote(folder, token, node["NodeID"]): node
+        probe.options(scheduling_strategy=on_node(node["NodeID"])).remote(folder, token, node["NodeID"]): node
         for node in nodes
     }
     reasons: dict[str, str] = {}

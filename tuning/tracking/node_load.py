@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from curriculum_ray.distributed.nodes import live_nodes, on_node
 from tuning.tracking.fields import metric_key
 from tuning.tracking.store import import_mlflow
 from tuning.tracking.tracker import Tracker
@@ -126,16 +127,13 @@ class _Probes:
 
     def _here(self) -> dict[str, Any]:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         # Several nodes of Ray on one machine have one load.
-        nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        nodes = {node["NodeManagerAddress"]: node["NodeID"] for node in live_nodes()}
         for name, ident in nodes.items():
             if name not in self._probes:
-                there = NodeAffinitySchedulingStrategy(ident, soft=False)
-                self._probes[name] = (
-                    ray.remote(LoadProbe).options(num_cpus=0, scheduling_strategy=there).remote()
-                )
+                probe = ray.remote(LoadProbe).options(num_cpus=0, scheduling_strategy=on_node(ident))
+                self._probes[name] = probe.remote()
         return {name: probe for name, probe in self._probes.items() if name in nodes}
 
     def close(self) -> None:

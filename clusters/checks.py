@@ -1,0 +1,118 @@
+"""What the doctor finds: a check has a result and, if it failed, a remedy. Judges facts, and asks nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from curriculum_ray.distributed.capacity import Capacity
+from curriculum_ray.distributed.growth import Growth
+from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark
+from curriculum_ray.distributed.resources import ResourceSpec
+
+__all__ = [
+    "Check",
+    "disk_check",
+    "growth_check",
+    "memory_check",
+    "nodes_check",
+    "room_check",
+    "verdict",
+    "versions_agree",
+]
+
+_FREE_BYTES = 5 * 2**30
+_VERSIONS = ("python", "ray", "torch", "cuda", "driver")
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check."""
+
+    name: str
+    state: str
+    """ok, failed or skipped."""
+    found: str
+    remedy: str = ""
+    """What to do if it failed."""
+
+
+def verdict(name: str, passed: str, problems: dict[str, str], remedy: str) -> Check:
+    """Return ok, or failed with the first problem and their number."""
+    if not problems:
+        return Check(name, "ok", passed)
+    node, reason = next(iter(problems.items()))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return Check(name, "failed", f"{node}: {reason}{more}", remedy)
+
+
+def nodes_check(known: int, alive: int) -> Check:
+    """How many nodes are alive, of all that the cluster has ever known."""
+    lost = f"; {known - alive} earlier ones are gone" if known > alive else ""
+    return Check("nodes", "ok", f"{alive} alive{lost}")
+
+
+def versions_agree(facts: dict[str, dict[str, Any]]) -> Check:
+    """Check that versions agree on all nodes; `facts` of each node, from `Probe.facts`."""
+    problems = {}
+    for key in _VERSIONS:
+        found = {str(fact[key]) for fact in facts.values()}
+        if len(found) > 1:
+            problems[key] = " and ".join(sorted(found))
+    first = next(iter(facts.values()), {})
+    passed = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
+    return verdict("versions", passed, problems, "install from constraints.txt on every node; one driver")
+
+
+def growth_check(far: Growth) -> Check:
+    """How far the cluster can grow; no failure, as a cluster that cannot is sound."""
+    if far.most is None:
+        return Check("growth", "skipped", f"unknown: {far.unknown}; a study asks for its room, and waits")
+    if not far.most.grows:
+        return Check("growth", "ok", "none: these nodes are all")
+    amounts = {name: far.most.amount(name) for name in ("CPU", "GPU")}
+    shown = ", ".join(f"{amount:g} {name}s" for name, amount in amounts.items() if amount)
+    return Check("growth", "ok", f"to {far.most.most} further nodes: {shown} at most")
+
+
+def room_check(there: Capacity, far: Growth, resources: ResourceSpec) -> Check:
+    """How many workers and runs fit now and when the cluster has grown; failed where not one run ever will."""
+    (least, most), needs = resources.workers, resources.per_worker
+    now = there.workers(needs)
+    fit = now if far.most is None else max(now, far.most.workers(needs))
+    found = f"{now} workers of {resources.in_words()} now" + (f", {fit} at most" if fit > now else "")
+    if fit < least and far.most is not None:
+        remedy = "add nodes, raise max_workers of the cluster, or lower --num-workers"
+        return Check("room", "failed", f"{found}, but a run needs {least}", remedy)
+    if least < most:
+        few = f"{fit // least} runs of {least} at a time"
+        return Check("room", "ok", f"{found}: {few}, or {max(1, fit // most)} of {min(most, fit)}")
+    return Check("room", "ok", f"{found}: {fit // least} runs of {least} at a time")
+
+
+def memory_check(far: Growth, nodes: int, use_gpu: bool, usable: int) -> Check:
+    """Whether this node, the driver's, has the memory for as many runs of one worker as the cluster can hold."""
+    needs = ResourceSpec(use_gpu=use_gpu).per_worker
+    slots = 1 if far.most is None else max(1, far.most.workers(needs))
+    alone = nodes < 2 and not far.grows
+    needed = driver_node_bytes(slots, alone)
+    have = f"{usable / 2**30:.1f} GiB here"
+    if memory_remark(needed, usable) is None:
+        return Check(
+            "memory", "ok", f"{have}, {needed / 2**30:.1f} needed beside the workers at {slots} slots"
+        )
+    remedy = "give the head more memory, or run fewer trials at a time (--concurrent)"
+    return Check("memory", "failed", f"{have}, but {needed / 2**30:.1f} needed at {slots} slots", remedy)
+
+
+def disk_check(facts: dict[str, dict[str, Any]]) -> Check:
+    """Whether every node has room on its disk; `facts` of each node, from `Probe.facts`."""
+    low = {
+        node: f"{fact['free_bytes'] / 2**30:.1f} GiB free"
+        for node, fact in facts.items()
+        if fact["free_bytes"] < _FREE_BYTES
+    }
+    least = min((fact["free_bytes"] for fact in facts.values()), default=0) / 2**30
+    return verdict(
+        "disk", f"at least {least:.0f} GiB free", low, "free 5 GiB of /tmp, or give Ray --temp-dir"
+    )
