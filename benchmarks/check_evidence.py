@@ -53,6 +53,7 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.in_turn import answers_of
+from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord
 from tuning.study.config import FRESH_SEEDS, StudyConfig
@@ -86,11 +87,11 @@ def play(
     effect: float,
     sd: float = PAIRED_SD,
     rivals: Mapping[str, Mapping[str, Any]] = RIVALS,
-    named: Mapping[str, float] | None = None,
+    named: Mapping[TrialKey, float] | None = None,
 ) -> list[TrialRecord]:
     """Run a study to its end on made-up numbers; `effect` is what a schedule takes off the logarithm of FID.
 
-    named: what each named arm takes off, by name.
+    named: what each named arm takes off, by the key of the arm.
     """
     plan = StudyPlan(config, rivals=rivals)
     luck: dict[int, float] = {}
@@ -99,7 +100,7 @@ def play(
         log = luck.setdefault(planned.seed, SEED_SD * min(1.0, sd / PAIRED_SD) * rng.standard_normal())
         log += sd / math.sqrt(2) * rng.standard_normal()
         if planned.origin is not None and named:
-            log -= named.get(planned.origin.removeprefix("arm-"), 0.0)
+            log -= named.get(planned.origin, 0.0)
         elif planned.control not in ("uniform", "rival"):
             log -= effect
         plan.ended(record(planned, LEVEL * math.exp(log)))
@@ -175,7 +176,7 @@ def main(studies: int, trials: int, seed: int) -> None:
     planted = [claims(records) for records in found]
     arms = {"claim": {"weighting.kind": "min_snr"}, "control": {"schedule.base.kind": "logit_normal"}}
     other = StudyConfig(arms=arms, confirm_seeds=(least, most))
-    effects = {"claim": 2 * PAIRED_SD, "control": -math.log(5)}
+    effects = {TrialKey.arm("claim"): 2 * PAIRED_SD, TrialKey.arm("control"): -math.log(5)}
     named = [play(rng, other, 0.0, rivals={}, named=effects) for _ in range(studies)]
     # What the search does is of no matter here.
     short = StudyConfig(trials=1, confirm_seeds=MOST)

@@ -30,6 +30,7 @@ rho "narrower" and by early effect "false".
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -133,21 +134,25 @@ def by_scale(rng: np.random.Generator, studies: int) -> dict[str, dict[str, dict
 
     The metric of uniform sampling is 1, and the paired deviation 0.09 of it; the seed's luck deviates by 0.2.
     """
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for kind, proportional in (("in proportion", True), ("equal", False)):
-        for control in (1.0, 5.0):
-            found = result.setdefault(f"{kind}, control {control:g}", {})
-            for scale in ("ratios", "differences"):
-                found[scale] = {}
-                for effect, name, most in ((0.0, "false", MOST), (2.0, "power", 10)):
-                    levels = np.array([1.0, 1 - 0.09 * effect, control])[:, None]
-                    noise = 0.09 * normal(rng, studies, 2) + 0.2 * rng.standard_normal((studies, 1, MOST))
-                    table = levels * np.exp(noise) if proportional else np.maximum(levels + noise, 0.01)
-                    gains, error = play(np.log(table) if scale == "ratios" else table, 0.0)
-                    critical = np.array(boundary.critical_values(2, LEVEL / 2, MOST))
-                    hit = abs(gains[:, 0]) > (critical * error)[:, 0]
-                    found[scale][name] = round(float(hit[:, : most - FIRST_SEEDS + 1].any(-1).mean()), 3)
-    return result
+
+    def claims(kind: str, control: float, scale: str, effect: float, most: int) -> float:
+        levels = np.array([1.0, 1 - 0.09 * effect, control])[:, None]
+        noise = 0.09 * normal(rng, studies, 2) + 0.2 * rng.standard_normal((studies, 1, MOST))
+        table = levels * np.exp(noise) if kind == "in proportion" else np.maximum(levels + noise, 0.01)
+        gains, error = play(np.log(table) if scale == "ratios" else table, 0.0)
+        hit = (abs(gains) > np.array(boundary.critical_values(2, LEVEL / 2, MOST)) * error)[:, 0]
+        return round(float(hit[:, : most - FIRST_SEEDS + 1].any(-1).mean()), 3)
+
+    return {
+        f"{kind}, control {control:g}": {
+            scale: {
+                "false": claims(kind, control, scale, 0.0, MOST),
+                "power": claims(kind, control, scale, 2.0, 10),
+            }
+            for scale in ("ratios", "differences")
+        }
+        for kind, control in itertools.product(("in proportion", "equal"), (1.0, 5.0))
+    }
 
 
 def other_noise(rng: np.random.Generator, studies: int) -> dict[str, float]:

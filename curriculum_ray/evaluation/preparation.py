@@ -18,7 +18,6 @@ from curriculum_ray.evaluation.spec import EvaluationSpec
 
 __all__ = ["prepare", "resolve_sampler"]
 
-
 _MIN_IMAGES = 16
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clusters.doctor import growth_check, memory_check, room_check, versions_agree
+from clusters.checks import growth_check, memory_check, room_check, versions_agree
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
 from curriculum_ray.distributed.growth import Growth

@@ -24,10 +24,6 @@ from curriculum_ray.config import (
 from curriculum_ray.config.shown import one_line
 from curriculum_ray.config.unions import spec_at
 from curriculum_ray.logs import LEVELS, set_level
-
-if TYPE_CHECKING:
-    from curriculum_ray.buckets.copy import WorkingCopy
-
 from tuning.cli.parameters import (
     CheckpointOption,
     CountOrRange,
@@ -36,6 +32,9 @@ from tuning.cli.parameters import (
     PathOption,
     PlaceOption,
 )
+
+if TYPE_CHECKING:
+    from curriculum_ray.buckets.copy import WorkingCopy
 
 __all__ = [
     "example",

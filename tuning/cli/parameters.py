@@ -12,9 +12,7 @@ import click
 
 from curriculum_ray.addresses import presentable
 from curriculum_ray.buckets.address import check_address, is_address
-from curriculum_ray.config import (
-    check_path,
-)
+from curriculum_ray.config import check_path
 from curriculum_ray.config.shown import shown
 from tuning.folder.names import check_name
 

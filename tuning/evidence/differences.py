@@ -137,8 +137,7 @@ def paired_differences(
     result = []
     for key, values in shared.items():
         seeds = sorted(values.keys() & control.keys())
-        beside = fmean(control[seed] for seed in seeds)
-        mean, low, high = _compare(values, control, table, seeds, scale, error)
+        mean, low, high, beside = _compare(values, control, table, seeds, scale, error)
         result.append(Difference(key, key, mean, low, high, beside, len(seeds), level, margin))
     return sorted(result, key=lambda difference: -difference.mean)
 
@@ -150,24 +149,21 @@ def _compare(
     seeds: Sequence[int],
     scale: Scale,
     error: float,
-) -> tuple[float, float | None, float | None]:
-    """The mean gain over the control on these seeds, and its interval, in units of the metric.
+) -> tuple[float, float | None, float | None, float]:
+    """The mean gain over the control on these seeds, its interval, and the control's mean, in units of the metric.
 
     The noise is that of all arms of the table that have these seeds. No interval with fewer than three.
     """
     ours, theirs = (scale.scores(arm[seed] for seed in seeds) for arm in (values, control))
     mean, beside = fmean(theirs) - fmean(ours), fmean(control[seed] for seed in seeds)
     if len(seeds) < FIRST_SEEDS:
-        return scale.in_units(mean, beside), None, None
+        return scale.in_units(mean, beside), None, None, beside
     import numpy as np
 
     whole = [scale.scores(arm[seed] for seed in seeds) for arm in table if arm.keys() >= set(seeds)]
     half = float(half_widths(np.array(whole), error)[-1])
-    return (
-        scale.in_units(mean, beside),
-        scale.in_units(mean - half, beside),
-        scale.in_units(mean + half, beside),
-    )
+    middle, low, high = (scale.in_units(each, beside) for each in (mean, mean - half, mean + half))
+    return middle, low, high, beside
 
 
 def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
@@ -214,8 +210,7 @@ def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Differe
         seeds = sorted(ours.keys() & theirs.keys())
         if found.key == key or found.low is None or len(seeds) < FIRST_SEEDS:
             continue
-        mean, low, high = _compare(ours, theirs, list(table.values()), seeds, scale, error)
-        control = fmean(theirs[seed] for seed in seeds)
+        mean, low, high, control = _compare(ours, theirs, list(table.values()), seeds, scale, error)
         result.append(
             replace(
                 found,

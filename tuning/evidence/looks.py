@@ -20,9 +20,8 @@ def stops(
     """Stop many confirmations as a study does, by `tuning.evidence.differences.settled`.
 
     table: scores on this scale, (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival if
-    there is one. Returns
-    the number of seeds at the end, (studies,); whether each schedule beats uniform sampling by then, (studies,
-    schedules); and whether every answer stands, (studies,).
+    there is one. Returns the number of seeds at the end, (studies,); whether each schedule beats uniform sampling by
+    then, (studies, schedules); and whether every answer stands, (studies,).
     """
     import numpy as np
 

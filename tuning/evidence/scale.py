@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from tuning.evidence.metrics import direction, is_positive
@@ -70,7 +71,6 @@ def gain(values: Iterable[float], controls: Iterable[float], metric: str) -> flo
     NaN where the controls' mean is 0.
     """
     scale, controls = Scale.of(metric), list(controls)
-    ours, theirs = scale.scores(values), scale.scores(controls)
-    control = sum(controls) / len(controls)
-    difference = sum(theirs) / len(theirs) - sum(ours) / len(ours)
+    control = fmean(controls)
+    difference = fmean(scale.scores(controls)) - fmean(scale.scores(values))
     return 100 * scale.in_units(difference, control) / abs(control) if control else math.nan
