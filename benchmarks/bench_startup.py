@@ -89,7 +89,7 @@ def to_the_first_step(*command: str) -> float:
                 raise SystemExit(f"{' '.join(command)} made no step: {process.communicate()[1].decode()}")
             time.sleep(0.02)
         took = time.perf_counter() - began
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.communicate(timeout=_PATIENCE_S)
         return took
 

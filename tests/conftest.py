@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 # Tests wait for Ray's workers, which would otherwise give way to the tests beside them.
 os.environ.update({"RAY_worker_niceness": "0"})
+# Tests send Ctrl-C, which a shell without job control has its background commands ignore, and these their own.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # A full collection looks at all that thousands of modules have made, again and again while they are imported.
