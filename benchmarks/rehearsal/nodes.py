@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shlex
@@ -138,15 +139,19 @@ class Cluster:
             check=False,
         )
 
-    def drain(self, name: str, seconds: int) -> None:
-        """Announce, as an autoscaler does, that a node will be taken away in so many seconds."""
-        find = "import ray, sys; ray.init(log_to_driver=False, logging_level=50)\n"
-        find += "print([node['NodeID'] for node in ray.nodes() if sys.argv[1] in node['Resources']][0])"
-        words = [_RAY, "drain-node", f"--address={self.address}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
-        found = self._run("-c", find, name)
+    def ids(self) -> dict[str, str]:
+        """Ray's id of each node that is there, by its name."""
+        find = "import json, ray; ray.init(log_to_driver=False, logging_level=50)\n"
+        find += "print(json.dumps([[node['NodeID'], list(node['Resources'])] for node in ray.nodes()]))"
+        found = self._run("-c", find)
         assert found.returncode == 0, found.stderr
-        words += [f"--node-id={found.stdout.split()[-1]}", "--reason-message=spot"]
-        words += [f"--deadline-remaining-seconds={seconds}"]
+        nodes = json.loads(found.stdout.splitlines()[-1])
+        return {name: node for node, names in nodes for name in names if name in self.nodes}
+
+    def drain(self, node: str, seconds: int) -> None:
+        """Announce, as an autoscaler does, that the node of this id will be taken away in so many seconds."""
+        words = [_RAY, "drain-node", f"--address={self.address}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        words += [f"--node-id={node}", "--reason-message=spot", f"--deadline-remaining-seconds={seconds}"]
         environment = {**self.environment, "RAY_ADDRESS": self.address}
         subprocess.run(words, env=environment, check=True, capture_output=True)
 

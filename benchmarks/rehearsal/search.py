@@ -109,10 +109,12 @@ class Faults:
 
     def drain_a_node(self, key: str) -> None:
         """Announce the loss of a node of a trial; it is taken away once its checkpoint is in the bucket."""
+        # Asked beforehand: on a fast machine a trial would end meanwhile.
+        ids = self.lab.cluster.ids()
         self._trains(key)
         starts, name = self.watch.starts(key), self.lab.cluster.with_workers()[0]
         before, when = self.kept(key), time.time()
-        self.lab.cluster.drain(name, GRACE_S)
+        self.lab.cluster.drain(ids[name], GRACE_S)
         try:
             self.watch.until(
                 lambda: any(images not in before for images in self.kept(key)), "a checkpoint", GRACE_S

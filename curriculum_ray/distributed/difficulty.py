@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from curriculum_ray.data import Dataset
 from curriculum_ray.distributed.ingest import SharedItems
+from curriculum_ray.distributed.tasks import cancel_unfinished
 from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.training.difficulty import ProbeRun, ProbeSpec, train_probe
 
@@ -53,9 +54,9 @@ def run_probes(
             results[order[done[0]]] = ray.get(done[0])
             if on_done:
                 on_done(len(results))
-    finally:
-        for reference in pending:
-            ray.cancel(reference, force=True)
+    except BaseException:
+        cancel_unfinished(pending)
+        raise
     return [results[index] for index in range(len(tasks))]
 
 

@@ -17,6 +17,7 @@ from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import decode_latents
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.tasks import cancel_unfinished
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
 from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
 from curriculum_ray.evaluation.evaluator import with_suffix
@@ -78,11 +79,11 @@ def on_workers(work: Callable[[Share, torch.device], Result], resources: Resourc
     tasks = [remote.remote(work, Share(rank, size), resources.use_gpu, threads) for rank in range(size)]
     try:
         results: list[Result] = ray.get(tasks)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
-    finally:
-        for task in tasks:
-            ray.cancel(task, force=True)
+    except BaseException as error:
+        cancel_unfinished(tasks)
+        if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Exception):
+            raise error.cause from None
+        raise
     return results
 
 

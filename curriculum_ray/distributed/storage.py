@@ -9,6 +9,7 @@ from typing import Any
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.nodes import live_nodes, on_node
+from curriculum_ray.distributed.tasks import cancel_unfinished
 
 __all__ = ["check_shared", "unseen_by"]
 
@@ -34,7 +35,7 @@ def unseen_by(folder: Path | Bucket, nodes: list[dict[str, Any]], timeout_s: flo
         ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=timeout_s)
         for reference in late:
             reasons[asked[reference]["NodeManagerAddress"]] = f"it did not answer within {timeout_s:g} s"
-            ray.cancel(reference, force=True)
+        cancel_unfinished(late)
         for reference in ready:
             node = asked[reference]
             try:

@@ -95,7 +95,7 @@ def schedules(draw):
 
 @given(schedule=schedules())
 def test_a_schedule_survives_its_file_to_the_bit(tmp_path_factory, schedule):
-    path = tmp_path_factory.mktemp("schedule") / "schedule.yaml"
+    path = tmp_path_factory.getbasetemp() / "schedule.yaml"
     schedule.to_file(path)
     again = CurriculumSchedule.from_file(path)
     assert again == schedule
