@@ -119,31 +119,26 @@ class Cluster:
         process = self.nodes.pop(name)
         process.wait(30)
 
-    def drain(self, name: str, seconds: int) -> None:
-        """Announce, as an autoscaler does, that a node will be taken away in so many seconds."""
-        environment = {**self.environment, "RAY_ADDRESS": self.address}
+    def ids(self) -> dict[str, str]:
+        """Ray's id of each node that is there, by its name."""
         find = (
-            "import ray, sys; ray.init(log_to_driver=False, logging_level=50)\n"
-            "print([node['NodeID'] for node in ray.nodes() if sys.argv[1] in node['Resources']][0])"
+            "import json, ray; ray.init(log_to_driver=False, logging_level=50)\n"
+            "print(json.dumps([[node['NodeID'], list(node['Resources'])] for node in ray.nodes()]))"
         )
+        environment = {**self.environment, "RAY_ADDRESS": self.address}
         told = subprocess.run(
-            [sys.executable, "-c", find, name], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", find], env=environment, capture_output=True, text=True, check=True
         )
+        nodes = json.loads(told.stdout.splitlines()[-1])
+        return {name: node for node, names in nodes for name in names if name in self.nodes}
+
+    def drain(self, node: str, seconds: int) -> None:
+        """Announce, as an autoscaler does, that the node of this id will be taken away in so many seconds."""
         ray = str(Path(sys.executable).parent / "ray")
-        subprocess.run(
-            [
-                ray,
-                "drain-node",
-                f"--address={self.address}",
-                f"--node-id={told.stdout.split()[-1]}",
-                "--reason=DRAIN_NODE_REASON_PREEMPTION",
-                "--reason-message=spot",
-                f"--deadline-remaining-seconds={seconds}",
-            ],
-            env=environment,
-            check=True,
-            capture_output=True,
-        )
+        words = [ray, "drain-node", f"--address={self.address}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        words += [f"--node-id={node}", "--reason-message=spot", f"--deadline-remaining-seconds={seconds}"]
+        environment = {**self.environment, "RAY_ADDRESS": self.address}
+        subprocess.run(words, env=environment, check=True, capture_output=True)
 
     def running(self, title: str) -> list[tuple[str, psutil.Process]]:
         """The processes with this in their command line, each with its node."""

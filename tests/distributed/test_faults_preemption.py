@@ -25,6 +25,8 @@ def test_a_warning_leads_to_a_checkpoint_from_which_the_run_goes_on_on_another_n
     with cluster(short, "one", "two", "spare") as there:
         environment = {**there.environment, "RAY_ADDRESS": there.address}
         environment["RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S"] = "0.5"
+        # Asked beforehand: on a fast machine the run would end meanwhile.
+        ids = there.ids()
         command = train(tmp_path, environment, "2", **changes)
         deadline = time.monotonic() + 240
         while len(log(run)) < 5:
@@ -32,7 +34,7 @@ def test_a_warning_leads_to_a_checkpoint_from_which_the_run_goes_on_on_another_n
             assert time.monotonic() < deadline, command.lines
             time.sleep(0.01)
         going = there.where("RayTrainWorker")[0]
-        there.drain(going, GRACE)
+        there.drain(ids[going], GRACE)
         told = time.monotonic()
         while not (kept := checkpoints.find_checkpoints(run, "run")):
             assert time.monotonic() < told + GRACE, "no checkpoint in the grace time"
