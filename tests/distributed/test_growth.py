@@ -18,12 +18,16 @@ from tests.distributed.nodes import ROOT, Command, train
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 PLAIN = {"version": 1}
-# What is left of a driver's requests when it has gone, as its cluster sees it.
+# What is left of a driver's requests some time after it has gone, as its cluster sees it: Ray tidies up on its own.
 _LEFT = """
-import json, ray
+import json, ray, time
 from ray.util.placement_group import placement_group_table
 ray.init(log_to_driver=False, logging_level=50)
-groups = [group["state"] for group in placement_group_table().values()]
+until = time.monotonic() + 60
+while set(groups := [group["state"] for group in placement_group_table().values()]) != {"REMOVED"}:
+    if time.monotonic() > until:
+        break
+    time.sleep(0.5)
 print(json.dumps({"groups": groups, "nodes": sum(node["Alive"] for node in ray.nodes())}))
 """
 
