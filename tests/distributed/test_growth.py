@@ -89,12 +89,13 @@ def test_two_studies_share_a_cluster_that_grows_and_outlive_what_serves_their_tr
         first = _search(tmp_path, environment, "first")
         first.until("waiting for the cluster to grow to 1 worker of 1 CPU (it can hold 2)")
         first.until("starting 2 workers")
+        # It takes longer to start than the first one to ask for its workers, and less than its runs.
+        second = _search(tmp_path, environment, "second")
         deadline = time.monotonic() + 300
         while _running(tmp_path / "runs" / "first") < 2:
             assert first.process.poll() is None, first.lines
             assert time.monotonic() < deadline, first.lines
             time.sleep(0.5)
-        second = _search(tmp_path, environment, "second")
         second.until("waiting for 1 of 1 CPU, which others use")
         _kill("ray::TrainController", short)
         _kill("ray::ResourceTrainable", short)
