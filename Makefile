@@ -93,7 +93,7 @@ bench-sampler-choice: setup ## which sampler, budget rule and race find a good s
 sampler-table: setup ## go on with that table up to 200 schedules, hours on one core; resumes where it was stopped
 	$(BIN)/python benchmarks/sampler_table.py --schedules 200
 
-rehearsal: setup ## what a lab runs, on a cluster with real servers, and disturbed on the way, in some minutes
+rehearsal: setup ## what a lab runs, on a cluster with real servers, and disturbed on the way: half an hour or more
 	$(BIN)/python benchmarks/rehearse.py
 
 gpu-check: setup ## everything that needs a GPU: its tests, speeds and a search, in under nine minutes
