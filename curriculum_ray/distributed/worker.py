@@ -93,11 +93,12 @@ def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, wa
         result = run_job(job, world, _Reporter(board, job.key), announce, warned)
     except Exception as error:
         note_failure(job, error)
-        if _may_be_a_lost_peer(error, world):
+        again = _may_be_a_lost_peer(error, world) or _is_of_ray(error)
+        if again:
             ray.get(board.record_death.remote(job.key, reason_of(error)))
         else:
             ray.get(board.end.remote(job.key, Failed(reason=reason_of(error))))
-        if world.size > 1 or world.device.type != "cpu":
+        if again or world.size > 1 or world.device.type != "cpu":
             raise
     else:
         if world.rank == 0:
@@ -227,3 +228,16 @@ def note_failure(job: Job, error: BaseException) -> None:
     print(text, file=sys.stderr, flush=True)
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / ERROR_FILE).write_text(text)
+
+
+def _is_of_ray(error: Exception) -> bool:
+    """Whether Ray lost a process or node that a run used, e.g. what reads its stream: then the job is retried.
+
+    What a task itself raised is no loss, however Ray wraps it.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    found: BaseException | None = error
+    while isinstance(found, RayTaskError):
+        found = found.cause
+    return isinstance(found, RayError)

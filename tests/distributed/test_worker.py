@@ -1,0 +1,75 @@
+"""What a worker tells the board of a run that raised an error: that it failed, or that it must be tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, NodeDiedError, RayTaskError
+
+from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed import worker
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Failed
+from curriculum_ray.training.world import World
+from tests.distributed.jobs import as_job
+
+
+class Board:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.deaths: list[str] = []
+        self.failures: list[str] = []
+        self.record_death = SimpleNamespace(remote=lambda key, reason: self.deaths.append(reason))
+        self.end = SimpleNamespace(remote=self._end)
+
+    def _end(self, key: str, event: Any) -> None:
+        assert isinstance(event, Failed)
+        self.failures.append(event.reason)
+
+
+def _served(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Board, bool]:
+    """The board after a run of one process raised `error`, and whether the worker ended with it."""
+
+    def run(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "run_job", run)
+    monkeypatch.setattr("ray.get", lambda found: found)
+    board, job = Board(), as_job(folder, "a", RunConfig()).assigned(folder)
+    try:
+        worker._serve_one(board, job, World(), worker.announce_nothing, lambda: False)
+    except type(error):
+        return board, True
+    return board, False
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ActorUnschedulableError(
+            "The node specified via NodeAffinitySchedulingStrategy doesn't exist any more"
+        ),
+        ActorDiedError(),
+        NodeDiedError("a node was lost"),
+        RayTaskError("read", "", ActorDiedError()),
+    ],
+)
+def test_what_ray_lost_is_no_failure_of_the_run_and_new_workers_try_it_again(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, ended = _served(error, tmp_path, monkeypatch)
+    assert (len(board.deaths), board.failures, ended) == (1, [], True)
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("a shard is damaged"), RayTaskError("read", "", ValueError("no such column"))]
+)
+def test_an_error_of_the_run_or_of_a_task_of_it_ends_the_run_and_the_worker_serves_on(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, ended = _served(error, tmp_path, monkeypatch)
+    assert (board.deaths, len(board.failures), ended) == ([], 1, False)
