@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,6 +44,24 @@ SETTINGS: dict[str, Any] = {
         "pacing": {"rule": "plateau", "patience": 40},
     },
 }
+
+
+# As `ray drain-node`.
+_DRAIN = """
+import sys, time, ray
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+ray.init(log_to_driver=False, logging_level=50)
+ids = {name: node["NodeID"] for node in ray.nodes() for name in node["Resources"]}
+gcs = GcsClient(address=sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    name, seconds = line.split()
+    until = time.time_ns() // 10**6 + 1000 * int(seconds)
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    taken, refusal = gcs.drain_node(ids[name], reason, "spot", until)
+    print("drained" if taken else refusal, flush=True)
+"""
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -119,26 +137,34 @@ class Cluster:
         process = self.nodes.pop(name)
         process.wait(30)
 
-    def ids(self) -> dict[str, str]:
-        """Ray's id of each node that is there, by its name."""
-        find = (
-            "import json, ray; ray.init(log_to_driver=False, logging_level=50)\n"
-            "print(json.dumps([[node['NodeID'], list(node['Resources'])] for node in ray.nodes()]))"
-        )
-        environment = {**self.environment, "RAY_ADDRESS": self.address}
-        told = subprocess.run(
-            [sys.executable, "-c", find], env=environment, capture_output=True, text=True, check=True
-        )
-        nodes = json.loads(told.stdout.splitlines()[-1])
-        return {name: node for node, names in nodes for name in names if name in self.nodes}
+    @contextlib.contextmanager
+    def drainer(self) -> Iterator[Callable[[str, int], None]]:
+        """What announces, as an autoscaler does, that a node will be taken away in so many seconds.
 
-    def drain(self, node: str, seconds: int) -> None:
-        """Announce, as an autoscaler does, that the node of this id will be taken away in so many seconds."""
-        ray = str(Path(sys.executable).parent / "ray")
-        words = [ray, "drain-node", f"--address={self.address}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
-        words += [f"--node-id={node}", "--reason-message=spot", f"--deadline-remaining-seconds={seconds}"]
-        environment = {**self.environment, "RAY_ADDRESS": self.address}
-        subprocess.run(words, env=environment, check=True, capture_output=True)
+        Ray's command for that takes longer to start than a run lasts on a fast machine; this process has started.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", _DRAIN, self.address],
+            env={**self.environment, "RAY_ADDRESS": self.address},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin and process.stdout
+        lines = process.stdout
+        assert lines.readline() == "ready\n"
+
+        def drain(name: str, seconds: int) -> None:
+            assert process.stdin
+            process.stdin.write(f"{name} {seconds}\n")
+            process.stdin.flush()
+            assert lines.readline() == "drained\n"
+
+        try:
+            yield drain
+        finally:
+            process.kill()
+            process.wait(20)
 
     def running(self, title: str) -> list[tuple[str, psutil.Process]]:
         """The processes with this in their command line, each with its node."""

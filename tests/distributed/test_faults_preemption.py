@@ -22,11 +22,9 @@ def test_a_warning_leads_to_a_checkpoint_from_which_the_run_goes_on_on_another_n
     # No checkpoint is due before the end, so that only the warning can have led to one.
     changes = {"checkpoint": {"every_images": IMAGES}}
     run = tmp_path / "runs" / "run"
-    with cluster(short, "one", "two", "spare") as there:
+    with cluster(short, "one", "two", "spare") as there, there.drainer() as drain:
         environment = {**there.environment, "RAY_ADDRESS": there.address}
         environment["RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S"] = "0.5"
-        # Asked beforehand: on a fast machine the run would end meanwhile.
-        ids = there.ids()
         command = train(tmp_path, environment, "2", **changes)
         deadline = time.monotonic() + 240
         while len(log(run)) < 5:
@@ -34,7 +32,7 @@ def test_a_warning_leads_to_a_checkpoint_from_which_the_run_goes_on_on_another_n
             assert time.monotonic() < deadline, command.lines
             time.sleep(0.01)
         going = there.where("RayTrainWorker")[0]
-        there.drain(ids[going], GRACE)
+        drain(going, GRACE)
         told = time.monotonic()
         while not (kept := checkpoints.find_checkpoints(run, "run")):
             assert time.monotonic() < told + GRACE, "no checkpoint in the grace time"

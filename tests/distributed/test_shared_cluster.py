@@ -78,7 +78,12 @@ def test_trials_shrink_and_grow_with_the_cluster_and_paired_arms_see_what_one_wo
         command = _search(folder, there, "study", settings)
         command.until("starting 1 to 2 workers")
         _until_on(there, command, 2)
-        beside = there.where("TrainController"), there.where("PreemptionWatcher")
+        # It starts when all workers have started.
+        deadline = time.monotonic() + 60
+        while not (watcher := there.where("PreemptionWatcher")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        beside = there.where("TrainController"), watcher
         assert beside[0] == beside[1] != ["head"], "the driver's node has no room for one more with each slot"
         there.kill(there.where("RayTrainWorker")[0])
         _until_on(there, command, 1)
