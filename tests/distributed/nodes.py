@@ -150,7 +150,8 @@ class Cluster:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         lines = process.stdout
         assert lines.readline() == "ready\n"
 
