@@ -97,6 +97,7 @@ def test_an_encoder_reads_the_captions_once_and_training_does_without_it(
         (["--set", "data.flip=true"], "data.flip and data.crop are for training on images"),
         (["--set", "model=unet"], "model is not a known key"),
         (["--set", "data.text_encoder=x"], "it needs data.conditioning text"),
+        (["--vae", "a\nb"], "--vae: a path must have only printable characters"),
     ],
 )
 def test_settings_that_do_not_apply_are_refused_in_one_line(

@@ -71,7 +71,7 @@ def cache_latents(
     """
     from curriculum_ray.buckets.place import place_of
     from curriculum_ray.buckets.store import Bucket
-    from curriculum_ray.config import absolute
+    from curriculum_ray.config import ConfigError, absolute
     from curriculum_ray.data.latent_cache import CacheSpec
     from curriculum_ray.distributed.capacity import check_resources
     from curriculum_ray.distributed.connection import connected
@@ -94,7 +94,11 @@ def cache_latents(
     place = place_of(writable_folder(output) if isinstance(output, Path) else output)
     if isinstance(place, Bucket):
         place.check()
-    task = EncodingTask(data=spec, vae=absolute(vae), place=place, shard_size=shard_size, std=std)
+    try:
+        autoencoder = absolute(vae)
+    except ValueError as error:
+        raise ConfigError(f"--vae: {error}") from None
+    task = EncodingTask(data=spec, vae=autoencoder, place=place, shard_size=shard_size, std=std)
     cache = task.open()
     cache.begin()
     with _progress(cache, silent=as_json):
