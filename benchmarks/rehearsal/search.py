@@ -169,9 +169,10 @@ def disturbed(lab: Lab) -> dict[str, Any]:
         wrong.append(f"status says that {said['study']} is {said['state']}")
     for event in faults.events:
         if event["trial"]:
-            content = (study / "trials" / event["trial"]).read("result.json")
+            trial = study / "trials" / event["trial"]
+            content = trial.read("result.json")
             if content is None:
-                record = json.loads((study / "trials" / event["trial"]).read("record.json") or b"{}")
+                record = json.loads(trial.read("record.json") or b"{}")
                 wrong.append(f"{event['trial']} has no result: {record.get('reason')}")
             event["resumed_at"] = 0 if content is None else json.loads(content)["resumed_at"]
             event["lost"] = max(0, event["seen"] - event["resumed_at"]) if "seconds" in event else 0

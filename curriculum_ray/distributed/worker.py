@@ -151,6 +151,19 @@ def _may_be_a_lost_peer(error: Exception, world: World) -> bool:
     return world.size > 1 and isinstance(error, RuntimeError) and not isinstance(error, known)
 
 
+def _is_of_ray(error: Exception) -> bool:
+    """Whether Ray lost a process or node that a run used, e.g. what reads its stream: then the job is retried.
+
+    What a task itself raised is no loss, however Ray wraps it.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
+    found: BaseException | None = error
+    while isinstance(found, RayTaskError):
+        found = found.cause
+    return isinstance(found, RayError)
+
+
 def _world(pieces: int) -> World:
     import ray.train
     import ray.train.torch
@@ -228,16 +241,3 @@ def note_failure(job: Job, error: BaseException) -> None:
     print(text, file=sys.stderr, flush=True)
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / ERROR_FILE).write_text(text)
-
-
-def _is_of_ray(error: Exception) -> bool:
-    """Whether Ray lost a process or node that a run used, e.g. what reads its stream: then the job is retried.
-
-    What a task itself raised is no loss, however Ray wraps it.
-    """
-    from ray.exceptions import RayError, RayTaskError
-
-    found: BaseException | None = error
-    while isinstance(found, RayTaskError):
-        found = found.cause
-    return isinstance(found, RayError)
