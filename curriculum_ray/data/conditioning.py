@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["NO_CONDITIONING", "Conditioning"]
+from torch import Tensor
+
+__all__ = ["NO_CONDITIONING", "Conditioning", "conditioning_of"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,14 @@ class Conditioning:
 
 
 NO_CONDITIONING = Conditioning()
+
+
+def conditioning_of(condition: Tensor | None, classes: int, words: int) -> Conditioning:
+    """The kind and size of a condition of N items, (N, ...); classes, words: the names of either."""
+    if condition is None:
+        return NO_CONDITIONING
+    if condition.ndim == 1:
+        return Conditioning("class", classes)
+    if condition.ndim == 2:
+        return Conditioning("tokens", words, condition.shape[1])
+    return Conditioning("embedding", condition.shape[2], condition.shape[1])

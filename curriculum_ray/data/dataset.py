@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
+from curriculum_ray.data.conditioning import Conditioning, conditioning_of
 from curriculum_ray.data.summary import DataSummary
 
 __all__ = ["Dataset", "as_float", "from_uint8", "is_image", "to_uint8"]
@@ -74,13 +74,7 @@ class Dataset:
     @property
     def conditioning(self) -> Conditioning:
         """The kind and size of `condition`."""
-        if self.condition is None:
-            return NO_CONDITIONING
-        if self.condition.ndim == 1:
-            return Conditioning("class", len(self.class_names))
-        if self.condition.ndim == 2:
-            return Conditioning("tokens", len(self.vocabulary), self.condition.shape[1])
-        return Conditioning("embedding", self.condition.shape[2], self.condition.shape[1])
+        return conditioning_of(self.condition, len(self.class_names), len(self.vocabulary))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SIZE",
+    "Header",
     "Square",
     "image_stats",
     "is_encoded_image",
     "list_failures",
+    "read_header",
     "read_square",
     "to_pixels",
     "to_square",
 ]
 
 DEFAULT_SIZE = 32
+_FIRST_BYTES = 4096
 # First bytes of the usual formats: an image may lack its suffix.
 _STARTS = (
     b"\xff\xd8\xff",
@@ -58,6 +62,37 @@ class Square:
     animated: bool
 
 
+@dataclass(frozen=True)
+class Header:
+    """An image by the first bytes of its file."""
+
+    bytes: int
+    """Of the whole file."""
+    grey: bool
+    """Whether its square has the mode L."""
+    digest: str
+    """SHA-256 (hex) of the first bytes."""
+
+
+def read_header(path: Path) -> Header:
+    """Read the first bytes of an image; Pillow's errors pass through."""
+    from PIL import Image
+
+    with open(path, "rb") as file:
+        start = file.read(_FIRST_BYTES)
+        file.seek(0)
+        with Image.open(file) as image:
+            grey = _is_grey(image)
+        return Header(os.fstat(file.fileno()).st_size, grey, hashlib.sha256(start).hexdigest())
+
+
+def _is_grey(image: Image.Image) -> bool:
+    # Pillow clips 16- and 32-bit grey to 255 when it converts them.
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"mode {image.mode}")
+    return image.mode in ("1", "L", "LA")
+
+
 def read_square(source: Path | IO[bytes], size: int) -> Image.Image:
     """Turn an image upright, centre-crop and resize it to `size`² pixels of mode L or RGB.
 
@@ -73,11 +108,8 @@ def to_square(content: bytes, size: int) -> Square:
 
     with Image.open(io.BytesIO(content)) as image:
         mode, animated = image.mode, bool(getattr(image, "is_animated", False))
-        # Pillow clips 16- and 32-bit grey to 255 when it converts them.
-        if mode.startswith(("I", "F")):
-            raise ValueError(f"mode {mode}")
+        grey = _is_grey(image)
         upright = ImageOps.exif_transpose(image)
-        grey = upright.mode in ("1", "L", "LA")
         before = upright.size
         if "A" in upright.getbands() or "transparency" in upright.info:
             colours = upright.convert("RGBA")

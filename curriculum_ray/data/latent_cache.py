@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +20,7 @@ from curriculum_ray.buckets.place import LocalFolder, Place
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data.autoencoder import weights_hash
 from curriculum_ray.data.dataset import Dataset, as_float
-from curriculum_ray.data.image_source import Images, InMemory
-from curriculum_ray.data.info import DataInfo
+from curriculum_ray.data.image_source import Images, InMemory, Part
 from curriculum_ray.data.latent_files import claim, finished, shards_in, written
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo
 from curriculum_ray.data.spec import DataSpec
@@ -59,6 +60,8 @@ class Shard:
     items: int
     shape: tuple[int, ...]
     """Of a latent."""
+    left_out: tuple[str, ...] = ()
+    """Corrupt images, unless an earlier run wrote the shard."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,29 +146,56 @@ class LatentCache:
         name = f"latents-{number:05d}.safetensors"
         start = number * self.shard_size
         stop = min(start + self.shard_size, len(self.images.about))
-        condition = _stored(self.images, start, stop) if isinstance(self.images, InMemory) else None
-        kept = finished(self.place.read(name), stop - start, self._names(), condition)
+        known = self._known(start, stop) if self.images.complete else None
+        kept = finished(self.place.read(name), stop - start, self._names(), known)
         if kept is not None:
             return Shard(name, *kept)
         # The description lists only complete shards, also while one is rewritten.
         written(lambda: self.place.remove(LATENTS_FILE), self.place)
-        items, found = self.images.read(start, stop)
-        tensors = self._encoded(as_float(items.expand(-1, self._channels, -1, -1)), vae, device)
-        content = save({**tensors, **_tensors(self.images, found)})
+        encoded: dict[str, list[Tensor]] = {}
+        conditions: list[Tensor] = []
+        left_out: list[str] = []
+        for part in self._parts(start, stop):
+            left_out += part.left_out
+            if not len(part.images):
+                continue
+            for each, tensor in self._encoded(part.images, vae, device).items():
+                encoded.setdefault(each, []).append(tensor)
+            if part.condition is not None:
+                conditions.append(part.condition)
+        if not encoded:
+            raise ConfigError(
+                f"{self.images.about.name} must hold readable images, but none of {start:,} .. {stop - 1:,} is"
+            )
+        tensors = {each: torch.cat(parts).contiguous() for each, parts in encoded.items()}
+        content = save({**tensors, **_tensors(self.images, torch.cat(conditions) if conditions else None)})
         written(lambda: self.place.write(name, content), self.place)
         on_shard(number)
-        return Shard(name, len(items), tuple(tensors["latents"].shape[1:]))
+        items, *shape = tensors["latents"].shape
+        return Shard(name, items, tuple(shape), tuple(left_out))
+
+    def _parts(self, start: int, stop: int) -> Iterator[Part]:
+        """The images, a batch at a time; while one is encoded, the next is read."""
+        ends = [*range(start, stop, self.batch_size), stop]
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            ahead = [reader.submit(self.images.read, *batch) for batch in itertools.pairwise(ends[:2])]
+            for batch in itertools.pairwise(ends[1:]):
+                ahead.append(reader.submit(self.images.read, *batch))
+                yield ahead.pop(0).result()
+            yield ahead.pop().result()
 
     def _encoded(self, images: Tensor, vae: Any, device: torch.device | str) -> dict[str, Tensor]:
+        """The latents of a batch."""
         plan = self._scaling()
-        means, deviations = [], []
         with torch.no_grad():
-            for batch in images.split(self.batch_size):
-                found = vae.encode(batch.to(device)).latent_dist
-                means.append(((found.mean - plan["shift"]) * plan["scale"]).cpu())
-                deviations.append((found.std * plan["scale"]).cpu())
-        tensors = {"latents": torch.cat(means).contiguous()}
-        return {**tensors, "std": torch.cat(deviations).contiguous()} if self.std else tensors
+            batch = as_float(images.expand(-1, self._channels, -1, -1))
+            found = vae.encode(batch.to(device)).latent_dist
+            tensors = {"latents": ((found.mean - plan["shift"]) * plan["scale"]).cpu()}
+            return {**tensors, "std": (found.std * plan["scale"]).cpu()} if self.std else tensors
+
+    def _known(self, start: int, stop: int) -> dict[str, Tensor]:
+        condition = self.images.condition
+        return _tensors(self.images, None if condition is None else condition[start:stop])
 
     @property
     def _channels(self) -> int:
@@ -200,7 +230,7 @@ class LatentCache:
         """What decides the content of the shards."""
         return {
             "images": self.images.about.fingerprint,
-            "condition": _condition_hash(self.images.about),
+            "condition": _condition_hash(self.images),
             "vae_sha256": weights_hash(self.vae),
             "text_encoder_sha256": encoder_hash(self.text_encoder) if self.text_encoder is not None else "",
             "shard_size": self.shard_size,
@@ -232,23 +262,17 @@ def cache_latents(
     return cache.end(cache.encode(on_shard=on_shard))
 
 
-def _condition_hash(data: Dataset | DataInfo) -> str:
+def _condition_hash(images: Images) -> str:
     """SHA-256 (hex) of condition and names; of embeddings only the size, as last bits vary by machine.
 
     The conditions of a stream count with its fingerprint.
     """
-    names = json.dumps([data.conditioning.as_json(), data.class_names, data.vocabulary])
+    about, condition = images.about, images.condition
+    names = json.dumps([about.conditioning.as_json(), about.class_names, about.vocabulary])
     digest = hashlib.sha256(names.encode())
-    condition = data.condition if isinstance(data, Dataset) else None
     if condition is not None and not condition.is_floating_point():
         digest.update(condition.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _stored(images: InMemory, start: int, stop: int) -> dict[str, Tensor]:
-    """The tensor that stores the condition of images `start` .. `stop`-1, if there is one."""
-    condition = images.about.condition
-    return _tensors(images, None if condition is None else condition[start:stop])
 
 
 def _tensors(images: Images, condition: Tensor | None) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from curriculum_ray.data.spec import EMBEDDED, DataSpec
 from curriculum_ray.data.summary import DataSummary, warn_of
 from curriculum_ray.data.tones import load_tones
 
-__all__ = ["data_info", "load_data"]
+__all__ = ["data_info", "load_data", "require_folder"]
 
 
 def load_data(spec: DataSpec) -> Dataset:
@@ -79,12 +79,17 @@ def _load(spec: DataSpec) -> Dataset:
         return load_mixture2d(spec.set_size, classes)
     if spec.name == "tones":
         return load_tones(classes)
+    require_folder(spec)
+    return load_latents(spec) if spec.format == "latents" else load_folder(spec)
+
+
+def require_folder(spec: DataSpec) -> None:
+    """Raise `ConfigError` where the data are neither an address nor a folder."""
     if not is_address(spec.name) and not Path(spec.name).is_dir():
         raise ConfigError(
             f"data.name must be {', '.join(repr(name) for name in reversed(EMBEDDED))} or a folder of images, "
             f"but {spec.name!r} is neither"
         )
-    return load_latents(spec) if spec.format == "latents" else load_folder(spec)
 
 
 def data_info(spec: DataSpec) -> DataInfo:

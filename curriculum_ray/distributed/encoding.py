@@ -9,7 +9,7 @@ import torch
 from curriculum_ray.buckets.place import Place
 from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import load_autoencoder
-from curriculum_ray.data.image_source import images_of
+from curriculum_ray.data.image_source import Images, images_of
 from curriculum_ray.data.latent_cache import LatentCache, Shard
 from curriculum_ray.distributed.drawing import on_workers
 from curriculum_ray.distributed.resources import ResourceSpec
@@ -29,11 +29,14 @@ class EncodingTask:
     shard_size: int
     std: bool
 
-    def open(self) -> LatentCache:
-        """The cache, in this process; raises ConfigError."""
+    def open(self, images: Images | None = None) -> LatentCache:
+        """The cache, in this process; raises ConfigError.
+
+        images: those of `data`, if they are known already.
+        """
         vae = load_autoencoder(self.vae)
         return LatentCache(
-            images=images_of(self.data),
+            images=images_of(self.data) if images is None else images,
             vae=vae,
             place=self.place,
             shard_size=self.shard_size,
@@ -42,10 +45,13 @@ class EncodingTask:
         )
 
 
-def encode_on_workers(task: EncodingTask, resources: ResourceSpec) -> list[Shard]:
+def encode_on_workers(task: EncodingTask, images: Images, resources: ResourceSpec) -> list[Shard]:
     """All shards, which the workers have encoded."""
+    import ray
+
+    shared = ray.put(images)
 
     def work(share: Share, device: torch.device) -> list[Shard]:
-        return task.open().encode(share.rank, share.size, device)
+        return task.open(ray.get(shared)).encode(share.rank, share.size, device)
 
     return [shard for shards in on_workers(work, resources) for shard in shards]

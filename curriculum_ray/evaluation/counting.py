@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ from curriculum_ray.evaluation.tally import NumberedRows, Tally
 __all__ = ["Counted", "Counting", "ReferenceSpec", "decoder_of"]
 
 _ROWS = 256
-"""Items of a stream that are read at a time."""
+"""The most items that are read, or decoded, at a time."""
+_IMAGE_BYTES = 1 << 26
+"""The most bytes of these as images."""
 _CONDITION_BYTES = 1 << 28
 """The most bytes of conditions that a file holds."""
 
@@ -91,6 +94,7 @@ class Counting:
         shape = self.data.shape
         self.shape = shape if self.decoder is None else self.decoder.shape(shape)
         self.extractor: Extractor = load_extractor(spec.evaluation, self.shape, self.data.name)
+        self._rows = max(1, min(_ROWS, _IMAGE_BYTES // math.prod(self.shape)))
 
     def count(self, device: str | torch.device = "cpu", share: Share = WHOLE) -> Counted:
         """Read a share of the items."""
@@ -145,7 +149,7 @@ class Counting:
         """The number of the first, the items and their conditions, some at a time."""
         if isinstance(self.data, Dataset):
             stored, condition = self.data.stored, self.data.condition
-            for block in share.blocks(len(stored), _ROWS):
+            for block in share.blocks(len(stored), self._rows):
                 part = slice(block.start, block.stop)
                 yield block.start, stored[part], None if condition is None else condition[part]
             return
@@ -154,11 +158,13 @@ class Counting:
             if number % share.size == share.rank:
                 if spec.format == "latents":
                     items, found, _ = read_rows(spec, info, unit, range(unit.rows))
-                    yield first, items, found
+                    for start in range(0, unit.rows, self._rows):
+                        part = slice(start, start + self._rows)
+                        yield first + start, items[part], None if found is None else found[part]
                 else:
                     fetch = open_unit(spec, info, unit)
-                    for start in range(0, unit.rows, _ROWS):
-                        rows = range(start, min(start + _ROWS, unit.rows))
+                    for start in range(0, unit.rows, self._rows):
+                        rows = range(start, min(start + self._rows, unit.rows))
                         items, found, _ = read_rows(spec, info, unit, rows, fetch)
                         yield first + start, items, found
             first += unit.rows

@@ -91,6 +91,26 @@ def test_an_encoder_reads_the_captions_once_and_training_does_without_it(
     assert "holds latents with other text encoder" in err
 
 
+def test_images_that_are_left_out_are_counted_and_one_is_named(
+    images: Path, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = Image.effect_noise((64, 64), 90)
+    noise.save(images / "c.png")
+    (images / "c.png").write_bytes((images / "c.png").read_bytes()[:2000])
+    output = tmp_path / "latents"
+    arguments = ["--data", images, "--vae", vae, "--output", output]
+    code, _, err = run(capsys, *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot read c.png" in err
+    code, out, err = run(capsys, *arguments, "--corrupt", "skip", "--json")
+    assert code == 0, err
+    assert "left out: 1 corrupt image, e.g. c.png (OSError)" in err
+    assert (json.loads(out)["left_out"], json.loads(out)["shards"][0][1]) == (1, 2)
+    code, _, err = run(capsys, *arguments, "--corrupt", "skip")
+    assert code == 0
+    assert "left out: 1 corrupt image\n" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.autoencoder import load_autoencoder
-from curriculum_ray.data.image_source import images_of
+from curriculum_ray.data.image_source import InFolder, Part, images_of
 from curriculum_ray.data.latent_cache import LatentCache, cache_latents
 from curriculum_ray.data.latents import LatentsInfo
 from tests.buckets.places import bucket_in_memory, failing
@@ -87,6 +88,93 @@ def test_latents_of_shards_are_those_of_the_same_images(tmp_path: Path, vae: Any
         assert torch.allclose(others, items, atol=1e-6)
         assert classes == labels
     assert _files(tmp_path / "by 1") == _files(tmp_path / "by 3")
+
+
+def _kohya(folder: Path) -> DataSpec:
+    """Images with captions that come once or twice an epoch."""
+    for number in range(COUNT):
+        place = folder / ("2_cat" if number % 3 else "1_dog")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:02d}.png").write_bytes(_png(number))
+        (place / f"{number:02d}.txt").write_text(f"a picture of {number}")
+    return DataSpec(name=str(folder), image_size=8, holdout_share=0)
+
+
+@pytest.mark.filterwarnings("ignore::curriculum_ray.data.DataWarning")
+@pytest.mark.parametrize("make", [_folder, _kohya])
+def test_a_folder_is_encoded_as_if_it_were_loaded_but_a_batch_at_a_time(
+    make: Callable[[Path], DataSpec], tmp_path: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make(tmp_path / "images")
+    loaded = load_data(spec)
+    whole = cache_latents(loaded, vae, tmp_path / "loaded", shard_size=3)
+    read: list[int] = []
+
+    def counting(self: InFolder, start: int, stop: int, really: Any = InFolder.read) -> Part:
+        read.append(stop - start)
+        return really(self, start, stop)
+
+    monkeypatch.setattr(InFolder, "read", counting)
+    for size in (1, 2):
+        into = LocalFolder(tmp_path / f"by {size}")
+        read.clear()
+        assert _cached(spec, vae, into, size, batch_size=3) == whole
+        assert (max(read), sum(read)) == (3, len(loaded))
+        plan, wanted = _files(into.path), _files(tmp_path / "loaded")
+        assert {**plan, "plan.json": b""} == {**wanted, "plan.json": b""}
+    images = images_of(spec)
+    assert (images.about.conditioning, len(images.about)) == (loaded.conditioning, len(loaded))
+    part = images.read(2, 7)
+    assert torch.equal(part.images, loaded.stored[2:7])
+    assert loaded.condition is not None
+    assert part.condition is not None
+    assert torch.equal(part.condition, loaded.condition[2:7])
+
+
+def test_another_image_in_a_folder_is_noticed(tmp_path: Path, vae: Any) -> None:
+    spec = _folder(tmp_path / "images")
+    into = LocalFolder(tmp_path / "latents")
+    _cached(spec, vae, into)
+    first = tmp_path / "images" / "class0" / "00.png"
+    first.write_bytes(_png(3))
+    with pytest.raises(ConfigError, match=r"holds latents with other images$"):
+        _cached(spec, vae, into)
+    first.write_bytes(_png(0))
+    first.rename(first.with_name("99.png"))
+    with pytest.raises(ConfigError, match=r"holds latents with other images$"):
+        _cached(spec, vae, into)
+
+
+def test_images_of_a_folder_that_break_off_are_refused_or_left_out(tmp_path: Path, vae: Any) -> None:
+    spec = _folder(tmp_path / "images")
+    large = io.BytesIO()
+    Image.effect_noise((64, 64), 90).convert("RGB").save(large, format="PNG")
+    broken = tmp_path / "images" / "class0" / "04.png"
+    broken.write_bytes(large.getvalue()[:2000])
+    with pytest.raises(ConfigError, match=r"must hold readable images, but cannot read class0/04\.png \("):
+        _cached(spec, vae, LocalFolder(tmp_path / "refused"))
+    skipping = spec.model_copy(update={"corrupt": "skip"})
+    cache = LatentCache(
+        images=images_of(skipping), vae=vae, place=LocalFolder(tmp_path / "kept"), shard_size=3
+    )
+    cache.begin()
+    shards = cache.encode()
+    info = cache.end(shards)
+    assert [rows for _, rows in info.shards] == [2, 3, 3, 2]
+    assert [shard.left_out for shard in shards] == [("class0/04.png (OSError)",), (), (), ()]
+    items, labels = _loaded(tmp_path / "kept")
+    broken.write_bytes(_png(4))
+    _cached(spec, vae, LocalFolder(tmp_path / "all"))
+    every, classes = _loaded(tmp_path / "all")
+    assert torch.allclose(items, torch.cat([every[:2], every[3:]]), atol=1e-6)
+    assert labels == classes[:2] + classes[3:]
+
+
+def test_a_shard_of_which_no_image_can_be_read_is_refused(tmp_path: Path, vae: Any) -> None:
+    spec = _tars(tmp_path / "shards", broken=4).model_copy(update={"corrupt": "skip"})
+    cache = LatentCache(images=images_of(spec), vae=vae, place=LocalFolder(tmp_path / "out"), shard_size=1)
+    with pytest.raises(ConfigError, match=r"must hold readable images, but none of 2 \.\. 2 is$"):
+        cache.encode()
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -170,6 +170,21 @@ def test_repeats_are_honoured_as_shares_and_named(tmp_path: Path) -> None:
     torch.testing.assert_close(data.items[0], data.items[4], rtol=0, atol=0)
 
 
+def test_labelled_images_are_repeated_too(tmp_path: Path) -> None:
+    draw(tmp_path, "1_cat/a.png", "3_dog/b.png")
+    lines = [
+        f'{{"file_name": "{name}", "kind": {kind}}}'
+        for name, kind in (("1_cat/a.png", 5), ("3_dog/b.png", 4))
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    with pytest.warns(DataWarning, match="kohya-style repeats"):
+        data = load(tmp_path, label_column="kind", repeats=True)
+    assert data.class_names == ("4", "5")
+    assert data.condition is not None
+    assert data.condition.tolist() == [1, 0, 0, 0]
+    assert len(data.stored) == 4
+
+
 def test_repeats_are_ignored_or_classes_where_that_is_said(tmp_path: Path) -> None:
     kohya(tmp_path)
     assert len(load(tmp_path, repeats=False)) == 3

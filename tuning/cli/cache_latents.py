@@ -64,14 +64,15 @@ def cache_latents(
 ) -> int:
     """Encode the images of --data with an autoencoder into shards in --output; rerun to resume.
 
-    A folder of images is loaded whole by each worker; Parquet and WebDataset shards are read as they are encoded.
-    Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if it is set. Classes or captions are
-    stored with the latents: captions as words, or, of a folder, embedded by a local text encoder with --set
-    data.conditioning=text --set data.text_encoder=FOLDER. --config and --set take only settings of the data.
+    Images are read as they are encoded. Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if
+    it is set. Classes or captions are stored with the latents: captions as words, or, of a folder, embedded by a local
+    text encoder with --set data.conditioning=text --set data.text_encoder=FOLDER. --config and --set take only
+    settings of the data.
     """
     from curriculum_ray.buckets.place import place_of
     from curriculum_ray.buckets.store import Bucket
     from curriculum_ray.config import ConfigError, absolute
+    from curriculum_ray.config.shown import printable
     from curriculum_ray.data.latent_cache import CacheSpec
     from curriculum_ray.distributed.capacity import check_resources
     from curriculum_ray.distributed.connection import connected
@@ -106,10 +107,16 @@ def cache_latents(
             shards = cache.encode(device="cuda" if use_gpu else "cpu")
         else:
             with connected(1, resources, say=lambda line: click.echo(line, err=True)):
-                shards = encode_on_workers(task, resources)
+                shards = encode_on_workers(task, cache.images, resources)
     info = cache.end(shards)
+    left_out = len(cache.images.about) - info.count
+    if left_out:
+        named = next((shard.left_out[0] for shard in shards if shard.left_out), "")
+        example = f", e.g. {printable(named)}" if named else ""
+        images = "image" if left_out == 1 else "images"
+        click.echo(f"left out: {left_out:,} corrupt {images}{example}", err=True)
     if as_json:
-        click.echo(json.dumps({"path": place.shown(), **info.as_json()}))
+        click.echo(json.dumps({"path": place.shown(), "left_out": left_out, **info.as_json()}))
     else:
         shape = "x".join(map(str, info.shape))
         click.echo(f"{info.count:,} latents of {shape} with {info.conditioning}: {place.shown()}")
