@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Dataset, DataSpec, load_data
-from curriculum_ray.data.autoencoder import decode_latents, load_autoencoder
+from curriculum_ray.data.autoencoder import Decoder, decode_latents, load_autoencoder
 from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.diffusion import DDPMSpec, build_process
 from curriculum_ray.evaluation import EvaluationSpec, prepare
@@ -107,3 +108,31 @@ def test_without_an_autoencoder_or_held_out_latents_the_mend_is_said(latents: Da
     whole = latents.model_copy(update={"holdout_share": 0.0})
     with pytest.raises(ConfigError, match=r"none are held out: set data\.holdout_share"):
         prepare(SPEC, load_data(whole), source=whole)
+
+
+def test_few_images_are_decoded_at_a_time_where_they_are_large(
+    latents: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+
+    def counting(self: Decoder, latents: Tensor, *more: Any, really: Any = Decoder.__call__) -> Tensor:
+        decoded.append(len(latents))
+        return really(self, latents, *more)
+
+    file = tmp_path / "reference.npz"
+    samples = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(255).to(torch.uint8)
+    scores = []
+    for room, most in ((None, 60), (7 * 3 * 16 * 16, 7)):
+        for stream in (False, True):
+            data = latents.model_copy(update={"holdout_share": None, "stream": stream})
+            with monkeypatch.context() as patch:
+                patch.setattr(Decoder, "__call__", counting)
+                if room is not None:
+                    patch.setattr("curriculum_ray.evaluation.counting._IMAGE_BYTES", room)
+                decoded.clear()
+                one = Counting(ReferenceSpec(data=data, extractor="random-cnn"))
+                file.write_bytes(one.file([one.count()]))
+            assert (max(decoded), sum(decoded)) == (most, 60)
+            spec = EvaluationSpec(num_samples=40, reference=str(file))
+            scores.append(prepare(spec, load_data(latents), source=latents).score(samples))
+    assert all(score == pytest.approx(scores[0], rel=1e-5) for score in scores)
