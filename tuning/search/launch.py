@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from rich.console import Console
 from curriculum_ray.addresses import presentable
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config import ConfigError
-from curriculum_ray.distributed.capacity import packs_of, room, room_line, within_share, workers_in
+from curriculum_ray.distributed.capacity import Capacity, packs_of, room, room_line, within_share, workers_in
 from curriculum_ray.distributed.connection import connected, waiting_line
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.folder import DRIVER_LOG
-from tuning.evidence.records import TrialRecord
+from tuning.evidence.records import TrialRecord, load_records
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
 from tuning.folder.in_bucket import kept
@@ -35,6 +36,7 @@ from tuning.study.config import StudyConfig
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.giving_up import given_up
 from tuning.study.ledger import StudyLedger, open_folder
+from tuning.study.plan import StudyPlan
 from tuning.study.ranges import with_batch_size
 from tuning.study.space import SearchSpace
 from tuning.terminal.display import Display
@@ -130,18 +132,17 @@ def run_study(
             keeper.send_all()
         note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
         clock = StudyClock(folder, config.hours)
+        ended = StudyPlan(config, load_records(folder), rivals=rivals, closed=set(clock.used.closed))
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
-        with (
-            connected(slots or 1, config.resources, place, progress.note, folder / DRIVER_LOG) as cluster,
-            opening.result() as tracker,
-            progress,
-        ):
-            workers = workers_in(config.resources, cluster, config.share)
-            slots = slots or room(config.resources, most, cluster, config.pack, config.share)
-            resources = within_share(config.resources, slots, workers, config.share)
-            progress.room = room_line(resources, slots, workers, config.share)
-            progress.note(waiting_line(resources) or resources.starting_line(slots))
+        # A study that is complete needs no cluster.
+        reached: AbstractContextManager[Capacity | None] = (
+            nullcontext()
+            if ended.complete
+            else connected(slots or 1, config.resources, place, progress.note, folder / DRIVER_LOG)
+        )
+        with reached as cluster, opening.result() as tracker, progress:
+            slots, resources = _placed(config, cluster, slots, most, progress)
             study = StudyLedger(
                 name, folder, tracker, progress, tags, params, identity, config.margin, keeper
             )
@@ -153,8 +154,12 @@ def run_study(
                 progress.earlier(study.records.values())
             pace = Pace(config, clock, slots * config.pack, guess, progress.note)
             try:
-                with node_load(tracker, study.run) if system_metrics else nullcontext():
-                    search(config, space, study, slots, rivals, storage, pace, resources, copy)
+                if cluster is None:
+                    pace.note_left_out(ended)
+                    progress.total_trials = ended.total
+                else:
+                    with node_load(tracker, study.run) if system_metrics else nullcontext():
+                        search(config, space, study, slots, rivals, storage, pace, resources, copy)
                 left_out = pace.left_out or given_up(config, study.ranking)
                 facts = StudyFacts(
                     name=name,
@@ -195,6 +200,20 @@ def run_study(
             left_out=left_out,
             protocol=None if alone else evaluator.fingerprint,
         )
+
+
+def _placed(
+    config: StudyConfig, cluster: Capacity | None, slots: int | None, most: int, progress: Display
+) -> tuple[int, ResourceSpec]:
+    """Slots, of those asked for or of the whole cluster, and what each trial takes; says so. None: no cluster."""
+    if cluster is None:
+        return slots or 1, config.resources
+    workers = workers_in(config.resources, cluster, config.share)
+    slots = slots or room(config.resources, most, cluster, config.pack, config.share)
+    resources = within_share(config.resources, slots, workers, config.share)
+    progress.room = room_line(resources, slots, workers, config.share)
+    progress.note(waiting_line(resources) or resources.starting_line(slots))
+    return slots, resources
 
 
 def _is_alone(tracker: Tracker, study: str, fingerprint: str) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from curriculum_ray.distributed.capacity import Capacity
-from tests.tuning.studies import record
+from curriculum_ray.runs.config import RunConfig
+from tests.tuning.studies import record, result, schedule, started
 from tuning.cli.summary import as_object, show
-from tuning.folder.layout import REPORT_FILE
+from tuning.folder.layout import RECORD_FILE, REPORT_FILE, TRIALS
 from tuning.search import launch
 from tuning.study.config import StudyConfig
+from tuning.study.plan import StudyPlan
 
 
 @pytest.fixture
@@ -42,3 +46,47 @@ def test_a_study_leaves_its_report_and_showing_it_writes_nothing(tmp_path: Path)
     show(config, outcome, console)
     assert as_object(config, outcome)["report"] == str(outcome.report)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_study_that_is_complete_is_shown_again_without_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = StudyConfig.model_validate(
+        {"trials": 1, "confirm_seeds": 2, "run": {"evaluation": {"num_samples": 64}}}
+    )
+    connections: list[int] = []
+
+    def connected(slots: int, *_: object) -> contextlib.AbstractContextManager[Capacity]:
+        connections.append(slots)
+        return contextlib.nullcontext(Capacity.of({"CPU": 2.0}))
+
+    def search(config: StudyConfig, space: object, study: launch.StudyLedger, slots: int, *more: Any) -> None:
+        """Every trial that is left but the last one, and then that one."""
+        plan = StudyPlan(config, dict(study.records), rivals=more[0])
+        most = plan.total - 1 if len(connections) == 1 else plan.total
+        while len(plan.records) < most and (planned := plan.next()) is not None:
+            drawn = RunConfig.model_validate(
+                {"schedule": planned.schedule or schedule(8), "seed": planned.seed}
+            )
+            ended = started(planned, drawn).finished(result(8.0 + planned.seed % 3))
+            plan.ended(ended)
+            study.records[ended.key] = ended
+            folder = study.folder / TRIALS / ended.key
+            folder.mkdir(parents=True)
+            (folder / RECORD_FILE).write_text(json.dumps(ended.to_json()))
+
+    monkeypatch.setattr(launch, "connected", connected)
+    monkeypatch.setattr(launch, "search", search)
+
+    def run() -> dict[str, Any]:
+        console = Console(file=io.StringIO(), width=120)
+        outcome = launch.run_study(config, tmp_path, "s", None, 3, console)
+        assert outcome.report.exists()
+        return as_object(config, outcome)
+
+    first, second = run(), run()
+    assert len(second["trials"]) == len(first["trials"]) + 1
+    again = run()
+    assert connections == [3, 3]
+    assert again["answer"] == second["answer"]
+    assert {trial["key"] for trial in again["trials"]} == {trial["key"] for trial in second["trials"]}
