@@ -79,7 +79,7 @@ def test_trials_shrink_and_grow_with_the_cluster_and_paired_arms_see_what_one_wo
         command.until("starting 1 to 2 workers")
         _until_on(there, command, 2)
         # It starts when all workers have started.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (watcher := there.where("PreemptionWatcher")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
