@@ -118,13 +118,28 @@ def connected(
     """
     check_resources(runs, resources)
     address = os.environ.get("RAY_ADDRESS")
-    for name, value in (_ENVIRONMENT if address else _ENVIRONMENT | _ENVIRONMENT_ALONE).items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address:
         _check_reachable(address)
     importlib.import_module("ray")  # its logger has handlers from then on
-    with nullcontext() if log is None else written_to(log, ("ray",)):
+    with (
+        nullcontext() if address else _alone(),
+        nullcontext() if log is None else written_to(log, ("ray",)),
+    ):
         yield from _connection(runs, resources, address, output, say, log)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """The environment of a local Ray, which a cluster that this process connects to later must not see."""
+    added = {name: value for name, value in _ENVIRONMENT_ALONE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def _connection(

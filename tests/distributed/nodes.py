@@ -83,7 +83,13 @@ class Cluster:
         # Ray's sockets need short paths.
         self.folder = folder
         folder.mkdir(parents=True)
-        dropped = {"RAY_ADDRESS", "MLFLOW_TRACKING_URI", "RAY_AUTH_TOKEN_PATH"}
+        # The last one is that of the tests' own, local Ray.
+        dropped = {
+            "RAY_ADDRESS",
+            "MLFLOW_TRACKING_URI",
+            "RAY_AUTH_TOKEN_PATH",
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER",
+        }
         self.environment = {
             **{key: value for key, value in os.environ.items() if key not in dropped},
             "OMP_NUM_THREADS": "1",

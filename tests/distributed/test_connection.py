@@ -1,5 +1,6 @@
 """Connecting to Ray: what is said where none answers, where it is busy, and where it takes two tries."""
 
+import os
 import socket
 
 import pytest
@@ -58,6 +59,18 @@ def test_a_local_ray_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with connected(1, ResourceSpec()) as cluster:
         assert cluster.amount("CPU") == 4
     assert len(tried) == 2
+
+
+def test_nodes_of_a_cluster_are_watched_after_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cloud announces the loss of a node, also to a process that had a Ray of its own before."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    watches = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+    monkeypatch.delenv(watches, raising=False)
+    for name in ("init", "shutdown", "cluster_resources"):
+        monkeypatch.setattr(f"ray.{name}", lambda **_: {"CPU": 4.0})
+    with connected(1, ResourceSpec()):
+        assert os.environ[watches] == "0"
+    assert watches not in os.environ
 
 
 @pytest.mark.parametrize(
