@@ -51,7 +51,7 @@ test-upper: setup
 test-lower: setup
 	$(BIN)/python -m pytest $(QUICK) $(addprefix --ignore=,$(UPPER_TESTS))
 
-test-all: test ## every test: the fast ones, then the slow ones, which take hours on two cores
+test-all: test ## every test: the fast ones, then the slow ones, an hour and a quarter or more on two cores
 	$(BIN)/python -m pytest -m slow --durations=0 --durations-min=60
 
 bench-search: setup ## fixed cost of a further trial, beside the plain Ray pattern
