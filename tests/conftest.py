@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -64,15 +65,45 @@ def cuda() -> torch.device:
     return torch.device("cuda", 0)
 
 
+class SharedRay:
+    """The tests' Ray, with room for two workers: started for the first test that needs it, and kept for the others."""
+
+    def __init__(self) -> None:
+        self._open: ExitStack | None = None
+
+    def start(self) -> None:
+        if self._open is not None:
+            return
+        os.environ.pop("RAY_ADDRESS", None)
+        from curriculum_ray.distributed.connection import connected
+        from curriculum_ray.distributed.resources import ResourceSpec
+
+        self._open = ExitStack()
+        self._open.enter_context(connected(1, ResourceSpec(num_workers=2, cpus_per_worker=0.5)))
+
+    def stop(self) -> None:
+        if self._open is not None:
+            self._open.close()
+        self._open = None
+
+
 @pytest.fixture(scope="session")
-def ray_of_two() -> Iterator[None]:
-    """A local Ray with room for two workers."""
-    os.environ.pop("RAY_ADDRESS", None)
+def shared_ray() -> Iterator[SharedRay]:
     # Workers import `witness` from here: what they know as `tests` may be another project's.
     here = str(Path(__file__).parent / "distributed")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    from curriculum_ray.distributed.connection import connected
-    from curriculum_ray.distributed.resources import ResourceSpec
+    shared = SharedRay()
+    yield shared
+    shared.stop()
 
-    with connected(1, ResourceSpec(num_workers=2, cpus_per_worker=0.5)):
-        yield
+
+@pytest.fixture(scope="module")
+def ray_of_two(shared_ray: SharedRay) -> None:
+    """The tests' Ray."""
+    shared_ray.start()
+
+
+@pytest.fixture(scope="module")
+def own_ray(shared_ray: SharedRay) -> None:
+    """For tests of what connects to Ray itself: the tests' Ray has ended."""
+    shared_ray.stop()

@@ -114,15 +114,18 @@ def connected(
     what is waited for. What this process logs is added to the file `log`, if there is one, and so are Ray's
     warnings, which are not shown.
 
-    Without RAY_ADDRESS a local Ray is started, and it ends with this process. SIGTERM raises Preempted inside.
+    Without RAY_ADDRESS a local Ray is started, and it ends with this process. ConfigError where this process is
+    connected to a Ray already, e.g. a notebook to its own, which is left as it is. SIGTERM raises Preempted inside.
     """
     check_resources(runs, resources)
     address = os.environ.get("RAY_ADDRESS")
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    ray = importlib.import_module("ray")  # its logger has handlers from then on
+    if ray.is_initialized():
+        raise ConfigError("this process is connected to Ray already: end that first, by ray.shutdown()")
     if address:
         _check_reachable(address)
-    importlib.import_module("ray")  # its logger has handlers from then on
     with (
         nullcontext() if address else _alone(),
         nullcontext() if log is None else written_to(log, ("ray",)),

@@ -10,6 +10,8 @@ from curriculum_ray.distributed import connection
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.resources import ResourceSpec
 
+pytestmark = pytest.mark.usefixtures("own_ray")
+
 
 def test_a_ray_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
@@ -59,6 +61,22 @@ def test_a_local_ray_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     with connected(1, ResourceSpec()) as cluster:
         assert cluster.amount("CPU") == 4
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+def test_a_ray_that_this_process_has_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    for name in ("init", "shutdown"):
+        monkeypatch.setattr(f"ray.{name}", lambda **_: pytest.fail("a notebook's Ray would be lost"))
+    with pytest.raises(ConfigError) as refused, connected(1, ResourceSpec()):
+        pass
+    said = "this process is connected to Ray already: end that first, by ray.shutdown()"
+    assert str(refused.value) == said
 
 
 def test_nodes_of_a_cluster_are_watched_after_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from curriculum_ray.training.difficulty import ProbeSpec, train_probe
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
 def test_tasks_return_the_same_probes_in_order() -> None:
     spec = ProbeSpec(
         process=DDPMSpec(num_timesteps=20),

@@ -123,7 +123,7 @@ def test_settings_that_a_page_shows_are_accepted(block: Block) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(workplace: Path) -> None:
+def trained(workplace: Path, own_ray: None) -> None:
     """A run `first` and a study, which most pages take as given."""
     with pytest.MonkeyPatch.context() as patch:
         enter(workplace, patch)

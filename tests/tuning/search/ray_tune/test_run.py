@@ -43,7 +43,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture
-def shared_ray(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_shared_ray(ray_of_two: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study that finds the tests' Ray in the place of one of its own."""
 
     @contextmanager
@@ -71,7 +71,7 @@ def test_an_actor_that_failed_and_is_started_again_is_said(caplog: pytest.LogCap
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
-    shared_ray: None, output: Path, capfd: pytest.CaptureFixture[str]
+    in_shared_ray: None, output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Adam's steps are a long mean of gradients over the latest one alone.
     run = {**SETTINGS["run"], "optimizer": {"learning_rate": 1.0, "betas": [0.999, 0.0]}}
@@ -103,7 +103,7 @@ def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
 
 @pytest.mark.slow
 def test_an_error_of_the_search_while_a_slot_starts_is_one_line(
-    shared_ray: None, output: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    in_shared_ray: None, output: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken(self: StudySearch) -> None:
         raise RuntimeError("the database is gone\nand with it the trials")
