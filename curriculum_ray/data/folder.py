@@ -34,14 +34,13 @@ def load_folder(spec: DataSpec) -> Dataset:
     """Read the images under `spec.name`, sorted by path; centre-crop and resize them to squares.
 
     Side: `spec.image_size`, or 32. Channels: `spec.channels`, or 1 if all files are grey, else 3.
-    Conditioning: `spec.conditioning`, or class folders, else captions (see `condition_of`). Unreadable
-    images raise `ConfigError`, or are left out with one warning if `spec.corrupt` is skip; so does a folder
-    without images.
+    Conditioning: `spec.conditioning`, or class folders, else captions (see `condition_of`). ConfigError where
+    there are no images, or unreadable ones, unless `spec.corrupt` is skip: then they are left out with one warning.
     """
     files = find_images(spec)
     readable = read_squares(files, spec)
     squares = readable.found
-    channels = spec.channels or (1 if all(square.image.mode == "L" for square in squares) else 3)
+    channels = _channels(spec, [square.image.mode == "L" for square in squares])
     items = torch.stack([to_pixels(square.image, channels) for square in squares])
     about = condition_of(files, readable.paths, readable.classes, spec)
     names = [path.relative_to(files.root).as_posix() for path in readable.paths]
@@ -72,7 +71,7 @@ def list_folder(spec: DataSpec) -> FolderList:
     """What `load_folder` loads, by the first bytes of the images."""
     files = find_images(spec)
     readable = read_headers(files, spec)
-    channels = spec.channels or (1 if all(header.grey for header in readable.found) else 3)
+    channels = _channels(spec, [header.grey for header in readable.found])
     side = side_of(spec)
     about = condition_of(files, readable.paths, readable.classes, spec)
     order = list(range(about.count)) if about.order is None else about.order.tolist()
@@ -93,6 +92,11 @@ def list_folder(spec: DataSpec) -> FolderList:
         summary=summary,
     )
     return FolderList(info, about.condition, tuple(readable.paths[number] for number in order))
+
+
+def _channels(spec: DataSpec, grey: Sequence[bool]) -> int:
+    """How many channels images have, by which of the files are grey."""
+    return spec.channels or (1 if all(grey) else 3)
 
 
 def _summary(

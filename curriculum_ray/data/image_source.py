@@ -21,7 +21,7 @@ from curriculum_ray.data.headers import Fetch
 from curriculum_ray.data.images import read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data, require_folder
-from curriculum_ray.data.shard_rows import Unreadable, make_condition, open_unit, read_image
+from curriculum_ray.data.shard_rows import Unreadable, make_condition, open_unit, read_image, unreadable
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import EMBEDDED, DataSpec
 from curriculum_ray.data.summary import warn_of
@@ -113,7 +113,7 @@ class InFolder:
         kept = [number for number, image in zip(numbers, results, strict=True) if isinstance(image, Tensor)]
         broken = tuple(image for image in results if isinstance(image, str))
         if broken and self.complete:
-            raise _unreadable(str(self._root), broken[0])
+            raise unreadable(str(self._root), broken[0])
         return Part(
             _stacked([image for image in results if isinstance(image, Tensor)], self.about),
             None if self.condition is None else self.condition[kept],
@@ -153,7 +153,7 @@ class InShards:
                 image, value = read_image(self._spec, self.about, self._units[at], row, self._fetch(at))
             except Unreadable as error:
                 if self._spec.corrupt == "refuse":
-                    raise _unreadable(self._spec.name, str(error)) from None
+                    raise unreadable(self._spec.name, error) from None
                 broken.append(str(error))
                 continue
             images.append(image)
@@ -168,7 +168,3 @@ class InShards:
 
 def _stacked(images: Sequence[Tensor], about: DataInfo) -> Tensor:
     return torch.stack(tuple(images)) if images else torch.empty(0, *about.shape, dtype=torch.uint8)
-
-
-def _unreadable(name: str, image: str) -> ConfigError:
-    return ConfigError(f"{name} must hold readable images, but cannot read {image}")

@@ -21,7 +21,15 @@ from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.tar import tar_fetch, tar_location
 from curriculum_ray.data.vocabulary import tokenise
 
-__all__ = ["Unreadable", "make_condition", "open_unit", "read_image", "read_rows", "row_location"]
+__all__ = [
+    "Unreadable",
+    "make_condition",
+    "open_unit",
+    "read_image",
+    "read_rows",
+    "row_location",
+    "unreadable",
+]
 
 
 def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = None) -> Fetch:
@@ -50,6 +58,11 @@ def _here(spec: DataSpec, unit: Unit) -> Unit:
 
 class Unreadable(Exception):
     """An image of a shard cannot be read; the message names it and the kind of error."""
+
+
+def unreadable(name: str, image: object) -> ConfigError:
+    """The refusal of a data set because of an image, which is named with the kind of error."""
+    return ConfigError(f"{name} must hold readable images, but cannot read {image}")
 
 
 def read_image(
@@ -95,9 +108,7 @@ def read_rows(
                 image, value = read_image(spec, info, unit, other, fetch)
             except Unreadable as error:
                 if spec.corrupt == "refuse":
-                    raise ConfigError(
-                        f"{spec.name} must hold readable images, but cannot read {error}"
-                    ) from None
+                    raise unreadable(spec.name, error) from None
                 failed.append(str(error))
                 continue
             images.append(image)

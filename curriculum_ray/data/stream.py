@@ -16,7 +16,14 @@ from curriculum_ray.data.chosen_rows import ChosenRows, choose_rows
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info
-from curriculum_ray.data.shard_rows import Unreadable, make_condition, open_unit, read_image, read_rows
+from curriculum_ray.data.shard_rows import (
+    Unreadable,
+    make_condition,
+    open_unit,
+    read_image,
+    read_rows,
+    unreadable,
+)
 from curriculum_ray.data.shards import Scan, scan
 from curriculum_ray.data.spec import DataSpec
 
@@ -84,9 +91,7 @@ def _read(spec: DataSpec, info: DataInfo, rows: ChosenRows) -> Dataset:
                 stored[at], values[at] = read_image(spec, info, unit, row, fetch)
             except Unreadable as error:
                 if spec.corrupt == "refuse":
-                    raise ConfigError(
-                        f"{spec.name} must hold readable images, but cannot read {error}"
-                    ) from None
+                    raise unreadable(spec.name, error) from None
                 sound[at] = False
         return None
 
