@@ -19,8 +19,8 @@ settings.load_profile("untimed")
 # For this process, whose torch has read the variable, and for those that it starts.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-# Tests wait for Ray's workers, which would otherwise give way to the tests beside them.
-os.environ.update({"RAY_worker_niceness": "0"})
+# Tests wait for Ray's workers, which would otherwise give way to the tests beside them. No test starts a Ray unawares.
+os.environ.update({"RAY_worker_niceness": "0", "RAY_ENABLE_AUTO_CONNECT": "0"})
 # Tests send Ctrl-C, which a shell without job control has its background commands ignore, and these their own.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

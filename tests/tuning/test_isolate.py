@@ -53,6 +53,7 @@ def test_isolate_reaches_the_slots(
     for module in (launch, train):
         monkeypatch.setattr(module, "connected", nothing)
     monkeypatch.setattr(launch, "room", lambda *_: 1)
+    monkeypatch.setattr(search, "trial_resources", lambda: {"memory": 1.0})
     monkeypatch.setattr("ray.get", lambda found: found)
     for module in (search, trainer):
         monkeypatch.setattr(module, "Slots", slots)
