@@ -46,7 +46,8 @@ from typing import Any
 import click
 import numpy as np
 import optuna
-from regret_page import draw, in_words, put_into, tables
+from pages import put_into
+from regret_page import MARKS, draw, in_words, tables
 from replay import play, race, race_on_the_go
 from scipy.special import stdtrit
 from scipy.stats import spearmanr
@@ -208,7 +209,7 @@ def measure(table: Path, worlds: int, replays: int, processes: int, picture: Pat
     draw(result["regret"], SAMPLERS, (*RULES, *RACES), picture)
     print(f"the regret is drawn in {picture}")
     if page is not None:
-        put_into(page, text)
+        put_into(page, MARKS, text)
     print(json.dumps({"schedules": len(whole.schedules), "noise": facts, **result}))
 
 

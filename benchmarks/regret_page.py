@@ -1,4 +1,4 @@
-"""How replayed searches are shown: tables in Markdown, a page that holds them, and a picture."""
+"""How replayed searches are shown: tables in Markdown, and a picture."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.config import ConfigError
 from tuning.figures.theme import LIGHT, dress, legend, new_panels, to_png
 
-__all__ = ["MARKS", "draw", "in_words", "put_into", "tables"]
+__all__ = ["MARKS", "draw", "in_words", "tables"]
 
 MARKS = ("<!-- make bench-sampler-choice -->", "<!-- end -->")
-"""Between these stands what `put_into` writes."""
+"""Between these stand the tables on the page."""
 
 
 def tables(result: Mapping[str, Mapping[str, Any]], default: str) -> str:
@@ -52,15 +51,6 @@ def in_words(facts: Mapping[str, float], schedules: int, uniform: float) -> str:
         f"{share['spread_sd']}. Rank correlation with the FID of seed 1: {facts['rank_other_seed']:.2f} for seed 0,\n"
         f"{facts['rank_quarter']:.2f} for the run at a quarter of the budget."
     )
-
-
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the two marks of a page."""
-    before, first, rest = page.read_text().partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
-    if not (first and last):
-        raise ConfigError(f"{page} must hold the marks {MARKS[0]} and {MARKS[1]}")
-    page.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}")
 
 
 def draw(

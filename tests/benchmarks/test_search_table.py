@@ -38,7 +38,15 @@ SPACE = {
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    names = ("search_table", "sampler_table", "table_world", "replay", "bench_sampler_choice", "regret_page")
+    names = (
+        "search_table",
+        "sampler_table",
+        "table_world",
+        "replay",
+        "bench_sampler_choice",
+        "regret_page",
+        "pages",
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         yield {name: importlib.import_module(name) for name in names}
@@ -205,6 +213,7 @@ def test_the_example_runs_on_any_table(
 
 def test_a_page_gets_the_tables_between_its_marks(modules: dict[str, ModuleType], tmp_path: Path) -> None:
     shown, page = modules["regret_page"], tmp_path / "page.md"
+    put_into = modules["pages"].put_into
     result = {
         "regret": {"tpe": {8: {"mean": 0.1, "low": 0.05, "high": 0.15}}},
         "against_default": {},
@@ -212,11 +221,11 @@ def test_a_page_gets_the_tables_between_its_marks(modules: dict[str, ModuleType]
     }
     page.write_text(f"before\n{shown.MARKS[0]}\nold\n{shown.MARKS[1]}\nafter\n")
     for _ in range(2):
-        shown.put_into(page, shown.tables(result, "tpe"))
+        put_into(page, shown.MARKS, shown.tables(result, "tpe"))
     text = page.read_text()
     assert text.count("10.0 [5.0, 15.0]") == 1
     assert "old" not in text
     assert (text[:6], text[-6:]) == ("before", "after\n")
     page.write_text("no marks")
     with pytest.raises(ConfigError, match="must hold the marks"):
-        shown.put_into(page, "x")
+        put_into(page, shown.MARKS, "x")
