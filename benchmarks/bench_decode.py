@@ -2,8 +2,8 @@
 
 `python benchmarks/bench_decode.py`, also a section of `make gpu-check`. The network and the autoencoder (diffusers'
 AutoencoderKL with few channels, 8 times the side of its latents) have random weights: speeds do not depend on them. The
-parts are the product's own: `draw_samples` on 4x32x32 latents with 1000 classes, by Heun's rule along flow matching's
-lines; `LatentCache` and `decode_latents`; and `Evaluator.score` by the random convolutions of `random-cnn`.
+parts are the product's own: `draw_samples` on 4x32x32 latents with 1000 classes, by Heun's method for flow
+matching; `LatentCache` and `decode_latents`; and `Evaluator.score` by the random convolutions of `random-cnn`.
 
 The last line is JSON: items per second of `draw`, `encode`, `decode`, `features` and `score`, the peak of the device's
 memory in GiB, the FID, and how far the device's results are from a CPU's, with products in full float32: of features
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="From noise to a score, see the head of the file.")
     parser.add_argument("--count", type=int, help="items to draw, at least 16; 512 by default")
     parser.add_argument(
-        "--steps", type=int, default=10, help="steps of Heun's rule, two calls of the network each"
+        "--steps", type=int, default=10, help="steps of Heun's method, two calls of the network each"
     )
     parser.add_argument("--small", action="store_true", help="16 items by DiT-S/2 on latents of side 4")
     options = parser.parse_args()

@@ -6,8 +6,8 @@
 
 Suggestions come from the product's own samplers and are answered by the nearest schedule of the table that the search
 has not tried (Gower's distance). All searches of a column spend equal images: those of 8, 16 or 32 full runs. gp and
-cmaes cannot take the conditional keys of the space, and the product refuses them; its nsgaii has a second aim, for
-which the table has no scores. So these are compared, each with the samplers tpe and random:
+cmaes cannot take the conditional keys of the space, and the product refuses them; its nsgaii has a second objective,
+for which the table has no scores. So these are compared, each with the samplers tpe and random:
 
   plain              every schedule gets a full run
   compressed         four schedules at a quarter of the budget, the best of them in full

@@ -32,7 +32,7 @@ ONE_STEP = RunConfig.model_validate({"images": 128, "evaluation": None})
 
 
 def _tune(trainable: Any, configs: list[Any], folder: Path, concurrent: int, reuse: bool) -> float:
-    """Run trials under Tune, `concurrent` at a time; returns the seconds for each after as many as that."""
+    """Run trials under Tune, `concurrent` at a time; returns the seconds per trial after the first `concurrent`."""
     from ray import tune
 
     ends: list[float] = []

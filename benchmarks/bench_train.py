@@ -1,4 +1,4 @@
-"""How fast training is beside what it cannot beat, without a curriculum, and beside diffusers' networks.
+"""Training speed compared with its upper bound, with no curriculum, and with diffusers' networks.
 
 `make bench-train`. Rows: the digits' U-Net and DiT-S/2 on 32x32x4 latents, with a GPU also DiT-B/2 and DiT-XL/2 in
 bfloat16, compiled. Arms, in turn within each round and in another order in each:
@@ -69,7 +69,7 @@ def ceiling(arm: Callable[[], int], device: torch.device) -> float:
         arm()
         finish(device)
     name = "self_device_time_total" if cuda else "self_cpu_time_total"
-    # A GPU's time is told twice: of its kernels, and again of the operations on the host that started them.
+    # A GPU's time is reported twice: for its kernels, and again for the operations on the host that launched them.
     events = profile.key_averages()
     kernels = [event for event in events if (event.device_type != DeviceType.CPU) is cuda]
     started = [event for event in events if event.device_type == DeviceType.CPU]

@@ -4,7 +4,7 @@
     python benchmarks/gallery.py --process flow --data tones --data mixture2d
 
 One to five minutes each on one core, and about forty for shapes. Writes PROCESS-DATA.png and, beside them,
-DATA.png with real items. Each model is told what the data have to tell: classes, or captions of the shapes, which are
+DATA.png with real items. Each model is conditioned on the data's labels: classes, or captions of the shapes, which are
 drawn with guidance. The last line is JSON: by picture, the images seen, the last loss and the seconds.
 """
 

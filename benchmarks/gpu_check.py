@@ -13,7 +13,7 @@ after another, each a process with a time limit of its own; one that fails or ha
 
 The last line is JSON: what the machine is, and under `sections` the `state` of each (ok, failed, timed out or skipped),
 its `seconds`, and its `result`; where it is not ok, a `reason` and the last lines that it printed. Exit code 1 where a
-section failed or timed out, 2 where there is no GPU: then nothing is run. `--cpu` plays all of it in small on a CPU.
+section failed or timed out, 2 where there is no GPU: then nothing is run. `--cpu` runs it all, scaled down, on a CPU.
 """
 
 from __future__ import annotations
@@ -236,13 +236,13 @@ def first_line(*command: str) -> str | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sections that were asked for; returns the exit code."""
     parser = argparse.ArgumentParser(description="Check on a GPU, see the head of the file.")
-    parser.add_argument("--cpu", action="store_true", help="play everything in small on a CPU")
+    parser.add_argument("--cpu", action="store_true", help="run everything, scaled down, on a CPU")
     parser.add_argument("--limit", type=float, default=520.0, help="seconds for all sections together")
     parser.add_argument("--only", help="sections by name, or by the part before a dash, with commas")
     parser.add_argument("--into", type=Path, help="a file for the JSON, too; written after each section")
     options = parser.parse_args(arguments)
     if not options.cpu and not torch.cuda.is_available():
-        print("no GPU is there: nothing was run (--cpu plays it in small on a CPU)")
+        print("no GPU is there: nothing was run (--cpu runs it, scaled down, on a CPU)")
         return 2
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:

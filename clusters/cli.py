@@ -41,7 +41,7 @@ def doctor(
 ) -> int:
     """Check everything that a study needs on every node of the cluster at RAY_ADDRESS (or on this machine).
 
-    Each failed check is one line with a remedy; the exit code is then 1. It ends within --timeout.
+    Each check is one line, with a remedy if it failed; the exit code is 1 if any failed. It ends within --timeout.
     """
     from clusters.doctor import examine
     from curriculum_ray.distributed.resources import ResourceSpec

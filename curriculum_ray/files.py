@@ -15,7 +15,7 @@ __all__ = ["alone", "check_new_folder", "remove_half_written", "replace_file"]
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process or thread of this machine is in here with the same lock, a file that is made."""
+    """Wait until no other process or thread on this machine holds `lock`, a file that is created if missing."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -36,7 +36,7 @@ class Lab:
     @classmethod
     @contextmanager
     def open(cls, folder: Path) -> Iterator[Lab]:
-        """Start the servers with what they held when the last stage ended."""
+        """Start the S3 server with what it held when the last stage ended; at the end, close all that was opened."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / _FACTS
         storage = Storage(folder / "bucket")
@@ -149,7 +149,7 @@ class Tune:
         self._reader.join(30)
 
     def done(self, seconds: float = 7200.0) -> str:
-        """Wait for its end, which must be good; returns all that it printed."""
+        """Wait until it has ended, and check that it succeeded; returns all that it printed."""
         code = self.process.wait(seconds)
         self._reader.join(30)
         assert code == 0, f"tune {self.words} ended with {code}: {self.text[-3000:]}"

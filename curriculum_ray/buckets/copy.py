@@ -38,10 +38,10 @@ def stage() -> Path:
     except OSError as error:
         raise ConfigError(
             f"working copies of a bucket need a folder, but {folder} cannot be made: {error.strerror}; "
-            f"{STAGE_VARIABLE} names another"
+            f"set {STAGE_VARIABLE} to another"
         ) from None
     if owner != os.getuid():
-        raise ConfigError(f"{folder} belongs to another user: {STAGE_VARIABLE} names another")
+        raise ConfigError(f"{folder} belongs to another user: set {STAGE_VARIABLE} to another folder")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Every dotted key that settings may hold, and which of them a person meant who wrote another."""
+"""Every dotted key that settings may hold, and the one that was probably meant by an unknown one."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _keys(
 
 
 def is_known(spec: type[Spec], name: str) -> bool:
-    """Whether settings of some kind may hold the dotted key `name`; below a mapping of anything every key may stand."""
+    """Whether settings of some kind may hold the dotted key `name`; below a mapping of anything, any key is allowed."""
     for key in keys_of(spec):
         if key.name == name or (_holds_mapping(key.field.annotation) and name.startswith(f"{key.name}.")):
             return True

@@ -42,7 +42,7 @@ class Stored(pydantic.BaseModel):
         version = data.get("version", 0) if isinstance(data, dict) else 1
         if isinstance(version, int) and version > cls.model_fields["version"].default:
             raise NewerVersion(
-                f"{source} is of version {version}, which a later release wrote: update this one"
+                f"{source} has format version {version}, written by a later release: update curriculum-ray"
             )
         return parse(cls, cls.upgraded(data) if version == 0 else data, source)
 

@@ -42,7 +42,7 @@ class UncalibratedTimesteps:
 
     def _unknown(self) -> ConfigError:
         return ConfigError(
-            "this schedule reads the log-SNR, which num_timesteps does not tell: "
+            "this schedule reads the log-SNR, which num_timesteps does not determine: "
             "pass levels=DiscreteTimesteps(alphas_cumprod) instead"
         )
 

@@ -153,7 +153,7 @@ def _check_levels(base: BaseSpec, levels: NoiseLevels, u: Tensor) -> None:
         number = not isinstance(each, Quantile) or not bool(each.quantile(u).isnan().any())
         if not (positive and number and bool(level.isfinite().all())):
             raise ConfigError(
-                f"base {each.kind} is too extreme for {levels.kind} levels, which leave the floats: {each!r}"
+                f"base {each.kind} is too extreme for {levels.kind} levels, which overflow or underflow: {each!r}"
             )
 
 

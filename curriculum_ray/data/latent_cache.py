@@ -42,7 +42,7 @@ class CacheSpec(Spec):
             raise ValueError("data.format must be folder, parquet, webdataset or left out to cache latents")
         if data.flip or data.crop is not None:
             raise ValueError(
-                "data.flip and data.crop are for training on images, and latents are cached without"
+                "data.flip and data.crop are for training on images, and latents are cached without them"
             )
         if data.holdout_share:
             raise ValueError(
@@ -202,7 +202,7 @@ class LatentCache:
         return int(self.vae.config.in_channels)
 
     def _match_channels(self) -> None:
-        """Refuse images that are neither grey, which is repeated, nor have the autoencoder's channels."""
+        """Refuse images unless they are grey (then repeated) or have as many channels as the autoencoder takes."""
         about = self.images.about
         if about.shape[0] not in (1, self._channels):
             raise ConfigError(

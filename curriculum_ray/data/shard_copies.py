@@ -112,7 +112,7 @@ def _copy(address: str, name: str, there: tuple[int, int]) -> Path:
         if shutil.disk_usage(path.parent).free < there[0]:
             raise ConfigError(
                 f"{name} of {presentable(address)}, {there[0] / 1e9:.2f} GB, does not fit on the disk of "
-                f"{path.parent}: {STAGE_VARIABLE} names another folder for copies"
+                f"{path.parent}: set {STAGE_VARIABLE} to another folder for copies"
             )
         try:
             Bucket(address).download(name, path)

@@ -116,7 +116,7 @@ class DDPM(Process):
         generator: torch.Generator | None,
         clip: bool,
     ) -> Tensor:
-        """Sample in `steps` evenly spaced timesteps, 1 .. T (Song et al. 2021, Eq. 12 and 16).
+        """Sample in `steps` evenly spaced timesteps, `steps` in 1 .. T (Song et al. 2021, Eq. 12 and 16).
 
         "ddim" is deterministic (eta = 0), "ancestral" adds the noise of DDPM's posterior (eta = 1).
         """

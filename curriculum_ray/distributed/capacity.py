@@ -171,7 +171,7 @@ def workers_in(resources: ResourceSpec, cluster: Capacity, share: float = 1.0) -
 
 
 def slots_in(workers: int, resources: ResourceSpec) -> int:
-    """Among how many runs so many workers are shared out, at least 1; of a range, none is left over if that can be."""
+    """How many runs share `workers` workers, at least 1; with a range, no worker is left over if possible."""
     least, most = resources.workers
     return max(1, min(workers // least, -(-workers // most)))
 

@@ -38,7 +38,7 @@ class SlotClaim:
         self._client = TrainAutoscalingCoordinatorClient(claim_name(board, slot))
 
     def renew(self) -> None:
-        """Claim the room, or go on claiming it; at most every 20 seconds is the coordinator asked."""
+        """Claim the room, or renew the claim; the coordinator is asked at most every 20 seconds."""
         self._client.maybe_send_resource_request(self._scaling, self._scaling.max_workers)
 
     def withdraw(self) -> None:

@@ -91,7 +91,7 @@ def _check_reachable(address: str) -> None:
         try:
             grpc.channel_ready_future(channel).result(timeout=_REACH_S)
         except grpc.FutureTimeoutError:
-            raise ConfigError(f"cannot reach {name}: something else than Ray listens there") from None
+            raise ConfigError(f"cannot reach {name}: something other than Ray listens there") from None
 
 
 def _there() -> Capacity:

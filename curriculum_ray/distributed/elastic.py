@@ -148,7 +148,7 @@ class FairScaling(ElasticScalingPolicy):
         return self._get_resize_decision(workers)
 
     def _other_number(self, workers: int) -> int | None:
-        """How many workers there is room for, if others than these and not too few, else None."""
+        """The number of workers that there is room for, if it differs from `workers` and is enough, else None."""
         if (reserved := self._get_reserved_resources()) is None:
             return None
         fit = self._count_possible_workers(reserved)

@@ -100,7 +100,7 @@ class Entry:
         if self.deaths < most:
             return None
         reason = (
-            f"its workers died {self.deaths} times before it got further "
+            f"its workers died {self.deaths} times without making further progress "
             "(killed, out of memory, or a crash in native code)"
         )
         return f"{reason}; the last time they said {self.said}" if self.said else reason

@@ -178,7 +178,7 @@ def wait_for_room(resources: ResourceSpec, found: Growth, say: Callable[[str], N
 
 
 def waiting_for(resources: ResourceSpec, found: Growth, seconds: float) -> str:
-    """For what, and since when: "waiting for the cluster to grow by 2 workers x (1 CPU), of 64 at most, for 90 s"."""
+    """A line such as "waiting for the cluster to grow to 2 workers of 1 CPU (it can hold 64), for 90 s so far"."""
     count = resources.workers[0]
     most = (
         f"how far it can is unknown: {found.unknown}"

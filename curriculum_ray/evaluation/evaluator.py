@@ -56,7 +56,7 @@ class Evaluator:
 
     @property
     def note(self) -> str | None:
-        """What it cannot tell because of its reference, in one line; None where that is nothing."""
+        """Which metrics are missing because of the reference, in one line; None where none is."""
         if self.reference.features or not self.spec.features:
             return None
         return f"evaluation.reference {self.reference.name} holds no features: no kid, precision or recall"

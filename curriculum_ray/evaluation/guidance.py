@@ -27,4 +27,6 @@ def check_guidance(
     if not conditioning:
         raise ConfigError(f"{setting} needs a conditional model, but {subject} has neither class nor caption")
     if not getattr(model, "label_dropout", 1.0):
-        raise ConfigError(f"{setting} needs a model trained with label_dropout, but that of {subject} is 0")
+        raise ConfigError(
+            f"{setting} needs a model trained with label_dropout, but label_dropout of {subject} is 0"
+        )

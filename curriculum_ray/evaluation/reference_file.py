@@ -1,8 +1,8 @@
 """Statistics of a reference as a file: made once from any data set, or as ADM and EDM publish them.
 
 An `.npz` with `mu`, shape (D,), and `sigma`, (D, D), is what ADM (Dhariwal & Nichol 2021) and EDM (Karras et al. 2022)
-publish, of Inception-v3's features. Those written here hold `features`, (N, D), too, and `about`, which says of what
-they are. Nothing is unpickled.
+publish, of Inception-v3's features. Those written here hold `features`, (N, D), too, and `about`, which says what
+they were computed from. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _checked(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         raise ValueError(f"features have the shape {tuple(features.shape)}, where mu has {width} numbers")
     for name in ("mu", "sigma", "features"):
         if name in arrays and not (arrays[name].is_floating_point() and arrays[name].isfinite().all()):
-            raise ValueError(f"{name} holds what is no finite number")
+            raise ValueError(f"{name} holds values that are not finite floating-point numbers")
     sigma = arrays["sigma"]
     if (sigma - sigma.T).abs().max() > _TOLERANCE * sigma.abs().max():
         raise ValueError("sigma is not symmetric")

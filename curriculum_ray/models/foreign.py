@@ -32,7 +32,7 @@ class DiffusersSpec(ConditionalSpec):
     """The network: diffusers."""
 
     class_name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]*$")
-    """UNet2DModel, DiTTransformer2DModel, UNet2DConditionModel, UNet1DModel, or one called like them."""
+    """UNet2DModel, DiTTransformer2DModel, UNet2DConditionModel, UNet1DModel, or one that takes the same inputs."""
 
     config: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the class. Channels, sizes and classes follow from the data if not given."""

@@ -51,7 +51,7 @@ def imported_class(path: str, base: type, base_name: str, source: str) -> Any:
         raise ConfigError(f"{source} cannot be imported: {in_one_line(error)}") from None
     if not (inspect.isclass(found) and issubclass(found, base)):
         what = found.__name__ if inspect.isclass(found) else type(found).__name__
-        raise ConfigError(f"{source} must be a class of {base_name}, but is {what}")
+        raise ConfigError(f"{source} must be a subclass of {base_name}, but is {what}")
     return found
 
 

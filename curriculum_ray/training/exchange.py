@@ -33,7 +33,7 @@ class Exchange(Protocol):
         """Rank 0's value, for which the others wait."""
 
     def work(self) -> None:
-        """A sign that this rank gets on, for those that wait."""
+        """Signal to the ranks that wait that this one is making progress."""
 
 
 class Alone:
@@ -109,7 +109,7 @@ class StoreExchange:
             if now != worked:
                 worked, since = now, time.monotonic()
             elif time.monotonic() - since > self._patience_s:
-                raise RuntimeError(f"no worker has got anywhere for {self._patience_s:g} s")
+                raise RuntimeError(f"no worker has made progress for {self._patience_s:g} s")
 
 
 def process_group_exchange() -> Exchange:

@@ -62,8 +62,8 @@ def check_heldout(config: TrainConfig, data: Dataset | DataInfo) -> int:
     if held is None:
         if spec != HeldoutSpec():
             raise ConfigError(
-                f"heldout is set, but {data.name} holds nothing out: give data.holdout_share above 0 (of a "
-                "stream leave it out), or leave heldout out"
+                f"heldout is set, but {data.name} holds nothing out: set data.holdout_share above 0 (for a "
+                "stream, leave it unset), or leave heldout unset"
             )
         return 0
     measurements = -(-config.total_steps // config.heldout_steps)

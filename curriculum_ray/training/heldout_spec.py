@@ -18,7 +18,7 @@ class HeldoutSpec(Spec):
     levels: int = Field(default=16, ge=1, le=1000)
     """Number of noise levels: the midpoints of equal parts of u, in the process's default base distribution."""
     every_images: int | None = Field(default=None, ge=1)
-    """Images between measurements, rounded up to whole steps; by default an eighth of the budget. The end is one."""
+    """Images between measurements, rounded up to whole steps; by default an eighth of the budget. One is at the end."""
     items: int | None = Field(default=None, ge=1)
     """Held-out items at each level; if not given, as many as cost about 1.5% of the training compute."""
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -59,7 +59,7 @@ def check_optimizer(spec: OptimizerSpec) -> None:
     if not all(torch.equal(value, again[name]) for name, value in weights.items()):
         raise ConfigError(
             f"optimizer.kind {spec.kind} must keep its state in `state`, as tensors and numbers by weight, or as "
-            "numbers in `param_groups`: after a resume it goes on otherwise"
+            "numbers in `param_groups`: otherwise training continues differently after a resume"
         )
 
 

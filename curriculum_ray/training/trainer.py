@@ -135,7 +135,7 @@ class Trainer:
         self.heldout = Heldout(self, held) if held else None
         self.stage_starts: list[list[int]] = [[0, self.sampler.stage]]
         self.devices: list[str] = []
-        """The kinds of device that the run was trained on, which who starts it fills in."""
+        """The kinds of device that the run was trained on, filled in by whoever starts it."""
         self.loss: float | None = None
         self.meter = Meter(self.world)
 

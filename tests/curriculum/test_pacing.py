@@ -195,7 +195,7 @@ def test_a_ladder_that_cannot_be_walked_is_refused_with_what_would_fit(spec, lin
 def test_a_patience_that_no_stage_is_long_enough_for_is_refused():
     # Stages of 5 steps: the first loss is the best, and after 3 more the stage can end before its deadline.
     PlateauPacing(patience=3, finish_by=0.5).check(5, 4000, 100)
-    line = "patience 4 never ends a stage, .* leaves each of 5 stages after 500 images: at most 3 steps"
+    line = "patience 4 never ends a stage, .* ends each of 5 stages after 500 images: at most 3 steps"
     with pytest.raises(ConfigError, match=line):
         PlateauPacing(patience=4, finish_by=0.5).check(5, 4000, 100)
 

@@ -39,7 +39,7 @@ def test_an_address_at_which_no_ray_answers_is_one_line(
             listener.listen()
         address = form.format(listener.getsockname()[1])
         monkeypatch.setenv("RAY_ADDRESS", address)
-        said = "something else than Ray listens there" if listens else "Connection refused"
+        said = "something other than Ray listens there" if listens else "Connection refused"
         with pytest.raises(ConfigError, match=said) as refused, connected(1, ResourceSpec()):
             pass
     assert f"RAY_ADDRESS={address}" in str(refused.value)

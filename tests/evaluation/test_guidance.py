@@ -99,7 +99,7 @@ def test_guidance_is_part_of_the_protocol_and_changes_no_other(digits: Dataset, 
     ("conditioning", "dropout", "rule"),
     [
         (NO_CONDITIONING, 0.1, "needs a conditional model, but digits has neither class nor caption"),
-        (CLASSES, 0.0, "needs a model trained with label_dropout, but that of digits is 0"),
+        (CLASSES, 0.0, "needs a model trained with label_dropout, but label_dropout of digits is 0"),
     ],
 )
 def test_what_cannot_be_guided_is_refused(conditioning: Conditioning, dropout: float, rule: str) -> None:

@@ -161,7 +161,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     [
         ({"mu": numpy.zeros(3)}, "it has no sigma"),
         ({"mu": numpy.zeros(3), "sigma": numpy.zeros((3, 2))}, r"sigma has the shape \(3, 2\)"),
-        ({"mu": numpy.zeros(2), "sigma": numpy.full((2, 2), numpy.nan)}, "no finite number"),
+        ({"mu": numpy.zeros(2), "sigma": numpy.full((2, 2), numpy.nan)}, "not finite"),
         ({"mu": numpy.zeros(2), "sigma": numpy.array([[1.0, 2], [0, 1]])}, "not symmetric"),
         ({"mu": numpy.array([{}]), "sigma": numpy.eye(1)}, "allow_pickle"),
         ({"mu": numpy.zeros(1), "sigma": numpy.eye(1), "about": numpy.array("{}")}, "about.name is invalid"),

@@ -181,7 +181,7 @@ def test_the_users_own_network_gets_shape_and_conditioning(mine: None) -> None:
     [
         ("mine.Other", {}, "cannot be imported"),
         ("nowhere.Other", {}, "cannot be imported"),
-        ("mine.number", {}, "must be a class of torch.nn.Module, but is function"),
+        ("mine.number", {}, "must be a subclass of torch.nn.Module, but is function"),
         ("mine.Mine", {"fault": "init"}, "cannot be built: RuntimeError: two lines"),
         ("mine.Mine", {"depth": 3}, "cannot be built: TypeError.*depth"),
         ("mine.Mine", {"fault": "forward"}, "fails on items of shape .*no way"),

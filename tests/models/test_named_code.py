@@ -110,7 +110,7 @@ def test_trusted_code_is_loaded_if_it_is_a_network(tmp_path: Path, monkeypatch: 
     (tmp_path / "networks_of_mine.py").write_text(NETWORK)
     loaded = load_trained(_checkpoint(tmp_path, "networks_of_mine.Net"), trust_code=True)
     assert float(loaded.model.scale.detach()) == 1.0
-    with pytest.raises(ConfigError, match=r"must be a class of torch\.nn\.Module, but is function"):
+    with pytest.raises(ConfigError, match=r"must be a subclass of torch\.nn\.Module, but is function"):
         load_trained(_checkpoint(tmp_path, "networks_of_mine.make"), trust_code=True)
 
 

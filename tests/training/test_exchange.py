@@ -72,7 +72,7 @@ def test_a_rank_waits_for_one_that_works_and_not_for_one_that_hangs() -> None:
         finally:
             released.set()
 
-    assert ranks(2, hangs, patience_s=0.1)[0] == "no worker has got anywhere for 0.1 s"
+    assert ranks(2, hangs, patience_s=0.1)[0] == "no worker has made progress for 0.1 s"
 
 
 def test_alone_there_is_nobody_to_wait_for() -> None:

@@ -111,7 +111,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(optimizer: dict[str, Any]) 
         ("Forgetful", "must keep its state in `state`"),
         ("Listing", "must be tensors and numbers to be stored, but seen is list"),
         ("Sluggish", "fails on a small problem: TypeError"),
-        ("DATA", "must be a class of torch.optim.Optimizer"),
+        ("DATA", "must be a subclass of torch.optim.Optimizer"),
         ("Nothing", "cannot be imported: AttributeError"),
     ],
 )

@@ -175,4 +175,6 @@ def _check_digests(manifest: Manifest, contents: Mapping[str, bytes], source: st
         raise ConfigError(f"{source} {what.format(strange[0])}")
     for name, part in manifest.files.items():
         if hashlib.sha256(contents[name]).hexdigest() != part.sha256:
-            raise ConfigError(f"{source} was changed: {name} has not the SHA-256 digest of its manifest")
+            raise ConfigError(
+                f"{source} was changed: {name} does not match the SHA-256 digest in its manifest"
+            )

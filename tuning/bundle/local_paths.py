@@ -1,4 +1,4 @@
-"""Paths of one machine in a study's files: taken out when it is packed, given anew where it is proven."""
+"""Machine-specific paths in a study's files: removed when it is packed, supplied again where it is verified."""
 
 from __future__ import annotations
 

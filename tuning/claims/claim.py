@@ -163,7 +163,7 @@ def load_claim(path: Path, trusted: bool = False) -> Claim:
     """
     data = load_yaml(path)
     if "name" in data:
-        raise ConfigError(f"{path}: name is the name of the file, and no key of it")
+        raise ConfigError(f"{path}: remove the key name: a claim is named after its file")
     check_named_code(data, str(path), trusted=trusted)
     return parse(Claim, {"name": path.stem, **data}, str(path))
 

@@ -47,7 +47,7 @@ def evaluate(
 
     --config and --set change the protocol, e.g. --set steps=50; numbers are comparable only if the printed
     fingerprints are equal. Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if it is set, and
-    get the numbers of one.
+    give the same numbers as one.
     """
     from curriculum_ray.config import ConfigError, parse
     from curriculum_ray.config.shown import shown

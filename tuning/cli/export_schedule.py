@@ -78,7 +78,7 @@ def export_schedule(
     force: bool,
     as_json: bool,
 ) -> int:
-    """Write a schedule as a trainer of others understands it, or say in one line what it cannot.
+    """Write a schedule in the format of another trainer, or say in one line what that trainer cannot express.
 
     kohya and ai-toolkit draw from one window of timesteps a launch: one settings file is written for each stage.
     diffusers and torchtitan get a Python file that needs torch alone, to be called where their script draws.

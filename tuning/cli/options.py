@@ -96,7 +96,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--confirm-seeds",
         type=CountOrRange("seeds"),
         metavar="N or N-M",
-        help="The least and the most fresh seeds on which the best is confirmed, or their one number; default 3-10.",
+        help="Minimum and maximum number of fresh seeds to confirm the best on, or one number for both; default 3-10.",
     ),
     "use_gpu": click.option(
         "--use-gpu", is_flag=True, default=None, help="Compute on GPUs, one for each worker."
@@ -133,7 +133,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "force": click.option(
         "--force",
         is_flag=True,
-        help="Write even where a file stands that this command did not write; it is kept aside.",
+        help="Write even if this command did not write the existing file, which is then kept under another name.",
     ),
     "log_level": click.option(
         "--log-level",
@@ -142,7 +142,7 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         show_default=True,
         expose_value=False,
         callback=lambda context, option, value: set_level(value),
-        help="The least that is logged: on stderr and, of a run or study, in driver.log and worker-N.log.",
+        help="The lowest level that is logged: on stderr and, for a run or study, in driver.log and worker-N.log.",
     ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text."),
 }

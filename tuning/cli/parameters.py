@@ -1,4 +1,4 @@
-"""Types of a command's parameters, which refuse what cannot be meant."""
+"""Types of a command's parameters, which reject invalid values."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def reference(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Count a data set of any format, streams too, for FID, KID, precision and recall.
+    """Compute the statistics of a data set of any format, streams too, for FID, KID, precision and recall.
 
     The file, which evaluation.reference names, holds mean and covariance of all items, and features and conditions of
     some. Make it once: numbers are comparable only if their references are equal to the bit. Several workers share the

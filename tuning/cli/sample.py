@@ -76,7 +76,7 @@ def sample(
 
     Classes or captions of a conditional model take turns. Signals become line plots, points scatter plots,
     and cached latents images, decoded by their autoencoder (data.vae). Several workers share the work as Ray tasks, on
-    the cluster at RAY_ADDRESS if it is set, and draw what one would.
+    the cluster at RAY_ADDRESS if it is set, and draw the same samples as one.
     """
     import torch
 

@@ -57,8 +57,8 @@ def show(
     console.print(final_table(outcome.records, config.metric))
     console.print()
     console.print(Text(answer(config, outcome), "bold"))
-    if config.two_aims:
-        console.print("\nthe front, of which no schedule is beaten in both aims:")
+    if config.two_objectives:
+        console.print("\nthe Pareto front: no other schedule is better in both objectives:")
         for each in front(Ranking.of(outcome.records, config.metric, config.margin)):
             console.print(Text(f"  {each.in_words(config.metric)}"))
     if outcome.left_out is not None:

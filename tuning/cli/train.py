@@ -57,7 +57,7 @@ class _Steps(click.ParamType):
     is_flag=False,
     flag_value="10-14",
     help="Record these steps, counted from where this start begins, with torch's profiler, into profile/ of the run's "
-    "folder; without numbers 10-14.",
+    "folder; 10-14 if no range is given.",
 )
 @shared(
     "num_workers",

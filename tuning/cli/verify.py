@@ -173,7 +173,7 @@ def _lines(replay: Replay, reasons: Sequence[str]) -> list[str]:
     likely = list(reasons) or ["versions and hardware are those of the bundle: were its records changed?"]
     if found.same_weights:
         likely = [
-            "the weights at the end are equal to the bit: what the bundle records is not of this training"
+            "the weights at the end are equal to the bit: the numbers in the bundle are not from this training run"
         ]
     return [*lines, *(f"{'likely' if not place else '':9} {line}" for place, line in enumerate(likely))]
 

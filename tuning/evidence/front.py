@@ -1,4 +1,4 @@
-"""The two aims of the sampler nsgaii: the metric, and the images needed to be as good as uniform sampling at its end.
+"""The two objectives of the sampler nsgaii: the metric, and the images needed to match uniform sampling at its end.
 
 The second comes from the previews (see `tuning.evidence.speed`): images until a trial is as good as uniform sampling's
 last preview, on the same seed, by the same metric where the previews of both runs have it, else by FID. A trial that
@@ -17,15 +17,15 @@ from tuning.evidence.previews import compared_by, curve
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import images_to_reach
 
-__all__ = ["MISSED", "Aims", "aims", "front"]
+__all__ = ["MISSED", "Objectives", "front", "objectives"]
 
 MISSED = 2.0
 """Budgets counted for a trial that has not reached the target within one."""
 
 
 @dataclass(frozen=True)
-class Aims:
-    """How far one searched trial got in both aims."""
+class Objectives:
+    """How far one searched trial got in both objectives."""
 
     key: TrialKey
     name: str
@@ -45,26 +45,28 @@ class Aims:
         return f"{metric_name(metric)} {number(self.value)}, {reached}: {self.name}"
 
 
-def aims(record: TrialRecord, uniform: TrialRecord | None, metric: str) -> Aims:
-    """Both aims of a finished trial, beside uniform sampling on the same seed, finished or not."""
+def objectives(record: TrialRecord, uniform: TrialRecord | None, metric: str) -> Objectives:
+    """Both objectives of a finished trial, beside uniform sampling on the same seed, finished or not."""
     theirs = uniform.history if uniform else ()
     by = compared_by([record.history, theirs], metric)
     needed = images_to_reach(curve(record.history, by), curve(theirs, by)[-1][1], by) if theirs else None
     images = MISSED * record.images if needed is None else needed
-    return Aims(record.key, record.name, record.metrics[metric], images, needed is None)
+    return Objectives(record.key, record.name, record.metrics[metric], images, needed is None)
 
 
-def front(ranking: Ranking) -> list[Aims]:
-    """The searched trials that no other trial beats in both aims, the best by the metric first.
+def front(ranking: Ranking) -> list[Objectives]:
+    """The searched trials that no other trial beats in both objectives, the best by the metric first.
 
     They are confirmed in this order, as far as `confirm_top` goes. Empty without previews in the search.
     """
     sign = 1 if direction(ranking.metric) == "min" else -1
     found = [
-        aims(record, ranking.uniform_run, ranking.metric) for record in ranking.searched if record.history
+        objectives(record, ranking.uniform_run, ranking.metric)
+        for record in ranking.searched
+        if record.history
     ]
     found.sort(key=lambda each: (sign * each.value, each.images, each.key))
-    result: list[Aims] = []
+    result: list[Objectives] = []
     for each in found:
         if not result or each.images < result[-1].images:
             result.append(each)

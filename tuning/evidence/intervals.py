@@ -15,7 +15,7 @@ __all__ = ["half_widths"]
 def half_widths(table: np.ndarray, error: float) -> np.ndarray:
     """Half the length of the interval of the difference between any two arms, after `FIRST_SEEDS` and more seeds.
 
-    table: metrics, (..., arms, seeds). error: the chance that the interval ever misses the true difference. Returns
+    table: scores, (..., arms, seeds). error: the chance that the interval ever misses the true difference. Returns
     (..., seeds - 2), empty with fewer than `FIRST_SEEDS`. As in a randomised block design with the seeds as blocks, the
     noise is pooled over the k + 1 arms: with residuals x_ij - mean_i - mean_j + mean, MSE = their sum of squares over
     k (n - 1) degrees of freedom, and the variance of a difference of two means is 2 MSE / n.

@@ -123,7 +123,7 @@ class StudyProgress(_Frozen):
     uniform: ScoredTrial | None = None
     """Uniform sampling on the search's seed."""
     front: tuple[str, ...] = ()
-    """A line for each trial that no other one beats in both aims, the best by the metric first."""
+    """A line for each trial that no other one beats in both objectives, the best by the metric first."""
     waiting: int = 0
     """Trials that wait for workers."""
     running: tuple[RunningTrial, ...] = ()

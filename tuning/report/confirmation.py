@@ -18,7 +18,7 @@ __all__ = ["confirmation"]
 _NOTE = (
     "Each schedule and uniform sampling were trained again on seeds that the search never saw; they share "
     "the initialisation, the data order and the sampling noise of each seed, and are compared in pairs. The "
-    "intervals hold together with 95% certainty, after however many seeds one looks, so that seeds may be added. Arms "
+    "intervals hold together with 95% confidence, whenever one looks, so that seeds may be added. Arms "
     "are equal where the interval lies within {margin} of the other's metric."
 )
 

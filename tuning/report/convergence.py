@@ -18,7 +18,7 @@ __all__ = ["convergence", "label"]
 _NOTE = (
     "Previews have fewer samples than the scores above, and are compared with previews only, by their {metric}. The "
     "speed-up is the images after which uniform sampling is as good as at its end, over those that the schedule needs "
-    "for that; seeds are paired, intervals hold with 95% certainty each."
+    "for that; seeds are paired, and each interval has 95% confidence."
 )
 
 
@@ -53,7 +53,13 @@ def _speed(found: Sequence[SpeedUp]) -> list[Html]:
     if not found:
         return []
     first = found[0]
-    headings = ["schedule", "images to reach it", "times as fast", "seeds there", "seeds not"]
+    headings = [
+        "schedule",
+        "images to reach it",
+        "times as fast",
+        "seeds that reached it",
+        "seeds that did not",
+    ]
     return [
         paragraph(f"Images until as good as uniform sampling at its end. {first.name}: {first.in_words()}."),
         table(headings, [_row(one) for one in found]),

@@ -50,7 +50,7 @@ def gains_by_level(ranking: Ranking) -> Html:
         )
         for place in range(0, len(maps), 2)
     ]
-    headings = ["arm", "mean over levels, at the end", "gains most at", "pays most at", "seeds"]
+    headings = ["arm", "mean over levels, at the end", "gains most at", "loses most at", "seeds"]
     return section(
         "Where it gains, by noise level",
         paragraph(_NOTE, faint=True),
@@ -60,7 +60,7 @@ def gains_by_level(ranking: Ranking) -> Html:
 
 
 def _row(found: HeldoutMap) -> list[object]:
-    """The last column of the map in words; a level counts if its difference exceeds its standard error."""
+    """The arm's row of the table; its best and worst level count if they exceed their standard error."""
     last = [
         (gain[-1], u)
         for gain, error, u in zip(found.gain, found.error, found.u, strict=True)

@@ -78,8 +78,8 @@ class StoredStudy:
 
     def _check_aims(self) -> None:
         stored, own = (
-            " and ".join(aim.name.lower() for aim in aims)
-            for aims in (self.study.directions, directions(self._config))
+            " and ".join(objective.name.lower() for objective in objectives)
+            for objectives in (self.study.directions, directions(self._config))
         )
         if stored != own:
             raise ConfigError(
@@ -111,7 +111,7 @@ class StoredStudy:
                 opened.report(score, step=images)
 
     def complete(self, trial: FrozenTrial, values: float | list[float]) -> None:
-        """End a running trial with its score at the full budget, for each aim."""
+        """End a running trial with its score at the full budget, for each objective."""
         self.study.tell(trial.number, values)
 
     def end(self, trial: FrozenTrial, state: TrialState, reason: str | None) -> None:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from curriculum_ray.config import parse
 from curriculum_ray.runs.config import RunConfig
-from tuning.evidence.front import aims
+from tuning.evidence.front import objectives
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import Identity
@@ -102,13 +102,13 @@ class StudySearch:
                 self._fail(trial, record.reason)
 
     def _values(self, record: TrialRecord) -> float | list[float] | None:
-        """The score of a finished trial, for each aim; None until uniform sampling, the second one's target, ends."""
-        if not self.config.two_aims:
+        """The score of a finished trial by each objective; None until uniform sampling, the second's target, ends."""
+        if not self.config.two_objectives:
             return record.metrics[self.config.metric]
         uniform = self.plan.records.get(TrialKey.uniform())
         if uniform is None:
             return None
-        found = aims(record, uniform, self.config.metric)
+        found = objectives(record, uniform, self.config.metric)
         return [found.value, found.images]
 
     def _report_rungs(self, key: TrialKey, trial: FrozenTrial) -> list[TrialRecord]:
@@ -125,8 +125,8 @@ class StudySearch:
         return found
 
     def _report(self, trial: FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
-        """Report intermediate values, by images; not with two aims, for which Optuna accepts none."""
-        if not self.config.two_aims:
+        """Report intermediate values, by images; not with two objectives, for which Optuna accepts none."""
+        if not self.config.two_objectives:
             self._stored.report(trial, scores)
 
     def _eliminate(self, trial: FrozenTrial, last: TrialRecord) -> None:

@@ -30,10 +30,10 @@ _CMA_STATE = "cma:optimizer"
 
 
 def directions(config: StudyConfig) -> list[StudyDirection]:
-    """Optuna's direction of each aim: of the metric and, with two aims, of the images."""
+    """Optuna's direction of each objective: of the metric and, with two objectives, of the images."""
     lower = DIRECTIONS[config.metric] == "min"
     metric = StudyDirection.MINIMIZE if lower else StudyDirection.MAXIMIZE
-    return [metric, *([StudyDirection.MINIMIZE] if config.two_aims else [])]
+    return [metric, *([StudyDirection.MINIMIZE] if config.two_objectives else [])]
 
 
 def sampler_seed(seed: int, index: int) -> int:

@@ -95,7 +95,7 @@ def check_comparable(
         name for name in config.rivals if config.rivals[name] != space.rivals.get(name, config.rivals[name])
     ]
     if twice:
-        raise ConfigError(f"rivals.{twice[0]} is another one in space {space.name}: give it another name")
+        raise ConfigError(f"rivals.{twice[0]} differs from that of space {space.name}: give it another name")
     _check_overlaid(config.run, space)
 
 

@@ -59,7 +59,7 @@ class StudyConfig(Spec):
     """Arms to train on fresh seeds beside uniform sampling, instead of a search: a name and dotted keys each, e.g.
     {laplace: {schedule.base.kind: laplace_logsnr}}; the first is also compared with the others, in turn."""
     sampler: SamplerName = "tpe"
-    """Optuna's sampler; nsgaii has two aims (see `tuning.evidence.front`), and needs many trials, as does cmaes."""
+    """Optuna's sampler; nsgaii has two objectives (`tuning.evidence.front`) and needs many trials, as cmaes does."""
     storage: str | None = None
     """Storage of Optuna's study: null for a journal in the study's folder, sqlite, or an RDB URL."""
     halving: HalvingSpec = FullBudget()
@@ -141,8 +141,8 @@ class StudyConfig(Spec):
         return self
 
     @model_validator(mode="after")
-    def _two_aims(self) -> StudyConfig:
-        if not self.two_aims:
+    def _two_objectives(self) -> StudyConfig:
+        if not self.two_objectives:
             return self
         if not self.previews:
             raise ValueError(
@@ -151,7 +151,7 @@ class StudyConfig(Spec):
             )
         if self.halving.rule != "none":
             raise ValueError(
-                f"sampler nsgaii has two aims, by which Optuna stops no trial: halving must be none, but is "
+                f"sampler nsgaii has two objectives, where Optuna cannot prune: halving must be none, but is "
                 f"{self.halving.rule}"
             )
         return self
@@ -163,7 +163,7 @@ class StudyConfig(Spec):
         return seeds if isinstance(seeds, tuple) else (seeds, seeds)
 
     @property
-    def two_aims(self) -> bool:
+    def two_objectives(self) -> bool:
         """Whether the search weighs the metric against the images to reach uniform sampling."""
         return self.sampler == "nsgaii"
 
@@ -172,7 +172,7 @@ class StudyConfig(Spec):
     ) -> dict[str, Any]:
         """A run's settings, with the previews that the study itself needs laid over its own.
 
-        These are for confirmations, for two aims, and for looks. role, control: those of the trial's record.
+        These are for confirmations, for two objectives, and for looks. role, control: those of the trial's record.
         """
         asked = self._previews(role, control)
         own = settings.get("preview")
@@ -181,7 +181,7 @@ class StudyConfig(Spec):
     def _previews(self, role: Role, control: Control | None) -> dict[str, Any]:
         images, rule = self.run.total_images, self.halving
         looked_at = role == "searched" or control == "uniform"
-        if self.previews and (role == "confirmation" or (self.two_aims and looked_at)):
+        if self.previews and (role == "confirmation" or (self.two_objectives and looked_at)):
             return {"every_images": max(1, images // self.previews)}
         if role == "searched" and rule.rule == "after_last_stage":
             return {**rule.preview(images), "metric": True}

@@ -47,7 +47,7 @@ class Memory:
 def memory_per_worker(
     run: RunConfig, network: Footprint, data: Dataset | DataInfo, workers: int = 1, pack: int = 1
 ) -> Memory:
-    """Count what each of `workers` workers holds that train `pack` runs at a time."""
+    """Count what each of `workers` workers holds while it trains `pack` runs at a time."""
     shards = workers if run.parallel == "fsdp" else 1
     copy = -(-_FP32 * network.parameters * pack // shards)
     trained = copy if network.trained is None else -(-_FP32 * network.trained * pack // shards)

@@ -124,7 +124,7 @@ class CategoricalRange(_Range):
             (value for place, value in enumerate(self.choices) if value in self.choices[:place]), None
         )
         if twice is not None:
-            raise ValueError(f"choices must each be another value, but got {shown(self.choices)}")
+            raise ValueError(f"choices must all be different, but got {shown(self.choices)}")
         return self
 
     def values(self) -> str:

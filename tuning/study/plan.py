@@ -200,7 +200,7 @@ class StudyPlan:
         return Ranking.of(self.records.values(), self.config.metric, self.config.margin)
 
     def to_confirm(self) -> list[TrialRecord]:
-        """The best curricula, to be run again: by the metric, then, with two aims, the others of their front.
+        """The best curricula, to be run again: by the metric, then, with two objectives, the others of their front.
 
         Of records that train alike, the first counts.
         """
@@ -209,7 +209,7 @@ class StudyPlan:
         for record in ranking.curricula:
             arms.setdefault(record.arm_id, record)
         best = list(arms.values())
-        if self.config.two_aims:
+        if self.config.two_objectives:
             places = {each.key: place for place, each in enumerate(front(ranking))}
             best[1:] = sorted(best[1:], key=lambda record: places.get(record.key, len(places)))
         return best[: self.config.confirm_top]

@@ -17,7 +17,7 @@ _REACH_SECONDS = 5
 _ANSWER_SECONDS = 20
 _CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _CERTIFICATE = (
-    "name the file of your authority's certificate by MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE"
+    "set MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE to the file with your CA certificate"
 )
 
 
@@ -71,7 +71,9 @@ def _unreachable(error: BaseException, uri: str) -> str:
         why = f" ({found[1].strip()})" if found else ""
         return f"has a certificate that is not trusted here{why}: {_CERTIFICATE}"
     if any(isinstance(one, ssl.SSLError) for one in errors) or "SSLError" in text:
-        return "cannot be spoken to by TLS: is it an http address written as https, or of a very old version?"
+        return (
+            "cannot be reached by TLS: is it an http address written as https, or is its TLS version too old?"
+        )
     if "ProxyError" in text or "Tunnel connection failed" in text:
         return "cannot be reached through the proxy of http_proxy or https_proxy: add its host to no_proxy"
     for words, said in (

@@ -193,16 +193,16 @@ def _log_ratios(
                 s = signal[level]
                 step = s_before - s
                 variance_K = s**2 * mixture.variances[part] + noise_std[level] ** 2
-                half_precision_K = 0.5 / variance_K
+                half_inverse_variance_K = 0.5 / variance_K
                 # |x - s m_k|² = s s' |x_0 - m_k|² + 2 s σ' ε·(x_0 - m_k) - (s' - s) s |m_k|²
                 #                + (s' - s) s' |x_0|² + 2 (s' - s) σ' ε·x_0 + σ'² |ε|²
                 rest_B1 = step * (s_before * clean_sq_B1 + 2 * std_before * cross_B1)
                 rest_B1 += std_before**2 * noise_sq_B1
-                torch.mul(apart_BK, -s * s_before * half_precision_K, out=exponent_BK)
-                exponent_BK.addcmul_(along_BK, -2 * s * std_before * half_precision_K)
-                exponent_BK.addcmul_(rest_B1, -half_precision_K)
+                torch.mul(apart_BK, -s * s_before * half_inverse_variance_K, out=exponent_BK)
+                exponent_BK.addcmul_(along_BK, -2 * s * std_before * half_inverse_variance_K)
+                exponent_BK.addcmul_(rest_B1, -half_inverse_variance_K)
                 exponent_BK.add_(
-                    step * s * centres_sq_K * half_precision_K
+                    step * s * centres_sq_K * half_inverse_variance_K
                     + mixture.log_weights[part]
                     - 0.5 * mixture.dim * variance_K.log()
                 )

@@ -237,7 +237,7 @@ class PlateauPacing(PacingRule):
                 else "fewer stages or a later finish_by leave it room"
             )
             raise ConfigError(
-                f"pacing: {self._in_words()} never ends a stage, because finish_by {self.finish_by:.6g} leaves each of "
+                f"pacing: {self._in_words()} never ends a stage, because finish_by {self.finish_by:.6g} ends each of "
                 f"{num_stages} stages after {finish // last} images: {fits}, or rule fixed with finish_by alone"
             )
 

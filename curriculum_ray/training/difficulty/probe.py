@@ -38,7 +38,7 @@ class ProbeSpec(Spec):
     model: ModelSpec = UNetSpec()
     """The network."""
     optimizer: OptimizerSpec = OptimizerSpec()
-    """How the weights are updated."""
+    """Settings of AdamW: learning_rate, warmup_images, betas, weight_decay, clip_grad_norm; other keys are not read."""
     intervals: int = Field(default=10, ge=2, le=100)
     """K, the number of intervals of u."""
     steps: int = Field(default=1000, ge=20, le=1_000_000)
@@ -173,7 +173,7 @@ def train_probe(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images (B,C,H,W), native levels (B,), noise (B,C,H,W) and condition or None."""
+    """Items (B, *shape), native levels (B,), noise (B, *shape) and condition or None."""
 
     x0: Tensor
     levels: Tensor

@@ -55,7 +55,7 @@ def test_an_edited_file_is_named(tmp_path: Path) -> None:
     content = _edited(
         archived("a", "id", FILES), lambda entry, text: (entry.filename, text.replace(b'a": 1', b'a": 2'))
     )
-    with pytest.raises(ConfigError, match=r"record\.json has not the SHA-256"):
+    with pytest.raises(ConfigError, match=r"record\.json does not match the SHA-256"):
         read_bundle(_bundle(tmp_path, content))
 
 

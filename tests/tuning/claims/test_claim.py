@@ -50,7 +50,7 @@ def test_every_claim_of_the_project_has_arms_beside_its_own_and_enough_seeds() -
         ({"says": ...}, "says is required but missing"),
         ({"version": 2}, "version must be 1, but got 2"),
         ({"nonsense": 1}, "nonsense is not a known key"),
-        ({"name": "other"}, "name is the name of the file"),
+        ({"name": "other"}, "remove the key name"),
         ({"title": "a | b"}, "title: a text must be one line, without |"),
         ({"arms": {}}, "arms"),
         (

@@ -1,4 +1,4 @@
-"""Two aims: the metric against images to reach uniform sampling's end, for Optuna, for the eye, and across a kill."""
+"""Two objectives: the metric against images to match uniform sampling, for Optuna, for the eye, and across a kill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.tuning.search.drivers import Driver
 from tests.tuning.studies import record
 from tuning.cli.status import _lines
 from tuning.evidence.arms import Ranking
-from tuning.evidence.front import MISSED, Aims, aims, front
+from tuning.evidence.front import MISSED, Objectives, front, objectives
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.folder.process import ProcessIdentity
@@ -44,19 +44,19 @@ def trial(name: str, fid: float, half: float, end: float, **changes: Any) -> Tri
     return record(fid, key=key, name=name, arm_id=name, images=1000, history=history, **changes)
 
 
-def _front(records: Iterable[TrialRecord]) -> list[Aims]:
+def _front(records: Iterable[TrialRecord]) -> list[Objectives]:
     return front(Ranking.of(records, "fid"))
 
 
 def test_images_are_read_off_between_two_previews_and_a_miss_costs_the_same_to_all() -> None:
-    found = aims(trial("a", 7.0, 11.0, 9.0), UNIFORM, "fid")
+    found = objectives(trial("a", 7.0, 11.0, 9.0), UNIFORM, "fid")
     assert (found.value, found.images, found.missed) == (7.0, 750.0, False)
     for each in (trial("b", 9.0, 14.0, 10.5), trial("c", 9.0, 90.0, 80.0)):
-        assert aims(each, UNIFORM, "fid").images == MISSED * 1000
-    assert aims(trial("d", 7.0, 1.0, 1.0), None, "fid").missed
+        assert objectives(each, UNIFORM, "fid").images == MISSED * 1000
+    assert objectives(trial("d", 7.0, 1.0, 1.0), None, "fid").missed
 
 
-def test_with_two_aims_the_front_is_confirmed_before_what_it_dominates() -> None:
+def test_with_two_objectives_the_front_is_confirmed_before_what_it_dominates() -> None:
     trials = [
         trial("best", 5.0, 15.0, 8.0),
         trial("dominated", 5.5, 16.0, 8.5),
@@ -106,7 +106,7 @@ def test_a_running_study_shows_its_front() -> None:
     ("changes", "says"),
     [({"previews": 0}, "needs previews"), ({"halving": {"rule": "compressed"}}, "halving must be none")],
 )
-def test_what_two_aims_cannot_do_is_refused_in_one_line(changes: dict[str, Any], says: str) -> None:
+def test_what_two_objectives_cannot_do_is_refused_in_one_line(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         parse(StudyConfig, {"sampler": "nsgaii", "previews": 4, **changes}, "study")
     assert "\n" not in str(caught.value)

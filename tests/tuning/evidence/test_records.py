@@ -155,7 +155,7 @@ def test_a_record_of_before_there_were_versions_is_read():
         ({"key": "search-1"}, "record.json: key: a trial's key must be like search-007"),
         ({"metrics": {"fid": "8"}}, "record.json: metrics.fid must be a number, but got '8'"),
         ({"version": 1}, "record.json: arm_id is required but missing"),
-        ({"version": 2}, "record.json is of version 2, which a later release wrote"),
+        ({"version": 2}, "record.json has format version 2, written by a later release"),
     ],
 )
 def test_a_record_that_is_none_is_refused_in_one_line(changes, says):
@@ -168,7 +168,7 @@ def test_a_study_of_a_later_release_is_refused_and_its_trials_are_not_run_again(
     folder = tmp_path / "trials" / "rival-min_snr"
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(json.dumps({**OLD, "version": 2}))
-    with pytest.raises(ConfigError, match=r"rival-min_snr/record\.json is of version 2"):
+    with pytest.raises(ConfigError, match=r"rival-min_snr/record\.json has format version 2"):
         load_records(tmp_path)
 
 

@@ -82,7 +82,7 @@ class _Search:
                 # The latest ends first, so that the order of the ends is not that of the starts.
                 trial = list(self.stored.running.values())[-1 if index % 2 else 0]
                 score = _score(trial)
-                self.stored.complete(trial, [score, -score] if self.config.two_aims else score)
+                self.stored.complete(trial, [score, -score] if self.config.two_objectives else score)
         return [trial.params for trial in self.stored.study.trials]
 
 

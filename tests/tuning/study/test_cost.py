@@ -47,7 +47,7 @@ def test_the_looks_of_after_last_stage_are_counted() -> None:
     assert _work(halving=halving) == 11 * 120 + 4 * 100
 
 
-def test_two_aims_score_uniform_sampling_and_every_searched_trial() -> None:
+def test_two_objectives_score_uniform_sampling_and_every_searched_trial() -> None:
     assert _work(sampler="nsgaii", previews=4) == 11 * 120 + (1 + 4 + 4) * 100
 
 
