@@ -218,3 +218,22 @@ def test_noise_scales_beyond_what_was_sampled_are_named_as_lower_bounds() -> Non
     assert curve.difficulty == (spec.gradient_images, 3.0)
     assert curve.meta["at_least"] == [0]
     assert curve.similarity == ((1, 0), (0, 1))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"kind": "adam"},
+        {"options": {"amsgrad": True}},
+        {"schedule": "cosine"},
+    ],
+)
+def test_settings_of_the_optimiser_that_a_probe_would_not_follow_are_refused(
+    optimizer: dict[str, object],
+) -> None:
+    (name,) = optimizer
+    with pytest.raises(
+        ValueError, match=f"optimizer.{name} must be left out: probe models are trained by AdamW"
+    ):
+        tiny(optimizer=optimizer)
+    assert tiny(optimizer={"learning_rate": 1e-4, "weight_decay": 0.1}).optimizer.weight_decay == 0.1

@@ -38,7 +38,7 @@ class ProbeSpec(Spec):
     model: ModelSpec = UNetSpec()
     """The network."""
     optimizer: OptimizerSpec = OptimizerSpec()
-    """Settings of AdamW: learning_rate, warmup_images, betas, weight_decay, clip_grad_norm; other keys are not read."""
+    """AdamW at a constant rate after the warm-up: its rate, betas, weight decay, warm-up and gradient clipping."""
     intervals: int = Field(default=10, ge=2, le=100)
     """K, the number of intervals of u."""
     steps: int = Field(default=1000, ge=20, le=1_000_000)
@@ -68,6 +68,16 @@ class ProbeSpec(Spec):
             raise ValueError(
                 "data.flip and data.crop are for training: difficulty is that of items as they are"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adamw_at_a_constant_rate(self) -> ProbeSpec:
+        plain = OptimizerSpec()
+        for name in ("kind", "options", "schedule"):
+            if getattr(self.optimizer, name) != getattr(plain, name):
+                raise ValueError(
+                    f"optimizer.{name} must be left out: probe models are trained by AdamW at a constant learning rate"
+                )
         return self
 
     @model_validator(mode="after")
