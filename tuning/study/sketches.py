@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import CurriculumSchedule, TimestepSampler
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.runs.config import RunConfig
@@ -22,7 +23,7 @@ __all__ = ["density", "draw_schedules", "sampled", "sketch"]
 
 _SHADES = " ░▒▓█"
 # A longer run is drawn as a shorter one with the same shares, which takes a second and shows the same.
-_MOST_STEPS = 500
+_ENOUGH_STEPS = 500
 _STEPS_PER_STAGE = 25
 
 
@@ -49,7 +50,7 @@ def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, column
     A plateau's stages depend on losses, which are not known yet: here the loss is noise around a constant, on which a
     stage lasts about twice its patience. Importance sampling, which depends on losses too, has little effect on it.
     """
-    steps = min(run.total_steps, max(_MOST_STEPS, _STEPS_PER_STAGE * schedule.num_stages))
+    steps = _enough_steps(schedule, run)
     schedule = _shortened(schedule, steps / run.total_steps)
     process = build_process(run.process, run.weighting)
     sampler = TimestepSampler(
@@ -71,6 +72,20 @@ def density(schedule: CurriculumSchedule, run: RunConfig, rows: int = 32, column
         assert sampler.weights is None or len(sampler.weights) == run.batch_size
         sampler.update(1 + 0.05 * torch.randn(run.batch_size, generator=noise))
     return result
+
+
+def _enough_steps(schedule: CurriculumSchedule, run: RunConfig) -> int:
+    """Steps of a run of the same shares in which the schedule walks its whole ladder; at most those of the run."""
+    steps = max(_ENOUGH_STEPS, _STEPS_PER_STAGE * schedule.num_stages)
+    while steps < run.total_steps:
+        shorter = _shortened(schedule, steps / run.total_steps)
+        try:
+            shorter.check_ladder(run.batch_size, steps * run.batch_size)
+        except ConfigError:
+            steps *= 2
+        else:
+            return steps
+    return run.total_steps
 
 
 def _shortened(schedule: CurriculumSchedule, share: float) -> CurriculumSchedule:
