@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,7 +37,8 @@ from tuning.evidence.speed import SpeedUp, speed_up
 from tuning.figures.levels import images_axis
 from tuning.figures.run_files import read_run
 from tuning.figures.theme import LIGHT, dress, legend, new_panels, to_png
-from tuning.folder.layout import RECORD_FILE, STUDY_FILE
+from tuning.folder.environment import Environments
+from tuning.folder.layout import ENVIRONMENT_FILE, RECORD_FILE, STUDY_FILE
 from tuning.report.heldout import draw_maps
 from tuning.study.config import StudyConfig
 
@@ -54,6 +56,7 @@ _PANELS = {
 }
 _MAPPED = ("paper_10", "hard_to_easy")
 _SAMPLED = (UNIFORM, "paper_10", "hard_to_easy", "laplace")
+_ASKED = ("confirm_seeds", "margin")
 _COLORS = ("easy_to_hard", "hard_to_easy", "random", "rival", "other")
 _SPAN = 30.0
 
@@ -64,7 +67,10 @@ def section(folder: Path, assets: Path) -> str:
     finished = [record for record in records if record.status == "finished"]
     if not finished:
         raise ConfigError(f"{folder} must be the folder of a study with finished trials")
-    config = parse(StudyConfig, load_json(folder / STUDY_FILE), str(folder / STUDY_FILE))
+    starts = (Environments.read(folder / ENVIRONMENT_FILE) or Environments()).starts
+    asked = starts[-1].asked if starts else {}
+    settings = {**load_json(folder / STUDY_FILE), **{key: asked[key] for key in _ASKED if key in asked}}
+    config = parse(StudyConfig, settings, str(folder / STUDY_FILE))
     ranking = Ranking.of(records, config.metric, config.margin)
     if ranking.uniform is None or not ranking.uniform.confirmed:
         raise ConfigError(f"{folder} must have fresh seeds of uniform sampling")
@@ -101,7 +107,9 @@ def _command(config: StudyConfig, name: str) -> str:
     words = ["--config", "examples/long_runs.yaml", "--data", run.data.name, "--images", str(run.images)]
     if run.process.kind == "ddpm" and run.process.prediction != "epsilon":
         words += ["--set", f"process.prediction={run.process.prediction}"]
-    return shlex.join(["python", "-m", "tune", "search", *words, "--name", name])
+    least, most = config.least_and_most_seeds
+    words += ["--confirm-seeds", f"{least}" if least == most else f"{least}-{most}", "--name", name]
+    return shlex.join(["python", "-m", "tune", "search", *words])
 
 
 def _arms(config: StudyConfig, ranking: Ranking) -> dict[str, Arm]:
@@ -122,24 +130,14 @@ def _table(ranking: Ranking, arms: Mapping[str, Arm]) -> str:
     found = {each.key: each for each in against_uniform(ranking)}
     name = metric_name(metric)
     rows = [
-        [
-            "arm",
-            "what it does",
-            name,
-            "gain over uniform sampling",
-            "answer",
-            "times as fast",
-            "stages",
-            "seeds",
-        ],
-        ["---"] * 8,
+        ["arm", name, "gain over uniform sampling", "answer", "times as fast", "stages", "seeds"],
+        ["---"] * 7,
     ]
     for each, arm in arms.items():
         difference = found.get(arm.arm_id)
         rows.append(
             [
                 f"`{each}`",
-                arm.name,
                 number(arm.confirmed_value(metric)),
                 "" if difference is None else _gain(difference),
                 "" if difference is None else _word(difference),
@@ -238,8 +236,8 @@ def _curves(ranking: Ranking, arms: Mapping[str, Arm]) -> bytes:
 
 
 def _maps(arms: Mapping[str, Arm]) -> bytes | None:
-    found = [heldout_map(arms[name], arms[UNIFORM]) for name in _MAPPED if name in arms]
-    maps = [each for each in found if each is not None]
+    found = {name: heldout_map(arms[name], arms[UNIFORM]) for name in _MAPPED if name in arms}
+    maps = [replace(each, name=name) for name, each in found.items() if each is not None]
     return to_png(draw_maps(maps, _SPAN, LIGHT), dpi=110) if maps else None
 
 

@@ -102,13 +102,13 @@ def test_a_study_is_put_into_its_place_and_the_others_stay(shown: ModuleType, tm
     assert text.endswith(other)
     assert "old" not in text
     (paper,) = [line for line in text.splitlines() if line.startswith("| `paper_10`")]
-    assert paper.startswith("| `paper_10` | paper_10 | 5.57 | +49.4% [")
+    assert paper.startswith("| `paper_10` | 5.57 | +49.4% [")
     assert "] | beats | " in paper
     assert paper.endswith("| 20/20 | 3 |")
     (order,) = [line for line in text.splitlines() if line.startswith("| `hard_to_easy`")]
     assert "| undecided |" in order
     assert "scores above: 22.00 at 640, 11.00 at 1.28k." in text
-    assert "--data digits --images 1280 --set process.prediction=v --name long-v" in text
+    assert "--data digits --images 1280 --set process.prediction=v --confirm-seeds 6-12 --name long-v" in text
     named = {line.split("assets/")[1].rstrip(")") for line in text.splitlines() if "](../assets/" in line}
     assert named == {"long-v-curves.png", "long-v-heldout.png", "long-v-samples.png"}
     for name in named:
