@@ -20,6 +20,7 @@ from curriculum_ray.runs.folder import SAMPLES_FILE
 from tests.tuning.studies import UNIFORM, record, schedule
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
+from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.layout import RECORD_FILE, STUDY_FILE, TRIALS
 from tuning.study.config import FRESH_SEEDS, StudyConfig
 
@@ -85,6 +86,7 @@ def _study(folder: Path, **arms: list[float]) -> Path:
         (place / RECORD_FILE).write_text(json.dumps(each.to_json()))
         Image.new("L", (16, 16), 128).save(place / SAMPLES_FILE)
     (folder / STUDY_FILE).write_text(json.dumps(config.decisive()))
+    note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
     return folder
 
 
