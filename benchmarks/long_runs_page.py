@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 import click
-from pages import put_into
+from pages import check_marks, put_into
 
 from curriculum_ray.config import ConfigError, load_json, parse
 from curriculum_ray.data import load_data
@@ -276,6 +276,7 @@ def main(folders: Sequence[Path], page: Path, assets: Path) -> None:
     """Write what the studies in FOLDERS found into the page."""
     for folder in folders:
         try:
+            check_marks(page, marks(folder.name))
             put_into(page, marks(folder.name), section(folder, assets))
         except ConfigError as error:
             raise click.UsageError(str(error)) from None

@@ -119,7 +119,7 @@ def test_a_study_is_put_into_its_place_and_the_others_stay(shown: ModuleType, tm
 
 def test_what_is_no_study_of_fresh_seeds_is_refused_in_one_line(shown: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("no marks")
+    page.write_text("".join(shown.marks(name)[end] for name in ("empty", "lone") for end in (0, 1)))
     (tmp_path / "empty").mkdir()
     folders = {
         "empty": "must be the folder of a study with finished trials",
@@ -127,6 +127,8 @@ def test_what_is_no_study_of_fresh_seeds_is_refused_in_one_line(shown: ModuleTyp
         str(_study(tmp_path / "whole", uniform=[5, 6]).name): "must hold the marks <!-- study whole -->",
     }
     for name, said in folders.items():
-        done = CliRunner().invoke(shown.main, [str(tmp_path / name), "--page", str(page)])
+        arguments = [str(tmp_path / name), "--page", str(page), "--assets", str(tmp_path)]
+        done = CliRunner().invoke(shown.main, arguments)
         assert done.exit_code == 2
         assert said in done.output
+    assert not list(tmp_path.glob("*.png"))
