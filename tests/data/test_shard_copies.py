@@ -154,7 +154,7 @@ def test_what_cannot_be_copied_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage)
         with pytest.raises(
-            ConfigError, match=rf"^a\.parquet of memory://.* does not fit .*: {STAGE_VARIABLE} names"
+            ConfigError, match=rf"^a\.parquet of memory://.* does not fit .*: set {STAGE_VARIABLE} to"
         ):
             scan(there)
     failing(
