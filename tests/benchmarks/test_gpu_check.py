@@ -31,7 +31,9 @@ def test_without_a_gpu_it_says_so_and_runs_nothing(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert check.main([]) == 2
-    assert capsys.readouterr().out == "no GPU is there: nothing was run (--cpu runs it, scaled down, on a CPU)\n"
+    assert (
+        capsys.readouterr().out == "no GPU is there: nothing was run (--cpu runs it, scaled down, on a CPU)\n"
+    )
 
 
 def test_a_section_that_fails_or_hangs_costs_no_other(
