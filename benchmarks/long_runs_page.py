@@ -9,6 +9,7 @@ name; what the page says of other studies stays. Pictures lie beside, in docs/as
 from __future__ import annotations
 
 import datetime
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +21,9 @@ import click
 from pages import check_marks, put_into
 
 from curriculum_ray.config import ConfigError, load_json, parse
-from curriculum_ray.data import load_data
-from curriculum_ray.diffusion import build_process
 from curriculum_ray.files import replace_file
-from curriculum_ray.models import build_model
+from tuning.claims.results import setting_of
+from tuning.claims.words import size
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Difference, against_uniform
@@ -75,31 +75,20 @@ def section(folder: Path, assets: Path) -> str:
     if ranking.uniform is None or not ranking.uniform.confirmed:
         raise ConfigError(f"{folder} must have fresh seeds of uniform sampling")
     arms = _arms(config, ranking)
+    assert config.run.evaluation is not None
+    samples = config.run.evaluation.num_samples
     ended = max((record.ran_in / RECORD_FILE).stat().st_mtime for record in finished)
     hours = sum(record.seconds or 0 for record in records) / 3600
     parts = [
-        f"{_setting(config)}. {len(finished)} runs, {hours:.1f} hours of one worker in all, the last one on "
+        f"{size(setting_of(config.run))}; {metric_name(config.metric)} of {samples:,} samples. "
+        f"{len(finished)} runs, {hours:.1f} hours of one worker in all, the last one on "
         f"{datetime.datetime.fromtimestamp(ended, datetime.UTC):%Y-%m-%d}; protocol `{finished[0].fingerprint}`.",
         f"```text\n{_command(config, folder.name)}\n```",
-        f"**{_sentence(answer(ranking))}**",
+        f"**{_capital(answer(ranking))}.**",
         _table(ranking, arms),
         *_previews(ranking, arms, folder.name, assets),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _setting(config: StudyConfig) -> str:
-    """Data, process, network and budget."""
-    run = config.run
-    data = load_data(run.data)
-    network = build_model(run.model, data.shape, data.conditioning)
-    parameters = sum(value.numel() for value in network.parameters())
-    return (
-        f"{data.name}, {' × '.join(map(str, data.shape))}, conditioning: {data.conditioning.kind}; "
-        f"{build_process(run.process).name}; {run.model.kind} of {count(parameters)} parameters; "
-        f"{run.total_images:,} images a run; {metric_name(config.metric)} of "
-        f"{0 if run.evaluation is None else run.evaluation.num_samples:,} samples"
-    )
 
 
 def _command(config: StudyConfig, name: str) -> str:
@@ -120,8 +109,8 @@ def _arms(config: StudyConfig, ranking: Ranking) -> dict[str, Arm]:
     return {**{name: by_key[TrialKey.arm(name)] for name in names}, UNIFORM: ranking.uniform}
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _table(ranking: Ranking, arms: Mapping[str, Arm]) -> str:
@@ -201,7 +190,7 @@ def _previews(ranking: Ranking, arms: Mapping[str, Arm], name: str, assets: Path
     for kind, png, alt in found:
         path = assets / f"{name}-{kind}.png"
         replace_file(path, png)
-        parts.append(f"![{alt[:1].upper()}{alt[1:]}](../assets/{path.name})")
+        parts.append(f"![{_capital(alt)}](../assets/{path.name})")
     return parts
 
 
@@ -210,7 +199,7 @@ def _curves(ranking: Ranking, arms: Mapping[str, Arm]) -> bytes:
     figure, panels = new_panels(len(_PANELS), 3.6, LIGHT, pad=0.1)
     name = metric_name(ranking.metric)
     for axes, (title, names) in zip(panels, _PANELS.items(), strict=True):
-        dress(axes, LIGHT, title[:1].upper() + title[1:], grid="y")
+        dress(axes, LIGHT, _capital(title), grid="y")
         lines = [("uniform sampling", arms[UNIFORM], "uniform")]
         lines += [
             (each, arms[each], kind) for each, kind in zip(names, _COLORS, strict=False) if each in arms
@@ -243,8 +232,6 @@ def _maps(arms: Mapping[str, Arm]) -> bytes | None:
 
 def _samples(arms: Mapping[str, Arm]) -> bytes | None:
     """The sample grids of one fresh seed side by side."""
-    import io
-
     from matplotlib.image import imread
 
     grids = []

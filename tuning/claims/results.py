@@ -14,6 +14,7 @@ from curriculum_ray.config.stored import Stored
 from curriculum_ray.data import load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.models import build_model
+from curriculum_ray.runs.config import RunConfig
 from tuning.claims.claim import ArmRole, Claim
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import Difference, Word
@@ -151,17 +152,17 @@ class ClaimsTable(Stored):
         return ClaimsTable.of(entries)
 
 
-def setting_of(claim: Claim) -> Setting:
-    """The size of a claim's study: reads the data and builds the network."""
-    data = load_data(claim.run.data)
-    network = build_model(claim.run.model, data.shape, data.conditioning)
+def setting_of(run: RunConfig) -> Setting:
+    """The size of the runs of a study: reads the data and builds the network."""
+    data = load_data(run.data)
+    network = build_model(run.model, data.shape, data.conditioning)
     return Setting(
         data=data.name,
         shape=tuple(data.shape),
-        process=build_process(claim.run.process).name,
-        network=claim.run.model.kind,
+        process=build_process(run.process).name,
+        network=run.model.kind,
         parameters=sum(value.numel() for value in network.parameters()),
-        images=claim.run.total_images,
+        images=run.total_images,
     )
 
 
@@ -202,7 +203,7 @@ def _result(claim: Claim, folder: Path) -> ClaimResult | None:
         fingerprint=finished[0].fingerprint or "",
         date=datetime.datetime.fromtimestamp(ended, datetime.UTC).date().isoformat(),
         digest=claim.digest,
-        setting=setting_of(claim),
+        setting=setting_of(claim.run),
     )
 
 
