@@ -17,7 +17,7 @@ from curriculum_ray.data import is_image
 from curriculum_ray.evaluation import inception
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
 from curriculum_ray.evaluation.dinov2 import load_dinov2
-from curriculum_ray.evaluation.simple_features import RandomCNN, RawFeatures, weights_hash
+from curriculum_ray.evaluation.simple_features import FourierFeatures, RandomCNN, RawFeatures, weights_hash
 from curriculum_ray.evaluation.spec import EvaluationSpec
 
 __all__ = ["Extractor", "load_extractor"]
@@ -73,6 +73,7 @@ _PARTICULARS = {
     "inception-v3": ("299x299 bilinear", 64, 100, 1_000),
     "dinov2": ("224x224 bicubic", 64, 100, 1_000),
     "random-cnn": ("none", 500, 10, 1_000),
+    "random-fourier": ("none", 2_000, 10, 1_000),
     "raw": ("none", 2_000, 10, 1_000),
 }
 _PIXELS = 500 * 32 * 32
@@ -101,10 +102,15 @@ def load_extractor(spec: EvaluationSpec, shape: tuple[int, ...], name: str) -> E
 def _automatic(shape: tuple[int, ...], name: str) -> str:
     """The extractor that `auto` selects; embedded sets need no download."""
     if not is_image(shape):
-        return "raw"
+        return "random-fourier" if _are_points(shape) else "raw"
     if shape == _DIGITS_SHAPE:
         return "digits-cnn"
     return "random-cnn" if name in ("photos", "shapes") else "inception-v3"
+
+
+def _are_points(shape: tuple[int, ...]) -> bool:
+    """Whether an item is a point (D,), or a set of points (D, n); of one channel, it is a signal."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[0] > 1)
 
 
 def _network(chosen: str, spec: EvaluationSpec, shape: tuple[int, ...], name: str) -> tuple[nn.Module, str]:
@@ -112,6 +118,13 @@ def _network(chosen: str, spec: EvaluationSpec, shape: tuple[int, ...], name: st
     if chosen == "raw":
         raw = RawFeatures(spectrum=len(shape) == 2 and shape[0] == 1)
         return raw, weights_hash(raw)
+    if chosen == "random-fourier":
+        if not _are_points(shape):
+            raise ConfigError(
+                f"evaluation.extractor random-fourier takes points, but the items of {name} are {size}: use auto"
+            )
+        fourier = FourierFeatures(shape[0])
+        return fourier, weights_hash(fourier)
     if not is_image(shape):
         raise ConfigError(
             f"evaluation.extractor {chosen} takes images, but the items of {name} are {size}: use raw"

@@ -15,7 +15,7 @@ from curriculum_ray.evaluation.clip_score import ClipSpec
 
 __all__ = ["EvaluationSpec", "ExtractorName", "fingerprint"]
 
-ExtractorName = Literal["auto", "digits-cnn", "inception-v3", "dinov2", "random-cnn", "raw"]
+ExtractorName = Literal["auto", "digits-cnn", "inception-v3", "dinov2", "random-cnn", "random-fourier", "raw"]
 
 
 class EvaluationSpec(Spec):
@@ -23,8 +23,8 @@ class EvaluationSpec(Spec):
 
     extractor: ExtractorName = "auto"
     """Network whose features are compared; `auto` selects digits-cnn for grey 8x8 images, random-cnn
-    for photos and shapes, inception-v3 for other images and decoded latents, raw for signals and points, and
-    that of a reference file, where there is one."""
+    for photos and shapes, inception-v3 for other images and decoded latents, random-fourier for points, raw for
+    signals, and that of a reference file, where there is one."""
     weights: LocalPath | None = None
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth, by default a download; for dinov2 the
     folder of a DINOv2 as transformers writes it, which it needs."""

@@ -21,8 +21,8 @@ COUNT = 500
 SETS: list[Any] = [
     pytest.param({"name": "shapes"}, "random-cnn", marks=pytest.mark.slow),
     ({"name": "photos"}, "random-cnn"),
-    ({"name": "mixture2d"}, "raw"),
-    ({"name": "mixture2d", "set_size": 8}, "raw"),
+    ({"name": "mixture2d"}, "random-fourier"),
+    ({"name": "mixture2d", "set_size": 8}, "random-fourier"),
     ({"name": "tones"}, "raw"),
 ]
 
@@ -43,6 +43,32 @@ def test_scores_get_worse_with_corruption(spec: dict[str, Any], extractor: str) 
         values = [sign * metrics[name] for metrics in scores]
         assert values == sorted(values), name
         assert values[0] < values[-1], name
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "digits"},
+        {"name": "photos", "image_size": 16},
+        {"name": "mixture2d"},
+        {"name": "mixture2d", "set_size": 8},
+        {"name": "tones"},
+    ],
+    ids=lambda spec: "-".join(map(str, spec.values())),
+)
+def test_a_gaussian_of_the_datas_mean_and_covariance_is_far_from_the_data(spec: dict[str, Any]) -> None:
+    whole = load_data(DataSpec(**spec)).items
+    count = min(4 * COUNT, len(whole) // 2)
+    data, other = whole[:count].clone(), whole[count : 2 * count]
+    evaluator = prepare(EvaluationSpec(num_samples=count, features=0), Dataset(spec["name"], data))
+    noise = torch.randn(count, count, generator=torch.Generator().manual_seed(0))
+    center = data.mean(0)
+    gaussian = center + torch.tensordot(noise, data - center, 1) / (count - 1) ** 0.5
+    real, fake = (
+        evaluator.score(to_uint8(items) if is_image(data.shape[1:]) else items)["fid"]
+        for items in (other, gaussian)
+    )
+    assert fake > 3 * real
 
 
 @pytest.fixture(
@@ -81,6 +107,15 @@ def test_networks_for_images_refuse_other_items() -> None:
     data = load_data(DataSpec(name="tones"))
     with pytest.raises(ConfigError, match=r"takes images, but the items of tones are 1x64: use raw"):
         prepare(EvaluationSpec(extractor="random-cnn"), data)
+
+
+@pytest.mark.parametrize("name", ["tones", "digits"])
+def test_cosines_refuse_what_is_no_point(name: str) -> None:
+    data = load_data(DataSpec(name=name))
+    with pytest.raises(
+        ConfigError, match=rf"random-fourier takes points, but the items of {name} are .*: use auto"
+    ):
+        prepare(EvaluationSpec(extractor="random-fourier"), data)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 16), (1, 64), (4, 8, 8)])
