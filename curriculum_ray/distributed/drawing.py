@@ -18,6 +18,7 @@ from curriculum_ray.data import DataSpec
 from curriculum_ray.data.autoencoder import decode_latents
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.tasks import cancel_unfinished
+from curriculum_ray.distributed.threads import threads_of
 from curriculum_ray.evaluation import EvaluationSpec, Evaluator, prepare
 from curriculum_ray.evaluation.counting import Counted, Counting, ReferenceSpec
 from curriculum_ray.evaluation.evaluator import with_suffix
@@ -75,7 +76,7 @@ def on_workers(work: Callable[[Share, torch.device], Result], resources: Resourc
     size = resources.workers[0]
     need = resources.per_worker
     remote: Any = ray.remote(num_cpus=need["CPU"], num_gpus=need.get("GPU", 0))(_task)
-    threads = max(1, int(resources.cpus_per_worker))
+    threads = threads_of(resources)
     tasks = [remote.remote(work, Share(rank, size), resources.use_gpu, threads) for rank in range(size)]
     try:
         results: list[Result] = ray.get(tasks)

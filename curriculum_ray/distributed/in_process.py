@@ -18,6 +18,7 @@ import torch
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.threads import worker_threads
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
 from curriculum_ray.logs import captured
 from curriculum_ray.runs.config import RunConfig
@@ -96,7 +97,6 @@ def _run(
     """Run the job through Ray Train, as a worker with these resources would."""
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import ScalingConfig
-    from threadpoolctl import threadpool_limits
 
     device = torch.device("cuda", 0) if resources.use_gpu else torch.device("cpu")
     ended: list[End] = []
@@ -116,17 +116,6 @@ def _run(
             ended.append(Stopped() if result is None else Finished(result=result))
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    threads, before = _threads(resources), torch.get_num_threads()
-    with threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        try:
-            TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit()
-        finally:
-            torch.set_num_threads(before)
+    with worker_threads(resources):
+        TorchTrainer(work, scaling_config=ScalingConfig(num_workers=0)).fit()
     return ended[0]
-
-
-def _threads(resources: ResourceSpec) -> int:
-    """What Ray gives a worker of these resources, so that results are the same to the bit."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() and int(given) else max(1, int(resources.cpus_per_worker))

@@ -47,16 +47,11 @@ def first_guess(
     elsewhere = os.environ.get("RAY_ADDRESS") or config.resources.use_gpu or torch.cuda.is_available()
     if config.hours is None or elsewhere or (folder / TIME_FILE).exists():
         return None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     try:
         network = footprint(run.model, data.shape, data.conditioning, run.precision != "fp32", run.lora)
-        workers = config.resources.workers[1]
-        found = calibrate(run, data, network, measuring_device(False), workers, config.pack)
+        found = calibrate(run, data, network, measuring_device(False), config.resources, config.pack)
     except Unmeasured:
         return None
-    finally:
-        torch.set_num_threads(threads)
     if slots is None:
         cpus = Capacity.of({"CPU": float(available_cpus())})
         slots = room(config.resources, config.maximum_trials(rivals), cpus, config.pack, config.share)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from curriculum_ray.data import DataInfo, Dataset, is_image, to_uint8
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.threads import worker_threads
 from curriculum_ray.evaluation import Evaluator, prepare
 from curriculum_ray.models import DiTSpec, ModelSpec
 from curriculum_ray.models.dit import SIZES
@@ -129,38 +131,42 @@ def calibrate(
     data: Dataset | DataInfo,
     network: Footprint,
     device: torch.device,
-    workers: int = 1,
+    resources: ResourceSpec,
     pack: int = 1,
     steps: int = 30,
     share: int = 8,
 ) -> Calibration:
     """Train at most `steps` steps in this process, without Ray, and evaluate at most 1/`share` of the samples.
 
-    pack: how many runs a worker will train at a time; if more than 1, the steps of a pack are timed too. A step that
-    would take long is measured on fewer images, and through fewer blocks of a large transformer. Raises Unmeasured
-    where that is not possible either, or where the memory of the device does not suffice. Of a stream, steps are
-    measured on the items that are in memory, and reading is measured apart.
+    resources: of a run, whose most workers share its batch, each on as many threads as it has CPUs. pack: how many
+    runs a worker will train at a time; if more than 1, the steps of a pack are timed too. A step that would take long
+    is measured on fewer images, and through fewer blocks of a large transformer. Raises Unmeasured where that is not
+    possible either, or where the memory of the device does not suffice. Of a stream, steps are measured on the items
+    that are in memory, and reading is measured apart.
     """
     items = data.reference
     assert items is not None
     plain = run.model_copy(update={"schedule": run.schedule.without_curriculum()}).train
     # How long a step takes does not depend on what the weights are.
-    update = {"batch_size": run.batch_size // workers, "compile": False, "init_from": None}
+    update = {"batch_size": run.batch_size // resources.workers[1], "compile": False, "init_from": None}
     plain = plain.model_copy(update=update)
     try:
-        part = part_of_a_step(plain, items, network, device)
-        trainer = Trainer(part.config, items, World(device=device))
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        seconds, gain = _per_step(trainer.step, steps, device), None
-        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part.share == 1 else None
-        seconds /= part.share
-        if pack > 1 and part.share == 1:
-            seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
-            packed = PackedTrainer(seeds, items, World(device=device))
-            alone, seconds = seconds, _per_step(packed.step, max(1, steps // pack), device) / pack
-            gain = alone / seconds
-        evaluation, left_out = _evaluation(run, items, network, trainer, device, seconds, share)
+        with worker_threads(resources):
+            part = part_of_a_step(plain, items, network, device)
+            trainer = Trainer(part.config, items, World(device=device))
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            seconds, gain = _per_step(trainer.step, steps, device), None
+            peak = (
+                torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part.share == 1 else None
+            )
+            seconds /= part.share
+            if pack > 1 and part.share == 1:
+                seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
+                packed = PackedTrainer(seeds, items, World(device=device))
+                alone, seconds = seconds, _per_step(packed.step, max(1, steps // pack), device) / pack
+                gain = alone / seconds
+            evaluation, left_out = _evaluation(run, items, network, trainer, device, seconds, share)
     except torch.OutOfMemoryError:
         raise Unmeasured("a step does not fit into the memory of the GPU of this machine") from None
     reading = None

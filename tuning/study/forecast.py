@@ -122,8 +122,10 @@ def forecast(
     )
     network = footprint(run.model, data.shape, data.conditioning, run.precision != "fp32", run.lora)
     try:
-        device, workers = measuring_device(for_gpu), config.resources.workers[1]
-        measured: Calibration | Unmeasured = calibrate(run, data, network, device, workers, config.pack)
+        device = measuring_device(for_gpu)
+        measured: Calibration | Unmeasured = calibrate(
+            run, data, network, device, config.resources, config.pack
+        )
     except Unmeasured as reason:
         measured = reason
     found = None if isinstance(measured, Unmeasured) else measured

@@ -127,7 +127,27 @@ def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
     )
     data = load_data(config.run.data)
     network, cpu = footprint(config.run.model, data.shape), measuring_device(False)
-    alone = calibrate(config.run, data, network, cpu, steps=4)
+    alone = calibrate(config.run, data, network, cpu, config.resources, steps=4)
     assert (alone.seconds_per_step, alone.packing_gain) == (1.0, None)
-    packed = calibrate(config.run, data, network, cpu, pack=2, steps=4)
+    packed = calibrate(config.run, data, network, cpu, config.resources, pack=2, steps=4)
     assert (packed.seconds_per_step, packed.packing_gain) == (0.625, 1.6)
+
+
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_steps_are_measured_on_as_many_threads_as_a_worker_has(
+    cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before, seen = torch.get_num_threads(), set()
+    monkeypatch.setattr(Trainer, "step", lambda _: seen.add(torch.get_num_threads()))
+    config = StudyConfig.model_validate(
+        {
+            "run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}},
+            "resources": {"cpus_per_worker": cpus},
+        }
+    )
+    data = load_data(config.run.data)
+    network = footprint(config.run.model, data.shape)
+    calibrate(config.run, data, network, measuring_device(False), config.resources, steps=1)
+    assert seen == {cpus}
+    assert torch.get_num_threads() == before
