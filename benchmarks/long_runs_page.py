@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import Any
 import click
 from pages import check_marks, put_into
 
-from curriculum_ray.config import ConfigError, load_json, parse
+from curriculum_ray.config import ConfigError, flatten, load_json, parse
 from curriculum_ray.files import replace_file
 from tuning.claims.results import setting_of
 from tuning.claims.words import size
@@ -94,8 +95,11 @@ def section(folder: Path, assets: Path) -> str:
 def _command(config: StudyConfig, name: str) -> str:
     run = config.run
     words = ["--config", "examples/long_runs.yaml", "--data", run.data.name, "--images", str(run.images)]
-    if run.process.kind == "ddpm" and run.process.prediction != "epsilon":
-        words += ["--set", f"process.prediction={run.process.prediction}"]
+    usual = parse(StudyConfig, {"run": {"data": {"name": run.data.name}, "images": run.images}}, name).run
+    before, now = (flatten(each.model_dump(mode="json")) for each in (usual, run))
+    for key, value in now.items():
+        if value != before.get(key):
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     least, most = config.least_and_most_seeds
     words += ["--confirm-seeds", f"{least}" if least == most else f"{least}-{most}", "--name", name]
     return shlex.join(["python", "-m", "tune", "search", *words])

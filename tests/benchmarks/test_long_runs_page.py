@@ -65,7 +65,12 @@ def _runs(key: str, fids: list[float], **changes: Any) -> list[TrialRecord]:
 def _study(folder: Path, **arms: list[float]) -> Path:
     """The folder of a study of the long runs with these arms, by their FIDs on fresh seeds."""
     settings = yaml.safe_load((ROOT / "examples/long_runs.yaml").read_text())
-    run = {"images": 1280, "data": {"name": "digits"}, "process": {"kind": "ddpm", "prediction": "v"}}
+    run = {
+        "images": 1280,
+        "data": {"name": "digits"},
+        "process": {"kind": "ddpm", "prediction": "v"},
+        "evaluation": {"steps": 50, "guidance": [1, 2]},
+    }
     config = parse(StudyConfig, {**settings, "run": run}, "long_runs.yaml")
     records = [
         each
@@ -110,7 +115,11 @@ def test_a_study_is_put_into_its_place_and_the_others_stay(shown: ModuleType, tm
     (order,) = [line for line in text.splitlines() if line.startswith("| `hard_to_easy`")]
     assert "| undecided |" in order
     assert "scores above: 22.00 at 640, 11.00 at 1.28k." in text
-    assert "--data digits --images 1280 --set process.prediction=v --confirm-seeds 6-12 --name long-v" in text
+    command = (
+        "--data digits --images 1280 --set process.prediction=v --set evaluation.steps=50 "
+        "--set 'evaluation.guidance=[1.0, 2.0]' --confirm-seeds 6-12 --name long-v"
+    )
+    assert command in text
     named = {line.split("assets/")[1].rstrip(")") for line in text.splitlines() if "](../assets/" in line}
     assert named == {"long-v-curves.png", "long-v-heldout.png", "long-v-samples.png"}
     for name in named:
