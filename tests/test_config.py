@@ -80,6 +80,22 @@ def test_a_fault_names_the_source_that_its_key_came_from() -> None:
             parse(_Box, data, sources)
 
 
+@pytest.mark.parametrize(
+    ("sources", "named"),
+    [
+        ({"thing.count": "--count"}, "--count"),
+        ({"thing.count": "--count", "thing.parts": "--parts"}, "--count"),
+        ({"thing.count": "--count", "thing": "--thing"}, "--count"),
+        ({"name": "--name", "thing": "--thing"}, "--thing"),
+    ],
+)
+def test_a_rule_about_a_whole_group_names_the_source_of_the_key_it_speaks_of(
+    sources: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^{named}: thing: count must not be 13"):
+        parse(_Box, {"name": "a", "thing": {"count": 13}}, {"": "f.yaml", **sources})
+
+
 def test_an_unknown_group_is_blamed_on_the_override_that_made_it() -> None:
     data = apply_overrides({"name": "a"}, ["tihng.count=1"])
     with pytest.raises(ConfigError, match=r"^--set tihng\.count=1: tihng is not a known key"):

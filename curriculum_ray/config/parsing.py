@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
     """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
 
     `source` is a name for all of `data`, or names by dotted key: the longest prefix of the fault's key
-    applies, else a key within it; "" is the rest.
+    applies, else a key within it; "" is the rest. A rule about several keys has the sources of those that it names.
     """
     try:
         found = cls.model_validate(data)
@@ -28,7 +29,8 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
         faults = error.errors(include_url=False)
         key, line = _first_fault(cls, faults[0], data)
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise ConfigError(f"{_source(source, key)}: {line}{more}") from None
+        named = _sources_named(source, key, line) if faults[0]["type"] == "value_error" else ""
+        raise ConfigError(f"{named or _source(source, key)}: {line}{more}") from None
     fault = _other_kind(data, found, "") if isinstance(data, Mapping) else None
     if fault is not None:
         key, line = fault
@@ -43,6 +45,23 @@ def _source(source: str | Mapping[str, str], key: str) -> str:
     leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
     within = [name for name in source if name.startswith(f"{key}.")]
     return source[within[0] if leads == [""] and within else max(leads, key=len)]
+
+
+def _sources_named(source: str | Mapping[str, str], key: str, line: str) -> str:
+    """The sources of the keys within `key` that `line` names, in full or from `key` on; "" where it names none."""
+    if isinstance(source, str):
+        return ""
+    lead = f"{key}." if key else ""
+    names = [name for name in source if name and name.startswith(lead)]
+    found = [
+        name
+        for name in names
+        if any(
+            re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\w)", line)
+            for word in (name, name[len(lead) :])
+        )
+    ]
+    return " and ".join(dict.fromkeys(source[name] for name in found))
 
 
 def _other_kind(given: Any, found: Any, key: str) -> tuple[str, str] | None:
