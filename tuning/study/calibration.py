@@ -90,6 +90,9 @@ class Calibration:
     seconds_to_read: float | None = None
     """Reading a worker's share of a batch from shards on one core, counted in `seconds_per_step`; None for data in
     memory."""
+    on_a_core: float | None = None
+    """The share of the time of the steps that this process had a core, in (0, 1]: well below 1, other programs kept
+    the machine busy. None for a GPU."""
 
     def speed(self, batch_size: int) -> TrialSpeed:
         """The speed of trials of this batch size, whose workers do not wait for each other."""
@@ -156,7 +159,7 @@ def calibrate(
             trainer = Trainer(part.config, items, World(device=device))
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            seconds, gain = _per_step(trainer.step, steps, device), None
+            (seconds, on_a_core), gain = _per_step(trainer.step, steps, device), None
             peak = (
                 torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part.share == 1 else None
             )
@@ -164,7 +167,8 @@ def calibrate(
             if pack > 1 and part.share == 1:
                 seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
                 packed = PackedTrainer(seeds, items, World(device=device))
-                alone, seconds = seconds, _per_step(packed.step, max(1, steps // pack), device) / pack
+                together, on_a_core = _per_step(packed.step, max(1, steps // pack), device)
+                alone, seconds = seconds, together / pack
                 gain = alone / seconds
             evaluation, left_out = _evaluation(run, items, network, trainer, device, seconds, share)
     except torch.OutOfMemoryError:
@@ -176,7 +180,7 @@ def calibrate(
     notes = (part.words, "no torch.compile" if run.compile else None, left_out)
     said = ", ".join(note for note in notes if note is not None) or None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return Calibration(name, seconds, evaluation, gain, said, peak, reading)
+    return Calibration(name, seconds, evaluation, gain, said, peak, reading, on_a_core)
 
 
 def part_of_a_step(
@@ -212,13 +216,16 @@ def _shallow(model: DiTSpec) -> tuple[ModelSpec, str]:
     return model.model_copy(update={"depth": few}), f", {few} of {depth} blocks"
 
 
-def _per_step(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    """Seconds of a step: the median of as many as fit into some seconds, at most `steps`."""
+def _per_step(step: Callable[[], None], steps: int, device: torch.device) -> tuple[float, float | None]:
+    """Seconds of a step, the median of as many as fit into some seconds, at most `steps`; on a CPU, the share of them
+    in which this thread had a core."""
     step()  # The first one allocates memory that later ones reuse.
     times: list[float] = []
+    start = time.thread_time()
     while len(times) < steps and sum(times) < _SECONDS:
         times.append(_timed(step, device))
-    return statistics.median(times)
+    had = time.thread_time() - start
+    return statistics.median(times), None if device.type == "cuda" else min(1.0, had / sum(times))
 
 
 def _evaluation(

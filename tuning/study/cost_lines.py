@@ -9,6 +9,8 @@ from tuning.study.memory import Memory
 __all__ = ["cost_lines", "driver_line", "memory_lines"]
 
 _SUSTAINED = 1e14
+_QUIET = 0.8
+"""The share of time on a core from which on a machine counts as quiet."""
 _GIB = 2**30
 _MIB = 2**20
 
@@ -51,6 +53,11 @@ def cost_lines(
         where = "which is counted in" if found.device == "CPU" else "by two tasks beside the GPU"
         lines.append(
             f"  a step's images take {1000 * found.seconds_to_read:.3g} ms to read from shards, {where}"
+        )
+    if found.on_a_core is not None and found.on_a_core < _QUIET:
+        lines.append(
+            f"  while other programs kept the machine busy: steps had a core for {100 * found.on_a_core:.0f}% of this "
+            "time, and take less on quiet cores"
         )
     if elsewhere:
         lines.append("  the workers of the cluster may be faster or slower than this machine")

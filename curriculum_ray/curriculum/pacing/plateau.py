@@ -293,5 +293,6 @@ class PlateauPacing(PacingRule):
         return f"patience {in_words(self.patience_images, self.patience_share)}"
 
     def describe(self) -> str:
-        """The patience, in the unit in which it was given."""
-        return f"plateau {self._in_words()}"
+        """The patience, in the unit in which it was given, and by when the last stage starts at the latest."""
+        end = "" if self.finish_by is None else f" (done by {self.finish_by:.3g} of the budget)"
+        return f"plateau {self._in_words()}{end}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,6 +132,34 @@ def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
     assert (alone.seconds_per_step, alone.packing_gain) == (1.0, None)
     packed = calibrate(config.run, data, network, cpu, config.resources, pack=2, steps=4)
     assert (packed.seconds_per_step, packed.packing_gain) == (0.625, 1.6)
+
+
+@pytest.mark.parametrize(("had", "said"), [(0.95, False), (0.45, True), (None, False)])
+def test_a_busy_machine_is_said(had: float | None, said: bool) -> None:
+    found = replace(FOUND, on_a_core=had)
+    config = StudyConfig.model_validate({"run": RUN, "trials": 4, "confirm_seeds": 2})
+    lines = cost_lines(found, estimate(config, 0, found, 1), 400)
+    assert any("steps had a core for 45% of this time" in line for line in lines) == said
+
+
+def test_the_share_of_time_on_a_core_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of steps that wait as long as they compute, half of the time is spent on a core."""
+    wall = core = 0.0
+
+    def step(_: object) -> None:
+        nonlocal wall, core
+        wall, core = wall + 2.0, core + 1.0
+
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: wall)
+    monkeypatch.setattr(calibration.time, "thread_time", lambda: core)
+    monkeypatch.setattr(Trainer, "step", step)
+    config = StudyConfig.model_validate(
+        {"run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}}}
+    )
+    data = load_data(config.run.data)
+    network = footprint(config.run.model, data.shape)
+    found = calibrate(config.run, data, network, measuring_device(False), config.resources, steps=3)
+    assert (found.seconds_per_step, found.on_a_core) == (2.0, 0.5)
 
 
 @pytest.mark.parametrize("cpus", [1, 3])

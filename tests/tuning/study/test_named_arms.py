@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.config import ConfigError, load_yaml, parse
 from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import result, started
 from tuning.evidence.keys import TrialKey
 from tuning.study.config import FRESH_SEEDS, StudyConfig
-from tuning.study.named_arms import check_arms
+from tuning.study.named_arms import check_arms, named_arm
 from tuning.study.plan import StudyPlan, plain_schedule
 
 LADDER = {
@@ -20,6 +21,17 @@ LADDER = {
     "pacing": {"rule": "plateau", "patience": 3},
 }
 ARMS: dict[str, Any] = {"ladder": {"schedule": LADDER}, "min_snr": {"weighting": {"kind": "min_snr"}}}
+
+
+def test_the_long_runs_arms_are_told_apart_in_words() -> None:
+    """The ladders by 2%, 10% and 25% of the budget were described by the same line."""
+    config = StudyConfig.model_validate(load_yaml(Path(__file__).parents[3] / "examples/long_runs.yaml"))
+    plain, words = plain_schedule(config), []
+    for name, keys in config.arms.items():
+        arm = named_arm(name, keys, plain, FRESH_SEEDS)
+        assert arm.schedule is not None
+        words.append(arm.describe(arm.schedule) or arm.schedule.describe())
+    assert len(set(words)) == len(config.arms) == 9
 
 
 def _play(config: StudyConfig, fids: dict[str, float], noise: float = 0.1) -> list[str]:
