@@ -246,7 +246,7 @@ def _samples(arms: Mapping[str, Arm]) -> bytes | None:
         return None
     figure, panels = new_panels(len(grids), 2.4, LIGHT, across=len(grids))
     for axes, (name, grid) in zip(panels, grids, strict=True):
-        axes.imshow(grid, cmap="gray", interpolation="nearest")
+        axes.imshow(grid, cmap="gray", interpolation="auto")
         axes.set_title(name, fontsize=9, color=LIGHT.ink)
         axes.set_axis_off()
     return to_png(figure, dpi=110)

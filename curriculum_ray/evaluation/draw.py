@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ __all__ = ["picture"]
 
 _SIDE = 48
 _GROUND, _INK, _AXIS = 255, 30, 215
+_FEW = 500
 
 
 def _to_pixel(values: Tensor, low: float, high: float) -> Tensor:
@@ -45,15 +48,19 @@ def _points(samples: Tensor) -> Tensor:
 
 
 def _one_scatter(samples: Tensor, side: int = 320) -> Tensor:
-    """Draw all vectors (n, D) in one scatter plot of their first two coordinates, between -1.25 and 1.25."""
+    """Draw all vectors (n, D) in one scatter plot of their first two coordinates, between -1.25 and 1.25.
+
+    Many are small and grow darker where they lie upon each other.
+    """
+    size, depth = (4, 1) if len(samples) <= _FEW else (2, 3)
     cell = torch.zeros(side, side)
     y = samples[:, 1] if samples.shape[1] > 1 else torch.zeros(len(samples))
     column = ((samples[:, 0].double() + 1.25) / 2.5 * (side - 1)).round().clamp(0, side - 1).long()
     row = side - 1 - ((y.double() + 1.25) / 2.5 * (side - 1)).round().clamp(0, side - 1).long()
-    for step_x, step_y in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    for step_x, step_y in itertools.product(range(size), repeat=2):
         place = ((row + step_y).clamp(max=side - 1), (column + step_x).clamp(max=side - 1))
         cell.index_put_(place, torch.ones(len(samples)), accumulate=True)
-    return (_GROUND - (cell.clamp(max=3) / 3 * (_GROUND - _INK))).to(torch.uint8)[None, None]
+    return (_GROUND - (cell.clamp(max=depth) / depth * (_GROUND - _INK))).to(torch.uint8)[None, None]
 
 
 def picture(samples: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
         bar.set_ticks(ticks, labels=[f"{tick:+g}%".replace("-", "−") if tick else "0" for tick in ticks])
         bar.ax.minorticks_off()
         bar.ax.set_title("better", fontsize=8, color=theme.faint, pad=4)
-        bar.ax.set_xlabel("worse", fontsize=8, color=theme.faint, labelpad=9 if beyond else 4)
+        bar.ax.set_xlabel("worse", loc="left", fontsize=8, color=theme.faint, labelpad=9 if beyond else 4)
     return figure
 
 
