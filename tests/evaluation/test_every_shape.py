@@ -12,6 +12,7 @@ from PIL import Image
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Dataset, DataSpec, is_image, load_data, to_uint8
 from curriculum_ray.evaluation import EvaluationSpec, prepare, save_grid
+from curriculum_ray.evaluation.draw import picture
 from curriculum_ray.evaluation.sampling import draw_samples
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.loop import train
@@ -126,3 +127,11 @@ def test_every_shape_is_drawn(tmp_path: Path, shape: tuple[int, ...]) -> None:
         low, high = image.getextrema()
     assert low < 100 < 200 <= high or shape == (4, 8, 8)
     assert low < high
+
+
+@pytest.mark.parametrize(("copies", "pixels"), [(1, 16), (1_000, 4)])
+def test_few_points_are_drawn_large_and_dark(copies: int, pixels: int) -> None:
+    corners = torch.tensor([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    drawn = picture(corners.repeat(copies, 1))[0, 0]
+    assert (drawn == drawn.min()).sum() == 4 * pixels
+    assert drawn.min() < 50
