@@ -43,8 +43,12 @@ def _with(language: str) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader stands: in the repository, with a folder of images and room for results."""
-    folder = tmp_path_factory.mktemp("reader")
+    """Where a reader stands who types the commands of all pages."""
+    return _furnished(tmp_path_factory.mktemp("reader"))
+
+
+def _furnished(folder: Path) -> Path:
+    """The repository, with a folder of images and room for results."""
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "small.yaml").symlink_to(ROOT / "tests/tuning/small_space.yaml")
     for kind in ("cats", "dogs"):
@@ -77,7 +81,10 @@ def run(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", _with("python"), ids=_name)
-def test_the_python_blocks_of_a_page_run_one_after_another(page: Path, reader: Path) -> None:
+def test_the_python_blocks_of_a_page_run_one_after_another(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(_furnished(tmp_path), monkeypatch)
     names: dict[str, Any] = {"__name__": "page"}
     for block in blocks(page):
         if block.language == "python" and not block.skip and not block.slow:
