@@ -68,8 +68,7 @@ def section(folder: Path, assets: Path) -> str:
     finished = [record for record in records if record.status == "finished"]
     if not finished:
         raise ConfigError(f"{folder} must be the folder of a study with finished trials")
-    starts = (Environments.read(folder / ENVIRONMENT_FILE) or Environments()).starts
-    asked = starts[-1].asked if starts else {}
+    asked = (Environments.read(folder / ENVIRONMENT_FILE) or Environments()).asked
     settings = {**load_json(folder / STUDY_FILE), **{key: asked[key] for key in _ASKED if key in asked}}
     config = parse(StudyConfig, settings, str(folder / STUDY_FILE))
     ranking = Ranking.of(records, config.metric, config.margin)

@@ -80,9 +80,14 @@ class Environments(Stored):
     """In the order of the study's starts; one that is like the one before is left out."""
 
     @property
+    def asked(self) -> Mapping[str, Any]:
+        """What the last start asked for; see `Environment.asked`."""
+        return self.starts[-1].asked if self.starts else {}
+
+    @property
     def margin(self) -> float | None:
         """The margin of practical equivalence that the last start asked for; None where that is not known."""
-        found = self.starts[-1].asked.get("margin") if self.starts else None
+        found = self.asked.get("margin")
         return found if isinstance(found, float) else None
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from curriculum_ray.data import Dataset, load_data
+from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.footprint import footprint
 from curriculum_ray.training.loop import Trainer
@@ -23,6 +24,15 @@ from tuning.study.cost_lines import cost_lines
 FOUND = Calibration("CPU", seconds_per_step=0.5, seconds_per_evaluation=100.0)
 # 40 steps of 20 s in all; log lines, and so previews, every 10 steps.
 RUN: dict[str, Any] = {"batch_size": 10, "images": 400, "log_every_images": 100}
+
+
+def _calibrated(cpus: int = 1, **how: int) -> Calibration:
+    """The calibration of a small network, on the CPU."""
+    evaluation = {"num_samples": 64, "steps": 1}
+    run = RunConfig.model_validate({**RUN, "model": {"base_channels": 8}, "evaluation": evaluation})
+    data = load_data(run.data)
+    network = footprint(run.model, data.shape)
+    return calibrate(run, data, network, measuring_device(False), ResourceSpec(cpus_per_worker=cpus), **how)
 
 
 def _work(**changes: Any) -> float:
@@ -123,14 +133,9 @@ def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: now)
     monkeypatch.setattr(Trainer, "step", taking(1.0))
     monkeypatch.setattr(PackedTrainer, "step", taking(1.25))
-    config = StudyConfig.model_validate(
-        {"run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}}}
-    )
-    data = load_data(config.run.data)
-    network, cpu = footprint(config.run.model, data.shape), measuring_device(False)
-    alone = calibrate(config.run, data, network, cpu, config.resources, steps=4)
+    alone = _calibrated(steps=4)
     assert (alone.seconds_per_step, alone.packing_gain) == (1.0, None)
-    packed = calibrate(config.run, data, network, cpu, config.resources, pack=2, steps=4)
+    packed = _calibrated(pack=2, steps=4)
     assert (packed.seconds_per_step, packed.packing_gain) == (0.625, 1.6)
 
 
@@ -153,12 +158,7 @@ def test_the_share_of_time_on_a_core_is_that_of_the_steps(monkeypatch: pytest.Mo
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: wall)
     monkeypatch.setattr(calibration.time, "thread_time", lambda: core)
     monkeypatch.setattr(Trainer, "step", step)
-    config = StudyConfig.model_validate(
-        {"run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}}}
-    )
-    data = load_data(config.run.data)
-    network = footprint(config.run.model, data.shape)
-    found = calibrate(config.run, data, network, measuring_device(False), config.resources, steps=3)
+    found = _calibrated(steps=3)
     assert (found.seconds_per_step, found.on_a_core) == (2.0, 0.5)
 
 
@@ -169,14 +169,6 @@ def test_steps_are_measured_on_as_many_threads_as_a_worker_has(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before, seen = torch.get_num_threads(), set()
     monkeypatch.setattr(Trainer, "step", lambda _: seen.add(torch.get_num_threads()))
-    config = StudyConfig.model_validate(
-        {
-            "run": {**RUN, "model": {"base_channels": 8}, "evaluation": {"num_samples": 64, "steps": 1}},
-            "resources": {"cpus_per_worker": cpus},
-        }
-    )
-    data = load_data(config.run.data)
-    network = footprint(config.run.model, data.shape)
-    calibrate(config.run, data, network, measuring_device(False), config.resources, steps=1)
+    _calibrated(cpus, steps=1)
     assert seen == {cpus}
     assert torch.get_num_threads() == before
