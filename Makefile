@@ -13,7 +13,7 @@ QUICK := -m "not ray and not slow" -p no:cacheprovider
 .DEFAULT_GOAL := help
 # Ray starts many processes, and each would compile the project's own modules again.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup search test test-ray test-upper test-lower test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-evaluate bench-rank rehearsal gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
+.PHONY: help setup search test test-ray test-upper test-lower test-all docs bench-startup bench-search bench-sampler bench-train bench-schedule bench-stream bench-driver bench-head bench-pack bench-share bench-evaluate bench-rank rehearsal gpu-check gallery noise-floor check-ladders check-evidence lint check-published lock clean bench-sampler-choice sampler-table
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 28
@@ -80,6 +80,9 @@ bench-stream: setup ## memory and speed of a worker that trains through 10 GB of
 
 bench-pack: setup ## K runs as one ensemble beside K runs on their own
 	$(BIN)/python benchmarks/bench_pack.py
+
+bench-share: setup ## what a device gives in all to small runs: processes, packs, and packs in several processes
+	$(BIN)/python benchmarks/bench_share.py
 
 bench-evaluate: setup ## an evaluation on one worker beside two, and its memory at 2,000 and 50,000 samples
 	$(BIN)/python benchmarks/bench_evaluate.py

@@ -38,8 +38,6 @@ from xml.etree import ElementTree
 
 import torch
 
-from curriculum_ray.files import replace_file
-
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 LINES = 15
@@ -272,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"    {line}")
             sys.stdout.flush()
             if options.into:
-                replace_file(options.into, json.dumps(whole, indent=1).encode())
+                options.into.write_text(json.dumps(whole, indent=1), encoding="utf-8")
     print(json.dumps(whole))
     states = {entry["state"] for entry in whole["sections"].values()}
     return 1 if states & {"failed", "timed out"} else 0

@@ -78,10 +78,11 @@ def section(folder: Path, assets: Path) -> str:
     assert config.run.evaluation is not None
     samples = config.run.evaluation.num_samples
     ended = max((record.ran_in / RECORD_FILE).stat().st_mtime for record in finished)
-    hours = sum(record.seconds or 0 for record in records) / 3600
+    devices = " and ".join(sorted({name for record in finished for name in record.devices}))
+    hours = sum(record.slot_seconds for record in records) / 3600
     parts = [
         f"{size(setting_of(config.run))}; {metric_name(config.metric)} of {samples:,} samples. "
-        f"{len(finished)} runs, {hours:.1f} hours of one worker in all, the last one on "
+        f"{len(finished)} runs{devices and f' on {devices}'}, {hours:.1f} hours of one worker in all, the last one on "
         f"{datetime.datetime.fromtimestamp(ended, datetime.UTC):%Y-%m-%d}; protocol `{finished[0].fingerprint}`.",
         f"```text\n{_command(config, folder.name)}\n```",
         f"**{_capital(answer(ranking))}.**",

@@ -129,6 +129,7 @@ def connected(
     with (
         nullcontext() if address else _alone(),
         nullcontext() if log is None else written_to(log, ("ray",)),
+        _messages_logged(),
     ):
         yield from _connection(runs, resources, address, output, say, log)
 
@@ -143,6 +144,26 @@ def _alone() -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def _messages_logged() -> Iterator[None]:
+    """Make a warning of Ray's logger of what its nodes tell a driver, which it prints on stdout: amid a table or JSON.
+
+    That is, for example, that a process was killed for lack of memory, or that many processes were started.
+    """
+    from ray._private import worker
+
+    def log(data: dict[str, Any], ignore_prefix: bool) -> None:
+        for line in data["lines"]:
+            logging.getLogger("ray").warning("%s: %s", data["pid"], line)
+
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 def _connection(

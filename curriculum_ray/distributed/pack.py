@@ -61,7 +61,7 @@ def run_pack(
         return tell
 
     runs = [
-        _PackedRun(ended, job, trainer, data, report, announced(place), warned_once(place))
+        _PackedRun(ended, job, trainer, data, report, announced(place), warned_once(place), len(jobs))
         for place, (job, trainer, report) in enumerate(zip(jobs, packed.members, reports, strict=True))
     ]
     try:

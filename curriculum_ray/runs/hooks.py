@@ -48,7 +48,7 @@ Warned = Callable[[], bool]
 class RunHooks(NoHooks):
     """Resumes a run, writes its folder, and reports to the board and to Ray Train.
 
-    Every rank must call its methods. Only rank 0 writes and reports.
+    Every rank must call its methods. Only rank 0 writes and reports. packed: how many runs train in the same steps.
     """
 
     def __init__(
@@ -59,8 +59,9 @@ class RunHooks(NoHooks):
         report: Report,
         announce: Announce,
         warned: Warned,
+        packed: int = 1,
     ) -> None:
-        self._start = time.perf_counter()
+        self._start, self._packed = time.perf_counter(), packed
         config = job.config
         self._evaluator = cached_evaluator(config)
         self.job, self.config, self.trainer = job, config, trainer
@@ -233,6 +234,7 @@ class RunHooks(NoHooks):
             protocol=None if self._evaluator is None else self._evaluator.protocol,
             devices=tuple(trainer.devices),
             seconds=time.perf_counter() - self._start,
+            packed=self._packed,
             checkpoint=self.job.shown(final),
             stage_starts=_pairs(trainer.stage_starts),
             num_stages=trainer.sampler.num_stages,

@@ -51,7 +51,9 @@ class Measured(Stored):
     """The kinds of device that its workers trained on, by their names, from its first start to its end; "CPU" for all
     processors. Empty in results of the first releases."""
     seconds: float | None = None
-    """Training and evaluation since the run last started or resumed."""
+    """Training and evaluation since the run last started or resumed, by the clock."""
+    packed: int = 1
+    """How many runs its worker trained at a time, in these same seconds."""
     checkpoint: str | None = None
     """The folder of the last checkpoint."""
     stage_starts: tuple[tuple[int, int], ...] = ()
@@ -81,6 +83,11 @@ class Measured(Stored):
             (images, {"fid": metrics} if isinstance(metrics, int | float) else metrics)
             for images, metrics in history
         ]
+
+    @property
+    def slot_seconds(self) -> float:
+        """What it took of its slot's time: an equal share of `seconds` for each run of a pack; 0 where not known."""
+        return (self.seconds or 0.0) / self.packed
 
     @property
     def walked(self) -> str | None:

@@ -90,6 +90,7 @@ def test_each_run_of_a_pack_leaves_its_own_folder_and_ends_as_it_would_alone(tmp
     ends, announced = _pack(tmp_path, configs)
     for key, config in configs.items():
         _equals(ends[key], config)
+        assert (ends[key].packed, ends[key].slot_seconds) == (3, ends[key].seconds / 3)
         lines = [json.loads(line) for line in (tmp_path / key / "metrics.jsonl").read_text().splitlines()]
         assert [line["images"] for line in lines] == list(range(64, 641, 64))
         assert (tmp_path / key / "schedule.yaml").exists()

@@ -108,8 +108,8 @@ def _numbers(ranking: Ranking) -> list[tuple[str, str]]:
     result.append(
         (f"trials: {', '.join(f'{many} {status}' for status, many in ends.items())}", str(len(records)))
     )
-    seconds = sum(record.seconds or 0 for record in records)
-    result.append(("minutes of training and evaluation", f"{seconds / 60:.1f}"))
+    seconds = sum(record.slot_seconds for record in records)
+    result.append(("minutes of training and evaluation, over all slots", f"{seconds / 60:.1f}"))
     return result
 
 

@@ -164,6 +164,13 @@ def test_the_command_that_runs_the_study_again_is_in_the_report(tmp_path):
     assert f"tune search --config {tmp_path / 'study.json'} --set trials=7 --set confirm_seeds=5" in text
 
 
+def test_the_time_of_a_pack_is_counted_once(tmp_path):
+    packed = [record(9.0, key=TrialKey.search(place), seconds=240.0, packed=4) for place in range(4)]
+    alone = record(9.0, key=TrialKey.search(4), seconds=60.0)
+    text = build_report([*packed, alone], STUDY, tmp_path).read_text(encoding="utf-8")
+    assert re.search(r">5\.0<.*?minutes of training and evaluation, over all slots", text, re.DOTALL)
+
+
 def test_every_part_is_there(text):
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
