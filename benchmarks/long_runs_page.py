@@ -25,7 +25,7 @@ from curriculum_ray.config import ConfigError, flatten, load_json, parse
 from curriculum_ray.files import replace_file
 from tuning.claims.results import setting_of
 from tuning.claims.words import size
-from tuning.evidence.answer import answer
+from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Difference, against_uniform
 from tuning.evidence.heldout import heldout_map
@@ -64,7 +64,11 @@ _SPAN = 30.0
 
 def section(folder: Path, assets: Path) -> str:
     """What a study found so far, in Markdown; its pictures are written into the folder `assets`."""
-    records = list(load_records(folder).values())
+    # The first of these studies called its arms by their settings.
+    records = [
+        record.model_copy(update={"arm_name": record.key.named or record.arm_name})
+        for record in load_records(folder).values()
+    ]
     finished = [record for record in records if record.status == "finished"]
     if not finished:
         raise ConfigError(f"{folder} must be the folder of a study with finished trials")
@@ -85,7 +89,7 @@ def section(folder: Path, assets: Path) -> str:
         f"{len(finished)} runs{devices and f' on {devices}'}, {hours:.1f} hours of one worker in all, the last one on "
         f"{datetime.datetime.fromtimestamp(ended, datetime.UTC):%Y-%m-%d}; protocol `{finished[0].fingerprint}`.",
         f"```text\n{_command(config, folder.name)}\n```",
-        f"**{_capital(answer(ranking))}.**",
+        f"**{as_sentence(answer(ranking), ranking)}**",
         _table(ranking, arms),
         *_previews(ranking, arms, folder.name, assets),
     ]

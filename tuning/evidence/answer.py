@@ -11,7 +11,7 @@ from tuning.evidence.differences import Difference, against_rival, against_unifo
 from tuning.evidence.metrics import count, direction, metric_name, number, within
 from tuning.evidence.scale import gain
 
-__all__ = ["answer", "rival_verdict", "verdict"]
+__all__ = ["answer", "as_sentence", "rival_verdict", "verdict"]
 
 
 def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
@@ -83,3 +83,9 @@ def answer(ranking: Ranking) -> str:
     return (
         f"{best.name} reached {name} {number(value)}, {share}{number(beside)} of uniform sampling, {caveat}"
     )
+
+
+def as_sentence(text: str, ranking: Ranking) -> str:
+    """The text from a capital letter to a full stop; an arm's name at its beginning stays as it is."""
+    name = any(text.startswith(f"{arm.name} ") for arm in ranking.arms if not arm.is_uniform)
+    return f"{text if name else text[:1].upper() + text[1:]}."

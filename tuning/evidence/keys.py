@@ -95,6 +95,12 @@ class TrialKey(str):
         return int(number)
 
     @property
+    def named(self) -> str | None:
+        """The name of the named arm that the trial runs; None for other trials."""
+        parts = self._parts
+        return parts["arm"] if parts["confirmed"] is None else TrialKey(parts["confirmed"]).named
+
+    @property
     def rung(self) -> int | None:
         """The index of the trial's smaller budget, 0 the smallest; None at the full one."""
         rung = self._parts["rung"]

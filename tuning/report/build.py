@@ -10,7 +10,7 @@ from pathlib import Path
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import SCHEDULE_FILE
-from tuning.evidence.answer import answer
+from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.metrics import count, metric_name, number
@@ -58,7 +58,7 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
     differences = against_uniform(ranking)
     parts = [
         tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
-        *_answer(answer(ranking)),
+        *_answer(ranking),
         paragraph(f"{study.left_out[:1].upper()}{study.left_out[1:]}.") if study.left_out else Html(),
         tiles(_numbers(ranking)),
         confirmation(ranking, differences, against_rival(ranking)),
@@ -81,9 +81,9 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
     return path
 
 
-def _answer(text: str) -> list[Html]:
+def _answer(ranking: Ranking) -> list[Html]:
     """The answer to the first question stands out; the second, about rivals, follows."""
-    first, *more = (f"{part[:1].upper()}{part[1:]}." for part in text.split("; "))
+    first, *more = (as_sentence(part, ranking) for part in answer(ranking).split("; "))
     return [tag("p", first, class_="answer"), *(tag("p", part, class_="also") for part in more)]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.files import replace_file
-from tuning.evidence.answer import answer
+from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import Difference, against_uniform
 from tuning.evidence.metrics import DIRECTIONS, in_order
@@ -81,8 +81,7 @@ def note_of(ranking: Ranking) -> str:
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     left = len(ranking.arms) - _ARMS_SHOWN
     more = f"\n\nand {left} more in `{TABLE_FILE}`" if left > 0 else ""
-    sentence = answer(ranking)
-    return f"**{sentence[:1].upper()}{sentence[1:]}.**\n\n{chr(10).join(lines)}{more}\n"
+    return f"**{as_sentence(answer(ranking), ranking)}**\n\n{chr(10).join(lines)}{more}\n"
 
 
 def table_of(records: Iterable[TrialRecord]) -> dict[str, list[Any]]:

@@ -63,6 +63,7 @@ class TrialSpec:
             known or {},
             rival=self.rival,
             uniform=self.control == "uniform",
+            named=self.key.named,
         )
         return TrialRecord(
             trial=trial,

@@ -18,12 +18,12 @@ __all__ = ["FinalTable", "final_table", "top_and_controls"]
 
 
 def top_and_controls(ranking: Ranking, best: int) -> list[Arm]:
-    """Return the `best` best searched schedules and all controls, in one ranking, fresh seeds first."""
+    """Return the `best` best searched schedules, all other arms with fresh seeds and all controls, in one ranking."""
     result = []
     for arm in ranking.arms:
         if arm.control is None:
             best -= 1
-            if best < 0:
+            if best < 0 and not arm.confirmed:
                 continue
         result.append(arm)
     return result
@@ -62,6 +62,8 @@ class FinalTable:
         caption = "gain: improvement over uniform sampling with the same seeds"
         if ("stages",) in [each.title for each in others]:
             caption += "; stages: walked of those asked for"
+        if left := len(self._ranking.arms) - len(self.rows):
+            caption += f"; {left} more schedule{'' if left == 1 else 's'} in the report"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
         table.add_column("\n".join(schedule.title), min_width=12, max_width=max(24, width - 10 * len(others)))
         for each in others:

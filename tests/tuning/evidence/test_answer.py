@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tuning.studies import UNIFORM, fresh, record, schedule, trials
-from tuning.evidence.answer import answer, rival_verdict, verdict
+from tuning.evidence.answer import answer, as_sentence, rival_verdict, verdict
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import (
     Difference,
@@ -107,3 +107,13 @@ def test_an_answer_without_an_interval_says_how_many_fresh_seeds_it_has(seeds, s
     words = answer(Ranking.of(records, "fid"))
     assert " reached FID 8." in words
     assert said in words
+
+
+def test_a_sentence_begins_with_a_capital_but_a_name_stays_a_name():
+    named = record(9.0, arm_name="min_snr_paper_10")
+    ranking = Ranking.of([named, record(10.0, arm_name="uniform", **UNIFORM)], "fid")
+    assert as_sentence("min_snr_paper_10 beats uniform sampling", ranking) == (
+        "min_snr_paper_10 beats uniform sampling."
+    )
+    assert as_sentence("undecided: no schedule", ranking) == "Undecided: no schedule."
+    assert as_sentence("uniform sampling is the best", ranking) == "Uniform sampling is the best."

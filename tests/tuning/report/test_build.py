@@ -20,7 +20,6 @@ from curriculum_ray.runs.result import Measured
 from curriculum_ray.training.stages import stages_walked
 from tests.tuning.figures.pages import Checker
 from tests.tuning.studies import record, schedule
-from tuning.evidence.answer import answer
 from tuning.evidence.arms import Ranking
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
@@ -143,7 +142,7 @@ def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
             )
         )
     ranking = Ranking.of(records, "fid")
-    first, *more = _answer(answer(ranking))
+    first, *more = _answer(ranking)
     assert "beats uniform sampling" in first
     assert "min-SNR" in "".join(more)
     assert dict(_numbers(ranking))["FID of the best rival, min-SNR"] == "7.01"

@@ -34,6 +34,18 @@ def test_the_long_runs_arms_are_told_apart_in_words() -> None:
     assert len(set(words)) == len(config.arms) == 9
 
 
+def test_an_arm_is_called_what_the_study_calls_it() -> None:
+    config = StudyConfig(arms=ARMS)
+    plain = plain_schedule(config)
+    for name, keys in config.arms.items():
+        arm = named_arm(name, keys, plain, FRESH_SEEDS)
+        assert arm.schedule is not None
+        record = started(arm, RunConfig(schedule=arm.schedule, seed=arm.seed))
+        assert (arm.key.named, record.arm, record.name) == (name, name, f"{name} (seed {FRESH_SEEDS})")
+    assert TrialKey.uniform().confirmation(FRESH_SEEDS).named is None
+    assert TrialKey.search(3).named is None
+
+
 def _play(config: StudyConfig, fids: dict[str, float], noise: float = 0.1) -> list[str]:
     """Run a plan; each arm has its FID with a small deviation of its own on each seed."""
     plan, keys = StudyPlan(config), []

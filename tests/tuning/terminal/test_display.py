@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.tuning.studies import record, schedule
+from tuning.evidence.keys import TrialKey
 from tuning.terminal import display as module
 from tuning.terminal.display import Display
 from tuning.terminal.drawing import draw
@@ -229,6 +230,8 @@ def test_the_final_table_puts_the_best_beside_all_controls():
     assert "3 uniform clusters" in text
     assert "4 uniform clusters" in text
     assert "5 uniform clusters" not in text
+    assert "2 more schedules in the report" in " ".join(text.split())
+    assert "in the report" not in table_text(records, best=4)
     assert "reversed: turned" in text
     assert "turned  20 uniform clusters" in text
     assert "\n uniform " in text
@@ -248,6 +251,19 @@ def test_the_final_table_tells_the_search_from_fresh_seeds():
     rows = [line.split() for line in table_text(records).splitlines() if "77k" in line]
     assert rows[0][-7:] == ["+10.0%", "0.900", "0.500", "0.250", "7/8", "77k", "2"]
     assert rows[1][:3] == ["uniform", "12.00", "10.00"]
+
+
+def test_the_final_table_has_every_arm_with_fresh_seeds():
+    arms = {f"mine_{place}": 3.0 + place for place in range(9)}
+    records = [
+        record(
+            fid, key=TrialKey.arm(name).confirmation(1000), role="confirmation", arm_id=name, arm_name=name
+        )
+        for name, fid in arms.items()
+    ]
+    text = table_text(records)
+    assert [name for name in arms if f" {name} " in text] == list(arms)
+    assert "in the report" not in text
 
 
 @pytest.mark.parametrize("width", [50, 70, 80, 119])
