@@ -56,7 +56,7 @@ _PANELS = {
     "rivals, alone and with the curriculum": ("min_snr", "min_snr_paper_10", "laplace", "laplace_paper_10"),
 }
 _MAPPED = ("paper_10", "hard_to_easy")
-_SAMPLED = (UNIFORM, "paper_10", "hard_to_easy", "laplace")
+_SAMPLED = (UNIFORM, "paper_10", "hard_to_easy", "min_snr", "laplace")
 _ASKED = ("confirm_seeds", "margin")
 _COLORS = ("easy_to_hard", "hard_to_easy", "random", "rival", "other")
 _SPAN = 30.0
