@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
+    "curriculum_ray.words",
     "curriculum_ray.addresses",
     "curriculum_ray.shell",
     "curriculum_ray.logs",
@@ -50,6 +51,7 @@ ALONE = {
         "curriculum_ray.config.plain_yaml",
         "curriculum_ray.diffusion.levels",
         "curriculum_ray.splitmix",
+        "curriculum_ray.words",
     }
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.resources import ACCELERATOR, ResourceSpec
+from curriculum_ray.words import number_of
 
 __all__ = [
     "Capacity",
@@ -164,7 +165,7 @@ def workers_in(resources: ResourceSpec, cluster: Capacity, share: float = 1.0) -
     workers, (least, _) = int(share * there + 1e-6), resources.workers
     if share < 1 and workers < least:
         raise ConfigError(
-            f"share must hold a trial of {least} worker{'' if least == 1 else 's'}, but {share:g} of the {there} that "
+            f"share must hold a trial of {number_of(least, 'worker')}, but {share:g} of the {there} that "
             f"the cluster can hold is {workers}: give at least {least / max(there, least):.3g}"
         )
     return workers
@@ -191,7 +192,7 @@ def room_line(resources: ResourceSpec, slots: int, workers: int, share: float = 
     """
     least, most = resources.workers
     each = f"{least}" if least == most else f"{least} to {most}"
-    line = f"{slots} slot{'' if slots == 1 else 's'} of {each} worker{'' if most == 1 else 's'}"
+    line = f"{number_of(slots, 'slot')} of {number_of(each, 'worker')}"
     if least < most:
         line += f": {slots * least} in all at least, {max(slots * least, min(workers, slots * most))} at most"
     part = "" if share == 1 else f", which is {share:g} of the cluster"

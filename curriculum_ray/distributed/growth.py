@@ -20,6 +20,7 @@ import yaml
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
 from curriculum_ray.distributed.nodes import live_nodes, on_node
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.words import number_of
 
 __all__ = ["Growth", "as_capacity", "growth", "wait_for_room"]
 
@@ -185,6 +186,6 @@ def waiting_for(resources: ResourceSpec, found: Growth, seconds: float) -> str:
         if found.most is None
         else f"it can hold {found.most.workers(resources.per_worker)}"
     )
-    what = f"{count} worker{'' if count == 1 else 's'} of {resources.in_words()}"
+    what = f"{number_of(count, 'worker')} of {resources.in_words()}"
     since = f", for {seconds:.0f} s so far" if seconds else ""
     return f"waiting for the cluster to grow to {what} ({most}){since}"

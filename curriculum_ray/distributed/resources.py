@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import Spec
+from curriculum_ray.words import number_of
 
 __all__ = ["ACCELERATOR", "ResourceSpec"]
 
@@ -106,14 +107,14 @@ class ResourceSpec(Spec):
         for kind, each in self.per_worker.items():
             needed, there = self.workers[0] * each, free.get(kind, 0.0)
             if there < needed - 1e-6:
-                return f"{needed - there:g} of {needed:g} {kind}{'' if needed == 1 else 's'}"
+                return f"{needed - there:g} of {number_of(needed, kind)}"
         return None
 
     def starting_line(self, runs: int = 1) -> str:
         """What a person waits for until the first of `runs` runs at a time begins."""
         least, most = (runs * count for count in self.workers)
         count = f"{least}" if least == most else f"{least} to {most}"
-        return f"starting {count} worker{'' if most == 1 else 's'}"
+        return f"starting {number_of(count, 'worker')}"
 
     @property
     def per_worker(self) -> dict[str, float]:
@@ -132,7 +133,7 @@ class ResourceSpec(Spec):
 
     def in_words(self) -> str:
         """What one worker gets: "8 CPUs, 1 GPU of type A100"."""
-        parts = [f"{self.cpus_per_worker:g} CPU{'' if self.cpus_per_worker == 1 else 's'}"]
+        parts = [number_of(self.cpus_per_worker, "CPU")]
         if self.use_gpu:
             parts.append(f"{self.gpus_per_worker:g} GPU{'' if self.gpus_per_worker <= 1 else 's'}")
         of_type = "" if self.accelerator_type is None else f" of type {self.accelerator_type}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from curriculum_ray.words import number_of
 from tuning.cli.options import example, shared
 from tuning.cli.parameters import PathOption
 
@@ -106,7 +107,9 @@ def verify(
     folder = writable_folder(into or Path(f"proof-{study.name}"))
     if not as_json:
         many = len(study.bundle.files)
-        click.echo(f"bundle    study {study.name}, {len(study.records)} trials; {many} digests are right")
+        click.echo(
+            f"bundle    study {study.name}, {number_of(len(study.records), 'trial')}; {many} digests are right"
+        )
     found: list[dict[str, Any]] = []
     for record, config in runs:
         check_name(record.key)

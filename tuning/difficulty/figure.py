@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from curriculum_ray.curriculum import DifficultyCurve
+from curriculum_ray.words import number_of
 from tuning.difficulty.verdict import agreement, judge, signed
 from tuning.figures.theme import Theme, color_scale, colormap, dress, legend, new_panels
 
@@ -104,7 +105,7 @@ def _remaining(name: str, axes: Axes, curves: Curves, theme: Theme) -> None:
         theme,
         f"Losses of {curve.meta['method']}",
         "xy",
-        f"{len(curve.difficulty)} intervals of u, mean of {len(curve.meta['seeds'])} seeds",
+        f"{len(curve.difficulty)} intervals of u, mean of {number_of(len(curve.meta['seeds']), 'seed')}",
     )
     for k, (low, high) in enumerate(zip(curve.u, curve.u[1:], strict=False)):
         left = [row[k] for row in curve.meta["remaining"]]

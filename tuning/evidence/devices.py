@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from curriculum_ray.words import number_of
 from tuning.evidence.arms import Ranking
 from tuning.evidence.records import TrialRecord
 
@@ -16,9 +17,7 @@ def mixed_kinds(records: Iterable[TrialRecord]) -> str | None:
     counts = Counter(" and ".join(record.devices) for record in records if record.devices)
     if len(counts) < 2 and not any(len(record.devices) > 1 for record in records):
         return None
-    each = ", ".join(
-        f"{name} ({many} trial{'' if many == 1 else 's'})" for name, many in counts.most_common()
-    )
+    each = ", ".join(f"{name} ({number_of(many, 'trial')})" for name, many in counts.most_common())
     return f"trials ran on several kinds of device: {each}"
 
 

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
+from curriculum_ray.words import number_of
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
@@ -103,7 +104,7 @@ class Difference:
         words = f"{self.percent(self.mean):.1f}% {metric_name(metric)}"
         if self.low is not None and self.high is not None:
             words += f" [{self.percent(self.low):.1f}, {self.percent(self.high):.1f}]"
-        return f"{words}, {self.seeds} seed{'s' if self.seeds != 1 else ''}"
+        return f"{words}, {number_of(self.seeds, 'seed')}"
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields and the percentages."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from curriculum_ray.words import number_of
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.boundary import FIRST_SEEDS, critical_values
 from tuning.evidence.metrics import count, direction
@@ -47,12 +48,12 @@ class SpeedUp:
     def in_words(self) -> str:
         """In words: "as good as uniform sampling's end after 31k images, 1.4 times [1.1, 1.8] as fast, 5 seeds"."""
         if not self.seeds or self.images is None:
-            return f"never as good as uniform sampling at its end, {self.missed} seeds"
+            return f"never as good as uniform sampling at its end, {number_of(self.missed, 'seed')}"
         interval = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"
         missed = f", not on {self.missed} more" if self.missed else ""
         return (
             f"as good as uniform sampling at its end after {count(self.images)} images, {self.ratio:.2f} times"
-            f"{interval} as fast, {self.seeds} seeds{missed}"
+            f"{interval} as fast, {number_of(self.seeds, 'seed')}{missed}"
         )
 
 

@@ -18,6 +18,7 @@ from curriculum_ray.distributed.connection import connected, waiting_line
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.folder import DRIVER_LOG
+from curriculum_ray.words import number_of
 from tuning.evidence.records import TrialRecord, load_records
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
@@ -176,7 +177,9 @@ def run_study(
             except KeyboardInterrupt:
                 running = study.interrupted()
                 _close(study, "KILLED")
-                progress.note(f"stopped with {len(running)} trials running; the same command resumes them")
+                progress.note(
+                    f"stopped with {number_of(len(running), 'trial')} running; the same command goes on"
+                )
                 raise
             except BaseException:
                 study.interrupted()

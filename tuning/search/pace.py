@@ -15,6 +15,7 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.log import logged
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.footprint import footprint
+from curriculum_ray.words import number_of
 from tuning.evidence.keys import TrialKey
 from tuning.folder.layout import TIME_FILE
 from tuning.folder.time_used import StudyClock
@@ -125,8 +126,8 @@ def in_words(left_out: Collection[TrialKey], hours: float) -> str:
         "twin": {str(key) for key in left_out if key.startswith("twin-")},
         "fresh seed": {key.rpartition("-seed")[2] for key in left_out if key.startswith("confirm-")},
     }
-    parts = [f"{len(keys)} {kind}{'' if len(keys) == 1 else 's'}" for kind, keys in kinds.items() if keys]
+    parts = [number_of(len(keys), kind) for kind, keys in kinds.items() if keys]
     *most, last = parts
     words = f"{', '.join(most)} and {last}" if most else last
-    trials = f"{len(left_out)} trial{'' if len(left_out) == 1 else 's'}"
+    trials = number_of(len(left_out), "trial")
     return f"in {hours:g} hours there was no time for {words} ({trials}): the same command with more hours goes on"

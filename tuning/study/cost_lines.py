@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curriculum_ray.words import number_of
 from tuning.study.calibration import Calibration, Unmeasured
 from tuning.study.cost import Estimate
 from tuning.study.memory import Memory
@@ -27,7 +28,7 @@ def cost_lines(
 
     images: the budget of a trial. price: of one worker-hour. elsewhere: whether other machines will train.
     """
-    trials = f"{sum(cost.trials.values())} trials at most"
+    trials = f"{number_of(sum(cost.trials.values()), 'trial')} at most"
     counted = None if cost.flops is None else f"{cost.flops:.2g} operations of the network"
     if isinstance(found, Unmeasured):
         lines = [f"time: unknown: {found}"]
@@ -105,7 +106,7 @@ def memory_lines(memory: Memory, peak: int | None = None) -> list[str]:
 
 def driver_line(size: int, slots: int) -> str:
     """What Ray's and our own processes hold on the driver's node, in bytes."""
-    return f"memory of the driver's node: {_size(size)} beside the workers, at {slots} slot{'' if slots == 1 else 's'}"
+    return f"memory of the driver's node: {_size(size)} beside the workers, at {number_of(slots, 'slot')}"
 
 
 def _size(size: int) -> str:

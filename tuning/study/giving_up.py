@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from curriculum_ray.words import number_of
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import settled
 from tuning.evidence.futility import power_left
@@ -20,7 +21,7 @@ def given_up(config: StudyConfig, ranking: Ranking) -> str | None:
     chance = power_left(ranking, most)
     if chance >= config.futility:
         return None
-    seeds = f"{left} more fresh seed{'' if left == 1 else 's'}" if left < most else f"{left} fresh seeds"
+    seeds = number_of(left, "seed", "more fresh " if left < most else "fresh ")
     percent = "under 1%" if chance < 0.01 else f"{100 * chance:.0f}%"
     return (
         f"{seeds} would settle the answer with a chance of {percent}, so none was added: "

@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from curriculum_ray.words import number_of
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.short_names import UNIFORM
@@ -63,7 +64,7 @@ class FinalTable:
         if ("stages",) in [each.title for each in others]:
             caption += "; stages: walked of those asked for"
         if left := len(self._ranking.arms) - len(self.rows):
-            caption += f"; {left} more schedule{'' if left == 1 else 's'} in the report"
+            caption += f"; {number_of(left, 'schedule', 'more ')} in the report"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
         table.add_column("\n".join(schedule.title), min_width=12, max_width=max(24, width - 10 * len(others)))
         for each in others:

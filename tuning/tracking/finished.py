@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from curriculum_ray.config import ConfigError, load_yaml
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
+from curriculum_ray.words import number_of
 from tuning.evidence.metrics import MARGIN, direction, is_metric
 from tuning.evidence.records import TrialRecord
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
@@ -127,7 +128,9 @@ def _nothing_finished(runs: list[Run], metric: str, store: Store) -> str:
 
 def _one_fingerprint(runs: list[Run], wanted: str | None) -> list[Run]:
     numbers = Counter(run.data.tags.get(tag("fingerprint"), "") for run in runs)
-    listed = ", ".join(f"{key or 'none'} ({number} trials)" for key, number in numbers.most_common())
+    listed = ", ".join(
+        f"{key or 'none'} ({number_of(number, 'trial')})" for key, number in numbers.most_common()
+    )
     if wanted is not None:
         chosen = [key for key in numbers if key.startswith(wanted)] if wanted else []
         if len(chosen) != 1:

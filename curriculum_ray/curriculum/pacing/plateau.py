@@ -23,6 +23,7 @@ from curriculum_ray.curriculum.pacing.base import (
     in_words,
     share_of,
 )
+from curriculum_ray.words import number_of
 
 __all__ = ["NormalizedPlateau", "Plateau", "PlateauPacing"]
 
@@ -217,7 +218,7 @@ class PlateauPacing(PacingRule):
                 if (last + 1) * step <= total_images
                 else ""
             )
-            each = f"{step} image{'' if step == 1 else 's'} each"
+            each = f"{number_of(step, 'image')} each"
             raise ConfigError(
                 f"pacing: {num_stages} stages need {last} steps before finish_by, but {self.finish_by:.6g} of "
                 f"{total_images:,} images has {finish // step} of {each}: at most {finish // step + 1} "

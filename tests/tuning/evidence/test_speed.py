@@ -57,7 +57,7 @@ def test_seeds_on_which_it_never_gets_there_are_said_and_leave_no_interval():
     records += [confirmed(seed, [[100, 4.0]]) for seed in (1000, 1001)] + [confirmed(1002, [[200, 9.0]])]
     (found,) = speed_up(Ranking.of(records, "fid"))
     assert (found.seeds, found.missed, found.low) == (2, 1, None)
-    assert "not on 1 more" in found.in_words()
+    assert "as fast, 2 seeds, not on 1 more" in found.in_words()
 
 
 def test_never_is_said_as_such():

@@ -41,7 +41,7 @@ def test_numbers_of_different_protocols_are_never_compared(write, output):
     write(*trials(7.0, 8.0), study="a", fingerprint="aaaa1")
     write(*trials(5.0), study="b", fingerprint="bbbb2")
     with pytest.raises(
-        ConfigError, match=r"aaaa1 \(2 trials\), bbbb2 \(1 trials\); pick one with --fingerprint"
+        ConfigError, match=r"aaaa1 \(2 trials\), bbbb2 \(1 trial\); pick one with --fingerprint"
     ) as error:
         best(output)
     assert "\n" not in str(error.value)

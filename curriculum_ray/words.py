@@ -1,0 +1,14 @@
+"""Numbers of things in words."""
+
+from __future__ import annotations
+
+__all__ = ["number_of"]
+
+
+def number_of(count: float | str, what: str, of: str = "") -> str:
+    """The number and its noun, which takes an s: "1 seed", "3 seeds", with `of` "1 more seed".
+
+    count: a number, or a text such as "2 to 4", which is more than one.
+    """
+    shown = f"{count:g}" if isinstance(count, float) else str(count)
+    return f"{shown} {of}{what}{'' if shown == '1' else 's'}"
