@@ -31,7 +31,7 @@ LIMIT_S = 600.0
 
 
 def shared(text: str) -> tuple[int, int]:
-    """ "6x10": six processes with packs of ten."""
+    """Processes and runs in each: "6x10" is six processes with packs of ten."""
     processes, _, pack = text.partition("x")
     if not (processes.isdecimal() and pack.isdecimal() and int(processes) and int(pack)):
         raise argparse.ArgumentTypeError(f"must be processes x runs in each, e.g. 6x10, but got {text}")
