@@ -270,7 +270,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"    {line}")
             sys.stdout.flush()
             if options.into:
-                options.into.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+                beside = options.into.with_name(f".{options.into.name}")
+                beside.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+                beside.replace(options.into)
     print(json.dumps(whole))
     states = {entry["state"] for entry in whole["sections"].values()}
     return 1 if states & {"failed", "timed out"} else 0

@@ -23,6 +23,7 @@ from pages import check_marks, put_into
 
 from curriculum_ray.config import ConfigError, flatten, load_json, parse
 from curriculum_ray.files import replace_file
+from curriculum_ray.words import capitalized
 from tuning.claims.results import setting_of
 from tuning.claims.words import size
 from tuning.evidence.answer import answer, as_sentence
@@ -117,10 +118,6 @@ def _arms(config: StudyConfig, ranking: Ranking) -> dict[str, Arm]:
     return {**{name: by_key[TrialKey.arm(name)] for name in names}, UNIFORM: ranking.uniform}
 
 
-def _capital(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
-
-
 def _table(ranking: Ranking, arms: Mapping[str, Arm]) -> str:
     """A row an arm."""
     metric, speeds = ranking.metric, {each.key: each for each in speed_up(ranking)}
@@ -198,7 +195,7 @@ def _previews(ranking: Ranking, arms: Mapping[str, Arm], name: str, assets: Path
     for kind, png, alt in found:
         path = assets / f"{name}-{kind}.png"
         replace_file(path, png)
-        parts.append(f"![{_capital(alt)}](../assets/{path.name})")
+        parts.append(f"![{capitalized(alt)}](../assets/{path.name})")
     return parts
 
 
@@ -207,7 +204,7 @@ def _curves(ranking: Ranking, arms: Mapping[str, Arm]) -> bytes:
     figure, panels = new_panels(len(_PANELS), 3.6, LIGHT, pad=0.1)
     name = metric_name(ranking.metric)
     for axes, (title, names) in zip(panels, _PANELS.items(), strict=True):
-        dress(axes, LIGHT, _capital(title), grid="y")
+        dress(axes, LIGHT, capitalized(title), grid="y")
         lines = [("uniform sampling", arms[UNIFORM], "uniform")]
         lines += [
             (each, arms[each], kind) for each, kind in zip(names, _COLORS, strict=False) if each in arms

@@ -1,8 +1,8 @@
-"""Numbers of things in words."""
+"""Numbers of things in words, and first letters."""
 
 from __future__ import annotations
 
-__all__ = ["number_of"]
+__all__ = ["capitalized", "number_of"]
 
 
 def number_of(count: float | str, what: str, of: str = "") -> str:
@@ -12,3 +12,8 @@ def number_of(count: float | str, what: str, of: str = "") -> str:
     """
     shown = f"{count:g}" if isinstance(count, float) else str(count)
     return f"{shown} {of}{what}{'' if shown == '1' else 's'}"
+
+
+def capitalized(text: str) -> str:
+    """The text with its first letter as a capital, and the others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"

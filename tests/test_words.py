@@ -2,7 +2,7 @@
 
 import pytest
 
-from curriculum_ray.words import number_of
+from curriculum_ray.words import capitalized, number_of
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,8 @@ def test_one_thing_has_no_s(count: float | str, said: str) -> None:
 
 def test_what_stands_between_the_number_and_the_noun() -> None:
     assert number_of(1, "seed", "more fresh ") == "1 more fresh seed"
+
+
+def test_only_the_first_letter_becomes_a_capital() -> None:
+    assert capitalized("runs of min-SNR on an A100") == "Runs of min-SNR on an A100"
+    assert capitalized("") == ""

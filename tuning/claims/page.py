@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from curriculum_ray.words import capitalized
 from tuning.claims import words
 from tuning.claims.results import ClaimEntry, ClaimsTable
 from tuning.evidence.metrics import metric_name, number, within
@@ -113,8 +114,8 @@ def _section(entry: ClaimEntry) -> str:
         )
     rows.append(["uniform", "uniform sampling", number(result.uniform), "", ""])
     runs = f"{words.size(result.setting)}; {words.seeds(entry)} seeds; a margin of {within(entry.margin)}"
-    conclusion = words.conclusion(entry)
-    return "\n".join([*lines, f"**{conclusion[:1].upper()}{conclusion[1:]}**: {runs}.\n", _table(rows)])
+    conclusion = capitalized(words.conclusion(entry))
+    return "\n".join([*lines, f"**{conclusion}**: {runs}.\n", _table(rows)])
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from curriculum_ray.words import capitalized
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference, against_rival, against_uniform
@@ -88,4 +89,4 @@ def answer(ranking: Ranking) -> str:
 def as_sentence(text: str, ranking: Ranking) -> str:
     """The text from a capital letter to a full stop; an arm's name at its beginning stays as it is."""
     name = any(text.startswith(f"{arm.name} ") for arm in ranking.arms if not arm.is_uniform)
-    return f"{text if name else text[:1].upper() + text[1:]}."
+    return f"{text if name else capitalized(text)}."

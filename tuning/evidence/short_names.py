@@ -69,18 +69,18 @@ def arm_name(
     known: Mapping[str, str],
     *,
     rival: str | None = None,
-    uniform: bool = False,
-    named: str | None = None,
+    given: str | None = None,
 ) -> str:
     """The name of an arm in its study: that which it has in `known`, names by arm, else a short one that no other has.
 
-    settings: dotted keys that distinguish the arm besides its schedule. rival: its name, where it is one. uniform:
-    whether it is the control without a curriculum. named: what a study of named arms calls it.
+    settings: dotted keys that distinguish the arm besides its schedule. rival: its name, where it is one. given: a
+    name that it has without regard to its settings: "uniform" of the control without a curriculum, or that of a study
+    of named arms.
     """
     if arm_id in known:
         return known[arm_id]
-    if uniform or named is not None:
-        names = [UNIFORM if named is None else named]
+    if given is not None:
+        names = [given]
     else:
         names = [
             short_name(schedule, settings, rival, digits=digits, whole=whole) for digits, whole in _DETAILS

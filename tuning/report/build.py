@@ -10,6 +10,7 @@ from pathlib import Path
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import SCHEDULE_FILE
+from curriculum_ray.words import capitalized
 from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import against_rival, against_uniform
@@ -59,7 +60,7 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
     parts = [
         tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
         *_answer(ranking),
-        paragraph(f"{study.left_out[:1].upper()}{study.left_out[1:]}.") if study.left_out else Html(),
+        paragraph(f"{capitalized(study.left_out)}.") if study.left_out else Html(),
         tiles(_numbers(ranking)),
         confirmation(ranking, differences, against_rival(ranking)),
         gains_by_level(ranking),

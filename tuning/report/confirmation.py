@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from curriculum_ray.words import capitalized
 from tuning.evidence.arms import Ranking
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference
@@ -44,7 +45,7 @@ def confirmation(
     return section(
         "Confirmation on fresh seeds",
         paragraph(_NOTE.format(margin=within(ranking.margin)), faint=True),
-        paragraph(f"{said[:1].upper()}{said[1:]}.") if (said := mixed_pairs(ranking)) else None,
+        paragraph(f"{capitalized(said)}.") if (said := mixed_pairs(ranking)) else None,
         drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
         table(headings, rows),
         *_rival(second, values, metric),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
+from curriculum_ray.words import capitalized
 from tuning.evidence.devices import mixed_kinds
 from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
@@ -45,7 +46,7 @@ def protocol(records: Sequence[TrialRecord]) -> Html:
     lines = dict.fromkeys(record.unvisited for record in records if record.unvisited)
     said = [paragraph(f"Of some runs or all: {line}.") for line in lines]
     if kinds := mixed_kinds(records):
-        said.append(paragraph(f"{kinds[:1].upper()}{kinds[1:]}. See resources.accelerator_type."))
+        said.append(paragraph(f"{capitalized(kinds)}. See resources.accelerator_type."))
     return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 
 

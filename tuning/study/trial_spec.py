@@ -14,7 +14,7 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import PLAIN, Control, Role, TrialRecord
-from tuning.evidence.short_names import arm_name
+from tuning.evidence.short_names import UNIFORM, arm_name
 
 __all__ = ["TrialSpec"]
 
@@ -62,8 +62,7 @@ class TrialSpec:
             self._settings_in_full(run),
             known or {},
             rival=self.rival,
-            uniform=self.control == "uniform",
-            named=self.key.named,
+            given=self.key.named or (UNIFORM if self.control == "uniform" else None),
         )
         return TrialRecord(
             trial=trial,

@@ -3,7 +3,7 @@
 import pytest
 
 from curriculum_ray.curriculum import CurriculumSchedule
-from tuning.evidence.short_names import arm_name, short_name
+from tuning.evidence.short_names import UNIFORM, arm_name, short_name
 
 
 def made(count=8, direction="easy_to_hard", by="uniform", pacing=None, **groups):
@@ -80,5 +80,5 @@ def test_an_arm_keeps_its_name():
     known = {"a": "8u e2h p.3"}
     assert arm_name("a", made(4), {}, known) == "8u e2h p.3"
     assert arm_name("b", made(8), {}, known) != "8u e2h p.3"
-    assert arm_name("u", CurriculumSchedule.uniform(), {}, {}, uniform=True) == "uniform"
+    assert arm_name("u", CurriculumSchedule.uniform(), {}, {}, given=UNIFORM) == "uniform"
     assert arm_name("r", CurriculumSchedule.uniform(), {}, {"u": "uniform"}, rival="uniform") == "uniform #r"
