@@ -17,10 +17,10 @@ third to the 20th and stops at its first claim. The rules:
 Four more tables: the scale on which arms are compared, ratios or differences, where the noise is in proportion to a
 metric and where it is not, with and without a control whose metric is five times that of uniform sampling; the
 product's rule where noise is not normal (Student's t with 3 degrees of freedom, exponential) or differs between the
-arms (the rival, or one of three other arms, twice or three times as noisy); and covariates (CUPED,
-Deng et al. 2013): the paired difference of a preview, correlated by rho with that at the end, is regressed out of the
-latter. That narrows intervals by 1 - sqrt(1 - rho^2), but asks that the covariate's own difference is 0, and a schedule
-acts on its previews too: "early" is its effect on them in paired deviations, with none at the end.
+arms (the rival, one of three or nine other arms, or uniform sampling is twice or three times as noisy); and covariates
+(CUPED, Deng et al. 2013): the paired difference of a preview, correlated by rho with that at the end, is regressed out
+of the latter. That narrows intervals by 1 - sqrt(1 - rho^2), but asks that the covariate's own difference is 0, and a
+schedule acts on its previews too: "early" is its effect on them in paired deviations, with none at the end.
 
 The last line is JSON: "rules", by number of arms and rule: "false" (claims at any look without an effect), "seeds" and
 "power" at effect 2 within 10 seeds, "power_1.5" and "power_1" within 20; "scale": by noise, control and scale "false"
@@ -107,8 +107,8 @@ def play(noise: np.ndarray, effect: float) -> tuple[np.ndarray, np.ndarray]:
     table[:, 1] -= effect
     gains = (table[:, :1] - table[:, 1:]).cumsum(-1)[..., FIRST_SEEDS - 1 :] / N
     arms = table.shape[1] - 1
-    error = half_widths(table, LEVEL / arms) / np.array(boundary.critical_values(arms, LEVEL / arms, MOST))
-    return gains, error[:, None]
+    half = half_widths(table, LEVEL / arms)[:, 1:]
+    return gains, half / np.array(boundary.critical_values(arms, LEVEL / arms, MOST))
 
 
 def normal(rng: np.random.Generator, studies: int, arms: int) -> np.ndarray:
@@ -166,6 +166,8 @@ def other_noise(rng: np.random.Generator, studies: int) -> dict[str, float]:
         "rival three times as noisy": normal(rng, studies, 2) * np.array([[1], [1], [3]]),
         "one of three arms twice as noisy": normal(rng, studies, 3) * np.array([[1], [1], [1], [2]]),
         "one of three arms three times as noisy": normal(rng, studies, 3) * np.array([[1], [1], [1], [3]]),
+        "one of nine arms three times as noisy": normal(rng, studies, 9) * np.array([[1]] * 9 + [[3]]),
+        "nine arms, uniform sampling twice as noisy": normal(rng, studies, 9) * np.array([[2]] + [[1]] * 9),
     }
     result = {}
     for name, noise in kinds.items():
@@ -222,7 +224,7 @@ def main(studies: int, seed: int) -> None:
     result["noise"] = dict(other_noise(rng, studies))
     print("false claims at any look, by the kind of noise")
     for name, share in result["noise"].items():
-        print(f"  {name:40}{share:8.3f}")
+        print(f"  {name:44}{share:8.3f}")
     print("a preview as covariate, 10 seeds: narrower, and false claims by its own difference")
     for rho in (0.3, 0.5, 0.8):
         found_here = covariate(rng, studies, 10, rho)

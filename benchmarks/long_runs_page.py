@@ -262,8 +262,8 @@ def marks(name: str) -> tuple[str, str]:
 @click.argument(
     "folders", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False, exists=True)
 )
-@click.option("--page", type=click.Path(path_type=Path), default=PAGE, show_default=True)
-@click.option("--assets", type=click.Path(path_type=Path), default=ASSETS, show_default=True)
+@click.option("--page", type=click.Path(path_type=Path, exists=True), default=PAGE, show_default=True)
+@click.option("--assets", type=click.Path(path_type=Path, exists=True), default=ASSETS, show_default=True)
 def main(folders: Sequence[Path], page: Path, assets: Path) -> None:
     """Write what the studies in FOLDERS found into the page."""
     for folder in folders:

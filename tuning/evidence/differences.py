@@ -8,7 +8,9 @@ claims a difference where there is none in 21% of studies.
 
 With several schedules the noise is pooled over all arms, and the level is shared out among the arms (Bonferroni;
 Dunnett 1955 treats comparisons with a control), so that the chance of any false claim stays below 1 - level. For the
-noise to be equal, ratios of FID are compared rather than differences (see `tuning.evidence.scale`).
+noise to be equal, ratios of FID are compared rather than differences (see `tuning.evidence.scale`). Where it is not, a
+noisy arm may hide among three or more: a pair's own noise then counts where it is the greater
+(`tuning.evidence.intervals`).
 
 Four words are possible, the same for any two arms. An interval above 0 beats, one below 0 loses, and one within the
 margin of practical equivalence, a share of the control's metric, is equal (two one-sided tests, Schuirmann 1987, at
@@ -153,7 +155,8 @@ def _compare(
 ) -> tuple[float, float | None, float | None, float]:
     """The mean gain over the control on these seeds, its interval, and the control's mean, in units of the metric.
 
-    The noise is that of all arms of the table that have these seeds. No interval with fewer than three.
+    Both are in the table, and the noise is that of all of its arms that have these seeds. No interval with fewer than
+    three.
     """
     ours, theirs = (scale.scores(arm[seed] for seed in seeds) for arm in (values, control))
     mean, beside = fmean(theirs) - fmean(ours), fmean(control[seed] for seed in seeds)
@@ -161,8 +164,12 @@ def _compare(
         return scale.in_units(mean, beside), None, None, beside
     import numpy as np
 
-    whole = [scale.scores(arm[seed] for seed in seeds) for arm in table if arm.keys() >= set(seeds)]
-    half = float(half_widths(np.array(whole), error)[-1])
+    whole = [arm for arm in table if arm.keys() >= set(seeds)]
+    mine, against = (
+        next(place for place, arm in enumerate(whole) if arm is one) for one in (values, control)
+    )
+    scores = np.array([scale.scores(arm[seed] for seed in seeds) for arm in whole])
+    half = float(half_widths(scores, error, against)[mine, -1])
     middle, low, high = (scale.in_units(each, beside) for each in (mean, mean - half, mean + half))
     return middle, low, high, beside
 

@@ -51,15 +51,17 @@ def answers(
     _, arms, most = table.shape
     n = np.arange(FIRST_SEEDS, most + 1)
     means = table.cumsum(-1)[..., FIRST_SEEDS - 1 :] / n
-    half = half_widths(table, (1 - level) / (arms - 1))[:, None]
+    ours = slice(1, arms - rival)
 
-    def judge(gain: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whether a gain beats, and whether its answer stands, each (studies, schedules, looks)."""
+    def judge(place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whether schedules beat the arm at this place, and whether the answers stand: (studies, schedules, looks)."""
+        control = means[:, place][:, None]
+        gain = control - means[:, ours]
+        half = half_widths(table, (1 - level) / (arms - 1), place)[:, ours]
         beats = gain - half > 0
         worse, better = (scale.difference(share, abs(control)) for share in (-margin, margin))
         return beats, beats | (gain + half < 0) | ((gain - half >= worse) & (gain + half <= better))
 
-    ours = means[:, 1 : arms - rival]
-    beats, first = judge(means[:, :1] - ours, means[:, :1])
-    every = first & (~beats | judge(means[:, -1:] - ours, means[:, -1:])[1]) if rival else first
+    beats, first = judge(0)
+    every = first & (~beats | judge(arms - 1)[1]) if rival else first
     return beats, first, every
