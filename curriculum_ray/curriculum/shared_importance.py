@@ -55,7 +55,7 @@ class SharedImportance:
         self._window.close_step(images)
         if not self._window.full:
             return False
-        before = self._window.exchange(0)
+        before = self._window.exchange()
         if before is None:
             return False
         for row in before.rows:

@@ -102,9 +102,9 @@ class SharedPacing:
         """The step is complete, after `images` images; returns whether the stage has changed."""
         self._images, state = images, self.state
         if self._losses is not None and self.reads:
-            self._losses.close_step(images)
+            self._losses.close_step(images, state.stage)
             if self._losses.full:
-                before = self._losses.exchange(state.stage)
+                before = self._losses.exchange()
                 self._due = self.window == 0
                 state = self._read(before)
         return not self._due and self._enter(state)
@@ -153,14 +153,15 @@ class SharedPacing:
         return row.index_add_(0, cluster, pairs, alpha=1 / (len(loss) * self._accumulation)).flatten()
 
     def _read(self, losses: Losses | None) -> PacingState:
-        """The state after losses of the current stage; those of an older one are ignored."""
+        """The state after losses of the current stage; those of an older one are ignored.
+
+        A deadline may end a stage in the middle of a window, which then has losses of both.
+        """
         state = self.state
-        if losses is None or losses.stage != state.stage:
-            return state
-        for row, images in zip(losses.rows, losses.images, strict=True):
-            state = self._rule.update(state, row, images)
-            if state.stage != losses.stage:
-                break
+        if losses is not None:
+            for row, images, stage in zip(losses.rows, losses.images, losses.stages, strict=True):
+                if stage == state.stage:
+                    state = self._rule.update(state, row, images)
         return state
 
     def _enter(self, state: PacingState) -> bool:

@@ -21,8 +21,8 @@ __all__ = ["LossWindow", "Losses"]
 class Losses:
     """The losses of one window's steps, averaged over the ranks."""
 
-    stage: int
-    """The stage in which all of them were drawn."""
+    stages: tuple[int, ...]
+    """The stage in which each step was drawn."""
     images: tuple[int, ...]
     """Images seen after each step."""
     rows: tuple[tuple[float, ...], ...]
@@ -30,12 +30,14 @@ class Losses:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-safe: losses that are not finite become None."""
-        return {"stage": self.stage, "images": list(self.images), "rows": _to_json(self.rows)}
+        return {"stages": list(self.stages), "images": list(self.images), "rows": _to_json(self.rows)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Losses:
         """The inverse of `to_json`."""
-        return cls(data["stage"], tuple(data["images"]), _from_json(data["rows"]))
+        # Earlier states named one stage for the whole window.
+        stages = data.get("stages", [data.get("stage")] * len(data["images"]))
+        return cls(tuple(stages), tuple(data["images"]), _from_json(data["rows"]))
 
 
 def _to_json(rows: tuple[tuple[float, ...], ...]) -> list[list[float | None]]:
@@ -55,6 +57,7 @@ class LossWindow:
     def __init__(self, steps: int, width: int, world_size: int, group: dist.ProcessGroup | None) -> None:
         self.steps, self.width, self.world_size, self.group = steps, width, world_size, group
         self._images: list[int] = []
+        self._stages: list[int] = []
         # Rows of this window from a checkpoint, which have no device yet.
         self._loaded: tuple[tuple[float, ...], ...] = ()
         self._open = False
@@ -84,19 +87,20 @@ class LossWindow:
             target.copy_(row)
             self._open = True
 
-    def close_step(self, images: int) -> None:
-        """The current step's row is complete, after `images` images."""
+    def close_step(self, images: int, stage: int = 0) -> None:
+        """The current step's row is complete, after `images` images; it was drawn in this stage."""
         self._images.append(images)
+        self._stages.append(stage)
         self._open = False
 
-    def exchange(self, stage: int) -> Losses | None:
+    def exchange(self) -> Losses | None:
         """Start to exchange the full window, and return the previous one; None at the first."""
         assert self.full
         before = self.collect()
-        self._pending = _Transfer(self._buffers[0], stage, self._images, self)
+        self._pending = _Transfer(self._buffers[0], self._stages, self._images, self)
         self._buffers.reverse()
         self._rows.reverse()
-        self._images = []
+        self._images, self._stages = [], []
         return before
 
     def collect(self) -> Losses | None:
@@ -107,7 +111,7 @@ class LossWindow:
     def drop(self) -> None:
         """Forget everything collected or in flight: nothing is left to decide."""
         self.collect()
-        self._images, self._loaded, self._open = [], (), False
+        self._images, self._stages, self._loaded, self._open = [], [], (), False
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-safe; the same on all ranks when the current window is empty."""
@@ -119,6 +123,7 @@ class LossWindow:
             rows = tuple(map(tuple, flat.view(count, self.width).tolist()))
         return {
             "pending": self._pending.to_json() if self._pending else None,
+            "stages": list(self._stages),
             "images": list(self._images),
             "rows": _to_json(rows),
         }
@@ -128,6 +133,8 @@ class LossWindow:
         self.collect()
         self._pending = Losses.from_json(state["pending"]) if state["pending"] else None
         self._images = list(state["images"])
+        # Earlier states did not name the stages of an open window.
+        self._stages = list(state.get("stages", [-1] * len(self._images)))
         self._loaded = _from_json(state["rows"])
         self._open = len(self._loaded) > len(self._images)
         self._device, self._buffers, self._rows = None, [], []
@@ -149,8 +156,8 @@ class LossWindow:
 class _Transfer:
     """A window's sum over the ranks, in flight to the host."""
 
-    def __init__(self, buffer: Tensor, stage: int, images: list[int], window: LossWindow) -> None:
-        self.stage, self.images, self.window, self.host = stage, images, window, buffer
+    def __init__(self, buffer: Tensor, stages: list[int], images: list[int], window: LossWindow) -> None:
+        self.stages, self.images, self.window, self.host = stages, images, window, buffer
         self.work: dist.Work | None = None
         self.event: torch.cuda.Event | None = None
         # The last number lets `wait` detect ranks that have not seen equally many images. Not assigned: that would copy
@@ -189,4 +196,4 @@ class _Transfer:
                 f"where the mean is {values[-1]}: drop the last batch where it is smaller"
             )
         rows = tuple(tuple(values[i : i + width]) for i in range(0, len(values) - 1, width))
-        return Losses(self.stage, tuple(self.images), rows)
+        return Losses(tuple(self.stages), tuple(self.images), rows)

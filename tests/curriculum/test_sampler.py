@@ -120,6 +120,24 @@ def test_losses_of_an_older_stage_say_nothing_about_the_present_one():
     assert starts == [10, 20, 30]
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_deadline_amid_a_window_leaves_the_losses_of_the_stage_before_it_unread(resumed):
+    # Losses fall throughout each stage, and rise with each new one: there is no plateau. The deadlines, steps 17, 34 and
+    # 50, lie amid windows of five steps.
+    pacing = {**PLATEAU, "finish_by": 0.5}
+    run, starts = sampler(pacing, total_images=800, window=5), []
+    for step in range(100):
+        run.sample(8)
+        if not starts or run.stage != len(starts) - 1:
+            starts.append(step)
+        run.update(1.0 + run.stage - 0.001 * (step - starts[-1]))
+        if resumed:
+            state = run.state_dict()
+            run = sampler(pacing, total_images=800, window=5)
+            run.load_state_dict(state)
+    assert starts == [0, 17, 34, 50]
+
+
 def test_loss_free_pacing_takes_effect_at_once():
     history = train(sampler(FIXED), [1.0] * 40)
     assert all(stage == min(images // 64, 3) for images, stage in history)
@@ -257,7 +275,7 @@ def test_the_last_stage_reads_no_losses_and_has_nothing_pending():
     train(run, [1.0 / (i + 1) for i in range(26)])
     assert run.stage == 3
     assert run.at_boundary
-    assert run.state_dict()["losses"] == {"pending": None, "images": [], "rows": []}
+    assert run.state_dict()["losses"] == {"pending": None, "stages": [], "images": [], "rows": []}
 
 
 def test_a_loss_that_is_not_finite_is_kept_json_safe_and_is_no_improvement():
