@@ -122,8 +122,8 @@ def test_losses_of_an_older_stage_say_nothing_about_the_present_one():
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_deadline_amid_a_window_leaves_the_losses_of_the_stage_before_it_unread(resumed):
-    # Losses fall throughout each stage, and rise with each new one: there is no plateau. The deadlines, steps 17, 34 and
-    # 50, lie amid windows of five steps.
+    # Losses fall throughout each stage, and rise with each new one: there is no plateau. The deadlines, steps 17, 34
+    # and 50, lie amid windows of five steps.
     pacing = {**PLATEAU, "finish_by": 0.5}
     run, starts = sampler(pacing, total_images=800, window=5), []
     for step in range(100):
