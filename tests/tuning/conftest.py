@@ -1,8 +1,9 @@
 """An MLflow store for the tests of a study that costs no migration."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,10 +43,13 @@ def write(output: Path, tmp_path: Path) -> Callable[..., None]:
         experiment: str = EXPERIMENT,
         fingerprint: str = FINGERPRINT,
         data: str = "digits",
+        params: Mapping[str, Any] | None = None,
     ) -> None:
         files = tmp_path / "files"
         with Tracker.open(None, output, experiment) as tracker:
-            run = tracker.study(study, {}, {"data": data, "process": "ddpm", "fingerprint": fingerprint})
+            run = tracker.study(
+                study, params or {}, {"data": data, "process": "ddpm", "fingerprint": fingerprint}
+            )
             for values in records:
                 write_trial(tracker, run, values, files)
             tracker.finish(run, "FINISHED")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from curriculum_ray.words import capitalized
+from curriculum_ray.words import capitalized, number_of
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference, against_rival, against_uniform
 from tuning.evidence.metrics import count, direction, metric_name, number, within
 from tuning.evidence.scale import gain
+from tuning.evidence.short_names import UNIFORM
 
 __all__ = ["answer", "as_sentence", "rival_verdict", "verdict"]
 
@@ -20,11 +21,12 @@ def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
     compared = [found for found in differences if found.low is not None and not found.rival]
     if not compared:
         return "no schedule was compared with uniform sampling on three or more fresh seeds"
-    best = max(compared, key=lambda difference: difference.mean)
+    # The largest gain need not be the surest.
+    best = max(compared, key=lambda difference: (difference.beats, difference.mean))
     words = f"{best.in_words(metric)}, {count(images)} images"
     if best.beats:
         return f"{best.name} beats uniform sampling by {words}"
-    if best.loses:
+    if all(difference.loses for difference in compared):
         return f"uniform sampling beats every confirmed schedule (the best, {best.name}: {words})"
     if best.verdict == "equal":
         return f"{best.name} and uniform sampling are equal within {within(best.margin)}: {words}"
@@ -36,13 +38,13 @@ def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], met
     if not second:
         return ""
     ahead = {found.key for found in first if found.beats and not found.rival}
-    best = max(second, key=lambda found: (found.key in ahead, found.mean))
+    best = max(second, key=lambda found: (found.key in ahead, found.beats, found.mean))
     rival = next((found for found in first if found.rival and found.name == best.against), None)
     beside = "" if rival is None else f"; {rival.name}, against uniform sampling: {rival.in_words(metric)}"
     if best.beats and best.key in ahead:
         return f"{best.name} beats the best rival, {best.against}, by {best.in_words(metric)}{beside}"
     words = f"the best, {best.name}: {best.in_words(metric)}"
-    if best.loses and rival is not None and rival.beats:
+    if rival is not None and rival.beats and all(found.loses for found in second):
         return f"the best rival, {best.against}, beats every confirmed schedule ({words}){beside}"
     if best.verdict == "equal" and best.key in ahead:
         equal = f"{best.name} and the best rival, {best.against}, are equal within {within(best.margin)}"
@@ -52,6 +54,26 @@ def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], met
 
 def answer(ranking: Ranking) -> str:
     """Say what a study found, in one sentence: on fresh seeds where it has them, else with that caveat."""
+    return "; ".join([_found(ranking), *_failed(ranking)])
+
+
+def _failed(ranking: Ranking) -> list[str]:
+    """Say of arms that finished on no fresh seed that they failed; of others, their difference says it."""
+    failed: dict[str, list[str]] = {}
+    for record in ranking.records:
+        if record.role == "confirmation" and record.status == "failed":
+            failed.setdefault(UNIFORM if record.control == "uniform" else record.arm_id, []).append(
+                record.arm
+            )
+    done = {UNIFORM if arm.is_uniform else arm.arm_id for arm in ranking.confirmed}
+    return [
+        f"{names[0]} failed on {number_of(len(names), 'fresh seed')} and finished on none"
+        for key, names in failed.items()
+        if key not in done
+    ]
+
+
+def _found(ranking: Ranking) -> str:
     metric, best, uniform = ranking.metric, ranking.best, ranking.uniform
     if best is None:
         return "only uniform sampling has finished" if uniform else "no trial has finished"

@@ -138,6 +138,16 @@ class Ranking:
         """The arm of this id."""
         return next(arm for arm in self.arms if arm.arm_id == arm_id)
 
+    def failed_seeds(self, arm: Arm) -> set[int]:
+        """The fresh seeds on which the arm's run failed."""
+        return {
+            record.seed
+            for record in self.records
+            if record.role == "confirmation"
+            and record.status == "failed"
+            and (record.control == "uniform" if arm.is_uniform else record.arm_id == arm.arm_id)
+        }
+
     @cached_property
     def curricula(self) -> list[TrialRecord]:
         """The runs of the search with a curriculum, including twins."""
@@ -199,16 +209,17 @@ def side_by_side(arm: Arm, uniform: Arm | None, metric: str) -> tuple[float, flo
 def paired_by_seed(arm: Arm, uniform: Arm | None, metric: str) -> tuple[dict[int, float], dict[int, float]]:
     """Return the metric of the arm and of uniform sampling by seed.
 
-    Both are of fresh seeds if the arm has them, else of the search's; of the seeds that both have, if there are any.
-    The second is empty without such runs of uniform sampling.
+    Both are of fresh seeds if the arm has them, else of the search's; of the seeds that both have. Without any, the
+    first has all of its own and the second is empty.
     """
     ours = _by_seed(arm.confirmed or arm.searched, metric)
     theirs = (
         {} if uniform is None else _by_seed(uniform.confirmed if arm.confirmed else uniform.searched, metric)
     )
-    if shared := ours.keys() & theirs.keys():
-        ours, theirs = ({seed: values[seed] for seed in sorted(shared)} for values in (ours, theirs))
-    return ours, theirs
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        return ours, {}
+    return {seed: ours[seed] for seed in shared}, {seed: theirs[seed] for seed in shared}
 
 
 def _check_one_protocol(records: Sequence[TrialRecord]) -> None:

@@ -12,6 +12,9 @@ noise to be equal, ratios of FID are compared rather than differences (see `tuni
 noisy arm may hide among three or more: a pair's own noise then counts where it is the greater
 (`tuning.evidence.intervals`).
 
+A run that fails, e.g. as its loss diverged, leaves its seed out of the pairs. The seeds that are left flatter the arm,
+so that it neither beats nor equals an arm that finished where it failed.
+
 Four words are possible, the same for any two arms. An interval above 0 beats, one below 0 loses, and one within the
 margin of practical equivalence, a share of the control's metric, is equal (two one-sided tests, Schuirmann 1987, at
 half their usual error). A difference may be certain and yet smaller than the margin; then it beats or loses. Anything
@@ -32,7 +35,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from curriculum_ray.words import number_of
-from tuning.evidence.arms import Ranking
+from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
 from tuning.evidence.metrics import MARGIN, metric_name
@@ -66,27 +69,31 @@ class Difference:
     high: float | None
     """Ends of the simultaneous interval of `mean`; None with fewer than three seeds."""
     control: float
-    """Mean metric of uniform sampling over the same seeds."""
+    """Mean metric of the arm that it is compared with, over the same seeds."""
     seeds: int
     """Number of seeds that both have."""
     level: float = 0.95
     """Probability that all intervals of the comparison contain their true differences, after any number of seeds."""
     margin: float = MARGIN
-    """Differences smaller than this share of uniform sampling's metric are of no practical interest."""
+    """Differences smaller than this share of `control` are of no practical interest."""
     rival: bool = False
     """Whether the arm is a one-line rival rather than a schedule."""
     against: str = "uniform sampling"
     """The arm that it is compared with."""
+    failed: int = 0
+    """Seeds on which this arm's run failed and the other's finished."""
+    other_failed: int = 0
+    """Seeds on which the other arm's run failed and this one's finished."""
 
     @property
     def beats(self) -> bool:
-        """Whether it is better than uniform sampling beyond noise."""
-        return self.low is not None and self.low > 0
+        """Whether it is better than the other arm beyond noise, and failed on no seed that the other finished."""
+        return self.low is not None and self.low > 0 and not self.failed
 
     @property
     def loses(self) -> bool:
-        """Whether it is worse than uniform sampling beyond noise."""
-        return self.high is not None and self.high < 0
+        """Whether it is worse than the other arm beyond noise, and finished on no seed on which the other failed."""
+        return self.high is not None and self.high < 0 and not self.other_failed
 
     @property
     def verdict(self) -> Word:
@@ -95,18 +102,24 @@ class Difference:
             return "beats" if self.beats else "loses"
         bound = self.margin * abs(self.control)
         within = self.low is not None and self.high is not None and -bound <= self.low and self.high <= bound
-        return "equal" if within else "undecided"
+        return "equal" if within and not self.failed and not self.other_failed else "undecided"
 
     def percent(self, value: float) -> float:
-        """Return a difference in percent of uniform sampling's metric."""
+        """Return a difference in percent of the other arm's metric."""
         return 100 * value / abs(self.control) if self.control else math.nan
 
     def in_words(self, metric: str) -> str:
-        """Say the difference and its interval in percent: "8.1% FID [3.0, 12.9], 3 seeds"."""
+        """Say the difference and its interval in percent: "8.1% FID [3.0, 12.9], 3 seeds, failed on 1 more"."""
         words = f"{self.percent(self.mean):.1f}% {metric_name(metric)}"
         if self.low is not None and self.high is not None:
             words += f" [{self.percent(self.low):.1f}, {self.percent(self.high):.1f}]"
-        return f"{words}, {number_of(self.seeds, 'seed')}"
+        return f"{words}, {number_of(self.seeds, 'seed')}{self.failures}"
+
+    @property
+    def failures(self) -> str:
+        """What follows the number of seeds: ", failed on 1 more", or nothing."""
+        words = f", failed on {self.failed} more" if self.failed else ""
+        return words + (f", {self.against} failed on {self.other_failed} more" if self.other_failed else "")
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields and the percentages."""
@@ -131,8 +144,8 @@ def paired_differences(
 ) -> list[Difference]:
     """Compare each arm (key -> seed -> metric) with the control on the seeds that both have.
 
-    Arms that share fewer than three seeds with the control have no interval, but their share of the level. Returns the
-    differences, the largest gain first.
+    Arms that share fewer than three seeds with the control have no interval, but their share of the level; those that
+    share none are left out. Returns the differences, the largest gain first.
     """
     shared = {key: values for key, values in arms.items() if values.keys() & control.keys()}
     table = [control, *shared.values()]
@@ -176,18 +189,30 @@ def _compare(
 
 def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
     """Compare the confirmed schedules of a study, and its best rival, with uniform sampling on their fresh seeds."""
-    metric = ranking.metric
+    metric, uniform = ranking.metric, ranking.uniform
+    if uniform is None:
+        return []
     others = {arm.arm_id: arm for arm in ranking.confirmed if not arm.is_uniform}
     differences = paired_differences(
         {key: arm.by_seed(metric) for key, arm in others.items()},
-        {} if ranking.uniform is None else ranking.uniform.by_seed(metric),
+        uniform.by_seed(metric),
         scale=Scale.of(metric),
         level=level,
         margin=ranking.margin,
     )
-    return [
-        replace(found, name=others[found.key].name, rival=others[found.key].is_rival) for found in differences
-    ]
+    result = []
+    for found in differences:
+        arm = others[found.key]
+        named = replace(found, name=arm.name, rival=arm.is_rival)
+        result.append(_with_failures(named, ranking, arm, uniform))
+    return result
+
+
+def _with_failures(found: Difference, ranking: Ranking, arm: Arm, other: Arm) -> Difference:
+    """The same, with the number of seeds on which one of the two arms failed and the other finished."""
+    ours, theirs = (each.by_seed(ranking.metric).keys() for each in (arm, other))
+    failed, other_failed = (ranking.failed_seeds(each) for each in (arm, other))
+    return replace(found, failed=len(failed & theirs), other_failed=len(other_failed & ours))
 
 
 def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:
@@ -208,6 +233,8 @@ def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Differe
     Arms that share fewer than three seeds with it are left out.
     """
     first, other = against_uniform(ranking, level), ranking.arm(key)
+    if not first:
+        return []
     metric = ranking.metric
     scale = Scale.of(metric)
     table = {arm.arm_id: arm.by_seed(metric) for arm in ranking.confirmed}
@@ -219,17 +246,16 @@ def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Differe
         if found.key == key or found.low is None or len(seeds) < FIRST_SEEDS:
             continue
         mean, low, high, control = _compare(ours, theirs, list(table.values()), seeds, scale, error)
-        result.append(
-            replace(
-                found,
-                mean=mean,
-                low=low,
-                high=high,
-                control=control,
-                seeds=len(seeds),
-                against=other.name,
-            )
+        compared = replace(
+            found,
+            mean=mean,
+            low=low,
+            high=high,
+            control=control,
+            seeds=len(seeds),
+            against=other.name,
         )
+        result.append(_with_failures(compared, ranking, ranking.arm(found.key), other))
     return sorted(result, key=lambda found: -found.mean)
 
 

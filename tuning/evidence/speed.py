@@ -39,7 +39,8 @@ class SpeedUp:
     seeds: int
     """Seeds on which the schedule got there."""
     missed: int
-    """Seeds on which it did not, within the budget; if there are any, `ratio` flatters it and has no interval."""
+    """Seeds on which it did not, within the budget, or its run failed; if there are any, `ratio` flatters it and has no
+    interval."""
     images: float | None
     """Geometric mean of the images it took; None where it never got there."""
     metric: str
@@ -88,7 +89,7 @@ def speed_up(ranking: Ranking) -> list[SpeedUp]:
         shared = sorted(ours.keys() & controls.keys())
         if arm.is_uniform or not shared:
             continue
-        logs, images, missed = [], [], 0
+        logs, images, missed = [], [], len(ranking.failed_seeds(arm) & controls.keys())
         for seed in shared:
             last, target = controls[seed][-1]
             # The control may be as good as at its end already before its end.

@@ -51,7 +51,7 @@ def choose(ranking: Ranking) -> Choice | None:
     compared = [each for each in against_uniform(ranking) if each.low is not None and not each.rival]
     if uniform is None or not compared:
         return Choice(first, first, "unconfirmed")
-    top = max(compared, key=lambda each: each.mean)
+    top = max(compared, key=lambda each: (each.beats, each.mean))
     curriculum = ranking.arm(top.key)
     return Choice(curriculum if top.beats else uniform, curriculum, top.verdict)
 

@@ -103,6 +103,8 @@ def _numbers(ranking: Ranking) -> list[tuple[str, str]]:
             if found.key == best.arm_id and found.images is not None:
                 interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
                 words = f"as fast to uniform sampling's last preview{interval}"
+                if found.missed:
+                    words += f", on {found.seeds} of {found.seeds + found.missed} seeds: it did not get there on all"
                 result.append((words, f"{found.ratio:.2f} ×"))
         result.append(("images seen in each run", count(max(record.images for record in best.records))))
     ends = Counter(record.status for record in records)

@@ -36,7 +36,8 @@ def confirmation(
     name = metric_name(metric)
     values = {arm.arm_id: arm.by_seed(metric) for arm in confirmed}
     headings = ["schedule", name, "uniform", "gain", "gain in percent", "seeds", ""]
-    rows = [_row(found, statistics.fmean(values[found.key].values())) for found in differences]
+    uniform = {} if ranking.uniform is None else ranking.uniform.by_seed(metric)
+    rows = [_row(found, values[found.key], uniform) for found in differences]
     seeds = sorted({seed for arm in values.values() for seed in arm})
     each = table(
         ["schedule", *(f"seed {seed}" for seed in seeds)],
@@ -48,23 +49,24 @@ def confirmation(
         paragraph(f"{capitalized(said)}.") if (said := mixed_pairs(ranking)) else None,
         drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
         table(headings, rows),
-        *_rival(second, values, metric),
+        *_rival(second, values, ranking),
         details(f"{name} of each seed", each),
     )
 
 
 def _rival(
-    second: Sequence[Difference], values: Mapping[str, Mapping[int, float]], metric: str
+    second: Sequence[Difference], values: Mapping[str, Mapping[int, float]], ranking: Ranking
 ) -> list[Html | None]:
     if not second:
         return []
-    rival = second[0].against
+    rival, metric = second[0].against, ranking.metric
     note = (
         f"The second question: does a schedule beat the best one-line rival, {rival}? It is asked only of "
         "schedules that beat uniform sampling; for the others the difference is shown and decides nothing."
     )
     headings = ["schedule", metric_name(metric), "rival", "gain", "gain in percent", "seeds", ""]
-    rows = [_row(found, statistics.fmean(values[found.key].values())) for found in second]
+    (beside,) = (values[arm.arm_id] for arm in ranking.confirmed if arm.name == rival)
+    rows = [_row(found, values[found.key], beside) for found in second]
     return [
         paragraph(note),
         drawn(lambda theme: plots.confirmation(second, metric, theme, rival), "gains over the best rival"),
@@ -72,7 +74,8 @@ def _rival(
     ]
 
 
-def _row(found: Difference, value: float) -> list[object]:
+def _row(found: Difference, ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[object]:
+    value = statistics.fmean(ours[seed] for seed in ours.keys() & theirs.keys())
     gain, percent = f"{found.mean:+.3g}", f"{found.percent(found.mean):+.1f}%"
     if found.low is not None and found.high is not None:
         gain += f" [{found.low:+.3g}, {found.high:+.3g}]"
@@ -82,4 +85,12 @@ def _row(found: Difference, value: float) -> list[object]:
         outcome = f"equal within {within(found.margin)}"
     elif found.beats or found.loses:
         outcome = tag("span", found.verdict, class_="good" if found.beats else "bad")
-    return [found.name, number(value), number(found.control), gain, percent, found.seeds, outcome]
+    return [
+        found.name,
+        number(value),
+        number(found.control),
+        gain,
+        percent,
+        f"{found.seeds}{found.failures}",
+        outcome,
+    ]

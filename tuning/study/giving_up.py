@@ -14,7 +14,7 @@ __all__ = ["given_up"]
 def given_up(config: StudyConfig, ranking: Ranking) -> str | None:
     """Why a study runs none of the fresh seeds that are left, in one sentence; None where it runs them, or has none."""
     least, most = config.least_and_most_seeds
-    fresh = {record.seed for arm in ranking.confirmed for record in arm.confirmed}
+    fresh = {record.seed for record in ranking.records if record.role == "confirmation"}
     left = most - len({seed for seed in fresh if seed >= FRESH_SEEDS})
     if config.arms or not config.futility or left <= 0 or len(fresh) < least or settled(ranking):
         return None

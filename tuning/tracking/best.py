@@ -15,7 +15,13 @@ from tuning.evidence.differences import Difference, against_uniform
 from tuning.evidence.metrics import metric_name
 from tuning.evidence.scores import Score, scores
 from tuning.evidence.winner import Verdict, choose
-from tuning.tracking.finished import artifact_text, finished_trials, schedule_file, study_margin
+from tuning.tracking.finished import (
+    artifact_text,
+    failed_confirmations,
+    finished_trials,
+    schedule_file,
+    study_rule,
+)
 from tuning.tracking.store import open_store
 
 __all__ = ["BestRun", "best"]
@@ -137,8 +143,9 @@ def best(
         )
     top = next((each for each in curricula if each.record.role != "confirmation"), curricula[0])
     study_of = {each.record.key: each for each in trials if each.parent == top.parent}
-    margin = study_margin(store, top.parent)
-    ranking = Ranking.of((each.record for each in study_of.values()), metric, margin)
+    margin, own = study_rule(store, top.parent)
+    records = [*(each.record for each in study_of.values()), *failed_confirmations(store, top.parent)]
+    ranking = Ranking.of(records, metric, margin)
     choice = choose(ranking)
     assert choice is not None
     arm = choice.curriculum if curriculum else choice.arm
@@ -168,5 +175,13 @@ def best(
         schedule_text=text,
         settings_text=artifact_text(store, found.run_id, CONFIG_FILE),
         confirmation=against_uniform(ranking) if choice.curriculum.confirmed else [],
-        sentence=answer(ranking),
+        sentence=answer(ranking) if own in (None, metric) else f"{answer(ranking)}; {_not_own(metric, own)}",
+    )
+
+
+def _not_own(metric: str, own: str) -> str:
+    """What a comparison by another metric than the study's is not."""
+    return (
+        f"{metric_name(metric)} is not the metric of this study, which is {metric_name(own)}: "
+        "the 95% do not cover what is said here"
     )

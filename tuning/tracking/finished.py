@@ -14,14 +14,22 @@ from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
 from curriculum_ray.words import number_of
 from tuning.evidence.metrics import MARGIN, direction, is_metric
-from tuning.evidence.records import TrialRecord
+from tuning.evidence.records import Status, TrialRecord
 from tuning.tracking.fields import TAG_PREFIX, quoted, tag
 from tuning.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["FinishedTrial", "artifact_text", "finished_trials", "protocols", "schedule_file", "study_margin"]
+__all__ = [
+    "FinishedTrial",
+    "artifact_text",
+    "failed_confirmations",
+    "finished_trials",
+    "protocols",
+    "schedule_file",
+    "study_rule",
+]
 
 
 @dataclass(frozen=True)
@@ -75,9 +83,21 @@ def protocols(store: Store, study: str) -> set[str]:
     return {run.data.tags.get(tag("fingerprint"), "") for run in runs if run.info.status == "FINISHED"}
 
 
-def study_margin(store: Store, run_id: str) -> float:
-    """The margin within which the study of this run counts arms as equal."""
-    return float(store.client.get_run(run_id).data.tags.get(tag("margin"), MARGIN))
+def study_rule(store: Store, run_id: str) -> tuple[float, str | None]:
+    """The margin within which the study of this run counts arms as equal, and the metric that its answer is about.
+
+    The second is None where it is not recorded.
+    """
+    data = store.client.get_run(run_id).data
+    return float(data.tags.get(tag("margin"), MARGIN)), data.params.get("metric")
+
+
+def failed_confirmations(store: Store, parent: str) -> list[TrialRecord]:
+    """The runs on fresh seeds that failed in the study of the run `parent`."""
+    query = f"tags.`mlflow.parentRunId` = '{parent}' AND tags.`{tag('role')}` = 'confirmation'"
+    runs = store.search_runs(list(_experiments(store, None)), query)
+    failed = [run for run in runs if run.info.status == "FAILED"]
+    return [_record(place, run, store, "failed") for place, run in enumerate(failed)]
 
 
 def schedule_file(store: Store, run_id: str) -> tuple[str, dict[str, Any]]:
@@ -145,12 +165,31 @@ def _one_fingerprint(runs: list[Run], wanted: str | None) -> list[Run]:
 
 
 def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial:
-    """Check a finished run's tags and metrics; ConfigError for a run that no study of this project wrote."""
-    tags = {
+    """A finished run; ConfigError for one that no study of this project wrote."""
+    tags = _tags(run)
+    return FinishedTrial(
+        record=_record(place, run, store, "finished"),
+        run_id=run.info.run_id,
+        experiment=experiment,
+        parent=run.data.tags.get("mlflow.parentRunId", ""),
+        study=tags.get("study", ""),
+        data=tags.get("data", ""),
+        process=tags.get("process", ""),
+    )
+
+
+def _tags(run: Run) -> dict[str, str]:
+    """The project's own tags, without their prefix."""
+    return {
         key.removeprefix(TAG_PREFIX): value
         for key, value in run.data.tags.items()
         if key.startswith(TAG_PREFIX)
     }
+
+
+def _record(place: int, run: Run, store: Store, status: Status) -> TrialRecord:
+    """Check a run's tags and metrics; ConfigError for a run that no study of this project wrote."""
+    tags = _tags(run)
     metrics = dict(run.data.metrics)
     images = int(metrics.pop("images", 0))
     schedule_id = tags.get("schedule_id", run.info.run_id)
@@ -172,14 +211,6 @@ def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial
         "metrics": {key: value for key, value in metrics.items() if is_metric(key)},
         "fingerprint": tags.get("fingerprint"),
         "devices": json.loads(tags.get("devices", "[]")),
-        "status": "finished",
+        "status": status,
     }
-    return FinishedTrial(
-        record=TrialRecord.from_json(data, f"the run {run.info.run_id} in {store.shown}"),
-        run_id=run.info.run_id,
-        experiment=experiment,
-        parent=run.data.tags.get("mlflow.parentRunId", ""),
-        study=tags.get("study", ""),
-        data=tags.get("data", ""),
-        process=tags.get("process", ""),
-    )
+    return TrialRecord.from_json(data, f"the run {run.info.run_id} in {store.shown}")

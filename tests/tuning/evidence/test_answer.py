@@ -10,7 +10,9 @@ from tuning.evidence.differences import (
     Difference,
     against_rival,
     against_uniform,
+    settled,
 )
+from tuning.evidence.winner import choose, registered
 
 
 def sentence(mean, low, high, **changes):
@@ -117,3 +119,82 @@ def test_a_sentence_begins_with_a_capital_but_a_name_stays_a_name():
     )
     assert as_sentence("undecided: no schedule", ranking) == "Undecided: no schedule."
     assert as_sentence("uniform sampling is the best", ranking) == "Uniform sampling is the best."
+
+
+def named(name, fids, control=None):
+    """Confirmations of an arm of this name; None for a run that failed."""
+    return [
+        record(
+            fid,
+            role="confirmation",
+            seed=seed,
+            control=control,
+            arm_id=name,
+            arm_name=name,
+            schedule=schedule(1 if control else 6, "none" if control else "easy_to_hard"),
+        )
+        for seed, fid in enumerate(fids, start=1000)
+    ]
+
+
+CONTROL = [10.0, 10.1, 9.9, 10.05, 9.95, 10.02]
+
+
+def times(*factors):
+    return [fid * factor for fid, factor in zip(CONTROL, factors, strict=True)]
+
+
+WIDE = times(0.76, 0.98, 0.82, 0.99, 0.78, 0.9)
+SURE = times(0.88, 0.885, 0.88, 0.875, 0.88, 0.88)
+
+
+def test_a_schedule_that_wins_is_not_hidden_by_a_noisier_one_with_a_larger_gain():
+    records = [*named("uniform", CONTROL, "uniform"), *named("wide", WIDE), *named("sure", SURE)]
+    records += named("third", times(1.0, 1.01, 0.99, 1.0, 1.01, 0.99))
+    ranking = Ranking.of(records, "fid")
+    assert against_uniform(ranking)[0].name == "wide"
+    assert answer(ranking).startswith("sure beats uniform sampling by 12.0% FID [")
+    assert [each.verdict for each in registered(ranking)] == ["beats", "beats"]
+    assert choose(ranking).arm.name == "sure"
+
+
+def test_uniform_sampling_beats_every_schedule_only_where_each_loses():
+    worse = [named(name, times(*(2 - fid / 10 for fid in SURE))) for name in ("one", "two", "three")]
+    records = [*named("uniform", CONTROL, "uniform"), *(run for arm in worse for run in arm)]
+    assert answer(Ranking.of(records, "fid")).startswith("uniform sampling beats every confirmed schedule")
+    records += named("wide", times(1.6, 0.9, 1.5, 0.8, 1.4, 1.0))
+    assert answer(Ranking.of(records, "fid")).startswith("undecided: no schedule beat uniform sampling")
+
+
+def test_a_schedule_that_failed_where_uniform_sampling_finished_wins_nothing():
+    records = [*named("uniform", CONTROL, "uniform"), *named("sure", [*SURE[:4], None, None])]
+    ranking = Ranking.of(records, "fid")
+    (found,) = against_uniform(ranking)
+    assert found.low > 0
+    assert (found.verdict, found.seeds, found.failed) == ("undecided", 4, 2)
+    assert "4 seeds, failed on 2 more" in answer(ranking)
+    assert choose(ranking).arm.is_uniform
+    assert not settled(ranking)
+
+
+def test_a_schedule_does_not_lose_to_a_control_that_failed_where_it_finished():
+    records = [*named("uniform", [*CONTROL[:4], None, None], "uniform"), *named("worse", times(*[2.0] * 6))]
+    (found,) = against_uniform(Ranking.of(records, "fid"))
+    assert found.high < 0
+    assert (found.verdict, found.other_failed) == ("undecided", 2)
+    assert found.in_words("fid").endswith("4 seeds, uniform sampling failed on 2 more")
+
+
+def test_seeds_on_which_both_failed_say_nothing():
+    records = [*named("uniform", [*CONTROL[:5], None], "uniform"), *named("sure", [*SURE[:5], None])]
+    (found,) = against_uniform(Ranking.of(records, "fid"))
+    assert (found.verdict, found.failed, found.other_failed) == ("beats", 0, 0)
+
+
+def test_an_arm_that_finished_on_no_fresh_seed_is_named():
+    records = [
+        *named("uniform", CONTROL, "uniform"),
+        *named("sure", SURE),
+        *named("rival", [None] * 3, "rival"),
+    ]
+    assert answer(Ranking.of(records, "fid")).endswith("; rival failed on 3 fresh seeds and finished on none")

@@ -108,3 +108,9 @@ def test_equal_arms_are_seldom_told_apart_at_any_look(gain: float) -> None:
         false += wrong
     # At most 5% by construction; 4 standard errors of 100 studies on top.
     assert false <= 5 + 4 * (100 * 0.05 * 0.95) ** 0.5
+
+
+def test_arms_without_a_finished_run_of_uniform_sampling_have_no_answers_yet() -> None:
+    found = answers(claim=[9.0, 9.1], reverse=[9.5, 9.6], uniform=[None])
+    assert (found.against_uniform, found.in_turn, found.asked) == ({}, {}, [])
+    assert not found.settled

@@ -71,3 +71,12 @@ def test_never_is_said_as_such():
 def test_without_previews_there_is_none():
     records = [confirmed(1000, [], "uniform"), confirmed(1000, [])]
     assert speed_up(Ranking.of(records, "fid")) == []
+
+
+def test_seeds_on_which_it_failed_count_as_missed():
+    slow, fast = [[100, 10.0], [200, 5.0]], [[100, 5.0]]
+    records = [confirmed(seed, slow, "uniform") for seed in range(1000, 1004)]
+    records += [confirmed(seed, fast) for seed in range(1000, 1003)]
+    failed = record(None, role="confirmation", seed=1003, schedule=schedule(6))
+    (found,) = speed_up(Ranking.of([*records, failed], "fid"))
+    assert (found.seeds, found.missed, found.low) == (3, 1, None)

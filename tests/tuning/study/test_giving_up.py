@@ -47,6 +47,18 @@ def test_zero_runs_them_all_and_a_study_that_gave_up_goes_on_with_it() -> None:
     assert seeds(studies(futility=0)[1]) == 10
 
 
+def test_seeds_on_which_all_arms_failed_are_not_left() -> None:
+    config, records = studies()
+    last = [each for each in records if each.role == "confirmation" and each.seed == 1000]
+    failed = [
+        each.model_copy(update={"seed": seed, "status": "failed", "metrics": {}})
+        for seed in range(1000 + seeds(records), 1010)
+        for each in last
+    ]
+    assert given_up(config, Ranking.of(records, "fid", config.margin)) is not None
+    assert given_up(config, Ranking.of([*records, *failed], "fid", config.margin)) is None
+
+
 def test_the_same_study_again_has_nothing_to_run() -> None:
     config, records = studies()
     assert StudyPlan(config, {each.key: each for each in records}).complete

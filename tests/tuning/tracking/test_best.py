@@ -152,3 +152,22 @@ def test_everything_goes_into_json(write, output):
     assert values["schedule"]["clusters"]["count"] == 7
     assert values["metrics"] == {"fid": 7.0, "kid": 0.7, "precision": 0.5, "recall": 0.25, "loss": 0.1}
     assert (values["uniform"]["mean"], values["fingerprint"], values["images"]) == (8.4, FINGERPRINT, 76800)
+
+
+def test_a_schedule_that_failed_on_a_fresh_seed_is_not_the_best(write, output):
+    failed = record(
+        None, key=TrialKey.search(8).confirmation(1003), role="confirmation", seed=1003, schedule=schedule(8)
+    )
+    lost = [each for each in WON if each.schedule["clusters"]["count"] != 7]
+    write(*lost, *fresh([10.0, 11.01, 10.49, 10.2], 1), failed)
+    found = best(output)
+    assert (found.verdict, found.trial) == ("undecided", "control-uniform")
+    assert "3 seeds, failed on 1 more" in found.sentence
+
+
+def test_another_metric_than_the_study_s_says_that_its_level_does_not_cover_it(write, output):
+    write(*WON, *UNIFORM_FRESH, params={"metric": "fid"})
+    assert "95%" not in best(output).sentence
+    assert best(output, metric="kid").sentence.endswith(
+        "; KID is not the metric of this study, which is FID: the 95% do not cover what is said here"
+    )
