@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from curriculum_ray.addresses import presentable, without_secrets
+from curriculum_ray.buckets.writing import CHUNK, put, put_file
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
 
@@ -28,7 +29,6 @@ _LOG = logging.getLogger(__name__)
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0, 30.0)
 """Before each further try of a request; pyarrow's clients make a few tries each time."""
-_CHUNK = 8 * 2**20
 _GCS_LIMIT, _GCS_LIMIT_S = "retry_limit_seconds", 10
 # What no further try changes: as the clients of S3, Google Cloud and Azure say it.
 _PERMANENT = re.compile(
@@ -52,8 +52,6 @@ _IN_WORDS = (
     ("Could not connect to server", "its server does not answer"),
     ("SLOW_DOWN", "its server asks for fewer requests"),
 )
-# File systems in which a folder must exist before a file in it.
-_WITH_FOLDERS = ("local", "subtree", "mock", "hdfs", "py::fsspec")
 
 T = TypeVar("T")
 
@@ -138,22 +136,11 @@ class Bucket:
 
     def write(self, name: str, content: bytes, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
         """Write an object: readers see the earlier one, or all of this one."""
-
-        def write(found: FileSystem, path: str) -> None:
-            with _writing(found, path) as stream:
-                stream.write(content)
-
-        self._tried("written", name, write, pauses_s)
+        self._tried("written", name, lambda found, path: put(found, path, content), pauses_s)
 
     def upload(self, file: BinaryIO, name: str) -> None:
-        """Write an open file as an object, in parts."""
-
-        def upload(found: FileSystem, place: str) -> None:
-            file.seek(0)
-            with _writing(found, place) as stream:
-                shutil.copyfileobj(file, stream, _CHUNK)
-
-        self._tried("written", name, upload)
+        """Write an open file as an object, in parts where it is large: as `write`, see `put_file`."""
+        self._tried("written", name, lambda found, path: put_file(found, path, file))
 
     def read(self, name: str, pauses_s: tuple[float, ...] = _PAUSES_S) -> bytes | None:
         """The content of an object; None where there is none."""
@@ -175,7 +162,7 @@ class Bucket:
             temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
                 with found.open_input_stream(place) as stream, open(temporary, "wb") as file:
-                    shutil.copyfileobj(stream, file, _CHUNK)
+                    shutil.copyfileobj(stream, file, CHUNK)
                 os.replace(temporary, path)
             except FileNotFoundError:
                 return False
@@ -281,13 +268,6 @@ def _with_limit(uri: str) -> str:
     if uri.partition(":")[0] not in ("gs", "gcs") or _GCS_LIMIT in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}{_GCS_LIMIT}={_GCS_LIMIT_S}"
-
-
-def _writing(found: FileSystem, path: str) -> Any:
-    """A stream into an object; closing it makes the object."""
-    if found.type_name.startswith(_WITH_FOLDERS):
-        found.create_dir(path.rpartition("/")[0], recursive=True)
-    return found.open_output_stream(path)
 
 
 def _reason(error: Exception, uri: str) -> str:

@@ -2,7 +2,7 @@
 
 from curriculum_ray.data.batches import Batches, InMemoryBatches
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
-from curriculum_ray.data.dataset import Dataset, from_uint8, is_image, to_uint8
+from curriculum_ray.data.dataset import Dataset, LatentShape, from_uint8, is_image, to_uint8
 from curriculum_ray.data.digits import digits_split
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data
@@ -20,6 +20,7 @@ __all__ = [
     "DataWarning",
     "Dataset",
     "InMemoryBatches",
+    "LatentShape",
     "data_info",
     "digits_split",
     "from_uint8",

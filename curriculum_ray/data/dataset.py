@@ -13,10 +13,17 @@ from torch import Tensor
 from curriculum_ray.data.conditioning import Conditioning, conditioning_of
 from curriculum_ray.data.summary import DataSummary
 
-__all__ = ["Dataset", "as_float", "from_uint8", "is_image", "to_uint8"]
+__all__ = ["Dataset", "LatentShape", "as_float", "from_uint8", "is_image", "to_uint8"]
 
 _PART = 1024
 """Items that are float32 at a time where all of them are read."""
+
+
+class LatentShape(tuple[int, ...]):
+    """The shape of a latent, (C, H, W), which is no image, however many channels it has.
+
+    It equals the plain tuple, and travels wherever a shape does, so that latents are neither clipped nor made bytes.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +46,8 @@ class Dataset:
     heldout: Dataset | None = None
     summary: DataSummary | None = None
     """What was found and what is used, if the data was read by `load_data`."""
+    latents: bool = False
+    """Whether the items are latents of an autoencoder."""
 
     def __post_init__(self) -> None:
         assert 2 <= self.stored.ndim <= 4
@@ -68,8 +77,9 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one item: (C, H, W) for images."""
-        return tuple(self.stored.shape[1:])
+        """Shape of one item: (C, H, W) for images, and a `LatentShape` for latents."""
+        shape = tuple(self.stored.shape[1:])
+        return LatentShape(shape) if self.latents else shape
 
     @property
     def conditioning(self) -> Conditioning:
@@ -86,8 +96,8 @@ class Dataset:
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
-    """Return whether items of `shape` are images, (1 or 3, H, W); latents have more channels."""
-    return len(shape) == 3 and shape[0] in (1, 3)
+    """Return whether items of `shape` are images, (1 or 3, H, W), and not latents of as many channels."""
+    return not isinstance(shape, LatentShape) and len(shape) == 3 and shape[0] in (1, 3)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from curriculum_ray.buckets.place import LocalFolder, Place
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data.autoencoder import weights_hash
-from curriculum_ray.data.dataset import Dataset, as_float
+from curriculum_ray.data.dataset import Dataset, LatentShape, as_float
 from curriculum_ray.data.image_source import Images, InMemory, Part
 from curriculum_ray.data.latent_files import claim, finished, shards_in, written
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo
@@ -124,7 +124,7 @@ class LatentCache:
             )
         about, plan = self.images.about, self._plan
         info = LatentsInfo(
-            shards[0].shape,
+            LatentShape(shards[0].shape),
             plan["scale"],
             plan["shift"],
             tuple((shard.name, shard.items) for shard in sorted(shards, key=lambda shard: shard.name)),

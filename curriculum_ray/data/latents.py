@@ -12,9 +12,10 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
-from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.dataset import Dataset, LatentShape
 from curriculum_ray.data.shard_copies import copy_here, folder_of
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.walk import stays_below
 
 __all__ = [
     "CONDITION_TENSORS",
@@ -37,7 +38,7 @@ CONDITION_TENSORS = {"class": "labels", "tokens": "tokens", "embedding": "embedd
 class LatentsInfo:
     """The content of `latents.json`. A stored latent is (mean of the autoencoder - shift) * scale."""
 
-    shape: tuple[int, ...]
+    shape: LatentShape
     scale: float
     shift: float
     shards: tuple[tuple[str, int], ...]
@@ -75,10 +76,10 @@ def read_latents_info(folder: Path) -> LatentsInfo:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         shards = tuple((str(name), int(rows)) for name, rows in content["shards"])
-        if not shards or any(Path(name).name != name for name, _ in shards):
+        if not shards or any("/" in name or not stays_below(name) for name, _ in shards):
             raise ValueError("shards must be names of files in the same folder")
         return LatentsInfo(
-            shape=tuple(int(size) for size in content["shape"]),
+            shape=LatentShape(int(size) for size in content["shape"]),
             scale=float(content["scale"]),
             shift=float(content["shift"]),
             shards=shards,
@@ -186,4 +187,5 @@ def load_latents(spec: DataSpec) -> Dataset:
         torch.cat(conditions) if conditioning else None,
         class_names,
         vocabulary,
+        latents=True,
     )

@@ -15,9 +15,10 @@ from curriculum_ray.buckets.address import is_address
 from curriculum_ray.buckets.copy import STAGE_VARIABLE, stage
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import shown
 from curriculum_ray.data.digests import Stamp
 from curriculum_ray.data.summary import LeftOutTally
-from curriculum_ray.data.walk import Walk, is_wanted, junk_within
+from curriculum_ray.data.walk import Walk, is_wanted, junk_within, stays_below
 from curriculum_ray.files import alone
 
 __all__ = ["copy_here", "copy_shards", "folder_of", "list_shards"]
@@ -40,7 +41,7 @@ def folder_of(name: str) -> Path:
 def list_shards(address: str, wanted: Collection[str]) -> tuple[Walk, dict[Path, Stamp]]:
     """The files at an address, at the paths of their copies, which may not be there, and each one's stamp there.
 
-    wanted: see `find_files`. ConfigError, one line, where they cannot be listed.
+    wanted: see `find_files`. ConfigError, one line, where they cannot be listed, or a copy would lie elsewhere.
     """
     root = folder_of(address)
     try:
@@ -50,6 +51,7 @@ def list_shards(address: str, wanted: Collection[str]) -> tuple[Walk, dict[Path,
     tally = LeftOutTally()
     files = []
     for name in sorted(found):
+        _check_name(address, name)
         if kind := junk_within(name):
             tally.add(kind, name, matters=is_wanted(name, wanted))
         else:
@@ -86,6 +88,7 @@ def copy_here(name: str, path: str) -> str:
     if not is_address(name):
         return path
     relative = path.rpartition(f"/{'/'.join(_parts(name))}/")[2]
+    _check_name(name, relative)
     try:
         there = Bucket(name).stamp(relative)
     except BucketError as error:
@@ -93,6 +96,15 @@ def copy_here(name: str, path: str) -> str:
     if there is None:
         raise ConfigError(f"data.name must hold {relative}, but {presentable(name)} has no such file")
     return str(_copy(name, relative, there))
+
+
+def _check_name(address: str, name: str) -> None:
+    """Refuse a name by which a copy would lie outside its folder: others may write to the bucket."""
+    if not stays_below(name):
+        raise ConfigError(
+            f"data.name must hold files whose names have no part that is empty, . or .., "
+            f"but {presentable(address)} has {shown(name)}"
+        )
 
 
 def _parts(address: str) -> tuple[str, str]:
@@ -115,9 +127,13 @@ def _copy(address: str, name: str, there: tuple[int, int]) -> Path:
                 f"{path.parent}: set {STAGE_VARIABLE} to another folder for copies"
             )
         try:
-            Bucket(address).download(name, path)
+            copied = Bucket(address).download(name, path)
         except BucketError as error:
             raise ConfigError(f"data.name: {error}") from None
+        if not copied:
+            raise ConfigError(
+                f"data.name must hold {name} until it is copied, but {presentable(address)} has no such file any more"
+            )
         # By this a copy is known to be that of the file that is there.
         os.utime(path, ns=(there[1], there[1]))
     return path

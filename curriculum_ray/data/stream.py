@@ -103,4 +103,4 @@ def _read(spec: DataSpec, info: DataInfo, rows: ChosenRows) -> Dataset:
         stored, condition = stored[sound], None if condition is None else condition[sound]
     if not len(stored):
         raise ConfigError(f"{spec.name} must hold readable images, but none of {len(rows)} is")
-    return Dataset(info.name, stored, condition, info.class_names, info.vocabulary)
+    return Dataset(info.name, stored, condition, info.class_names, info.vocabulary, latents=latents)

@@ -11,7 +11,7 @@ from pathlib import Path
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.summary import LeftOut, LeftOutTally
 
-__all__ = ["Walk", "display_path", "find_files", "is_wanted", "junk_kind", "junk_within"]
+__all__ = ["Walk", "display_path", "find_files", "is_wanted", "junk_kind", "junk_within", "stays_below"]
 
 # Folders and files that are never data. Names are compared in lower case.
 _FOLDERS = {
@@ -92,6 +92,11 @@ def junk_within(path: str) -> str | None:
     *folders, file = [part for part in path.split("/") if part not in ("", ".", "..")]
     kinds = [junk_kind(part, folder=True) for part in folders]
     return junk_kind(file, folder=False) or next(filter(None, kinds), None)
+
+
+def stays_below(name: str) -> bool:
+    """Whether a name that others gave, with "/" between folders, is a path below the folder that it is put into."""
+    return not any(part in ("", ".", "..") for part in name.split("/"))
 
 
 def find_files(root: Path, wanted: Collection[str]) -> Walk:

@@ -52,7 +52,7 @@ def prepare(
         assert items is not None
         if decoder is not None and isinstance(data, Dataset):
             items = held_out(data)
-        reference = data_reference(items, decoder)
+        reference = data_reference(items, data.shape, decoder)
     if min(reference.count or _MIN_IMAGES, spec.num_samples) < _MIN_IMAGES:
         raise ConfigError(
             f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from curriculum_ray.data import is_image
+from curriculum_ray.data import LatentShape, is_image
 from curriculum_ray.diffusion import Process
 from curriculum_ray.evaluation.clip_score import ClipScorer
 from curriculum_ray.evaluation.extractors import Extractor
@@ -58,4 +58,6 @@ def protocol_of(
         protocol["clip_score"] = clip.clip.protocol()
     if spec.sampler in ("ancestral", "stochastic"):
         protocol["block"] = block_size(spec)  # each step draws its noise block by block
+    if isinstance(shape, LatentShape) and is_image(tuple(shape)):
+        protocol["drawn"] = "latents"  # of as many channels as images, which are clipped
     return protocol | dict(reference.described) | process.protocol(spec.sampler, clip=is_image(shape))

@@ -81,12 +81,13 @@ class Reference:
         return f"{extractor.name} {extractor.weights}", f"{self.fingerprint} {self.described}", limit
 
 
-def data_reference(data: Dataset, decoder: Decoder | None = None) -> Reference:
+def data_reference(data: Dataset, shape: tuple[int, ...], decoder: Decoder | None = None) -> Reference:
     """A data set in memory, whose features are extracted at the first score, once per Python process.
 
-    decoder: makes images of its items, which are latents.
+    shape: that of an item of the whole set, of which `data` may be some. decoder: makes images of its items, which are
+    latents.
     """
-    images = is_image(data.shape)
+    images = is_image(shape)
 
     def read(block: range, device: torch.device) -> Tensor:
         stored = data.stored[block.start : block.stop]

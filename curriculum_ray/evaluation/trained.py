@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import Conditioning
+from curriculum_ray.data import Conditioning, LatentShape
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.models import check_named_code
 from curriculum_ray.training import checkpoint as checkpoints
@@ -21,7 +21,7 @@ __all__ = ["Trained", "load_trained", "resolve_checkpoint"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A process and its denoiser from a checkpoint; `shape` is that of one item, (C, H, W) for images."""
+    """A process and its denoiser from a checkpoint; `shape` is that of one item, as `Dataset.shape`."""
 
     config: TrainConfig
     process: Process
@@ -59,7 +59,8 @@ def load_trained(
     try:
         state = content.state
         config = parse(TrainConfig, state["config"], f"{path}/state.json, config")
-        shape = tuple(int(length) for length in state["shape"])
+        lengths = tuple(int(length) for length in state["shape"])
+        shape = LatentShape(lengths) if config.data.format == "latents" else lengths
         conditioning = Conditioning.from_json(state["conditioning"])
         images, vocabulary = int(state["images"]), tuple(map(str, state.get("vocabulary", ())))
     except (KeyError, TypeError, ValueError) as error:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from curriculum_ray.buckets import writing
+from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy, is_hidden
 from curriculum_ray.buckets.store import Bucket, BucketError
+from curriculum_ray.buckets.writing import CHUNK
 from curriculum_ray.config import ConfigError
 from tests.buckets.places import bucket_in_memory, failing
 
@@ -86,3 +94,75 @@ def test_a_request_that_is_given_up_says_why_in_one_line(
 def test_an_address_that_no_file_system_takes_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="cannot be opened"):
         Bucket(address).check()
+
+
+class _Interrupted(io.BytesIO):
+    """A file of two chunks and more, whose second chunk cannot be read."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(bytes(3 * CHUNK))
+        self._error, self._reads = error, 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads == 2:
+            raise self._error
+        return super().read(size)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the disk")])
+def test_an_upload_that_is_interrupted_leaves_what_was_there(error: BaseException) -> None:
+    bucket = bucket_in_memory()
+    bucket.write("a", b"earlier")
+    for name in ("a", "new"):
+        with pytest.raises(type(error)):
+            bucket.upload(_Interrupted(error), name)
+        assert bucket.sizes() == {"a": 7}
+    assert bucket.read("a") == b"earlier"
+
+
+def test_a_large_file_replaces_an_object_at_once_and_leaves_nothing_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket, content = bucket_in_memory(), bytes(2 * CHUNK)
+    written: list[str] = []
+    failing(monkeypatch, lambda kind, path: kind == "write" and bool(written.append(path)))
+    for _ in range(2):
+        bucket.upload(io.BytesIO(content), "a")
+        assert bucket.sizes() == {"a": len(content)}
+    first, second = (path.rpartition("/")[2] for path in written)
+    assert first == "a", "what replaces nothing needs no copy"
+    assert is_hidden(second)
+    monkeypatch.setattr(writing, "_MOST_COPIED", CHUNK)
+    bucket.upload(io.BytesIO(content), "a")
+    assert written[-1].rpartition("/")[2] == "a"
+
+
+def test_what_a_killed_upload_leaves_beside_an_object_is_no_file_of_a_working_copy(tmp_path: Path) -> None:
+    bucket = bucket_in_memory()
+    (bucket / "run").write("log", b"whole")
+    (bucket / "run").write(".log.0123456789abcdef.part", b"ha")
+    part = OwnedFiles(WorkingCopy(tmp_path, bucket), tmp_path / "run", ".part.json", lambda name: True)
+    part.begin("1", None)
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.name != ".part.json"] == ["log"]
+    part.send()
+    assert (bucket / "run").read("log") == b"whole"
+
+
+def test_a_signal_while_an_object_is_written_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C when the stream is open and empty."""
+    bucket = bucket_in_memory()
+    bucket.write("a", b"earlier")
+    usual = MemoryFileSystem._open
+
+    def opened(self: MemoryFileSystem, path: str, mode: str = "rb", **more: Any) -> Any:
+        stream = usual(self, path, mode, **more)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        return stream
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "_open", opened)
+        with pytest.raises(KeyboardInterrupt):
+            bucket.write("a", b"whole")
+    assert bucket.read("a") == b"whole"

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import Conditioning, DataSpec, data_info, load_data
+from curriculum_ray.data import Conditioning, DataSpec, LatentShape, data_info, load_data
 from curriculum_ray.data.latents import LatentsInfo
 from curriculum_ray.data.shard_rows import read_rows
 from curriculum_ray.data.shards import scan
@@ -28,7 +28,7 @@ def write(folder: Path, conditions: list[dict[str, Tensor]], **info: Any) -> Dat
     for number, condition in enumerate(conditions):
         save_file({"latents": torch.zeros(2, 4, 2, 2), **condition}, folder / f"{number}.safetensors")
     shards = tuple((f"{number}.safetensors", 2) for number in range(len(conditions)))
-    described = LatentsInfo((4, 2, 2), 1.0, 0.0, shards, **info).as_json()
+    described = LatentsInfo(LatentShape((4, 2, 2)), 1.0, 0.0, shards, **info).as_json()
     (folder / "latents.json").write_text(json.dumps(described))
     return DataSpec(name=str(folder), format="latents")
 

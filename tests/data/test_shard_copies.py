@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from curriculum_ray.data.shards import scan
 from curriculum_ray.data.stream import load_stream
 from tests.buckets.places import bucket_in_memory, failing
 from tests.data.stand_ins import make_autoencoder
+from tests.data.test_latents import write as write_latents
 from tests.data.test_shards import image, write_parquet, write_tars
 
 
@@ -162,6 +164,49 @@ def test_what_cannot_be_copied_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     )
     with pytest.raises(
         ConfigError, match=r"^data\.name: memory://.*/a\.parquet was not read: access is denied"
+    ):
+        scan(there)
+
+
+@pytest.mark.parametrize("name", ["x/../../../evil.parquet", "x/./evil.parquet", "x//evil.parquet"])
+def test_a_name_that_leads_out_of_the_folder_of_copies_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    spec = write_parquet(folder, a={"label": [0, 1]})
+    bucket = _put(folder)
+    bucket.write("evil.parquet", b"evil")
+    names = {"a.parquet": (4, 1), name: (4, 1)}
+    there = _at(bucket, spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bucket, "stamps", lambda self: names)
+        with pytest.raises(
+            ConfigError, match=r"no part that is empty, \. or \.\., but memory://.*/set has 'x/.*evil"
+        ):
+            scan(there)
+    with pytest.raises(ConfigError, match=r"but memory://.*/set has 'x/.*evil"):
+        copy_here(there.name, f"{folder_of(there.name)}/{name}")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../evil.safetensors"])
+def test_latents_whose_shards_are_no_files_of_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    spec = write_latents(tmp_path, [{}])
+    path = tmp_path / "latents.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "shards": [[name, 2]]}))
+    with pytest.raises(ConfigError, match="shards must be names of files in the same folder"):
+        load_data(spec)
+
+
+def test_a_shard_that_is_deleted_before_it_is_copied_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    spec = write_parquet(folder, a={"label": [0, 1]})
+    there = _at(_put(folder), spec)
+    monkeypatch.setattr(Bucket, "download", lambda self, name, path: False)
+    with pytest.raises(
+        ConfigError, match=r"^data\.name must hold a\.parquet until it is copied, but memory://.*/set has no"
     ):
         scan(there)
 
