@@ -7,7 +7,7 @@ and the driver's display and the trials of a search read it. It is never on the 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,16 +58,24 @@ class Board:
         self._queue: deque[str] = deque()
         self._slots: dict[int, _Slot] = {}
         self._rooms: dict[int, Any] = {}
+        self._taken: Counter[int] = Counter()
+        self._lost: str | None = None
         self._changed = asyncio.Condition()
         self._closed = False
 
     async def submit(self, job: Job) -> None:
-        """Queue a job under its key; a key already queued or running is left alone."""
+        """Queue a job under its key; a key already queued or running is left alone.
+
+        It fails at once where no slot is left to run it.
+        """
         async with self._changed:
             key = job.key
             if key in self._entries and not self._entries[key].ended:
                 return
             self._entries[key] = Entry(job=job)
+            if self._lost is not None:
+                self._end(key, Failed(reason=self._lost))
+                return
             self._queue.append(key)
             self._changed.notify_all()
 
@@ -99,6 +107,7 @@ class Board:
                 whole = len(keys) == most or place.again or self._entries[keys[0]].pack is None
                 if whole or now >= patience:
                     self._serve(place, keys)
+                    self._taken[slot] += 1
                 else:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._changed.wait(), patience - now)
@@ -253,9 +262,24 @@ class Board:
                 return False
             return True
 
-    async def fail_all(self, reason: str) -> None:
-        """End every job that has not ended, e.g. because no slot is left to run it."""
+    async def taken(self, slots: list[int]) -> int:
+        """How often these slots have taken jobs, those that they took again included."""
+        return sum(self._taken[slot] for slot in slots)
+
+    async def leave(self, slots: list[int]) -> None:
+        """These slots have ended, and others have not: those get the jobs that these have not ended."""
         async with self._changed:
+            for slot in slots:
+                if (before := self._slots.pop(slot, None)) is not None:
+                    place = _Slot(generation=-1)
+                    self._again(place, before)
+                    self._queue.extendleft(reversed(place.again))
+            self._changed.notify_all()
+
+    async def fail_all(self, reason: str) -> None:
+        """End every job that has not ended, and every later one when it is submitted: no slot is left to run it."""
+        async with self._changed:
+            self._lost = reason
             for key, entry in self._entries.items():
                 if not entry.ended:
                     self._end(key, Failed(reason=reason))

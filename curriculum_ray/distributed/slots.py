@@ -17,6 +17,7 @@ from typing import Any
 
 from curriculum_ray import logs
 from curriculum_ray.buckets.copy import WorkingCopy
+from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.places import WorkerPlaces
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.worker import serve
@@ -112,8 +113,10 @@ def torch_trainer(
 class Slots:
     """Slots that serve `board` from background threads of the driver, one for each folder.
 
-    A slot lives until the board closes. When the last slot has died, every unfinished job fails with the reason.
-    As a context manager it closes at the end; a slot that finds no room to start is left, see `slots_left`.
+    A slot lives until the board closes: where its Ray Train run fails, it starts another, if jobs were taken since the
+    failure before. One that cannot go on leaves its jobs to the others. When the last slot has died, every unfinished
+    and every later job fails with the reason. As a context manager it closes at the end; a slot that finds no room to
+    start is left, see `slots_left`.
     """
 
     patience_s = 120.0
@@ -157,28 +160,34 @@ class Slots:
         import ray
         from ray.exceptions import ActorUnschedulableError, RayActorError
 
-        reason = "its slot ended"
+        reason, numbers = "its slot ended", list(range(slot, slot + len(folders)))
         try:
-            losses = 0
+            failures = taken = 0
             while not self._closing.is_set():
                 try:
                     self._fit(slot, folders, resources)
-                except (RayActorError, ActorUnschedulableError) as error:
-                    # The controller was lost with its node, and its workers with it; the board serves their jobs again.
-                    _LOG.warning("the controller of slot %d was lost: %s", slot, error)
-                    losses += 1
-                    if losses > _MAX_RESTARTS:
+                except Exception as error:
+                    # The board gives up a job that is taken too often, so this ends. A slot that took none starts again
+                    # only if its controller was lost with a node, and its workers with it.
+                    before, taken = taken, ray.get(self.board.taken.remote(numbers))
+                    failures = 1 if taken > before else failures + 1
+                    lost = isinstance(error, RayActorError | ActorUnschedulableError)
+                    if taken == before and (not lost or failures > _MAX_RESTARTS):
                         raise
+                    _LOG.warning("slot %d starts again: %s", slot, _reason_of(error))
                     continue
                 if not ray.get(self.board.wait_for_job.remote(slot)):
                     break
         except Exception as error:
             _LOG.warning("slot %d ended", slot, exc_info=True)
-            said = next(iter(str(error).splitlines()), "")
-            reason = f"its slot could not go on: {type(error).__name__}: {said}"
+            reason = f"its slot could not go on: {_reason_of(error)}"
         with self._lock:
             self._alive -= 1
-            if self._alive == 0 and not self._closed.is_set():
+            if self._closed.is_set():
+                return
+            if self._alive:
+                ray.get(self.board.leave.remote(numbers))
+            else:
                 ray.get(self.board.fail_all.remote(reason))
 
     def _fit(self, slot: int, folders: list[Path], resources: ResourceSpec) -> None:
@@ -199,7 +208,8 @@ class Slots:
                 if (room := ray.get(self.board.leave_room.remote(slot))) is not None:
                     remove_placement_group(room)
                 raise
-            ray.get(self.board.leave_room.remote(slot))
+            finally:
+                ray.get(self.board.leave_room.remote(slot))
 
     def __enter__(self) -> Slots:
         return self
@@ -224,6 +234,10 @@ class Slots:
         end = time.monotonic() + self.patience_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+
+
+def _reason_of(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}", 300)
 
 
 def are_together(resources: ResourceSpec) -> bool:

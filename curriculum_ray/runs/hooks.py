@@ -25,8 +25,9 @@ from curriculum_ray.runs.log import LoggedLine, append_line, cut_log, logged
 from curriculum_ray.runs.prepared import cached_evaluator
 from curriculum_ray.runs.preview import Preview, Previews
 from curriculum_ray.runs.result import RunResult
+from curriculum_ray.runs.resume import resume
 from curriculum_ray.runs.run_copy import RunCopy
-from curriculum_ray.runs.written import read_corrupt, write_files, write_sampled
+from curriculum_ray.runs.written import gather_corrupt, read_corrupt, write_files, write_sampled
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.ema_posthoc import write_snapshot
 from curriculum_ray.training.hooks import NoHooks
@@ -69,7 +70,7 @@ class RunHooks(NoHooks):
         self._lead = trainer.world.rank == 0
         self._folder = job.folder
         self._copy = None if job.copy is None else RunCopy(job, job.copy, config.checkpoint.keep, self._lead)
-        self._resumed_at = _resume(trainer, job, self._copy)
+        self._resumed_at = resume(trainer, job, self._copy)
         trainer.devices = sorted({*trainer.devices, *trainer.world.device_kinds()})
         _LOG.info(
             "%s starts at %d of %d images on %s",
@@ -92,7 +93,8 @@ class RunHooks(NoHooks):
     def catch_up(self) -> None:
         """Make the preview that was due where the run resumed, if it was lost in flight."""
         trainer, every = self.trainer, self.config.preview_steps
-        if every and trainer.steps and trainer.steps % every == 0 and self._previews.lacks(trainer):
+        over = trainer.steps == self.config.total_steps
+        if every and trainer.steps and (over or trainer.steps % every == 0) and self._previews.lacks(trainer):
             last = LoggedLine(images=trainer.images)
             for line in logged(self._folder):
                 if line.preview is None:
@@ -122,6 +124,10 @@ class RunHooks(NoHooks):
             if self._shown is not None:
                 stop = self._report(self._shown.with_preview(line.images, metrics)) or stop
         return stop
+
+    def _await_previews(self, before: int) -> None:
+        """Keep and report the previews due before `before` images; every rank must call it, and waits for them."""
+        self._tell(self._previews.await_due(before, self.trainer.world.exchange))
 
     def on_preview(self, trainer: Trainer) -> bool:
         """Draw samples and score them; returns whether the run should stop."""
@@ -153,7 +159,7 @@ class RunHooks(NoHooks):
             return
         self._saved = trainer.images
         # A resumed run repeats the preview that is due now, but no earlier one: those must be in the log.
-        self._tell(self._previews.collect(before=trainer.images))
+        self._await_previews(trainer.images)
         root, key = self.job.checkpoints, self.job.key
         path = root / checkpoints.checkpoint_name(key, trainer.images)
         state = trainer.checkpoint()
@@ -179,18 +185,22 @@ class RunHooks(NoHooks):
         """Write the last checkpoint and, if the budget was spent, evaluate; returns the result on rank 0, else None."""
         trainer, job, evaluator = self.trainer, self.job, self._evaluator
         copy = self._copy
+        if self.config.data.streamed:
+            gather_corrupt(self._folder, trainer.world.exchange)
         if not whole:
             self.on_checkpoint(trainer)
             if copy is not None:
                 copy.flush()
             return None
         final = self._folder / checkpoints.checkpoint_name(job.key, trainer.images)
+        self._await_previews(trainer.images)
         state = trainer.checkpoint()
         result = None
         model = trainer.whole_model(evaluator is None or evaluator.spec.ema)
         if self._lead:
-            self._tell(self._previews.collect(before=trainer.images + 1))
             checkpoints.write(final, state)
+        # Only the preview of this moment, which a resumed run repeats.
+        self._await_previews(trainer.images + 1)
         trained = time.perf_counter()
         scored = None
         if evaluator is not None:
@@ -249,19 +259,6 @@ class RunHooks(NoHooks):
             skipped_updates=None if trainer.guard is None else trainer.guard.skipped,
             corrupt_images=tuple(sorted(set(read_corrupt(self._folder)))),
         )
-
-
-def _resume(trainer: Trainer, job: Assignment, copy: RunCopy | None) -> int:
-    """Restore the newest checkpoint that can be read; returns its image count, 0 when there is none."""
-    if copy is None:
-        found = [path for root in job.roots for path in checkpoints.find_checkpoints(root, job.key)]
-        sound = checkpoints.newest_sound(found)
-    else:
-        sound = copy.newest()
-    if sound is None:
-        return 0
-    trainer.restore(sound[1])
-    return trainer.images
 
 
 def _pairs(stage_starts: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:

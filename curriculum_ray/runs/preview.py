@@ -21,6 +21,7 @@ from curriculum_ray.runs.folder import BEST, PREVIEWS
 from curriculum_ray.runs.log import LoggedLine, logged
 from curriculum_ray.runs.prepared import cached_preview_evaluator, items_of
 from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.exchange import Exchange
 from curriculum_ray.training.network import build_network
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
@@ -28,6 +29,9 @@ from curriculum_ray.training.world import World
 __all__ = ["Preview", "Previews"]
 
 _LOG = logging.getLogger(__name__)
+
+_SIGN_S = 30.0
+"""Seconds between two signs to the ranks that wait for a task with this one; they give up after 1,800 without any."""
 
 Preview = tuple[LoggedLine, dict[str, float]]
 """A log line, and the metrics of the model at that moment."""
@@ -80,29 +84,43 @@ class Previews:
         scored = not self._config.preview.metric or trainer.images in (images for images, _ in self.history)
         return _agree(not (scored and self._picture(trainer.images).exists()), trainer)
 
-    def collect(self, before: int = 0) -> list[Preview]:
-        """Previews that Ray tasks scored since the last call, in order; waits for those due before `before` images.
+    def collect(self) -> list[Preview]:
+        """Previews that Ray tasks have scored since the last call, in order.
 
         A preview whose task failed is lost, and reported in one line; training continues.
         """
         made: list[Preview] = []
-        if not self._pending:
+        while self._pending and _is_over(self._pending[0][1], 0):
+            made += self._take_first()
+        return made
+
+    def await_due(self, before: int, exchange: Exchange) -> list[Preview]:
+        """As `collect`, after those due before `before` images are over; every rank must call it, and waits for that.
+
+        However long a task takes, no collective is open meanwhile.
+        """
+        made: list[Preview] = []
+        if self._config.preview is None or not self._config.preview.asynchronous:
             return made
+        while self._pending and self._pending[0][0].images < before:
+            while not _is_over(self._pending[0][1], _SIGN_S):
+                exchange.work()
+            made += self._take_first()
+        made += self.collect()
+        exchange.tell(b"")
+        return made
+
+    def _take_first(self) -> list[Preview]:
         import ray
 
-        while self._pending:
-            line, task = self._pending[0]
-            if line.images >= before and not ray.wait([task], timeout=0)[0]:
-                break
-            self._pending.pop(0)
-            try:
-                drawn = ray.get(task)
-            except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[-1]
-                _LOG.warning("the preview after %d images is lost: %s", line.images, reason)
-                continue
-            made += self._take(line, *drawn)
-        return made
+        line, task = self._pending.pop(0)
+        try:
+            drawn = ray.get(task)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            _LOG.warning("the preview after %d images is lost: %s", line.images, reason)
+            return []
+        return self._take(line, *drawn)
 
     def _take(self, line: LoggedLine, metrics: dict[str, float], samples: Tensor) -> list[Preview]:
         path = self._picture(line.images)
@@ -180,6 +198,13 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
     drawn = _draw(run, data, process, model.to(device).eval(), conditioning, World(device=device))
     assert drawn is not None
     return drawn
+
+
+def _is_over(task: Any, seconds: float) -> bool:
+    """Whether a Ray task is over, for which it waits so many seconds."""
+    import ray
+
+    return bool(ray.wait([task], timeout=seconds)[0])
 
 
 def _agree(mine: bool, trainer: Trainer) -> bool:

@@ -12,10 +12,16 @@ from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import CONFIG_FILE, CORRUPT_FILE, SAMPLED_FILE, SCHEDULE_FILE
+from curriculum_ray.training.exchange import Exchange
 from curriculum_ray.training.stages import Walked
 from curriculum_ray.training.trainer import Trainer
 
-__all__ = ["note_corrupt", "read_corrupt", "write_files", "write_sampled"]
+__all__ = ["gather_corrupt", "note_corrupt", "read_corrupt", "write_files", "write_sampled"]
+
+_noted: dict[Path, list[str]] = {}
+"""Corrupt images that this process has noted and not handed to rank 0, by the folder of their run.
+
+The list in a folder will not do: on another node that is a working copy, which may hold the list of an earlier run."""
 
 
 def write_files(folder: Path, config: RunConfig) -> None:
@@ -27,11 +33,26 @@ def write_files(folder: Path, config: RunConfig) -> None:
 
 
 def note_corrupt(folder: Path, names: list[str]) -> None:
-    """Add skipped corrupt images to the run's list, each once over all ranks and resumes."""
+    """Add skipped corrupt images to the run's list, each once over all ranks and resumes; see `gather_corrupt`."""
+    _noted.setdefault(folder, []).extend(names)
+    _list_corrupt(folder, names)
+
+
+def gather_corrupt(folder: Path, exchange: Exchange) -> None:
+    """Add to rank 0's list what the other ranks noted, whose folders may lie on other nodes.
+
+    Every rank must call it; only rank 0 waits, and without a collective.
+    """
+    gathered = exchange.gather(json.dumps(_noted.pop(folder, [])).encode())
+    if names := [name for noted in gathered or () for name in json.loads(noted)]:
+        _list_corrupt(folder, names)
+
+
+def _list_corrupt(folder: Path, names: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known = read_corrupt(folder)
     with open(folder / CORRUPT_FILE, "a") as file:
-        file.write("".join(f"{name}\n" for name in names if name not in known))
+        file.write("".join(f"{name}\n" for name in dict.fromkeys(names) if name not in known))
 
 
 def read_corrupt(folder: Path) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ __all__ = [
     "is_checkpoint_name",
     "newest_sound",
     "prune",
+    "put_back",
     "read",
     "recorded_digests",
     "write",
@@ -44,6 +47,7 @@ _STATE = "state.json"
 MANIFEST = _STATE
 """The file of a checkpoint that is written last: it names the others, with their digests."""
 _PREFIX = "checkpoint-"
+_ASIDE = ".old.tmp"
 SAMPLED_FROM = ("ema.safetensors", _STATE)
 """The files of a checkpoint from which the averaged weights are sampled; the others continue the training."""
 
@@ -61,6 +65,8 @@ class Checkpoint:
 
     tensors: Mapping[str, Mapping[str, torch.Tensor]]
     state: Mapping[str, Any]
+    digest: str = ""
+    """SHA-256 of the manifest of the folder that it was read from: equal only where all files are."""
 
 
 def checkpoint_name(key: str, images: int) -> str:
@@ -78,23 +84,49 @@ def is_checkpoint_name(name: str, key: str | None = None) -> bool:
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write to a temporary folder, flush it to the disk, and rename: a reader sees all of it or nothing.
 
+    An earlier one with the same content stays as it is. Any other is set aside until the new one is in its place; after
+    a kill in between, `put_back` restores it.
+
     Raises CheckpointNotWritten, and leaves nothing half written, when the disk refuses it.
     """
     folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary, aside = (folder.with_name(f".{folder.name}.{os.getpid()}{end}") for end in (".tmp", _ASIDE))
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         _fill(temporary, checkpoint)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.rename(temporary, folder)
-        _flush_directory(folder.parent)
+        if not _holds(folder, temporary):
+            if folder.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                os.rename(folder, aside)
+            os.rename(temporary, folder)
+            _flush_directory(folder.parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if aside.exists() and not folder.exists():
+            with suppress(OSError):
+                os.rename(aside, folder)
         raise CheckpointNotWritten(
             f"checkpoint {folder} was not written: {error.strerror or error}; earlier ones still stand"
         ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _holds(folder: Path, other: Path) -> bool:
+    """Whether `folder` has all files of the checkpoint `other`, byte by byte."""
+    names = [file.name for file in other.iterdir()]
+    _, different, missing = filecmp.cmpfiles(folder, other, names, shallow=False)
+    return not different and not missing
+
+
+def put_back(folder: Path, key: str) -> None:
+    """Put back checkpoints of the run `key` that a killed `write` had set aside, unless others took their place."""
+    for aside in Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*{_ASIDE}"):
+        place = aside.with_name(aside.name.removesuffix(_ASIDE).rpartition(".")[0].removeprefix("."))
+        if not place.exists():
+            with suppress(OSError):
+                os.rename(aside, place)
 
 
 def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
@@ -140,7 +172,8 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
     if not folder.is_dir():
         raise ConfigError(f"checkpoint {folder} does not exist")
     try:
-        state = json.loads((folder / _STATE).read_text())
+        manifest = (folder / _STATE).read_bytes()
+        state = json.loads(manifest)
         version, digests = state.pop("version"), dict(state.pop("sha256"))
     except FileNotFoundError:
         raise ConfigError(f"checkpoint {folder} is not one: it holds no {_STATE}") from None
@@ -166,7 +199,7 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
             tensors[group] = load_bytes(payload)
         except SafetensorError as error:
             raise ConfigError(f"checkpoint {folder} is corrupt: {file}: {error}") from None
-    return Checkpoint(tensors=tensors, state=state)
+    return Checkpoint(tensors=tensors, state=state, digest=hashlib.sha256(manifest).hexdigest())
 
 
 def recorded_digests(folder: Path) -> dict[str, str]:
@@ -219,7 +252,10 @@ def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
 
 
 def prune(folder: str | Path, key: str, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints of the run `key`, and leftovers of a killed writer."""
+    """Delete all but the `keep` newest checkpoints of the run `key`, and leftovers of a killed writer.
+
+    `put_back` must have saved what it had set aside.
+    """
     half = Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*.tmp")
     for old in [*find_checkpoints(folder, key)[keep:], *half]:
         shutil.rmtree(old, ignore_errors=True)

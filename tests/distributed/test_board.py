@@ -206,6 +206,27 @@ def test_when_no_slot_is_left_every_unfinished_job_fails_with_the_reason() -> No
         await board.fail_all("no GPU answers")
         states = {key: entry.state for key, entry in (await board.status()).items()}
         assert states == {"a": "finished", "b": "failed", "c": "failed"}
+        await board.submit(_job("d"))
+        assert await board.events("d", 0, 5.0) == [Failed(reason="no GPU answers")], "a later one, too"
+
+    _run(work())
+
+
+def test_the_jobs_of_a_slot_that_has_ended_go_to_another_before_those_that_wait() -> None:
+    async def work() -> None:
+        board = Board(max_attempts=2)
+        for key in "abc":
+            await board.submit(_job(key))
+        await _take(board, 0, 1, 0)
+        assert (await _take(board, 1, 1, 0)).key == "b"
+        await board.end("b", FINISHED)
+        assert [await board.taken([slot]) for slot in (0, 1)] == [1, 1]
+        await board.leave([0])
+        assert (await _take(board, 1, 1, 1)).key == "a"
+        assert await _attempts(board, "a") == 2
+        await board.leave([1])
+        assert "died 2 times" in str((await board.status())["a"].reason)
+        assert (await _take(board, 2, 1, 0)).key == "c"
 
     _run(work())
 

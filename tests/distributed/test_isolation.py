@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +25,12 @@ class FakeBoard:
 
     def __init__(self, jobs: int) -> None:
         self.jobs, self.failed = jobs, ""
+        self.served = 0
+        self.left: list[int] = []
         self.wait_for_job = SimpleNamespace(remote=self._wait_for_job)
         self.fail_all = SimpleNamespace(remote=self._fail_all)
-        self.leave_room = SimpleNamespace(remote=lambda slot: None)
+        self.taken = SimpleNamespace(remote=lambda slots: self.served)
+        self.leave_room = SimpleNamespace(remote=self.left.append)
 
     def _wait_for_job(self, slot: int) -> bool:
         assert slot == 0
@@ -85,6 +89,47 @@ def test_a_slot_that_cannot_go_on_starts_no_further_trainer(monkeypatch: pytest.
     board = FakeBoard(3)
     assert len(_serve(board, fit, monkeypatch)) == 1
     assert "no worker starts" in board.failed
+
+
+def test_a_slot_whose_trainer_fails_starts_another_as_long_as_jobs_were_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray gives a trainer up after a number of failures that success does not reset."""
+    takes = [3, 1, 0]
+
+    def fit() -> None:
+        board.served += takes.pop(0)
+        raise RuntimeError("101 workers failed")
+
+    board = FakeBoard(1)
+    assert len(_serve(board, fit, monkeypatch)) == 3
+    assert board.failed == "its slot could not go on: RuntimeError: 101 workers failed"
+    assert board.left == [0, 0, 0], "the room of the workers that have gone is forgotten"
+
+
+def test_a_slot_that_cannot_go_on_leaves_its_jobs_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[list[int]] = []
+    waiting = threading.Event()
+
+    def torch_trainer(board: Any, slot: int, *others: Any) -> Any:
+        if slot == 0:
+            raise OSError("No space left on device")
+        return SimpleNamespace(fit=lambda: waiting.wait(10))
+
+    def leave(slots: list[int]) -> None:
+        left.append(slots)
+        waiting.set()
+
+    board: Any = FakeBoard(1)
+    board.leave = SimpleNamespace(remote=leave)
+    monkeypatch.setattr(slots, "torch_trainer", torch_trainer)
+    monkeypatch.setattr("ray.get", lambda value: value)
+    monkeypatch.setattr(board, "wait_for_job", SimpleNamespace(remote=lambda slot: False))
+    running = Slots(board, [Path("slot-0"), Path("slot-1")], ResourceSpec(isolate=True))
+    for thread in running._threads:
+        thread.join(10)
+    assert left == [[0]]
+    assert board.failed == "its slot ended"
 
 
 @pytest.mark.parametrize(("isolate", "jobs"), [(False, None), (True, 1)])

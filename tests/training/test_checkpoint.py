@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +14,11 @@ import torch
 from curriculum_ray.config import ConfigError
 from curriculum_ray.training.checkpoint import (
     Checkpoint,
+    CheckpointNotWritten,
     checkpoint_name,
     find_checkpoints,
     prune,
+    put_back,
     read,
     write,
 )
@@ -39,6 +44,57 @@ def test_only_the_groups_asked_for_are_read(written: Path) -> None:
 def test_writing_leaves_no_temporary_folder_and_replaces_an_old_one(written: Path) -> None:
     write(written, Checkpoint(tensors={"model": {}}, state={"images": 5, "again": True}))
     assert read(written).state["again"] is True
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def test_one_with_the_same_content_stays_unless_it_is_damaged(written: Path) -> None:
+    whole, place, file = read(written), written.stat().st_ino, written / "model.safetensors"
+    assert write(written, whole).stat().st_ino == place
+    file.write_bytes(file.read_bytes()[:-1])
+    write(written, whole)
+    assert torch.equal(read(written).tensors["model"]["w"], whole.tensors["model"]["w"])
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def _renames(monkeypatch: pytest.MonkeyPatch, *ends: BaseException | None) -> None:
+    """What the next renames raise."""
+    left, rename = list(ends), os.rename
+
+    def renamed(*paths: Any) -> None:
+        if left and (end := left.pop(0)) is not None:
+            raise end
+        rename(*paths)
+
+    monkeypatch.setattr(os, "rename", renamed)
+
+
+@pytest.mark.parametrize("survived", [0, 1, 2])
+def test_wherever_a_writer_is_killed_one_of_the_two_is_there(
+    written: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    with monkeypatch.context() as patched:
+        _renames(patched, *[None] * survived, KeyboardInterrupt())
+        if survived == 2:
+            patched.setattr("curriculum_ray.training.checkpoint._flush_directory", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(written, Checkpoint(tensors={}, state={"images": 5, "again": True}))
+    put_back(written.parent, "a")
+    assert read(written).state.get("again", False) is (survived == 2)
+    prune(written.parent, "a", keep=1)
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def _killed(folder: Path) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_old_one_stands_where_the_new_one_is_refused_its_place(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _renames(monkeypatch, None, OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(CheckpointNotWritten, match="Input/output error; earlier ones still stand"):
+        write(written, Checkpoint(tensors={}, state={}))
+    assert read(written).state == {"images": 5}
     assert [path.name for path in written.parent.iterdir()] == [written.name]
 
 
