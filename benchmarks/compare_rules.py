@@ -14,18 +14,20 @@ third to the 20th and stops at its first claim. The rules:
   with f degrees of freedom; valid at any number of seeds by Ville's inequality.
 - Student: t for one look, used at all of them.
 
-Four more tables: the scale on which arms are compared, ratios or differences, where the noise is in proportion to a
+Five more tables: the scale on which arms are compared, ratios or differences, where the noise is in proportion to a
 metric and where it is not, with and without a control whose metric is five times that of uniform sampling; the
 product's rule where noise is not normal (Student's t with 3 degrees of freedom, exponential) or differs between the
-arms (the rival, one of three or nine other arms, or uniform sampling is twice or three times as noisy); and covariates
-(CUPED, Deng et al. 2013): the paired difference of a preview, correlated by rho with that at the end, is regressed out
-of the latter. That narrows intervals by 1 - sqrt(1 - rho^2), but asks that the covariate's own difference is 0, and a
-schedule acts on its previews too: "early" is its effect on them in paired deviations, with none at the end.
+arms (the rival, one of three or nine other arms, or uniform sampling is twice or three times as noisy); how often one
+schedule that is as good as uniform sampling would "beat" it within ten seeds if runs that fail, a share of those with
+the highest FIDs, left their seeds out and nothing else followed from them; and covariates (CUPED, Deng et al. 2013):
+the paired difference of a preview, correlated by rho with that at the end, is regressed out of the latter. That narrows
+intervals by 1 - sqrt(1 - rho^2), but asks that the covariate's own difference is 0, and a schedule acts on its previews
+too: "early" is its effect on them in paired deviations, with none at the end.
 
 The last line is JSON: "rules", by number of arms and rule: "false" (claims at any look without an effect), "seeds" and
 "power" at effect 2 within 10 seeds, "power_1.5" and "power_1" within 20; "scale": by noise, control and scale "false"
-(claims about an equal arm at any look) and "power" at effect 2 within 10 seeds; "noise": false claims; "covariate": by
-rho "narrower" and by early effect "false".
+(claims about an equal arm at any look) and "power" at effect 2 within 10 seeds; "noise": false claims; "failures": by
+share of runs that fail, false wins; "covariate": by rho "narrower" and by early effect "false".
 """
 
 from __future__ import annotations
@@ -178,6 +180,20 @@ def other_noise(rng: np.random.Generator, studies: int) -> dict[str, float]:
     return result
 
 
+def survivors(rng: np.random.Generator, studies: int, share: float, most: int = 10) -> float:
+    """False claims of "beats" where the worst `share` of a schedule's runs fail, and the others are all that counts."""
+    uniform, schedule = rng.standard_normal((2, studies, most)) / math.sqrt(2)
+    failed = schedule > ndtri(1 - share) / math.sqrt(2)
+    # The seeds that are left, in their order, come first.
+    gains = np.take_along_axis(uniform - schedule, np.argsort(failed, -1, kind="stable"), -1)
+    n = np.arange(FIRST_SEEDS, most + 1)
+    mean = gains.cumsum(-1)[:, FIRST_SEEDS - 1 :] / n
+    squares = (gains**2).cumsum(-1)[:, FIRST_SEEDS - 1 :] - n * mean**2
+    critical = np.array(boundary.critical_values(1, LEVEL, most))
+    beats = mean > critical * np.sqrt(squares / (n - 1) / n)
+    return round(float((beats & (n <= most - failed.sum(-1, keepdims=True))).any(-1).mean()), 3)
+
+
 def covariate(rng: np.random.Generator, studies: int, seeds: int, rho: float) -> dict[str, object]:
     """Intervals of the regression-adjusted difference after `seeds` seeds, as if the preview had no difference."""
     preview = rng.standard_normal((studies, seeds))
@@ -204,7 +220,13 @@ def covariate(rng: np.random.Generator, studies: int, seeds: int, rho: float) ->
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 def main(studies: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    result: dict[str, dict[str, Any]] = {"rules": {}, "scale": {}, "noise": {}, "covariate": {}}
+    result: dict[str, dict[str, Any]] = {
+        "rules": {},
+        "scale": {},
+        "noise": {},
+        "failures": {},
+        "covariate": {},
+    }
     for arms in (1, 2):
         noise = normal(rng, studies, arms)
         print(f"{arms} arm{'s' if arms > 1 else ''} beside uniform sampling")
@@ -225,6 +247,10 @@ def main(studies: int, seed: int) -> None:
     print("false claims at any look, by the kind of noise")
     for name, share in result["noise"].items():
         print(f"  {name:44}{share:8.3f}")
+    print("false wins if the worst runs of a schedule failed, and only the others counted, by their share")
+    for lost in (0.0, 0.2, 0.3, 0.5):
+        result["failures"][str(lost)] = survivors(rng, studies, lost)
+        print(f"  {lost:4.0%}{result['failures'][str(lost)]:8.3f}")
     print("a preview as covariate, 10 seeds: narrower, and false claims by its own difference")
     for rho in (0.3, 0.5, 0.8):
         found_here = covariate(rng, studies, 10, rho)
