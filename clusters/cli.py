@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import click
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
+from curriculum_ray.words import number_of
 from tuning.cli.options import example, read_settings, shared
+from tuning.cli.output import help_without_command, json_text
 from tuning.cli.parameters import FiniteRange
 
 __all__ = ["cli", "doctor", "local", "main", "wait"]
@@ -18,9 +19,15 @@ __all__ = ["cli", "doctor", "local", "main", "wait"]
 _MARKS = {"ok": "ok  ", "failed": "FAIL", "skipped": "-   "}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Check a Ray cluster, wait for its nodes, or simulate several nodes on this machine."""
+    help_without_command(context)
 
 
 @cli.command(
@@ -51,7 +58,7 @@ def doctor(
     checks = examine(output, resources, mlflow_uri, timeout)
     failed = [check for check in checks if check.state == "failed"]
     if as_json:
-        click.echo(json.dumps({"ok": not failed, "checks": [vars(check) for check in checks]}, indent=1))
+        click.echo(json_text({"ok": not failed, "checks": [vars(check) for check in checks]}, indent=1))
     else:
         for check in checks:
             remedy = f" -> {check.remedy}" if check.state == "failed" else ""
@@ -68,7 +75,7 @@ def wait(nodes: int, timeout: float) -> int:
     from clusters.nodes import wait_for_nodes
 
     there = wait_for_nodes(nodes, timeout)
-    click.echo(f"{there} of {nodes} nodes are up", err=True)
+    click.echo(f"{there} of {number_of(nodes, 'node')} up", err=True)
     return 0 if there >= nodes else 1
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import time
 from typing import Any
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError
 
 __all__ = ["run_on_local_nodes", "wait_for_nodes"]
@@ -17,11 +19,15 @@ __all__ = ["run_on_local_nodes", "wait_for_nodes"]
 def wait_for_nodes(nodes: int, timeout_s: float) -> int:
     """Wait up to `timeout_s` seconds for `nodes` live nodes at RAY_ADDRESS; return their number.
 
-    Raises ConfigError if RAY_ADDRESS is not set.
+    Raises ConfigError if RAY_ADDRESS is not set, or no address of a cluster.
     """
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         raise ConfigError("RAY_ADDRESS must name the cluster to wait for, but it is not set")
+    if address != "auto" and not re.fullmatch(r"(ray://)?[^/\s]+:\d+", address):
+        raise ConfigError(
+            f"RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT or auto, but got {presentable(address)}"
+        )
     import ray
 
     until = time.monotonic() + timeout_s

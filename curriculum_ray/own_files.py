@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import read_own_json
 from curriculum_ray.files import replace_file
 
 __all__ = ["FORCE_OPTION", "check_own", "write_own"]
@@ -120,7 +121,7 @@ def _json_digest(data: Any) -> str:
 
 def _json_marked(content: bytes) -> bool | None:
     try:
-        data = json.loads(content)
+        data = read_own_json(content)
         mark = data["meta"][_JSON_KEY]
     except (ValueError, KeyError, TypeError):
         return None

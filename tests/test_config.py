@@ -69,6 +69,16 @@ def test_a_fault_is_one_line_with_the_key_as_written(data: Any, line: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_is_missing_is_said_of_the_key_beside_it_that_made_its_group() -> None:
+    sources = {"": "f.yaml", "thing.form.radius": "--set thing.form.radius=2"}
+    with pytest.raises(
+        ConfigError, match=r"^--set thing\.form\.radius=2: thing\.form\.shape is required but missing"
+    ):
+        parse(_Box, {"name": "a", "thing": {"form": {"radius": 2}}}, sources)
+    with pytest.raises(ConfigError, match=r"^f\.yaml: name is required but missing"):
+        parse(_Box, {"thing": {"form": {"shape": "round", "radius": 2}}}, sources)
+
+
 def test_a_fault_names_the_source_that_its_key_came_from() -> None:
     sources = {"": "f.yaml", "thing": "--thing", "thing.form": "--form"}
     for data, source in (

@@ -200,7 +200,7 @@ def test_settings_of_a_command_are_refused_in_one_line_or_survive_their_file(
             path.write_text(write_yaml(found.model_dump(mode="json")))
             assert parse(cls, load_yaml(path), "again") == found, text
             survived += 1
-    assert survived > 5
+    assert survived >= 5
 
 
 def test_an_override_is_refused_in_one_line_or_means_what_it_says() -> None:

@@ -49,7 +49,7 @@ def write_settings(lab: Lab) -> Path:
         },
         "images": IMAGES,
         "batch_size": 16,
-        "window": 2,
+        "window": 1,
         "log_every_images": LOGGED,
         "checkpoint": {"every_images": EVERY, "keep": 2},
         "model": {"base_channels": 8},

@@ -12,7 +12,15 @@ from curriculum_ray.config.keys import meant_by
 from curriculum_ray.config.shown import shown
 from curriculum_ray.config.spec import ConfigError, Spec
 
-__all__ = ["SpecT", "parse"]
+__all__ = ["SHA256", "SpecT", "parse"]
+
+SHA256 = r"^[0-9a-f]{64}$"
+"""The pattern of a digest in settings."""
+
+# What pydantic says of classes and regular expressions, in the words of settings.
+_GROUP = "must be a mapping of keys to values"
+_RULES = {"model_type": _GROUP, "model_attributes_type": _GROUP, "dict_type": _GROUP}
+_PATTERNS = {SHA256: "be a SHA-256, 64 hexadecimal digits in lower case"}
 
 SpecT = TypeVar("SpecT", bound=pydantic.BaseModel)
 
@@ -21,7 +29,8 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
     """Validate `data` as `cls`; the first fault becomes a `ConfigError` naming source, key and value.
 
     `source` is a name for all of `data`, or names by dotted key: the longest prefix of the fault's key
-    applies, else a key within it; "" is the rest. A rule about several keys has the sources of those that it names.
+    applies, else a key within it, or beside it where it is missing; "" is the rest. A rule about several keys has the
+    sources of those that it names.
     """
     try:
         found = cls.model_validate(data)
@@ -29,8 +38,10 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
         faults = error.errors(include_url=False)
         key, line = _first_fault(cls, faults[0], data)
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        named = _sources_named(source, key, line) if faults[0]["type"] == "value_error" else ""
-        raise ConfigError(f"{named or _source(source, key)}: {line}{more}") from None
+        kind = faults[0]["type"]
+        named = _sources_named(source, key, line) if kind == "value_error" else ""
+        missing = kind in ("missing", "union_tag_not_found")
+        raise ConfigError(f"{named or _source(source, key, missing)}: {line}{more}") from None
     fault = _other_kind(data, found, "") if isinstance(data, Mapping) else None
     if fault is not None:
         key, line = fault
@@ -38,12 +49,13 @@ def parse(cls: type[SpecT], data: Any, source: str | Mapping[str, str]) -> SpecT
     return found
 
 
-def _source(source: str | Mapping[str, str], key: str) -> str:
-    """Return the name of the source of a fault at `key`."""
+def _source(source: str | Mapping[str, str], key: str, missing: bool = False) -> str:
+    """Return the name of the source of a fault at `key`; where it is missing, a key beside it made its group."""
     if isinstance(source, str):
         return source
     leads = [name for name in source if name in ("", key) or key.startswith(f"{name}.")]
-    within = [name for name in source if name.startswith(f"{key}.")]
+    group = key.rpartition(".")[0] if missing else key
+    within = [name for name in source if group and name.startswith(f"{group}.")]
     return source[within[0] if leads == [""] and within else max(leads, key=len)]
 
 
@@ -104,7 +116,11 @@ def _first_fault(cls: type[pydantic.BaseModel], fault: Any, data: Any) -> tuple[
             return tag, f"{tag} is required but missing"
         choices = str(fault["ctx"]["expected_tags"]).replace("'", "")
         return tag, f"{tag} must be one of {choices}, but got {shown(fault['ctx']['tag'])}"
-    rule = fault["msg"].replace("Input should be", "must be")
+    if kind == "string_pattern_mismatch":
+        pattern = fault["ctx"]["pattern"]
+        rule = f"must {_PATTERNS.get(pattern) or f'have the form {pattern}'}"
+    else:
+        rule = _RULES.get(kind) or fault["msg"].replace("Input should be", "must be")
     return key, f"{key or 'the value'} {rule}, but got {shown(value)}"
 
 

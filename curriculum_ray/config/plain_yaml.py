@@ -24,7 +24,7 @@ from curriculum_ray.config.core_schema import (
     read_tagged,
 )
 
-__all__ = ["TextFault", "read_json", "read_yaml", "write_yaml"]
+__all__ = ["TextFault", "read_json", "read_own_json", "read_yaml", "write_yaml"]
 
 DEEPEST = 64
 """Maximum nesting of groups."""
@@ -60,8 +60,6 @@ def read_yaml(text: str) -> Any:
 
 def read_json(text: str) -> Any:
     """Read the value of a JSON text, with NaN and infinities as Python writes them; raises `TextFault`."""
-    if len(text) > LARGEST_JSON:
-        raise TextFault(f"it has {len(text):,} characters, but may have {LARGEST_JSON:,} at most")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         group: dict[str, Any] = {}
@@ -71,17 +69,35 @@ def read_json(text: str) -> Any:
             group[checked_text(key)] = value if not isinstance(value, str) else checked_text(value)
         return group
 
+    return _bounded(text, object_pairs_hook=pairs, parse_int=read_integer, parse_float=read_float)
+
+
+def read_own_json(content: str | bytes) -> Any:
+    """Read the value of a JSON file that this project wrote, or `TextFault`: strings may have several lines.
+
+    Only its length and its depth are limited, because what lies there now may have been written by anybody.
+    """
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=pairs,
-            parse_int=read_integer,
-            parse_float=read_float,
-        )
+        return _bounded(content if isinstance(content, str) else content.decode())
+    except UnicodeDecodeError:
+        raise TextFault("it is not UTF-8") from None
+
+
+def _bounded(text: str, **hooks: Any) -> Any:
+    """Read a JSON text of at most `LARGEST_JSON` characters, at most `DEEPEST` deep; hooks: of `json.loads`."""
+    if len(text) > LARGEST_JSON:
+        raise TextFault(f"it has {len(text):,} characters, but may have {LARGEST_JSON:,} at most")
+    try:
+        value = json.loads(text, **hooks)
     except json.JSONDecodeError as error:
         raise TextFault(f"{error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise _too_deep() from None
+    except TextFault:
+        raise
+    except ValueError as error:
+        # Thousands of digits, which Python refuses to convert.
+        raise TextFault(str(error)) from None
     level, deep = [value], 0
     while level := [part for group in level for part in _parts(group)]:
         deep += 1

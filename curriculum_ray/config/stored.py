@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
 
 from curriculum_ray.config.parsing import parse
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.config.spec import ConfigError
 
 __all__ = ["NewerVersion", "Stored"]
@@ -53,7 +54,7 @@ class Stored(pydantic.BaseModel):
         Raises NewerVersion, and a ConfigError where the file cannot be read.
         """
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+            return cls.from_json(read_own_json(read_regular(path)), str(path))
         except NewerVersion:
             raise
         except (FileNotFoundError, NotADirectoryError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import read_own_json
 
 __all__ = [
     "CAPTION_NAMES",
@@ -69,7 +69,7 @@ def pick_by_alias(
 def class_names(schema: Any) -> Mapping[str, tuple[str, ...]]:
     """Return the class names of each ClassLabel column, from the metadata of Hugging Face datasets."""
     try:
-        content = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        content = read_own_json((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = content["info"]["features"]
         return {
             str(column): tuple(map(str, feature["names"]))

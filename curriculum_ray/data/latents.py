@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.dataset import Dataset, LatentShape
 from curriculum_ray.data.shard_copies import copy_here, folder_of
@@ -74,7 +75,7 @@ def read_latents_info(folder: Path) -> LatentsInfo:
     """Read `latents.json` in `folder`; a missing or invalid file raises `ConfigError`."""
     path = folder / LATENTS_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_own_json(read_regular(path))
         shards = tuple((str(name), int(rows)) for name, rows in content["shards"])
         if not shards or any("/" in name or not stays_below(name) for name, _ in shards):
             raise ValueError("shards must be names of files in the same folder")

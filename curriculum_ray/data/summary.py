@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from curriculum_ray.config.shown import printable
+from curriculum_ray.words import number_of
 
 __all__ = ["DataSummary", "DataWarning", "ImageStats", "LeftOut", "LeftOutTally", "quiet", "warn_of"]
 
@@ -158,7 +159,8 @@ class DataSummary:
 
     def _lines(self) -> Iterator[str]:
         source = f" ({self.path})" if self.path else ""
-        yield f"data        {self.name}{source}: {self.items:,} items of {_shape(self.shape)}, {self.conditioning}"
+        items = number_of(f"{self.items:,}", "item")
+        yield f"data        {self.name}{source}: {items} of {_shape(self.shape)}, {self.conditioning}"
         if self.held_out:
             yield f"  held out  {self.held_out:,}, never trained on: {self.held_out_from}"
         if self.files:

@@ -86,10 +86,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_resources(runs: int, resources: ResourceSpec, cluster: Capacity | None = None) -> None:
+def check_resources(
+    runs: int, resources: ResourceSpec, cluster: Capacity | None = None, gpus_by: str = "--use-gpu"
+) -> None:
     """Refuse, in one line, `runs` runs at a time that `cluster` can never hold.
 
-    Without `cluster` it is this machine, whose type of accelerator only Ray finds out.
+    Without `cluster` it is this machine, whose type of accelerator only Ray finds out. gpus_by: what asked for GPUs.
     """
     import torch
 
@@ -111,7 +113,7 @@ def check_resources(runs: int, resources: ResourceSpec, cluster: Capacity | None
             raise ConfigError(_without_accelerator(kind.removeprefix(ACCELERATOR), cluster))
         if kind == "GPU" and not amount:
             where = "the cluster" if os.environ.get("RAY_ADDRESS") else "this machine"
-            raise ConfigError(f"--use-gpu needs a GPU, but {where} has none that torch can use")
+            raise ConfigError(f"{gpus_by} needs a GPU, but {where} has none that torch can use")
         if amount > needed * each - 1e-6 or cluster.workers({kind: each}) >= needed:
             continue
         there = f"the cluster grows to {amount:g} at most" if cluster.grows else f"{amount:g} are there"

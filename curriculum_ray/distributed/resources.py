@@ -68,6 +68,15 @@ class ResourceSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _a_share_of_a_gpu_that_there_is(self) -> ResourceSpec:
+        if not self.use_gpu and self.gpus_per_worker != type(self).model_fields["gpus_per_worker"].default:
+            raise ValueError(
+                "gpus_per_worker is for workers with GPUs, but use_gpu is off and gpus_per_worker "
+                f"{self.gpus_per_worker:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _leaks_where_processes_live_on(self) -> ResourceSpec:
         if self.isolate and self.leak_gib is not None:
             raise ValueError(

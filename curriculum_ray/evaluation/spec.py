@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from curriculum_ray.config import LocalPath, Spec
+from curriculum_ray.config.parsing import SHA256
 from curriculum_ray.evaluation.clip_score import ClipSpec
 
 __all__ = ["EvaluationSpec", "ExtractorName", "fingerprint"]
@@ -28,7 +29,7 @@ class EvaluationSpec(Spec):
     weights: LocalPath | None = None
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth, by default a download; for dinov2 the
     folder of a DINOv2 as transformers writes it, which it needs."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern=SHA256)
     """SHA-256 that `weights` must have: by default that of the published file of inception-v3; for dinov2 that of its
     files' SHA-256 in the order of their names, which is checked only where it is given."""
     reference: LocalPath | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.config.shown import shown
 from curriculum_ray.data import Conditioning, LatentShape
 from curriculum_ray.diffusion import Process, build_process
 from curriculum_ray.models import check_named_code
@@ -17,6 +19,9 @@ from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.network import build_network, frozen_weights, start_network
 
 __all__ = ["Trained", "load_trained", "resolve_checkpoint"]
+
+_LARGEST_ITEM = 2**28
+"""Numbers of one item: a GiB of fp32, far beyond the 3 x 1024 x 1024 of the largest images."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,16 @@ class Trained:
     """Vocabulary of its captions; empty without captions as tokens."""
 
 
-def resolve_checkpoint(path: Path) -> Path:
-    """Return `path` if it is a checkpoint, or the newest intact checkpoint of the run whose folder it is."""
+def resolve_checkpoint(path: Path, option: str = "--checkpoint") -> Path:
+    """Return `path` if it is a checkpoint, or the newest intact checkpoint of the run whose folder it is.
+
+    option: what names the path, for the ConfigError where there is none.
+    """
     if not path.exists():
-        raise ConfigError(f"--checkpoint {path} does not exist")
-    found = checkpoints.checkpoint_in(path, f"--checkpoint {path}")
+        raise ConfigError(f"{option} {path} does not exist")
+    found = checkpoints.checkpoint_in(path, f"{option} {path}")
     if found is None:
-        raise ConfigError(f"--checkpoint {path} is neither a checkpoint nor a run's folder with one")
+        raise ConfigError(f"{option} {path} is neither a checkpoint nor a run's folder with one")
     return found
 
 
@@ -60,6 +68,11 @@ def load_trained(
         state = content.state
         config = parse(TrainConfig, state["config"], f"{path}/state.json, config")
         lengths = tuple(int(length) for length in state["shape"])
+        if min(lengths, default=0) < 1 or math.prod(lengths) > _LARGEST_ITEM:
+            raise ConfigError(
+                f"checkpoint {path} is corrupt: its items must have 1 to {_LARGEST_ITEM:,} numbers, but shape in its "
+                f"state.json is {shown(list(lengths))}"
+            )
         shape = LatentShape(lengths) if config.data.format == "latents" else lengths
         conditioning = Conditioning.from_json(state["conditioning"])
         images, vocabulary = int(state["images"]), tuple(map(str, state.get("vocabulary", ())))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+import re
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention, silu
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import shown
 from curriculum_ray.data import Conditioning
 from curriculum_ray.models.condition import (
     ConditionalSpec,
@@ -35,14 +37,26 @@ NOISE_WAVES = 128
 EPSILON = 1e-6
 
 
+_SIZE = r"^(S|B|L|XL)(/[1-9][0-9]?)?$"
+
+
 class DiTSpec(ConditionalSpec):
     """A transformer over patches: a published size, of which any number may be changed."""
 
     kind: Literal["dit"] = "dit"
     """The network: dit."""
 
-    size: str = Field(default="S", pattern=r"^(S|B|L|XL)(/[1-9][0-9]?)?$")
+    size: str = Field(default="S", pattern=_SIZE)
     """S, B, L or XL, as published, with the side of a patch after a slash: S/2."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _a_known_size(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.match(_SIZE, value):
+            raise ValueError(
+                f"size must be S, B, L or XL, with a patch of 1 to 99 as in S/2 or none, but got {shown(value)}"
+            )
+        return value
 
     patch: int | None = Field(default=None, ge=1, le=64)
     """Side of a patch in pixels, or its length in samples of a signal; by default that of `size`, else 2, or

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import read_own_json
 from curriculum_ray.files import alone
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.checkpoint import MANIFEST, Checkpoint
@@ -123,7 +123,7 @@ def newest(copy: WorkingCopy, roots: Iterable[Path], key: str | None) -> tuple[P
 def _named(manifest: bytes) -> list[str]:
     """The other files of a checkpoint; none where the manifest is damaged, which reading it says."""
     try:
-        names = list(json.loads(manifest)["sha256"])
+        names = list(read_own_json(manifest)["sha256"])
     except (ValueError, KeyError, TypeError):
         return []
     return [name for name in names if name != MANIFEST and "/" not in name and not name.startswith(".")]

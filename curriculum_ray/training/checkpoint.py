@@ -20,6 +20,8 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 
 __all__ = [
     "FORMAT_VERSION",
@@ -172,8 +174,8 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
     if not folder.is_dir():
         raise ConfigError(f"checkpoint {folder} does not exist")
     try:
-        manifest = (folder / _STATE).read_bytes()
-        state = json.loads(manifest)
+        manifest = read_regular(folder / _STATE)
+        state = read_own_json(manifest)
         version, digests = state.pop("version"), dict(state.pop("sha256"))
     except FileNotFoundError:
         raise ConfigError(f"checkpoint {folder} is not one: it holds no {_STATE}") from None
@@ -190,7 +192,7 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
         if groups is not None and group not in groups:
             continue
         try:
-            payload = (folder / file).read_bytes()
+            payload = read_regular(folder / file)
         except OSError as error:
             raise ConfigError(f"checkpoint {folder} is incomplete: {file}: {error.strerror}") from None
         if hashlib.sha256(payload).hexdigest() != digest:
@@ -205,7 +207,7 @@ def read(folder: str | Path, groups: tuple[str, ...] | None = None) -> Checkpoin
 def recorded_digests(folder: Path) -> dict[str, str]:
     """The SHA-256 digests of the tensors in a checkpoint by their group, as it was written; {} where it has none."""
     try:
-        digests = dict(json.loads((folder / _STATE).read_text())["sha256"])
+        digests = dict(read_own_json(read_regular(folder / _STATE))["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {Path(name).stem: digest for name, digest in digests.items() if name.endswith(".safetensors")}

@@ -23,6 +23,7 @@ from curriculum_ray.training.initial_weights import InitSpec
 from curriculum_ray.training.prediction import with_prediction
 from curriculum_ray.training.rates import ELEMENTWISE, OptimizerSpec
 from curriculum_ray.training.spikes import StabilitySpec
+from curriculum_ray.words import number_of
 
 __all__ = ["CheckpointSpec", "PreviewSpec", "TrainConfig"]
 
@@ -118,7 +119,8 @@ class TrainConfig(Spec):
     stratified: bool = True
     """Whether the noise levels of a batch are spread evenly over what is drawn; false for independent draws."""
     window: int | None = Field(default=None, ge=0, le=10_000)
-    """Steps over which workers collect losses before the schedule decides; if not given, see `TimestepSampler`."""
+    """Steps over which workers collect losses before the schedule decides: at most those of the run, and a quarter of a
+    plateau's patience; if not given, see `TimestepSampler`."""
     log_every_images: int = Field(default=6_400, ge=1)
     """Images between log lines, rounded up to whole windows."""
     checkpoint: CheckpointSpec = CheckpointSpec()
@@ -167,6 +169,19 @@ class TrainConfig(Spec):
             object.__setattr__(self, "batch_size", size)
             return self
         raise ValueError(f"schedule.{fault}")
+
+    @model_validator(mode="after")
+    def _the_window_is_read_in_time(self) -> TrainConfig:
+        if not self.window:
+            return self
+        if self.window > self.total_steps:
+            raise ValueError(
+                f"window must be at most the {number_of(self.total_steps, 'step')} of the run, but got {self.window}"
+            )
+        schedule = self.schedule
+        if schedule.pacing is not None:
+            schedule.pacing.check_window(self.window, schedule.num_stages, self.total_images, self.batch_size)
+        return self
 
     @model_validator(mode="after")
     def _shards_are_updated_by_themselves(self) -> TrainConfig:

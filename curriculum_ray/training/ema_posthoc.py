@@ -17,6 +17,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config.plain_yaml import read_own_json
 from curriculum_ray.files import replace_file
 from curriculum_ray.training.parallel import local
 
@@ -50,6 +51,10 @@ class PowerEmaSpec(Spec):
         if not self.sigma_rels or not all(0 < width < 0.28 for width in self.sigma_rels):
             raise ValueError(
                 f"ema.power.sigma_rels must be one or more numbers in (0, 0.28), but got {list(self.sigma_rels)}"
+            )
+        if len(set(self.sigma_rels)) < len(self.sigma_rels):
+            raise ValueError(
+                f"ema.power.sigma_rels must name each width once, but got {list(self.sigma_rels)}"
             )
         return self
 
@@ -185,7 +190,7 @@ def _head(path: Path) -> tuple[int, list[float], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata()
-        return int(about["images"]), json.loads(about["sigma_rels"]), about.get("sha256")
+        return int(about["images"]), read_own_json(about["sigma_rels"]), about.get("sha256")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"snapshot {path} is damaged: {' '.join(str(error).split())}") from None
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from curriculum_ray.config import ConfigError, LocalPath, Spec
+from curriculum_ray.config.parsing import SHA256
 from curriculum_ray.models import DiffusersModel
 from curriculum_ray.training.parallel import load_into
 from curriculum_ray.training.stored_weights import StoredWeights, read_weights
@@ -31,7 +32,7 @@ class InitSpec(Spec):
     new_condition: bool = False
     """Whether layers that embed or read a class or caption are drawn anew where they do not fit, or where the words of
     the captions differ; all other layers must fit in any case."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern=SHA256)
     """The hash of the weights, which every worker checks; if not given, it is filled in when a run or study starts."""
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import shown
 from curriculum_ray.models.named_code import PYTHON, imported_class, in_one_line
 from curriculum_ray.training.optimizer_state import optimizer_tensors, restore_optimizer
 from curriculum_ray.training.rates import OPTIMIZERS, OptimizerSpec
@@ -68,6 +69,12 @@ def _factory_and_arguments(spec: OptimizerSpec) -> tuple[Any, dict[str, Any]]:
     factory = _factory(spec.kind)
     takes = inspect.signature(factory).parameters
     options: dict[str, Any] = dict(spec.options)
+    for name, value in options.items():
+        if spec.kind in OPTIMIZERS and isinstance(value, str):
+            raise ConfigError(
+                f"optimizer.options.{name} must be a finite number, true or false for {spec.kind}, "
+                f"but got {shown(value)}"
+            )
     if "betas" in takes:
         options["betas"] = spec.betas
     elif spec.betas != OptimizerSpec().betas:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.training import checkpoint as checkpoints
 
 __all__ = ["StoredWeights", "read_weights"]
@@ -124,7 +125,7 @@ def _safetensors(folder: Path, where: str) -> dict[str, Tensor]:
 
 def _json(path: Path, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = read_own_json(read_regular(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{where} is damaged: {path.name} cannot be read ({error})") from None
     if not isinstance(found, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from clusters.checks import growth_check, memory_check, room_check, versions_agree
+from clusters.nodes import wait_for_nodes
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
 from curriculum_ray.distributed.growth import Growth
@@ -61,7 +62,18 @@ def test_waiting_for_a_head_that_is_not_there_ends_in_time() -> None:
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         done = _clusters("wait", "--nodes", "1", "--timeout", "1", RAY_ADDRESS=address)
     assert done.returncode == 1
-    assert done.stderr == "0 of 1 nodes are up\n"
+    assert done.stderr == "0 of 1 node up\n"
+
+
+@pytest.mark.parametrize("address", ["foo", "ray://", "local", "http://10.0.0.1:6379/x"])
+def test_what_is_no_address_of_a_cluster_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(
+        ConfigError, match=r"^RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT or auto, but got "
+    ):
+        wait_for_nodes(1, 1.0)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/runs", "gs://bucket"])

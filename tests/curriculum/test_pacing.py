@@ -170,6 +170,8 @@ def test_clusters_that_a_family_asks_for_together_join_one_after_another_and_in_
             FixedPacing(stage_share=0.2),
             "the last stage must begin at least one step of 100 images before the budget",
         ),
+        (FixedPacing(finish_by=0.1), "20 stages need 19 steps .* leaves 1: at most 2 stages fit"),
+        (FixedPacing(finish_by=0.05), "20 stages need 19 steps .* leaves 0: at most 1 stage fits, or"),
         (FixedPacing(finish_by=0.6), "20 stages need 19 steps .* leaves 6: at most 7 stages fit"),
         (
             FamilyPacing(rule="root", full_share=0.9),

@@ -20,6 +20,7 @@ from curriculum_ray.distributed.capacity import (
 from curriculum_ray.distributed.growth import Growth, as_capacity, waiting_for
 from curriculum_ray.distributed.resources import ResourceSpec
 from tests.distributed.autoscaling import LAUNCHERS, launcher
+from tuning.cli.options import read_settings
 
 GPU_RUN = {"use_gpu": True, "cpus_per_worker": 1}
 
@@ -48,6 +49,19 @@ def test_as_many_runs_as_the_cluster_has_room_for(
         check_resources(runs, spec, there)
     with pytest.raises(ConfigError, match="are needed"):
         check_resources(runs + 1, spec, there)
+
+
+def test_a_share_of_a_gpu_without_gpus_is_refused() -> None:
+    overrides, rule = ("gpus_per_worker=0.25",), r"use_gpu is off and gpus_per_worker 0\.25$"
+    with pytest.raises(ConfigError, match=rf"^--set gpus_per_worker=0\.25: .*{rule}"):
+        read_settings(ResourceSpec, None, overrides, {})
+    assert read_settings(ResourceSpec, None, (*overrides, "use_gpu=true"), {}).gpus_per_worker == 0.25
+    assert ResourceSpec.model_validate(ResourceSpec().model_dump()) == ResourceSpec()
+
+
+def test_a_gpu_that_is_not_there_is_said_of_what_asked_for_it() -> None:
+    with pytest.raises(ConfigError, match=r"^--on gpu needs a GPU, but this machine has none"):
+        check_resources(1, ResourceSpec(use_gpu=True), Capacity.of({"CPU": 8.0}), gpus_by="--on gpu")
 
 
 def test_few_runs_leave_room_for_learning() -> None:

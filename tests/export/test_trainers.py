@@ -364,9 +364,9 @@ def test_written_python_files_are_clean(tmp_path: Path) -> None:
         text = str(schedule_files(plan, target))
         assert "import os" not in text.splitlines()
         (tmp_path / f"{base['kind']}_{target}.py").write_text(text)
-    for base in ({"kind": "uniform"}, {"kind": "speed"}):
-        plan = planned({"version": 1, "base": base}, "timesteps", stages=1, betas="linear")
-        (tmp_path / f"{base['kind']}.py").write_text(str(schedule_files(plan, "diffusers")))
+    for kind, betas in (("uniform", None), ("speed", "linear")):
+        plan = planned({"version": 1, "base": {"kind": kind}}, "timesteps", stages=1, betas=betas)
+        (tmp_path / f"{kind}.py").write_text(str(schedule_files(plan, "diffusers")))
     rules = ["--isolated", "--select", "E,F,I,B,UP,SIM,RUF100,ERA", "--line-length", "110"]
     command = [sys.executable, "-m", "ruff", "check", *rules, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -165,7 +165,7 @@ def test_a_network_is_named_in_one_word_or_a_mapping(text: str, kind: str, field
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("dit-M/2", "model.size .*M/2"),
+        ("dit-M/2", "model: size must be S, B, L or XL.*M/2"),
         ("transformer", "model.kind must be one of .*dit.*, but got 'transformer'"),
         ("{kind: dit, base_channels: 4}", "model.base_channels is not a known key"),
         ("3", "model"),

@@ -24,7 +24,7 @@ from tests.distributed.jobs import SMALL, as_job, run_up_to
 CONFIG = RunConfig.model_validate(
     {
         **SMALL,
-        "window": 2,
+        "window": 1,
         "images": 192,
         "evaluation": {"num_samples": 64, "steps": 2},
         "preview": {"every_images": 128, "num_samples": 32, "asynchronous": True},

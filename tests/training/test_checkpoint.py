@@ -20,6 +20,7 @@ from curriculum_ray.training.checkpoint import (
     prune,
     put_back,
     read,
+    recorded_digests,
     write,
 )
 
@@ -137,11 +138,30 @@ def test_a_changed_state_is_noticed(tmp_path: Path, old: str, new: str) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("content", ["[]", "3", '{"version": 1, "sha256": 5}'])
+@pytest.mark.parametrize("content", ["[]", "3", '{"version": 1, "sha256": 5}', "[" * 200_000, "9" * 5_000])
 def test_a_state_of_another_form_is_refused(written: Path, content: str) -> None:
     (written / "state.json").write_text(content)
     with pytest.raises(ConfigError, match=r"state\.json is unreadable"):
         read(written)
+
+
+@pytest.mark.parametrize("name", ["state.json", "ema.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_never_ends_is_refused_before_it_is_read(written: Path, name: str, kind: str) -> None:
+    (written / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(written / name)
+    else:
+        (written / name).symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="it is not a regular file") as caught:
+        read(written)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_nested_too_deeply_names_no_digests(written: Path) -> None:
+    assert set(recorded_digests(written)) == {"model", "ema"}
+    (written / "state.json").write_text("[" * 200_000)
+    assert recorded_digests(written) == {}
 
 
 def test_a_checkpoint_of_before_its_state_had_a_digest_is_read(written: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from torch import nn
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.training.ema_posthoc import (
     PowerEma,
     PowerEmaSpec,
@@ -184,3 +184,8 @@ def test_a_flipped_bit_and_what_is_not_finite_are_refused(tmp_path: Path) -> Non
     path = write_snapshot(tmp_path, spec, {"0/weight": torch.full((4,), float("nan"))}, 8)
     with pytest.raises(ConfigError, match="not finite"):
         rebuild([path], 0.1)
+
+
+def test_a_width_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must name each width once, but got \[0\.1, 0\.1\]"):
+        parse(PowerEmaSpec, {"sigma_rels": [0.1, 0.1]}, "settings")

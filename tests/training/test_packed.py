@@ -23,7 +23,7 @@ from tests.training.calls import calling
 SMALL: dict[str, Any] = {
     "batch_size": 16,
     "images": 16 * 12,
-    "window": 2,
+    "window": 1,
     "log_every_images": 32,
     "checkpoint": {"every_images": 64},
 }

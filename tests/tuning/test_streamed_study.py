@@ -60,7 +60,7 @@ def _settings(form: str) -> dict[str, Any]:
         "data": {"name": "shards", "format": form, "image_size": 8},
         "images": 3_200,
         "batch_size": 32,
-        "window": 2,
+        "window": 1,
         "log_every_images": 320,
         "checkpoint": {"every_images": 320},
         "model": {"base_channels": 8},

@@ -20,7 +20,7 @@ from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import MARGIN
-from tuning.evidence.records import TrialRecord, load_records
+from tuning.evidence.records import TrialRecord, damaged_records, load_records
 from tuning.evidence.winner import choose
 from tuning.folder.environment import Environments
 from tuning.folder.layout import (
@@ -56,8 +56,10 @@ def pack_study(folder: Path) -> Packed:
     report = folder / REPORT_FILE
     if not records or not report.is_file():
         raise ConfigError(f"{folder} holds no report: run the search to its end first, by the same command")
-    if (folder / STATUS_FILE).is_file() and read_status(folder, _PATIENCE_S).state == "running":
+    state = read_status(folder, _PATIENCE_S).state if (folder / STATUS_FILE).is_file() else None
+    if state == "running":
         raise ConfigError(f"{folder} is being searched at this moment: pack it when it has ended")
+    _check_whole(folder, records, ended=state == "finished")
     settings = identity["settings"]
     portable = Portable([folder, *_searched_in(folder, records)], settings["run"])
     metric = str(settings["metric"])
@@ -79,6 +81,21 @@ def pack_study(folder: Path) -> Packed:
         files |= {f"{TRIALS}/{record.key}/{name}": text for name, text in _trial(record, portable).items()}
     content = archived(folder.resolve().name, str(identity["id"]), files)
     return Packed(content, len(records), answer(ranking))
+
+
+def _check_whole(folder: Path, records: Mapping[TrialKey, TrialRecord], ended: bool) -> None:
+    """Refuse a study without the record of one of its trials, whose answer might be another one.
+
+    ended: whether all of its trials have ended, so that each must have a record.
+    """
+    again = "a bundle holds every trial: run the search again first, by the same command"
+    damaged = [str(path) for path in damaged_records(folder)]
+    if damaged:
+        raise ConfigError(f"{', '.join(damaged)} cannot be read, and {again}")
+    trials = sorted(path for path in (folder / TRIALS).iterdir() if path.is_dir())
+    missing = [str(path) for path in trials if path.name not in records]
+    if ended and missing:
+        raise ConfigError(f"there is no {RECORD_FILE} in {', '.join(missing)}, and {again}")
 
 
 def _identity(folder: Path) -> dict[str, Any]:

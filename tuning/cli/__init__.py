@@ -18,6 +18,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line, shown
 from curriculum_ray.logs import shown_on_stderr
 from curriculum_ray.shell import tune_command
+from tuning.cli.output import help_without_command
 
 __all__ = ["cli", "main"]
 
@@ -63,13 +64,20 @@ class _LazyGroup(click.Group):
         return getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="curriculum-ray")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Find out which timesteps to train when, for diffusion models.
 
     Start with `python -m tune search`, ask with `python -m tune best`, train with `python -m tune train`.
     """
+    help_without_command(context)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.cli.options import example, folder_of_store, given, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 from tuning.folder.layout import SETTINGS_SUFFIX
 
@@ -105,7 +105,7 @@ def best(
     where = given("output", "mlflow_uri")
     again = None if found.settings_text is None else tune_command("train", "--config", settings, *where)
     if as_json:
-        click.echo(json.dumps({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
+        click.echo(json_text({**found.to_json(), "written": str(target), "reproduce": again}, indent=1))
         return 0
     rows = {
         **_findings(found),

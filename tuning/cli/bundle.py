@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from tuning.cli.options import example, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
 __all__ = ["bundle"]
@@ -61,7 +61,7 @@ def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
             "answer": packed.answer,
             "verify": again,
         }
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json_text(found, indent=1))
         return 0
     rows = {
         "written": f"{path}, {len(packed.content):,} bytes, {packed.trials} trials",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PlaceOption
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def cache_latents(
         images = "image" if left_out == 1 else "images"
         click.echo(f"left out: {left_out:,} corrupt {images}{example}", err=True)
     if as_json:
-        click.echo(json.dumps({"path": place.shown(), "left_out": left_out, **info.as_json()}))
+        click.echo(json_text({"path": place.shown(), "left_out": left_out, **info.as_json()}))
     else:
         shape = "x".join(map(str, info.shape))
         click.echo(f"{info.count:,} latents of {shape} with {info.conditioning}: {place.shown()}")

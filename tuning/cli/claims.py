@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
+from curriculum_ray.config import ConfigError
 from tuning.cli.options import example, shared, writable_folder
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
 __all__ = ["claims"]
@@ -66,6 +67,16 @@ def claims(
     from tuning.terminal.text import make_console
     from tuning.tracking.leftovers import store_leftovers
 
+    if only_list:
+        given = {
+            "confirm-seeds": confirm_seeds,
+            "concurrent": concurrent,
+            "use-gpu": use_gpu,
+            "mlflow-uri": mlflow_uri,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise ConfigError(f"--{option} is for running studies, but --list runs none")
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     chosen = load_claims(names, source, trust_code)
     every = load_claims([], source, trust_code) if source.is_dir() and any(source.glob("*.yaml")) else []
@@ -87,7 +98,7 @@ def claims(
         if kept is not None:
             click.echo(f"an edited page was kept as {kept}", err=True)
     if as_json:
-        click.echo(json.dumps(table.to_json(), indent=1))
+        click.echo(json_text(table.to_json(), indent=1))
         return 0
     if only_list:
         for line in described(chosen):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tuning.cli.options import example, folder_of_store, shared
+from tuning.cli.output import json_text
 
 if TYPE_CHECKING:
     from tuning.evidence.heldout import LevelGain
@@ -37,7 +39,7 @@ def compare(first: str, second: str, output: Path | str, mlflow_uri: str | None,
         store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
 
     found = lay_beside(find_run(first, folder, mlflow_uri), find_run(second, folder, mlflow_uri))
-    click.echo(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(_lines(found)))
+    click.echo(json_text(found.to_json(), indent=1) if as_json else "\n".join(_lines(found)))
     return 0
 
 
@@ -54,9 +56,8 @@ def _lines(found: RunComparison) -> list[str]:
     if found.refusal is not None:
         lines.append(found.refusal)
     for key, values in found.metrics.items():
-        gained = f"{values['gain']:+.1f}%"
         lines.append(
-            f"{metric_name(key):32} {number(values['a']):>20} {number(values['b']):>20}  B better by {gained}"
+            f"{metric_name(key):32} {number(values['a']):>20} {number(values['b']):>20}  {_gained(values['gain'])}"
         )
     for title, of_a, of_b in (
         ("images", a.images, b.images),
@@ -82,9 +83,17 @@ def _heldout(found: LevelGain | str | None) -> list[str]:
     rows = list(zip(names, found.a, found.b, found.gain, strict=True))
     rows.append((f"held-out loss after {count(found.images)}", found.mean_a, found.mean_b, found.mean_gain))
     return [
-        f"{name:32} {number(a):>20} {number(b):>20}  B better by {gained:+.1f}%"
+        f"{name:32} {number(a):>20} {number(b):>20}  {_gained(gained)}"
         for name, a, b, gained in reversed(rows)
     ]
+
+
+def _gained(percent: float) -> str:
+    """What B gains on A, as the end of a line; a dash where A is 0, of which nothing is a share."""
+    if not math.isfinite(percent):
+        return "–"
+    size = f"{abs(percent):.1f}%"
+    return "equal" if size == "0.0%" else f"B {'better' if percent > 0 else 'worse'} by {size}"
 
 
 def _shown(value: Any) -> str:

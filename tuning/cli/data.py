@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from curriculum_ray.config import ConfigError, load_json
 from curriculum_ray.own_files import FORCE_OPTION
 from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.output import json_text
 
 __all__ = ["data"]
 
@@ -57,7 +57,7 @@ def data(
         check_own(target, force=force)
     summary, examples = describe(spec, found, _SHOWN, every)
     if as_json:
-        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
+        click.echo(json_text(summary.as_json(), ensure_ascii=False))
     else:
         for line in summary.lines():
             click.echo(line)
@@ -66,7 +66,7 @@ def data(
     written: dict[Path, str | bytes] = {}
     if len(examples.items):
         written[sheet] = contact_sheet(examples.items, examples.texts)
-    written[file] = json.dumps(summary.as_json(), ensure_ascii=False)
+    written[file] = json_text(summary.as_json(), ensure_ascii=False)
     for target, content in written.items():
         if (kept := write_own(target, content, force=force)) is not None:
             click.echo(f"an earlier file was kept as {kept}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from curriculum_ray.config import ConfigError
 from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.output import json_text
 
 __all__ = ["difficulty"]
 
@@ -106,7 +106,7 @@ def difficulty(
         files = {name: str(folder / f"{name}.json") for name in curves}
         files |= {"picture": str(picture), "page": str(page)}
         click.echo(
-            json.dumps(
+            json_text(
                 {"claim": claim, "verdicts": answers, "files": files, "seconds": seconds}, ensure_ascii=False
             )
         )

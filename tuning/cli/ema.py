@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from curriculum_ray.config import ConfigError
 from tuning.cli.options import example
+from tuning.cli.output import json_text
 from tuning.cli.parameters import FiniteRange, PathOption
 
 __all__ = ["ema"]
@@ -43,7 +43,7 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     from curriculum_ray.training import checkpoint as checkpoints
     from curriculum_ray.training.ema_posthoc import find_snapshots, rebuild
 
-    path = resolve_checkpoint(folder)
+    path = resolve_checkpoint(folder, "--run")
     if path == folder:
         raise ConfigError(f"--run takes the folder of a run, but {folder} is a checkpoint")
     check_new_folder(output, "--into")
@@ -60,7 +60,7 @@ def ema(folder: Path, sigma_rel: float, output: Path, as_json: bool) -> int:
     except checkpoints.CheckpointNotWritten as error:
         raise ConfigError(f"--into: {error}") from None
     if as_json:
-        click.echo(json.dumps({"path": str(output), "sigma_rel": sigma_rel, "images": images}))
+        click.echo(json_text({"path": str(output), "sigma_rel": sigma_rel, "images": images}))
     else:
         click.echo(
             f"average of width {sigma_rel} from {len(snapshots)} snapshots up to {images:,} images: {output}"

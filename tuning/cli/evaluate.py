@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from tuning.cli.options import example, read_settings, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import stored_checkpoint
 
 __all__ = ["evaluate"]
@@ -99,7 +99,7 @@ def evaluate(
             metrics = score_on_workers(task, reference, evaluator, resources)
     if as_json:
         result = {"images": trained.images, "metrics": metrics, "fingerprint": evaluator.fingerprint}
-        click.echo(json.dumps({**result, "protocol": evaluator.protocol}))
+        click.echo(json_text({**result, "protocol": evaluator.protocol}))
         return 0
     click.echo(f"{trained.path} ({trained.images:,} images seen)")
     if evaluator.note is not None:

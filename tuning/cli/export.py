@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from tuning.cli.options import example, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
 __all__ = ["export"]
@@ -35,7 +35,7 @@ def export(
     trained = load_trained(checkpoint, ema=not raw_weights, trust_code=trust_code)
     export_diffusers(trained, output, raw_weights=raw_weights)
     if as_json:
-        click.echo(json.dumps({"path": str(output), "to": target, "images": trained.images}))
+        click.echo(json_text({"path": str(output), "to": target, "images": trained.images}))
     else:
         click.echo(f"{trained.path} ({trained.images:,} images seen) for {target}: {output}")
     return 0

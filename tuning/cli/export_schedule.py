@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from tuning.cli.options import example, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
 __all__ = ["export_schedule"]
@@ -135,7 +135,7 @@ def export_schedule(
             "stages": stages,
             "files": list(map(str, texts)),
         }
-        click.echo(json.dumps(answer))
+        click.echo(json_text(answer))
         return 0
     click.echo(plan.origin)
     for stage in plan.stages:

@@ -17,6 +17,7 @@ from curriculum_ray.config import (
     Spec,
     SpecT,
     apply_overrides,
+    flatten,
     load_yaml,
     parse,
     with_key,
@@ -190,7 +191,9 @@ def read_settings(
     trust_code: bool = False,
     within: str | None = None,
 ) -> SpecT:
-    """Settings from a file, then `--set`, then named options; later ones win.
+    """Settings from a file, over which `--set` is laid, then named options.
+
+    What is given on the command line is not overwritten by what comes later there: both would not apply.
 
     within: the group whose keys `--set` may name without it, where the settings have no key of that name themselves.
 
@@ -201,20 +204,32 @@ def read_settings(
     data = load_yaml(config_file) if config_file else {}
     sources = {"": str(config_file) if config_file else "settings"}
     full = [_in_full(cls, override, within) for override in overrides]
-    data = apply_overrides(data, full)
+    said: dict[str, str] = {}
     for override, whole in zip(overrides, full, strict=True):
-        sources[whole.partition("=")[0].strip()] = f"--set {one_line(override, 160)}"
+        data = apply_overrides(data, [whole])
+        key, source = whole.partition("=")[0].strip(), f"--set {one_line(override, 160)}"
+        _check_nothing_is_lost(said, key, source)
+        said |= dict.fromkeys(flatten(apply_overrides({}, [whole])), source)
+        sources[key] = source
     for key, (option, value) in options.items():
         if value is not None:
+            _check_nothing_is_lost(said, key, option)
             data = with_key(data, key, value, option)
             sources[key] = option
     spec = parse(cls, data, sources)
     if config_file is not None and not trust_code:
         from curriculum_ray.models.named_code import check_named_code, code_named
 
-        said = code_named(apply_overrides({}, full))
-        check_named_code(spec.model_dump(mode="json"), str(config_file), trusted=False, allowed=said)
+        own = code_named(apply_overrides({}, full))
+        check_named_code(spec.model_dump(mode="json"), str(config_file), trusted=False, allowed=own)
     return spec
+
+
+def _check_nothing_is_lost(said: Mapping[str, str], key: str, source: str) -> None:
+    """Raise ConfigError where `key`, set as a whole, would overwrite one of `said`: dotted keys and their sources."""
+    lost = next((name for name in said if name == key or name.startswith(f"{key}.")), None)
+    if lost is not None:
+        raise ConfigError(f"{source} would overwrite {said[lost]}: leave one of them out")
 
 
 def _in_full(cls: type[pydantic.BaseModel], override: str, within: str | None) -> str:

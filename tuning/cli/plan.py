@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.output import json_text
 from tuning.cli.parameters import FiniteRange
 
 __all__ = ["plan"]
@@ -94,6 +94,7 @@ def plan(
     from tuning.search.preflight import check_code_of, check_study, study_rivals
     from tuning.study.check_run import experiment_name
     from tuning.study.config import StudyConfig
+    from tuning.study.controls import Controls
     from tuning.study.data_summary import show_summary
     from tuning.study.forecast import forecast
     from tuning.study.forecast_lines import forecast_lines
@@ -142,7 +143,7 @@ def plan(
         dataset,
         evaluator,
         rivals,
-        StudyRoom.of(config, len(rivals), gpus, concurrent),
+        StudyRoom.of(config, Controls.of(len(rivals), searched, config.run), gpus, concurrent),
         output=folder,
         pictures=pictures,
         effects=effects,
@@ -157,7 +158,7 @@ def plan(
         click.echo(f"an earlier file was kept as {kept}", err=True)
     if as_json:
         result = {**found.to_json(), "data": summary.as_json(), "picture": str(path)}
-        click.echo(json.dumps(result, indent=1))
+        click.echo(json_text(result, indent=1))
         return 0
     for line in forecast_lines(found, price):
         click.echo(line)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from tuning.cli.options import example, read_settings, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
 __all__ = ["reference"]
@@ -71,7 +71,7 @@ def reference(
     kept = 0 if found.features is None else len(found.features)
     if as_json:
         numbers = {"path": str(into), "reference": found.fingerprint, "features": kept}
-        click.echo(json.dumps({**numbers, **about.model_dump(mode="json")}))
+        click.echo(json_text({**numbers, **about.model_dump(mode="json")}))
         return 0
     click.echo(
         f"{about.count:,} items of {about.name} by {about.extractor}, {len(found.mean):,} features, those of {kept:,} "

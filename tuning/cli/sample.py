@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from curriculum_ray.config import ConfigError
 from curriculum_ray.runs.folder import BEST
 from tuning.cli.options import example, read_settings, shared, writable_folder
+from tuning.cli.output import json_text
 from tuning.cli.parameters import FiniteRange, stored_checkpoint
 from tuning.folder.layout import TRIALS
 
@@ -144,7 +144,7 @@ def sample(
         click.echo(f"an earlier file was kept as {kept}", err=True)
     if as_json:
         found = {"path": str(path), "num_samples": len(samples), "images": trained.images}
-        click.echo(json.dumps({**found, "captions": list(captions)} if captions else found))
+        click.echo(json_text({**found, "captions": list(captions)} if captions else found))
     else:
         click.echo(f"{len(samples)} samples from {trained.path} ({trained.images:,} images seen): {path}")
         if len(captions) > 1:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from tuning.cli.options import example, given, opened_output, read_settings, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import FiniteRange, NameOption
 
 __all__ = ["search"]
@@ -137,7 +137,7 @@ def search(
         config, folder, name, mlflow_uri, concurrent, console, trust_code, system_metrics, copy
     )
     if as_json:
-        click.echo(json.dumps(as_object(config, outcome), indent=1))
+        click.echo(json_text(as_object(config, outcome), indent=1))
     else:
         show(config, outcome, console, given("output", "mlflow_uri"), trust_code)
     finished = any(record.status == "finished" for record in outcome.records)

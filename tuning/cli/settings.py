@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ from curriculum_ray.config.described import default_in_words, fixed_value, range
 from curriculum_ray.config.keys import Key, closest, in_words, keys_of
 from curriculum_ray.config.unions import specs_in, union_at
 from tuning.cli.options import example, shared
+from tuning.cli.output import json_text
 
 __all__ = ["settings"]
 
@@ -66,7 +66,7 @@ def settings(group: str | None, command: str | None, as_json: bool) -> int:
             raise ConfigError(f"GROUP must be a key or a group of keys, but got {group!r}{hint}")
         found = chosen
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], indent=1))
+        click.echo(json_text([asdict(each) for each in found], indent=1))
     else:
         click.echo("\n\n".join(map(_shown, found)))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tuning.cli.options import example, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import NameOption
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def status(output: Path | str, name: str | None, watch: bool, as_json: bool) -> 
     while True:
         found = read()
         if as_json:
-            click.echo(json.dumps(found.to_json(), indent=None if watch else 1))
+            click.echo(json_text(found.to_json(), indent=None if watch else 1))
         else:
             if watch:
                 click.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from curriculum_ray.words import number_of
 from tuning.cli.options import example, shared
+from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def verify(
 
     Nothing is unpacked, and code that a bundle names is run only with --trust-code.
     """
+    from curriculum_ray.distributed.capacity import check_resources
     from tuning.bundle.archive import read_bundle
     from tuning.bundle.packed_study import PackedStudy
     from tuning.bundle.replay import run_of, train_again
@@ -104,6 +105,13 @@ def verify(
     # All are checked before the first is trained.
     runs = [(record, run_of(study, record, given, trust_code)) for record in records]
     resources = _resources(study, device, num_workers)
+    if resources.use_gpu:
+        by = (
+            "--on gpu"
+            if device == "gpu"
+            else "the study was trained on GPUs, so that verify (without --on cpu)"
+        )
+        check_resources(1, resources, gpus_by=by)
     folder = writable_folder(into or Path(f"proof-{study.name}"))
     if not as_json:
         many = len(study.bundle.files)
@@ -122,7 +130,7 @@ def verify(
         if not as_json:
             click.echo("\n".join(_lines(replay, reasons)))
     if as_json:
-        click.echo(json.dumps({"study": study.name, "runs": found}, indent=1))
+        click.echo(json_text({"study": study.name, "runs": found}, indent=1))
     return 0 if all(each["equal"] for each in found) else 1
 
 
@@ -136,7 +144,9 @@ def _resources(
     recorded = ResourceSpec() if study.environment is None else study.environment.resources
     chosen = {"use_gpu": None if device is None else device == "gpu", "num_workers": num_workers}
     own = {key: value for key, value in chosen.items() if value is not None}
-    return parse(ResourceSpec, {**recorded.model_dump(mode="json"), **own}, "the resources of the bundle")
+    of_gpus = {"gpus_per_worker", "accelerator_type"} if device == "cpu" else None
+    kept = recorded.model_dump(mode="json", exclude=of_gpus)
+    return parse(ResourceSpec, {**kept, **own}, "the resources of the bundle")
 
 
 def _reasons(study: PackedStudy, resources: ResourceSpec) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curriculum_ray.config import ConfigError, Spec, load_json
 from curriculum_ray.curriculum import DifficultyCurve
@@ -28,18 +28,33 @@ from curriculum_ray.curriculum.difficulty import (
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.data.stream import load_stream
-from curriculum_ray.diffusion import Process, build_process
+from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.distributed.connection import connected
 from curriculum_ray.distributed.difficulty import ProbeTask, run_probes
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.own_files import FORCE_OPTION, check_own, write_own
 from curriculum_ray.training.difficulty import ProbeSpec, convergence_curve, gradient_curve, loss_curve
+from curriculum_ray.training.prediction import with_prediction
 from tuning.difficulty.page import check_report
 
 __all__ = ["MEASURES", "DifficultyConfig", "Measure", "measure"]
 
 Measure = Literal["relative_entropy", "gaussian", "snr", "convergence", "convergence-paper", "gradient"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+_TRAINED = frozenset({"convergence", "convergence-paper", "gradient"})
+_READ_BY: Mapping[str, frozenset[str]] = {
+    "samples": frozenset({"relative_entropy"}),
+    "seed": _TRAINED | {"relative_entropy"},
+    **dict.fromkeys(
+        ("seeds", "use_gpu", "probe.process.prediction", "probe.model", "probe.optimizer"), _TRAINED
+    ),
+    **dict.fromkeys(("probe.intervals", "probe.steps", "probe.batch_size", "probe.watched"), _TRAINED),
+    **dict.fromkeys(
+        ("probe.gradient_batches", "probe.gradient_batch_size", "probe.gradient_points"),
+        frozenset({"gradient"}),
+    ),
+}
+"""The measurements that read a setting, by its key; all others are read by each."""
 # In the meta of a curve: where its data lie, and how many items of a stream were measured.
 _PATH, _ITEMS = "path", "items"
 _OF_A_STREAM = 4_096
@@ -63,6 +78,30 @@ class DifficultyConfig(Spec):
     """The first seed."""
     use_gpu: bool = False
     """Train each probe model on a GPU."""
+
+    @model_validator(mode="after")
+    def _settings_are_read(self) -> DifficultyConfig:
+        for key, readers in _READ_BY.items():
+            if readers.isdisjoint(self.measure) and self._chosen(key):
+                raise ValueError(
+                    f"{key} is read by {', '.join(sorted(readers))} alone, but measure is {', '.join(self.measure)}"
+                )
+        return self
+
+    def _chosen(self, key: str) -> bool:
+        """Whether the setting at a dotted key is another than by default."""
+        process = self.probe.process
+        if key == "probe.process.prediction":
+            if not isinstance(process, DDPMSpec) or process.zero_terminal_snr:
+                # A zero terminal SNR does not go with every prediction.
+                return False
+            usual = DDPMSpec.model_validate(with_prediction({}, self.probe.data))
+            return process.prediction != usual.prediction
+        *groups, name = key.split(".")
+        spec: Spec = self
+        for group in groups:
+            spec = getattr(spec, group)
+        return bool(getattr(spec, name) != type(spec).model_fields[name].default)
 
 
 def measure(

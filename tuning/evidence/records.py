@@ -15,7 +15,7 @@ from tuning.folder.layout import RECORD_FILE, TRIALS
 if TYPE_CHECKING:
     from curriculum_ray.curriculum import CurriculumSchedule
 
-__all__ = ["PLAIN", "Control", "Role", "Status", "TrialRecord", "load_records"]
+__all__ = ["PLAIN", "Control", "Role", "Status", "TrialRecord", "damaged_records", "load_records"]
 
 PLAIN = ", no curriculum"
 """How a rival's description ends."""
@@ -139,8 +139,21 @@ def load_records(folder: Path) -> dict[TrialKey, TrialRecord]:
     ConfigError where a later release wrote one.
     """
     records = {}
-    for path in sorted((folder / TRIALS).glob(f"*/{RECORD_FILE}")):
-        record = TrialRecord.read(path)
-        if record is not None and record.key == path.parent.name and record.status != "running":
+    for path, record in _read(folder).items():
+        if record is not None and record.status != "running":
             records[record.key] = record.model_copy(update={"folder": path.parent})
     return records
+
+
+def damaged_records(folder: Path) -> list[Path]:
+    """The files of a study's records that cannot be read, or are of another trial; ConfigError as in `load_records`."""
+    return [path for path, record in _read(folder).items() if record is None]
+
+
+def _read(folder: Path) -> dict[Path, TrialRecord | None]:
+    """The record in each file of a study's records; None for one that is damaged or of another trial."""
+    found: dict[Path, TrialRecord | None] = {}
+    for path in sorted((folder / TRIALS).glob(f"*/{RECORD_FILE}")):
+        record = TrialRecord.read(path)
+        found[path] = record if record is not None and record.key == path.parent.name else None
+    return found

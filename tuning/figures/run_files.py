@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.runs.folder import CONFIG_FILE, SAMPLED_FILE, SAMPLES_FILE
 from curriculum_ray.runs.log import LoggedLine, logged
 
@@ -115,7 +116,7 @@ def active_set(record: Measured, config: Path) -> ActiveSet | None:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_own_json(read_regular(path))
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, differences
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.data import DataInfo, Dataset, DataSpec
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.data.spec import EMBEDDED
@@ -117,7 +119,7 @@ def claim(folder: Path, content: Content, kind: str) -> Identity:
             written = {"kind": kind, "id": fresh.id, "hash": fresh.hash, **content.parts()}
             replace_file(path, json.dumps(written, indent=1))
             return fresh
-        found = json.loads(path.read_text())
+        found = read_own_json(read_regular(path))
         before = Identity(str(found["id"]), str(found["hash"]))
         stored = {key: found.get(key) for key in content.parts()}
         whole = before.hash == Content(**stored).hash

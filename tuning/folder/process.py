@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import pydantic
+
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 
 __all__ = ["ProcessIdentity", "is_alive", "moves", "this_process"]
 
@@ -36,7 +38,7 @@ class ProcessIdentity(pydantic.BaseModel):
     def read(cls, path: Path) -> Self:
         """The process named in the JSON file at `path`; one without any field where that cannot be read."""
         try:
-            return cls.model_validate(json.loads(path.read_text()))
+            return cls.model_validate(read_own_json(read_regular(path)))
         except (OSError, ValueError):
             return cls()
 

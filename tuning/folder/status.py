@@ -13,6 +13,8 @@ from typing import Any, Literal
 import pydantic
 
 from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.files import replace_file
 from curriculum_ray.shell import tune_command
 from tuning.folder.layout import STATUS_FILE
@@ -237,15 +239,15 @@ def checked_status(read: Callable[[], bytes | None], source: str, watched: Calla
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def parsed_status(content: bytes | None, source: str) -> StudyStatus:
     """The status in the content of a file as it stands there; `source` is what the `ConfigError` names."""
     try:
-        data = json.loads(content or b"")
+        data = read_own_json(content or b"")
     except ValueError as error:
         raise ConfigError(f"{source} cannot be read: {error}") from None
     return StudyStatus.from_json(data, source)

@@ -19,7 +19,7 @@ from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.words import number_of
-from tuning.evidence.records import TrialRecord, load_records
+from tuning.evidence.records import TrialRecord, damaged_records, load_records
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
 from tuning.folder.in_bucket import kept
@@ -34,6 +34,7 @@ from tuning.search.ray_tune.run import search
 from tuning.search.samplers import open_storage, study_name
 from tuning.study.check_run import experiment_name, with_pinned_weights
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.data_summary import keep_summary, show_summary
 from tuning.study.giving_up import given_up
 from tuning.study.ledger import StudyLedger, open_folder
@@ -114,7 +115,8 @@ def run_study(
         "margin": config.margin,
     }
     params, rivals = config.decisive(), study_rivals(config, space)
-    most = config.maximum_trials(len(rivals))
+    controls = Controls.of(len(rivals), space, config.run)
+    most = config.maximum_trials(controls)
     progress = Display(most, run.total_images, console, config.metric)
     slots = None if concurrent is None else packs_of(concurrent, config.pack, config.share)
     content = content_of(
@@ -124,7 +126,7 @@ def run_study(
         evaluator,
         space.model_dump(mode="json", exclude={"name"}),
     )
-    guess = first_guess(config, run, data, folder, len(rivals), slots)
+    guess = first_guess(config, run, data, folder, controls, slots)
     place = output if copy is None else copy.bucket
     in_bucket = nullcontext() if copy is None else kept(copy, folder, progress.note, study=True)
     with held(folder), in_bucket as keeper, ThreadPoolExecutor(1) as opener:
@@ -133,7 +135,13 @@ def run_study(
             keeper.send_all()
         note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
         clock = StudyClock(folder, config.hours)
-        ended = StudyPlan(config, load_records(folder), rivals=rivals, closed=set(clock.used.closed))
+        ended = StudyPlan(
+            config,
+            load_records(folder),
+            rivals=rivals,
+            plain_twin=controls.plain_twin,
+            closed=set(clock.used.closed),
+        )
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)
         # A study that is complete needs no cluster.
@@ -151,6 +159,8 @@ def run_study(
             tracker.dataset(study.run, summary, data.fingerprint)
             if line := unvisited_line(run, data.shape):
                 progress.note(line)
+            for path in damaged_records(folder):
+                progress.note(f"{path} is damaged: its trial counts as not ended, and runs again")
             if study.records:
                 progress.earlier(study.records.values())
             pace = Pace(config, clock, slots * config.pack, guess, progress.note)

@@ -21,6 +21,7 @@ from tuning.folder.layout import TIME_FILE
 from tuning.folder.time_used import StudyClock
 from tuning.study.calibration import TrialSpeed, Unmeasured, calibrate, measuring_device
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.plan import StudyPlan
 from tuning.study.time_budget import TimeBudget, fit_into, speed_of, work_of
 from tuning.study.trial_spec import TrialSpec
@@ -37,7 +38,7 @@ def first_guess(
     run: RunConfig,
     data: Dataset | DataInfo,
     folder: Path,
-    rivals: int,
+    controls: Controls,
     slots: int | None,
 ) -> TrialSpeed | None:
     """Calibrate a study that has a budget of time, before its first start; ConfigError where it is too small for it.
@@ -55,9 +56,9 @@ def first_guess(
         return None
     if slots is None:
         cpus = Capacity.of({"CPU": float(available_cpus())})
-        slots = room(config.resources, config.maximum_trials(rivals), cpus, config.pack, config.share)
+        slots = room(config.resources, config.maximum_trials(controls), cpus, config.pack, config.share)
     speed = found.speed(run.batch_size)
-    fitting = fit_into(config, rivals, speed, slots * config.pack)
+    fitting = fit_into(config, controls, speed, slots * config.pack)
     assert fitting is not None
     if fitting.least > _SURELY * config.hours:
         raise ConfigError(

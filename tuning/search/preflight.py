@@ -17,7 +17,7 @@ from curriculum_ray.training.optimizers import check_optimizer
 from curriculum_ray.training.packed import check_packable
 from tuning.search.samplers import check_sampler
 from tuning.study.check_run import check_run
-from tuning.study.comparable import check_comparable
+from tuning.study.comparable import check_comparable, check_distinct
 from tuning.study.config import StudyConfig
 from tuning.study.named_arms import check_arms
 from tuning.study.overlay import lay_over
@@ -34,9 +34,9 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
     The fixed settings, every start point, every choice, both ends of every range and every rival must give a run that
     can be trained and evaluated; otherwise raises ConfigError.
     """
-    rivals = study_rivals(config, space)
+    rivals, plain = study_rivals(config, space), plain_schedule(config)
     check_comparable(config, space, rivals)
-    check_arms(config, plain_schedule(config))
+    check_arms(config, plain)
     base = config.run.model_dump(mode="json")
     fixed = parse(RunConfig, {**space.apply(base, {}), "seed": config.seed}, f"space {space.name}, fixed")
     if fixed.evaluation is None:
@@ -52,12 +52,13 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
         shown = ", ".join(f"{key} = {value}" for key, value in point.items())
         _check_point(config, space.apply(base, point), data, f"space {space.name} with {shown}", checked)
     check_ranges(space, fixed, config.halving.budgets(fixed.total_images))
+    uniform = {**space.apply(base, {}), "schedule": plain.model_dump(mode="json")}
     for name, keys in rivals.items():
-        settings = lay_over({**space.apply(base, {}), "schedule": {"version": 1}}, keys, f"rivals.{name}")
-        _check_point(config, settings, data, f"rivals.{name}", checked)
+        _check_point(config, lay_over(uniform, keys, f"rivals.{name}"), data, f"rivals.{name}", checked)
+    check_distinct("rivals", rivals, uniform)
     for name, keys in config.arms.items():
-        whole = {**base, "schedule": plain_schedule(config).model_dump(mode="json")}
-        _check_point(config, lay_over(whole, flatten(keys), f"arms.{name}"), data, f"arms.{name}", checked)
+        settings = lay_over(uniform, flatten(keys), f"arms.{name}")
+        _check_point(config, settings, data, f"arms.{name}", checked)
     check_sampler(config, space)
     _check_looks(config, fixed)
     return fixed, data, evaluator

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.config import ConfigError, flatten, parse
 from curriculum_ray.config.shown import shown
 from curriculum_ray.runs.config import RunConfig
+from tuning.evidence.short_names import UNIFORM
 from tuning.study.config import StudyConfig
+from tuning.study.overlay import lay_over
 from tuning.study.space import SearchSpace
 
-__all__ = ["Place", "check_comparable", "check_may_differ", "check_name", "place_of"]
+__all__ = ["Place", "check_comparable", "check_distinct", "check_may_differ", "check_name", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -133,11 +136,13 @@ def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
 
 
 def check_name(what: str, name: str, keys: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a rival or an arm cannot name a folder, or changes nothing. what: "a rival" or so."""
+    """Raise ConfigError where a rival or an arm cannot have its name, or changes nothing. what: "a rival" or so."""
     if not name.replace("_", "").replace("-", "").isalnum() or len(name) > 50:
         raise ConfigError(
             f"{what}'s name must hold letters, digits, - and _ only, 50 at most, but got {shown(name)}"
         )
+    if name == UNIFORM:
+        raise ConfigError(f"{what}'s name must not be {UNIFORM}, which is that of uniform sampling")
     if not keys:
         group = f"{what.partition(' ')[2]}s"
         raise ConfigError(
@@ -145,19 +150,39 @@ def check_name(what: str, name: str, keys: Mapping[str, Any]) -> None:
         )
 
 
+def check_distinct(group: str, arms: Mapping[str, Mapping[str, Any]], uniform: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an arm or rival that trains like uniform sampling, or like another one.
+
+    group: "arms" or "rivals", whose keys are laid over `uniform`, the settings of a run with uniform sampling.
+    """
+    known = {_resolved(uniform, "uniform sampling"): "uniform sampling"}
+    for name, keys in arms.items():
+        source = f"{group}.{name}"
+        same = known.setdefault(_resolved(lay_over(uniform, keys, source), source), name)
+        if same != name:
+            raise ConfigError(
+                f"{source} trains like {same}: every {group.removesuffix('s')} must differ from all others"
+            )
+
+
+def _resolved(settings: Mapping[str, Any], source: str) -> str:
+    """All settings of a run as text, equal for runs that train alike."""
+    run = parse(RunConfig, settings, source)
+    return json.dumps({**run.model_dump(mode="json"), "schedule": run.schedule.simplest().schedule_id})
+
+
 def _check_overlaid(run: RunConfig, space: SearchSpace) -> None:
     """Refuse settings of the study that its space would override: they must not be ignored.
 
-    Of searched keys, only those of the schedule are refused: others apply to the trials without a curriculum.
+    Those of searched keys apply to the trials without a curriculum.
     """
     own = flatten(run.model_dump(mode="json"))
     usual = flatten(
         RunConfig.model_validate({"data": run.data, "process": run.process}).model_dump(mode="json")
     )
-    searched = {key: None for key in space.search if key.startswith("schedule.")}
-    for key, value in {**searched, **_leaves(space.fixed)}.items():
+    for key, value in _leaves(space.fixed).items():
         if key in own and own[key] != usual.get(key) and own[key] != value:
-            what = f"fixes it at {shown(value)}" if key not in searched else "searches it"
             raise ConfigError(
-                f"run.{key} is {shown(own[key])}, but space {space.name} {what}: leave one of them out"
+                f"run.{key} is {shown(own[key])}, but space {space.name} fixes it at {shown(value)}: "
+                "leave one of them out"
             )

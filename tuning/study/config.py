@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import Spec
+from curriculum_ray.config import Spec, flatten
 from curriculum_ray.config.shown import shown
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.packed import check_packable
 from tuning.evidence.records import Control, Role
 from tuning.study.halving import FullBudget, HalvingSpec
+
+if TYPE_CHECKING:
+    from tuning.study.controls import Controls
 
 __all__ = ["FRESH_SEEDS", "Metric", "SamplerName", "StudyConfig"]
 
@@ -31,6 +34,8 @@ _OF_A_SEARCH = (
     "halving",
     "hours",
 )
+_MOST_TWINS = 2
+"""Of the best schedule with another order, see `tuning.study.twins`."""
 FRESH_SEEDS = 1000
 """Seeds of confirmations start here, above every seed that a search may use."""
 
@@ -39,7 +44,7 @@ class StudyConfig(Spec):
     """Everything that determines a study; equal values continue the same one."""
 
     run: RunConfig = RunConfig()
-    """The settings that all trials share; the searched keys are laid over them."""
+    """The settings that all trials share, without a seed and a schedule; the searched keys are laid over them."""
     space: str = "default"
     """A shipped search space, or the path of a YAML file."""
     trials: int = Field(default=8, ge=1, le=100_000)
@@ -110,19 +115,56 @@ class StudyConfig(Spec):
         return self
 
     @model_validator(mode="after")
+    def _left_to_the_trials(self) -> StudyConfig:
+        """Every trial has a seed and a schedule of its own: those of `run` would be ignored."""
+        run = self.run
+        if run.seed != type(run).model_fields["seed"].default:
+            raise ValueError(
+                f"run.seed must be left out of a study, whose trials get theirs from seed, but is {run.seed}: set seed"
+            )
+        usual = flatten(RunConfig(process=run.process).schedule.model_dump(mode="json"))
+        for key, value in flatten(run.schedule.model_dump(mode="json")).items():
+            if value != usual.get(key):
+                raise ValueError(
+                    f"run.schedule must be left out of a study, whose trials have schedules of their own, but "
+                    f"run.schedule.{key} is {shown(value)}: name it in arms, rivals or the space"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _no_search(self) -> StudyConfig:
         if not self.arms:
             return self
         for key in _OF_A_SEARCH:
-            value, usual = (
-                getattr(self, key),
-                type(self).model_fields[key].get_default(call_default_factory=True),
-            )
-            if value != usual:
+            if self._is_given(key):
                 raise ValueError(
-                    f"arms are compared without a search: leave {key} out, which is {shown(value)}"
+                    f"arms are compared without a search: leave {key} out, which is {shown(getattr(self, key))}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _confirmed(self) -> StudyConfig:
+        """Settings of confirmations need some, and no more schedules are confirmed than there can be."""
+        if self.arms:
+            return self
+        most = self.halving.full_trials(self.trials) + _MOST_TWINS
+        if self.confirm_top > most:
+            raise ValueError(
+                f"confirm_top must be at most {most}, the schedules of {self.trials} trials that are run at the full "
+                f"budget and {_MOST_TWINS} twins of the best, but got {self.confirm_top}"
+            )
+        unused = ("confirm_seeds", "futility", *(() if self.two_objectives else ("previews",)))
+        for key in unused if self.confirm_top == 0 else ():
+            if self._is_given(key):
+                raise ValueError(
+                    f"{key} is for confirmations, of which confirm_top 0 has none, but got {shown(getattr(self, key))}"
+                )
+        return self
+
+    def _is_given(self, key: str) -> bool:
+        """Whether a setting has another value than by default."""
+        usual: object = type(self).model_fields[key].get_default(call_default_factory=True)
+        return bool(getattr(self, key) != usual)
 
     @model_validator(mode="after")
     def _packs(self) -> StudyConfig:
@@ -187,24 +229,23 @@ class StudyConfig(Spec):
             return {**rule.preview(images), "metric": True}
         return {}
 
-    def phases(self, rivals: int) -> dict[str, int]:
-        """The maximum number of trials of each phase, with this number of rivals."""
-        arms, (_, most) = self.confirm_top + 1 + bool(rivals), self.least_and_most_seeds
+    def phases(self, controls: Controls) -> dict[str, int]:
+        """The maximum number of trials of each phase, with these controls."""
+        arms, (_, most) = self.confirm_top + 1 + controls.confirmed, self.least_and_most_seeds
         if self.arms:
             none = dict.fromkeys(("controls", "smaller budgets", "searched", "twins of the best"), 0)
             return {**none, "confirmations": (len(self.arms) + 1) * most}
         return {
-            "controls": 1 + rivals,
+            "controls": 1 + controls.rivals,
             "smaller budgets": self.halving.low_trials(self.trials),
             "searched": self.halving.full_trials(self.trials),
-            # Reversed, random, and, if more than the order is searched, without a curriculum.
-            "twins of the best": 2 + bool(rivals),
+            "twins of the best": _MOST_TWINS + controls.plain_twin,
             "confirmations": arms * most * bool(self.confirm_top),
         }
 
-    def maximum_trials(self, rivals: int) -> int:
-        """The maximum number of trials of the study with this number of rivals, at any budget."""
-        return sum(self.phases(rivals).values())
+    def maximum_trials(self, controls: Controls) -> int:
+        """The maximum number of trials of the study with these controls, at any budget."""
+        return sum(self.phases(controls).values())
 
     def decisive(self) -> dict[str, Any]:
         """The settings that determine the trials' results; their number and their resources do not."""

@@ -9,6 +9,7 @@ from curriculum_ray.runs.config import RunConfig
 from tuning.evidence.records import Control, Role
 from tuning.study.calibration import Calibration
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 
 __all__ = ["Estimate", "estimate", "evaluations"]
 
@@ -48,7 +49,7 @@ class Estimate:
 
 def estimate(
     config: StudyConfig,
-    rivals: int,
+    controls: Controls,
     found: Calibration | None,
     slots: int,
     for_gpu: bool = False,
@@ -60,7 +61,7 @@ def estimate(
     slots: how many trials, or packs of them, run at a time. price: of one worker-hour.
     flops: operations of a step on the whole batch and of an evaluation. A trial that a look would stop counts in full.
     """
-    trials = config.phases(rivals)
+    trials = config.phases(controls)
     workers, share = config.resources.workers[1], config.resources.gpus_per_worker
     slots = min(slots, -(-max(trials.values()) // config.pack))
     counted = None if flops is None else _work(config, trials, *flops)[1]

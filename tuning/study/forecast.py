@@ -15,6 +15,7 @@ from curriculum_ray.training.footprint import Footprint, footprint
 from tuning.evidence.expected import ExpectedSeeds, expected_seeds
 from tuning.evidence.scale import Scale
 from tuning.study.calibration import Calibration, Unmeasured, calibrate, evaluation_flops, measuring_device
+from tuning.study.controls import Controls
 from tuning.study.cost import Estimate, estimate
 from tuning.study.memory import Memory, memory_per_worker
 from tuning.study.named_arms import named_arm
@@ -131,7 +132,8 @@ def forecast(
     found = None if isinstance(measured, Unmeasured) else measured
     a_step, an_evaluation = network.train_flops, evaluation_flops(run, network, evaluator)
     flops = (run.batch_size * a_step, an_evaluation) if a_step and an_evaluation else None
-    cost = estimate(config, len(rivals), found, room.slots, for_gpu, price, flops)
+    controls = Controls.of(len(rivals), space, config.run)
+    cost = estimate(config, controls, found, room.slots, for_gpu, price, flops)
     noise = find_noise(output, data.name, evaluator.fingerprint, config.metric)
     speed = None if found is None else found.speed(run.batch_size)
     return Forecast(
@@ -148,8 +150,8 @@ def forecast(
         measured=measured,
         cost=cost,
         noise=noise,
-        expected=_expected(config, len(rivals), noise, effects or _EFFECTS) if noise else (),
-        fitting=None if speed is None else fit_into(config, len(rivals), speed, cost.concurrent),
+        expected=_expected(config, controls, noise, effects or _EFFECTS) if noise else (),
+        fitting=None if speed is None else fit_into(config, controls, speed, cost.concurrent),
         unvisited=unvisited_line(run, data.shape),
     )
 
@@ -163,7 +165,7 @@ def _shown(config: StudyConfig, space: SearchSpace, count: int) -> dict[str, Cur
 
 
 def _expected(
-    config: StudyConfig, rivals: int, noise: Noise, effects: Sequence[float]
+    config: StudyConfig, controls: Controls, noise: Noise, effects: Sequence[float]
 ) -> tuple[ExpectedSeeds, ...]:
     """Studies of arms ask about all of them, have no separate rivals, and do not give up."""
     schedules = len(config.arms) or config.confirm_top
@@ -175,7 +177,7 @@ def _expected(
             noise.share,
             scale=Scale.of(config.metric),
             schedules=schedules,
-            rival=bool(rivals),
+            rival=bool(controls.confirmed),
             seeds=config.least_and_most_seeds,
             margin=config.margin,
             futility=0.0 if config.arms else config.futility,

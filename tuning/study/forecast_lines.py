@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tuning.evidence.metrics import metric_name
+from tuning.study.controls import Controls
 from tuning.study.cost_lines import cost_lines, driver_line, memory_lines
 from tuning.study.forecast import Forecast
 
@@ -20,7 +21,9 @@ def forecast_lines(found: Forecast, price: float | None = None) -> Iterator[str]
         yield f"space {found.space.name}, chosen by {config.sampler}"
         for key, span in found.space.search.items():
             yield f"  {key:34} {span.in_words()}"
-        yield f"controls and rivals: {', '.join(found.controls)}; twins of the best: reversed, random order"
+        rivals = len(found.controls) - 1
+        plain = ", no curriculum" if Controls.of(rivals, found.space, config.run).plain_twin else ""
+        yield f"controls and rivals: {', '.join(found.controls)}; twins of the best: reversed, random order{plain}"
     counted = {phase: count for phase, count in cost.trials.items() if count or not config.arms}
     yield f"trials, at most: {', '.join(f'{count} {phase}' for phase, count in counted.items())}"
     yield f"room: {found.room.in_words}"

@@ -8,7 +8,7 @@ from typing import Any
 from curriculum_ray.config import ConfigError, flatten
 from curriculum_ray.curriculum import CurriculumSchedule
 from tuning.evidence.keys import TrialKey
-from tuning.study.comparable import check_may_differ, check_name
+from tuning.study.comparable import check_distinct, check_may_differ, check_name
 from tuning.study.config import StudyConfig
 from tuning.study.overlay import lay_over
 from tuning.study.trial_spec import TrialSpec
@@ -37,7 +37,6 @@ def named_arm(name: str, keys: Mapping[str, Any], plain: CurriculumSchedule, see
 
 def check_arms(config: StudyConfig, plain: CurriculumSchedule) -> None:
     """Raise ConfigError for an arm that cannot be compared, cannot be walked, or trains like another one."""
-    known = {plain.simplest().schedule_id: "uniform sampling"}
     for name, keys in config.arms.items():
         check_name("an arm", name, keys)
         for key in flatten(keys):
@@ -48,6 +47,5 @@ def check_arms(config: StudyConfig, plain: CurriculumSchedule) -> None:
             arm.schedule.check_ladder(config.run.batch_size, config.run.total_images)
         except ConfigError as error:
             raise ConfigError(f"arms.{name}: schedule.{error}") from None
-        same = known.setdefault(arm.arm_id(arm.schedule), name)
-        if same != name:
-            raise ConfigError(f"arms.{name} trains like {same}: every arm must differ from all others")
+    uniform = {**config.run.model_dump(mode="json"), "schedule": plain.model_dump(mode="json")}
+    check_distinct("arms", {name: flatten(keys) for name, keys in config.arms.items()}, uniform)

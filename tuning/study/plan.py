@@ -26,6 +26,7 @@ from tuning.evidence.records import Control, TrialRecord
 from tuning.study.brackets import rungs
 from tuning.study.calibration import Work
 from tuning.study.config import FRESH_SEEDS, StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.giving_up import given_up
 from tuning.study.named_arms import named_arm
 from tuning.study.overlay import lay_over
@@ -53,6 +54,8 @@ class StudyPlan:
     records: dict[TrialKey, TrialRecord] = field(default_factory=dict)
     rivals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Names and dotted keys of the one-line rivals."""
+    plain_twin: bool = False
+    """Whether the best schedule may have a twin without a curriculum, see `Controls`."""
     complete: bool = field(default=False, init=False)
     """Whether every trial of every step has ended."""
     eliminated: set[TrialKey] = field(default_factory=set, init=False)
@@ -66,6 +69,7 @@ class StudyPlan:
 
     def __post_init__(self) -> None:
         self._plain = plain_schedule(self.config)
+        self._beside = Controls(len(self.rivals), self.plain_twin)
         self._waiting: deque[TrialSpec] = deque()
         self._left: set[TrialKey] = set()  # keys of this step's trials that have not ended
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
@@ -105,7 +109,7 @@ class StudyPlan:
     @property
     def total(self) -> int:
         """Total number of trials: exact for known phases, the maximum for later ones."""
-        most = self.config.phases(len(self.rivals))
+        most = self.config.phases(self._beside)
         first = most["controls"] + most["smaller budgets"] + most["searched"]
         known = self._known
         if self._phase == "opening":
@@ -156,7 +160,7 @@ class StudyPlan:
 
     def _with_all_after(self, group: list[TrialSpec]) -> list[list[Work]]:
         """What these trials have to do, and what must come after them, phase by phase."""
-        twins, confirmations = after_search(self.config, len(self.rivals))
+        twins, confirmations = after_search(self.config, self._beside)
         # Those of uniform sampling are for every study; another best schedule needs its own.
         fresh = range(FRESH_SEEDS, FRESH_SEEDS + self.config.least_and_most_seeds[0])
         ended = sum(TrialKey.uniform().confirmation(seed) in self.records for seed in fresh)

@@ -19,6 +19,7 @@ from curriculum_ray.distributed.capacity import (
 
 if TYPE_CHECKING:
     from tuning.study.config import StudyConfig
+    from tuning.study.controls import Controls
 
 __all__ = ["StudyRoom"]
 
@@ -39,7 +40,7 @@ class StudyRoom:
 
     @classmethod
     def of(
-        cls, config: StudyConfig, rivals: int, gpus: float | None = None, concurrent: int | None = None
+        cls, config: StudyConfig, controls: Controls, gpus: float | None = None, concurrent: int | None = None
     ) -> StudyRoom:
         """gpus: those of a cluster; None for what this machine has. concurrent: trials at a time, if that is asked."""
         import torch
@@ -48,7 +49,7 @@ class StudyRoom:
         if gpus is None:
             here = Capacity.of({"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())})
             workers = workers_in(resources, here, share)
-            slots = room(resources, config.maximum_trials(rivals), here, config.pack, share)
+            slots = room(resources, config.maximum_trials(controls), here, config.pack, share)
         else:
             workers = int(share * gpus / resources.gpus_per_worker + 1e-6)
             slots = slots_in(workers, resources)

@@ -17,6 +17,7 @@ from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, Role
 from tuning.study.calibration import TrialSpeed, Work
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.cost import evaluations
 
 __all__ = [
@@ -70,29 +71,31 @@ def bracket_work(config: StudyConfig, size: int) -> list[list[Work]]:
     return [*rungs, [work_of(config, "searched")] * survivors[-1]]
 
 
-def after_search(config: StudyConfig, rivals: int) -> list[list[Work]]:
+def after_search(config: StudyConfig, controls: Controls) -> list[list[Work]]:
     """The twins of the best schedule, and the confirmations on the least fresh seeds: those are never traded."""
-    planned, (least, most) = config.phases(rivals), config.least_and_most_seeds
+    planned, (least, most) = config.phases(controls), config.least_and_most_seeds
     return [
         [work_of(config, "control")] * planned["twins of the best"],
         [work_of(config, "confirmation")] * (planned["confirmations"] // most * least),
     ]
 
 
-def study_work(config: StudyConfig, rivals: int, trials: int) -> list[list[Work]]:
+def study_work(config: StudyConfig, controls: Controls, trials: int) -> list[list[Work]]:
     """A whole study with this number of schedules, phase by phase."""
-    controls = [work_of(config, "control", "uniform"), *[work_of(config, "control")] * rivals]
+    plain = [work_of(config, "control", "uniform"), *[work_of(config, "control")] * controls.rivals]
     size = config.halving.bracket(config.trials)
     opening: list[list[Work]] = []
     for start in range(0, trials, size):
         opening += bracket_work(config, min(size, trials - start))
     first, *rest = opening or [[]]
-    return [controls + first, *rest, *after_search(config, rivals)]
+    return [plain + first, *rest, *after_search(config, controls)]
 
 
-def study_seconds(config: StudyConfig, rivals: int, trials: int, speed: TrialSpeed, slots: int) -> float:
+def study_seconds(
+    config: StudyConfig, controls: Controls, trials: int, speed: TrialSpeed, slots: int
+) -> float:
     """How long a whole study with this number of schedules takes; slots: trials at a time."""
-    phases = [[speed.seconds(work) for work in phase] for phase in study_work(config, rivals, trials)]
+    phases = [[speed.seconds(work) for work in phase] for phase in study_work(config, controls, trials)]
     return seconds_to_end([], phases, slots)
 
 
@@ -101,7 +104,9 @@ def _tried_together(config: StudyConfig) -> int:
     return config.halving.bracket(config.trials) if config.halving.rule == "compressed" else 1
 
 
-def trials_that_fit(config: StudyConfig, rivals: int, speed: TrialSpeed, slots: int, seconds: float) -> int:
+def trials_that_fit(
+    config: StudyConfig, controls: Controls, speed: TrialSpeed, slots: int, seconds: float
+) -> int:
     """The most schedules, up to the study's, with which a whole study ends in `seconds`; 0 where none is tried.
 
     Where schedules compete in brackets, these are whole brackets.
@@ -111,7 +116,7 @@ def trials_that_fit(config: StudyConfig, rivals: int, speed: TrialSpeed, slots: 
     while low < high:
         middle = (low + high + 1) // 2
         trials = min(config.trials, middle * size)
-        fits = study_seconds(config, rivals, trials, speed, slots) <= seconds
+        fits = study_seconds(config, controls, trials, speed, slots) <= seconds
         low, high = (middle, high) if fits else (low, middle - 1)
     return min(config.trials, low * size)
 
@@ -143,15 +148,15 @@ class Fitting:
         )
 
 
-def fit_into(config: StudyConfig, rivals: int, speed: TrialSpeed, slots: int) -> Fitting | None:
+def fit_into(config: StudyConfig, controls: Controls, speed: TrialSpeed, slots: int) -> Fitting | None:
     """What fits into the hours of a study; None without a limit. slots: trials at a time."""
     if config.hours is None:
         return None
     least, whole = (
-        study_seconds(config, rivals, trials, speed, slots) / 3600
+        study_seconds(config, controls, trials, speed, slots) / 3600
         for trials in (_tried_together(config), config.trials)
     )
-    fitting = trials_that_fit(config, rivals, speed, slots, config.hours * 3600)
+    fitting = trials_that_fit(config, controls, speed, slots, config.hours * 3600)
     return Fitting(config.hours, fitting, least, whole)
 
 

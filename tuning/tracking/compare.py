@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
+from curriculum_ray.config.plain_yaml import read_own_json
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.runs.folder import CONFIG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE
 from curriculum_ray.runs.heldout_file import read_heldout
 from curriculum_ray.runs.result import HeldoutLosses, History, Measured, RunResult
@@ -149,7 +150,7 @@ def _stages(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = read_own_json(read_regular(path))
     except (OSError, ValueError):
         return {}
     return found

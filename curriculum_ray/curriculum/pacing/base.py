@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.words import number_of
 
 __all__ = [
     "Images",
@@ -32,6 +33,7 @@ __all__ = [
     "in_images",
     "in_words",
     "share_of",
+    "stages_fit",
 ]
 
 Images = Annotated[int, Field(ge=1)]
@@ -117,6 +119,12 @@ class PacingRule(Spec, ABC):
     def check(self, num_stages: int, total_images: int | None, step: int) -> None:
         """Refuse a ladder that cannot be walked in steps of `step` images; the `ConfigError` says what would fit."""
 
+    def check_window(self, window: int, num_stages: int, total_images: int | None, step: int) -> None:
+        """Refuse windows of so many steps of `step` images where losses would be read too late; ConfigError.
+
+        A rule that reads no losses takes any.
+        """
+
     @abstractmethod
     def earliest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
         """(stage, images) of each rung at the earliest: where no loss ever improves."""
@@ -183,6 +191,11 @@ def check_end(what: str, begins: int, step: int, total_images: int | None) -> No
             f"pacing: the last stage must begin at least one step of {step} images before the budget of "
             f"{total_images:,} ends, but {what} lets it begin after {begins:,}"
         )
+
+
+def stages_fit(count: int) -> str:
+    """How many stages fit, as part of a line: "at most 2 stages fit"."""
+    return f"at most {number_of(count, 'stage')} fit{'s' if count == 1 else ''}"
 
 
 def share_of(images: int, total_images: int) -> str:

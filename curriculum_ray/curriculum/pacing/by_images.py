@@ -24,6 +24,7 @@ from curriculum_ray.curriculum.pacing.base import (
     in_images,
     in_words,
     share_of,
+    stages_fit,
 )
 
 __all__ = ["ByImages", "ByImagesRule", "FixedPacing", "too_many"]
@@ -134,5 +135,5 @@ def too_many(
     share = "" if total_images is None else f" ({share_of(climbs * step, total_images)} of the budget)"
     return ConfigError(
         f"pacing: {num_stages} stages need {climbs} steps of {step} images to be walked, but {what} leaves "
-        f"{end // step}: at most {num_stages - climbs + end // step} stages fit, or {climbs * step:,} images{share}"
+        f"{end // step}: {stages_fit(num_stages - climbs + end // step)}, or {climbs * step:,} images{share}"
     )

@@ -22,6 +22,7 @@ from curriculum_ray.curriculum.pacing.base import (
     in_images,
     in_words,
     share_of,
+    stages_fit,
 )
 from curriculum_ray.words import number_of
 
@@ -205,9 +206,22 @@ class PlateauPacing(PacingRule):
             if (last - first) * each >= steps:
                 raise ConfigError(
                     f"pacing: {num_stages} stages, each of at least {each} steps by {self._in_words()}, do not fit "
-                    f"into the {steps} steps of {total_images:,} images: at most {first + (steps - 1) // each + 1} "
-                    "stages fit, or a shorter patience, or finish_by"
+                    f"into the {steps} steps of {total_images:,} images: "
+                    f"{stages_fit(first + (steps - 1) // each + 1)}, or a shorter patience, or finish_by"
                 )
+
+    def check_window(self, window: int, num_stages: int, total_images: int | None, step: int) -> None:
+        """Refuse a window above a quarter of the patience, but never one of a single step."""
+        first, last = self._ends(num_stages)
+        if first == last:
+            return
+        patience = self._patience_steps(num_stages, total_images, step)
+        most = max(patience // 4, WINDOWS[-1])
+        if window > most:
+            raise ConfigError(
+                f"window must be at most {most}, a quarter of the patience of {number_of(patience, 'step')} by "
+                f"pacing.{self._in_words()}, but got {window}"
+            )
 
     def _check_deadlines(self, num_stages: int, finish: int, total_images: int | None, step: int) -> None:
         last = num_stages - 1
@@ -221,8 +235,7 @@ class PlateauPacing(PacingRule):
             each = f"{number_of(step, 'image')} each"
             raise ConfigError(
                 f"pacing: {num_stages} stages need {last} steps before finish_by, but {self.finish_by:.6g} of "
-                f"{total_images:,} images has {finish // step} of {each}: at most {finish // step + 1} "
-                f"stages fit{later}"
+                f"{total_images:,} images has {finish // step} of {each}: {stages_fit(finish // step + 1)}{later}"
             )
         check_end(f"finish_by {self.finish_by:.6g}", finish, step, total_images)
         # The first loss of a stage is its best so far, and patience counts from there.
@@ -232,8 +245,8 @@ class PlateauPacing(PacingRule):
             and self._patience_steps(num_stages, total_images, step) > longest
         ):
             fits = (
-                f"at most {longest} steps ({longest * step} images, "
-                f"{longest * step / total_images:.3g} of the budget) fit"
+                f"at most {number_of(longest, 'step')} ({number_of(longest * step, 'image')}, "
+                f"{longest * step / total_images:.3g} of the budget) fit{'s' if longest == 1 else ''}"
                 if longest
                 else "fewer stages or a later finish_by leave it room"
             )

@@ -117,9 +117,15 @@ def _levels(
 ) -> NoiseLevels:
     if kind == "flow":
         return FlowTimes()
+    reads = not isinstance(schedule.base, TimeQuantile) or isinstance(schedule.clusters, LogSnrClusters)
+    if betas is not None and not reads:
+        raise ConfigError(
+            f"--betas does not apply to a schedule that reads no log-SNR, as with base.kind {schedule.base.kind} and "
+            f"clusters.by {schedule.clusters.by}, but got {betas}"
+        )
     if betas is not None:
         return DiscreteTimesteps(alphas_cumprod(betas, count))
-    if not isinstance(schedule.base, TimeQuantile) or isinstance(schedule.clusters, LogSnrClusters):
+    if reads:
         raise ConfigError(
             f"--betas must tell the noise schedule of timesteps, whose log-SNR this schedule reads by base.kind "
             f"{schedule.base.kind} and clusters.by {schedule.clusters.by}"

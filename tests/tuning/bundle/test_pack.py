@@ -18,8 +18,10 @@ from tuning.bundle.archive import Bundle, archived, read_bundle
 from tuning.bundle.pack import pack_study
 from tuning.bundle.packed_study import PackedStudy
 from tuning.bundle.replay import check_data, run_of
+from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.folder.environment import note_environment, this_environment
+from tuning.folder.status import EndedTrials, StatusFile, StudyProgress
 from tuning.study.config import StudyConfig
 
 CONTENT = {"name": "digits", "count": 1626, "shape": [1, 8, 8], "conditioning": "10 classes", "content": "ab"}
@@ -98,6 +100,29 @@ def test_a_study_that_has_not_ended_is_refused(tmp_path: Path) -> None:
     folder = _study(tmp_path / "first")
     (folder / "report.html").unlink()
     with pytest.raises(ConfigError, match="run the search to its end first"):
+        pack_study(folder)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", json.dumps(RECORDS[0].to_json())])
+def test_a_study_with_a_damaged_record_is_not_packed(tmp_path: Path, damage: str) -> None:
+    folder = _study(tmp_path / "first")
+    path = folder / "trials" / TrialKey.uniform().confirmation(1001) / "record.json"
+    path.write_text(damage)
+    with pytest.raises(ConfigError) as caught:
+        pack_study(folder)
+    assert str(caught.value) == (
+        f"{path} cannot be read, and a bundle holds every trial: run the search again first, by the same command"
+    )
+
+
+def test_a_study_that_has_ended_is_not_packed_without_a_record(tmp_path: Path) -> None:
+    folder = _study(tmp_path / "first")
+    missing = folder / "trials" / "search-009"
+    (missing / "record.json").unlink()
+    pack_study(folder)
+    progress = StudyProgress(metric="fid", total=1, ended=EndedTrials(), images=1, total_images=1)
+    StatusFile(folder, "first", lambda: progress).close("finished")
+    with pytest.raises(ConfigError, match=f"^there is no record.json in {missing}, and a bundle holds"):
         pack_study(folder)
 
 

@@ -68,6 +68,13 @@ def test_every_claim_of_the_project_has_arms_beside_its_own_and_enough_seeds() -
         ({"margin": 0}, "margin must be greater than 0"),
         ({"run": {"images": 0}}, "run.images must be greater than or equal to 1"),
         ({"run": {"evaluation": None}}, "run.evaluation must be set"),
+        ({"run": {"seed": 5}}, "run.seed must be left out of a study"),
+        ({"run": {"schedule": {"base": {"kind": "beta"}}}}, "run.schedule.base.kind is 'beta'"),
+        (
+            {"arms": {"m": {**GOOD["arms"]["mine"], "set": {"weighting.kind": "none"}}}},
+            "arms.m trains like uniform sampling",
+        ),
+        ({"arms": {"uniform": GOOD["arms"]["mine"]}}, "an arm's name must not be uniform"),
         ({"run": {"model": "python:os.system"}}, "names code to import and run, os.system"),
     ],
 )

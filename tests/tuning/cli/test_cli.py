@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import shlex
 from pathlib import Path
 
@@ -13,8 +15,10 @@ import yaml
 from clusters.cli import cli as clusters
 from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.checkpoint import Checkpoint, write
 from tuning.cli import cli, main
 from tuning.cli.options import read_settings
+from tuning.cli.output import json_text
 from tuning.study.config import StudyConfig
 
 _SHARED = [
@@ -57,6 +61,30 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
             ["train", "--set", "optimizer.learning_rate=fast"],
             "optimizer.learning_rate must be a valid number",
         ),
+        *(
+            (["claims", "--list", *words], f"error: {words[0]} is for running studies, but --list runs none")
+            for words in (["--confirm-seeds", "3"], ["--concurrent", "2"], ["--use-gpu"])
+        ),
+        (
+            ["plan", "--set", "schedule.active.floor=0.1"],
+            "error: --set schedule.active.floor=0.1: run.schedule.active.set is required but missing",
+        ),
+        (
+            ["train", "--set", "model=dit-Z/9"],
+            "size must be S, B, L or XL, with a patch of 1 to 99 as in S/2 or none",
+        ),
+        (
+            ["train", "--set", "schedule.clusters=8"],
+            "schedule.clusters must be a mapping of keys to values, but got 8",
+        ),
+        (
+            ["train", "--set", "evaluation.sha256=x"],
+            "evaluation.sha256 must be a SHA-256, 64 hexadecimal digits",
+        ),
+        (
+            ["train", "--set", "optimizer.kind=sgd", "--set", "optimizer.options.momentum=nan"],
+            "optimizer.options.momentum must be a finite number, true or false for sgd, but got 'nan'",
+        ),
         (["train", "--set", "batch_size=10", "--num-workers", "4"], "batch_size must be a multiple"),
         (["train", "--num-workers", "128"], "128 CPUs are needed"),
         (["train", "--use-gpu", "--num-workers", "64"], "are needed (64 workers x 1)"),
@@ -89,6 +117,53 @@ SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"
             ["search", "--concurrent", "3", "--num-workers", "64"],
             "192 CPUs are needed (3 at a time x 64 workers x 1)",
         ),
+        (
+            ["plan", "--set", "model.nosuch=1", "--set", "model=dit-S/2"],
+            "--set model=dit-S/2 would overwrite --set model.nosuch=1: leave one of them out",
+        ),
+        (
+            ["plan", "--set", "optimizer={kind: sgd, nosuch: 1}", "--set", "run.optimizer={kind: sgd}"],
+            "--set run.optimizer={kind: sgd} would overwrite --set optimizer={kind: sgd, nosuch: 1}",
+        ),
+        (
+            ["train", "--set", "images=5000", "--images", "44800"],
+            "--images would overwrite --set images=5000: leave one of them out",
+        ),
+        (
+            ["search", "--set", "run={images: 5000}", "--images", "44800"],
+            "--images would overwrite --set run={images: 5000}: leave one of them out",
+        ),
+        (
+            ["search", "--set", "schedule.base.kind=logit_normal"],
+            "--set schedule.base.kind=logit_normal: run.schedule must be left out of a study",
+        ),
+        (
+            ["plan", "--set", "run.schedule={version: 1, base: {kind: logit_normal}}"],
+            "run.schedule.base.kind is 'logit_normal': name it in arms, rivals or the space",
+        ),
+        (
+            [
+                "plan",
+                "--set",
+                "arms={a: {weighting.kind: p2}}",
+                "--set",
+                "schedule.importance.rule=gradient_norm",
+            ],
+            "run.schedule must be left out of a study",
+        ),
+        (
+            ["search", "--set", "run.seed=5"],
+            "--set run.seed=5: run.seed must be left out of a study, whose trials get theirs from seed, but is 5",
+        ),
+        (
+            ["plan", "--set", "rivals={uniform: {weighting.kind: p2}}"],
+            "a rival's name must not be uniform, which is that of uniform sampling",
+        ),
+        (
+            ["plan", "--set", "confirm_top=0", "--confirm-seeds", "5"],
+            "confirm_seeds is for confirmations, of which confirm_top 0 has none, but got 5",
+        ),
+        (["plan", "--set", "confirm_top=5", "--trials", "2"], "confirm_top must be at most 4"),
         (["sample", "--checkpoint", "missing"], "--checkpoint missing does not exist"),
         (["evaluate", "--checkpoint", "missing"], "--checkpoint missing does not exist"),
         (["best", "--output", "missing"], "no MLflow store"),
@@ -112,6 +187,50 @@ def test_bad_input_ends_with_one_line_and_code_2(
     assert err.count("\n") == 1
     # What is in the data is said before what does not fit it.
     assert all(line.startswith(("data ", "  ")) for line in out.splitlines())
+
+
+@pytest.mark.parametrize("module", ["tuning.cli", "clusters.cli"])
+def test_without_a_command_the_whole_help_is_shown(capsys: pytest.CaptureFixture[str], module: str) -> None:
+    start = importlib.import_module(module).main
+    shown = {}
+    for arguments in ([], ["--help"]):
+        with pytest.raises(SystemExit) as caught:
+            start(arguments)
+        out, err = capsys.readouterr()
+        shown[caught.value.code] = (out, err)
+    helped = shown[0][0]
+    assert helped.startswith("Usage: python -m ")
+    assert shown == {0: (helped, ""), 2: ("", helped)}
+
+
+def test_json_has_null_for_numbers_that_are_not_finite() -> None:
+    values = {"gain": math.nan, "all": [1.5, -math.inf, {"deep": (math.inf, "NaN")}]}
+    assert json.loads(json_text(values), parse_constant=pytest.fail) == {
+        "gain": None,
+        "all": [1.5, None, {"deep": [None, "NaN"]}],
+    }
+
+
+def test_a_schedule_file_does_not_replace_what_was_set_of_the_schedule(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _file(tmp_path / "schedule.yaml", SCHEDULE)
+    code, _, err = _exit(capsys, "train", "--schedule", "schedule.yaml", "--set", "schedule.nosuch=3")
+    assert code == 2
+    assert (
+        err
+        == "error: --schedule schedule.yaml would overwrite --set schedule.nosuch=3: leave one of them out\n"
+    )
+
+
+def test_what_is_set_lies_over_the_file_and_a_group_and_options_over_both(tmp_path: Path) -> None:
+    content = {"images": 640, "batch_size": 64, "seed": 1, "model": "dit-S/2", "optimizer": {"kind": "sgd"}}
+    file = Path(_file(tmp_path / "settings.yaml", content))
+    overrides = ("optimizer={}", "optimizer.kind=adamw", "model=unet", "seed=2")
+    settings = read_settings(RunConfig, file, overrides, {"images": ("--images", 1280)})
+    assert (settings.images, settings.batch_size, settings.seed) == (1280, 64, 2)
+    assert (settings.model.kind, settings.optimizer.kind) == ("unet", "adamw")
 
 
 def test_a_setting_of_the_run_means_the_same_in_search_and_train() -> None:
@@ -184,6 +303,27 @@ def test_an_output_that_cannot_be_written_is_refused(
     code, _, err = _exit(capsys, "train", "--output", "file/runs")
     assert code == 2
     assert "file/runs cannot be written" in err
+
+
+def test_a_folder_that_is_not_there_is_named_by_the_option_that_gave_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nope, into = str(tmp_path / "nope"), str(tmp_path / "into")
+    code, _, err = _exit(capsys, "ema", "--run", nope, "--sigma-rel", "0.1", "--into", into)
+    assert (code, err) == (2, f"error: --run {nope} does not exist\n")
+
+
+@pytest.mark.parametrize("shape", [[3, 10**9, 10**9], [3, 0, 8], []])
+def test_a_checkpoint_of_absurd_items_is_refused_before_its_network_is_built(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, shape: list[int]
+) -> None:
+    none = {"kind": "none"}
+    state = {"config": {}, "shape": shape, "conditioning": none, "images": 1}
+    path = write(tmp_path / "checkpoint", Checkpoint(tensors={"ema": {}}, state=state))
+    code, _, err = _exit(capsys, "sample", "--checkpoint", str(path))
+    assert code == 2
+    assert "its items must have 1 to 268,435,456 numbers" in err
+    assert f"shape in its state.json is {shape}" in err
 
 
 def test_a_corrupt_checkpoint_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

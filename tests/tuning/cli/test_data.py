@@ -133,3 +133,10 @@ def test_data_of_one_name_in_two_places_do_not_overwrite_each_other(
     assert code == 2
     assert f"data-set.json is of the data in {tmp_path / 'one' / 'set'}, not of " in err
     assert tune(capsys, *command, "--force")[0] == 0
+
+
+def test_a_single_item_is_counted_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "set", "1.png")
+    code, out, _ = tune(capsys, "data", str(tmp_path / "set"), "--output", str(tmp_path))
+    assert code == 0
+    assert "1 item of 3x32x32" in out

@@ -117,6 +117,10 @@ def test_a_run_lends_its_stages_and_images_to_a_plateau(
         (["--to", "torchtitan", *LENGTHS, "--levels", "timesteps"], "--levels must be flow for torchtitan"),
         (["--to", "kohya", *LENGTHS, "--num-timesteps", "500"], "--num-timesteps does not apply to kohya"),
         (["--to", "diffusers", *LENGTHS, "--levels", "flow", "--betas", "linear"], "--betas does not apply"),
+        (
+            ["--to", "diffusers", *LENGTHS, "--betas", "linear"],
+            "--betas does not apply to a schedule that reads no",
+        ),
         (["--to", "diffusers", *LENGTHS, "--into", "levels.txt"], "--into must end in .py"),
         (["--to", "diffusers", *LENGTHS, "--run", "nowhere"], "--run nowhere has no result.json"),
         (["--to", "diffusers", "--images", "128", "--batch-size", "64"], "4 stages need 3 steps"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 
 import pytest
@@ -162,6 +163,16 @@ def test_a_record_that_is_none_is_refused_in_one_line(changes, says):
     with pytest.raises(ConfigError, match=re.escape(says)) as caught:
         TrialRecord.from_json({**OLD, **changes}, "record.json")
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_nested_too_deeply_is_a_damaged_one_and_a_pipe_is_refused(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text("[" * 200_000)
+    assert TrialRecord.read(path) is None
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"record\.json cannot be read: it is not a regular file"):
+        TrialRecord.read(path)
 
 
 def test_a_study_of_a_later_release_is_refused_and_its_trials_are_not_run_again(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.buckets.places import bucket_in_memory, failing
 from tuning.cli.status import status as command
 from tuning.folder.layout import STATUS_FILE
 from tuning.folder.process import this_process
-from tuning.folder.status import EndedTrials, StudyProgress, StudyStatus
+from tuning.folder.status import EndedTrials, StudyProgress, StudyStatus, read_status
 from tuning.folder.stored_status import find_stored_status, read_stored_status
 
 
@@ -64,3 +66,19 @@ def test_a_bucket_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ConfigError, match=r"--output memory://\S+ cannot be used: ") as error:
         read_stored_status(study)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"), [("[" * 200_000, "nested more than 64 deep"), ("{", "in line 1, column 2")]
+)
+def test_a_damaged_status_is_refused_in_one_line(tmp_path: Path, content: str, rule: str) -> None:
+    (tmp_path / STATUS_FILE).write_text(content)
+    with pytest.raises(ConfigError, match=rule) as caught:
+        read_status(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_status_that_never_ends_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / STATUS_FILE)
+    with pytest.raises(ConfigError, match=r"status\.json cannot be read: it is not a regular file"):
+        read_status(tmp_path)

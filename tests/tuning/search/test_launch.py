@@ -48,6 +48,22 @@ def test_a_study_leaves_its_report_and_showing_it_writes_nothing(tmp_path: Path)
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("without_ray")
+def test_a_damaged_record_is_named_before_its_trial_runs_again(tmp_path: Path) -> None:
+    config = StudyConfig.model_validate({"trials": 1, "run": {"evaluation": {"num_samples": 64}}})
+    path = tmp_path / "s" / TRIALS / "search-000" / RECORD_FILE
+
+    def said() -> str:
+        text = io.StringIO()
+        launch.run_study(config, tmp_path, "s", None, 1, Console(file=text, width=500))
+        return text.getvalue()
+
+    assert "damaged" not in said()
+    path.parent.mkdir()
+    path.write_text("{")
+    assert f"{path} is damaged: its trial counts as not ended, and runs again" in said()
+
+
 def test_a_study_that_is_complete_is_shown_again_without_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

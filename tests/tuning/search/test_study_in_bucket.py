@@ -47,7 +47,7 @@ CONFIG = StudyConfig.model_validate(
             "data": {"name": "mixture2d"},
             "images": 16 * 24,
             "batch_size": 16,
-            "window": 2,
+            "window": 1,
             "log_every_images": 32,
             "checkpoint": {"every_images": 64},
             "evaluation": {"num_samples": 64, "steps": 4},

@@ -13,6 +13,7 @@ from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.search.samplers import open_storage
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 
 CONFIG = StudyConfig(trials=5, confirm_seeds=2, confirm_top=1)
 
@@ -24,7 +25,7 @@ def test_every_searched_trial_is_complete_in_optuna_and_controls_are_not_among_t
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * CONFIG.trials
     assert len([key for key in keys if key.startswith("search-")]) == CONFIG.trials
     assert keys[0] == "control-uniform"
-    assert len(keys) <= CONFIG.maximum_trials(0)
+    assert len(keys) <= CONFIG.maximum_trials(Controls())
 
 
 def test_the_start_points_of_the_space_come_first_in_their_order(tmp_path: Path) -> None:

@@ -86,17 +86,66 @@ def test_arms_may_differ_in_how_they_are_trained() -> None:
     )
 
 
+def test_a_space_does_not_lay_aside_what_the_study_asks_for() -> None:
+    with pytest.raises(
+        ConfigError, match=r"run\.optimizer\.learning_rate is 0\.5, but space .* fixes it at 0\.1"
+    ):
+        check({"fixed": {"optimizer": {"learning_rate": 0.1}}}, run={"optimizer": {"learning_rate": 0.5}})
+
+
 @pytest.mark.parametrize(
-    ("run", "key"),
+    ("run", "says"),
     [
-        ({"optimizer": {"learning_rate": 0.5}}, "run.optimizer.learning_rate is 0.5"),
         ({"schedule": {"clusters": {"by": "uniform", "count": 7}}}, "run.schedule.clusters.count is 7"),
+        ({"schedule": {"base": {"kind": "logit_normal"}}}, "run.schedule.base.kind is 'logit_normal'"),
+        ({"process": {"kind": "edm"}, "schedule": {"base": {"kind": "edm"}}}, "run.schedule.base"),
+        ({"seed": 5}, "run.seed must be left out of a study"),
     ],
 )
-def test_a_space_does_not_lay_aside_what_the_study_asks_for(run: dict[str, Any], key: str) -> None:
+@pytest.mark.parametrize("study", [{}, {"arms": {"a": {"weighting.kind": "p2"}}}])
+def test_what_every_trial_has_for_itself_is_not_set_for_all(
+    run: dict[str, Any], says: str, study: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        check({"fixed": {"optimizer": {"learning_rate": 0.1}}}, run=run)
-    assert key in str(caught.value)
+        parse(StudyConfig, {"run": run, **study}, "study.yaml")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("process", ["ddpm", "edm", "flow"])
+def test_a_study_can_be_repeated_from_its_written_settings(process: str) -> None:
+    config = parse(StudyConfig, {"run": {"process": {"kind": process}}, "confirm_top": 0}, "settings")
+    again = parse(StudyConfig, {**config.decisive(), **config.asked()}, "study.json")
+    assert again.decisive() == config.decisive()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"confirm_top": 0, "confirm_seeds": 5}, "confirm_seeds is for confirmations"),
+        ({"confirm_top": 0, "futility": 0}, "futility is for confirmations"),
+        ({"confirm_top": 0, "previews": 4}, "previews is for confirmations"),
+        ({"confirm_top": 5, "trials": 2}, "confirm_top must be at most 4"),
+        (
+            {"confirm_top": 4, "trials": 9, "halving": {"rule": "compressed", "reduction": 3, "rungs": 2}},
+            "confirm_top must be at most 3, the schedules of 9 trials that are run at the full budget",
+        ),
+    ],
+)
+def test_settings_of_confirmations_that_there_are_not_are_refused(
+    settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(StudyConfig, settings, "settings")
+    assert says in str(caught.value)
+
+
+def test_previews_without_confirmations_are_for_a_second_objective() -> None:
+    config = parse(StudyConfig, {"confirm_top": 0, "previews": 4, "sampler": "nsgaii"}, "settings")
+    assert config.with_previews({}, "searched", None)["preview"] is not None
+
+
+def test_a_study_confirms_its_twins_too() -> None:
+    assert parse(StudyConfig, {"confirm_top": 4, "trials": 2}, "settings").confirm_top == 4
 
 
 def test_the_base_of_the_process_is_nothing_that_was_asked_for() -> None:

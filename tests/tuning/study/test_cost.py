@@ -18,6 +18,7 @@ from curriculum_ray.training.packed import PackedTrainer
 from tuning.study import calibration
 from tuning.study.calibration import Calibration, Unmeasured, calibrate, measuring_device
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.cost import Estimate, estimate
 from tuning.study.cost_lines import cost_lines
 
@@ -37,7 +38,7 @@ def _calibrated(cpus: int = 1, **how: int) -> Calibration:
 
 def _work(**changes: Any) -> float:
     config = StudyConfig.model_validate({"run": RUN, "trials": 4, "confirm_seeds": 2, **changes})
-    work = estimate(config, 0, FOUND, 1).work_seconds
+    work = estimate(config, Controls(), FOUND, 1).work_seconds
     assert work is not None
     return work
 
@@ -70,7 +71,7 @@ def test_smaller_budgets_cost_their_steps_and_an_evaluation_each() -> None:
 
 def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:
     config = StudyConfig.model_validate({"run": RUN, "trials": 12, "pack": 4})
-    cost = estimate(config, 0, FOUND, 2, for_gpu=True)
+    cost = estimate(config, Controls(), FOUND, 2, for_gpu=True)
     assert cost.concurrent == 8
     assert cost.work_seconds is not None
     assert cost.wall_seconds == cost.work_seconds / 2
@@ -80,7 +81,7 @@ def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:
 def test_the_price_is_that_of_the_workers_that_train() -> None:
     resources = {"num_workers": 2}
     config = StudyConfig.model_validate({"run": RUN, "trials": 4, "resources": resources, "confirm_top": 0})
-    cost = estimate(config, 0, FOUND, 1, price=2.5)
+    cost = estimate(config, Controls(), FOUND, 1, price=2.5)
     # Uniform, four searched, two twins, of 120 s each; two workers.
     assert cost.price == cost.least_price == pytest.approx(2.5 * 7 * 120 * 2 / 3600)
     assert cost.gpu_hours is None
@@ -88,7 +89,7 @@ def test_the_price_is_that_of_the_workers_that_train() -> None:
 
 def test_operations_are_counted_like_seconds() -> None:
     config = StudyConfig.model_validate({"run": RUN, "trials": 4, "confirm_seeds": 2})
-    assert estimate(config, 0, None, 1, flops=(5, 1000)).flops == 10 * _work()
+    assert estimate(config, Controls(), None, 1, flops=(5, 1000)).flops == 10 * _work()
 
 
 def test_without_a_gpu_a_study_for_gpus_has_no_time_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
 def test_a_busy_machine_is_said(had: float | None, said: bool) -> None:
     found = replace(FOUND, on_a_core=had)
     config = StudyConfig.model_validate({"run": RUN, "trials": 4, "confirm_seeds": 2})
-    lines = cost_lines(found, estimate(config, 0, found, 1), 400)
+    lines = cost_lines(found, estimate(config, Controls(), found, 1), 400)
     assert any("steps had a core for 45% of this time" in line for line in lines) == said
 
 

@@ -12,6 +12,7 @@ from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import result, started
 from tuning.evidence.keys import TrialKey
 from tuning.study.config import FRESH_SEEDS, StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.named_arms import check_arms, named_arm
 from tuning.study.plan import StudyPlan, plain_schedule
 
@@ -63,7 +64,7 @@ def _play(config: StudyConfig, fids: dict[str, float], noise: float = 0.1) -> li
 
 def test_only_the_arms_and_uniform_sampling_run_seed_by_seed_until_every_answer_stands() -> None:
     config = StudyConfig(arms=ARMS, confirm_seeds=(3, 5))
-    assert config.maximum_trials(0) == 15
+    assert config.maximum_trials(Controls()) == 15
     assert StudyPlan(config).total == 15
     keys = _play(config, {"control-uniform": 10.0, "arm-ladder": 5.0, "arm-min_snr": 50.0}, noise=0.01)
     seeds = range(FRESH_SEEDS, FRESH_SEEDS + 3)
@@ -95,11 +96,17 @@ def test_an_arm_sets_nested_or_dotted_keys_and_keeps_the_rest_of_uniform_samplin
     [
         ({"a b": {"weighting.kind": "p2"}}, "an arm's name must hold letters, digits, - and _ only"),
         ({"a": {}}, "arms.a changes nothing"),
+        ({"uniform": {"weighting.kind": "p2"}}, "an arm's name must not be uniform"),
         ({"a": {"images": 1}}, "arms.a: images must not be changed by an arm, because it changes the budget"),
         ({"a": {"schedule": {"base": {"kind": "uniform"}}}}, "arms.a trains like uniform sampling"),
         (
             {"a": {"weighting.kind": "p2"}, "b": {"weighting": {"kind": "p2"}}},
             "arms.b trains like a: every arm must differ from all others",
+        ),
+        ({"a": {"weighting.kind": "none"}}, "arms.a trains like uniform sampling: every arm"),
+        (
+            {"a": {"weighting.kind": "p2"}, "b": {"weighting.kind": "p2", "weighting.gamma": 1}},
+            "arms.b trains like a",
         ),
         (
             {"a": {"schedule": {**LADDER, "clusters": {"by": "uniform", "count": 900}}}},
@@ -114,6 +121,13 @@ def test_bad_arms_are_refused_in_one_line(arms: dict[str, Any], says: str) -> No
         check_arms(config, plain_schedule(config))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_arm_that_repeats_the_studys_own_settings_is_refused() -> None:
+    arms = {"a": {"weighting.kind": "min_snr"}}
+    config = StudyConfig.model_validate({"run": {"weighting": {"kind": "min_snr"}}, "arms": arms})
+    with pytest.raises(ConfigError, match=r"^arms\.a trains like uniform sampling"):
+        check_arms(config, plain_schedule(config))
 
 
 def test_settings_of_a_search_are_refused_beside_arms() -> None:

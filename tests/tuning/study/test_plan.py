@@ -11,6 +11,7 @@ from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import result, started
 from tuning.evidence.records import TrialRecord
 from tuning.study.config import FRESH_SEEDS, StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.plan import StudyPlan
 from tuning.study.trial_spec import TrialSpec
 from tuning.study.twins import twins
@@ -62,7 +63,7 @@ def test_uniform_comes_first_and_the_best_meets_its_twins_and_fresh_seeds() -> N
     assert {(trial.seed, trial.origin) for trial in confirmations} == {
         (seed, key) for seed in (FRESH_SEEDS, FRESH_SEEDS + 1) for key in ("search-001", "control-uniform")
     }
-    assert len(done) == StudyPlan(config).total == config.maximum_trials(0)
+    assert len(done) == StudyPlan(config).total == config.maximum_trials(Controls())
 
 
 def test_search_and_confirmation_share_no_seed() -> None:

@@ -41,7 +41,7 @@ def _study(data: dict[str, Any], **changes: Any) -> StudyConfig:
     run = {
         "data": data,
         "images": 6_400,
-        "window": 2,
+        "window": 1,
         "log_every_images": 320,
         "batch_size": 32,
         "model": {"base_channels": 8},

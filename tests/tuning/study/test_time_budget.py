@@ -14,6 +14,7 @@ from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.study.calibration import TrialSpeed
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.plan import StudyPlan
 from tuning.study.time_budget import TimeBudget, fit_into, seconds_to_end, speed_of, trials_that_fit, work_of
 from tuning.study.trial_spec import TrialSpec
@@ -96,7 +97,7 @@ def test_a_study_ends_in_its_time_with_as_many_schedules_as_plan_says(slots: int
     config = _config()
     study = _Simulated(config, 205.0, slots, guess=SPEED)
     assert study.play() <= 205.0
-    expected = trials_that_fit(config, 0, SPEED, slots, 205.0)
+    expected = trials_that_fit(config, Controls(), SPEED, slots, 205.0)
     assert len(study.of("search-")) == expected > 0
     assert (len(study.of("twin-")), len(study.of("confirm-"))) == (2, 6)
     assert len(study.plan.left_out) == 20 - expected
@@ -142,7 +143,11 @@ def test_seeds_are_confirmed_with_all_arms_or_not_at_all() -> None:
 
 def test_the_share_of_the_confirmations_is_that_of_the_least_seeds() -> None:
     config = _config(confirm_seeds=(3, 10))
-    assert trials_that_fit(config, 0, SPEED, 1, 150.0) == trials_that_fit(_config(), 0, SPEED, 1, 150.0) == 6
+    assert (
+        trials_that_fit(config, Controls(), SPEED, 1, 150.0)
+        == trials_that_fit(_config(), Controls(), SPEED, 1, 150.0)
+        == 6
+    )
     study = _Simulated(config, 150.0, guess=SPEED)
     assert study.play() <= 150.0
     assert len(study.of("search-")) == 6
@@ -158,7 +163,7 @@ def test_schedules_that_compete_are_tried_together_or_not_at_all() -> None:
     assert first % 4 == 0
     assert len(study.of("rung1-")) == first // 2
     assert len(study.of("search-")) == first // 4
-    assert first == trials_that_fit(config, 0, SPEED, 2, 220.0)
+    assert first == trials_that_fit(config, Controls(), SPEED, 2, 220.0)
 
 
 def test_the_same_time_leaves_a_resumed_study_as_it_is_and_more_time_goes_on() -> None:
@@ -195,7 +200,7 @@ def test_a_speed_is_that_of_the_slower_trials() -> None:
 
 
 def test_plan_says_what_fits() -> None:
-    short = fit_into(_config(hours=0.01), 0, SPEED, 1)
+    short = fit_into(_config(hours=0.01), Controls(), SPEED, 1)
     assert short is not None
     # Uniform, one schedule, two twins, six confirmations of 10 s, and 19 schedules more.
     assert (short.trials, short.least * 3600, short.whole * 3600) == (
@@ -204,7 +209,7 @@ def test_plan_says_what_fits() -> None:
         pytest.approx(290),
     )
     assert short.in_words(20).startswith("0.01 hours are too short: controls, one schedule")
-    fitting = fit_into(_config(hours=0.05), 0, SPEED, 1)
+    fitting = fit_into(_config(hours=0.05), Controls(), SPEED, 1)
     assert fitting is not None
     assert fitting.in_words(20).startswith("in 0.05 hours: 9 of 20 schedules")
-    assert fit_into(_config(), 0, SPEED, 1) is None
+    assert fit_into(_config(), Controls(), SPEED, 1) is None

@@ -35,7 +35,7 @@ def test_settings_metrics_stages_and_history_stand_side_by_side(tmp_path):
     assert found.metrics["fid"] == {"a": 10.0, "b": 8.0, "gain": pytest.approx(20.0)}
     assert found.refusal is None
     shown = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output
-    for words in ("seed", "B better by +20.0%", "2/3", "[40, 0, 60]", "preview FID after 50", "15.00"):
+    for words in ("seed", "B better by 20.0%", "2/3", "[40, 0, 60]", "preview FID after 50", "15.00"):
         assert words in shown
 
 
@@ -46,9 +46,9 @@ def test_held_out_losses_stand_side_by_side_by_noise_level_where_they_were_measu
     run(tmp_path, "four", SETTINGS)
     lines = CliRunner().invoke(command, ["one", "two", "--output", str(tmp_path)]).output.splitlines()
     assert [line.split() for line in lines[-3:]] == [
-        ["held-out", "loss", "after", "200", "0.300", "0.275", "B", "better", "by", "+8.3%"],
-        ["u", "=", "0.750", "0.200", "0.250", "B", "better", "by", "-25.0%"],
-        ["u", "=", "0.250", "0.400", "0.300", "B", "better", "by", "+25.0%"],
+        ["held-out", "loss", "after", "200", "0.300", "0.275", "B", "better", "by", "8.3%"],
+        ["u", "=", "0.750", "0.200", "0.250", "B", "worse", "by", "25.0%"],
+        ["u", "=", "0.250", "0.400", "0.300", "B", "better", "by", "25.0%"],
     ]
     shown = json.loads(
         CliRunner().invoke(command, [str(a), "two", "--output", str(tmp_path), "--json"]).output
@@ -56,6 +56,28 @@ def test_held_out_losses_stand_side_by_side_by_noise_level_where_they_were_measu
     assert shown["heldout"]["gain"] == pytest.approx([25.0, -25.0])
     for other, words in (("three", "not measured alike (abc and other)"), ("four", "B has none")):
         assert words in CliRunner().invoke(command, ["one", other, "--output", str(tmp_path)]).output
+
+
+def test_a_gain_is_said_in_words_and_none_on_nothing(tmp_path):
+    measured_a = {"fid": 10.0, "kid": 0.5, "precision": 0.0, "recall": 0.4}
+    measured_b = {"fid": 10.27, "kid": 0.5, "precision": 0.0, "recall": 0.6}
+    run(tmp_path, "one", SETTINGS, metrics=measured_a)
+    run(tmp_path, "two", SETTINGS, metrics=measured_b)
+    arguments = ["one", "two", "--output", str(tmp_path)]
+    shown = CliRunner().invoke(command, arguments).output.splitlines()
+    ends = {
+        line.split()[0]: line.split(None, 3)[3] for line in shown if line.startswith(("FID", "KID", "p", "r"))
+    }
+    assert ends == {
+        "FID": "B worse by 2.7%",
+        "KID": "equal",
+        "precision": "–",
+        "recall": "B better by 50.0%",
+    }
+    answer = json.loads(
+        CliRunner().invoke(command, [*arguments, "--json"]).output, parse_constant=pytest.fail
+    )
+    assert answer["metrics"]["precision"] == {"a": 0.0, "b": 0.0, "gain": None}
 
 
 def test_numbers_of_two_protocols_are_not_compared_but_settings_are(tmp_path):

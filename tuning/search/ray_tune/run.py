@@ -43,6 +43,7 @@ from tuning.search.ray_tune.trial_place import RESTARTS, trial_resources
 from tuning.search.samplers import study_name
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
+from tuning.study.controls import Controls
 from tuning.study.ledger import StudyLedger
 from tuning.study.plan import StudyPlan
 from tuning.study.pruning import Judge
@@ -83,7 +84,12 @@ def search(
     fails; the same call resumes later.
     """
     plan = StudyPlan(
-        config, dict(study.records), rivals=rivals, time=pace.budget, closed=set(pace.clock.used.closed)
+        config,
+        dict(study.records),
+        rivals=rivals,
+        plain_twin=Controls.of(len(rivals), space, config.run).plain_twin,
+        time=pace.budget,
+        closed=set(pace.clock.used.closed),
     )
     study.progress.total_trials = plan.total
     pace.note_left_out(plan)

@@ -1,0 +1,15 @@
+"""Files that somebody else may have put there, read only where they are files that end."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+__all__ = ["read_regular"]
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file; OSError where there is none, or a pipe or a device, which may never end."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return path.read_bytes()
