@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation": None,
     "batch_size": 16,
     "images": 16 * 40,
-    "window": 1,
+    "window": 2,
     "log_every_images": 64,
     "checkpoint": {"every_images": 64},
     "model": {"base_channels": 16, "channel_mult": [1, 1]},

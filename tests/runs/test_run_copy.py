@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"kind": "mlp"},
     "batch_size": 16,
     "images": 16 * 24,
-    "window": 1,
+    "window": 2,
     "log_every_images": 32,
     "checkpoint": {"every_images": 64, "keep": 2},
     "schedule": {

@@ -115,7 +115,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 
 def _config(settings: dict[str, Any], seed: int = 0) -> TrainConfig:
     return parse(
-        TrainConfig, {"batch_size": 16, "images": 6400, "window": 20, "seed": seed, **settings}, "test"
+        TrainConfig, {"batch_size": 16, "images": 6400, "window": 50, "seed": seed, **settings}, "test"
     )
 
 

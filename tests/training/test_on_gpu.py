@@ -170,7 +170,7 @@ def test_products_in_fp32_are_rounded_to_tf32_where_it_is_on(cuda: torch.device,
 
 @pytest.mark.parametrize("settings", [*CASES.values(), {"precision": "fp16"}], ids=[*CASES, "fp16"])
 def test_no_step_makes_the_host_wait(cuda: torch.device, settings: dict[str, Any]) -> None:
-    config = TrainConfig.model_validate({"batch_size": 16, "images": 6400, "window": 20, **settings})
+    config = TrainConfig.model_validate({"batch_size": 16, "images": 6400, "window": 50, **settings})
     trainer = _trainer(config, cuda)
     trainer.step()
     torch.cuda.set_sync_debug_mode("error")
@@ -183,7 +183,7 @@ def test_no_step_makes_the_host_wait(cuda: torch.device, settings: dict[str, Any
 
 
 def test_no_step_of_a_pack_makes_the_host_wait(cuda: torch.device) -> None:
-    configs = [_config(seed=seed, window=20, images=6400) for seed in range(3)]
+    configs = [_config(seed=seed, window=50, images=6400) for seed in range(3)]
     packed = PackedTrainer(configs, _data(configs[0].data), World(device=cuda))
     packed.step()
     torch.cuda.set_sync_debug_mode("error")

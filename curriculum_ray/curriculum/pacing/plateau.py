@@ -211,16 +211,15 @@ class PlateauPacing(PacingRule):
                 )
 
     def check_window(self, window: int, num_stages: int, total_images: int | None, step: int) -> None:
-        """Refuse a window above a quarter of the patience, but never one of a single step."""
+        """Refuse a window above the patience, after which a plateau is seen too late."""
         first, last = self._ends(num_stages)
         if first == last:
             return
         patience = self._patience_steps(num_stages, total_images, step)
-        most = max(patience // 4, WINDOWS[-1])
-        if window > most:
+        if window > patience:
             raise ConfigError(
-                f"window must be at most {most}, a quarter of the patience of {number_of(patience, 'step')} by "
-                f"pacing.{self._in_words()}, but got {window}"
+                f"window must be at most the patience, {number_of(patience, 'step')} by pacing.{self._in_words()}, "
+                f"but got {window}"
             )
 
     def _check_deadlines(self, num_stages: int, finish: int, total_images: int | None, step: int) -> None:
