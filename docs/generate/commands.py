@@ -16,7 +16,8 @@ _HEAD = """# Commands
 Options mean the same wherever they appear. Bad input ends with one line and exit code 2; exit code 1 is a run that
 failed, 130 an interruption by Ctrl-C, 143 an end by SIGTERM. With `RAY_ADDRESS` set, everything runs on that cluster.
 Settings come from a file (`--config`), over which `--set key.path=value` and named options are laid; of these, one that
-would overwrite another is refused. In `search` and `plan`, `--set` takes the keys of a run with or without `run.`.
+would overwrite another is refused, but of a key that `--set` gives twice the later value holds. In `search` and `plan`,
+`--set` takes the keys of a run with or without `run.`.
 """
 
 

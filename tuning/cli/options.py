@@ -193,7 +193,7 @@ def read_settings(
 ) -> SpecT:
     """Settings from a file, over which `--set` is laid, then named options.
 
-    What is given on the command line is not overwritten by what comes later there: both would not apply.
+    What is given on the command line is not overwritten by what comes later there, except by the same key of `--set`.
 
     within: the group whose keys `--set` may name without it, where the settings have no key of that name themselves.
 
@@ -208,7 +208,8 @@ def read_settings(
     for override, whole in zip(overrides, full, strict=True):
         data = apply_overrides(data, [whole])
         key, source = whole.partition("=")[0].strip(), f"--set {one_line(override, 160)}"
-        _check_nothing_is_lost(said, key, source)
+        # The same key again is how scripts change what they begin with: the later one holds.
+        _check_nothing_is_lost({name: by for name, by in said.items() if name != key}, key, source)
         said |= dict.fromkeys(flatten(apply_overrides({}, [whole])), source)
         sources[key] = source
     for key, (option, value) in options.items():

@@ -233,6 +233,11 @@ def test_what_is_set_lies_over_the_file_and_a_group_and_options_over_both(tmp_pa
     assert (settings.model.kind, settings.optimizer.kind) == ("unet", "adamw")
 
 
+def test_of_the_same_key_given_twice_the_later_value_holds() -> None:
+    overrides = ("run.batch_size=16", "batch_size=32")
+    assert read_settings(StudyConfig, None, overrides, {}, within="run").run.batch_size == 32
+
+
 def test_a_setting_of_the_run_means_the_same_in_search_and_train() -> None:
     overrides = ("model=dit-S/2", "optimizer.learning_rate=0.1", "run.images=640", "seed=3")
     study = read_settings(StudyConfig, None, overrides, {}, within="run")
