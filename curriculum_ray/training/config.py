@@ -119,7 +119,7 @@ class TrainConfig(Spec):
     stratified: bool = True
     """Whether the noise levels of a batch are spread evenly over what is drawn; false for independent draws."""
     window: int | None = Field(default=None, ge=0, le=10_000)
-    """Steps over which workers collect losses before the schedule decides: at most those of the run, and a quarter of a
+    """Steps over which workers collect losses before the schedule decides: at most those of the run, and a
     plateau's patience; if not given, see `TimestepSampler`."""
     log_every_images: int = Field(default=6_400, ge=1)
     """Images between log lines, rounded up to whole windows."""

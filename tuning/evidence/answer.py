@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from curriculum_ray.words import capitalized, number_of
 from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.devices import mixed_pairs
-from tuning.evidence.differences import Difference, against_rival, against_uniform
+from tuning.evidence.differences import Difference, against_rival, against_uniform, surest
 from tuning.evidence.metrics import count, direction, metric_name, number, within
 from tuning.evidence.scale import gain
 from tuning.evidence.short_names import UNIFORM
@@ -21,8 +21,7 @@ def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
     compared = [found for found in differences if found.low is not None and not found.rival]
     if not compared:
         return "no schedule was compared with uniform sampling on three or more fresh seeds"
-    # The largest gain need not be the surest.
-    best = max(compared, key=lambda difference: (difference.beats, difference.mean))
+    best = surest(compared)
     words = f"{best.in_words(metric)}, {count(images)} images"
     if best.beats:
         return f"{best.name} beats uniform sampling by {words}"

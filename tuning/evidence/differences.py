@@ -49,6 +49,7 @@ __all__ = [
     "against_uniform",
     "paired_differences",
     "settled",
+    "surest",
 ]
 
 Word = Literal["beats", "loses", "equal", "undecided"]
@@ -257,6 +258,11 @@ def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Differe
         )
         result.append(_with_failures(compared, ranking, ranking.arm(found.key), other))
     return sorted(result, key=lambda found: -found.mean)
+
+
+def surest(compared: Sequence[Difference]) -> Difference:
+    """The one to speak of: the largest gain of those that beat the other arm, else of all; it need not be the same."""
+    return max(compared, key=lambda found: (found.beats, found.mean))
 
 
 def settled(ranking: Ranking) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
-from tuning.evidence.differences import Word, against_uniform
+from tuning.evidence.differences import Word, against_uniform, surest
 from tuning.evidence.keys import TrialKey
 
 __all__ = ["Choice", "Registered", "Verdict", "choose", "registered"]
@@ -51,7 +51,7 @@ def choose(ranking: Ranking) -> Choice | None:
     compared = [each for each in against_uniform(ranking) if each.low is not None and not each.rival]
     if uniform is None or not compared:
         return Choice(first, first, "unconfirmed")
-    top = max(compared, key=lambda each: (each.beats, each.mean))
+    top = surest(compared)
     curriculum = ranking.arm(top.key)
     return Choice(curriculum if top.beats else uniform, curriculum, top.verdict)
 
