@@ -16,7 +16,8 @@ from curriculum_ray.data import Conditioning, DataSpec, LatentShape, data_info, 
 from curriculum_ray.data.latents import LatentsInfo
 from curriculum_ray.data.shard_rows import read_rows
 from curriculum_ray.data.shards import scan
-from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
+from curriculum_ray.distributed.ingest import StreamedBatches
+from tests.data.streams import read_in_this_process
 
 CLASSES = {"conditioning": Conditioning("class", 2), "class_names": ("a", "b")}
 WORDS = {"conditioning": Conditioning("tokens", 3, 2), "vocabulary": ("<pad>", "dog", "red")}
@@ -77,12 +78,7 @@ def test_a_shard_that_tells_something_else_is_refused_in_one_line(
 def test_embeddings_are_streamed_beside_their_latents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pipeline(self: StreamedBatches, tasks: list[dict[str, Any]]) -> Any:
-        reader = _Reader(self.spec, self.info, self.units)
-        for task in tasks:
-            yield from reader({key: [value] for key, value in task.items()})
-
-    monkeypatch.setattr(StreamedBatches, "_pipeline", pipeline)
+    read_in_this_process(monkeypatch)
     conditions = [{"embeddings": torch.full((2, 2, 4), number + 1.0).half()} for number in range(3)]
     spec = write(tmp_path, conditions, **VECTORS).model_copy(update={"stream": True})
     found = scan(spec)

@@ -29,6 +29,7 @@ from curriculum_ray.distributed.ingest import (
 )
 from curriculum_ray.runs import prepared
 from curriculum_ray.runs.config import RunConfig
+from tests.data.streams import read_in_this_process
 from tests.distributed.jobs import as_job, run_up_to
 
 CPU = torch.device("cpu")
@@ -59,12 +60,7 @@ def stream(spec: DataSpec) -> StreamedBatches:
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading in this process: what Ray Data runs, without Ray Data."""
 
-    def pipeline(self: StreamedBatches, tasks: list[dict[str, Any]]) -> Any:
-        reader = _Reader(self.spec, self.info, self.units, self.reserved)
-        for task in tasks:
-            yield from reader({key: [value] for key, value in task.items()})
-
-    monkeypatch.setattr(StreamedBatches, "_pipeline", pipeline)
+    read_in_this_process(monkeypatch)
 
 
 def values(batch: torch.Tensor) -> list[int]:

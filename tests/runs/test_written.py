@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from curriculum_ray.distributed.ingest import StreamedBatches, _Reader
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.written import gather_corrupt, note_corrupt, read_corrupt
 from curriculum_ray.training.exchange import Alone, StoreExchange
 from curriculum_ray.training.world import World
+from tests.data.streams import read_in_this_process
 from tests.data.test_shards import image, write_parquet
 from tests.distributed.jobs import SMALL, as_job
 from tests.training.test_exchange import ranks
@@ -49,12 +48,7 @@ class _OtherNode(Alone):
 def test_the_result_of_a_stream_has_those_of_all_ranks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pipeline(self: StreamedBatches, tasks: list[dict[str, Any]]) -> Any:
-        reader = _Reader(self.spec, self.info, self.units)
-        for task in tasks:
-            yield from reader({key: [value] for key, value in task.items()})
-
-    monkeypatch.setattr(StreamedBatches, "_pipeline", pipeline)
+    read_in_this_process(monkeypatch)
     (tmp_path / "shards").mkdir()
     broken = [image()] * 15 + [b"no image"]
     spec = write_parquet(tmp_path / "shards", a={"label": [0, 1] * 8, "image": broken})
