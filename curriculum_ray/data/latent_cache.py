@@ -248,8 +248,9 @@ def cache_latents(
     std: bool = False,
     text_encoder: str | None = None,
     on_shard: Callable[[int], None] = lambda number: None,
+    device: torch.device | str = "cpu",
 ) -> LatentsInfo:
-    """Encode the images of `data` into shards in the folder `output` on the CPU of this process: see `LatentCache`."""
+    """Encode the images of `data` into shards in the folder `output`, in this process: see `LatentCache`."""
     cache = LatentCache(
         images=InMemory(data),
         vae=vae,
@@ -259,7 +260,7 @@ def cache_latents(
         text_encoder=text_encoder,
     )
     cache.begin()
-    return cache.end(cache.encode(on_shard=on_shard))
+    return cache.end(cache.encode(device=device, on_shard=on_shard))
 
 
 def _condition_hash(images: Images) -> str:

@@ -183,7 +183,8 @@ def test_no_step_makes_the_host_wait(cuda: torch.device, settings: dict[str, Any
 
 
 def test_no_step_of_a_pack_makes_the_host_wait(cuda: torch.device) -> None:
-    configs = [_config(seed=seed, window=50, images=6400) for seed in range(3)]
+    schedule = {**SMALL["schedule"], "pacing": {**SMALL["schedule"]["pacing"], "patience": 50}}
+    configs = [_config(seed=seed, window=50, images=6400, schedule=schedule) for seed in range(3)]
     packed = PackedTrainer(configs, _data(configs[0].data), World(device=cuda))
     packed.step()
     torch.cuda.set_sync_debug_mode("error")
