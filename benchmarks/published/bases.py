@@ -83,7 +83,7 @@ PUBLISHED: list[tuple[Quantile, str, Callable[[float], float]]] = [
         "Wang et al. 2024, 2405.17403",
         lambda t: quad(lambda v: 5.0 if v < 0.7 else 1.0, 0, t, points=[0.7])[0] / (5 * 0.7 + 0.3),
     ),
-    (Normal(mean=0.3, std=0.3), "CLTS, Xu et al. 2024", stats.truncnorm(-1, 7 / 3, loc=0.3, scale=0.3).cdf),
+    (Normal(mean=0.3, std=0.3), "a normal cut to [0, 1)", stats.truncnorm(-1, 7 / 3, loc=0.3, scale=0.3).cdf),
     (Shifted(shift=3.0), "Esser et al. 2024, §5.3.2", unshifted(lambda t: 3 * t / (1 + 2 * t))),
     (
         Shifted(shift=0.5, of=Beta(alpha=2)),

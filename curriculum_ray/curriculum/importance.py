@@ -5,8 +5,8 @@ With m_b the mass of bin b in what the schedule draws and s_b the root mean squa
 
     q_b = (1-ε)·m_b·s_b / Σ m·s + ε·m_b / Σ m,     its losses are multiplied by m_b / (q_b·Σ m),
 
-so that the expectation of the loss, and of its gradient, is the same as without importance. Σ m·s is
-taken as Σ m times the plain mean of s over active bins, as its exact value cancels.
+so that the expectation of the loss, and of its gradient, is the same as without importance. Sums are over the bins that
+are drawn, m_b > 0.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ class _Importance(Spec, ABC):
 
 class LossSecondMoment(_Importance):
     """In proportion to √E[L²] (Nichol & Dhariwal 2021, 2102.09672, §3.3, Eq. 18), L the loss that is trained.
+
+    L must be a loss that is 0 at best, like the term of the bound there. Needs a weighting that is not learned: the L
+    of one that is, raw/e^u + u, is known up to a constant only, and a level where it passes 0 would hardly be drawn.
 
     As improved-diffusion's `LossSecondMomentResampler`: the latest 10 losses, ε = 0.001, and plain draws until every
     history is full. That has a history for each timestep and an entry for each sample. Here histories are by bin,
@@ -131,16 +134,23 @@ class Importance:
             for entries, square, count in zip(history, row[0::2], row[1::2], strict=True)
         )
 
-    def ratios(self, history: History, active: Sequence[bool]) -> list[float] | None:
-        """q_b·Σm / m_b for each bin, or None while the history of an active bin is not full."""
-        if any(on and len(entries) < self.spec.history for entries, on in zip(history, active, strict=True)):
+    def ratios(self, history: History, masses: Sequence[float]) -> list[float] | None:
+        """q_b·Σm / m_b for each bin, or None while the history of a bin that is drawn is not full.
+
+        masses: m_b, relative; 0 for a bin that is not drawn, whose ratio is 1.
+        """
+        if any(
+            mass > 0 and len(entries) < self.spec.history
+            for entries, mass in zip(history, masses, strict=True)
+        ):
             return None
         roots = [math.sqrt(sum(entries) / len(entries)) if entries else 0.0 for entries in history]
-        mean = math.fsum(root for root, on in zip(roots, active, strict=True) if on) / sum(active)
+        weighed = math.fsum(mass * root for mass, root in zip(masses, roots, strict=True))
+        mean = weighed / math.fsum(masses)
         if mean <= 0:
             return None
         epsilon = self.spec.uniform_prob
         return [
-            (1 - epsilon) * root / mean + epsilon if on else 1.0
-            for root, on in zip(roots, active, strict=True)
+            (1 - epsilon) * root / mean + epsilon if mass > 0 else 1.0
+            for root, mass in zip(roots, masses, strict=True)
         ]

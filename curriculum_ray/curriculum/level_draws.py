@@ -24,8 +24,17 @@ class Drawn(NamedTuple):
     """Native noise levels (B,): long timesteps or float32."""
     u: Tensor
     """Their u, float64 (B,), in [0, 1), 1 is noise; that of the first distribution where the base changes."""
-    weights: Tensor | None
-    """The weight to multiply each loss by, float32 (B,), or None where all weights are 1."""
+    base_weights: Tensor | None
+    """The base's own weight of each loss (SpeeD), float32 (B,), or None where all are 1."""
+    importance_weights: Tensor | None
+    """The weight of each loss that makes up for importance, float32 (B,), or None without it."""
+
+    @property
+    def weights(self) -> Tensor | None:
+        """The weight to multiply each loss by, float32 (B,), or None where all weights are 1."""
+        if self.base_weights is None or self.importance_weights is None:
+            return self.importance_weights if self.base_weights is None else self.base_weights
+        return self.base_weights * self.importance_weights
 
 
 class LevelDraws:
@@ -90,12 +99,16 @@ class LevelDraws:
         for part in self._parts:
             part.aim(self._densities, plain)
 
-    def active_bins(self, densities: Sequence[float]) -> list[bool]:
-        """Whether any cluster within each of the bins has a density above 0."""
-        active = [False] * (max(self._bin_of) + 1)
-        for cluster, place in zip(self._cluster_of, self._bin_of, strict=True):
-            active[place] |= densities[cluster] > 0
-        return active
+    def bin_masses(self, densities: Sequence[float]) -> list[float]:
+        """The mass of each of the bins with these relative densities of the clusters, without importance.
+
+        Where the base changes, that of the first distribution.
+        """
+        masses = [0.0] * (max(self._bin_of) + 1)
+        widths = self._pieces.diff().tolist()
+        for cluster, place, width in zip(self._cluster_of, self._bin_of, widths, strict=True):
+            masses[place] += densities[cluster] * width
+        return masses
 
     @property
     def weighs(self) -> bool:
@@ -137,19 +150,18 @@ class LevelDraws:
         return Drawn(
             levels=_scatter(below, *(each.levels for each in drawn)),
             u=_scatter(below, *(each.u for each in drawn)),
-            weights=_scatter(below, *(_or_ones(each) for each in drawn))
-            if any(each.weights is not None for each in drawn)
-            else None,
+            base_weights=_scatter_weights(below, *(each.base_weights for each in drawn)),
+            importance_weights=_scatter_weights(below, *(each.importance_weights for each in drawn)),
         )
 
     def _drawn(self, part: _Part, u: Tensor, scale: float) -> Drawn:
         level = part.level(u)
-        weights = None if part.loss_weights is None else part.loss_weights[level]
+        base = None if part.loss_weights is None else part.loss_weights[level]
+        importance = None
         if self._importance is not None:
             piece = torch.searchsorted(part.inner, u, right=True)
-            mine = (scale / self._importance[piece]).float()
-            weights = mine if weights is None else weights * mine
-        return Drawn(level, part.first_u(u), weights)
+            importance = (scale / self._importance[piece]).float()
+        return Drawn(level, part.first_u(u), base, importance)
 
     def density(self, edges: Tensor, images: int) -> Tensor:
         """How densely each interval between `edges` of u is drawn after `images` images; 1 is uniform in u.
@@ -226,8 +238,16 @@ class _Part:
         return self._back(u).maximum(self._lows[piece]).minimum(self._caps[piece])
 
 
-def _or_ones(drawn: Drawn) -> Tensor:
-    return torch.ones(len(drawn.u)) if drawn.weights is None else drawn.weights
+def _scatter_weights(first: Tensor, mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+    """As `_scatter`, with 1 for the weights that a side lacks; None where both do."""
+    if mine is None and theirs is None:
+        return None
+    count = int(first.sum())
+    return _scatter(
+        first,
+        torch.ones(count) if mine is None else mine,
+        torch.ones(len(first) - count) if theirs is None else theirs,
+    )
 
 
 def _scatter(first: Tensor, mine: Tensor, theirs: Tensor) -> Tensor:

@@ -130,6 +130,8 @@ class TimestepSampler:
         )
         self._weighs = self._importance is not None or self._draws.weighs
         self._weights: Tensor | None = None
+        self._base_weights: Tensor | None = None
+        self._importance_weights: Tensor | None = None
         self._weights_read = False
         places = StratifiedPlaces if stratified else IndependentPlaces
         self._places = places(seed, self.rank, self.world_size, accumulation)
@@ -178,6 +180,15 @@ class TimestepSampler:
         self._weights_read = True
         return self._weights
 
+    def unbiased(self, losses: Tensor) -> Tensor:
+        """Losses of the last sample (batch,), each times the weight that makes up for importance, if there is any.
+
+        Their mean estimates the loss that draws without importance would have, so it may be compared over the run and
+        with other runs.
+        """
+        weights = self._importance_weights
+        return losses if weights is None else losses * weights.to(losses.device, non_blocking=True)
+
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
 
@@ -195,13 +206,14 @@ class TimestepSampler:
         self._settle()
         self._drawn = batch_size
         u01 = self._places(batch_size, self._part, self.images)
-        level, self._u, weights = self._draws.draw(u01, self.images)
+        drawn = self._draws.draw(u01, self.images)
+        self._u = drawn.u
         self._weights_read = not self._weighs
-        if device == "cpu":
-            self._weights = weights
-            return level
-        self._weights = None if weights is None else weights.to(device, non_blocking=True)
-        return level.to(device, non_blocking=True)
+        self._weights = _moved(drawn.weights, device)
+        if self._importance is not None:
+            self._base_weights = _moved(drawn.base_weights, device)
+            self._importance_weights = _moved(drawn.importance_weights, device)
+        return drawn.levels.to(device, non_blocking=True)
 
     def _say_repeated(self) -> None:
         self._repeated += 1
@@ -216,9 +228,11 @@ class TimestepSampler:
         """Read the loss of the last sample, and count its images; never waits for the device.
 
         loss: unweighted, on any device; the mean over the local batch, a number or of shape (), or per-sample losses,
-        shape (batch,), which `pacing.normalize` needs. Rules that count images do not read it.
+        shape (batch,), which `pacing.normalize` and importance need. Rules that count images do not read it.
         trained: the trained losses (batch,), after any weighting by noise level and before `weights`, for importance;
         if not given, `loss`.
+
+        Importance draws large losses more often: a rule that reads losses is given `unbiased` ones.
 
         Raises ValueError where the schedule weighs samples and their `weights` were not read.
         """
@@ -230,10 +244,11 @@ class TimestepSampler:
             )
         if self._pacing.reads or self._importance is not None:
             value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
-            if self._pacing.reads:
-                self._pacing.add(value, self.last_u)
             if self._importance is not None:
-                self._importance.add(self.last_u, value, value if trained is None else trained.detach())
+                losses = value if trained is None else trained.detach()
+                self._importance.add(self.last_u, value, losses, self._base_weights)
+            if self._pacing.reads:
+                self._pacing.add(value, self.last_u, self._importance_weights)
         self._step_images += self._drawn * self.world_size
         self._drawn = self._repeated = 0
         self._part += 1
@@ -305,3 +320,7 @@ class TimestepSampler:
         """Draw from the active part of this stage, with the importance known so far."""
         importance = self._importance
         self._draws.aim_at(self._pacing.state.stage, None if importance is None else importance.ratios)
+
+
+def _moved(weights: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if weights is None else weights.to(device, non_blocking=True)

@@ -41,13 +41,18 @@ class SharedImportance:
         """Whether the window has no step yet, so that a checkpoint is the same on all ranks."""
         return self._window.empty
 
-    def add(self, u: Tensor, raw: Tensor, loss: Tensor) -> None:
-        """Add a micro-batch: u (B,) on the CPU, its unweighted and its trained losses, (B,)."""
+    def add(self, u: Tensor, raw: Tensor, loss: Tensor, base_weights: Tensor | None = None) -> None:
+        """Add a micro-batch: u (B,) on the CPU, its unweighted and its trained losses, (B,).
+
+        base_weights: (B,), by which the base multiplies the trained losses, or None for 1.
+        """
         for losses in (raw, loss):
             if losses.shape != u.shape:
                 raise ValueError(
                     f"importance needs losses of shape ({len(u)},), but got {tuple(losses.shape)}"
                 )
+        if base_weights is not None:
+            loss = loss * base_weights.to(loss.device, non_blocking=True)
         self._window.add(self._rule.row(u, raw, loss, self._accumulation))
 
     def close_step(self, images: int) -> bool:
@@ -62,9 +67,9 @@ class SharedImportance:
             self._history = self._rule.update(self._history, row)
         return True
 
-    def ratios(self, active: Sequence[bool]) -> list[float] | None:
+    def ratios(self, masses: Sequence[float]) -> list[float] | None:
         """How much more densely each bin is drawn than it would be without importance; see `Importance.ratios`."""
-        return self._rule.ratios(self._history, active)
+        return self._rule.ratios(self._history, masses)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-safe; the same on all ranks when `empty`."""

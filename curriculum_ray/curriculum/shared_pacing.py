@@ -93,10 +93,13 @@ class SharedPacing:
             self._losses.load_state_dict(self._loaded_losses)
             self._loaded_losses = None
 
-    def add(self, loss: Tensor, u: Tensor) -> None:
-        """Add the loss of a micro-batch, shape () or (batch,), drawn at `u`, float64 (batch,)."""
+    def add(self, loss: Tensor, u: Tensor, weights: Tensor | None = None) -> None:
+        """Add the loss of a micro-batch, shape () or (batch,), drawn at `u`, float64 (batch,).
+
+        weights: (batch,), those that make up for importance: what is read is the loss that draws without it would have.
+        """
         assert self._losses is not None
-        self._losses.add(self._row(loss, u))
+        self._losses.add(self._row(loss, u, weights))
 
     def close_step(self, images: int) -> bool:
         """The step is complete, after `images` images; returns whether the stage has changed."""
@@ -136,9 +139,13 @@ class SharedPacing:
             **{**pacing, "sums": tuple(pacing["sums"]), "counts": tuple(pacing["counts"])}
         )
 
-    def _row(self, loss: Tensor, u: Tensor) -> Tensor:
+    def _row(self, loss: Tensor, u: Tensor, weights: Tensor | None) -> Tensor:
         """The contribution of a micro-batch to its step's row; the mean over ranks is the global batch's row."""
+        if weights is not None:
+            weights = weights.to(loss.device, non_blocking=True)
         if not self._rule.per_cluster:
+            if weights is not None:
+                loss = loss * weights
             # Half precision would hide small improvements in the mean.
             mean = loss.mean(dtype=torch.promote_types(loss.dtype, torch.float32)) if loss.ndim else loss
             return mean if self._accumulation == 1 else mean / self._accumulation
@@ -147,8 +154,8 @@ class SharedPacing:
                 f"pacing.normalize needs losses of shape ({len(u)},), but got {tuple(loss.shape)}"
             )
         cluster = torch.searchsorted(self._inner_edges, u, right=True).to(loss.device, non_blocking=True)
-        pairs = torch.ones(len(loss), 2, dtype=loss.dtype, device=loss.device)
-        pairs[:, 0] = loss
+        counts = torch.ones_like(loss) if weights is None else weights.to(loss.dtype)
+        pairs = torch.stack([loss * counts, counts], dim=1)
         row = torch.zeros(len(self._inner_edges) + 1, 2, dtype=loss.dtype, device=loss.device)
         return row.index_add_(0, cluster, pairs, alpha=1 / (len(loss) * self._accumulation)).flatten()
 

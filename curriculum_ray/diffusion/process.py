@@ -17,6 +17,9 @@ __all__ = ["PURE_NOISE", "Denoiser", "Objective", "Predict", "Process", "broadca
 PURE_NOISE: Mapping[str, str] = MappingProxyType({"start": "pure noise"})
 """Added by `Process.protocol` if sampling starts from more noise than the noisiest level has."""
 
+# Of a sigma that went through a float32 noise_cond, relative.
+_ROUNDING = 1e-5
+
 Predict = Callable[[Tensor, Tensor], Tensor]
 """A network with its condition fixed: (x (B,*shape), noise_cond (B,)) -> (B,*shape)."""
 
@@ -190,9 +193,11 @@ def guided(
 ) -> Predict:
     """Fix the condition of `model`, and guide it (Ho & Salimans 2022, Eq. 6, guidance = 1 + w).
 
-    interval: the lowest and highest sigma at which it is guided, for which `sigma` converts noise_cond (B,) to (B,).
-    All items of a batch must then be at one noise level.
+    interval: the lowest and highest sigma at which it is guided, both included, for which `sigma` converts noise_cond
+    (B,) to (B,). All items of a batch are then at one noise level. ValueError where it does not rise from at least 0.
     """
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"guidance_interval must rise from at least 0, but got {interval}")
     if guidance == 1:
         return lambda x, noise_cond: model(x, noise_cond, condition)
     if condition is None:
@@ -202,7 +207,9 @@ def guided(
         if interval is None:
             return False
         assert sigma is not None
-        return not interval[0] <= sigma(noise_cond[:1]).item() <= interval[1]
+        # The float32 noise_cond of a level at an end may lie on either side of it.
+        low, high = interval[0] * (1 - _ROUNDING), interval[1] * (1 + _ROUNDING)
+        return not low <= sigma(noise_cond[:1]).item() <= high
 
     def predict(x: Tensor, noise_cond: Tensor) -> Tensor:
         if outside(noise_cond):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curriculum_ray.config import ConfigError, Spec
-from curriculum_ray.curriculum import CurriculumSchedule, GradientNorm, Uniform, default_base
+from curriculum_ray.curriculum import CurriculumSchedule, Uniform, default_base
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
@@ -217,12 +217,13 @@ class TrainConfig(Spec):
         return self
 
     @model_validator(mode="after")
-    def _importance_knows_the_gradient(self) -> TrainConfig:
+    def _importance_knows_the_loss(self) -> TrainConfig:
         learned = isinstance(self.weighting, EDM2Uncertainty | IntervalUncertaintySpec)
-        if learned and isinstance(self.schedule.importance, GradientNorm):
+        rule = self.schedule.importance.rule
+        if learned and rule != "none":
             raise ValueError(
-                "schedule.importance.rule gradient_norm reads the gradient off the loss, which needs a weighting that "
-                f"is not learned, but weighting.kind is {self.weighting.kind}"
+                f"schedule.importance.rule {rule} needs a weighting that is not learned, whose loss is 0 at best, but "
+                f"weighting.kind is {self.weighting.kind}"
             )
         return self
 

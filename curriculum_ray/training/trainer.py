@@ -159,7 +159,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         skip = self.guard is not None and self.guard.spiked(
-            full(norm), raw.mean(), self.sampler.stage, self.world.size
+            full(norm), self.sampler.unbiased(raw).mean(), self.sampler.stage, self.world.size
         )
         self.precision.step(self.optimizer, skip)
         self.count(raw, trained)
@@ -191,7 +191,7 @@ class Trainer:
         raw: the unweighted losses (B,). trained: the weighted losses (B,), before the schedule's own weights.
         """
         self.histogram.add(self.images, self.sampler.last_u)
-        self.meter.loss_sum += raw.mean()
+        self.meter.loss_sum += self.sampler.unbiased(raw).mean()
         self.sampler.update(raw, trained)
 
     def _backward(

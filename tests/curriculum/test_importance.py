@@ -65,6 +65,15 @@ def test_inactive_bins_take_no_part_in_the_mean():
     assert ratios[:2] == pytest.approx([0.5 * 0.5 + 0.5, 0.5 * 1.5 + 0.5])
 
 
+def test_masses_weigh_the_mean_so_that_epsilon_is_the_share_without_importance():
+    rule = Importance(LossSecondMoment(bins=5, history=1, uniform_prob=0.25))
+    masses, roots = np.array([0.02, 0.02, 0.02, 1.0, 0.0]), np.array([80.0, 40.0, 20.0, 1.0, 7.0])
+    ratios = np.array(rule.ratios([[root**2] for root in roots], masses.tolist()))
+    drawn = masses * ratios / masses.sum()
+    assert drawn == pytest.approx(0.75 * masses * roots / (masses @ roots) + 0.25 * masses / masses.sum())
+    assert drawn.sum() == pytest.approx(1)
+
+
 def test_gradient_norm_reads_the_gradient_at_the_output():
     # L = w·mean((out - target)²): autograd's squared norm is 4·w²·raw/D.
     generator = torch.Generator().manual_seed(0)
@@ -151,6 +160,55 @@ def test_a_resumed_sampler_draws_and_weighs_to_the_bit(groups, stop):
     second = TimestepSampler(schedule(**groups), num_timesteps=1000, window=5)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert train(second, 160 - stop) == whole[stop:]
+
+
+def stage_steps(importance: str, seed: int, **pacing) -> list[int]:
+    """The steps at which the stages of a plateau change, for a loss that depends on noise level and step only."""
+    groups = {
+        "clusters": {"by": "uniform", "count": 3},
+        "pacing": {"rule": "plateau", "patience": 60, **pacing},
+    }
+    rule = {"rule": importance} | ({} if importance == "none" else {"bins": 50})
+    run = TimestepSampler(schedule(importance=rule, **groups), num_timesteps=1000, seed=seed)
+    stages, generator = [], torch.Generator().manual_seed(seed)
+    for step in range(2000):
+        run.sample(128)
+        stages.append(run.stage)
+        assert run.weights is None or importance != "none"
+        noise = 0.95 + 0.1 * torch.rand(128, generator=generator, dtype=torch.float64)
+        run.update((0.001 + (1 - run.last_u) ** 4 * 0.5 ** (step / 100)) * noise)
+    return [stages.index(stage) for stage in (1, 2)]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("importance", ["loss_second_moment", "gradient_norm"])
+def test_a_plateau_reads_the_loss_that_draws_without_importance_would_have(importance, normalize):
+    # Read as they are drawn, the losses jump when importance begins, and a stage ends some 60 steps later.
+    for seed in range(2):
+        plain, weighed = (stage_steps(rule, seed, normalize=normalize) for rule in ("none", importance))
+        assert weighed == pytest.approx(plain, rel=0.15)
+        assert np.diff([0, *plain]).min() > 300
+
+
+def test_the_weights_of_the_base_belong_to_the_loss_that_importance_follows():
+    groups = {
+        "base": {"kind": "speed"},
+        "clusters": {"by": "uniform", "count": 1},
+        "order": {"direction": "none"},
+        "pacing": None,
+    }
+    run = TimestepSampler(schedule(**groups), levels=LINEAR, window=1)
+    run.sample(1000)
+    bins = (run.last_u * 16).long()
+    squares = torch.zeros(16).index_reduce_(0, bins, run.weights.square(), "mean", include_self=False)
+    for _ in range(20):
+        run.update(torch.ones(1000))
+        run.sample(1000)
+        assert run.weights is not None
+    wanted = squares.sqrt() / squares.sqrt().mean()
+    density = run.density(torch.linspace(0, 1, 17, dtype=torch.float64))
+    assert density.tolist() == pytest.approx(wanted.tolist(), rel=0.03)
+    assert wanted.max() / wanted.min() > 1.5
 
 
 def test_weights_that_nobody_multiplies_by_are_refused():

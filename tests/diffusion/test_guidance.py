@@ -85,3 +85,37 @@ def test_no_interval_guides_everywhere() -> None:
         )
         assert model.asked[True] == model.asked[False]
     assert samples[0].equal(samples[1])
+
+
+@pytest.mark.parametrize("steps", [5, 18, 40])
+def test_both_ends_of_an_interval_are_guided(steps: int) -> None:
+    """EDM's own levels, of which the network is told the logarithm in float32."""
+    spec = EDMSpec()
+    every = torch.linspace(0, 1, steps, dtype=torch.float64)
+    low, high = spec.sigma_min ** (1 / 7), spec.sigma_max ** (1 / 7)
+    sigmas = (high + every * (low - high)) ** 7
+    for first, last in ((0, steps - 1), (1, steps - 2), (2, 3)):
+        model = Recorder()
+        build_process(spec).generate(
+            model,
+            torch.ones(2, 3),
+            sampler="euler",
+            steps=steps,
+            condition=torch.zeros(2, dtype=torch.long),
+            guidance=2.0,
+            guidance_interval=(float(sigmas[last]), float(sigmas[first])),
+        )
+        assert len(model.asked[False]) == last - first + 1
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("interval", [(5.0, 1.0), (-1.0, 1.0), (1.0, 1.0)])
+def test_an_interval_that_does_not_rise_is_refused(guidance: float, interval: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="guidance_interval must rise from at least 0"):
+        build_process(EDMSpec()).generate(
+            Recorder(),
+            torch.ones(2, 3),
+            condition=torch.zeros(2, dtype=torch.long),
+            guidance=guidance,
+            guidance_interval=interval,
+        )

@@ -129,9 +129,40 @@ def test_a_run_by_importance_resumes_to_the_bit(tmp_path: Path, data: Dataset, r
         assert resumed.sampler.state_dict() == whole.sampler.state_dict()
 
 
-def test_gradients_cannot_be_read_off_a_learned_weighting() -> None:
-    schedule = {"version": 1, "importance": {"rule": "gradient_norm"}}
-    with pytest.raises(ConfigError, match=r"not learned, but weighting\.kind is edm2"):
+def test_what_is_logged_and_guarded_is_the_loss_without_importance(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importance = {"rule": "loss_second_moment", "bins": 10, "history": 20}
+    config = _config(
+        schedule={"version": 1, "importance": importance},
+        images=16 * 200,
+        log_every_images=16 * 100,
+        stability={"spike_factor": 1.3, "spike_window": 8},
+    )
+    trainer = Trainer(config, data)
+
+    def backward(*_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        weights = trainer.sampler.weights
+        losses = (0.02 + trainer.sampler.last_u**4).float()
+        seen.append((float(losses.mean()), weights is not None))
+        return losses, losses
+
+    seen: list[tuple[float, bool]] = []
+    monkeypatch.setattr(trainer, "_backward", backward)
+    log = _train(trainer)
+    drawn = [loss for loss, weighed in seen if weighed]
+    assert len(drawn) > 150
+    # The mean of u**4 is 0.2; importance draws levels whose loss is higher.
+    assert sum(drawn) / len(drawn) > 0.4
+    assert [line.loss for line in log] == pytest.approx([0.22, 0.22], rel=0.03)
+    assert log[-1].skipped_updates == 0
+
+
+@pytest.mark.parametrize("rule", ["loss_second_moment", "gradient_norm"])
+def test_importance_cannot_be_read_off_a_learned_weighting(rule: str) -> None:
+    schedule = {"version": 1, "importance": {"rule": rule}}
+    said = rf"rule {rule} needs a weighting that is not learned, .* but weighting\.kind is edm2"
+    with pytest.raises(ConfigError, match=said):
         parse(TrainConfig, {"schedule": schedule, "weighting": {"kind": "edm2_uncertainty"}}, "run")
 
 

@@ -41,9 +41,11 @@ class Changing(Base):
         w(n) = clamp((n - at) / blend, 0, 1),   or 1[n >= at] without a blend.
 
     Curriculum Sampling (Sun 2026, 2603.12517): logit-normal, then uniform, by a step. CLTS (Xu et al. 2024,
-    2404.07946), as SpeeD's released comparison writes it, lets uniform timesteps give way to a normal distribution
+    2404.07946), as SpeeD's released comparison has it, lets uniform timesteps give way to a normal distribution
     around 300 of 1,000 in proportion to the steps taken:
     `{kind: changing, first: {kind: uniform}, then: {kind: normal}, at_share: 0, blend_share: 1}`.
+    The width of that normal distribution, and that the whole budget is taken rather than 50,000 steps, are ours: that
+    code multiplies the exponent by 1,000², where it should divide, which leaves timestep 300 alone.
 
     Throughout training, u is that of `first`, and so are the clusters of a curriculum: a cluster keeps its noise levels
     when the distribution changes, and `then` is drawn within them.

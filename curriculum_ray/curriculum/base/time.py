@@ -49,14 +49,14 @@ class LogitNormal(TimeQuantile):
 
 
 class Normal(TimeQuantile):
-    """Times t ~ N(mean, std²) cut to [0, 1): the final distribution of CLTS (see `Changing`). Not for sigmas."""
+    """Times t ~ N(mean, std²) cut to [0, 1): the form in which CLTS ends (see `Changing`). Not for sigmas."""
 
     kind: Literal["normal"] = "normal"
     """Normally distributed times, cut to [0, 1)."""
     mean: float = 0.3
     """Centre of the times: timestep 300 of 1,000 for CLTS in SpeeD's released comparison."""
     std: float = Field(default=0.3, gt=0)
-    """Standard deviation before the cut, in times."""
+    """Standard deviation before the cut, in times. The default is ours, see `Changing`."""
 
     @model_validator(mode="after")
     def _check(self) -> Normal:
