@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,12 @@ from curriculum_ray.distributed.resources import ResourceSpec
 __all__ = [
     "Check",
     "disk_check",
+    "gpus_check",
     "growth_check",
     "memory_check",
     "nodes_check",
     "room_check",
+    "token_check",
     "verdict",
     "versions_agree",
 ]
@@ -52,15 +55,29 @@ def nodes_check(known: int, alive: int) -> Check:
     return Check("nodes", "ok", f"{alive} alive{lost}")
 
 
-def versions_agree(facts: dict[str, dict[str, Any]]) -> Check:
-    """Check that versions agree on all nodes; `facts` of each node, from `Probe.facts`."""
-    problems = {}
-    for key in _VERSIONS:
-        found = {str(fact[key]) for fact in facts.values()}
-        if len(found) > 1:
-            problems[key] = " and ".join(sorted(found))
-    first = next(iter(facts.values()), {})
-    passed = ", ".join(f"{key} {first.get(key)}" for key in _VERSIONS if first.get(key))
+def token_check(admits_strangers: bool | None, sends_token: bool) -> Check:
+    """Whether the cluster is closed to those without its token; None where its head did not tell."""
+    if admits_strangers is False:
+        return Check("token", "ok", "the cluster refuses a call without it")
+    if admits_strangers is None and sends_token:
+        return Check("token", "skipped", "this driver sends it; whether the cluster requires it is unknown")
+    remedy = "set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH on every node, and restart Ray"
+    return Check("token", "failed", "anyone who can reach the cluster can run code on it", remedy)
+
+
+def versions_agree(facts: dict[str, dict[str, Any]], with_gpus: Collection[str]) -> Check:
+    """Check that versions agree on all nodes, and that of the NVIDIA driver on those `with_gpus`.
+
+    facts: of each node by its name, from `Probe.facts`.
+    """
+    found = {
+        key: sorted({str(fact[key]) for name, fact in facts.items() if key != "driver" or name in with_gpus})
+        for key in _VERSIONS
+    }
+    problems = {key: " and ".join(versions) for key, versions in found.items() if len(versions) > 1}
+    passed = ", ".join(
+        f"{key} {versions[0]}" for key, versions in found.items() if versions not in ([], ["None"])
+    )
     return verdict("versions", passed, problems, "install from constraints.txt on every node; one driver")
 
 
@@ -105,14 +122,32 @@ def memory_check(far: Growth, nodes: int, use_gpu: bool, usable: int) -> Check:
     return Check("memory", "failed", f"{have}, but {needed / 2**30:.1f} needed at {slots} slots", remedy)
 
 
+def gpus_check(facts: dict[str, dict[str, Any]], gpus: Mapping[str, float], far: Growth) -> Check:
+    """Whether torch sees the GPUs of every node that has any; no failure where those nodes are still to come.
+
+    facts: of each node by its name, from `Probe.facts`. gpus: how many of them Ray counts on nodes that have any.
+    """
+    remedy = "check nvidia-smi and torch.cuda.is_available() there; start Ray with --num-gpus"
+    if not gpus and far.grows and (far.most is None or far.most.amount("GPU")):
+        return Check("gpus", "skipped", "none yet: nodes with GPUs come when a study asks for them")
+    if not gpus:
+        return Check("gpus", "failed", "no node has a GPU", remedy)
+    seen = {name: fact["gpus"] for name, fact in facts.items()}
+    unseen = {
+        name: f"torch sees {seen[name]} of {count:g} GPUs" if name in seen else "no answer"
+        for name, count in gpus.items()
+        if seen.get(name, 0) < count
+    }
+    return verdict("gpus", f"torch sees all {sum(gpus.values()):g}", unseen, remedy)
+
+
 def disk_check(facts: dict[str, dict[str, Any]]) -> Check:
     """Whether every node has room on its disk; `facts` of each node, from `Probe.facts`."""
     low = {
-        node: f"{fact['free_bytes'] / 2**30:.1f} GiB free"
+        node: f"{fact['free_bytes'] / 2**30:.1f} GiB free in {fact['folder']}"
         for node, fact in facts.items()
         if fact["free_bytes"] < _FREE_BYTES
     }
     least = min((fact["free_bytes"] for fact in facts.values()), default=0) / 2**30
-    return verdict(
-        "disk", f"at least {least:.0f} GiB free", low, "free 5 GiB of /tmp, or give Ray --temp-dir"
-    )
+    remedy = "free 5 GiB there, or give Ray a --temp-dir on a larger disk"
+    return verdict("disk", f"at least {least:.0f} GiB free", low, remedy)

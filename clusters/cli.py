@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from curriculum_ray.addresses import without_secrets
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
 from curriculum_ray.words import number_of
@@ -110,5 +111,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    print(f"error: {one_line(without_secrets(message))}", file=sys.stderr)
     return code

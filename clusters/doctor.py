@@ -13,10 +13,12 @@ from typing import Any
 from clusters.checks import (
     Check,
     disk_check,
+    gpus_check,
     growth_check,
     memory_check,
     nodes_check,
     room_check,
+    token_check,
     verdict,
     versions_agree,
 )
@@ -34,6 +36,8 @@ from curriculum_ray.distributed.storage import unseen_by
 __all__ = ["examine"]
 
 _SKEW_SECONDS = 1.0
+# One of Ray's head that changes nothing, and takes an empty message.
+_A_CALL = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
 
 def examine(
@@ -52,7 +56,6 @@ def examine(
         except BaseException as error:
             trouble.append(error)
 
-    _reachable(os.environ.get("RAY_ADDRESS"))
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(timeout_s)
@@ -63,19 +66,6 @@ def examine(
         remedy = "see `ray status`; remove a node that does not answer, or raise --timeout"
         return [*checks, Check("time", "failed", f"{timeout_s:g} s were not enough; it hung {after}", remedy)]
     return checks
-
-
-def _reachable(address: str | None) -> None:
-    """Refuse an address where nothing listens, for which Ray itself would wait."""
-    host, _, port = (address or "").rpartition(":")
-    if address in (None, "", "auto", "local") or not port.isdigit() or "://" in str(address):
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise ConfigError(
-            f"RAY_ADDRESS must name a running cluster, but {address} does not answer: {error}"
-        ) from None
 
 
 def _examine(
@@ -94,7 +84,7 @@ def _examine(
 
         nodes = live_nodes()
         checks.append(nodes_check(len(ray.nodes()), len(nodes)))
-        checks.append(_authentication())
+        checks.append(_token(left(10)))
         there = Capacity.of(*(node["Resources"] for node in nodes))
         far = growth(there)
         checks.append(growth_check(far))
@@ -102,22 +92,29 @@ def _examine(
         checks.append(memory_check(far, len(nodes), use_gpu, usable_bytes()))
         checks.append(_ports(nodes))
         remote: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
+        named = {f"{node['NodeManagerAddress']}/{node['NodeID'][:6]}": node for node in nodes}
+        gpus = {name: count for name, node in named.items() if (count := node["Resources"].get("GPU", 0))}
         probes = {
-            node["NodeManagerAddress"] + "/" + node["NodeID"][:6]: remote.options(
+            name: remote.options(
                 scheduling_strategy=on_node(node["NodeID"]),
-                num_gpus=node["Resources"].get("GPU", 0) if use_gpu else 0,
+                num_gpus=gpus.get(name, 0) if use_gpu else 0,
             ).remote()
-            for node in nodes
+            for name, node in named.items()
         }
         facts, silent = _ask(probes, lambda probe: probe.facts.remote(), left(60))
         remedy = "install the project on every node (`make setup`), at the same version, and free its GPUs"
         checks.append(verdict("code", "importable on every node", silent, remedy))
         answering = {name: probe for name, probe in probes.items() if name in facts}
-        checks.append(versions_agree(facts))
+        checks.append(versions_agree(facts, gpus))
         checks.append(disk_check(facts))
         checks.append(_clocks(answering, left(20)))
-        checks.append(_gpus(answering, facts, use_gpu, left(60)))
-        checks.append(_all_reduce(answering, "nccl" if use_gpu else "gloo", left(60)))
+        if use_gpu:
+            answering = {name: probe for name, probe in answering.items() if name in gpus}
+            checks.append(_gpus(answering, gpus_check(facts, gpus, far), left(60)))
+            checks.append(_all_reduce(answering, "nccl", left(60)))
+        else:
+            checks.append(Check("gpus", "skipped", "not requested (--use-gpu)"))
+            checks.append(_all_reduce(answering, "gloo", left(60)))
         checks.append(_storage(output, nodes, left(60)))
         checks.append(_mlflow(mlflow_uri, output))
         for probe in probes.values():
@@ -142,14 +139,26 @@ def _ask(
     return answers, silent
 
 
-def _authentication() -> Check:
+def _token(timeout_s: float) -> Check:
+    import ray
     import ray._raylet
 
     raylet: Any = ray._raylet
-    if raylet.get_authentication_mode() == raylet.AuthenticationMode.DISABLED:
-        remedy = "set RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN_PATH on every node, and restart Ray"
-        return Check("token", "failed", "anyone who can reach the cluster can run code on it", remedy)
-    return Check("token", "ok", "Ray requires its token")
+    sends_token = raylet.get_authentication_mode() != raylet.AuthenticationMode.DISABLED
+    return token_check(_admits_strangers(ray.get_runtime_context().gcs_address, timeout_s), sends_token)
+
+
+def _admits_strangers(head: str, timeout_s: float) -> bool | None:
+    """Whether the head answers a call without a token; None where it gives no answer that would tell."""
+    import grpc
+
+    with grpc.insecure_channel(head) as channel:
+        ask = channel.unary_unary(_A_CALL)
+        try:
+            ask(b"", timeout=timeout_s)
+        except grpc.RpcError as error:
+            return False if error.code() == grpc.StatusCode.UNAUTHENTICATED else None
+    return True
 
 
 def _ports(nodes: list[dict[str, Any]]) -> Check:
@@ -186,24 +195,22 @@ def _clocks(probes: dict[str, Any], timeout_s: float) -> Check:
     )
 
 
-def _gpus(probes: dict[str, Any], facts: dict[str, dict[str, Any]], use_gpu: bool, timeout_s: float) -> Check:
-    if not use_gpu:
-        return Check("gpus", "skipped", "not requested (--use-gpu)")
-    count = sum(fact["gpus"] for fact in facts.values())
-    if not count:
-        remedy = "check nvidia-smi and torch.cuda.is_available() there; start Ray with --num-gpus"
-        return Check("gpus", "failed", "no node has a GPU that torch sees", remedy)
+def _gpus(probes: dict[str, Any], seen: Check, timeout_s: float) -> Check:
+    """Whether the GPUs of these nodes multiply correctly, where torch has `seen` them."""
+    if seen.state != "ok":
+        return seen
     answers, problems = _ask(probes, lambda probe: probe.matmul.remote(), timeout_s)
     problems |= {node: found[0] for node, found in answers.items() if found}
     remedy = "check nvidia-smi there, reset or replace the GPU, or remove the node"
-    return verdict("gpus", f"{count} multiply correctly", problems, remedy)
+    return verdict("gpus", f"{seen.found}, and they multiply correctly", problems, remedy)
 
 
 def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check:
     import ray
 
     if len(probes) < 2:
-        return Check("all_reduce", "skipped", "one node")
+        kind = " with GPUs" if backend == "nccl" else ""
+        return Check("all_reduce", "skipped", f"fewer than two nodes{kind}")
     names = list(probes)
     address = ray.get(probes[names[0]].address.remote(), timeout=timeout_s)
     ranks = {name: rank for rank, name in enumerate(names)}

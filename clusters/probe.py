@@ -21,13 +21,16 @@ class Probe:
     """Checks of one node. Every method returns within a minute."""
 
     def facts(self) -> dict[str, Any]:
-        """Return versions, GPUs, free disk (bytes) where Ray keeps its files, and whether our code is there."""
+        """Return versions, GPUs, the folder of Ray's files, free disk there (bytes), and whether our code is there."""
         import ray
         import torch
+        from ray._private import worker
 
         import curriculum_ray
         import tuning
 
+        node: Any = worker._global_node
+        folder = node.get_temp_dir_path()
         return {
             "python": platform.python_version(),
             "ray": ray.__version__,
@@ -35,7 +38,8 @@ class Probe:
             "cuda": torch.version.cuda,
             "driver": _driver(),
             "code": bool(curriculum_ray.__name__ and tuning.__name__),
-            "free_bytes": shutil.disk_usage("/tmp").free,
+            "folder": folder,
+            "free_bytes": shutil.disk_usage(folder).free,
             "gpus": torch.cuda.device_count(),
         }
 

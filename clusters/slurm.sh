@@ -1,6 +1,8 @@
 #!/bin/bash
-# Ray inside one Slurm allocation, and a command on it: sbatch --nodes=4 --gpus-per-node=8 slurm.sh python -m tune …
-# See slurm.md. Run it from the project's folder, on a file system that all nodes see.
+# Ray inside one Slurm allocation, and a command on it:
+#   sbatch --nodes=4 --gpus-per-node=8 --cpus-per-task=8 slurm.sh python -m tune …
+# A worker takes a CPU, and Slurm gives one for the whole node unless it is asked for more. See slurm.md. Run it from
+# the project's folder, on a file system that all nodes see.
 #SBATCH --job-name=curriculum-ray
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -54,10 +56,11 @@ if [ "$nodes" -gt 1 ]; then
 fi
 python -m clusters wait --nodes "$nodes" --timeout 300
 
-# In the background, so that the warning before the time limit (SIGTERM) reaches the command at once.
+# In the background, so that the warning before the time limit (SIGTERM) reaches the command at once. It gets the same
+# signal: what a script starts in the background ignores SIGINT.
 "$@" &
 command=$!
-trap 'kill -INT "$command" 2>/dev/null' TERM
+trap 'kill -TERM "$command" 2>/dev/null' TERM
 code=0
 wait "$command" || code=$?
 while kill -0 "$command" 2>/dev/null; do

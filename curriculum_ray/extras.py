@@ -28,7 +28,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
             "ray",
             "regex",
         ),
-        *("requests", "rich", "safetensors", "sklearn", "threadpoolctl", "torch_fidelity", "torchvision"),
+        *("rich", "safetensors", "sklearn", "threadpoolctl", "torch_fidelity", "torchvision"),
     ),
     "search": ("cmaes", "optuna", "scipy"),
     "export": ("diffusers",),

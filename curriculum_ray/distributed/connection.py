@@ -26,7 +26,7 @@ from curriculum_ray.distributed.slots import slots_left
 from curriculum_ray.distributed.storage import check_shared
 from curriculum_ray.logs import written_to
 
-__all__ = ["connected", "waiting_line"]
+__all__ = ["check_reachable", "connected", "endpoint", "waiting_line"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,18 +67,36 @@ def waiting_line(resources: ResourceSpec) -> str | None:
     return None if missing is None else f"waiting for {missing}, which others use"
 
 
-def _check_reachable(address: str) -> None:
-    """Refuse, within seconds, an address at which no Ray answers: Ray itself would try for minutes."""
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
+def endpoint(address: str) -> tuple[str, int] | None:
+    """Host, an IPv6 address without its brackets, and port of an address such as "10.0.0.1:6379" or "ray://head:10001".
+
+    None for others: "auto", or what Ray resolves by a plug-in. ConfigError where no machine has such a host or port.
+    """
     try:
-        host, port = parts.hostname, parts.port
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
+        if parts.scheme != "ray" or parts.path or parts.hostname is None or parts.port is None:
+            return None
+        parts.hostname.encode("idna")
+        return parts.hostname, parts.port
     except ValueError:
-        host = port = None
-    if parts.scheme != "ray" or host is None or port is None:
-        return  # e.g. "auto", or an address that Ray resolves by a plug-in
+        raise ConfigError(
+            f"RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT or auto, but got {presentable(address)}"
+        ) from None
+
+
+def check_reachable(address: str, within_s: float | None = None) -> None:
+    """Refuse, within seconds, an address at which no Ray answers: Ray itself would try for minutes.
+
+    within_s: how long to try to connect, and then again for an answer; 8 seconds by default. Raises ConfigError.
+    """
+    found = endpoint(address)
+    if found is None:
+        return
+    host, port = found
+    within_s = _REACH_S if within_s is None else within_s
     name = f"the Ray cluster at RAY_ADDRESS={presentable(address)}"
     try:
-        socket.create_connection((host, port), timeout=_REACH_S).close()
+        socket.create_connection((host, port), timeout=within_s).close()
     except OSError as error:
         raise ConfigError(
             f"cannot reach {name}: {error.strerror or error}: is it gone? without RAY_ADDRESS a local Ray is started"
@@ -87,9 +105,9 @@ def _check_reachable(address: str) -> None:
         return
     import grpc
 
-    with grpc.insecure_channel(f"{host}:{port}") as channel:
+    with grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}") as channel:
         try:
-            grpc.channel_ready_future(channel).result(timeout=_REACH_S)
+            grpc.channel_ready_future(channel).result(timeout=within_s)
         except grpc.FutureTimeoutError:
             raise ConfigError(f"cannot reach {name}: something other than Ray listens there") from None
 
@@ -125,7 +143,7 @@ def connected(
     if ray.is_initialized():
         raise ConfigError("this process is connected to Ray already: end that first, by ray.shutdown()")
     if address:
-        _check_reachable(address)
+        check_reachable(address)
     with (
         nullcontext() if address else _alone(),
         nullcontext() if log is None else written_to(log, ("ray",)),

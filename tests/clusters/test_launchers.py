@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shutil
 import subprocess
@@ -12,9 +13,13 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.environments import ROOT, names
+
 CLUSTERS = Path(__file__).parents[2] / "clusters"
 PAGES = Path(__file__).parents[2] / "docs" / "deploy"
 LAUNCHERS = ["aws", "gcp", "ssh"]
+# What Ray needs for the provider of a launcher, and the extra that declares it.
+NEEDED = {"aws": ("aws", "boto3"), "gcp": ("gcp", "google-api-python-client"), "ssh": ("train", "ray")}
 MANIFESTS = ["raycluster", "rayjob", "storage"]
 
 
@@ -47,6 +52,65 @@ def test_every_start_carries_the_token_and_the_dashboard_stays_at_home(name: str
     assert "RAY_AUTH_MODE=token" in head
     assert "RAY_AUTH_MODE=token" in worker
     assert "--dashboard-host=127.0.0.1" in head
+
+
+def _left_out(path: str, patterns: list[str]) -> bool:
+    """Whether rsync leaves out this path, or a folder that it lies in, by its rules of patterns (rsync(1))."""
+    places = [path, *(str(parent) for parent in Path(path).parents)][:-1]
+    for pattern in patterns:
+        if pattern.startswith("/"):
+            found = [place for place in places if fnmatch.fnmatchcase(place, pattern[1:])]
+        elif "/" in pattern:
+            found = [place for place in places if fnmatch.fnmatchcase(f"/{place}", f"*/{pattern}")]
+        else:
+            found = [place for place in places if fnmatch.fnmatchcase(Path(place).name, pattern)]
+        if found:
+            return True
+    return False
+
+
+def _program() -> list[str]:
+    """Paths of the Python files that run on a node, from the root."""
+    rooms = ("curriculum_ray", "tuning", "clusters")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    return ["tune.py", *sorted(str(path.relative_to(ROOT)) for path in files)]
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_the_whole_program_is_copied_to_the_nodes_and_nothing_large(name: str) -> None:
+    patterns = _load(CLUSTERS / f"{name}.yaml")["rsync_exclude"]
+    program = _program()
+    assert "curriculum_ray/runs/config.py" in program
+    assert [path for path in program if _left_out(path, patterns)] == []
+    large = [
+        ".git/HEAD",
+        ".venv/bin/python",
+        "runs/a-study/trials/0/metrics.jsonl",
+        "tuning/__pycache__/x.pyc",
+    ]
+    assert [path for path in large if not _left_out(path, patterns)] == []
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_rsync_copies_the_whole_program(name: str) -> None:
+    options = [f"--exclude={pattern}" for pattern in _load(CLUSTERS / f"{name}.yaml")["rsync_exclude"]]
+    command = ["rsync", "--archive", "--list-only", *options, f"{ROOT}/"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    copied = {line.split(maxsplit=4)[-1] for line in listed.splitlines()}
+    assert [path for path in _program() if path not in copied] == []
+    assert [path for path in copied if re.match(r"(\.git|\.venv|runs)(/|$)", path)] == []
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_the_environment_has_what_ray_needs_for_the_provider(name: str) -> None:
+    from ray.autoscaler._private.providers import _get_node_provider_cls
+
+    provider = _get_node_provider_cls(_load(CLUSTERS / f"{name}.yaml")["provider"])
+    assert provider.__module__.startswith("ray.autoscaler._private.")
+    extra, needed = NEEDED[name]
+    assert needed in names(extra)
+    assert f"\n{needed}==" in (ROOT / "constraints.txt").read_text()
 
 
 def test_cloud_workers_are_spot_machines_and_bounded() -> None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import pytest
 
+from clusters import cli as clusters
 from tuning import cli as tune
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,11 @@ def test_an_address_that_does_not_answer_is_named_without_its_password(
         (["compare", "a", "b", "--mlflow-uri", f"http://me:{SECRET}@127.0.0.1:1"], {}),
         (["train", "--data", f"s3://me:{SECRET}@bucket/images"], {}),
         (["train", "--output", f"s3://me:{SECRET}@bucket/runs"], {}),
+        (["train", "--output", f"abfs://me:{SECRET}@account.dfs.core.windows.net/runs"], {}),
+        (["train", "--output", f"s3://bucket/runs?endpoint_override=http%3A%2F%2Fme%3A{SECRET}%40host"], {}),
+        (["train", "--output", f"s3:///me:{SECRET}@bucket/runs"], {}),
+        (["train", "--data", f"az://images@account/x?sv=2024&sig={SECRET}"], {}),
+        (["best", "--write", f"s3://me:{SECRET}@bucket/schedule.yaml"], {}),
         (["train", "--set", f"data.vae=[https://me:{SECRET}@host]"], {}),
         (["search", "--set", f"storage=[postgresql://me:{SECRET}@host/x]"], {}),
         (["search", "--set", f"sampler=postgresql://me:{SECRET}@host/x"], {}),
@@ -110,6 +116,20 @@ def test_no_address_shows_its_secret_in_an_error(
     said: Callable[..., str], arguments: list[str], variables: dict[str, str]
 ) -> None:
     assert said(tune.main, arguments, **variables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["doctor"], {"RAY_ADDRESS": f"me:{SECRET}@127.0.0.1:1"}),
+        (["wait", "--nodes", "1"], {"RAY_ADDRESS": f"me:{SECRET}@127.0.0.1:12345678901234567890"}),
+        (["wait", "--nodes", f"http://me:{SECRET}@127.0.0.1:1"], {}),
+    ],
+)
+def test_no_command_for_clusters_shows_a_secret_in_an_error(
+    said: Callable[..., str], arguments: list[str], variables: dict[str, str]
+) -> None:
+    assert said(clusters.main, arguments, **variables).startswith("error: ")
 
 
 @pytest.mark.slow

@@ -46,6 +46,32 @@ def test_an_address_at_which_no_ray_answers_is_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "address", [".x:6379", "10.0.0.1:12345678901234567890", "ray://head:port", "[::1:6379"]
+)
+def test_a_host_or_port_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("no Ray can be there"))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ConfigError) as refused, connected(1, ResourceSpec()):
+        pass
+    form = "RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT or auto, but got"
+    assert str(refused.value) == f"{form} {address}"
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("10.0.0.1:6379", ("10.0.0.1", 6379)),
+        ("ray://head:10001", ("head", 10001)),
+        ("[::1]:6379", ("::1", 6379)),
+        ("auto", None),
+        ("http://10.0.0.1:6379", None),
+    ],
+)
+def test_where_the_cluster_is_dialled(address: str, found: tuple[str, int] | None) -> None:
+    assert connection.endpoint(address) == found
+
+
 def test_a_local_ray_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
