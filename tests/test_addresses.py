@@ -32,6 +32,19 @@ SECRETS = [
         ("sqlite:///file:/tmp/o.db?mode=rwc&password=x", "sqlite:///file:/tmp/o.db"),
         ("s3:/AKIA:pw@bucket/key", "s3:/bucket/key"),
         ("ray://user:pw@head:10001", "ray://head:10001"),
+        ("abfs://runs@me.dfs.core.windows.net/a", "abfs://runs@me.dfs.core.windows.net/a"),
+        ("az://runs:pw/@x@me.dfs.core.windows.net/a", "az://runs@me.dfs.core.windows.net/a"),
+        ("wasb://runs@me/a?sv=2024&sig=Ab%2Bc", "wasb://runs@me/a"),
+        ("abfs://sv=2024&sig=Ab%2Bc@me/a", "abfs://me/a"),
+        ("https://runs@me/a?region=eu", "https://me/a"),
+        ("gs://anonymous@bucket/x#part", "gs://anonymous@bucket/x"),
+        (
+            "s3://bucket/x?region=eu-west-1&secret_key=pw&endpoint_override=http%3A%2F%2Fhost:9000&Region=pw",
+            "s3://bucket/x?region=eu-west-1&endpoint_override=http%3A%2F%2Fhost:9000",
+        ),
+        ("s3://bucket/x?endpoint_override=http%3A%2F%2Fme%3Apw%40host&region=eu", "s3://bucket/x?region=eu"),
+        ("s3://me:pw?region=eu@bucket/x?scheme=http", "s3://bucket/x?scheme=http"),
+        ("s3:///me:pw@bucket/x", "s3:///bucket/x"),
         ("/home/me/o.db", "/home/me/o.db"),
         ("127.0.0.1:6379", "127.0.0.1:6379"),
         ("me:pw/@x@127.0.0.1:6379", "127.0.0.1:6379"),
@@ -94,3 +107,12 @@ def test_a_user_without_a_password_is_no_secret_of_the_environment(monkeypatch: 
     assert without_secrets("a worker died") == "a worker died"
     monkeypatch.setenv("SOME_HOST", "worker:pass-word@10.0.0.1:22")
     assert without_secrets("it said pass-word") == "it said ***"
+
+
+def test_what_tells_places_apart_is_no_secret_of_an_address() -> None:
+    azure, server = "abfs://runs@me.dfs.core.windows.net/a", "s3://b/x?region=eu-west-1&scheme=http"
+    said = f"runs of anonymous in eu-west-1: {azure}, ({server}), {server}."
+    assert without_secrets(said, azure, server, "gs://anonymous@bucket") == said
+    keys = [f"{server}&secret_key=pw-planted", "abfs://runs:pw-planted@me.dfs.core.windows.net/a"]
+    clean = without_secrets(f"runs in eu-west-1: {', '.join(keys)}; pw-planted", *keys)
+    assert clean == f"runs in eu-west-1: {server}, {azure}; ***"

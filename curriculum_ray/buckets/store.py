@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import quote
 
-from curriculum_ray.addresses import presentable, without_secrets
+from curriculum_ray.addresses import NATIVE, presentable, without_secrets
 from curriculum_ray.buckets.writing import CHUNK, put, put_file
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.shown import one_line
@@ -110,9 +111,12 @@ class Bucket:
         return replace(self, folder=f"{self.folder}/{name}" if self.folder else name)
 
     def shown(self, name: str = "") -> str:
-        """The address of an object or folder in it, or its own, without secrets and query."""
-        start = presentable(self.uri).rstrip("/")
-        return "/".join(filter(None, (start, self.folder, name)))
+        """The address of an object or folder in it, or its own, without secrets; it names that place alone."""
+        start, mark, settings = presentable(self.uri).partition("?")
+        below = "/".join(filter(None, (self.folder, name)))
+        if start.partition(":")[0].lower() in NATIVE:
+            below = quote(below, safe="/=+,:")
+        return "/".join(filter(None, (start.rstrip("/"), below))) + mark + settings
 
     @property
     def place(self) -> tuple[FileSystem, str]:

@@ -100,7 +100,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read the mapping of settings in `path`, YAML or, by suffix, JSON; `ConfigError` for anything else."""
     data = _read(_read_text(path), str(path), json=Path(path).suffix == ".json")
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping of keys to values, but holds {type(data).__name__}")
+        found = "is empty" if data is None else f"holds {type(data).__name__}"
+        raise ConfigError(f"{path} must hold a mapping of keys to values, but {found}")
     return data
 
 

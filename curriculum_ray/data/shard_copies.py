@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from curriculum_ray.addresses import presentable
-from curriculum_ray.buckets.address import is_address
+from curriculum_ray.buckets.address import is_address, names
 from curriculum_ray.buckets.copy import STAGE_VARIABLE, stage
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
@@ -109,8 +109,8 @@ def _check_name(address: str, name: str) -> None:
 
 def _parts(address: str) -> tuple[str, str]:
     """The names of the two folders of the copies: all that is kept of an address, and its last name."""
-    shown = presentable(address).rstrip("/")
-    return f"data-{hashlib.sha256(shown.encode()).hexdigest()[:12]}", shown.rpartition("/")[2]
+    digest = hashlib.sha256(presentable(address).rstrip("/").encode()).hexdigest()
+    return f"data-{digest[:12]}", names(address)[-1]
 
 
 def _copy(address: str, name: str, there: tuple[int, int]) -> Path:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from curriculum_ray.buckets.address import names
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
@@ -82,8 +83,7 @@ def bring(there: Bucket, into: Path, source: str) -> Path:
     source: what names it, for the ConfigError where it is neither, or cannot be read. The folders above it keep their
     names, by which commands know the run.
     """
-    place = there.shown().partition("://")[2].split("/")[-_NAMES:]
-    path = into.joinpath(*place)
+    path = into.joinpath(*names(there.shown())[-_NAMES:])
     try:
         if there.read(MANIFEST) is not None:
             found = path if fetch(there, path) else None

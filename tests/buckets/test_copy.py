@@ -112,4 +112,4 @@ def test_working_copies_lie_where_the_variable_says(tmp_path: Path, monkeypatch:
     copy = WorkingCopy.of(Bucket("s3://bucket/runs?region=x"))
     assert copy.folder.parent == tmp_path / "stage"
     assert copy.folder != WorkingCopy.of(Bucket("s3://bucket/others")).folder
-    assert copy.shown(copy.folder / "a" / "b") == "s3://bucket/runs/a/b"
+    assert copy.shown(copy.folder / "a" / "b") == "s3://bucket/runs/a/b?region=x"

@@ -13,10 +13,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from curriculum_ray.buckets import writing
-from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy, is_hidden
-from curriculum_ray.buckets.store import Bucket, BucketError
+from curriculum_ray.buckets.address import check_address
+from curriculum_ray.buckets.copy import STAGE_VARIABLE, OwnedFiles, WorkingCopy, is_hidden
+from curriculum_ray.buckets.store import Bucket, BucketError, filesystem
 from curriculum_ray.buckets.writing import CHUNK
 from curriculum_ray.config import ConfigError
+from curriculum_ray.data.shard_copies import folder_of
 from tests.buckets.places import bucket_in_memory, failing
 
 
@@ -166,3 +168,45 @@ def test_a_signal_while_an_object_is_written_comes_after_it(monkeypatch: pytest.
         with pytest.raises(KeyboardInterrupt):
             bucket.write("a", b"whole")
     assert bucket.read("a") == b"whole"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        (
+            "abfs://runs@me.dfs.core.windows.net/a",
+            "abfs://runs@me.dfs.core.windows.net/a/my%20study/best%402/%23",
+        ),
+        (
+            "s3://bucket/a?region=eu-west-1&endpoint_override=http://127.0.0.1:9",
+            "s3://bucket/a/my%20study/best%402/%23?region=eu-west-1&endpoint_override=http://127.0.0.1:9",
+        ),
+        ("gs://anonymous@bucket?scheme=http", "gs://anonymous@bucket/my%20study/best%402/%23?scheme=http"),
+    ],
+)
+def test_an_address_that_is_shown_names_the_same_place(address: str, shown: str) -> None:
+    bucket = Bucket(check_address(address, "--output")) / "my study"
+    assert bucket.shown("best@2/#") == shown
+    (one, path), (two, folder) = filesystem(check_address(shown, "--checkpoint")), bucket.place
+    assert (path, one) == (f"{folder}/best@2/#", two)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("abfs://one@me.dfs.core.windows.net/a", "abfs://two@me.dfs.core.windows.net/a"),
+        (
+            "s3://b/a",
+            "s3://b/a?region=eu-west-1",
+            "s3://b/a?endpoint_override=host:1",
+            "s3://b/a?scheme=http",
+        ),
+    ],
+)
+def test_two_places_have_two_working_copies(
+    addresses: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path))
+    folders = {WorkingCopy.of(Bucket(check_address(each, "--output"))).folder for each in addresses}
+    assert len(folders) == len(addresses)
+    assert len({folder_of(each) for each in addresses}) == len(addresses)

@@ -215,3 +215,15 @@ def test_an_image_folder_at_an_address_is_refused() -> None:
     with pytest.raises(ValueError, match=r"data\.format must be parquet, webdataset or latents for"):
         DataSpec(name="s3://bucket/images", format="folder")
     assert DataSpec(name="s3://bucket/latents/", format="latents").name == "s3://bucket/latents"
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("s3://bucket/birds?endpoint_override=http://host:1", "birds"),
+        ("abfs://birds@account/cats", "cats"),
+        ("abfs://birds@account", "account"),
+    ],
+)
+def test_copies_lie_in_a_folder_of_the_name_of_their_data(address: str, name: str) -> None:
+    assert folder_of(address).name == name

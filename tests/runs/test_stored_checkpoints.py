@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.buckets.store import BucketError
+from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.checkpoint import MANIFEST, Checkpoint
@@ -119,3 +119,14 @@ def test_one_that_is_sent_again_never_mixes_with_the_earlier_one(
         with contextlib.suppress(BucketError):
             stored_checkpoints.send(path, copy.there(path.parent))
     assert _newest(copy) == (129 if kept == 3 else 64)
+
+
+def test_the_settings_of_an_address_are_no_folders_of_what_is_brought(
+    copy: WorkingCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _send(copy, 64)
+    place = (copy.bucket / "run").place
+    monkeypatch.setattr("curriculum_ray.buckets.store.filesystem", lambda uri: place)
+    there = Bucket("s3://bucket/study/run?region=eu&endpoint_override=http://host:9")
+    path = stored_checkpoints.bring(there, tmp_path, "--checkpoint")
+    assert path.relative_to(tmp_path) == Path("bucket/study/run") / checkpoints.checkpoint_name("run", 64)

@@ -29,7 +29,6 @@ from tuning.cli.parameters import (
     CheckpointOption,
     CountOrRange,
     FiniteRange,
-    FolderOption,
     PathOption,
     PlaceOption,
 )
@@ -53,7 +52,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "output": click.option(
         "--output",
-        type=FolderOption(),
+        type=PathOption(),
         default=Path("runs"),
         show_default=True,
         help="Folder for results; the embedded MLflow store lies in it.",
@@ -244,12 +243,6 @@ def _in_full(cls: type[pydantic.BaseModel], override: str, within: str | None) -
 
 def writable_folder(folder: Path) -> Path:
     """Make `folder` and check that files can be written there; ConfigError otherwise."""
-    scheme = folder.parts[0] if folder.parts else ""
-    if scheme.endswith(":") and len(scheme) > 2:
-        raise ConfigError(
-            f"results of this command must be written to a folder of this machine, but got an address: "
-            f"{presentable(str(folder))}"
-        )
     probe = folder / ".writable"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curriculum_ray.addresses import presentable
-from curriculum_ray.buckets.address import check_address, is_address
+from curriculum_ray.buckets.address import check_address, is_address, names
 from curriculum_ray.config import check_path
 from curriculum_ray.config.shown import shown
 from tuning.folder.names import check_name
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointOption",
     "CountOrRange",
+    "FileOption",
     "FiniteRange",
-    "FolderOption",
     "NameOption",
     "PathOption",
     "PlaceOption",
@@ -63,13 +63,16 @@ class FiniteRange(click.FloatRange):
 
 
 class PathOption(click.Path):
-    """A path that a file system could have; whether anything is there is not looked at."""
+    """A path of this machine that a file system could have; whether anything is there is not looked at."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path."""
+        """The path; an address is refused, of which pathlib would make a folder `s3:` here."""
+        if isinstance(value, str) and is_address(value):
+            command = "this command" if ctx is None else f"`{ctx.info_name}`"
+            self.fail(f"{command} needs a path of this machine, but got {presentable(value)}", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
         try:
             check_path(path)
@@ -80,15 +83,15 @@ class PathOption(click.Path):
         return path
 
 
-class FolderOption(PathOption):
-    """A folder of this machine."""
+class FileOption(PathOption):
+    """A file to write."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path; an address is refused."""
-        if isinstance(value, str) and is_address(value):
-            command = "this command" if ctx is None else f"`{ctx.info_name}`"
-            self.fail(f"{command} needs a folder of this machine, but got {presentable(value)}", param, ctx)
-        return super().convert(value, param, ctx)
+        """The path; one that names a folder is refused."""
+        path = super().convert(value, param, ctx)
+        if str(value).endswith("/") or path.name in ("", "..") or path.is_dir():
+            self.fail(f"{path} is a folder: name a file to write", param, ctx)
+        return path
 
 
 class PlaceOption(PathOption):
@@ -117,7 +120,7 @@ class CheckpointOption(PlaceOption):
         into = ctx.with_resource(TemporaryDirectory(prefix="checkpoint-", dir=stage()))
         bucket = Bucket(place)
         found = bring(bucket, Path(into), f"--checkpoint {bucket.shown()}")
-        ctx.meta[_STORED] = bucket if place.endswith(f"/{found.name}") else bucket / found.name
+        ctx.meta[_STORED] = bucket if names(place)[-1] == found.name else bucket / found.name
         return found
 
 

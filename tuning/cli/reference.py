@@ -8,7 +8,7 @@ import click
 
 from tuning.cli.options import example, read_settings, shared
 from tuning.cli.output import json_text
-from tuning.cli.parameters import PathOption
+from tuning.cli.parameters import FileOption
 
 __all__ = ["reference"]
 
@@ -20,7 +20,7 @@ __all__ = ["reference"]
     )
 )
 @shared("data")
-@click.option("--into", type=PathOption(), required=True, help="The file to write, an .npz.")
+@click.option("--into", type=FileOption(), required=True, help="The file to write, an .npz.")
 @shared("num_workers", "use_gpu", "config", "set", "log_level", "json")
 def reference(
     data: str | None,
