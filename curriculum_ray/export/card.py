@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.curriculum.schedule import FILES
 from curriculum_ray.data import is_image
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.training.config import TrainConfig
@@ -76,13 +77,15 @@ _SAMPLING = {
 
 
 def _shareable(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings without local paths: folders are named, but not located."""
+    """Return the settings without local paths: files and folders are named, but not located."""
     settings: dict[str, Any] = config.model_dump(mode="json")
-    data = settings["data"]
-    for key in ("name", "vae", "text_encoder"):
-        data[key] = data[key] and Path(data[key]).name
-    if settings["init_from"] is not None:
-        settings["init_from"]["path"] = Path(settings["init_from"]["path"]).name
+    data, schedule = settings["data"], settings["schedule"]
+    named = [(data, key) for key in ("name", "vae", "text_encoder")]
+    named += [(schedule[group], key) for group, key in FILES]
+    named += [(settings["init_from"] or {}, "path")]
+    for group, key in named:
+        if group.get(key) is not None:
+            group[key] = Path(group[key]).name
     return settings
 
 
@@ -115,8 +118,8 @@ def model_card(
         needs=" The package curriculum-ray must be installed." if needs_package else "",
         adapters=adapters,
         sampling=_SAMPLING[config.process.kind],
-        schedule=write_yaml(config.schedule.model_dump(mode="json"), flow=False),
-        checkpoint=shlex.quote(trained.path.name),
+        schedule=write_yaml(settings["schedule"], flow=False),
+        checkpoint=shlex.quote(trained.path.resolve().name),
         flags=" --raw-weights" if raw_weights else "",
         config=json.dumps(settings, indent=2),
     )

@@ -32,8 +32,10 @@ class CurriculumRayPipeline(DiffusionPipeline):
 
     shape: that of one item, comma-separated. num_classes: 0 for an unconditional network. null_label: the
     null class, None if the network takes no class labels. bounded: whether the data are within [-1, 1].
-    noisiest: the timestep at which DDIM starts, None for others. vae: decodes the samples, which are latents, divided
-    by `scale` and with `shift` added; None for a network whose samples are left as they are.
+    noisiest: the timestep at which DDIM starts, to end at 0; None for the trailing timesteps of a zero terminal
+    SNR, and for other schedulers. cross_attention_dim: channels of the captions that the network could read, in
+    whose place it gets zeros; None if it reads none. vae: decodes the samples, which are latents, divided by
+    `scale` and with `shift` added; None for a network whose samples are left as they are.
     """
 
     _optional_components: ClassVar[list[str]] = ["vae"]
@@ -47,6 +49,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
         null_label: int | None = None,
         bounded: bool = True,
         noisiest: int | None = None,
+        cross_attention_dim: int | None = None,
         vae: Any = None,
         scale: float = 1.0,
         shift: float = 0.0,
@@ -56,7 +59,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
         self.register_to_config(
             shape=shape, num_classes=num_classes, null_label=null_label, bounded=bounded, noisiest=noisiest
         )
-        self.register_to_config(scale=scale, shift=shift)
+        self.register_to_config(cross_attention_dim=cross_attention_dim, scale=scale, shift=shift)
 
     @torch.no_grad()
     def __call__(
@@ -119,11 +122,7 @@ class CurriculumRayPipeline(DiffusionPipeline):
         """Set the scheduler to `steps` steps; return the standard deviation of the noise at the first."""
         if isinstance(self.scheduler, DDIMScheduler):
             self.scheduler.set_timesteps(steps, device=device)
-            if self.config.noisiest is not None:
-                # The scheduler's own timesteps start at T-1, and its single step would be the cleanest.
-                count = min(steps, self.config.noisiest + 1)
-                spaced = torch.linspace(self.config.noisiest, 0, count, dtype=torch.float64)
-                self.scheduler.timesteps = spaced.round().long().to(device)
+            self.scheduler.timesteps = self._timesteps(steps).to(device)
             return 1.0
         if isinstance(self.scheduler, EDMEulerScheduler):
             self.scheduler.set_timesteps(steps, device=device)
@@ -140,6 +139,18 @@ class CurriculumRayPipeline(DiffusionPipeline):
         self.scheduler.sigmas = twice
         self.scheduler.timesteps = 1000 * twice[:-1]
         return 1.0
+
+    def _timesteps(self, steps: int) -> Tensor:
+        """Return our timesteps, long (at most `steps`,), the noisiest first.
+
+        The scheduler's own start at T-1, and a single one is the cleanest; trailing ones are rounded otherwise, and may
+        go on to -1.
+        """
+        if self.config.noisiest is None:
+            count = self.scheduler.config.num_train_timesteps
+            return torch.tensor([round(count - i * count / steps) - 1 for i in range(steps)])
+        steps = min(steps, self.config.noisiest + 1)
+        return torch.linspace(self.config.noisiest, 0, steps, dtype=torch.float64).round().long()
 
     def _unclipped(self) -> bool:
         """Return whether sampling starts from pure noise: for EDM, and for DDIM of unbounded data."""
@@ -175,6 +186,10 @@ class CurriculumRayPipeline(DiffusionPipeline):
         if self.config.null_label is not None:
             null = torch.full((len(x),), self.config.null_label, device=x.device)
             condition["class_labels"] = null if labels is None else labels
+        if self.config.cross_attention_dim is not None:
+            condition["encoder_hidden_states"] = torch.zeros(
+                len(x), 1, self.config.cross_attention_dim, dtype=self.denoiser.dtype, device=x.device
+            )
         # Only the network runs in half precision: the solver and the noise level would lose accuracy.
         level_B = torch.full((len(x),), level, device=x.device)
         return self.denoiser(x.to(self.denoiser.dtype), level_B, **condition).sample.to(x.dtype)

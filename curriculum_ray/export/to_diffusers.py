@@ -49,14 +49,19 @@ def export_diffusers(trained: Trained, folder: Path, *, raw_weights: bool = Fals
         raise ConfigError(f"export to diffusers needs the package diffusers: {install_command('diffusers')}")
     check_new_folder(folder, "--into")
 
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    # The name of `.` is empty, and a link cannot be renamed over.
+    place = Path(os.path.realpath(folder))
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
         _fill(trained, temporary, raw_weights)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+        if place.exists():
+            # It stays, because a shell may be in it.
+            for path in temporary.iterdir():
+                shutil.move(path, place)
+        else:
+            temporary.rename(place)
     except OSError as error:
         raise ConfigError(f"--into {folder} cannot be written: {error.strerror or error}") from None
     finally:
@@ -78,6 +83,7 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
         library, name = "diffusers", type(network).__name__
         table = trained.model.table_size
         null_label = conditioning.size if conditioning.kind == "class" else table
+        reads = trained.model.reads
     else:
         from curriculum_ray.export.network import CurriculumRayNetwork
 
@@ -88,7 +94,7 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
         )
         network.network.load_state_dict(plain.state_dict())
         library, name = "curriculum_ray_network", "CurriculumRayNetwork"
-        null_label = -1 if conditioning.kind == "class" else None
+        null_label, reads = -1 if conditioning.kind == "class" else None, None
     # Only images are within [-1, 1], and clipped by our sampler; latents are not.
     bounded = is_image(trained.shape)
     network.save_pretrained(folder / "denoiser")
@@ -108,8 +114,10 @@ def _fill(trained: Trained, folder: Path, raw_weights: bool) -> None:
         "null_label": null_label,
         "bounded": bounded,
         "noisiest": _noisiest(trained.process, bounded),
+        "cross_attention_dim": reads,
     }
     if (decoder := _decoder(trained.config.data)) is not None:
+        decoder.vae.register_to_config(_name_or_path=Path(decoder.vae.config["_name_or_path"]).name)
         decoder.vae.save_pretrained(folder / "vae")
         index["vae"] = ["diffusers", type(decoder.vae).__name__]
         index |= {"scale": decoder.scale, "shift": decoder.shift}
@@ -152,7 +160,7 @@ def _decoder(data: DataSpec) -> Decoder | None:
 
 
 def _noisiest(process: Process, bounded: bool) -> int | None:
-    """Return the timestep at which our DDIM starts, or None if its timesteps are the scheduler's own."""
+    """Return the timestep at which our DDIM starts, or None for trailing timesteps and other processes."""
     if not isinstance(process, DDPM) or process.trailing:
         return None
     return process.noisiest(clip=bounded)

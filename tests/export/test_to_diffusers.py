@@ -14,6 +14,7 @@ from curriculum_ray.data.autoencoder import load_autoencoder, load_decoder
 from curriculum_ray.data.dataset import to_uint8
 from curriculum_ray.data.latent_cache import cache_latents
 from curriculum_ray.diffusion import build_process
+from curriculum_ray.diffusion.ddpm import trailing_timesteps
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.export import export_diffusers
 from curriculum_ray.models import PythonSpec, build_model
@@ -43,6 +44,22 @@ DIT2D = {
     "class_name": "DiTTransformer2DModel",
     "config": {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 1},
 }
+CONDITION2D = {
+    "kind": "diffusers",
+    "class_name": "UNet2DConditionModel",
+    "config": {
+        **UNET2D["config"],
+        "attention_head_dim": 4,
+        "cross_attention_dim": 8,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+    },
+}
+UNET1D = {
+    "kind": "diffusers",
+    "class_name": "UNet1DModel",
+    "config": {"block_out_channels": [32, 32, 64], "layers_per_block": 1},
+}
 MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...], Conditioning]] = {
     "unet": ({"kind": "unet", "base_channels": 8}, (1, 8, 8), CLASSES),
     "dit": (DIT, (1, 8, 8), NO_CONDITIONING),
@@ -52,6 +69,10 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...], Conditioning]] = {
     "diffusers-unet": (UNET2D, (1, 8, 8), NO_CONDITIONING),
     "diffusers-unet-conditional": (UNET2D, (1, 8, 8), CLASSES),
     "diffusers-dit": (DIT2D, (1, 8, 8), NO_CONDITIONING),
+    "diffusers-dit-conditional": (DIT2D, (1, 8, 8), CLASSES),
+    "diffusers-captions": (CONDITION2D, (1, 8, 8), NO_CONDITIONING),
+    "diffusers-captions-conditional": (CONDITION2D, (1, 8, 8), CLASSES),
+    "diffusers-signal": (UNET1D, (1, 32), NO_CONDITIONING),
 }
 PROCESSES = {
     "ddpm": {"kind": "ddpm"},
@@ -96,19 +117,6 @@ def test_a_run_can_start_from_an_exported_folder(model: str, tmp_path: Path) -> 
     load_initial(fresh, InitSpec(path=str(tmp_path / "out")))
     for name, value in exported.model.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[name])
-
-
-CONDITION2D = {
-    "kind": "diffusers",
-    "class_name": "UNet2DConditionModel",
-    "config": {
-        **UNET2D["config"],
-        "attention_head_dim": 4,
-        "cross_attention_dim": 8,
-        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    },
-}
 
 
 @pytest.mark.parametrize("spec", [CONDITION2D, MODELS["unet"][0]], ids=["diffusers", "ours"])
@@ -170,6 +178,10 @@ CASES = [
     *(("mlp", process) for process in PROCESSES if process != "ddpm-linear-x0"),
     ("diffusers-unet-conditional", "edm"),
     ("diffusers-dit", "ddpm-zero"),
+    ("diffusers-dit-conditional", "flow"),
+    ("diffusers-captions", "ddpm"),
+    ("diffusers-captions-conditional", "flow"),
+    ("diffusers-signal", "edm"),
 ]
 
 
@@ -239,6 +251,18 @@ def test_one_step_of_what_nothing_bounds_equals_ours(process: str, tmp_path: Pat
     torch.testing.assert_close(got / scale, expected / scale, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [48, 61, 96, 103, 1000])
+def test_trailing_timesteps_equal_ours_where_diffusers_rounds_otherwise(steps: int, tmp_path: Path) -> None:
+    ours = trained("mlp", "ddpm-zero")
+    export_diffusers(ours, tmp_path / "out")
+    pipeline, noise = load(tmp_path / "out"), torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
+    got = pipeline(batch_size=3, noise=noise, num_inference_steps=steps)
+    assert pipeline.scheduler.timesteps.tolist() == trailing_timesteps(1000, steps)
+    expected = ours.process.generate(ours.model, noise, sampler="ddim", steps=steps, clip=False)
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(got / scale, expected / scale, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("steps", [1, 5])
 def test_flow_by_heun_equals_ours(steps: int, tmp_path: Path) -> None:
     ours = trained("dit-latents", "flow")
@@ -295,6 +319,52 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
         export_diffusers(trained("unet", "ddpm"), tmp_path)
 
 
+@pytest.mark.parametrize("into", [".", "link"])
+def test_an_empty_folder_is_filled_and_stays(
+    into: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "link").symlink_to(here)
+    monkeypatch.chdir(here if into == "." else tmp_path)
+    export_diffusers(trained("mlp", "flow"), Path(into))
+    assert {path.name for path in Path(into).iterdir()} == {
+        *("README.md", "denoiser", "model_index.json", "pipeline.py", "scheduler")
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
+    assert (tmp_path / "link").resolve() == here
+    assert load(here)(num_inference_steps=2).shape == (1, 2)
+
+
+def test_no_file_of_an_export_says_where_things_lay(tmp_path: Path) -> None:
+    place = tmp_path / "of-somebody"
+    vae = make_autoencoder(place / "vae")
+    images = Dataset("images", torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    cache_latents(images, load_autoencoder(vae), place / "latents")
+    ours = trained("dit-latents", "flow")
+    settings = {
+        "model": ours.config.model,
+        "process": {"kind": "flow"},
+        "data": {"name": str(place / "latents"), "format": "latents", "vae": str(vae)},
+        "init_from": str(place / "base"),
+        "schedule": {
+            "version": 1,
+            "clusters": {"by": "loss", "count": 4, "difficulty": str(place / "loss.json")},
+            "order": {"direction": "easy_to_hard", "by": str(place / "snr.json")},
+            "pacing": {"rule": "fixed", "finish_by": 0.5},
+        },
+    }
+    config = parse(TrainConfig, settings, "test")
+    ours = dataclasses.replace(ours, config=config, path=place / "checkpoint-1280")
+    export_diffusers(ours, tmp_path / "out")
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert [path.name for path in files if b"of-somebody" in path.read_bytes()] == []
+    assert json.loads((tmp_path / "out" / "vae" / "config.json").read_text())["_name_or_path"] == "vae"
+    card = (tmp_path / "out" / "README.md").read_text()
+    for name, times in (("loss.json", 2), ("snr.json", 2), ("checkpoint-1280", 1), ('"path": "base"', 1)):
+        assert card.count(name) == times
+
+
 def test_a_folder_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"--into .*file/out cannot be written: Not a directory"):
@@ -346,6 +416,7 @@ HALF = [
     ("mlp", "flow"),
     ("diffusers-unet-conditional", "ddpm"),
     ("diffusers-dit", "ddpm-zero"),
+    ("diffusers-captions", "flow"),
 ]
 
 

@@ -171,9 +171,9 @@ def test_a_probe_learns(blobs: Dataset) -> None:
     assert float(run.losses[-1].mean()) < 0.8 * float(run.losses[0].mean())
 
 
-def test_more_intervals_than_timesteps_are_refused() -> None:
-    with pytest.raises(ValueError, match="intervals must be at most the 20 timesteps, but got 30"):
-        tiny(intervals=30)
+def test_more_intervals_than_timesteps_are_refused(blobs: Dataset) -> None:
+    with pytest.raises(ConfigError, match="intervals must be at most the 20 timesteps, but got 30"):
+        train_probe(tiny(intervals=30), blobs, seed=0)
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line() -> None:

@@ -68,6 +68,7 @@ def difficulty(
     Writes OUTPUT/difficulty/DATA/: a curve per measurement, for a schedule's clusters and order, a plot and an
     HTML page. Probe models train as parallel Ray tasks, on the cluster at RAY_ADDRESS if it is set.
     """
+    from curriculum_ray.data.shard_copies import folder_of
     from tuning.difficulty import DifficultyConfig, judge, summary, write_report
     from tuning.difficulty import measure as measure_all
 
@@ -90,7 +91,7 @@ def difficulty(
         },
         trust_code,
     )
-    folder = writable_folder(output / "difficulty" / Path(config.probe.data.name).name)
+    folder = writable_folder(output / "difficulty" / folder_of(config.probe.data.name).name)
     start = time.perf_counter()
 
     def report(line: str) -> None:

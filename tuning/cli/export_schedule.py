@@ -57,7 +57,9 @@ __all__ = ["export_schedule"]
     help="The noise levels; default timesteps for kohya and diffusers, flow for the others.",
 )
 @click.option(
-    "--num-timesteps", type=click.IntRange(min=2), help="Timesteps of a script of diffusers; default 1000."
+    "--num-timesteps",
+    type=click.IntRange(min=2, max=100_000),
+    help="Timesteps of a script of diffusers; default 1000.",
 )
 @click.option(
     "--betas",
@@ -106,7 +108,7 @@ def export_schedule(
         raise ConfigError("--images is required without --run")
     plan = make_plan(
         content,
-        source=str(schedule),
+        source=schedule.name,
         kind=kind,
         images=images,
         batch_size=batch_size,

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from pydantic import Field, model_validator
 
+from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config import ConfigError, Spec, load_json
 from curriculum_ray.curriculum import DifficultyCurve
 from curriculum_ray.curriculum.base import level_of
@@ -86,6 +87,11 @@ class DifficultyConfig(Spec):
                 raise ValueError(
                     f"{key} is read by {', '.join(sorted(readers))} alone, but measure is {', '.join(self.measure)}"
                 )
+        if not _TRAINED.isdisjoint(self.measure):
+            try:
+                self.probe.check_intervals()
+            except ConfigError as error:
+                raise ValueError(f"probe.{error}") from None
         return self
 
     def _chosen(self, key: str) -> bool:
@@ -160,18 +166,22 @@ def _some(config: DifficultyConfig, report: Callable[[str], None]) -> Dataset:
 
 def _place(name: str) -> str | None:
     """Where data lie; None for an embedded set."""
-    return None if name in EMBEDDED else os.path.abspath(name)
+    if name in EMBEDDED:
+        return None
+    return name if is_address(name) else os.path.abspath(name)
 
 
 def _check_same_data(file: Path, path: str | None) -> None:
-    """Raise ConfigError if `file` is a curve of data of the same name that lie elsewhere than `path`."""
+    """Raise ConfigError if `file` is a curve of data of the same name that lie elsewhere than `path`: see `_place`."""
     if not file.is_file():
         return
     before = load_json(file)["meta"].get(_PATH)
-    if before not in (None, path):
+    if before != path:
+        old, new = (
+            "an embedded set" if place is None else f"the data in {place}" for place in (before, path)
+        )
         raise ConfigError(
-            f"{file} is of the data in {before}, not of {path or 'an embedded set'}: choose another --output, or add "
-            f"{FORCE_OPTION}, which writes over it"
+            f"{file} is of {old}, not of {new}: choose another --output, or add {FORCE_OPTION}, which writes over it"
         )
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.curriculum import DifficultyCurve
 from curriculum_ray.own_files import check_own, write_own
 from tuning.difficulty.figure import render
@@ -17,6 +18,9 @@ from tuning.figures.theme import LIGHT, to_png
 __all__ = ["check_report", "write_report"]
 
 _FILES = ("difficulty.png", "difficulty.html")
+# The measurements in the order in which they are preferred for a schedule.
+_BEST_FIRST = ("relative_entropy", "convergence", "convergence-paper", "loss", "gradient", "gaussian", "snr")
+_PLACE = "A relative path starts beside the schedule, or at the folder from which commands are run."
 _YES = (
     "a rank correlation between u and difficulty of at most −0.7, in every seed, and a cleanest fifth of u harder than "
     "the noisiest by more than two standard errors and by at least 5%."
@@ -41,7 +45,7 @@ def write_report(
     title = f"How hard is each noise level of {next(iter(curves.values())).data}?"
     written = {
         picture: to_png(render(curves, LIGHT, title)),
-        html: page(title, _content(curves, title)).encode(),
+        html: page(title, _content(curves, folder, title)).encode(),
     }
     for path, content in written.items():
         if (kept := write_own(path, content, force=force)) is not None:
@@ -49,7 +53,7 @@ def write_report(
     return picture, html
 
 
-def _content(curves: Mapping[str, DifficultyCurve], title: str) -> Html:
+def _content(curves: Mapping[str, DifficultyCurve], folder: Path, title: str) -> Html:
     verdicts = [judge(name, curve) for name, curve in curves.items()]
     yes = sum(verdict.yes for verdict in verdicts)
     answer = f"yes by {yes if yes < len(verdicts) else 'all'} of {len(verdicts)} measurements"
@@ -69,7 +73,7 @@ def _content(curves: Mapping[str, DifficultyCurve], title: str) -> Html:
         drawn(lambda theme: render(curves, theme), "Difficulty by noise level, one panel per measurement"),
         section("By interval", _table(curves)),
         section("How it was measured", _methods(curves)),
-        section("Use it in a schedule", tag("pre", _snippet(curves))),
+        section("Use it in a schedule", tag("pre", _schedule(curves, folder)), paragraph(_PLACE, faint=True)),
     ]
     return join(part for part in parts if part)
 
@@ -115,13 +119,21 @@ def _methods(curves: Mapping[str, DifficultyCurve]) -> Html:
     return facts(entries)
 
 
-def _snippet(curves: Mapping[str, DifficultyCurve]) -> str:
-    name = next(
-        (name for name in ("relative_entropy", "convergence", "loss", "gradient") if name in curves), ""
-    )
-    if not name:
-        return "order: {by: noise_level, direction: easy_to_hard}"
-    return f"clusters: {{by: {name}, difficulty: {name}.json, count: 20}}"
+def _schedule(curves: Mapping[str, DifficultyCurve], folder: Path) -> str:
+    """A schedule file that names one of the curves, which lie in `folder`."""
+    name = next(name for name in _BEST_FIRST if name in curves)
+    curve, file, here = curves[name], (folder / f"{name}.json").absolute(), Path.cwd()
+    path = str(file.relative_to(here) if file.is_relative_to(here) else file)
+    cut = {"by": "uniform"} if curve.kind == "snr" else {"by": curve.kind, "difficulty": path}
+    schedule = {
+        "version": 1,
+        "base": curve.base.model_dump(mode="json"),
+        # No cluster may be without a bin, nor without a timestep, of which there are as many or more.
+        "clusters": {**cut, "count": min(20, len(curve.difficulty))},
+        "order": {"direction": "easy_to_hard", "by": path},
+        "pacing": {"rule": "plateau", "patience_share": 0.02, "finish_by": 0.5},
+    }
+    return write_yaml(schedule)
 
 
 def _number(value: float) -> str | Html:

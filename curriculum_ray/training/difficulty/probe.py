@@ -80,17 +80,16 @@ class ProbeSpec(Spec):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _intervals_hold_timesteps(self) -> ProbeSpec:
-        if self.process.kind == "ddpm" and self.intervals > self.process.num_timesteps:
-            count = self.process.num_timesteps
-            raise ValueError(f"intervals must be at most the {count} timesteps, but got {self.intervals}")
-        return self
-
     @property
     def distribution(self) -> BaseSpec:
         """The base distribution, as given or by default."""
         return self.base or default_base(self.process.kind)
+
+    def check_intervals(self) -> None:
+        """Raise ConfigError where an interval would hold no timestep: only those who train probe models care."""
+        if self.process.kind == "ddpm" and self.intervals > self.process.num_timesteps:
+            count = self.process.num_timesteps
+            raise ConfigError(f"intervals must be at most the {count} timesteps, but got {self.intervals}")
 
     @property
     def gradient_images(self) -> int:
@@ -137,8 +136,9 @@ def train_probe(
 
     A seed fixes the initial weights, so that all intervals start from one model, and the watched images of each
     interval, so that a shared model and the interval's own model are measured alike. Noise levels are stratified in
-    each batch. Raises ConfigError where a loss becomes infinite.
+    each batch. Raises ConfigError where a loss becomes infinite, and for more intervals than timesteps.
     """
+    spec.check_intervals()
     torch.manual_seed(mix(seed, _MODEL))
     process = build_process(spec.process)
     model = build_model(

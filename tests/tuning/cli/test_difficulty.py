@@ -20,6 +20,7 @@ from tests.data.folders import draw
 from tests.tuning.figures.pages import Checker
 from tuning.cli.difficulty import difficulty
 from tuning.difficulty import DifficultyConfig, measure, write_report
+from tuning.difficulty.measurements import _place
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,10 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(difficulty, list(arguments), catch_exceptions=False)
 
 
-def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> None:
+def test_closed_forms_write_curves_that_a_schedule_can_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = run(
         "--output", str(tmp_path), "--measure", "relative_entropy,gaussian,snr", *QUICK, "--samples", "256"
     )
@@ -54,9 +58,12 @@ def test_closed_forms_write_curves_that_a_schedule_can_name(tmp_path: Path) -> N
     curve = DifficultyCurve.from_file(folder / "relative_entropy.json")
     assert len(curve.difficulty) == 12
     assert list(curve.difficulty) == sorted(curve.difficulty, reverse=True)
-    clusters = {"by": "relative_entropy", "difficulty": str(folder / "relative_entropy.json"), "count": 3}
-    schedule = CurriculumSchedule.uniform().model_dump(mode="json") | {"clusters": clusters}
-    CurriculumSchedule.from_dict(schedule, "test")
+    (shown,) = re.findall(r"<pre>(.*?)</pre>", (folder / "difficulty.html").read_text(), re.DOTALL)
+    Path("schedule.yaml").write_text(shown)
+    schedule = CurriculumSchedule.from_file("schedule.yaml").to_dict()
+    named = "difficulty/digits/relative_entropy.json"
+    assert schedule["clusters"] == {"by": "relative_entropy", "count": 12, "difficulty": named}
+    assert schedule["order"] == {"direction": "easy_to_hard", "by": named}
 
 
 @pytest.mark.slow
@@ -69,6 +76,32 @@ def test_data_of_one_name_in_two_places_do_not_overwrite_each_other(tmp_path: Pa
     with pytest.raises(ConfigError, match=f"snr.json is of the data in {tmp_path / 'one' / 'set'}, not of "):
         run("--data", str(tmp_path / "two" / "set"), *options)
     assert run("--data", str(tmp_path / "two" / "set"), *options, "--force").exit_code == 0
+
+
+def test_a_folder_does_not_overwrite_the_curve_of_an_embedded_set_of_its_name(tmp_path: Path) -> None:
+    draw(tmp_path / "digits", "1.png", "2.png")
+    theirs, output = tmp_path / "digits", tmp_path / "output"
+    output.mkdir()
+
+    def snr_of(name: str, force: bool = False) -> bytes:
+        probe = {"data": {"name": name}, "process": {"num_timesteps": 12}}
+        measure(DifficultyConfig.model_validate({"measure": ["snr"], "probe": probe}), output, force=force)
+        return (output / "snr.json").read_bytes()
+
+    before = snr_of("digits")
+    assert snr_of("digits") == before
+    with pytest.raises(ConfigError, match=f"snr.json is of an embedded set, not of the data in {theirs}: "):
+        snr_of(str(theirs))
+    assert (output / "snr.json").read_bytes() == before
+    assert snr_of(str(theirs), force=True) != before
+    with pytest.raises(ConfigError, match=f"snr.json is of the data in {theirs}, not of an embedded set: "):
+        snr_of("digits")
+
+
+def test_an_address_is_a_place_that_does_not_depend_on_the_working_folder() -> None:
+    assert _place("s3://bucket/set") == "s3://bucket/set"
+    assert _place("set") == str(Path("set").absolute())
+    assert _place("digits") is None
 
 
 def test_json_is_one_object_with_the_claim_and_the_files(tmp_path: Path) -> None:
@@ -201,9 +234,15 @@ def test_bad_input_is_refused_in_one_line(arguments: list[str], rule: str, tmp_p
 
 
 def test_more_intervals_than_timesteps_are_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="intervals must be at most the 4 timesteps"):
+    with pytest.raises(ConfigError, match=r"probe\.intervals must be at most the 4 timesteps, but got 10$"):
         run("--output", str(tmp_path), "--num-timesteps", "4")
     assert not list(tmp_path.iterdir())
+
+
+def test_closed_forms_need_no_timestep_for_each_interval(tmp_path: Path) -> None:
+    assert run("--output", str(tmp_path), "--measure", "snr", "--num-timesteps", "5").exit_code == 0
+    curve = DifficultyCurve.from_file(tmp_path / "difficulty" / "digits" / "snr.json")
+    assert len(curve.difficulty) == 5
 
 
 def test_help_shows_an_example() -> None:

@@ -96,6 +96,14 @@ def test_into_names_a_file_or_a_folder(schedule: Path) -> None:
     assert len(list(Path("plan").glob("*.yaml"))) == 4
 
 
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_no_file_says_where_the_schedule_lay(schedule: Path, target: str, tmp_path: Path) -> None:
+    assert run(str(schedule.absolute()), "--to", target, *LENGTHS, "--into", "out.py") == 0
+    files = [Path("out.py")] if Path("out.py").is_file() else list(Path("out.py").iterdir())
+    for path in files:
+        assert str(tmp_path) not in path.read_text()
+
+
 def test_a_run_lends_its_stages_and_images_to_a_plateau(
     schedule: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,6 +132,7 @@ def test_a_run_lends_its_stages_and_images_to_a_plateau(
         (["--to", "diffusers", *LENGTHS, "--into", "levels.txt"], "--into must end in .py"),
         (["--to", "diffusers", *LENGTHS, "--run", "nowhere"], "--run nowhere has no result.json"),
         (["--to", "diffusers", "--images", "128", "--batch-size", "64"], "4 stages need 3 steps"),
+        (["--to", "diffusers", *LENGTHS, "--num-timesteps", "100001"], "not in the range 2<=x<=100000"),
         (["--to", "sora", *LENGTHS], "'sora' is not one of"),
         (["--to", "kohya", *LENGTHS, "--into", "schedule.yaml"], "schedule.yaml"),
     ],
