@@ -24,9 +24,9 @@ from curriculum_ray.config.plain_yaml import TextFault, read_json
 from curriculum_ray.config.shown import shown
 from curriculum_ray.config.stored import Stored
 
-__all__ = ["LARGEST", "Bundle", "Manifest", "archived", "read_bundle"]
+__all__ = ["LARGEST", "MANIFEST_FILE", "Bundle", "Manifest", "archived", "bundle_of", "read_bundle"]
 
-_MANIFEST = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 LARGEST = 2**28
 """Bytes of a bundle, and of all that is in it."""
 _LARGEST_PART = 2**26
@@ -96,7 +96,7 @@ def archived(study: str, study_id: str, files: Mapping[str, bytes]) -> bytes:
         for name, content in sorted(files.items())
     }
     manifest = Manifest(study=study, id=study_id, files=parts)
-    whole = {_MANIFEST: json.dumps(manifest.to_json(), indent=1).encode(), **dict(sorted(files.items()))}
+    whole = {MANIFEST_FILE: json.dumps(manifest.to_json(), indent=1).encode(), **dict(sorted(files.items()))}
     _check_sizes({name: len(content) for name, content in whole.items()}, f"the bundle of {study}")
     result = io.BytesIO()
     with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -105,6 +105,11 @@ def archived(study: str, study_id: str, files: Mapping[str, bytes]) -> bytes:
             entry.external_attr, entry.create_system = _MODE << 16, 3
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)
     return result.getvalue()
+
+
+def bundle_of(content: bytes, source: str) -> Bundle:
+    """The bundle that `archived` made, as whoever reads it finds it; ConfigError, one line, where it is none."""
+    return _read(io.BytesIO(content), source)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -137,13 +142,13 @@ def _read(file: IO[bytes], source: str) -> Bundle:
                 )
         # Not more than its directory says, which has been checked.
         contents = {entry.filename: archive.open(entry).read(entry.file_size) for entry in entries}
-    if _MANIFEST not in contents:
-        raise ConfigError(f"{source} is not a bundle: it holds no {_MANIFEST}")
-    text = contents.pop(_MANIFEST)
+    if MANIFEST_FILE not in contents:
+        raise ConfigError(f"{source} is not a bundle: it holds no {MANIFEST_FILE}")
+    text = contents.pop(MANIFEST_FILE)
     try:
-        manifest = Manifest.from_json(read_json(text.decode()), f"{_MANIFEST} in {source}")
+        manifest = Manifest.from_json(read_json(text.decode()), f"{MANIFEST_FILE} in {source}")
     except (TextFault, UnicodeDecodeError) as error:
-        raise ConfigError(f"{_MANIFEST} in {source} is not readable: {error}") from None
+        raise ConfigError(f"{MANIFEST_FILE} in {source} is not readable: {error}") from None
     _check_digests(manifest, contents, source)
     return Bundle(source, manifest, contents)
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from curriculum_ray.config import ConfigError, load_json, load_yaml
+from curriculum_ray.config import ConfigError, load_yaml, parse
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.runs.folder import CONFIG_FILE, LOG_FILE, SCHEDULE_FILE
 from curriculum_ray.runs.log import logged
 from curriculum_ray.training.checkpoint import find_checkpoints, recorded_digests
-from tuning.bundle.archive import archived
-from tuning.bundle.local_paths import Portable
+from tuning.bundle.archive import archived, bundle_of
 from tuning.bundle.names import ANSWER_FILE, WEIGHTS_FILE
+from tuning.bundle.packed_study import PackedStudy
+from tuning.bundle.portable import Portable, paths_in
+from tuning.bundle.study_files import StudyIdentity, StudySettings, check_record, ranked
 from tuning.evidence.answer import answer
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.keys import TrialKey
-from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord, damaged_records, load_records
 from tuning.evidence.winner import choose
 from tuning.folder.environment import Environments
@@ -50,8 +51,16 @@ class Packed:
 
 
 def pack_study(folder: Path) -> Packed:
-    """Pack the ended study in `folder`; ConfigError, one line, where there is none."""
-    identity = _identity(folder)
+    """Pack the ended study in `folder`; ConfigError, one line, where there is none, or a file of it is damaged."""
+    try:
+        return _packed(folder)
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from None
+
+
+def _packed(folder: Path) -> Packed:
+    stored = _identity(folder)
+    identity = parse(StudyIdentity, stored, str(folder / IDENTITY_FILE))
     records = load_records(folder)
     report = folder / REPORT_FILE
     if not records or not report.is_file():
@@ -60,31 +69,34 @@ def pack_study(folder: Path) -> Packed:
     if state == "running":
         raise ConfigError(f"{folder} is being searched at this moment: pack it when it has ended")
     _check_whole(folder, records, ended=state == "finished")
-    settings = identity["settings"]
-    portable = Portable([folder, *_searched_in(folder, records)], settings["run"])
-    metric = str(settings["metric"])
-    environments = Environments.read(folder / ENVIRONMENT_FILE) or Environments()
-    ranking = Ranking.of(records.values(), metric, environments.margin or MARGIN)
+    environments = _environments(folder / ENVIRONMENT_FILE)
+    ranking = ranked(records.values(), identity, environments, str(folder))
     shown = _shown(ranking)
-    files = {
-        IDENTITY_FILE: _json({**identity, "settings": _study_settings(settings, portable)}),
-        STUDY_FILE: _json(_study_settings(load_json(folder / STUDY_FILE), portable)),
-        ENVIRONMENT_FILE: _json(environments.to_json()),
-        REPORT_FILE: portable.page(report.read_text(encoding="utf-8")).encode(),
-        ANSWER_FILE: _json(_answer(ranking, shown)),
-        **({} if shown is None else {SCHEDULE_FILE: _schedule(shown.records[0], portable)}),
+    values = {
+        IDENTITY_FILE: stored,
+        STUDY_FILE: _settings(folder / STUDY_FILE),
+        ENVIRONMENT_FILE: environments.to_json(),
+        ANSWER_FILE: _answer(ranking, shown),
+        **({} if shown is None else {SCHEDULE_FILE: shown.records[0].schedule}),
+        **(_summary(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}),
     }
-    if (folder / SUMMARY_FILE).is_file():
-        summary = {**load_json(folder / SUMMARY_FILE), "path": ""}
-        files[SUMMARY_FILE] = _json(portable.value(summary))
     for record in records.values():
-        files |= {f"{TRIALS}/{record.key}/{name}": text for name, text in _trial(record, portable).items()}
-    content = archived(folder.resolve().name, str(identity["id"]), files)
+        values |= {f"{TRIALS}/{record.key}/{name}": value for name, value in _trial(record).items()}
+    named = {path for name, value in values.items() for path in paths_in(value, _place(name))}
+    portable = Portable([folder, *_searched_in(folder, records)], named)
+    files = {name: _written(name, portable.value(value, _place(name))) for name, value in values.items()}
+    files[REPORT_FILE] = portable.page(_text(report)).encode()
+    for record in records.values():
+        lines = "".join(line.to_json() + "\n" for line in logged(record.ran_in))
+        files[f"{TRIALS}/{record.key}/{LOG_FILE}"] = lines.encode()
+    content = archived(folder.resolve().name, identity.id, files)
+    # Nothing is packed that `verify` would refuse.
+    PackedStudy(bundle_of(content, str(folder)))
     return Packed(content, len(records), answer(ranking))
 
 
 def _check_whole(folder: Path, records: Mapping[TrialKey, TrialRecord], ended: bool) -> None:
-    """Refuse a study without the record of one of its trials, whose answer might be another one.
+    """Refuse a study without a sound record of one of its trials, whose answer might be another one.
 
     ended: whether all of its trials have ended, so that each must have a record.
     """
@@ -92,6 +104,8 @@ def _check_whole(folder: Path, records: Mapping[TrialKey, TrialRecord], ended: b
     damaged = [str(path) for path in damaged_records(folder)]
     if damaged:
         raise ConfigError(f"{', '.join(damaged)} cannot be read, and {again}")
+    for key, record in records.items():
+        check_record(record, str(folder / TRIALS / key / RECORD_FILE))
     trials = sorted(path for path in (folder / TRIALS).iterdir() if path.is_dir())
     missing = [str(path) for path in trials if path.name not in records]
     if ended and missing:
@@ -102,21 +116,38 @@ def _identity(folder: Path) -> dict[str, Any]:
     path = folder / IDENTITY_FILE
     if not path.is_file():
         raise ConfigError(f"{folder} is not the folder of a study: it holds no {IDENTITY_FILE}")
-    found = load_json(path)
-    if not isinstance(found, dict) or found.get("kind") != "study" or "settings" not in found:
+    found = load_yaml(path)
+    if found.get("kind") != "study":
         raise ConfigError(f"{folder} is not the folder of a study, by its {IDENTITY_FILE}")
     return found
 
 
+def _settings(path: Path) -> dict[str, Any]:
+    found = load_yaml(path)
+    parse(StudySettings, found, str(path))
+    return found
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    return {SUMMARY_FILE: {**load_yaml(path), "path": ""}}
+
+
+def _environments(path: Path) -> Environments:
+    return Environments.from_json(load_yaml(path), str(path)) if path.is_file() else Environments()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} cannot be read: it is not UTF-8") from None
+
+
 def _searched_in(folder: Path, records: Mapping[TrialKey, TrialRecord]) -> set[Path]:
     """The folders in which the study was searched, by its records: it may have been moved since."""
-    places = {str(load_json(folder / TRIALS / key / RECORD_FILE).get("folder") or folder) for key in records}
-    return {Path(place).parents[1] for place in places if place.count("/") > 2}
-
-
-def _study_settings(settings: Mapping[str, Any], portable: Portable) -> dict[str, Any]:
-    run = portable.settings(settings["run"])
-    return {**{key: portable.value(value) for key, value in settings.items()}, "run": run}
+    found = (TrialRecord.read(folder / TRIALS / key / RECORD_FILE) for key in records)
+    ran_in = {record.folder for record in found if record is not None and record.folder is not None}
+    return {place.parents[1] for place in ran_in if len(place.parents) > 2}
 
 
 def _shown(ranking: Ranking) -> Arm | None:
@@ -145,27 +176,24 @@ def _answer(ranking: Ranking, shown: Arm | None) -> dict[str, Any]:
     }
 
 
-def _schedule(record: TrialRecord, portable: Portable) -> bytes:
-    return write_yaml(portable.settings({"schedule": record.schedule})["schedule"]).encode()
-
-
-def _trial(record: TrialRecord, portable: Portable) -> dict[str, bytes]:
-    """The files of a trial, by name."""
+def _trial(record: TrialRecord) -> dict[str, Any]:
+    """The values in the files of a trial, by name."""
     folder = record.ran_in
-    bare = record.model_copy(update={"folder": None, "checkpoint": None}).to_json()
-    bare["schedule"] = portable.settings({"schedule": record.schedule})["schedule"]
     newest = find_checkpoints(folder, record.key)[:1]
-    files = {
-        RECORD_FILE: _json(portable.value(bare)),
-        SCHEDULE_FILE: _schedule(record, portable),
-        LOG_FILE: "".join(line.to_json() + "\n" for line in logged(folder)).encode(),
-        WEIGHTS_FILE: _json(recorded_digests(newest[0]) if newest else {}),
-    }
     settings = folder / CONFIG_FILE
-    if settings.is_file():
-        files[CONFIG_FILE] = write_yaml(portable.settings(load_yaml(settings))).encode()
-    return files
+    return {
+        RECORD_FILE: record.model_copy(update={"folder": None, "checkpoint": None}).to_json(),
+        SCHEDULE_FILE: record.schedule,
+        WEIGHTS_FILE: recorded_digests(newest[0]) if newest else {},
+        **({CONFIG_FILE: load_yaml(settings)} if settings.is_file() else {}),
+    }
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1).encode()
+def _place(name: str) -> tuple[str, ...]:
+    """The key that leads to the value in a file: schedule.yaml holds the schedule of a run."""
+    return (PurePosixPath(name).stem,)
+
+
+def _written(name: str, value: Any) -> bytes:
+    text = json.dumps(value, indent=1) if name.endswith(".json") else write_yaml(value)
+    return text.encode()

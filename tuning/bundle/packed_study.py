@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.config.plain_yaml import TextFault, read_yaml
 from curriculum_ray.runs.folder import CONFIG_FILE, LOG_FILE
 from curriculum_ray.runs.log import lines_of
-from tuning.bundle.archive import Bundle
+from tuning.bundle.archive import MANIFEST_FILE, Bundle
 from tuning.bundle.course import Course, course_of
 from tuning.bundle.names import WEIGHTS_FILE
-from tuning.evidence.arms import Arm, Ranking
+from tuning.bundle.study_files import StudyIdentity, check_record, ranked
+from tuning.evidence.arms import Arm
 from tuning.evidence.keys import TrialKey
-from tuning.evidence.metrics import MARGIN
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.winner import choose
 from tuning.folder.environment import Environments
 from tuning.folder.layout import ENVIRONMENT_FILE, IDENTITY_FILE, RECORD_FILE, TRIALS
+from tuning.folder.names import check_name
 
 __all__ = ["PackedStudy"]
 
@@ -29,18 +30,14 @@ class PackedStudy:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.name = bundle.manifest.study
+        self.name = self._checked_name(bundle.manifest.study, MANIFEST_FILE)
         self.records = self._read_records()
-        content = self._mapping(IDENTITY_FILE)
+        identity = parse(StudyIdentity, bundle.json(IDENTITY_FILE), f"{IDENTITY_FILE} in {bundle.source}")
         environments = Environments.from_json(
             bundle.json(ENVIRONMENT_FILE), f"{ENVIRONMENT_FILE} in {bundle.source}"
         )
-        try:
-            self.data: Mapping[str, Any] = dict(content["data"])
-            metric = str(content["settings"]["metric"])
-            self.ranking = Ranking.of(self.records.values(), metric, environments.margin or MARGIN)
-        except (KeyError, TypeError, ValueError) as error:
-            raise bundle.fault(IDENTITY_FILE, str(error)) from None
+        self.data: Mapping[str, Any] = identity.data
+        self.ranking = ranked(self.records.values(), identity, environments, bundle.source)
         self.environment = environments.starts[-1] if environments.starts else None
         """What it was trained with last, where that is known."""
 
@@ -78,9 +75,14 @@ class PackedStudy:
             )
         return found
 
+    @staticmethod
+    def settings_file(key: TrialKey) -> str:
+        """The name of the file with the settings of a run."""
+        return f"{TRIALS}/{key}/{CONFIG_FILE}"
+
     def settings(self, key: TrialKey) -> dict[str, Any]:
         """The settings of a run."""
-        name = f"{TRIALS}/{key}/{CONFIG_FILE}"
+        name = self.settings_file(key)
         try:
             found = read_yaml(self.bundle.text(name))
         except TextFault as error:
@@ -109,11 +111,22 @@ class PackedStudy:
             folder, _, rest = name.partition("/")
             key, _, file = rest.partition("/")
             if folder == TRIALS and file == RECORD_FILE:
-                record = TrialRecord.from_json(self.bundle.json(name), f"{name} in {self.bundle.source}")
+                source = f"{name} in {self.bundle.source}"
+                record = TrialRecord.from_json(self.bundle.json(name), source)
                 if record.key != key:
                     raise self.bundle.fault(name, f"it is the record of {record.key}")
+                check_record(record, source)
+                self._checked_name(key, name)
                 found[record.key] = record
         return found
+
+    def _checked_name(self, name: str, file: str) -> str:
+        """The name of a folder that is written where a run is trained again."""
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise self.bundle.fault(file, str(error)) from None
+        return name
 
 
 def _first(arm: Arm) -> TrialRecord:

@@ -22,7 +22,7 @@ from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.checkpoint import recorded_digests
 from curriculum_ray.training.config import CheckpointSpec
 from tuning.bundle.course import CourseComparison, compared, course_of, without_metrics
-from tuning.bundle.local_paths import given_paths
+from tuning.bundle.local_paths import with_given_paths
 from tuning.bundle.packed_study import PackedStudy
 from tuning.evidence.records import TrialRecord
 from tuning.folder.identity import claim, content_of
@@ -63,10 +63,10 @@ def run_of(
 
     paths: (option, path) by dotted key, for files that a bundle does not hold. What only keeps files is left out.
     """
-    source = f"{record.key} in {study.bundle.source}"
+    source = f"{study.settings_file(record.key)} in {study.bundle.source}"
     settings = study.settings(record.key)
     check_named_code(settings, source, trusted=trusted)
-    config = parse(RunConfig, given_paths(settings, paths, study.bundle.source), source)
+    config = with_given_paths(parse(RunConfig, settings, source), paths, study.bundle.source)
     if config.preview is not None and config.total_images > _MOST_PREVIEWS * config.preview.every_images:
         raise ConfigError(f"{source} has more than {_MOST_PREVIEWS:,} previews: it is not trained again")
     bare = {

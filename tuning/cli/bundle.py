@@ -8,7 +8,7 @@ import click
 
 from tuning.cli.options import example, shared
 from tuning.cli.output import json_text
-from tuning.cli.parameters import PathOption
+from tuning.cli.parameters import FileOption
 
 __all__ = ["bundle"]
 
@@ -19,7 +19,7 @@ _SUFFIX = ".bundle.zip"
     epilog=example("python -m tune bundle my-study\npython -m tune bundle runs/my-study --into proof.zip")
 )
 @click.argument("study")
-@click.option("--into", type=PathOption(), help=f"The file; default STUDY{_SUFFIX} in the working folder.")
+@click.option("--into", type=FileOption(), help=f"The file; default STUDY{_SUFFIX} in the working folder.")
 @shared("output", "json")
 def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
     """Pack a study into one file that `verify` proves on another machine.

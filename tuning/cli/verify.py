@@ -93,15 +93,11 @@ def verify(
     from tuning.bundle.packed_study import PackedStudy
     from tuning.bundle.replay import run_of, train_again
     from tuning.cli.options import writable_folder
-    from tuning.folder.names import check_name, checked_name
     from tuning.terminal.run_display import RunDisplay
 
     study = PackedStudy(read_bundle(bundle))
-    checked_name(study.name, study.name)
     records = [study.chosen(name) for name in arms] or [study.by_default]
-    given = {key: (f"--path {key}={path}", path) for key, path in paths}
-    if data is not None:
-        given["data.name"] = (f"--data {data}", data)
+    given = _given(data, paths)
     # All are checked before the first is trained.
     runs = [(record, run_of(study, record, given, trust_code)) for record in records]
     resources = _resources(study, device, num_workers)
@@ -120,7 +116,6 @@ def verify(
         )
     found: list[dict[str, Any]] = []
     for record, config in runs:
-        check_name(record.key)
         if not as_json:
             click.echo(f"training  {record.key}: {record.name}, {config.total_images:,} images")
         with RunDisplay(config, quiet=as_json) as display:
@@ -132,6 +127,20 @@ def verify(
     if as_json:
         click.echo(json_text({"study": study.name, "runs": found}, indent=1))
     return 0 if all(each["equal"] for each in found) else 1
+
+
+def _given(data: str | None, paths: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """(option, path) of each file that the user names, by dotted key; ConfigError where two options name one."""
+    from curriculum_ray.config import ConfigError
+
+    options = [(key, f"--path {key}={path}", path) for key, path in paths]
+    options += [] if data is None else [("data.name", f"--data {data}", data)]
+    given: dict[str, tuple[str, str]] = {}
+    for key, option, path in options:
+        if key in given:
+            raise ConfigError(f"{given[key][0]} and {option} both say where {key} lies: leave one out")
+        given[key] = (option, path)
+    return given
 
 
 def _resources(

@@ -1,72 +1,52 @@
-"""No path and no secret of a machine leaves it in a bundle, and none of a stranger's is opened here."""
+"""Files that a stranger's bundle names are opened only where the user says that they lie."""
 
 from __future__ import annotations
-
-import re
-from pathlib import Path
 
 import pytest
 
 from curriculum_ray.config import ConfigError
-from tuning.bundle import local_paths
-from tuning.bundle.local_paths import Portable, given_paths
+from curriculum_ray.runs.config import RunConfig
+from tuning.bundle.local_paths import with_given_paths
 
-ROOT = Path(__file__).parents[3]
-RUN = {
-    "data": {"name": "/home/alice/my images", "vae": "/models/vae", "text_encoder": None},
-    "schedule": {"clusters": {"by": "loss", "difficulty": "runs/curve.json"}, "order": {"by": "noise_level"}},
+LATENTS = {"name": "local:my images", "format": "latents", "vae": "local:vae"}
+PACKED = RunConfig.model_validate({"images": 640, "data": LATENTS, "init_from": "local:first"})
+HERE = {
+    "data.name": ("--data /here/images", "/here/images"),
+    "data.vae": ("--path data.vae=/here/vae", "/here/vae"),
+    "init_from.path": ("--path init_from.path=/here/first", "/here/first"),
 }
-PORTABLE = Portable([Path("/srv/alice/runs/first")], RUN)
 
 
-def test_every_setting_that_names_a_file_is_known() -> None:
-    named = {
-        match[1]
-        for path in (ROOT / "curriculum_ray").rglob("*.py")
-        for match in re.finditer(r"^    (\w+): (?:LocalPath|FilePath)\b", path.read_text(), re.MULTILINE)
-    }
-    assert {key.rpartition(".")[2] for key in local_paths._KEYS} == {*named, "name"}
+def test_a_run_of_a_bundle_has_the_users_paths_in_place_of_its_own() -> None:
+    found = with_given_paths(PACKED, HERE, "a.zip")
+    assert (found.data.name, found.data.vae) == ("/here/images", "/here/vae")
+    assert found.init_from is not None
+    assert found.init_from.path == "/here/first"
+    other = {"data": PACKED.data, "init_from": PACKED.init_from}
+    assert found.model_copy(update=other) == PACKED
 
 
-def test_settings_keep_the_last_part_of_each_path() -> None:
-    packed = PORTABLE.settings(RUN)
-    assert packed["data"] == {"name": "local:my images", "vae": "local:vae", "text_encoder": None}
-    assert packed["schedule"]["clusters"]["difficulty"] == "local:curve.json"
-    assert packed["schedule"]["order"] == {"by": "noise_level"}
-
-
-def test_texts_are_without_paths_and_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://alice:hunter22@host/mlflow")
-    said = PORTABLE.text(
-        "python -m tune best --output /srv/alice/runs: '/home/alice/my images' and /home/alice/x/secret.png at "
-        "https://alice:hunter22@host/mlflow, 7/8 stages, and/or ~/notes/today"
+@pytest.mark.parametrize(
+    ("key", "name", "option"),
+    [
+        ("data.name", "my images", "--data PATH"),
+        ("data.vae", "vae", "--path data.vae=PATH"),
+        ("init_from.path", "first", "--path init_from.path=PATH"),
+    ],
+)
+def test_a_file_that_the_user_does_not_name_is_asked_for(key: str, name: str, option: str) -> None:
+    given = {other: option for other, option in HERE.items() if other != key}
+    with pytest.raises(ConfigError) as caught:
+        with_given_paths(PACKED, given, "a.zip")
+    assert str(caught.value) == (
+        f"a.zip was trained with {name} as {key}, which a bundle does not hold: say where it lies with {option}"
     )
-    assert said == (
-        "python -m tune best --output .: 'my images' and …/secret.png at https://host/mlflow, 7/8 stages, "
-        "and/or …/today"
-    )
-    assert PORTABLE.value({"a": ["/srv/alice/runs/first/x"]}) == {"a": ["first/x"]}
 
 
-def test_pictures_of_a_page_stay_as_they_are() -> None:
-    page = '<p>/home/alice/x</p><img src="data:image/png;base64,iVBO/home/alice/x+/AA=="></p>'
-    assert PORTABLE.page(page) == '<p>…/x</p><img src="data:image/png;base64,iVBO/home/alice/x+/AA=="></p>'
-
-
-def test_files_that_a_bundle_names_are_opened_only_where_the_user_says() -> None:
-    packed = PORTABLE.settings(RUN)
-    with pytest.raises(ConfigError, match=r"trained with my images as data.name.*--data PATH"):
-        given_paths(
-            packed, {"data.vae": ("--path", "a"), "schedule.clusters.difficulty": ("--path", "b")}, "a.zip"
-        )
-    with pytest.raises(ConfigError, match=r"--path data.vae=PATH"):
-        given_paths(
-            packed, {"data.name": ("--data", "a"), "schedule.clusters.difficulty": ("--path", "b")}, "a.zip"
-        )
-    # A bundle that was made by hand may name a path of this machine.
-    with pytest.raises(ConfigError, match="say where it lies"):
-        given_paths({"data": {"name": "digits", "vae": "/etc"}}, {}, "a.zip")
-    with pytest.raises(ConfigError, match=r"names no file as data\.name"):
-        given_paths({"data": {"name": "digits"}}, {"data.name": ("--data x", "x")}, "a.zip")
-    found = given_paths({"data": {"name": "local:x"}}, {"data.name": ("--data", "here")}, "a.zip")
-    assert found == {"data": {"name": "here"}}
+def test_a_file_that_a_run_does_not_name_is_refused() -> None:
+    digits = RunConfig(images=640)
+    assert with_given_paths(digits, {}, "a.zip") == digits
+    with pytest.raises(
+        ConfigError, match=r"^--data /here/images: a\.zip names no file as data\.name: leave it out$"
+    ):
+        with_given_paths(digits, {"data.name": HERE["data.name"]}, "a.zip")
