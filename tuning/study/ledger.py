@@ -65,6 +65,12 @@ def _write(path: Path, data: Any) -> None:
     replace_file(path, json.dumps(data, indent=1))
 
 
+def _images_logged(folder: Path) -> int:
+    """Images at the last line of the log of the run in `folder`; 0 without one."""
+    lines = logged(folder)
+    return lines[-1].images if lines else 0
+
+
 class StudyLedger:
     """Records the events of a study's trials in their folders, in MLflow, and on the display."""
 
@@ -106,7 +112,7 @@ class StudyLedger:
         record = planned.begun(len(self.records) + len(self._open), run, folder, known)
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
-        self.progress.queued(record)
+        self.progress.queued(record, _images_logged(folder))
         slots = set((self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"))
         if self._kept is None:
             return Job.of(planned.key, run, folder, sorted(slots))
@@ -190,8 +196,7 @@ class StudyLedger:
     def pruned(self, key: TrialKey, reason: str) -> TrialRecord:
         """A trial was stopped early for its score; its checkpoints are deleted, since it will not be resumed."""
         record = self._open.pop(key)
-        lines = logged(record.ran_in)
-        record = record.pruned(reason, lines[-1].images if lines else 0, self._rungs(record))
+        record = record.pruned(reason, _images_logged(record.ran_in), self._rungs(record))
         self._end(record)
         for slot in (self.folder / SLOTS).glob(f"{SLOT_PREFIX}*"):
             prune(slot, key, keep=0)
@@ -225,7 +230,8 @@ class StudyLedger:
         publish(self.tracker, run, record.ran_in, record)
 
     def interrupted(self) -> list[str]:
-        """Mark the trials that are still running as stopped in MLflow; they resume with the study."""
+        """Mark the trials that are still running as stopped, here and in MLflow; they resume with the study."""
+        self.progress.stopped()
         for key in self._open:
             self.tracker.finish(self._runs[key], "KILLED", "interrupted; the same command resumes it")
         return sorted(self._open)

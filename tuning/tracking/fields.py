@@ -47,6 +47,7 @@ TAGS = {
     "best_arm": "of a study: its best curriculum in words, whether or not it won",
     "best_arm_id": "of a study: the arm_id of that curriculum",
     "reason": "why the run failed or was stopped",
+    "missing": "files of the run that could not be stored; the next start of the study or run stores them",
     "non_finite": "the first metric that was not a finite number",
 }
 

@@ -45,6 +45,8 @@ class FinishedTrial:
     study: str
     data: str
     process: str
+    settings: dict[str, str]
+    """Settings of its run by dotted key, as texts; empty where they are not known."""
 
 
 def finished_trials(
@@ -175,6 +177,7 @@ def _trial(place: int, run: Run, store: Store, experiment: str) -> FinishedTrial
         study=tags.get("study", ""),
         data=tags.get("data", ""),
         process=tags.get("process", ""),
+        settings=dict(run.data.params),
     )
 
 
@@ -193,6 +196,7 @@ def _record(place: int, run: Run, store: Store, status: Status) -> TrialRecord:
     metrics = dict(run.data.metrics)
     images = int(metrics.pop("images", 0))
     schedule_id = tags.get("schedule_id", run.info.run_id)
+    direction = run.data.params.get("schedule.order.direction")
     data = {
         "version": 1,
         "trial": place,
@@ -201,7 +205,7 @@ def _record(place: int, run: Run, store: Store, status: Status) -> TrialRecord:
         "role": tags.get("role", "searched"),
         "control": tags.get("control"),
         "seed": int(tags.get("seed", 0)),
-        "schedule": None,
+        "schedule": None if direction is None else {"order": {"direction": direction}},
         "schedule_id": schedule_id,
         "arm_id": tags.get("arm_id", schedule_id),
         "arm_name": tags.get("arm"),

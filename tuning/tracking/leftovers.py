@@ -9,12 +9,14 @@ from pathlib import Path
 from curriculum_ray.config import ConfigError
 from tuning.folder.layout import ADDRESS_FILE, DATABASE_FILE, SPOOL_FILE
 from tuning.folder.lock import InUse, held
+from tuning.tracking.spool import writes_in
 from tuning.tracking.store import open_store
 from tuning.tracking.tracker import Tracker
 
 __all__ = ["store_leftovers"]
 
-_SECONDS = 20.0
+# So many writes take long enough for a line that says so.
+_MANY = 100
 
 
 def store_leftovers(output: Path, uri: str | None, say: Callable[[str], None]) -> None:
@@ -27,13 +29,16 @@ def store_leftovers(output: Path, uri: str | None, say: Callable[[str], None]) -
             if not spool.stat().st_size:
                 continue
             with held(spool.parent, patience_s=0):
+                if (left := writes_in(spool)) >= _MANY:
+                    say(f"storing in MLflow {left} writes that an earlier start left in {spool}")
                 problems = _store(spool.parent, output, uri)
         except InUse:
             continue
         except (ConfigError, OSError) as error:
             say(f"writes to MLflow wait in {spool}: {error}")
             continue
-        say(f"stored in MLflow what an earlier start had left in {spool}")
+        if not spool.exists():
+            say(f"stored in MLflow what an earlier start had left in {spool}")
         for problem in problems:
             say(f"MLflow: {problem}")
 
@@ -50,5 +55,5 @@ def _store(folder: Path, output: Path, uri: str | None) -> list[str]:
     if server is not None and store.server != server:
         raise ConfigError(f"they are for {server}: name it by --mlflow-uri or MLFLOW_TRACKING_URI")
     with Tracker(store, experiment) as tracker:
-        tracker.keep_in(folder, _SECONDS)
+        tracker.keep_in(folder)
     return tracker.problems

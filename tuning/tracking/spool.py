@@ -6,13 +6,16 @@ import json
 import os
 import tempfile
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Spool", "Write"]
+__all__ = ["Spool", "Write", "writes_in"]
 
 _BATCH = 1000
+# Overwrites the bracket that opens a line, once its write is stored.
+_DONE = b"#"
 
 
 @dataclass(frozen=True)
@@ -24,53 +27,71 @@ class Write:
     run: str
     """Handle of the run."""
     data: Any
+    places: tuple[int, ...] = field(default=(), compare=False)
+    """Where its lines begin in the spool's file, in bytes; empty before it has been taken from there."""
 
 
-def _parsed(line: bytes) -> Write | None:
+def _parsed(line: bytes, place: int) -> Write | None:
     """The write in a line; None for a damaged one."""
     try:
         kind, run, data = json.loads(line.lstrip(b"\0"))
     except (ValueError, TypeError, RecursionError):
         return None
-    return Write(kind, run, data) if isinstance(kind, str) and isinstance(run, str) else None
+    return Write(kind, run, data, (place,)) if isinstance(kind, str) and isinstance(run, str) else None
+
+
+def writes_in(path: Path) -> int:
+    """The number of writes that wait in a spool's file."""
+    with open(path, "rb") as lines:
+        return sum(not line.startswith(_DONE) for line in lines)
 
 
 class Spool:
     """First in, first out: one line of JSON per write, appended by `put`; the file is emptied when all are stored.
 
     A line reaches the operating system before `put` returns, so a killed process loses none; after `sync` they also
-    survive a crash of the machine. After a kill, writes stored since the file was last empty are handed out again:
-    storing must be idempotent. Memory holds at most one batch, however long the store is unreachable. Without `path`
-    the file is temporary and ends with the process.
+    survive a crash of the machine. What is `done` is marked in the file at once: after a kill, the other writes are
+    handed out again, one of which may be stored, so storing must be idempotent. What is set aside stays for the next
+    process. Memory holds at most one batch, however long the store is unreachable. Without `path` the file is temporary
+    and ends with the process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._read = 0
+        self._read = 0  # lines before this place have been taken
         self._count = 0
+        self._aside = 0
         self._file: IO[bytes]
         if path is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
         else:
-            self._file = open(path, "a+b")  # noqa: SIM115
+            path.touch()
+            # Not opened for appending: then the marks would be appended too.
+            self._file = open(path, "r+b")  # noqa: SIM115
             self._mend()
 
     def _mend(self) -> None:
-        """Drop a last line torn by a kill, and count the whole ones."""
+        """Drop a last line torn by a kill, and count the whole ones that are not done."""
         self._file.seek(0)
         end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
                 break
             end += len(line)
-            self._count += 1
+            self._count += not line.startswith(_DONE)
         self._file.truncate(end)
 
     def __len__(self) -> int:
-        """Number of writes that were put and are not yet `done`."""
+        """Number of writes that were put and are neither `done` nor set aside."""
         with self._lock:
             return self._count
+
+    @property
+    def left(self) -> int:
+        """Number of writes in the file that are not `done`, those set aside among them."""
+        with self._lock:
+            return self._count + self._aside
 
     def put(self, write: Write) -> None:
         """Append a write; OSError when the disk is full, which leaves the file as it was."""
@@ -86,27 +107,42 @@ class Spool:
             self._count += 1
 
     def take(self) -> tuple[list[Write], int]:
-        """The oldest writes, at most a batch, and the number of their lines: the argument of `done`.
+        """The oldest writes that have not been taken yet, at most a batch, and the number of damaged lines among them.
 
-        A damaged line, e.g. after a loss of power, is counted among the lines but not returned.
+        Damaged lines, e.g. after a loss of power, are forgotten.
         """
+        lines: list[tuple[bytes, int]] = []
         with self._lock:
             self._file.seek(self._read)
-            lines = [line for _ in range(_BATCH) if (line := self._file.readline())]
-        writes = [write for line in lines if (write := _parsed(line)) is not None]
-        return writes, len(lines)
+            while len(lines) < _BATCH and (line := self._file.readline()):
+                if not line.startswith(_DONE):
+                    lines.append((line, self._read))
+                self._read += len(line)
+        writes = [write for line, place in lines if (write := _parsed(line, place)) is not None]
+        damaged = len(lines) - len(writes)
+        with self._lock:
+            self._forget(damaged)
+        return writes, damaged
 
-    def done(self, count: int) -> None:
-        """Forget the oldest `count` writes; the file is emptied with the last."""
+    def done(self, write: Write) -> None:
+        """Forget a taken write, which is stored; the file is emptied with the last."""
         with self._lock:
-            self._file.seek(self._read)
-            for _ in range(count):
-                self._file.readline()
-            self._read = self._file.tell()
-            self._count -= count
-            if self._count == 0:
-                self._file.truncate(0)
-                self._read = 0
+            for place in write.places:
+                with suppress(OSError):  # without its mark, it is stored again after a kill
+                    os.pwrite(self._file.fileno(), _DONE, place)
+            self._forget(len(write.places))
+
+    def set_aside(self, write: Write) -> None:
+        """Leave a taken write in the file for the next process."""
+        with self._lock:
+            self._aside += len(write.places)
+            self._forget(len(write.places))
+
+    def _forget(self, count: int) -> None:
+        self._count -= count
+        if self._count == self._aside == 0:
+            self._file.truncate(0)
+            self._read = 0
 
     def sync(self) -> None:
         """Make all writes so far survive a loss of power."""
@@ -116,5 +152,5 @@ class Spool:
         """Close the file; a named one without writes is removed."""
         with self._lock:
             self._file.close()
-            if self.path is not None and self._count == 0:
+            if self.path is not None and self._count == self._aside == 0:
                 self.path.unlink(missing_ok=True)

@@ -59,6 +59,19 @@ class Store:
         """Return `text` as one line without the secrets of the address."""
         return " ".join(without_secrets(text, self.uri).split())
 
+    def unreachable(self) -> str | None:
+        """Ask the store something small: None if it answers, else the reason why it does not, as one line."""
+        try:
+            if self._is_server:
+                ask_server(self.uri, f"the MLflow server {self.shown}")
+            else:
+                self.client.search_experiments(max_results=1)
+        except ConfigError as error:
+            return str(error)
+        except Exception as error:  # every kind of database fails in its own way
+            return self.redacted(f"{self.shown} does not answer: {type(error).__name__}: {error}")
+        return None
+
     def search_runs(
         self, experiments: list[str], query: str, order: list[str] | None = None, limit: int = 0
     ) -> list[Run]:

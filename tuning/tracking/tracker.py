@@ -24,7 +24,7 @@ from tuning.tracking.fields import (
     tag_values,
 )
 from tuning.tracking.origin import origin_tags
-from tuning.tracking.runs import Mlflow
+from tuning.tracking.runs import Mlflow, missing_files
 from tuning.tracking.store import Store, open_store
 from tuning.tracking.writer import Write, Writer
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 STATUSES = ("FINISHED", "FAILED", "KILLED")
 _INHERITED = ("id", "content", "data", "process", "fingerprint")
 _NOTE = "mlflow.note.content"
+# Longer than MLflow tries a request that is not answered.
+_PATIENCE_SECONDS = 120.0
 
 
 class Tracker(Mlflow):
@@ -76,10 +78,11 @@ class Tracker(Mlflow):
         """What could not be stored, one line each."""
         return self._writer.problems
 
-    def keep_in(self, folder: Path, seconds: float = 60.0) -> None:
+    def keep_in(self, folder: Path, seconds: float = _PATIENCE_SECONDS) -> None:
         """Keep writes that are not stored yet in a file in `folder`; to be called before any write.
 
-        What an earlier process left there is stored first; ConfigError if that takes longer than `seconds`.
+        What an earlier process left there is stored first; ConfigError where nothing of it is for `seconds`. What the
+        store answers with errors stays in the file, see `problems`.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._writer.close(seconds)
@@ -87,15 +90,20 @@ class Tracker(Mlflow):
         replace_file(folder / ADDRESS_FILE, json.dumps(address))
         self._replaying, self._kept_in = True, folder.resolve()
         self._writer = Writer(self._apply, folder / SPOOL_FILE)
-        if not self._writer.flush(seconds):
-            left = len(self._writer)
-            self._writer.close(0)
+        flushed = False
+        try:
+            flushed = self._writer.flush(seconds)
+        finally:
+            if not flushed:
+                self._writer.close(0)
+        if not flushed:
+            left, reason = len(self._writer), self._writer.reason or "it does not answer"
             raise ConfigError(
-                f"{self.store.shown} does not take the {left} writes that an earlier start left in {folder}"
+                f"{self.store.shown} does not take the {left} writes that an earlier start left in {folder}: {reason}"
             )
         self._replaying = False
-        # Runs must be looked up again, with the points that were just stored.
-        for known in (self._runs, self._found, self._stored):
+        # Runs must be looked up again, with what was just stored.
+        for known in (self._runs, self._found, self._steps, self._missing):
             known.clear()
 
     def study(
@@ -104,11 +112,14 @@ class Tracker(Mlflow):
         """Open the run of the study `name`, the same at each restart, and return its handle.
 
         identity: distinguishes it from other studies of the same name; None to identify it by name. A run of other
-        content is refused. `params` may be nested and must not change: `ConfigError` if the study was started before
-        with other values. `tags` may change; they are keys of `fields.TAGS` without prefix; trials inherit data,
-        process and fingerprint.
+        content is refused, and one that had ended is running again. `params` may be nested and must not change:
+        `ConfigError` if the study was started before with other values. `tags` may change; they are keys of
+        `fields.TAGS` without prefix; trials inherit data, process and fingerprint.
         """
         handle = self._top("study", name, params, tags, identity)
+        before = self._found.get(handle)
+        if before is not None and before.info.status == "FINISHED":
+            self.store.client.update_run(self._runs[handle], status="RUNNING")
         query = f"tags.`mlflow.parentRunId` = '{self._runs[handle]}'"
         for run in self.store.search_runs([self._experiment_id], query):
             self._found[run.data.tags.get(tag("key"), "")] = run
@@ -141,13 +152,15 @@ class Tracker(Mlflow):
 
     def has_ended(self, study: str, key: str, status: str) -> bool:
         """Whether an earlier start of the study stored all of the trial `key` and ended its run as `status`."""
-        run = self._found.get(self.handle(study, key))
-        return run is not None and run.info.status == status
+        return self._is_whole(self.handle(study, key), status)
 
     def is_finished(self, run: str) -> bool:
         """Whether an earlier start stored all of a study or single training and ended its run as FINISHED."""
-        found = self._found.get(run)
-        return found is not None and found.info.status == "FINISHED"
+        return self._is_whole(run, "FINISHED")
+
+    def _is_whole(self, handle: str, status: str) -> bool:
+        run = self._found.get(handle)
+        return run is not None and run.info.status == status and not missing_files(run)
 
     def log(self, run: str, metrics: Mapping[str, float], images: int) -> None:
         """Store metrics after `images` images seen. A value that is not finite becomes a tag instead."""
@@ -184,8 +197,8 @@ class Tracker(Mlflow):
         self._writer.put(Write("set_tags", run, {_NOTE: shorten(text, MAX_TAG_LENGTH)}))
 
     def artifacts(self, run: str, files: Iterable[Path], folder: str | None = None) -> None:
-        """Store files of the run; they must stay where they are until `flush`."""
-        self._writer.put(Write("store_files", run, ([str(file) for file in files], folder)))
+        """Store files of the run; until `flush`, they must stay where they are, or in the folder of `keep_in`."""
+        self._writer.put(Write("store_files", run, (self._queued(files), folder)))
 
     def table(self, run: str, file: Path) -> None:
         """Store a table of the run, {"columns": [...], "data": [[...], ...]} as JSON, for MLflow's own pages."""
@@ -196,11 +209,11 @@ class Tracker(Mlflow):
     def model(
         self, run: str, name: str, files: Iterable[Path], params: Mapping[str, Any], tags: Mapping[str, Any]
     ) -> None:
-        """Store files as a model that came out of the run, once; they must stay where they are until `flush`.
+        """Store files as a model that came out of the run, once; they must stay where they are as in `artifacts`.
 
         tags: keys of `fields.TAGS` without prefix; a model that is there already gets them.
         """
-        data = [name, [str(file) for file in files], param_values(params), tag_values(tags)]
+        data = [name, self._queued(files), param_values(params), tag_values(tags)]
         self._writer.put(Write("log_model", run, data))
 
     def dataset(self, run: str, summary: DataSummary, fingerprint: str) -> None:
@@ -225,12 +238,21 @@ class Tracker(Mlflow):
         self._writer.put(Write("end", run, (status, _now(), images, tags)))
 
     def flush(self, seconds: float = 60.0) -> bool:
-        """Wait until everything is stored, at most `seconds`; return whether it is."""
+        """Wait until everything is stored that the store takes; return False where for `seconds` nothing was."""
         return self._writer.flush(seconds)
 
     def close(self, seconds: float = 60.0) -> None:
-        """Flush; after `seconds`, writes that an unreachable store has not taken are given up, see `problems`."""
+        """Flush; `problems` then says what is not stored, and where it waits."""
         self._writer.close(seconds)
+
+    def _queued(self, files: Iterable[Path]) -> list[str]:
+        """Paths as the queue keeps them: relative to its folder where they are in it, as it may move with them."""
+        paths = [file.parent.resolve() / file.name for file in files]
+        folder = self._kept_in
+        return [
+            str(path.relative_to(folder) if folder is not None and path.is_relative_to(folder) else path)
+            for path in paths
+        ]
 
     def ui_command(self) -> str:
         """Return the command that opens MLflow's pages on this store (loopback), or a server's address."""

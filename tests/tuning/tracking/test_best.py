@@ -7,7 +7,16 @@ import pytest
 import yaml
 
 from curriculum_ray.config import ConfigError
-from tests.tuning.studies import EXPERIMENT, FINGERPRINT, UNIFORM, fresh, record, schedule, trials
+from tests.tuning.studies import (
+    EXPERIMENT,
+    FINGERPRINT,
+    UNIFORM,
+    fresh,
+    named_runs,
+    record,
+    schedule,
+    trials,
+)
 from tuning.evidence.keys import TrialKey
 from tuning.tracking.best import best
 
@@ -171,3 +180,50 @@ def test_another_metric_than_the_study_s_says_that_its_level_does_not_cover_it(w
     assert best(output, metric="kid").sentence.endswith(
         "; KID is not the metric of this study, which is FID: the 95% do not cover what is said here"
     )
+
+
+ARMS = (
+    *named_runs("uniform", [10.0, 11.0, 10.5]),
+    *named_runs("min_snr", [7.0, 7.71, 7.36], curriculum=False),
+)
+LADDER = named_runs("ladder", [8.0, 8.81, 8.39])
+
+
+def test_a_named_arm_without_a_curriculum_is_no_curriculum(write, output):
+    write(*ARMS, *LADDER)
+    found = best(output)
+    assert (found.trial, found.among, found.verdict) == (
+        "confirm-arm-ladder-seed1000",
+        "curriculum",
+        "beats",
+    )
+    assert found.sentence.startswith("min_snr beats uniform sampling by 29.9% FID")
+    assert best(output, curriculum=True) == found
+
+
+def test_among_arms_without_a_curriculum_the_best_arm_is_written_and_its_schedule_is_not_all_of_it(
+    write, output, tmp_path
+):
+    write(*ARMS, settings={"min_snr": {"weighting": {"kind": "min_snr", "gamma": 5.0}}})
+    found = best(output)
+    assert (found.trial, found.among) == ("confirm-arm-min_snr-seed1000", "arm")
+    assert found.besides == {"weighting.gamma": "5.0", "weighting.kind": "min_snr"}
+    found.write(tmp_path / "schedule.yaml")
+    first, second, third, *_ = (tmp_path / "schedule.yaml").read_text().splitlines()
+    assert first == (
+        "# the best arm of the study a by FID (digits/ddpm-epsilon): it beat uniform sampling on fresh seeds"
+    )
+    assert second.startswith("# min_snr beats uniform sampling by 29.9% FID")
+    assert third == (
+        "# the schedule alone does not repeat its run, which also sets weighting.gamma 5.0, weighting.kind min_snr"
+    )
+    with pytest.raises(ConfigError, match=r"no arm .* has a curriculum: leave --curriculum out"):
+        best(output, curriculum=True)
+
+
+def test_a_schedule_that_is_all_that_sets_its_run_apart_is_said_to_be_no_less(write, output, tmp_path):
+    write(*ARMS, *LADDER)
+    found = best(output)
+    found.write(tmp_path / "schedule.yaml")
+    assert found.besides == {}
+    assert "does not repeat" not in (tmp_path / "schedule.yaml").read_text()

@@ -58,6 +58,36 @@ def test_held_out_losses_stand_side_by_side_by_noise_level_where_they_were_measu
         assert words in CliRunner().invoke(command, ["one", other, "--output", str(tmp_path)]).output
 
 
+CLUSTERS = {"clusters": {"count": 2}, "pacing": None}
+NO_VERDICT = ["not", "comparable:", "they", "draw", "or", "weigh", "noise", "levels", "differently"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "starts", "verdict"),
+    [
+        ({"seed": 1, "optimizer": {"learning_rate": 0.1}}, [[0, 0]], ["B", "better", "by", "50.0%"]),
+        ({"schedule": CLUSTERS}, [[0, 0]], NO_VERDICT),
+        ({"weighting": {"kind": "min_snr"}}, [[0, 0]], NO_VERDICT),
+        ({"process": {"kind": "flow"}}, [[0, 0]], NO_VERDICT),
+        ({}, [[0, 0], [40, 1]], NO_VERDICT),
+    ],
+)
+def test_training_losses_get_a_verdict_only_where_both_are_of_the_same_noise_levels(
+    tmp_path, settings, starts, verdict
+):
+    run(tmp_path, "one", SETTINGS, metrics={"fid": 10.0, "loss": 0.2}, stage_starts=[[0, 0]])
+    run(tmp_path, "two", {**SETTINGS, **settings}, metrics={"fid": 8.0, "loss": 0.1}, stage_starts=starts)
+    arguments = ["one", "two", "--output", str(tmp_path)]
+    lines = CliRunner().invoke(command, arguments).output.splitlines()
+    shown = {line.split()[0]: line.split()[1:] for line in lines if line.startswith(("FID", "loss"))}
+    assert shown == {
+        "FID": ["10.00", "8.00", "B", "better", "by", "20.0%"],
+        "loss": ["0.200", "0.100", *verdict],
+    }
+    gained = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)["metrics"]["loss"]
+    assert gained == {"a": 0.2, "b": 0.1, "gain": pytest.approx(50) if verdict[0] == "B" else None}
+
+
 def test_a_gain_is_said_in_words_and_none_on_nothing(tmp_path):
     measured_a = {"fid": 10.0, "kid": 0.5, "precision": 0.0, "recall": 0.4}
     measured_b = {"fid": 10.27, "kid": 0.5, "precision": 0.0, "recall": 0.6}

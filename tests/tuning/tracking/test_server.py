@@ -1,4 +1,4 @@
-"""A real MLflow server that is killed in mid-study and comes back: nothing is lost, no password is shown."""
+"""A real MLflow server that is killed in mid-study or cannot store files: nothing is lost, no password is shown."""
 
 import os
 import signal
@@ -11,6 +11,7 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, schedule, write_trial
+from tuning.folder.layout import SPOOL_FILE
 from tuning.tracking import Tracker
 from tuning.tracking.best import best
 from tuning.tracking.registry import model_name, register
@@ -23,12 +24,12 @@ class Server:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
-        self.folder = folder
+        self.folder, self.artifacts = folder, folder / "artifacts"
         self.uri = f"http://someone:s3cret@127.0.0.1:{self.port}"
 
     def start(self):
         options = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1"]
-        options += ["--artifacts-destination", str(self.folder / "artifacts")]
+        options += ["--artifacts-destination", str(self.artifacts)]
         options += ["--host", "127.0.0.1", "--port", str(self.port)]
         with open(self.folder / "log", "a") as log:
             self.process = subprocess.Popen(
@@ -96,6 +97,43 @@ def test_what_is_written_while_the_server_is_away_arrives_when_it_is_back(server
     assert (found.curriculum.mean, found.uniform.mean, found.trial) == (6.0, 9.0, "search-001")
     assert found.schedule["clusters"]["count"] == 6
     assert not output.exists()
+    assert "s3cret" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_store_files_takes_all_else_and_the_files_once_it_can(server, tmp_path, capfd):
+    output, folder = tmp_path / "output", tmp_path / "study"
+    server.kill()
+    sound, server.artifacts = server.artifacts, "/dev/null/nowhere"
+    server.start()
+    for start in range(2):
+        with opened(server, output) as tracker:
+            tracker.keep_in(folder)
+            study = tracker.study("a", {}, {"fingerprint": "f"})
+            if not start:
+                write_trial(tracker, study, record(9.0, control="uniform", role="control"), folder / "trials")
+            assert tracker.flush(120)
+            assert tracker.has_ended(study, "search-000", "FINISHED") == bool(start)
+        reason, waiting = tracker.problems
+        # HTTP 500, or a connection that the server resets as it answers so before it has read the file.
+        assert reason.startswith("files are not taken for now, and wait: ")
+        assert waiting == (
+            f"1 writes to MLflow wait in {folder / SPOOL_FILE}; the same command tries them again"
+        )
+    server.kill()
+    server.artifacts = sound
+    server.start()
+    with opened(server, output) as tracker:
+        tracker.keep_in(folder)
+        assert not tracker.problems
+        run = tracker.store.search_runs([tracker._experiment_id], "tags.`curriculum_ray.kind` = 'trial'")[0]
+        assert [file.path for file in tracker.store.client.list_artifacts(run.info.run_id)] == [
+            "schedule.yaml"
+        ]
+        # A tag that is empty, as of files that were missing.
+        tracker.tags(tracker.study("a", {}, {}), {"missing": ""})
+    assert not tracker.problems
+    assert not (folder / SPOOL_FILE).exists()
     assert "s3cret" not in "".join(capfd.readouterr())
 
 

@@ -11,10 +11,11 @@ from tuning.folder.layout import ADDRESS_FILE, SPOOL_FILE
 from tuning.folder.lock import held
 from tuning.tracking import Tracker
 from tuning.tracking.leftovers import store_leftovers
-from tuning.tracking.spool import Spool, Write
-from tuning.tracking.writer import Away, Writer
+from tuning.tracking.spool import Spool, Write, writes_in
+from tuning.tracking.writer import Away, Writer, merged
 
 EXPERIMENT = "digits/ddpm"
+GOOD = json.dumps(["log", "h", [["loss", 1.0, 1, 64]]]).encode() + b"\n"
 
 
 def numbers(writes: list[Write]) -> list[int]:
@@ -25,13 +26,15 @@ def test_writes_come_out_in_their_order_and_the_file_is_emptied_with_the_last(tm
     spool = Spool(tmp_path / "s")
     for number in range(3):
         spool.put(Write("log", "run", number))
-    writes, count = spool.take()
+    writes, _ = spool.take()
     spool.put(Write("log", "run", 3))
     assert numbers(writes) == [0, 1, 2]
-    spool.done(count)
+    for write in writes:
+        spool.done(write)
     assert len(spool) == 1
-    assert numbers(spool.take()[0]) == [3]
-    spool.done(1)
+    (last,), _ = spool.take()
+    assert last.data == 3
+    spool.done(last)
     assert (tmp_path / "s").stat().st_size == 0
     spool.close()
     assert not (tmp_path / "s").exists()
@@ -49,20 +52,51 @@ def test_what_a_killed_process_left_is_handed_out_again_without_its_torn_line(tm
     assert numbers(again.take()[0]) == [0, 1, 2, 3]
 
 
+def test_after_a_kill_only_what_was_not_stored_is_handed_out_again(tmp_path: Path) -> None:
+    killed = Spool(tmp_path / "s")
+    for number in range(4):
+        killed.put(Write("log", f"run {number % 2}", [number]))
+    odd = next(write for write in merged(killed.take()[0]) if write.run == "run 1")
+    assert odd.data == [1, 3]
+    killed.done(odd)
+    assert numbers(Spool(tmp_path / "s").take()[0]) == [[0], [2]]
+
+
+def test_what_is_set_aside_stays_for_the_next_process_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(b"\n" + GOOD)  # with a damaged line, which has no room for a mark
+    spool = Spool(path)
+    for number in range(2):
+        spool.put(Write("log", "run", number))
+    aside, *others = spool.take()[0]
+    spool.set_aside(aside)
+    assert (len(spool), spool.left) == (2, 3)
+    for write in others:
+        spool.done(write)
+    assert writes_in(path) == 2, "the one that is set aside, and the damaged line"
+    assert (len(spool), spool.left, spool.take()) == (0, 1, ([], 0))
+    spool.close()
+    again = Spool(path)
+    (left,), _ = again.take()
+    assert left == aside
+    again.done(left)
+    again.close()
+    assert not path.exists()
+
+
 def test_memory_holds_a_batch_however_long_the_queue_is(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "s")
     for number in range(2500):
         spool.put(Write("log", "run", number))
     seen: list[int] = []
     while len(spool):
-        writes, count = spool.take()
+        writes, damaged = spool.take()
         assert len(writes) <= 1000
+        assert not damaged
         seen += numbers(writes)
-        spool.done(count)
+        for write in writes:
+            spool.done(write)
     assert seen == list(range(2500))
-
-
-GOOD = json.dumps(["log", "h", [["loss", 1.0, 1, 64]]]).encode() + b"\n"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +178,20 @@ def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
     assert not (folder / SPOOL_FILE).exists()
     with Tracker.open(None, output, EXPERIMENT) as again:
         assert again.is_finished(again.train("a", {}, {}))
+
+
+def test_a_long_queue_is_announced_before_it_is_stored(output: Path) -> None:
+    folder = output / "run"
+    first = Tracker.open(None, output, EXPERIMENT)
+    first.keep_in(folder)
+    run = first.train("a", {}, {})
+    first.close()
+    lines = [["log", run, [["loss", 0.5, 1, images]]] for images in range(100)]
+    (folder / SPOOL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said: list[str] = []
+    store_leftovers(output, None, said.append)
+    assert said[0] == f"storing in MLflow 100 writes that an earlier start left in {folder / SPOOL_FILE}"
+    assert len(said) == 2
 
 
 def test_a_queue_for_another_server_waits_and_is_said(output: Path) -> None:
@@ -238,10 +286,13 @@ def test_a_store_that_does_not_take_the_old_writes_is_one_line(
     Spool(tmp_path / SPOOL_FILE).put(Write("log", "run", []))
 
     def away(self: Tracker, write: Write) -> None:
-        raise Away
+        raise Away("the server is being repaired")
 
     with Tracker.open(None, output, EXPERIMENT) as tracker:
         monkeypatch.setattr(Tracker, "_apply", away)
-        with pytest.raises(ConfigError, match="does not take the 1 writes that an earlier start left"):
+        with pytest.raises(
+            ConfigError, match="does not take the 1 writes that an earlier start left"
+        ) as error:
             tracker.keep_in(tmp_path, 0.3)
+    assert str(error.value).endswith(f"left in {tmp_path}: the server is being repaired")
     assert len(Spool(tmp_path / SPOOL_FILE)) == 1

@@ -120,6 +120,17 @@ def test_a_server_that_is_no_mlflow_or_wants_a_password_is_said_so(tmp_path, sta
         server.shutdown()
 
 
+def test_a_store_says_why_it_cannot_be_reached_now(output):
+    store = open_store(None, output, create=False)
+    assert store.unreachable() is None
+    server = Store(store.client, f"http://someone:s3cret@127.0.0.1:{free_port()}", None)
+    assert (
+        server.unreachable()
+        == f"the MLflow server {server.shown} cannot be reached: it does not listen there"
+    )
+    assert "s3cret" not in server.shown
+
+
 def test_the_address_on_the_command_line_comes_before_the_environment(output, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     store = open_store(f"sqlite:///{output}/mlflow.db", tmp_path / "unused", create=False)

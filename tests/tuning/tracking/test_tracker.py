@@ -66,7 +66,7 @@ def test_a_history_is_stored_at_its_own_images_and_once(output):
             tracker.finish(run, "FINISHED")
             tracker.flush()
             assert history(tracker, run, "heldout_loss_00") == [(100, 1.0), (200, 0.5)]
-            assert {*history(tracker, run, "images")} == {(200, 200.0)}
+            assert history(tracker, run, "images") == [(200, 200.0)]
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
@@ -108,6 +108,24 @@ def test_the_same_study_with_other_settings_is_refused(output):
         with pytest.raises(ConfigError, match=r"run\.images = 100, but now it is 200") as error:
             tracker.study("a", {"run": {"images": 200}}, {})
     assert "\n" not in str(error.value)
+
+
+def test_a_finished_study_that_goes_on_is_running_meanwhile(output):
+    def status(run):
+        return tracker.store.client.get_run(tracker.run_id(run)).info.status
+
+    seen = []
+    for _ in range(2):
+        with Tracker.open(None, output, EXPERIMENT) as tracker:
+            study = tracker.study("a", {}, {})
+            trial = tracker.trial(study, "t", "t", {}, {})
+            tracker.flush()
+            seen.append((status(study), status(trial)))
+            tracker.finish(trial, "FINISHED")
+            tracker.finish(study, "FINISHED")
+            tracker.flush()
+            assert status(study) == "FINISHED"
+    assert seen == [("RUNNING", "RUNNING"), ("RUNNING", "FINISHED")]
 
 
 def test_two_studies_of_one_name_in_different_experiments_are_two(output):
