@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -27,7 +28,7 @@ class Denoiser(nn.Module):
 
 def main() -> None:
     accelerator = Accelerator(cpu=True)
-    torch.manual_seed(0)
+    set_seed(0, device_specific=True)  # every process has noise of its own
     images = torch.tensor(load_digits().data, dtype=torch.float32) / 8 - 1
     # Batches of one size: every process must see equally many images.
     loader = DataLoader(TensorDataset(images), batch_size=BATCH, shuffle=True, drop_last=True)

@@ -51,7 +51,7 @@ def main() -> None:
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
-        sampler.update(losses)
+        sampler.update(losses)  # with EDM's weight this is the error of the network inside, on one scale at all sigmas
         if step % 50 == 49:
             low, high = sigma.min().item(), sigma.max().item()
             stage = f"stage {sampler.stage + 1} of {sampler.num_stages}"

@@ -50,7 +50,8 @@ def _conserves_probability(sampler: TimestepSampler) -> None:
     many = 2001
     if sampler._weighs:
         return  # what is drawn more often counts less, and is not the active set's density
-    _, u, _ = sampler._draws.draw((torch.arange(many, dtype=torch.float64) + 0.5) / many, sampler.images)
+    places = (torch.arange(many, dtype=torch.float64) + 0.5) / many
+    u = sampler._draws.draw(places, sampler.images).u
     low, high, density = torch.tensor(sampler.snapshot()["active"], dtype=torch.float64).T.contiguous()
     mass = density * (high - low)
     place = torch.searchsorted(low, u, right=True) - 1

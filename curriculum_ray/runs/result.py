@@ -10,11 +10,11 @@ from curriculum_ray.config.stored import Stored
 
 __all__ = ["HeldoutLosses", "HeldoutPoint", "History", "Measured", "RunResult"]
 
-History = tuple[tuple[int, dict[str, float]], ...]
+History = tuple[tuple[pydantic.PositiveInt, dict[str, float]], ...]
 """(images seen, metrics by name) of previews, in order."""
 
 
-HeldoutPoint = tuple[int, tuple[float, ...]]
+HeldoutPoint = tuple[pydantic.PositiveInt, tuple[pydantic.FiniteFloat, ...]]
 """Images seen, and the mean loss at each level, the cleanest first."""
 
 
@@ -25,7 +25,7 @@ class HeldoutLosses(pydantic.BaseModel):
 
     fingerprint: str
     """Of the measurement; losses are comparable only where it is equal."""
-    u: tuple[float, ...]
+    u: tuple[float, ...] = pydantic.Field(min_length=1)
     """Each of the K noise levels: 0 is clean, 1 is noise."""
     items: int
     """Held-out items at each level."""
@@ -33,6 +33,12 @@ class HeldoutLosses(pydantic.BaseModel):
     """All items that are held out."""
     history: tuple[HeldoutPoint, ...] = ()
     """(images seen, K losses) of each measurement."""
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_loss_for_each_level(self) -> HeldoutLosses:
+        if any(len(losses) != len(self.u) for _, losses in self.history):
+            raise ValueError(f"history must have {len(self.u)} losses at each measurement")
+        return self
 
 
 class Measured(Stored):
@@ -52,11 +58,11 @@ class Measured(Stored):
     processors. Empty in results of the first releases."""
     seconds: float | None = None
     """Training and evaluation since the run last started or resumed, by the clock."""
-    packed: int = 1
+    packed: pydantic.PositiveInt = 1
     """How many runs its worker trained at a time, in these same seconds."""
     checkpoint: str | None = None
     """The folder of the last checkpoint."""
-    stage_starts: tuple[tuple[int, int], ...] = ()
+    stage_starts: tuple[tuple[pydantic.NonNegativeInt, pydantic.NonNegativeInt], ...] = ()
     """(images seen, stage) at the start of each stage that was sampled."""
     num_stages: int | None = None
     """The stages that clusters and active set give."""
@@ -80,8 +86,10 @@ class Measured(Stored):
         if not isinstance(history, list | tuple):
             return history
         return [
-            (images, {"fid": metrics} if isinstance(metrics, int | float) else metrics)
-            for images, metrics in history
+            (point[0], {"fid": point[1]})
+            if isinstance(point, list | tuple) and len(point) == 2 and isinstance(point[1], int | float)
+            else point
+            for point in history
         ]
 
     @property

@@ -44,14 +44,16 @@ def write(output: Path, tmp_path: Path) -> Callable[..., None]:
         fingerprint: str = FINGERPRINT,
         data: str = "digits",
         params: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """settings: those of the runs of an arm besides the schedule, by the arm's name."""
         files = tmp_path / "files"
         with Tracker.open(None, output, experiment) as tracker:
             run = tracker.study(
                 study, params or {}, {"data": data, "process": "ddpm", "fingerprint": fingerprint}
             )
             for values in records:
-                write_trial(tracker, run, values, files)
+                write_trial(tracker, run, values, files, (settings or {}).get(values.arm))
             tracker.finish(run, "FINISHED")
         assert not tracker.problems
         shutil.rmtree(files, ignore_errors=True)

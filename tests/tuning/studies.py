@@ -1,6 +1,6 @@
 """Trial records and results for the tests of a study, and how a search writes them to MLflow."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,26 @@ def fresh(fids: Iterable[float], clusters: int, **changes: Any) -> list[TrialRec
     ]
 
 
+def named_runs(name: str, fids: Iterable[float | None], curriculum: bool = True) -> list[TrialRecord]:
+    """Runs on fresh seeds of a named arm, or of "uniform"; None for one that failed."""
+    plain = name == "uniform"
+    key = TrialKey.uniform() if plain else TrialKey.arm(name)
+    return [
+        record(
+            fid,
+            key=key.confirmation(seed),
+            role="confirmation",
+            control="uniform" if plain else None,
+            origin=key,
+            seed=seed,
+            arm_id=name,
+            arm_name=name,
+            schedule=schedule(20) if curriculum and not plain else schedule(1, "none"),
+        )
+        for seed, fid in enumerate(fids, start=FRESH_SEEDS)
+    ]
+
+
 def started(planned: TrialSpec, run: RunConfig) -> TrialRecord:
     """The record of a trial that a study has just begun."""
     return planned.begun(0, run, Path("nowhere"))
@@ -113,14 +133,21 @@ def result(fid: float = 10.0, **changes: Any) -> RunResult:
     return RunResult(**values)
 
 
-def write_trial(tracker: Tracker, study: str, values: TrialRecord, folder: Path, **tags: Any) -> str:
-    """Store a record as a search does."""
+def write_trial(
+    tracker: Tracker,
+    study: str,
+    values: TrialRecord,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    **tags: Any,
+) -> str:
+    """Store a record as a search does. settings: those of its run besides the schedule."""
     clusters = values.drawn_by.clusters.count
     run = tracker.trial(
         study,
         values.key,
         values.name,
-        {"schedule": values.drawn_by.model_dump(mode="json")},
+        {**(settings or {}), "schedule": values.drawn_by.model_dump(mode="json")},
         {
             "role": values.role,
             "control": values.control,
@@ -128,6 +155,7 @@ def write_trial(tracker: Tracker, study: str, values: TrialRecord, folder: Path,
             "schedule_id": values.schedule_id,
             "schedule": f"{clusters} clusters",
             "arm_id": values.arm_id,
+            "arm": values.arm_name,
             **tags,
         },
     )

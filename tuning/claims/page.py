@@ -33,8 +33,8 @@ _READ = """## What you may conclude
 
 ## What you may not conclude
 
-- That a method is better than another one because its gain is larger: methods are compared within a claim only, and
-  uniform sampling was trained anew for each.
+- That a method is better than another one because its gain is larger: methods are compared within a claim only. Claims
+  of one setting share their seeds, so that the luck of the same runs of uniform sampling is in all of them.
 - That nothing in the whole table is false: the 95% are for each claim. If no change made any difference, up to {wrong}
   of the {many} claims would say something false on average.
 - Anything about speed: all arms see the same number of images, and only the end is scored.

@@ -17,7 +17,7 @@ from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
 from tuning.claims.claim import ArmRole, Claim
 from tuning.evidence.arms import Ranking
-from tuning.evidence.differences import Difference, Word
+from tuning.evidence.compared import Compared, compared
 from tuning.evidence.in_turn import Answers, answers_of
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord, load_records
@@ -28,7 +28,6 @@ __all__ = [
     "ClaimEntry",
     "ClaimResult",
     "ClaimsTable",
-    "Compared",
     "Setting",
     "entry_of",
     "setting_of",
@@ -52,16 +51,6 @@ class Setting(_Frozen):
     parameters: int
     images: int
     """The budget of each run."""
-
-
-class Compared(_Frozen):
-    """The difference of two arms, positive where the first is better; in percent of the other's metric."""
-
-    word: Word
-    percent: float
-    low: float
-    high: float
-    seeds: int
 
 
 class ArmResult(_Frozen):
@@ -223,20 +212,11 @@ def _arm(claim: Claim, name: str, values: Mapping[int, float], answers: Answers)
         about=claim.arms[name].about,
         mean=_mean(values),
         runs=len(values),
-        against_uniform=_compared(answers.against_uniform.get(name)),
-        against_claim=_compared(answers.in_turn.get(name)),
+        against_uniform=compared(answers.against_uniform.get(name)),
+        against_claim=compared(answers.in_turn.get(name)),
         asked=name in answers.asked,
     )
 
 
 def _mean(values: Mapping[int, float]) -> float | None:
     return sum(values.values()) / len(values) if values else None
-
-
-def _compared(found: Difference | None) -> Compared | None:
-    if found is None or found.low is None or found.high is None:
-        return None
-    low, high = found.percent(found.low), found.percent(found.high)
-    return Compared(
-        word=found.verdict, percent=found.percent(found.mean), low=low, high=high, seeds=found.seeds
-    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tuning.claims.results import ArmResult, ClaimEntry, ClaimResult, Compared, Setting
-from tuning.evidence.metrics import count, within
+from tuning.claims.results import ArmResult, ClaimEntry, ClaimResult, Setting
+from tuning.evidence.compared import Turn, difference, verdict
+from tuning.evidence.metrics import count
 
 __all__ = ["conclusion", "difference", "in_turn", "seeds", "setting", "size", "verdict"]
 
@@ -25,24 +26,15 @@ def conclusion(entry: ClaimEntry) -> str:
         if not arm.asked:
             break
         found = arm.against_claim
-        words = f"{_AGAINST[arm.role]}, {arm.name}"
+        words = f"{_AGAINST[arm.role]} ({arm.name})"
         if found is not None and found.word == "beats":
             beaten.append(words)
         else:
             link = "to" if found is not None and found.word == "equal" else "against"
-            open_ = f"{_word(found, entry.margin)} {link} {words}"
+            word = "unknown" if found is None else verdict(found, entry.margin)
+            open_ = f"{word} {link} {words}"
     more = [f"also beats {' and '.join(beaten)}"] if beaten else []
     return "; ".join(["seen", *more, *([open_] if open_ else [])])
-
-
-def verdict(found: Compared | None, margin: float) -> str:
-    """One of the four words; a dash with fewer than three seeds."""
-    return "–" if found is None else _word(found, margin)
-
-
-def difference(found: Compared | None) -> str:
-    """E.g. "+8.1% [3.0, 12.9]", positive is better."""
-    return "–" if found is None else f"{found.percent:+.1f}% [{found.low:.1f}, {found.high:.1f}]"
 
 
 def seeds(entry: ClaimEntry) -> str:
@@ -66,19 +58,10 @@ def size(found: Setting) -> str:
 
 def in_turn(entry: ClaimEntry, arm: ArmResult) -> str:
     """The claim's arm against another one: a word and the difference, or that it is not asked."""
-    found = arm.against_claim
-    if found is None:
-        return "–"
-    word = verdict(found, entry.margin) if arm.asked else "not asked"
-    return f"{word}: {difference(found)}"
+    turn = Turn(name=entry.name, against=arm.name, compared=arm.against_claim, asked=arm.asked)
+    return turn.in_words(entry.margin)
 
 
 def _ended(entry: ClaimEntry, result: ClaimResult) -> bool:
     """Whether no further seed is to come by the file of the claim."""
     return result.settled or result.seeds >= entry.seeds[1]
-
-
-def _word(found: Compared | None, margin: float) -> str:
-    if found is None:
-        return "unknown"
-    return f"equal within {within(margin)}" if found.word == "equal" else found.word

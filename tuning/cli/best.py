@@ -11,7 +11,7 @@ import click
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.cli.options import example, folder_of_store, given, shared
 from tuning.cli.output import json_text
-from tuning.cli.parameters import PathOption
+from tuning.cli.parameters import FileOption
 from tuning.folder.layout import SETTINGS_SUFFIX
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ CURRICULUM_FILE = "curriculum.yaml"
 @click.option(
     "--curriculum",
     is_flag=True,
-    help="Write the best curriculum even where it did not beat uniform sampling.",
+    help="Write the best curriculum even where it did not beat uniform sampling, and no arm without one.",
 )
 @click.option(
     "--write",
     "target",
-    type=PathOption(),
+    type=FileOption(),
     default=Path(SCHEDULE_FILE),
     show_default=True,
     help="Where the schedule is written.",
@@ -72,8 +72,9 @@ def best(
     """Ask MLflow what a study found, and write the schedule that it stands for to a file for `train` and the library.
 
     That is the best curriculum if it beat uniform sampling on fresh seeds, else uniform sampling; without fresh seeds
-    it is the best curriculum, marked as unconfirmed. The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the
-    embedded one in --output. Only trials measured by one evaluation protocol are compared.
+    it is the best curriculum, marked as unconfirmed. In a study in which no arm has a curriculum, e.g. of weightings,
+    the best arm takes its place. The store is --mlflow-uri, else MLFLOW_TRACKING_URI, else the embedded one in
+    --output. Only trials measured by one evaluation protocol are compared.
     """
     from curriculum_ray.own_files import check_own
     from curriculum_ray.shell import tune_command
@@ -115,7 +116,10 @@ def best(
         "written": str(target) if again is None else f"{target} and {settings}",
         "train": again or _without_settings(target, where),
     }
-    if found.verdict not in ("beats", "unconfirmed") and not curriculum:
+    if found.besides:
+        sets = ", ".join(f"{key} {value}" for key, value in found.besides.items())
+        rows["besides"] = f"its run also sets {sets}, which {target} does not hold"
+    if found.among == "curriculum" and found.verdict not in ("beats", "unconfirmed") and not curriculum:
         filters = given("output", "experiment", "metric", "fingerprint", "mlflow_uri")
         words = ["--study", found.study, *filters, "--curriculum", "--write", CURRICULUM_FILE]
         rows["instead"] = f"{tune_command('best', *words)}  (the best curriculum all the same)"

@@ -27,8 +27,8 @@ def compare(first: str, second: str, output: Path | str, mlflow_uri: str | None,
     """Show two runs side by side: the settings that differ, metrics, stages, and previews.
 
     A and B are each a run's folder, the key of a trial in the folder --output, or an MLflow run id. Metrics of
-    different protocols are not compared. Held-out losses come last, their mean and at each noise level u (1 is noise),
-    where both runs measured them alike.
+    different protocols are not compared, nor training losses where the runs draw or weigh noise levels differently.
+    Held-out losses come last, their mean and at each noise level u (1 is noise), where both runs measured them alike.
     """
     from tuning.tracking.compare import compare as lay_beside
     from tuning.tracking.compare import find_run
@@ -88,8 +88,13 @@ def _heldout(found: LevelGain | str | None) -> list[str]:
     ]
 
 
-def _gained(percent: float) -> str:
-    """What B gains on A, as the end of a line; a dash where A is 0, of which nothing is a share."""
+def _gained(percent: float | None) -> str:
+    """What B gains on A, as the end of a line; a dash where A is 0, of which nothing is a share.
+
+    percent: None for training losses that cannot be compared.
+    """
+    if percent is None:
+        return "not comparable: they draw or weigh noise levels differently"
     if not math.isfinite(percent):
         return "–"
     size = f"{abs(percent):.1f}%"

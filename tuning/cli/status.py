@@ -15,7 +15,7 @@ from tuning.cli.output import json_text
 from tuning.cli.parameters import NameOption
 
 if TYPE_CHECKING:
-    from tuning.folder.status import StudyStatus
+    from tuning.folder.status import RunningTrial, StudyStatus
 
 __all__ = ["status"]
 
@@ -67,13 +67,18 @@ def _lines(status: StudyStatus) -> list[str]:
     driver = f"process {status.driver.pid} on {status.driver.host}"
     states = {
         "running": f"running ({driver})",
+        "killed": "interrupted; the same search command resumes it",
+        "failed": "failed; the same search command resumes it",
         "dead": f"its driver ({driver}) died {clock_text(status.silent_s)} ago; the same search command resumes it",
     }
     lines = [f"{status.study}: {states.get(status.state, status.state)}"]
     ended = progress.ended
-    parts = [f"{ended.finished} of {progress.total} trials done", f"{len(progress.running)} running"]
-    parts += [f"{n} {state}" for n, state in ((ended.pruned, "pruned"), (ended.failed, "failed")) if n]
-    if status.state == "running":
+    runs, interrupted = status.state == "running", len(progress.interrupted)
+    parts = [f"{ended.finished} of {progress.total} trials done"]
+    parts += [f"{len(progress.running)} running"] if runs else []
+    others = ((interrupted, "interrupted"), (ended.pruned, "pruned"), (ended.failed, "failed"))
+    parts += [f"{n} {state}" for n, state in others if n]
+    if runs:
         left = progress.seconds_left
         parts.append("time left unknown yet" if left is None else f"{clock_text(left)} left")
     lines.append(", ".join(parts))
@@ -84,8 +89,19 @@ def _lines(status: StudyStatus) -> list[str]:
         if best is not None:
             lines.append(f"{title:12} {name} {number(best.value)}  {best.name}")
     lines += [f"{'front' if not place else '':12} {words}" for place, words in enumerate(progress.front)]
-    for trial in progress.running:
-        stage = "starting" if trial.images is None else f"stage {trial.stage + 1}/{trial.num_stages}"
+    for trial in (*progress.running, *progress.interrupted):
+        begun = trial.images is not None
+        stage = f"stage {trial.stage + 1}/{trial.num_stages}" if begun else "starting" if runs else "–"
         seen = f"{count(trial.images or 0)}/{count(trial.total)} images"
-        lines.append(f"trial {trial.trial:<6} {stage:12} {seen}  loss {number(trial.loss)}  {trial.name}")
+        state = f"loss {number(trial.loss)}" if runs else f"interrupted, {_resumes(trial)}"
+        lines.append(f"trial {trial.trial:<6} {stage:12} {seen}  {state}  {trial.name}")
     return lines
+
+
+def _resumes(trial: RunningTrial) -> str:
+    """Where an interrupted trial goes on."""
+    from tuning.evidence.metrics import count
+
+    if trial.resumes_at is None:
+        return "goes on from its newest checkpoint"
+    return f"goes on at {count(trial.resumes_at)} images" if trial.resumes_at else "starts again"

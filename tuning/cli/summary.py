@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from curriculum_ray.models.named_code import TRUST_OPTION, code_named
-from curriculum_ray.runs.folder import SCHEDULE_FILE
-from curriculum_ray.shell import tune_command
 from tuning.evidence import answer as evidence
 from tuning.evidence.arms import Ranking
-from tuning.evidence.differences import against_rival, against_uniform, settled
+from tuning.evidence.compared import Turn
+from tuning.evidence.differences import against_rival, against_uniform, answers_asked, settled
 from tuning.evidence.front import front
 from tuning.evidence.in_turn import answers_of
 from tuning.evidence.speed import speed_up
-from tuning.folder.layout import SETTINGS_SUFFIX
+from tuning.report.commands import best_command, train_command
 from tuning.search.launch import Outcome
 from tuning.study.config import StudyConfig
 from tuning.terminal.failures import where_to_look
 from tuning.terminal.tables import final_table
 
-__all__ = ["answer", "as_object", "best_command", "show", "train_command"]
+__all__ = ["answer", "as_object", "show"]
+
+_NAMED = 3
+"""Undecided comparisons that are named, at most."""
 
 
 def answer(config: StudyConfig, outcome: Outcome) -> str:
@@ -38,7 +38,9 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
     ranking = Ranking.of(outcome.records, config.metric, config.margin)
     best = None if ranking.best is None else ranking.best.arm_id
     fastest = next((found for found in speed_up(ranking) if found.key == best), None)
-    words = "" if fastest is None else f"; the best schedule is {fastest.in_words()}"
+    words = (
+        "" if fastest is None else f"; the best {ranking.best_noun}, {fastest.name}, is {fastest.in_words()}"
+    )
     return evidence.answer(ranking) + words
 
 
@@ -54,24 +56,28 @@ def show(
     where: the words that name the output and the store, for commands to find what this one left. trusted: whether
     code that a file names may be imported.
     """
+    ranking = Ranking.of(outcome.records, config.metric, config.margin)
     console.print(final_table(outcome.records, config.metric))
     console.print()
     console.print(Text(answer(config, outcome), "bold"))
     if config.two_objectives:
         console.print("\nthe Pareto front: no other schedule is better in both objectives:")
-        for each in front(Ranking.of(outcome.records, config.metric, config.margin)):
+        for each in front(ranking):
             console.print(Text(f"  {each.in_words(config.metric)}"))
+    if turns := _turns(config, ranking):
+        console.print(Text(f"\n{turns[0].name} against the other arms in turn, as long as it wins:"))
+        for turn in turns:
+            console.print(Text(f"  {turn.against}: {turn.in_words(config.margin)}"))
     if outcome.left_out is not None:
         console.print(Text(f"\n{outcome.left_out}", "yellow"))
     for problem in outcome.problems:
         console.print(Text(f"MLflow: {problem}", "yellow"))
     console.print()
-    ranking = Ranking.of(outcome.records, config.metric, config.margin)
-    chosen = ranking.best is not None
+    open_, chosen = ranking.confirmed and not _settled(config, ranking), ranking.best is not None
     lines = [
-        *([("undecided", more_seeds(config))] if ranking.confirmed and not _settled(config, ranking) else []),
+        *([("undecided", more_seeds(config, ranking))] if open_ else []),
         ("report", outcome.shown(outcome.report)),
-        *([("its schedule", best_command(config, outcome, where))] if chosen else []),
+        *([("its schedule", best_command(config, outcome.name, outcome.protocol, where))] if chosen else []),
         *([("train with it", train_command(config, where, trusted))] if chosen else []),
         ("all runs", outcome.ui_command),
     ]
@@ -84,32 +90,24 @@ def _settled(config: StudyConfig, ranking: Ranking) -> bool:
     return answers_of(ranking, names).settled if names else settled(ranking)
 
 
-def more_seeds(config: StudyConfig) -> str:
-    """How to go on with a study some of whose answers do not stand yet."""
+def _turns(config: StudyConfig, ranking: Ranking) -> list[Turn]:
+    """The comparisons of named arms with each other; none before the first of them can be made."""
+    turns = answers_of(ranking, list(config.arms)).turns if config.arms else []
+    return turns if any(turn.compared for turn in turns) else []
+
+
+def more_seeds(config: StudyConfig, ranking: Ranking) -> str:
+    """Which answers of a study do not stand yet, and how to go on with it."""
+    if config.arms:
+        found = answers_of(ranking, list(config.arms)).undecided
+    else:
+        asked = answers_asked(ranking)
+        found = [f"{each.name} against {each.against}" for each in asked if each.verdict == "undecided"]
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    what = f"{', '.join(found[:_NAMED])}{more}: " if found else ""
     least, most = config.least_and_most_seeds
-    return f"the same command with --confirm-seeds {least}-{min(2 * most, 1000)} adds seeds, which needs no correction"
-
-
-def best_command(config: StudyConfig, outcome: Outcome, where: Sequence[str]) -> str:
-    """The command that asks for this study and no other, by the study's own metric."""
-    words = ["--study", outcome.name, *where]
-    if config.metric != "fid":
-        words += ["--metric", config.metric]
-    if outcome.protocol is not None:
-        words += ["--fingerprint", outcome.protocol]
-    return tune_command("best", *words)
-
-
-def train_command(config: StudyConfig, where: Sequence[str], trusted: bool) -> str:
-    """The command that trains with what `best` writes: the study's data and network, on what its trials got."""
-    words: list[object] = ["--config", Path(SCHEDULE_FILE).with_suffix(SETTINGS_SUFFIX), *where]
-    least, most = config.resources.workers
-    if most > 1:
-        words += ["--num-workers", least if least == most else f"{least}-{most}"]
-    words += ["--use-gpu"] * config.resources.use_gpu + ["--isolate"] * config.resources.isolate
-    if trusted or code_named(config.run.model_dump(mode="json")):
-        words.append(TRUST_OPTION)
-    return tune_command("train", *words)
+    again = f"--confirm-seeds {least}-{min(2 * most, 1000)}"
+    return f"{what}the same command with {again} adds seeds, which needs no correction"
 
 
 def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
@@ -124,6 +122,7 @@ def as_object(config: StudyConfig, outcome: Outcome) -> dict[str, Any]:
         "answer": answer(config, outcome),
         "against_uniform": [found.to_json() for found in against_uniform(ranking)],
         "against_rival": [found.to_json() for found in against_rival(ranking)],
+        "in_turn": [turn.model_dump(mode="json") for turn in _turns(config, ranking)],
         "front": [asdict(found) for found in front(ranking)],
         "speed_up": [asdict(found) for found in speed_up(ranking)],
         "trials": [record.to_json() for record in outcome.records],

@@ -16,20 +16,23 @@ from tuning.evidence.short_names import UNIFORM
 __all__ = ["answer", "as_sentence", "rival_verdict", "verdict"]
 
 
-def verdict(differences: Sequence[Difference], metric: str, images: int) -> str:
-    """Say the outcome of a confirmation in one sentence that claims no more than the intervals do."""
+def verdict(differences: Sequence[Difference], metric: str, images: int, noun: str = "schedule") -> str:
+    """Say the outcome of a confirmation in one sentence that claims no more than the intervals do.
+
+    noun: what the arms are, besides rivals.
+    """
     compared = [found for found in differences if found.low is not None and not found.rival]
     if not compared:
-        return "no schedule was compared with uniform sampling on three or more fresh seeds"
+        return f"no {noun} was compared with uniform sampling on three or more fresh seeds"
     best = surest(compared)
     words = f"{best.in_words(metric)}, {count(images)} images"
     if best.beats:
         return f"{best.name} beats uniform sampling by {words}"
     if all(difference.loses for difference in compared):
-        return f"uniform sampling beats every confirmed schedule (the best, {best.name}: {words})"
+        return f"uniform sampling beats every confirmed {noun} (the best, {best.name}: {words})"
     if best.verdict == "equal":
         return f"{best.name} and uniform sampling are equal within {within(best.margin)}: {words}"
-    return f"undecided: no schedule beat uniform sampling beyond noise (the best, {best.name}: {words})"
+    return f"undecided: no {noun} beat uniform sampling beyond noise (the best, {best.name}: {words})"
 
 
 def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], metric: str) -> str:
@@ -73,14 +76,16 @@ def _failed(ranking: Ranking) -> list[str]:
 
 
 def _found(ranking: Ranking) -> str:
-    metric, best, uniform = ranking.metric, ranking.best, ranking.uniform
-    if best is None:
+    metric, uniform = ranking.metric, ranking.uniform
+    if not ranking.tried:
         return "only uniform sampling has finished" if uniform else "no trial has finished"
+    best = ranking.tried[0]
     images = best.records[0].images
     differences = against_uniform(ranking)
     if any(difference.low is not None for difference in differences):
         sentences = (
-            verdict(differences, metric, images),
+            verdict(differences, metric, images, ranking.noun),
+            _of_curricula(ranking, differences),
             rival_verdict(differences, against_rival(ranking), metric),
             mixed_pairs(ranking),
         )
@@ -100,11 +105,22 @@ def _found(ranking: Ranking) -> str:
     )
     caveat = f"{budget} ({few})"
     if (beside < value) == (direction(metric) == "min") and beside != value:
-        against = f"{share}{number(value)} of the best schedule, {best.name},"
+        against = f"{share}{number(value)} of the best {ranking.noun}, {best.name},"
         return f"uniform sampling is the best: {name} {number(beside)}, {against} {caveat}"
     return (
         f"{best.name} reached {name} {number(value)}, {share}{number(beside)} of uniform sampling, {caveat}"
     )
+
+
+def _of_curricula(ranking: Ranking, differences: Sequence[Difference]) -> str:
+    """What is known of the best curriculum, where the sentence before spoke of an arm without one."""
+    compared = [found for found in differences if found.low is not None and not found.rival]
+    ours = [found for found in compared if ranking.arm(found.key).has_curriculum]
+    if not ours or surest(compared) in ours:
+        return ""
+    best = surest(ours)
+    found = f"{best.verdict}, {best.in_words(ranking.metric)}"
+    return f"the best curriculum, {best.name}, against uniform sampling: {found}"
 
 
 def as_sentence(text: str, ranking: Ranking) -> str:

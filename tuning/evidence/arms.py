@@ -71,8 +71,8 @@ class Arm:
 
     @property
     def has_curriculum(self) -> bool:
-        """Whether this is a schedule rather than a control without one."""
-        return not self.is_uniform and not self.is_rival
+        """Whether clusters join in an order, by its settings; never so of uniform sampling and of rivals."""
+        return not self.is_uniform and not self.is_rival and self.records[0].has_curriculum
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,34 @@ class Ranking:
             (arm.confirmed if record.role == "confirmation" else arm.searched).append(record)
         return sorted(result.values(), key=self._place)
 
+    @property
+    def tried(self) -> list[Arm]:
+        """The arms besides uniform sampling and rivals, the best first: schedules of the search, or named arms."""
+        return [arm for arm in self.arms if not arm.is_uniform and not arm.is_rival]
+
     @cached_property
+    def contenders(self) -> list[Arm]:
+        """The arms that the study may stand for, the best first: those with a curriculum.
+
+        Where no arm has one, e.g. among named arms that differ in their weighting, all that were tried.
+        """
+        return [arm for arm in self.tried if arm.has_curriculum] or self.tried
+
+    @property
     def best(self) -> Arm | None:
-        """The best arm with a curriculum."""
-        return next((arm for arm in self.arms if arm.has_curriculum), None)
+        """The best of the contenders."""
+        return next(iter(self.contenders), None)
+
+    @cached_property
+    def noun(self) -> str:
+        """What the arms that were tried are: an "arm" where the study names them, else a "schedule"."""
+        return "arm" if any(record.key.named for record in self.records) else "schedule"
+
+    @property
+    def best_noun(self) -> str:
+        """What `best` is: a "curriculum" or an "arm" where the study names its arms, else a "schedule"."""
+        with_one = self.best is not None and self.best.has_curriculum
+        return "curriculum" if self.noun == "arm" and with_one else self.noun
 
     @cached_property
     def uniform(self) -> Arm | None:
@@ -150,8 +174,8 @@ class Ranking:
 
     @cached_property
     def curricula(self) -> list[TrialRecord]:
-        """The runs of the search with a curriculum, including twins."""
-        return self._runs(record for record in self._measured if record.has_curriculum)
+        """The runs of the search of all contenders, including twins."""
+        return self._runs(record for arm in self.contenders for record in arm.records)
 
     @property
     def searched(self) -> list[TrialRecord]:

@@ -47,6 +47,7 @@ __all__ = [
     "against_arm",
     "against_rival",
     "against_uniform",
+    "answers_asked",
     "paired_differences",
     "settled",
     "surest",
@@ -265,13 +266,18 @@ def surest(compared: Sequence[Difference]) -> Difference:
     return max(compared, key=lambda found: (found.beats, found.mean))
 
 
-def settled(ranking: Ranking) -> bool:
-    """Whether the answers of all confirmed schedules stand: against uniform sampling and, where they beat it, against
-    the best rival.
+def answers_asked(ranking: Ranking) -> list[Difference]:
+    """The comparisons that the study is for: of its confirmed schedules with uniform sampling and, where they beat it,
+    with the best rival.
 
     Whether the rival beats uniform sampling is no question of its own: it is said as far as it is known by then.
     """
     first = [found for found in against_uniform(ranking) if not found.rival]
     ahead = {found.key for found in first if found.beats}
-    second = [found for found in against_rival(ranking) if found.key in ahead]
-    return bool(first) and all(found.verdict != "undecided" for found in (*first, *second))
+    return [*first, *(found for found in against_rival(ranking) if found.key in ahead)]
+
+
+def settled(ranking: Ranking) -> bool:
+    """Whether there are such comparisons, and the answers of all of them stand."""
+    asked = answers_asked(ranking)
+    return bool(asked) and all(found.verdict != "undecided" for found in asked)

@@ -49,7 +49,8 @@ def objectives(record: TrialRecord, uniform: TrialRecord | None, metric: str) ->
     """Both objectives of a finished trial, beside uniform sampling on the same seed, finished or not."""
     theirs = uniform.history if uniform else ()
     by = compared_by([record.history, theirs], metric)
-    needed = images_to_reach(curve(record.history, by), curve(theirs, by)[-1][1], by) if theirs else None
+    ends = curve(theirs, by)
+    needed = images_to_reach(curve(record.history, by), ends[-1][1], by) if ends else None
     images = MISSED * record.images if needed is None else needed
     return Objectives(record.key, record.name, record.metrics[metric], images, needed is None)
 

@@ -40,7 +40,7 @@ def power_left(ranking: Ranking, most: int) -> float:
     rivals = [arm for arm in ranking.confirmed if arm.is_rival][:1]
     arms = [
         *(arm for arm in ranking.confirmed if arm.is_uniform),
-        *(arm for arm in ranking.confirmed if arm.has_curriculum),
+        *(arm for arm in ranking.tried if arm.confirmed),
         *rivals,
     ]
     by_seed = [arm.by_seed(metric) for arm in arms]

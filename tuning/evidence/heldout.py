@@ -52,7 +52,7 @@ def beside(a: HeldoutLosses | None, b: HeldoutLosses | None) -> LevelGain | str 
         return None
     if not a or not b:
         return f"held-out losses are not compared: {'B' if a else 'A'} has none"
-    if a.fingerprint != b.fingerprint:
+    if (a.fingerprint, a.u) != (b.fingerprint, b.u):
         return (
             f"held-out losses are not compared: they were not measured alike "
             f"({a.fingerprint} and {b.fingerprint})"
@@ -97,7 +97,7 @@ class HeldoutMap:
 def heldout_map(arm: Arm, uniform: Arm) -> HeldoutMap | None:
     """The map of an arm's confirmations; None where no seed was measured alike and equally often in both arms."""
     ours, theirs = of_arm(arm), of_arm(uniform)
-    prints = {found.fingerprint for found in (*ours.values(), *theirs.values())}
+    prints = {(found.fingerprint, found.u) for found in (*ours.values(), *theirs.values())}
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds or len(prints) != 1:
         return None
@@ -134,4 +134,5 @@ def of_arm(arm: Arm) -> dict[int, HeldoutLosses]:
 
 
 def _error(values: Sequence[float]) -> float:
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    return stdev(values) / math.sqrt(len(values)) if known else math.inf

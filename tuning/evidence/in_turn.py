@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.compared import Turn, compared
 from tuning.evidence.differences import Difference, against_arm, against_uniform
 from tuning.evidence.keys import TrialKey
 
@@ -44,11 +45,27 @@ class Answers:
         return asked
 
     @property
+    def turns(self) -> list[Turn]:
+        """The first arm against each other one, in the order of the names."""
+        first, *others = self.names
+        return [
+            Turn(
+                name=first, against=name, compared=compared(self.in_turn.get(name)), asked=name in self.asked
+            )
+            for name in others
+        ]
+
+    @property
+    def undecided(self) -> list[str]:
+        """The comparisons that are asked for and whose answers do not stand: "a against uniform sampling"."""
+        found = {f"{name} against uniform sampling": self.against_uniform.get(name) for name in self.names}
+        found |= {f"{self.names[0]} against {name}": self.in_turn.get(name) for name in self.asked}
+        return [words for words, each in found.items() if each is None or each.verdict == "undecided"]
+
+    @property
     def settled(self) -> bool:
-        """Whether every answer stands: of each arm against uniform sampling, and of the first where it is asked."""
-        found = [self.against_uniform.get(name) for name in self.names]
-        found += [self.in_turn.get(name) for name in self.asked]
-        return all(each is not None and each.verdict != "undecided" for each in found)
+        """Whether every answer stands."""
+        return not self.undecided
 
 
 def answers_of(ranking: Ranking, names: Sequence[str]) -> Answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import isfinite, nan
 
 from curriculum_ray.runs.result import History
 
@@ -10,8 +11,8 @@ __all__ = ["as_metrics", "compared_by", "curve"]
 
 
 def curve(history: History, metric: str) -> list[tuple[int, float]]:
-    """Return (images seen, `metric`) of each preview that has it."""
-    return [(images, metrics[metric]) for images, metrics in history if metric in metrics]
+    """Return (images seen, `metric`) of each preview that has a finite one: a model may have diverged for a while."""
+    return [(images, metrics[metric]) for images, metrics in history if isfinite(metrics.get(metric, nan))]
 
 
 def compared_by(histories: Iterable[History], metric: str) -> str:

@@ -46,8 +46,8 @@ class TrialRecord(Measured):
     """The trial whose schedule it varies or repeats."""
     seed: int
     schedule: dict[str, Any] | None
-    """The content of its schedule.yaml, which `drawn_by` reads; None where it was read from MLflow, which has the
-    schedule as a file and in words."""
+    """The content of its schedule.yaml, which `drawn_by` reads; of a trial read from MLflow, which has the schedule as
+    a file and in words, only the direction of its order, or None where its settings are not known."""
     schedule_id: str
     """Equal for equal schedules."""
     arm_id: str
@@ -100,8 +100,8 @@ class TrialRecord(Measured):
 
     @property
     def has_curriculum(self) -> bool:
-        """Whether it is neither uniform sampling nor a rival."""
-        return self.control not in ("uniform", "rival")
+        """Whether clusters join in an order, by its settings; never so of uniform sampling and of rivals."""
+        return self.control not in ("uniform", "rival") and self.order != "none"
 
     @property
     def arm(self) -> str:
@@ -155,5 +155,6 @@ def _read(folder: Path) -> dict[Path, TrialRecord | None]:
     found: dict[Path, TrialRecord | None] = {}
     for path in sorted((folder / TRIALS).glob(f"*/{RECORD_FILE}")):
         record = TrialRecord.read(path)
-        found[path] = record if record is not None and record.key == path.parent.name else None
+        sound = record is not None and record.key == path.parent.name and record.schedule is not None
+        found[path] = record if sound else None
     return found

@@ -118,4 +118,4 @@ def _summary(arm: Arm, logs: list[float], images: list[float], missed: int, metr
 
 def _curves(arm: Arm, metric: str) -> dict[int, list[tuple[int, float]]]:
     """(images, metric) of the previews by fresh seed."""
-    return {record.seed: curve(record.history, metric) for record in arm.confirmed if record.history}
+    return {record.seed: points for record in arm.confirmed if (points := curve(record.history, metric))}

@@ -34,7 +34,7 @@ class Column:
 
 
 def columns(ranking: Ranking) -> list[Column]:
-    """Return the columns of a table of the arms of `ranking`, the schedule's first.
+    """Return the columns of a table of the arms of `ranking`, that of their names first.
 
     Each metric is a mean over the fresh seeds of an arm if it has any, else over its runs in the search; so is the
     gain, the improvement over uniform sampling in percent with the same seeds. Where models are scored at several
@@ -53,7 +53,7 @@ def columns(ranking: Ranking) -> list[Column]:
     scaled = [each for each in in_order(_names(ranking)) if each.startswith(f"{metric}_at_")]
     fresh = Column((name, "fresh seeds"), lambda arm: number(arm.confirmed_value(metric)))
     return [
-        Column(("schedule",), _label),
+        Column((ranking.noun,), _label),
         Column((name, "search"), lambda arm: number(arm.search_value(metric))),
         *([fresh] if any(arm.confirmed for arm in ranking.arms) else []),
         Column(("gain",), partial(gained, metric)),

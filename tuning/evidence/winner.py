@@ -1,4 +1,7 @@
-"""What a study stands for: its best curriculum only where that beat uniform sampling on fresh seeds."""
+"""What a study stands for: its best curriculum only where that beat uniform sampling on fresh seeds.
+
+Of a study in which no arm has a curriculum, e.g. one of weightings, the best arm takes its place.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class Choice:
 
     arm: Arm
     curriculum: Arm
-    """The best-looking curriculum, whether or not it is `arm`."""
+    """The best-looking curriculum or, where no arm has one, arm; whether or not it is `arm`."""
     verdict: Verdict
 
 
@@ -40,15 +43,16 @@ class Registered:
 
 
 def choose(ranking: Ranking) -> Choice | None:
-    """Choose the best curriculum if it beat uniform sampling beyond noise on fresh seeds, else uniform sampling.
+    """Choose the best contender if it beat uniform sampling beyond noise on fresh seeds, else uniform sampling.
 
-    Where no curriculum was compared on fresh seeds the one that ranks first is chosen, unconfirmed. None where no
-    curriculum has finished.
+    Where none was compared on fresh seeds the one that ranks first is chosen, unconfirmed. None where none has
+    finished.
     """
     first, uniform = ranking.best, ranking.uniform
     if first is None:
         return None
-    compared = [each for each in against_uniform(ranking) if each.low is not None and not each.rival]
+    keys = {arm.arm_id for arm in ranking.contenders}
+    compared = [each for each in against_uniform(ranking) if each.low is not None and each.key in keys]
     if uniform is None or not compared:
         return Choice(first, first, "unconfirmed")
     top = surest(compared)
@@ -60,7 +64,7 @@ def registered(ranking: Ranking) -> list[Registered]:
     """The aliases that a finished study sets.
 
     `best` means the arm that `choose` chooses, and is not set where that is unconfirmed. `candidate` always means
-    the best-looking curriculum.
+    the best-looking contender.
     """
     choice = choose(ranking)
     if choice is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curriculum_ray.files import replace_file
+from curriculum_ray.runs.sampled_file import SampledLevels, read_sampled
 from tuning.evidence.metrics import count
 from tuning.figures.run_files import ActiveSet, RunFiles
 from tuning.figures.theme import (
@@ -31,12 +31,14 @@ __all__ = ["density_scale", "images_axis", "levels_axis", "plot_sampled", "sched
 
 
 def plot_sampled(source: Path, target: Path) -> None:
-    """Draw a run's sampled_timesteps.json, {"images": edges, "u": edges, "counts": rows}, as a PNG file."""
-    data = json.loads(Path(source).read_text(encoding="utf-8"))
+    """Draw a run's sampled_timesteps.json as a PNG file; nothing where there is none, or a damaged one."""
+    sampled = read_sampled(source)
+    if sampled is None:
+        return
     figure, axes = new_figure(3.2, LIGHT, 6.4)
-    starts = [int(images) for images, _ in data.get("stage_starts", [])[1:]]
-    _sampled(axes, data, starts, LIGHT, "Noise levels that were sampled")
-    replace_file(Path(target), to_png(figure, dpi=110))
+    starts = [images for images, _ in sampled.stage_starts[1:]]
+    _sampled(axes, sampled, starts, LIGHT, "Noise levels that were sampled")
+    replace_file(target, to_png(figure, dpi=110))
 
 
 def schedule(run: RunFiles, theme: Theme) -> Figure | None:
@@ -71,18 +73,15 @@ def _active(axes: Axes, active: ActiveSet, theme: Theme) -> None:
     _scale(axes, mesh, theme)
 
 
-def _sampled(axes: Axes, data: Mapping[str, Any], starts: Sequence[int], theme: Theme, title: str) -> None:
+def _sampled(axes: Axes, sampled: SampledLevels, starts: Sequence[int], theme: Theme, title: str) -> None:
     """Density of u within each row of images; 1 is uniform."""
-    rows = []
-    for counts in data["counts"]:
-        total = sum(counts)
-        rows.append([value * len(counts) / total if total else 0.0 for value in counts])
+    rows = sampled.densities
     columns = list(zip(*rows, strict=True))
     # A single crowded cell must not make all others pale.
     ranked = sorted(value for row in rows for value in row)
     top = ranked[int(0.995 * (len(ranked) - 1))]
     mesh = axes.pcolormesh(
-        data["images"], data["u"], columns, cmap=colormap(theme.density), norm=density_scale(top)
+        sampled.images, sampled.u, columns, cmap=colormap(theme.density), norm=density_scale(top)
     )
     for start in starts if len(starts) <= 60 else ():
         axes.axvline(start, 0, 0.03, color=theme.kinds["hard_to_easy"], linewidth=1)

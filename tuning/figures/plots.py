@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Difference
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["confirmation", "history", "kind_of", "losses", "trials"]
 
-
-_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
-_KINDS = {"uniform": "uniform sampling", "rival": "one-line rivals", "random": "random order"}
+_KINDS = {
+    "uniform": "uniform sampling",
+    "rival": "one-line rivals",
+    "none": "no curriculum",
+    "random": "random order",
+}
 
 
 def _maybe_log(axes: Axes, values: Sequence[float]) -> None:
@@ -44,7 +49,7 @@ def _maybe_log(axes: Axes, values: Sequence[float]) -> None:
 
 
 def kind_of(arm: Arm) -> str:
-    """Return the direction of the arm's order, "uniform", or "rival" for another change without a curriculum."""
+    """Return the direction of the arm's order, "none" without a curriculum; or "uniform" or "rival"."""
     if arm.control in ("uniform", "rival"):
         return arm.control
     return arm.records[0].order
@@ -141,64 +146,99 @@ def confirmation(
     return figure
 
 
-def history(lines: Sequence[tuple[str, str, TrialRecord]], metric: str, theme: Theme) -> Figure:
-    """Draw the metric of previews over images seen: label, kind of schedule and record of each run."""
-    figure, axes = new_figure(3.4, theme)
+@dataclass(frozen=True)
+class _Curve:
+    """A run's line over images seen."""
+
+    label: str
+    kind: str
+    points: list[tuple[int, float]]
+    """(images seen, value)."""
+    dashed: bool
+
+
+def _draw_curves(axes: Axes, curves: Sequence[_Curve], theme: Theme, marker: str = "") -> None:
+    """Draw each arm in a style of its own, but of the rivals the first alone: the others are thin, grey, one group."""
     named: set[str] = set()
-    for label, kind, record in lines:
-        images, values = zip(*curve(record.history, metric), strict=True)
-        once = "_" if label in named else label
+    rival = next((each.label for each in curves if each.kind == "rival"), None)
+    for each in curves:
+        grouped = each.kind == "rival" and each.label != rival
+        label = "other rivals" if grouped else each.label
+        axes.plot(
+            *zip(*each.points, strict=True),
+            color=theme.faint if grouped else color_of(each.kind, theme),
+            alpha=0.6 if grouped else 1.0,
+            linestyle=(0, (5, 2)) if each.dashed and not grouped else "-",
+            linewidth=0.8 if grouped else 1.6,
+            marker="" if grouped else marker,
+            markersize=4,
+            zorder=1.5 if grouped else 2.0,
+            label="_" if label in named else label,
+        )
         named.add(label)
-        axes.plot(images, values, "o-", color=color_of(kind, theme), linewidth=1.4, markersize=4, label=once)
+
+
+def _legend_below(axes: Axes, theme: Theme) -> None:
+    """Name the lines below the axes, where nothing is hidden, and make the figure higher by that."""
+    figure, columns = axes.get_figure(root=True), 1 if theme.narrow else 3
+    assert figure is not None
+    rows = -(-len(axes.get_legend_handles_labels()[1]) // columns)
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() + 0.2 * rows)
+    legend(figure, theme, loc="outside lower left", ncols=columns)
+
+
+def history(lines: Sequence[tuple[str, str, TrialRecord]], metric: str, theme: Theme) -> Figure | None:
+    """Draw the metric of previews over images seen. None where no preview has a finite one.
+
+    lines: label, kind of schedule and record of each run, those of the best arms first.
+    """
+    curves = [
+        _Curve(label, kind, points, dashed=record.control not in (None, "uniform"))
+        for label, kind, record in lines
+        if (points := curve(record.history, metric))
+    ]
+    if not curves:
+        return None
+    figure, axes = new_figure(3.4, theme)
+    _draw_curves(axes, curves, theme, "o")
     dress(axes, theme, f"{metric_name(metric)} of previews while training, a line per run", grid="y")
     images_axis(axes)
-    _maybe_log(axes, [value for *_, record in lines for _, value in curve(record.history, metric)])
+    _maybe_log(axes, [value for each in curves for _, value in each.points])
     axes.set_ylabel(metric_name(metric))
-    legend(axes, theme)
+    _legend_below(axes, theme)
     return figure
 
 
-def _losses(run: RunFiles) -> list[tuple[int, float]]:
-    return [(line.images, line.loss) for line in run.log if line.loss is not None]
-
-
 def losses(runs: Sequence[tuple[str, RunFiles]], theme: Theme) -> Figure | None:
-    """Draw the training losses over images seen; ticks below mark where a stage of the first run began."""
+    """Draw the training losses over images seen; ticks below mark where a stage of the first run began.
+
+    runs: label and files, the best schedule first, then the best arms. None where no log has two losses.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    drawn = [(label, run) for label, run in runs if len(_losses(run)) > 1]
+    drawn = []
+    for place, (label, run) in enumerate(runs):
+        control = run.record.control
+        kind = control if control in ("uniform", "rival") else run.record.order
+        # Others have no place on a logarithmic axis.
+        points = [(line.images, line.loss) for line in run.log if line.loss and 0 < line.loss < math.inf]
+        if len(points) > 1:
+            # The best schedule may be a twin, and so a control.
+            dashed = place > 0 and control not in (None, "uniform")
+            drawn.append((run, _Curve(label, kind, points, dashed)))
     if not drawn:
         return None
     figure, axes = new_figure(3.4, theme)
-    rivals = 0
-    for place, (label, run) in enumerate(drawn):
-        control = run.record.control
-        kind = control if control in ("uniform", "rival") else run.record.order
-        # The first is the best schedule, which may be a twin and so a control.
-        style: Any = "-" if place == 0 or control in (None, "uniform") else (0, (5, 2))
-        if control == "rival":
-            style = _DASHES[rivals % len(_DASHES)]
-            rivals += 1
-        images, values = zip(*_losses(run), strict=True)
-        axes.plot(images, values, color=color_of(kind, theme), linewidth=1.6, linestyle=style, label=label)
+    _draw_curves(axes, [each for _, each in drawn], theme)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda value, _: number(value))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    for start in drawn[0][1].stage_starts:
-        axes.axvline(start, 0, 0.03, color=color_of(drawn[0][1].record.order, theme), linewidth=1)
-    dress(
-        axes,
-        theme,
-        "Training loss (each schedule's own noise levels: early stages are not comparable)",
-        grid="y",
-    )
+    first, line = drawn[0]
+    for start in first.stage_starts:
+        axes.axvline(start, 0, 0.03, color=color_of(line.kind, theme), linewidth=1)
+    dress(axes, theme, "Training loss, each at its own noise levels: heights are not comparable", grid="y")
     images_axis(axes)
     axes.set_ylabel("loss")
-    if theme.narrow and len(drawn) > 3:
-        # So many names would leave no room for the curves.
-        figure.set_size_inches(figure.get_figwidth(), 3.4 + 0.2 * len(drawn))
-        legend(figure, theme, loc="outside lower left")
-    else:
-        legend(axes, theme)
+    _legend_below(axes, theme)
     return figure

@@ -1,17 +1,19 @@
-"""The files of a run that plots need; those that are missing or unreadable are left out."""
+"""The files of a run that plots need; those that are missing are left out, and those that are damaged too, in words."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
-from curriculum_ray.config.plain_yaml import read_own_json
 from curriculum_ray.config.regular import read_regular
 from curriculum_ray.runs.folder import CONFIG_FILE, SAMPLED_FILE, SAMPLES_FILE
-from curriculum_ray.runs.log import LoggedLine, logged
+from curriculum_ray.runs.log import LoggedLine, lines_of, log_of
+from curriculum_ray.runs.sampled_file import SampledLevels, read_sampled
+from curriculum_ray.words import number_of
 
 if TYPE_CHECKING:
     from curriculum_ray.runs.config import RunConfig
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from tuning.evidence.records import TrialRecord
 
 __all__ = ["ActiveSet", "RunFiles", "active_set", "read_config", "read_run"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class RunFiles:
     """A run's curves and pictures."""
 
     record: TrialRecord
-    sampled: dict[str, Any] | None = None
+    sampled: SampledLevels | None = None
     """sampled_timesteps.json."""
     log: list[LoggedLine] = field(default_factory=list)
     """Lines of metrics.jsonl."""
@@ -61,12 +65,11 @@ def read_run(record: TrialRecord) -> RunFiles:
     folder = record.folder
     if folder is None:
         return RunFiles(record=record)
-    samples = folder / SAMPLES_FILE
     return RunFiles(
         record=record,
-        sampled=_json(folder / SAMPLED_FILE),
-        log=logged(folder),
-        samples=samples.read_bytes() if samples.is_file() else None,
+        sampled=read_sampled(folder / SAMPLED_FILE),
+        log=_log(log_of(folder)),
+        samples=_content(folder / SAMPLES_FILE),
         active=active_set(record, folder / CONFIG_FILE),
     )
 
@@ -78,7 +81,8 @@ def read_config(folder: Path) -> RunConfig | None:
     file = folder / CONFIG_FILE
     try:
         return parse(RunConfig, load_yaml(file), str(file)) if file.is_file() else None
-    except ConfigError:
+    except ConfigError as error:
+        _LOG.warning("the settings of a run are left out: %s", error)
         return None
 
 
@@ -114,9 +118,21 @@ def active_set(record: Measured, config: Path) -> ActiveSet | None:
     return ActiveSet(columns.tolist(), [*begun, end], rows, draws.edges, importance)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _log(path: Path) -> list[LoggedLine]:
+    """The lines of a log in order; of the damaged ones only their number is logged."""
+    text = (_content(path) or b"").decode(errors="replace")
+    lines = lines_of(text)
+    if damaged := len(text.splitlines()) - len(lines):
+        _LOG.warning("%s of %s cannot be read: left out", number_of(damaged, "line"), path)
+    return lines
+
+
+def _content(path: Path) -> bytes | None:
+    """The content of a file; None where there is none or, as is logged, one that cannot be read."""
     try:
-        data = read_own_json(read_regular(path))
-    except (OSError, ValueError):
+        return read_regular(path)
+    except FileNotFoundError:
         return None
-    return data if isinstance(data, dict) else None
+    except OSError as error:
+        _LOG.warning("%s is left out: %s", path, error.strerror)
+        return None

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from curriculum_ray.config.plain_yaml import read_own_json
 from curriculum_ray.config.regular import read_regular
 from curriculum_ray.files import replace_file
 from curriculum_ray.shell import tune_command
-from tuning.folder.layout import STATUS_FILE
+from tuning.folder.layout import SLOT_PREFIX, SLOTS, STATUS_FILE, TRIALS
 from tuning.folder.process import ProcessIdentity, is_alive, moves, this_process
 
 __all__ = [
@@ -77,6 +79,8 @@ class RunningTrial(_Frozen):
 
     trial: int
     """Its number, from 0."""
+    key: str = ""
+    """Its key; empty in files of the first releases."""
     name: str
     """Its name in tables."""
     arm: str = ""
@@ -93,6 +97,9 @@ class RunningTrial(_Frozen):
     loss: float | None = None
     images_per_second: float | None = None
     """Since its first report; None before the second."""
+    resumes_at: int | None = None
+    """Where an interrupted trial goes on: images at its newest checkpoint, 0 without one; None where that is not known,
+    and while it runs."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -113,11 +120,11 @@ class StudyProgress(_Frozen):
     """Its slots and their workers, in words; empty before they start."""
     ended: EndedTrials
     images: int
-    """Images seen, over all trials; a trial that ended early counts with its full budget."""
+    """Images seen, over all trials; a trial that ended early counts with its whole budget."""
     total_images: int
-    """The budgets of all trials."""
+    """The budgets of all trials, those at smaller budgets with theirs."""
     images_per_second: float | None = None
-    """Over all trials, since this driver started; None while it is too early for one."""
+    """Over all trials, since this driver started its first; None while it is too early for one."""
     seconds_left: float | None = None
     """An estimate; None while it is too early for one."""
     best: ScoredTrial | None = None
@@ -130,6 +137,22 @@ class StudyProgress(_Frozen):
     """Trials that wait for workers."""
     running: tuple[RunningTrial, ...] = ()
     """In the order of their numbers."""
+    interrupted: tuple[RunningTrial, ...] = ()
+    """Trials that ran when the driver stopped or died: the same command takes them up again."""
+
+    def stopped(self, resumes_at: Callable[[str], int | None] = lambda key: None) -> StudyProgress:
+        """The progress of a study whose driver no longer runs.
+
+        resumes_at: images at which the trial of this key goes on, None where that is not known.
+        """
+        interrupted = [
+            trial.model_copy(
+                update={"images_per_second": None, "resumes_at": resumes_at(trial.key) if trial.key else None}
+            )
+            for trial in (*self.interrupted, *self.running)
+        ]
+        nothing = {"running": (), "waiting": 0, "images_per_second": None, "seconds_left": None}
+        return self.model_copy(update={**nothing, "interrupted": tuple(interrupted)})
 
 
 class StudyStatus(_Frozen):
@@ -217,13 +240,30 @@ def read_status(folder: Path, patience_s: float = _STALE_S) -> StudyStatus:
     when it writes nothing for `patience_s` seconds, whatever its clock says.
     """
     path = folder / STATUS_FILE
-    return checked_status(lambda: _content(path), str(path), lambda: moves(path, patience_s))
+    return checked_status(
+        lambda: _content(path), str(path), lambda: moves(path, patience_s), partial(_resumes_at, folder)
+    )
 
 
-def checked_status(read: Callable[[], bytes | None], source: str, watched: Callable[[], bool]) -> StudyStatus:
+def _resumes_at(study: Path, key: str) -> int:
+    """Images at the newest checkpoint of a trial of the study in this folder; 0 without one."""
+    from curriculum_ray.training.checkpoint import find_checkpoints
+
+    folders = [study / TRIALS / key, *(study / SLOTS).glob(f"{SLOT_PREFIX}*")]
+    newest = [path.name for folder in folders for path in find_checkpoints(folder, escape(key))[:1]]
+    return max((int(name[-12:]) for name in newest), default=0)
+
+
+def checked_status(
+    read: Callable[[], bytes | None],
+    source: str,
+    watched: Callable[[], bool],
+    resumes_at: Callable[[str], int | None],
+) -> StudyStatus:
     """The status that `read` returns the content of, with the state "dead" where the driver died; ConfigError.
 
-    source: what errors name. watched: whether a driver that cannot be seen from here writes on.
+    source: what errors name. watched: whether a driver that cannot be seen from here writes on. resumes_at: as in
+    `StudyProgress.stopped`.
     """
     status = parsed_status(read(), source)
     if status.state == "running":
@@ -234,6 +274,8 @@ def checked_status(read: Callable[[], bytes | None], source: str, watched: Calla
                 status = parsed_status(read(), source)
         if not alive and status.state == "running":
             status = status.model_copy(update={"state": "dead"})
+    if status.state != "running":
+        status = status.model_copy(update={"progress": status.progress.stopped(resumes_at)})
     return status.model_copy(update={"silent_s": max(0.0, time.time() - status.time)})
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.shell import tune_command
-from tuning.folder.layout import STATUS_FILE
+from tuning.folder.layout import SLOTS, STATUS_FILE, TRIALS
 from tuning.folder.process import moves
 from tuning.folder.status import StudyStatus, checked_status, parsed_status
 
@@ -44,7 +44,27 @@ def read_stored_status(study: Bucket, patience_s: float = _PATIENCE_S) -> StudyS
         except BucketError as error:
             raise _unusable(study, error) from None
 
-    return checked_status(read, study.shown(STATUS_FILE), lambda: moves(read, patience_s, _LOOK_S))
+    def resumes_at(key: str) -> int:
+        try:
+            return _resumes_at(study, key)
+        except BucketError as error:
+            raise _unusable(study, error) from None
+
+    return checked_status(
+        read, study.shown(STATUS_FILE), lambda: moves(read, patience_s, _LOOK_S), resumes_at
+    )
+
+
+def _resumes_at(study: Bucket, key: str) -> int:
+    """Images at the newest whole checkpoint of a trial of the study in this bucket; 0 without one."""
+    from curriculum_ray.runs.stored_checkpoints import stored
+    from curriculum_ray.training.checkpoint import MANIFEST
+
+    slots = study / SLOTS
+    folders = [study / TRIALS / key, *(slots / name for name in slots.folders())]
+    found = [(name, folder / name) for folder in folders for name in stored(folder, key)]
+    newest_first = sorted(found, key=lambda each: each[0][-12:], reverse=True)
+    return next((int(name[-12:]) for name, there in newest_first if there.read(MANIFEST) is not None), 0)
 
 
 def _unusable(bucket: Bucket, error: BucketError) -> ConfigError:

@@ -14,6 +14,7 @@ from curriculum_ray.words import capitalized
 from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import against_rival, against_uniform
+from tuning.evidence.in_turn import answers_of
 from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import speed_up
@@ -52,30 +53,31 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
 
     records: the trials that ended. OSError where the file cannot be written.
     """
-    metric = study.metric
-    ranking = Ranking.of(records, metric, study.margin)
+    metric = study.config.metric
+    ranking = Ranking.of(records, metric, study.config.margin)
     shown = [arm for arm in (ranking.best, ranking.uniform) if arm is not None]
     runs = {arm.arm_id: read_run(arm.records[0]) for arm in (*shown, *ranking.confirmed)}
     differences = against_uniform(ranking)
+    turns = answers_of(ranking, list(study.config.arms)).turns if study.config.arms else []
     parts = [
         tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
         *_answer(ranking),
         paragraph(f"{capitalized(study.left_out)}.") if study.left_out else Html(),
         tiles(_numbers(ranking)),
-        confirmation(ranking, differences, against_rival(ranking)),
+        confirmation(ranking, differences, against_rival(ranking), turns),
         gains_by_level(ranking),
         _table(ranking),
         _trials(ranking),
         small_multiples(ranking),
         searched_parameters(study.searched, metric),
-        _schedule(ranking.best, runs),
+        _schedule(ranking, runs),
         _others(ranking, runs),
         convergence(ranking),
         _losses(ranking, runs),
         _samples([*shown, *([ranking.rival] if ranking.rival else [])], runs, metric),
         failures(records),
         protocol(records),
-        reproduction(study, output),
+        reproduction(study, ranking, output),
     ]
     path = output / REPORT_FILE
     replace_file(path, page(f"{study.name}: report", join(parts)))
@@ -95,7 +97,7 @@ def _numbers(ranking: Ranking) -> list[tuple[str, str]]:
     if best is not None:
         value, beside, seeds = side_by_side(best, ranking.uniform, metric)
         kind = f"mean of {seeds} fresh seeds" if best.confirmed else "in the search"
-        result.append((f"{name} of the best schedule, {kind}", number(value)))
+        result.append((f"{name} of the best {ranking.best_noun}, {kind}", number(value)))
         result.append((f"{name} of uniform sampling, the same", number(beside)))
         if rival is not None:
             result.append((f"{name} of the best rival, {rival.name}", number(rival.confirmed_value(metric))))
@@ -121,18 +123,17 @@ def _table(ranking: Ranking) -> Html:
         return Html()
     shown = columns(ranking)
     place = None if ranking.best is None else ranking.arms.index(ranking.best)
-    note = (
-        "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for. Schedules with "
-        "fresh seeds come first: a score in the search flatters whatever the search chose."
-    )
+    note = "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for."
+    if any(arm.searched for arm in ranking.arms):
+        note += " Schedules with fresh seeds come first: a score in the search flatters whatever the search chose."
     rows = [[each.text(arm) for each in shown] for arm in ranking.arms]
     headings = [", ".join(each.title) for each in shown]
     named = [[arm.name, arm.description] for arm in ranking.arms if arm.name != arm.description]
     return section(
-        "All schedules",
+        f"All {ranking.noun}s",
         paragraph(note, faint=True),
         table(headings, rows, place),
-        details("what the short names stand for", table(["name", "schedule"], named)) if named else Html(),
+        details("what the short names stand for", table(["name", ranking.noun], named)) if named else Html(),
     )
 
 
@@ -143,14 +144,15 @@ def _trials(ranking: Ranking) -> Html:
     return section("Every run", drawn(lambda theme: plots.trials(ranking, theme), alt))
 
 
-def _schedule(best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
+def _schedule(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
+    best = ranking.best
     if best is None:
         return Html()
     run = runs[best.arm_id]
     text = write_yaml(best.records[0].schedule, width=100)
     caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
     return section(
-        "The best schedule",
+        f"The best {ranking.best_noun}",
         paragraph(_in_words(best)),
         drawn(lambda theme: levels.schedule(run, theme), "density of noise levels over images seen", caption),
         difficulty(read_difficulty(best.records[0])),
@@ -180,7 +182,7 @@ def _losses(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
     chosen = [arm for arm in ranking.arms if arm is best or arm.control is not None]
     labelled = [
         (
-            label(arm, best),
+            label(arm, ranking),
             runs.get(arm.arm_id) or read_run(arm.records[0]),
         )
         for arm in sorted(chosen, key=lambda arm: arm is not best)

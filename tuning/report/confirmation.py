@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from curriculum_ray.words import capitalized
 from tuning.evidence.arms import Ranking
+from tuning.evidence.compared import Turn, difference
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference
 from tuning.evidence.metrics import metric_name, number, within
@@ -16,8 +17,12 @@ from tuning.figures.page import Html, details, paragraph, section, table, tag
 
 __all__ = ["confirmation"]
 
+_TRAINED = {
+    "schedule": "Each schedule and uniform sampling were trained again on seeds that the search never saw",
+    "arm": "Each arm and uniform sampling were trained on the same seeds",
+}
 _NOTE = (
-    "Each schedule and uniform sampling were trained again on seeds that the search never saw; they share "
+    "{trained}; they share "
     "the initialisation, the data order and the sampling noise of each seed, and are compared in pairs. The "
     "intervals hold together with 95% confidence, whenever one looks, so that seeds may be added. Arms "
     "are equal where the interval lies within {margin} of the other's metric."
@@ -28,28 +33,33 @@ def confirmation(
     ranking: Ranking,
     differences: Sequence[Difference],
     second: Sequence[Difference] = (),
+    turns: Sequence[Turn] = (),
 ) -> Html:
-    """Return the section; empty without differences. `second`: the schedules against the best one-line rival."""
+    """Return the section; empty without differences.
+
+    second: the schedules against the best one-line rival. turns: the first of several named arms against the others.
+    """
     if not differences:
         return Html()
     metric, confirmed = ranking.metric, ranking.confirmed
     name = metric_name(metric)
     values = {arm.arm_id: arm.by_seed(metric) for arm in confirmed}
-    headings = ["schedule", name, "uniform", "gain", "gain in percent", "seeds", ""]
+    headings = [ranking.noun, name, "uniform", "gain", "gain in percent", "seeds", ""]
     uniform = {} if ranking.uniform is None else ranking.uniform.by_seed(metric)
     rows = [_row(found, values[found.key], uniform) for found in differences]
     seeds = sorted({seed for arm in values.values() for seed in arm})
     each = table(
-        ["schedule", *(f"seed {seed}" for seed in seeds)],
+        [ranking.noun, *(f"seed {seed}" for seed in seeds)],
         [[arm.name, *(number(values[arm.arm_id].get(seed)) for seed in seeds)] for arm in confirmed],
     )
     return section(
         "Confirmation on fresh seeds",
-        paragraph(_NOTE.format(margin=within(ranking.margin)), faint=True),
+        paragraph(_NOTE.format(trained=_TRAINED[ranking.noun], margin=within(ranking.margin)), faint=True),
         paragraph(f"{capitalized(said)}.") if (said := mixed_pairs(ranking)) else None,
         drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
         table(headings, rows),
         *_rival(second, values, ranking),
+        *_in_turn(turns, ranking.margin),
         details(f"{name} of each seed", each),
     )
 
@@ -72,6 +82,27 @@ def _rival(
         drawn(lambda theme: plots.confirmation(second, metric, theme, rival), "gains over the best rival"),
         table(headings, rows),
     ]
+
+
+def _in_turn(turns: Sequence[Turn], margin: float) -> list[Html | None]:
+    if not turns:
+        return []
+    first = turns[0].name
+    note = (
+        f"The second question: does {first}, the first arm, beat the others? They are asked about in turn, as long as "
+        "it wins; for those after that the difference is shown and decides nothing. Seeds are added until these "
+        "answers stand too."
+    )
+    rows = [
+        [
+            f"{first} against {turn.against}",
+            difference(turn.compared),
+            "–" if turn.compared is None else str(turn.compared.seeds),
+            turn.verdict(margin),
+        ]
+        for turn in turns
+    ]
+    return [paragraph(note), table(["arms", "gain in percent", "seeds", ""], rows)]
 
 
 def _row(found: Difference, ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[object]:

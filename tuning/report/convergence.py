@@ -17,15 +17,15 @@ __all__ = ["convergence", "label"]
 
 _NOTE = (
     "Previews have fewer samples than the scores above, and are compared with previews only, by their {metric}. The "
-    "speed-up is the images after which uniform sampling is as good as at its end, over those that the schedule needs "
+    "speed-up is the images after which uniform sampling is as good as at its end, over those that the {noun} needs "
     "for that; seeds are paired, and each interval has 95% confidence."
 )
 
 
-def label(arm: Arm, best: Arm | None) -> str:
+def label(arm: Arm, ranking: Ranking) -> str:
     """Name an arm in a legend: a rival by its name."""
-    if arm is best:
-        return "best schedule"
+    if arm is ranking.best:
+        return f"best {ranking.best_noun}"
     return f"rival: {arm.name}" if arm.control == "rival" else f"{arm.control} control"
 
 
@@ -33,7 +33,7 @@ def convergence(ranking: Ranking) -> Html:
     """Return the section; empty without previews."""
     best, metric = ranking.best, ranking.metric
     lines = [
-        (label(arm, best), plots.kind_of(arm), record)
+        (label(arm, ranking), plots.kind_of(arm), record)
         for arm in ranking.arms
         if arm is best or arm.control is not None
         for record in _with_history(arm.confirmed) or _with_history(arm.searched)
@@ -44,17 +44,17 @@ def convergence(ranking: Ranking) -> Html:
     return section(
         "Convergence",
         drawn(lambda theme: plots.history(lines, by, theme), f"{metric_name(by)} over images seen"),
-        *_speed(speed_up(ranking)),
+        *_speed(speed_up(ranking), ranking.noun),
     )
 
 
-def _speed(found: Sequence[SpeedUp]) -> list[Html]:
+def _speed(found: Sequence[SpeedUp], noun: str) -> list[Html]:
     """Images until as good as uniform sampling at its end: the best in words, then each arm."""
     if not found:
         return []
     first = found[0]
     headings = [
-        "schedule",
+        noun,
         "images to reach it",
         "times as fast",
         "seeds that reached it",
@@ -63,7 +63,7 @@ def _speed(found: Sequence[SpeedUp]) -> list[Html]:
     return [
         paragraph(f"Images until as good as uniform sampling at its end. {first.name}: {first.in_words()}."),
         table(headings, [_row(one) for one in found]),
-        paragraph(_NOTE.format(metric=metric_name(first.metric)), faint=True),
+        paragraph(_NOTE.format(metric=metric_name(first.metric), noun=noun), faint=True),
     ]
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from tuning.evidence.metrics import MARGIN
 from tuning.report.parameters import SearchedParameters
+from tuning.study.config import StudyConfig
 
 __all__ = ["StudyFacts"]
 
@@ -17,17 +15,17 @@ class StudyFacts:
     """Facts about a study for the reader of its report."""
 
     name: str
+    config: StudyConfig
+    """Its settings."""
     experiment: str = ""
     """MLflow experiment, e.g. "digits/ddpm-epsilon"; empty where it is not known."""
-    metric: str = "fid"
-    """The metric that the search optimises."""
-    margin: float = MARGIN
-    """Differences below this share of uniform sampling's metric count as none."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """All settings, nested, without secrets; empty where they are not known."""
     left_out: str | None = None
     """What there was no time for, or why no more fresh seeds were run, in one sentence; None where all was run."""
     searched: SearchedParameters | None = None
     """Optuna's complete trials; None without any."""
     address: str | None = None
     """The address of the output, where that is in object storage."""
+    mlflow_uri: str | None = None
+    """The address of the MLflow store, without secrets; None where none was named."""
+    trusted: bool = False
+    """Whether code that a file names may be imported."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import isfinite
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,9 @@ def gains_by_level(ranking: Ranking) -> Html:
     maps = [each for each in found if each is not None]
     if not maps:
         return Html()
-    most = max(abs(gain) for each in maps for row in each.gain for gain in row)
+    most = max(
+        (abs(gain) for each in maps for row in each.gain for gain in row if isfinite(gain)), default=0.0
+    )
     span = min(max(most, _SPAN[0]), _SPAN[1])
     pictures = [
         drawn(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curriculum_ray.runs.folder import SCHEDULE_FILE
+from curriculum_ray.addresses import presentable
 from curriculum_ray.words import capitalized
+from tuning.evidence.arms import Ranking
 from tuning.evidence.devices import mixed_kinds
 from tuning.evidence.records import TrialRecord
 from tuning.figures.page import Html, details, facts, paragraph, section, table, tag
-from tuning.folder.layout import SETTINGS_SUFFIX, STUDY_FILE
+from tuning.folder.layout import STUDY_FILE
 from tuning.folder.versions import package_versions
+from tuning.report.commands import best_command, search_command, train_command
 from tuning.report.facts import StudyFacts
 
 __all__ = ["failures", "protocol", "reproduction"]
@@ -50,48 +51,37 @@ def protocol(records: Sequence[TrialRecord]) -> Html:
     return section("How the numbers were measured", paragraph(note, faint=True), *said, *known)
 
 
-def reproduction(study: StudyFacts, output: Path) -> Html:
+def reproduction(study: StudyFacts, ranking: Ranking, output: Path) -> Html:
     """List the next commands, the versions and the settings."""
-    text = "\n".join(f"# {what}\n{command}" for what, command in _commands(study, output))
+    text = "\n".join(f"# {what}\n{command}" for what, command in _commands(study, ranking, output))
     versions = [
         ("python", platform.python_version()),
         *package_versions().items(),
         ("platform", platform.platform()),
     ]
+    storage = None if study.config.storage is None else presentable(study.config.storage)
+    settings = {**study.config.model_dump(mode="json"), "storage": storage}
     return section(
         "Reproduce this study",
-        tag("pre", text),
+        tag("pre", text) if text else None,
         facts(versions),
-        details("settings of the study", tag("pre", json.dumps(study.settings, indent=1)))
-        if study.settings
-        else None,
+        details("settings of the study", tag("pre", json.dumps(settings, indent=1))),
     )
 
 
-def _commands(study: StudyFacts, output: Path) -> list[tuple[str, str]]:
-    place = output.parent if study.address is None else study.address
-    where = [] if place == Path("runs") else ["--output", str(place)]
-    metric = [] if study.metric == "fid" else ["--metric", study.metric]
-    tune = ["python", "-m", "tune"]
-    settings = Path(SCHEDULE_FILE).with_suffix(SETTINGS_SUFFIX)
-    return [
-        *_search(study, output, tune),
-        (
-            "ask MLflow what the study found, and write its schedule and settings",
-            shlex.join([*tune, "best", "--study", study.name, *metric, *where]),
-        ),
-        ("train with them", shlex.join([*tune, "train", "--config", str(settings), *where])),
-    ]
-
-
-def _search(study: StudyFacts, output: Path, tune: Sequence[str]) -> list[tuple[str, str]]:
-    """The command that repeats the study: settings that affect a trial are in its folder, others are options."""
-    settings = study.settings
-    file = output / STUDY_FILE
-    if not file.is_file() or study.address is not None:
-        return []
-    free = ["trials", "confirm_top", "confirm_seeds", "margin"]
-    free += ["pack"] if settings.get("pack", 1) > 1 else []
-    sets = [word for key in free if key in settings for word in ("--set", f"{key}={settings[key]}")]
-    command = shlex.join([*tune, "search", "--config", str(file), *sets, "--output", "again"])
-    return [("run the study again, in a new folder", command)]
+def _commands(study: StudyFacts, ranking: Ranking, output: Path) -> list[tuple[str, str]]:
+    """What each command does, and the command; those that ask for a schedule only where there is one."""
+    found, file = [], output / STUDY_FILE
+    if study.address is None and file.is_file():
+        command = search_command(study.config, file, "again", study.trusted)
+        found.append(("run the study again, in a new folder", command))
+    if ranking.best is not None:
+        protocol = ranking.best.records[0].fingerprint
+        where = ["--output", study.address or str(output.parent)]
+        where += [] if study.mlflow_uri is None else ["--mlflow-uri", study.mlflow_uri]
+        ask = best_command(study.config, study.name, protocol, where)
+        found += [
+            ("ask MLflow what the study found, and write its schedule and settings", ask),
+            ("train with them", train_command(study.config, where, study.trusted)),
+        ]
+    return found

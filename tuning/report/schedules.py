@@ -26,7 +26,7 @@ MOST = 48
 
 def small_multiples(ranking: Ranking) -> Html:
     """Return the section: plots of the best schedules, and the images in each stage of all; empty without any."""
-    records = [arm.searched[0] for arm in ranking.arms if arm.searched and arm.has_curriculum]
+    records = [arm.searched[0] for arm in ranking.tried if arm.searched]
     if not records:
         return Html()
     runs = [read_run(record) for record in records[:MOST]]
@@ -72,12 +72,7 @@ def _draw(runs: Sequence[RunFiles], metric: str, theme: Theme) -> Figure | None:
         assert active is not None
         assert data is not None
         _panel(asked, active.starts, active.edges, list(zip(*active.densities, strict=True)), theme)
-        totals = [max(sum(row), 1) for row in data["counts"]]
-        drawn_rows = [
-            [value * len(row) / total for value in row]
-            for row, total in zip(data["counts"], totals, strict=True)
-        ]
-        _panel(sampled, data["images"], data["u"], list(zip(*drawn_rows, strict=True)), theme)
+        _panel(sampled, data.images, data.u, list(zip(*data.densities, strict=True)), theme)
         score = number(record.metrics.get(metric))
         asked.set_title(
             f"{record.key}  {metric_name(metric)} {score}  {record.walked or '–'} stages",

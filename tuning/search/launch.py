@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -167,7 +166,7 @@ def run_study(
             try:
                 if cluster is None:
                     pace.note_left_out(ended)
-                    progress.total_trials = ended.total
+                    progress.expect(ended.total, ended.total_images)
                 else:
                     with node_load(tracker, study.run) if system_metrics else nullcontext():
                         search(config, space, study, slots, rivals, storage, pace, resources, copy)
@@ -175,12 +174,12 @@ def run_study(
                 facts = StudyFacts(
                     name=name,
                     experiment=experiment,
-                    metric=config.metric,
-                    margin=config.margin,
-                    settings=_presentable(config),
+                    config=config,
                     left_out=left_out,
                     searched=read_parameters(storage, study_name(config.storage, name, identity)),
                     address=None if copy is None else copy.bucket.shown(),
+                    mlflow_uri=None if mlflow_uri is None else presentable(mlflow_uri),
+                    trusted=trust_code,
                 )
                 report = build_report(list(study.records.values()), facts, folder)
                 study.conclude(report)
@@ -243,9 +242,3 @@ def _close(study: StudyLedger, status: str) -> None:
     study.tracker.close()
     for problem in (*study.problems, *study.tracker.problems):
         study.progress.note(f"MLflow: {problem}")
-
-
-def _presentable(config: StudyConfig) -> dict[str, Any]:
-    """The settings without the secrets that a database's address may hold."""
-    storage = None if config.storage is None else presentable(config.storage)
-    return {**config.model_dump(mode="json"), "storage": storage}

@@ -49,12 +49,14 @@ def metrics_of(ranking: Ranking, curriculum: Arm) -> dict[str, float]:
     """Best and uniform on the same seeds by every metric, and the gain by the study's in percent, with its interval.
 
     Names begin with `fresh_` where the seeds were fresh, else with `search_`, as those flatter what was chosen.
+    Training losses are left out: each is of the noise levels that its run drew.
     """
     uniform = ranking.uniform
     found: dict[str, float] = {}
     kind = "fresh" if curriculum.confirmed else "search"
+    runs = curriculum.confirmed or curriculum.searched
     for metric in _measured(ranking.records):
-        if not all(metric in record.metrics for record in curriculum.confirmed or curriculum.searched):
+        if metric == "loss" or not all(metric in record.metrics for record in runs):
             continue
         best, beside, seeds = side_by_side(curriculum, uniform, metric)
         found |= {f"{kind}_best_{metric}": best, f"{kind}_seeds": float(seeds)}

@@ -1,7 +1,6 @@
 """Successive halving that does not punish a curriculum: the whole schedule compressed, never the start of a longer one.
 
-A curriculum cut short has never seen low noise, and its score is catastrophic (a Fréchet distance of 734 at 100
-steps against 83 for uniform sampling; 9.6 against 10.0 at 1,200). A scheduler that stops the worst at each rung,
+A curriculum cut short has never seen low noise, and its score is catastrophic (docs/concepts/budgets.md). A scheduler that stops the worst at each rung,
 such as ASHA (Li et al. 2020), therefore kills slow curricula for noise levels that they have not seen yet. Here a rung
 is a separate run with a smaller budget and the whole schedule, in shares of the budget. Nothing can be carried over
 from rung to rung, so each costs its full budget: that is the price of a fair comparison.
@@ -43,6 +42,10 @@ class _Full(Spec):
 
     def low_trials(self, trials: int) -> int:
         """Runs at smaller budgets."""
+        return 0
+
+    def spared(self, trials: int, images: int) -> int:
+        """Images by which all runs at smaller budgets together fall short of the full one, `images` each."""
         return 0
 
     def full_trials(self, trials: int) -> int:
@@ -111,6 +114,15 @@ class Compressed(Spec):
     def low_trials(self, trials: int) -> int:
         """Runs at smaller budgets."""
         return sum(sum(survivors[:-1]) for survivors in self._brackets(trials))
+
+    def spared(self, trials: int, images: int) -> int:
+        """Images by which all runs at smaller budgets together fall short of the full one, `images` each."""
+        short = [images - budget for budget in self.budgets(images)]
+        return sum(
+            many * less
+            for survivors in self._brackets(trials)
+            for many, less in zip(survivors, short, strict=True)
+        )
 
     def full_trials(self, trials: int) -> int:
         """Runs at the full budget."""

@@ -11,7 +11,7 @@ hardly settle one (see `given_up`).
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -73,6 +73,9 @@ class StudyPlan:
         self._waiting: deque[TrialSpec] = deque()
         self._left: set[TrialKey] = set()  # keys of this step's trials that have not ended
         self._known: Counter[str] = Counter()  # phase -> trials in the steps so far
+        # Images by which trials at smaller budgets fall short: of those in the steps so far, and at most of later ones.
+        self._spared = 0
+        self._spared_later = self.config.halving.spared(self.config.trials, self.config.run.total_images)
         self._phase = ""
         self._seeds = 0  # fresh seeds in the steps so far
         self._sure: set[TrialKey] = set()  # keys of trials that run whatever time is left
@@ -122,6 +125,17 @@ class StudyPlan:
             confirming = known["confirmations"] // self._seeds * self.config.least_and_most_seeds[1]
         return known["opening"] + known["twins"] + confirming
 
+    @property
+    def total_images(self) -> int:
+        """The budgets of these trials together."""
+        later = self._spared_later if self._phase == "opening" else 0
+        return self.total * self.config.run.total_images - self._spared - later
+
+    def _short(self, trials: Iterable[TrialSpec]) -> int:
+        """Images by which the budgets of these trials fall short of the study's."""
+        full = self.config.run.total_images
+        return sum(full - trial.images for trial in trials if trial.images is not None)
+
     def _advance(self) -> None:
         """Go on to the next step with a trial that has not ended, if this one has none."""
         while not self._left:
@@ -131,6 +145,8 @@ class StudyPlan:
                 return
             self._phase, planned = step
             self._known[self._phase] += len(planned)
+            self._spared += self._short(planned)
+            self._spared_later -= self._short(planned)
             self._waiting = deque(trial for trial in planned if trial.key not in self.records)
             self._left = {trial.key for trial in self._waiting}
             self._sure |= {trial.key for trial in planned if self._is_sure(trial, planned)}
@@ -139,9 +155,11 @@ class StudyPlan:
 
     def _leave_out(self) -> None:
         """Leave out the trials of this step that wait and are not sure to run."""
-        out = {trial.key for trial in self._waiting if trial.key not in self._sure}
+        left_out = [trial for trial in self._waiting if trial.key not in self._sure]
+        out = {trial.key for trial in left_out}
         self.left_out |= out
         self._known[self._phase] -= len(out)
+        self._spared -= self._short(left_out)
         self._waiting = deque(trial for trial in self._waiting if trial.key not in out)
         self._left -= out
 

@@ -38,13 +38,16 @@ class Display:
         console: Console | None = None,
         metric: str = "fid",
     ) -> None:
-        self.total_trials, self.images_per_trial, self.metric = total_trials, images_per_trial, metric
+        self.images_per_trial, self.metric = images_per_trial, metric
+        self.expect(total_trials, total_trials * images_per_trial)
         self.room = ""
         self._console = console or make_console()
         self._lives = self._console.is_terminal and not self._console.is_dumb_terminal
         self._lock = RLock()
+        self._stopped = False
         self._waiting: set[int] = set()
         self._running: dict[int, RunningTrial] = {}
+        self._seen: dict[int, int] = {}  # images of each trial begun here, as of its last report
         self._first: dict[int, tuple[float, int]] = {}  # each trial's first report here: the clock, images
         self._ended: dict[Status, int] = {"finished": 0, "pruned": 0, "failed": 0}
         self._records: list[TrialRecord] = []
@@ -52,7 +55,7 @@ class Display:
         self._uniform: ScoredTrial | None = None
         self._front: tuple[str, ...] = ()
         self._images_ended = 0
-        self._images_here = 0  # seen by this process: the numerator of the rate
+        self._images_here = 0  # seen in this process: the numerator of the rate
         self._clock: float | None = None
         self._live = Live(
             console=self._console, get_renderable=lambda: draw(self.snapshot()), refresh_per_second=4
@@ -67,16 +70,24 @@ class Display:
         if self._lives:
             self._live.stop()
 
+    def expect(self, trials: int, images: int) -> None:
+        """How many trials the study has in all, and their budgets together."""
+        self.total_trials, self._total_images = trials, images
+
     def earlier(self, records: Iterable[TrialRecord]) -> None:
         """Count trials that ended before this process started."""
         with self._lock:
             for record in records:
                 self._count(record)
 
-    def queued(self, record: TrialRecord) -> None:
-        """A trial waits for workers, which may be those of another trial until that has ended."""
+    def queued(self, record: TrialRecord, seen: int = 0) -> None:
+        """A trial waits for workers, which may be those of another trial until that has ended.
+
+        seen: images that it had seen when an earlier start of the study was interrupted.
+        """
         with self._lock:
             self._waiting.add(record.trial)
+            self._seen[record.trial] = seen
 
     def started(self, record: TrialRecord) -> None:
         """Workers begin a trial, or take it up again after an interruption."""
@@ -84,8 +95,10 @@ class Display:
             self._waiting.discard(record.trial)
             if record.trial in self._running:
                 return
+            self._start_clock()
             self._running[record.trial] = RunningTrial(
                 trial=record.trial,
+                key=record.key,
                 name=record.name,
                 arm=record.arm,
                 description=record.describe(),
@@ -99,15 +112,16 @@ class Display:
         with self._lock:
             unknown = RunningTrial(trial=trial, name=f"trial {trial}", total=self.images_per_trial)
             before = self._running.get(trial, unknown)
-            now = time.monotonic()
+            now = self._start_clock()
             since, first = self._first.setdefault(trial, (now, images))
             speed = (images - first) / (now - since) if images > first and now > since else None
             reported = {"images": images, "stage": stage, "num_stages": num_stages, "loss": loss}
             self._running[trial] = before.model_copy(update={**reported, "images_per_second": speed})
-            if self._clock is None:
-                self._clock = now
-            elif before.images is not None:
-                self._images_here += max(0, images - before.images)
+            known = self._seen.get(trial, 0)
+            # A trial of an earlier start may go on from before what it had logged. One whose workers were lost goes
+            # back, and repeated images bring the study no further.
+            self._images_here += images - (min(known, images) if before.images is None else known)
+            self._seen[trial] = images
         if before.images is not None and stage != before.stage:
             seen = f"{count(images)} of {count(before.total)} images"
             self._event(f"trial {trial} stage {stage + 1}/{num_stages} at {seen}, loss {number(loss)}")
@@ -135,9 +149,9 @@ class Display:
 
     @property
     def images_per_second(self) -> float | None:
-        """The speed of all trials in this process; None while it is too early."""
+        """The speed of all trials together since this process started the first; None while it is too early."""
         with self._lock:
-            if self._clock is None or not self._images_here:
+            if self._clock is None or self._images_here <= 0:
                 return None
             elapsed = time.monotonic() - self._clock
             return None if elapsed < _LEAST_SECONDS else self._images_here / elapsed
@@ -147,18 +161,23 @@ class Display:
         """Estimated from the images that this process has seen; None while it is too early."""
         with self._lock:
             speed = self.images_per_second
-            return None if speed is None else (self._images_total() - self._images_seen()) / speed
+            return None if speed is None else (self._total_images - self._images_seen()) / speed
+
+    def stopped(self) -> None:
+        """The study stops before its end: the trials that run are interrupted."""
+        with self._lock:
+            self._stopped = True
 
     def snapshot(self) -> StudyProgress:
         """The progress at this moment."""
         with self._lock:
-            return StudyProgress(
+            progress = StudyProgress(
                 metric=self.metric,
                 total=self.total_trials,
                 room=self.room,
                 ended=EndedTrials(**self._ended),
                 images=self._images_seen(),
-                total_images=self._images_total(),
+                total_images=self._total_images,
                 images_per_second=self.images_per_second,
                 seconds_left=self.seconds_left,
                 best=self._best,
@@ -167,6 +186,13 @@ class Display:
                 waiting=len(self._waiting),
                 running=tuple(running for _, running in sorted(self._running.items())),
             )
+            return progress.stopped() if self._stopped else progress
+
+    def _start_clock(self) -> float:
+        """The clock, which counts from the first call."""
+        now = time.monotonic()
+        self._clock = now if self._clock is None else self._clock
+        return now
 
     def _score(self, record: TrialRecord) -> ScoredTrial:
         return ScoredTrial(
@@ -188,7 +214,7 @@ class Display:
 
     def _count(self, record: TrialRecord) -> None:
         self._ended[record.status] += 1
-        self._images_ended += self.images_per_trial
+        self._images_ended += record.total_images
         self._records.append(record)
         ranking = Ranking.of(self._records, self.metric)
         uniform = ranking.uniform.searched if ranking.uniform else ()
@@ -197,12 +223,9 @@ class Display:
         self._uniform = next(map(self._score, uniform), None)
         self._front = tuple(each.in_words(self.metric) for each in front(ranking))
 
-    def _images_total(self) -> int:
-        return self.total_trials * self.images_per_trial
-
     def _images_seen(self) -> int:
-        running = sum(trial.images or 0 for trial in self._running.values())
-        return min(self._images_total(), self._images_ended + running)
+        begun = sum(self._seen.get(trial, 0) for trial in (*self._waiting, *self._running))
+        return min(self._total_images, self._images_ended + begun)
 
     def _tally(self) -> str:
         return f"({sum(self._ended.values())}/{self.total_trials})"

@@ -61,12 +61,14 @@ def legend(descriptions: dict[str, str]) -> RenderableType:
 
 def _head(progress: StudyProgress, width: int) -> list[RenderableType]:
     ended, seconds, speed = progress.ended, progress.seconds_left, progress.images_per_second
-    states = [f"{len(progress.running)} running"]
+    interrupted = len(progress.interrupted)
+    states = [f"{interrupted} interrupted" if interrupted else f"{len(progress.running)} running"]
     others = ((progress.waiting, "waiting"), (ended.pruned, "pruned"), (ended.failed, "failed"))
     states += [f"{n} {state}" for n, state in others if n]
     done = Text(f"{ended.finished}/{progress.total} trials done", "bold")
     seen = Text(f"{count(progress.images)}/{count(progress.total_images)} images")
-    left = Text("estimating" if seconds is None else f"{clock_text(seconds)} left", "cyan")
+    unknown = "stopped" if interrupted else "estimating"
+    left = Text(unknown if seconds is None else f"{clock_text(seconds)} left", "cyan")
     rate = [] if speed is None else [Text(f"{count(speed)}/s")]
     always, more, none = [done], [Text(", ".join(states))], list[Text]()
     share = progress.images, progress.total_images

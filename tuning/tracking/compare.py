@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError, flatten, load_yaml
-from curriculum_ray.config.plain_yaml import read_own_json
-from curriculum_ray.config.regular import read_regular
 from curriculum_ray.runs.folder import CONFIG_FILE, HELDOUT_FILE, RESULT_FILE, SAMPLED_FILE
 from curriculum_ray.runs.heldout_file import read_heldout
 from curriculum_ray.runs.result import HeldoutLosses, History, Measured, RunResult
+from curriculum_ray.runs.sampled_file import SampledLevels, read_sampled
 from tuning.evidence import previews
 from tuning.evidence.heldout import LevelGain, beside
 from tuning.evidence.metrics import DIRECTIONS, in_order, is_metric
@@ -24,6 +23,8 @@ from tuning.tracking.fields import quoted, tag
 from tuning.tracking.store import open_store
 
 __all__ = ["RunComparison", "Side", "compare", "find_run"]
+
+_OF_LEVELS = ("schedule.", "process.", "weighting.")
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class RunComparison:
     b: Side
     settings: dict[str, tuple[Any, Any]]
     """Dotted keys whose values differ; None where a run has no such key."""
-    metrics: dict[str, dict[str, float]]
-    """For each metric that both have: "a", "b" and "gain" (percent by which b is better); empty for two protocols."""
+    metrics: dict[str, dict[str, float | None]]
+    """For each metric that both have: "a", "b" and "gain", percent by which b is better, None for the training losses
+    of runs that draw or weigh noise levels differently; empty for two protocols."""
     refusal: str | None
     """Why metrics are not compared; None where they are."""
     heldout: LevelGain | str | None
@@ -86,16 +88,23 @@ def compare(a: Side, b: Side) -> RunComparison:
         refusal = f"metrics are not compared: {' and '.join(unmeasured)} has no evaluation"
     elif a.fingerprint != b.fingerprint:
         refusal = f"metrics are not compared: the protocols differ ({a.fingerprint} and {b.fingerprint})"
+    alike = _levels(a) == _levels(b)
     metrics = {
         key: {
             "a": a.metrics[key],
             "b": b.metrics[key],
-            "gain": gain([b.metrics[key]], [a.metrics[key]], key),
+            "gain": gain([b.metrics[key]], [a.metrics[key]], key) if key != "loss" or alike else None,
         }
         for key in in_order(a.metrics)
         if refusal is None and key in a.metrics and key in b.metrics
     }
     return RunComparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
+
+
+def _levels(side: Side) -> tuple[dict[str, Any], int | None]:
+    """What decides which noise levels a training loss is of, and their weights: settings, and the last stage."""
+    settings = {key: value for key, value in side.settings.items() if key.startswith(_OF_LEVELS)}
+    return settings, side.stage_starts[-1][1] if side.stage_starts else None
 
 
 def find_run(what: str, output: Path | None, uri: str | None) -> Side:
@@ -132,28 +141,19 @@ def _from_folder(folder: Path) -> Side:
         metrics={} if result is None else result.metrics,
         images=None if result is None else result.images,
         fingerprint=(result and result.fingerprint) or "",
-        **({} if result is None else _stages(result.to_json())),
+        **({} if result is None else _stages(result)),
         history=() if result is None else result.history,
         heldout=(result and result.heldout) or read_heldout(folder),
     )
 
 
-def _stages(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The stages in the JSON values of a result, or of the sampled noise levels."""
-    walked = f"{result['stages_walked']}/{result['stages_asked']}" if result.get("stages_asked") else None
+def _stages(run: Measured | SampledLevels) -> dict[str, Any]:
+    """The stages of a result, or of the sampled noise levels."""
     return {
-        "stage_starts": list(result.get("stage_starts", [])),
-        "stages_walked": walked,
-        "images_in_stage": list(result.get("images_in_stage", [])),
+        "stage_starts": [list(start) for start in run.stage_starts],
+        "stages_walked": f"{run.stages_walked}/{run.stages_asked}" if run.stages_asked else None,
+        "images_in_stage": list(run.images_in_stage),
     }
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = read_own_json(read_regular(path))
-    except (OSError, ValueError):
-        return {}
-    return found
 
 
 def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
@@ -176,7 +176,7 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         settings: Mapping[str, Any] = (
             flatten(load_yaml(files[CONFIG_FILE])) if CONFIG_FILE in files else run.data.params
         )
-        sampled = _json(files.get(SAMPLED_FILE, Path()))
+        sampled = read_sampled(Path(folder) / SAMPLED_FILE)
         heldout = read_heldout(Path(folder))
     metrics = dict(run.data.metrics)
     history: dict[int, dict[str, float]] = {}
@@ -191,7 +191,7 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         metrics={key: value for key, value in metrics.items() if is_metric(key)},
         images=int(metrics["images"]) if "images" in metrics else None,
         fingerprint=run.data.tags.get(tag("fingerprint"), ""),
-        **_stages(sampled),
+        **({} if sampled is None else _stages(sampled)),
         history=tuple(sorted(history.items())),
         heldout=heldout,
     )

@@ -11,7 +11,8 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.door import ROOT
-from tests.tuning.evidence.test_in_turn import UNIFORM, better, runs
+from tests.tuning.evidence.test_in_turn import UNIFORM, better
+from tests.tuning.studies import named_runs
 from tuning.claims import words
 from tuning.claims.claim import CLAIMS, Claim, load_claim, load_claims
 from tuning.claims.files import PAGE_FILE, TABLE_FILE, check_writable, read_table, write_table
@@ -30,7 +31,7 @@ def _run(tested: Claim, output: Path, /, **fids: Sequence[float | None]) -> Clai
     """Write the records of the claim's study, and read what was seen. fids: of uniform sampling and by role."""
     names = {arm.role: name for name, arm in tested.arms.items()}
     for role, values in fids.items():
-        for record in runs(names.get(role, role), values):
+        for record in named_runs(names.get(role, role), values):
             path = output / tested.study_name / "trials" / record.key / "record.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(record.to_json()))
@@ -41,7 +42,7 @@ def test_a_claim_that_wins_is_seen_and_said_to_beat_what_it_beat(claim: Claim, t
     entry = _run(claim, tmp_path, uniform=UNIFORM, claim=better(5), reverse=better(-3, 1), rival=better(5, 2))
     reverse, rival = (name for name, arm in claim.arms.items() if arm.role != "claim")
     assert words.conclusion(entry) == (
-        f"seen; also beats its reverse, {reverse}; equal within ±5% to the rival, {rival}"
+        f"seen; also beats its reverse ({reverse}); equal within ±5% to the rival ({rival})"
     )
     assert entry.result is not None
     first = entry.result.arms[0]

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from curriculum_ray.curriculum import CurriculumSchedule
-from tests.tuning.studies import UNIFORM, fresh, record, trials
+from tests.tuning.studies import UNIFORM, fresh, named_runs, record, trials
 from tuning.cli.best import best
 
 SEARCHED = (*trials(7.0), record(8.0, **UNIFORM))
@@ -81,3 +81,21 @@ def test_json_has_the_same_fields_whatever_was_found(
     verdicts = {name: each["verdict"] for name, each in found.items()}
     assert verdicts == {"lost": "undecided", "won": "beats", "unconfirmed": "unconfirmed"}
     assert found["lost"]["uniform"]["mean"] == 10.5
+
+
+def test_an_arm_that_is_not_its_schedule_alone_is_said_to_be_more(
+    write: Callable[..., None], ask: Callable[..., str]
+) -> None:
+    weighting = {"weighting": {"kind": "min_snr"}}
+    uniform = named_runs("uniform", [10.0, 11.0, 10.5])
+    won, lost = (
+        named_runs("min_snr", fids, curriculum=False) for fids in ([7.0, 7.71, 7.36], [10.2, 10.8, 10.7])
+    )
+    write(*uniform, *won, study="won", settings={"min_snr": weighting})
+    rows = _rows(ask("--study", "won", "--write", "min_snr.yaml"))
+    assert rows["besides"] == "its run also sets weighting.kind min_snr, which min_snr.yaml does not hold"
+    assert "weighting.kind min_snr" in Path("min_snr.yaml").read_text().splitlines()[2]
+    write(*uniform, *lost, study="lost", settings={"min_snr": weighting})
+    rows = _rows(ask("--study", "lost", "--write", "uniform.yaml"))
+    assert rows["chosen"] == "uniform sampling: no arm beat it on fresh seeds"
+    assert not {"besides", "instead"} & rows.keys()

@@ -278,15 +278,28 @@ def test_a_faulty_schedule_is_refused_before_training(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", ["", "[]", "a: [", "a: 1\na: 2", "\x00\x01"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        *((text, "must hold a mapping of keys to values, but is empty") for text in ("", "# none\n", "null")),
+        ("[]", "must hold a mapping of keys to values, but holds list"),
+        ("a: [", ""),
+        ("a: 1\na: 2", ""),
+        ("\x00\x01", ""),
+    ],
+)
 def test_a_file_that_is_no_settings_file_is_refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    content: str,
+    says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = _file(tmp_path / "settings.yaml", content)
     code, _, err = _exit(capsys, "train", "--config", path)
     assert code == 2
-    assert path in err
+    assert f"{path} {says}".strip() in err
     assert err.count("\n") == 1
 
 

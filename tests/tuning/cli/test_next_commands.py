@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shlex
@@ -21,28 +22,15 @@ from tests.door import ROOT, start_tune
 from tests.tuning.studies import record, result, trials
 from tuning.cli import cli
 from tuning.cli import train as train_module
-from tuning.cli.options import given, shared
-from tuning.cli.summary import best_command, train_command
-from tuning.search.launch import Outcome
+from tuning.cli.options import given, read_settings, shared
+from tuning.report import StudyFacts, build_report
+from tuning.report.commands import best_command, search_command, train_command
 from tuning.study.config import StudyConfig
 from tuning.tracking import open_store
 from tuning.tracking.best import best
 from tuning.tracking.finished import protocols
 
 SMALL_SPACE = str(Path(__file__).parents[1] / "small_space.yaml")
-
-
-def _outcome(folder: Path, protocol: str | None = None) -> Outcome:
-    return Outcome(
-        name="my study",
-        folder=folder,
-        records=[record()],
-        experiment="digits/ddpm",
-        report=folder / "report.html",
-        ui_command="mlflow ui",
-        problems=[],
-        protocol=protocol,
-    )
 
 
 def _parsed(line: str) -> dict[str, Any]:
@@ -60,7 +48,7 @@ def test_a_search_advises_its_own_study_metric_store_and_resources(tmp_path: Pat
     config = StudyConfig.model_validate(
         {"metric": "kid", "resources": {"num_workers": 2, "use_gpu": True}, "run": {"model": "python:a.b"}}
     )
-    asked = _parsed(best_command(config, _outcome(tmp_path, "f00d"), where))
+    asked = _parsed(best_command(config, "my study", "f00d", where))
     assert (asked["study"], asked["metric"], asked["fingerprint"]) == ("my study", "kid", "f00d")
     trained = _parsed(train_command(config, where, trusted=False))
     for found in (asked, trained):
@@ -69,9 +57,47 @@ def test_a_search_advises_its_own_study_metric_store_and_resources(tmp_path: Pat
     assert (trained["num_workers"], trained["use_gpu"], trained["trust_code"]) == (2, True, True)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"trials": 3, "confirm_seeds": [3, 20], "futility": 0.0, "margin": 0.05, "hours": 2.0},
+        {"resources": {"num_workers": [1, 2], "use_gpu": True, "accelerator_type": "A100"}, "share": 0.5},
+        {"pack": 4, "confirm_top": 0, "storage": "postgresql://me:secret@db/optuna"},
+        {"run": {"model": "python:a.b"}, "arms": {"p2": {"weighting.kind": "p2"}}, "previews": 8},
+    ],
+)
+def test_a_report_repeats_its_study_with_all_settings_but_its_storage(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = StudyConfig.model_validate(settings)
+    (tmp_path / "study.json").write_text(json.dumps(config.decisive()))
+    asked = _parsed(search_command(config, tmp_path / "study.json", "again"))
+    words = (asked["config_file"], asked["overrides"], {}, asked["trust_code"], "run")
+    assert read_settings(StudyConfig, *words) == config.model_copy(update={"storage": None})
+    assert asked["output"] == Path("again")
+
+
+def test_the_commands_of_a_report_are_those_of_the_terminal(tmp_path: Path) -> None:
+    config = StudyConfig.model_validate(
+        {"metric": "kid", "resources": {"num_workers": 2, "use_gpu": True}, "trials": 1}
+    )
+    facts = StudyFacts(
+        name="my study", config=config, mlflow_uri="http://127.0.0.1:5000", address="s3://b/p", trusted=True
+    )
+    text = html.unescape(build_report([record()], facts, tmp_path).read_text())
+    lines = [line for line in text.splitlines() if " -m tune " in line]
+    where = ["--output", "s3://b/p", "--mlflow-uri", "http://127.0.0.1:5000"]
+    assert [line.partition("<")[0] for line in lines] == [
+        best_command(config, "my study", "f00dcafe", where),
+        train_command(config, where, True),
+    ]
+    unfinished = build_report([record(None)], facts, tmp_path).read_text()
+    assert " -m tune " not in unfinished
+
+
 def test_nothing_is_advised_that_goes_without_saying(tmp_path: Path) -> None:
     config = StudyConfig()
-    assert best_command(config, _outcome(tmp_path), []).endswith("tune best --study 'my study'")
+    assert best_command(config, "my study", None, []).endswith("tune best --study 'my study'")
     assert train_command(config, [], trusted=False).endswith("tune train --config schedule.run.yaml")
 
 
@@ -106,6 +132,20 @@ def test_words_that_were_not_typed_are_not_repeated_and_secrets_never() -> None:
     words = ["--output", "runs", "--use-gpu", "--set", "a=1", "--set", "b=2"]
     assert ask(*words) == words
     assert ask("--mlflow-uri", "http://me:secret@host/x?y=1") == ["--mlflow-uri", "http://host/x"]
+
+
+@pytest.mark.parametrize(
+    "address", ["abfs://runs@me.dfs.core.windows.net/a", "s3://b/x?region=eu-west-1&endpoint_override=h:9"]
+)
+def test_an_address_is_repeated_in_full(address: str) -> None:
+    @click.command()
+    @shared("output_or_bucket")
+    def command(**_: Any) -> list[str]:
+        return given("output")
+
+    words = ["--output", address]
+    assert command.main(words, standalone_mode=False) == words
+    assert _parsed(best_command(StudyConfig(), "study", None, words))["output"] == address
 
 
 def test_studies_of_one_name_are_told_apart_by_their_protocols(

@@ -21,8 +21,8 @@ _URI = "sqlite:///elsewhere.db"
         (["compare", "a", "b"], "cannot hold the embedded MLflow store"),
         (["search", "--mlflow-uri", _URI, "--set", "storage=sqlite"], "storage sqlite is a file"),
         (["status"], "there is no study in memory://"),
-        (["bundle"], "`bundle` needs a folder of this machine, but got memory://"),
-        (["plan"], "`plan` needs a folder of this machine"),
+        (["bundle"], "`bundle` needs a path of this machine, but got memory://"),
+        (["plan"], "`plan` needs a path of this machine"),
         (["sample", "--checkpoint", "memory://nothing/here"], "nor a run's folder with one"),
         (
             ["train", "--mlflow-uri", _URI, "--output", "nothing://bucket"],

@@ -109,3 +109,10 @@ def test_two_runs_are_compared_at_the_last_measurement_that_both_have() -> None:
     assert "A has none" in str(beside(None, b))
     assert "not measured alike (abc and x)" in str(beside(a, b.model_copy(update={"fingerprint": "x"})))
     assert "equally many images" in str(beside(a, measured([[1.0, 1.0]], images=[150])))
+
+
+def test_a_gain_beyond_all_bounds_has_no_error_that_says_something() -> None:
+    ours = {1: measured([[1e308, 1.0]], images=[100]), 2: measured([[1.0, 1.0]], images=[100])}
+    found = heldout_map(*two_arms(ours, {seed: measured([[1e-300, 1.0]], images=[100]) for seed in ours}))
+    assert found is not None
+    assert found.error == [[math.inf], [0.0]]

@@ -7,35 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.tuning.studies import record
+from tests.tuning.studies import named_runs
 from tuning.evidence.arms import Ranking
+from tuning.evidence.differences import Difference
 from tuning.evidence.in_turn import Answers, answers_of
-from tuning.evidence.keys import TrialKey
-from tuning.evidence.records import TrialRecord
-from tuning.study.config import FRESH_SEEDS
 
 NAMES = ["claim", "reverse", "rival"]
 
 
-def runs(name: str, fids: Sequence[float | None]) -> list[TrialRecord]:
-    """The runs of an arm, or of uniform sampling, on fresh seeds; None for one that failed."""
-    key = TrialKey.uniform() if name == "uniform" else TrialKey.arm(name)
-    return [
-        record(
-            fid,
-            key=key.confirmation(seed),
-            role="confirmation",
-            control="uniform" if name == "uniform" else None,
-            origin=key,
-            seed=seed,
-            arm_id=name,
-        )
-        for seed, fid in enumerate(fids, start=FRESH_SEEDS)
-    ]
-
-
 def answers(margin: float = 0.02, **fids: Sequence[float | None]) -> Answers:
-    records = [each for name, values in fids.items() for each in runs(name, values)]
+    records = [each for name, values in fids.items() for each in named_runs(name, values)]
     return answers_of(Ranking.of(records, "fid", margin), NAMES)
 
 
@@ -50,6 +31,13 @@ def better(by: float, turn: int = 0) -> list[float]:
 
 def words(found: Answers) -> list[str]:
     return [found.against_uniform[name].verdict for name in NAMES]
+
+
+def ends(found: Difference) -> tuple[float, float, float]:
+    """The mean of a difference and the ends of its interval."""
+    assert found.low is not None
+    assert found.high is not None
+    return found.mean, found.low, found.high
 
 
 def test_an_arm_that_wins_is_asked_against_all_others_in_their_order() -> None:
@@ -81,6 +69,21 @@ def test_more_seeds_are_needed_while_an_answer_that_is_asked_is_open() -> None:
     assert not answers(
         uniform=UNIFORM, claim=better(5), reverse=better(-5, 1), rival=[9.0, 12.0, 12.5, 10.0]
     ).settled
+
+
+def test_the_comparisons_in_turn_say_which_of_them_count_and_what_is_open() -> None:
+    found = answers(uniform=UNIFORM, claim=better(5), reverse=better(5, 1), rival=better(2, 2))
+    assert [(turn.name, turn.against, turn.asked) for turn in found.turns] == [
+        ("claim", "reverse", True),
+        ("claim", "rival", False),
+    ]
+    first, second = (turn.in_words(0.02) for turn in found.turns)
+    mean, low, high = (found.in_turn["reverse"].percent(end) for end in ends(found.in_turn["reverse"]))
+    assert first == f"undecided: {mean:+.1f}% [{low:.1f}, {high:.1f}]"
+    assert second.startswith("not asked: +")
+    assert found.undecided == ["claim against reverse"]
+    noisy = answers(uniform=UNIFORM, claim=better(5), reverse=better(-5, 1), rival=[9.0, 12.0, 12.5, 10.0])
+    assert noisy.undecided == ["rival against uniform sampling"]
 
 
 def test_an_arm_whose_runs_fail_leaves_its_answer_open() -> None:

@@ -1,5 +1,7 @@
 """The speed-up: how many images a schedule needs to be as good as uniform sampling at its end."""
 
+from math import nan
+
 import pytest
 
 from tests.tuning.studies import record, schedule
@@ -80,3 +82,10 @@ def test_seeds_on_which_it_failed_count_as_missed():
     failed = record(None, role="confirmation", seed=1003, schedule=schedule(6))
     (found,) = speed_up(Ranking.of([*records, failed], "fid"))
     assert (found.seeds, found.missed, found.low) == (3, 1, None)
+
+
+def test_previews_of_a_model_that_diverged_for_a_while_are_passed_over():
+    uniform = confirmed(1000, [[100, 9.0], [200, 5.0]], "uniform")
+    (found,) = speed_up(Ranking.of([uniform, confirmed(1000, [[50, 13.0], [100, nan], [150, 5.0]])], "fid"))
+    assert (found.images, found.ratio) == (pytest.approx(150), pytest.approx(200 / 150))
+    assert speed_up(Ranking.of([uniform, confirmed(1000, [[50, nan]])], "fid")) == []

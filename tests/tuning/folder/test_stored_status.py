@@ -13,11 +13,12 @@ from click.testing import CliRunner
 
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
+from curriculum_ray.training.checkpoint import MANIFEST, checkpoint_name
 from tests.buckets.places import bucket_in_memory, failing
 from tuning.cli.status import status as command
 from tuning.folder.layout import STATUS_FILE
 from tuning.folder.process import this_process
-from tuning.folder.status import EndedTrials, StudyProgress, StudyStatus, read_status
+from tuning.folder.status import EndedTrials, RunningTrial, StudyProgress, StudyStatus, read_status
 from tuning.folder.stored_status import find_stored_status, read_stored_status
 
 
@@ -57,6 +58,20 @@ def test_a_driver_elsewhere_lives_as_long_as_it_uploads() -> None:
     timer.start()
     assert read_stored_status(study, 5.0).state == "running"
     timer.join()
+
+
+def test_an_interrupted_trial_goes_on_from_its_newest_whole_checkpoint_in_the_bucket() -> None:
+    study = bucket_in_memory() / "mine"
+    trial = RunningTrial(trial=3, key="search-003", name="half way", total=1000, images=900)
+    progress = StudyProgress(
+        metric="fid", total=5, ended=EndedTrials(), images=0, total_images=0, running=(trial,)
+    )
+    _write(study, state="killed", progress=progress)
+    for slot, images, file in (("slot-0", 320, MANIFEST), ("slot-1", 640, MANIFEST), ("slot-0", 960, "ema")):
+        name = checkpoint_name("search-003", images)
+        (study / "slots" / slot / name).write(file, b"{}")
+    (found,) = read_stored_status(study).progress.interrupted
+    assert (found.trial, found.resumes_at) == (3, 640)
 
 
 def test_a_bucket_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

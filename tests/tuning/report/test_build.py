@@ -28,8 +28,9 @@ from tuning.figures.plots import kind_of
 from tuning.figures.run_files import active_set, read_run
 from tuning.report import StudyFacts, build_report
 from tuning.report.build import _answer, _numbers
+from tuning.study.config import StudyConfig
 
-STUDY = StudyFacts(name="a study", experiment="digits/ddpm-epsilon", settings={"seed": 0})
+STUDY = StudyFacts(name="a study", experiment="digits/ddpm-epsilon", config=StudyConfig())
 IMAGES = 76800
 
 
@@ -158,7 +159,7 @@ def test_uniform_sampling_has_one_colour_whatever_else_is_in_the_plot():
 
 def test_the_command_that_runs_the_study_again_is_in_the_report(tmp_path):
     (tmp_path / "study.json").write_text("{}")
-    facts = replace(STUDY, settings={"trials": 7, "confirm_seeds": 5})
+    facts = replace(STUDY, config=StudyConfig(trials=7, confirm_seeds=5))
     text = build_report([], facts, tmp_path).read_text(encoding="utf-8")
     assert f"tune search --config {tmp_path / 'study.json'} --set trials=7 --set confirm_seeds=5" in text
 

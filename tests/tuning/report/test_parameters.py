@@ -9,6 +9,7 @@ from tuning.report import StudyFacts, build_report
 from tuning.report.convergence import convergence
 from tuning.report.parameters import read_parameters
 from tuning.search.samplers import open_storage
+from tuning.study.config import StudyConfig
 
 
 def write_study(folder, trials=12):
@@ -64,7 +65,7 @@ def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
         for fid, changes in ((9.0, {}), (10.0, uniform), (9.5, rival)):
             changes = {**changes, "role": "confirmation", "seed": seed, "history": way if changes else faster}
             records.append(record(fid + seed % 2 / 10, **changes))
-    facts = StudyFacts(name="s", searched=read_parameters(storage, "curriculum"))
+    facts = StudyFacts(name="s", config=StudyConfig(), searched=read_parameters(storage, "curriculum"))
     text = build_report(records, facts, tmp_path).read_text(encoding="utf-8")
     for words in (
         "Searched parameters",

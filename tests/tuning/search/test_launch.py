@@ -15,7 +15,7 @@ from curriculum_ray.distributed.capacity import Capacity
 from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import record, result, schedule, started
 from tuning.cli.summary import as_object, show
-from tuning.folder.layout import RECORD_FILE, REPORT_FILE, TRIALS
+from tuning.folder.layout import RECORD_FILE, REPORT_FILE, SPOOL_FILE, TRIALS
 from tuning.search import launch
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
@@ -62,6 +62,22 @@ def test_a_damaged_record_is_named_before_its_trial_runs_again(tmp_path: Path) -
     path.parent.mkdir()
     path.write_text("{")
     assert f"{path} is damaged: its trial counts as not ended, and runs again" in said()
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_the_end_of_a_study_says_what_mlflow_lacks_and_where_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("413 Client Error: too large")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_artifact", refuse)
+    config = StudyConfig.model_validate({"trials": 1, "run": {"evaluation": {"num_samples": 64}}})
+    outcome = launch.run_study(config, tmp_path, "s", None, 1, Console(file=io.StringIO(), width=120))
+    assert outcome.problems == [
+        "files are not taken for now, and wait: OSError: 413 Client Error: too large",
+        f"3 writes to MLflow wait in {tmp_path / 's' / SPOOL_FILE}; the same command tries them again",
+    ]
 
 
 def test_a_study_that_is_complete_is_shown_again_without_a_cluster(

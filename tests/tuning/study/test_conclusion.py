@@ -29,6 +29,14 @@ def test_an_answer_has_the_numbers_of_fresh_seeds_and_the_interval() -> None:
     assert found["fresh_best_fid"] == pytest.approx(6.1)
     assert found["fresh_uniform_fid"] == pytest.approx(27.4 / 3)
     assert found["fresh_seeds"] == 3
+    assert set(found) == {
+        *(
+            f"fresh_{arm}_{metric}"
+            for arm in ("best", "uniform")
+            for metric in ("fid", "kid", "precision", "recall")
+        ),
+        *("fresh_seeds", "gain_percent", "gain_percent_low", "gain_percent_high"),
+    }, "no pair of training losses, which are each of its run's own noise levels"
     assert 0 < found["gain_percent_low"] < found["gain_percent"] < found["gain_percent_high"]
     assert not [name for name in found if name.startswith("search_")]
 

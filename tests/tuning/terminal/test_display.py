@@ -8,6 +8,8 @@ from rich.console import Console
 
 from tests.tuning.studies import record, schedule
 from tuning.evidence.keys import TrialKey
+from tuning.study.config import StudyConfig
+from tuning.study.plan import StudyPlan
 from tuning.terminal import display as module
 from tuning.terminal.display import Display
 from tuning.terminal.drawing import draw
@@ -136,21 +138,90 @@ def test_the_time_left_follows_the_images_seen(clock):
     progress.started(record(trial=0, total_images=1000))
     assert progress.seconds_left is None
     for images in (100, 300, 600):
-        progress.update(0, images, 0, 1, 0.1)
         clock.now += 10
-    # 500 images in 30 s, 3,400 to go.
-    assert progress.seconds_left == pytest.approx(3400 * 30 / 500)
-    assert "3:24 left" in picture(progress)
+        progress.update(0, images, 0, 1, 0.1)
+    # 600 images in 30 s, 3,400 to go.
+    assert progress.seconds_left == pytest.approx(3400 * 30 / 600)
+    assert "2:50 left" in picture(progress)
 
 
 def test_images_of_an_earlier_start_do_not_count_as_speed(clock):
     progress = Display(4, 1000, plain())
-    progress.earlier([record(7.0), record(7.0)])
+    progress.earlier([record(7.0, total_images=1000), record(7.0, total_images=1000)])
+    progress.queued(record(trial=2, total_images=1000), seen=700)
+    assert progress.snapshot().images == 2700
     progress.started(record(trial=2, total_images=1000))
-    progress.update(2, 800, 0, 1, 0.1)
-    clock.now += 10
-    progress.update(2, 900, 0, 1, 0.1)
-    assert progress.seconds_left == pytest.approx(1100 * 10 / 100)
+    for images in (800, 900):
+        clock.now += 10
+        progress.update(2, images, 0, 1, 0.1)
+    assert progress.images_per_second == 200 / 20
+    assert progress.seconds_left == pytest.approx(1100 * 20 / 200)
+
+
+@pytest.mark.parametrize(("logged", "images"), [(700, (600, 700, 800)), (0, (300, 200, 300))])
+def test_images_that_are_trained_again_bring_the_study_no_further(clock, logged, images):
+    progress = Display(1, 1000, plain())
+    progress.queued(record(total_images=1000), logged)
+    progress.started(record(total_images=1000))
+    for seen in images:
+        clock.now += 10
+        progress.update(0, seen, 0, 1, 0.1)
+    assert progress.images_per_second == pytest.approx((800 - 600 if logged else 300) / 30)
+    assert progress.snapshot().images == images[-1]
+
+
+SPEED = 1000
+
+
+def played(clock, progress, budgets, every):
+    """Train these budgets one after the other at `SPEED`, a report each `every` images; a snapshot after each trial."""
+    for trial, budget in enumerate(budgets):
+        values = record(7.0, trial=trial, total_images=budget, images=budget)
+        progress.queued(values)
+        progress.started(values)
+        for seen in range(every, budget + every, every):
+            clock.now += (min(seen, budget) - (seen - every)) / SPEED
+            progress.update(trial, min(seen, budget), 0, 1, 0.1)
+        progress.finished(values)
+        yield progress.snapshot()
+
+
+@pytest.mark.parametrize("budget", [44_800, 12_800, 6400])
+def test_the_speed_is_that_of_all_images_however_few_reports_a_trial_makes(clock, budget):
+    progress = Display(10, budget, plain())
+    for trial, shown in enumerate(played(clock, progress, [budget] * 10, 6400), start=1):
+        assert shown.images_per_second == pytest.approx(SPEED)
+        assert shown.seconds_left == pytest.approx((10 - trial) * budget / SPEED)
+
+
+def test_a_trial_at_a_smaller_budget_counts_with_that(clock):
+    config = StudyConfig.model_validate(
+        {"trials": 8, "confirm_top": 0, "halving": {"rule": "compressed", "reduction": 4}}
+    )
+    full = config.run.total_images
+    plan = StudyPlan(config)
+    # Uniform sampling, two brackets of four schedules of which one each is promoted, two twins.
+    assert (plan.total, plan.total_images) == (13, 8 * full // 4 + 5 * full)
+    progress = Display(plan.total, full, plain())
+    progress.expect(plan.total, plan.total_images)
+    budgets = [full, *([full // 4] * 4 + [full]) * 2, full, full]
+    for trial, shown in enumerate(played(clock, progress, budgets, 6400), start=1):
+        assert shown.images == sum(budgets[:trial])
+        assert shown.total_images == sum(budgets)
+        assert shown.images_per_second == pytest.approx(SPEED)
+        assert shown.seconds_left == pytest.approx(sum(budgets[trial:]) / SPEED)
+
+
+def test_a_study_that_stops_shows_no_trial_as_running(clock):
+    progress = long_study(clock)
+    progress.queued(record(trial=3))
+    progress.stopped()
+    shown = progress.snapshot()
+    assert (shown.running, shown.waiting, shown.seconds_left) == ((), 0, None)
+    assert [(trial.trial, trial.images) for trial in shown.interrupted] == [(1, 40000), (2, 40000)]
+    head, *_ = picture(progress).splitlines()
+    assert head.split()[-3:] == ["stopped", "2", "interrupted"]
+    assert "1u h2e" not in picture(progress)
 
 
 def long_study(clock):

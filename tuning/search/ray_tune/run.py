@@ -91,7 +91,7 @@ def search(
         time=pace.budget,
         closed=set(pace.clock.used.closed),
     )
-    study.progress.total_trials = plan.total
+    study.progress.expect(plan.total, plan.total_images)
     pace.note_left_out(plan)
     if plan.complete:
         return
@@ -122,7 +122,7 @@ def search(
                 record = study.failed(planned.key, reason or "its trial ended without a result")
         algorithm.ended(record)
         pace.note_left_out(plan)
-        study.progress.total_trials = plan.total
+        study.progress.expect(plan.total, plan.total_images)
 
     # Before any slot starts, so that errors in the storage are raised at once.
     name = study_name(config.storage, study.name, study.identity)

@@ -1,0 +1,57 @@
+"""A study that is interrupted: its trials are shown as such, and go on from where they were."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from curriculum_ray.curriculum import CurriculumSchedule
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.log import LoggedLine, append_line
+from curriculum_ray.training.checkpoint import checkpoint_name
+from tests.tuning.studies import EXPERIMENT
+from tuning.evidence.keys import TrialKey
+from tuning.folder.identity import Identity
+from tuning.folder.layout import SLOTS, TRIALS
+from tuning.folder.status import read_status
+from tuning.study.ledger import StudyLedger
+from tuning.study.trial_spec import TrialSpec
+from tuning.terminal.display import Display
+from tuning.tracking import Tracker
+
+RUN = RunConfig(images=1024, batch_size=64)
+UNIFORM = TrialSpec(
+    key=TrialKey.uniform(), role="control", control="uniform", seed=0, schedule=CurriculumSchedule.uniform()
+)
+
+
+def test_an_interrupted_trial_is_no_running_one_and_counts_with_what_it_had_seen(output: Path) -> None:
+    folder, identity = output / "mine", Identity("0" * 32, "1" * 64)
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+
+        def ledger() -> StudyLedger:
+            shown = Display(2, RUN.total_images, Console(file=io.StringIO(), _environ={}))
+            return StudyLedger("mine", folder, tracker, shown, {}, {}, identity)
+
+        folder.mkdir()
+        study = ledger()
+        job = study.begin(UNIFORM, RUN)
+        study.started(UNIFORM.key)
+        job.folder.mkdir(parents=True)
+        for images in (256, 512):
+            append_line(job.folder, LoggedLine(images=images, loss=0.5))
+            study.progressed(UNIFORM.key, images, 0.5, 0, 1, [])
+        (folder / SLOTS / "slot-0" / checkpoint_name(UNIFORM.key, 256)).mkdir(parents=True)
+        assert study.interrupted() == [UNIFORM.key]
+        assert study.progress.snapshot().running == ()
+        study.close("KILLED")
+        (trial,) = read_status(folder).progress.interrupted
+        assert (trial.key, trial.images, trial.resumes_at) == (UNIFORM.key, 512, 256)
+        assert read_status(folder).progress.running == ()
+
+        again = ledger()
+        assert again.begin(UNIFORM, RUN).folder == folder / TRIALS / UNIFORM.key
+        assert again.progress.snapshot().images == 512
+        again.close("KILLED")

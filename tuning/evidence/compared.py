@@ -1,0 +1,66 @@
+"""Differences between named arms as they are stored and shown: one of the four words, and percents with intervals."""
+
+from __future__ import annotations
+
+import pydantic
+
+from tuning.evidence.differences import Difference, Word
+from tuning.evidence.metrics import within
+
+__all__ = ["Compared", "Turn", "compared", "difference", "verdict"]
+
+
+class _Frozen(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Compared(_Frozen):
+    """The difference of two arms, positive where the first is better; in percent of the other's metric."""
+
+    word: Word
+    percent: float
+    low: float
+    high: float
+    seeds: int
+
+
+class Turn(_Frozen):
+    """The first of several named arms against another one, when its turn comes."""
+
+    name: str
+    """The first arm."""
+    against: str
+    compared: Compared | None
+    """None with fewer than three fresh seeds."""
+    asked: bool
+    """Whether it counts: all comparisons before it were won."""
+
+    def verdict(self, margin: float) -> str:
+        """One of the four words, or that it is not asked; a dash with fewer than three seeds."""
+        return verdict(self.compared, margin) if self.asked or self.compared is None else "not asked"
+
+    def in_words(self, margin: float) -> str:
+        """The verdict and the difference: "beats: +8.1% [3.0, 12.9]"."""
+        return "–" if self.compared is None else f"{self.verdict(margin)}: {difference(self.compared)}"
+
+
+def compared(found: Difference | None) -> Compared | None:
+    """A difference in this form; None without an interval."""
+    if found is None or found.low is None or found.high is None:
+        return None
+    low, high = found.percent(found.low), found.percent(found.high)
+    return Compared(
+        word=found.verdict, percent=found.percent(found.mean), low=low, high=high, seeds=found.seeds
+    )
+
+
+def verdict(found: Compared | None, margin: float) -> str:
+    """One of the four words; a dash with fewer than three seeds."""
+    if found is None:
+        return "–"
+    return f"equal within {within(margin)}" if found.word == "equal" else found.word
+
+
+def difference(found: Compared | None) -> str:
+    """E.g. "+8.1% [3.0, 12.9]", positive is better."""
+    return "–" if found is None else f"{found.percent:+.1f}% [{found.low:.1f}, {found.high:.1f}]"
