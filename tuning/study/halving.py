@@ -1,9 +1,10 @@
 """Successive halving that does not punish a curriculum: the whole schedule compressed, never the start of a longer one.
 
-A curriculum cut short has never seen low noise, and its score is catastrophic (docs/concepts/budgets.md). A scheduler that stops the worst at each rung,
-such as ASHA (Li et al. 2020), therefore kills slow curricula for noise levels that they have not seen yet. Here a rung
-is a separate run with a smaller budget and the whole schedule, in shares of the budget. Nothing can be carried over
-from rung to rung, so each costs its full budget: that is the price of a fair comparison.
+A curriculum cut short has never seen low noise, and its score is catastrophic (docs/concepts/budgets.md). A scheduler
+that stops the worst at each rung, such as ASHA (Li et al. 2020), therefore kills slow curricula for noise levels that
+they have not seen yet. Here a rung is a separate run with a smaller budget and the whole schedule, in shares of the
+budget. Nothing can be carried over from rung to rung, so each costs its full budget: that is the price of a fair
+comparison.
 
 `after_last_stage` needs no extra runs: trials run at the full budget, and may be stopped early only after they have
 trained on all noise levels for a while. Use `compressed` if most schedules are bad and the budget is long (the low

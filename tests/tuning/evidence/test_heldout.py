@@ -116,3 +116,11 @@ def test_a_gain_beyond_all_bounds_has_no_error_that_says_something() -> None:
     found = heldout_map(*two_arms(ours, {seed: measured([[1e-300, 1.0]], images=[100]) for seed in ours}))
     assert found is not None
     assert found.error == [[math.inf], [0.0]]
+
+
+def test_losses_at_other_levels_are_not_compared_whatever_the_fingerprint_says() -> None:
+    two, three = measured([[0.5, 0.25]], images=[100]), measured([[0.5, 0.25, 0.1]], images=[100])
+    assert (
+        beside(two, three) == "held-out losses are not compared: they were not measured alike (abc and abc)"
+    )
+    assert heldout_map(*two_arms({1: two}, {1: three})) is None

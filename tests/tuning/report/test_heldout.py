@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from tests.tuning.evidence.test_heldout import measured, ranked, two_arms
-from tuning.evidence.heldout import heldout_map
+from tuning.evidence.heldout import HeldoutMap, heldout_map
 from tuning.figures.theme import DARK, LIGHT, Theme
 from tuning.report.heldout import draw_maps, gains_by_level
 
@@ -47,3 +50,18 @@ def test_the_section_says_where_the_arm_gains_and_pays_at_the_end() -> None:
 def test_a_study_without_measurements_or_without_uniform_sampling_has_no_section() -> None:
     assert gains_by_level(ranked({1: None}, {1: None})) == ""
     assert gains_by_level(ranked(BETTER_WHERE_CLEAN, {})) == ""
+
+
+def test_a_level_that_uniform_sampling_has_learnt_to_the_end_leaves_the_scale_to_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spans: list[float] = []
+
+    def draw(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
+        spans.append(span)
+        return draw_maps(maps, span, theme)
+
+    monkeypatch.setattr("tuning.report.heldout.draw_maps", draw)
+    text = gains_by_level(ranked(BETTER_WHERE_CLEAN, {**UNIFORM, 1: measured([[0.0, 2.0, 2.0]] * 2)}))
+    assert "u = 0.83: -10.0%" in text
+    assert spans == [pytest.approx(10.0)] * 4
