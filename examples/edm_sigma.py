@@ -51,7 +51,8 @@ def main() -> None:
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
-        sampler.update(losses)  # with EDM's weight this is the error of the network inside, on one scale at all sigmas
+        # With EDM's weight the loss is the error of the network inside, on one scale at all sigmas.
+        sampler.update(losses)
         if step % 50 == 49:
             low, high = sigma.min().item(), sigma.max().item()
             stage = f"stage {sampler.stage + 1} of {sampler.num_stages}"
