@@ -36,6 +36,12 @@ class Drawn(NamedTuple):
             return self.importance_weights if self.base_weights is None else self.base_weights
         return self.base_weights * self.importance_weights
 
+    def to(self, device: torch.device | str) -> Drawn:
+        """The same with all but u on a device, which is not waited for."""
+        weights = (self.base_weights, self.importance_weights)
+        moved = (None if each is None else each.to(device, non_blocking=True) for each in weights)
+        return Drawn(self.levels.to(device, non_blocking=True), self.u, *moved)
+
 
 class LevelDraws:
     """Draws noise levels from the active part of a base distribution.

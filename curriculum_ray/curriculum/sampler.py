@@ -12,6 +12,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum.draws import IndependentPlaces, StratifiedPlaces
 from curriculum_ray.curriculum.importance import NoImportance
+from curriculum_ray.curriculum.level_draws import Drawn
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
 from curriculum_ray.curriculum.shared_importance import SharedImportance
@@ -129,13 +130,10 @@ class TimestepSampler:
             )
         )
         self._weighs = self._importance is not None or self._draws.weighs
-        self._weights: Tensor | None = None
-        self._base_weights: Tensor | None = None
-        self._importance_weights: Tensor | None = None
         self._weights_read = False
         places = StratifiedPlaces if stratified else IndependentPlaces
         self._places = places(seed, self.rank, self.world_size, accumulation)
-        self._u: Tensor | None = None
+        self._last: Drawn | None = None
         self._aim()
 
     @property
@@ -166,9 +164,9 @@ class TimestepSampler:
 
         Where the base changes, it is the u of the first distribution, in which the clusters are cut.
         """
-        if self._u is None:
+        if self._last is None:
             raise ValueError("last_u is known after sample()")
-        return self._u
+        return self._last.u
 
     @property
     def weights(self) -> Tensor | None:
@@ -178,7 +176,7 @@ class TimestepSampler:
         active part of u, not over the batch: average the weighted losses over the batches of all ranks.
         """
         self._weights_read = True
-        return self._weights
+        return None if self._last is None else self._last.weights
 
     def unbiased(self, losses: Tensor) -> Tensor:
         """Losses of the last sample (batch,), each times the weight that makes up for importance, if there is any.
@@ -186,7 +184,7 @@ class TimestepSampler:
         Their mean estimates the loss that draws without importance would have, so it may be compared over the run and
         with other runs.
         """
-        weights = self._importance_weights
+        weights = None if self._last is None else self._last.importance_weights
         return losses if weights is None else losses * weights.to(losses.device, non_blocking=True)
 
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
@@ -206,14 +204,9 @@ class TimestepSampler:
         self._settle()
         self._drawn = batch_size
         u01 = self._places(batch_size, self._part, self.images)
-        drawn = self._draws.draw(u01, self.images)
-        self._u = drawn.u
+        self._last = self._draws.draw(u01, self.images).to(device)
         self._weights_read = not self._weighs
-        self._weights = _moved(drawn.weights, device)
-        if self._importance is not None:
-            self._base_weights = _moved(drawn.base_weights, device)
-            self._importance_weights = _moved(drawn.importance_weights, device)
-        return drawn.levels.to(device, non_blocking=True)
+        return self._last.levels
 
     def _say_repeated(self) -> None:
         self._repeated += 1
@@ -236,7 +229,8 @@ class TimestepSampler:
 
         Raises ValueError where the schedule weighs samples and their `weights` were not read.
         """
-        if not self._drawn:
+        last = self._last
+        if not self._drawn or last is None:
             raise ValueError("call sample() before each update()")
         if not self._weights_read:
             raise ValueError(
@@ -246,9 +240,9 @@ class TimestepSampler:
             value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
             if self._importance is not None:
                 losses = value if trained is None else trained.detach()
-                self._importance.add(self.last_u, value, losses, self._base_weights)
+                self._importance.add(last.u, value, losses, last.base_weights)
             if self._pacing.reads:
-                self._pacing.add(value, self.last_u, self._importance_weights)
+                self._pacing.add(value, last.u, last.importance_weights)
         self._step_images += self._drawn * self.world_size
         self._drawn = self._repeated = 0
         self._part += 1
@@ -320,7 +314,3 @@ class TimestepSampler:
         """Draw from the active part of this stage, with the importance known so far."""
         importance = self._importance
         self._draws.aim_at(self._pacing.state.stage, None if importance is None else importance.ratios)
-
-
-def _moved(weights: Tensor | None, device: torch.device | str) -> Tensor | None:
-    return None if weights is None else weights.to(device, non_blocking=True)

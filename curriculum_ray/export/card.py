@@ -7,11 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.config import with_key
 from curriculum_ray.config.plain_yaml import write_yaml
-from curriculum_ray.curriculum.schedule import FILES
 from curriculum_ray.data import is_image
 from curriculum_ray.evaluation.trained import Trained
 from curriculum_ray.training.config import TrainConfig
+from curriculum_ray.training.file_settings import files_named
 
 __all__ = ["model_card"]
 
@@ -79,13 +80,8 @@ _SAMPLING = {
 def _shareable(config: TrainConfig) -> dict[str, Any]:
     """Return the settings without local paths: files and folders are named, but not located."""
     settings: dict[str, Any] = config.model_dump(mode="json")
-    data, schedule = settings["data"], settings["schedule"]
-    named = [(data, key) for key in ("name", "vae", "text_encoder")]
-    named += [(schedule[group], key) for group, key in FILES]
-    named += [(settings["init_from"] or {}, "path")]
-    for group, key in named:
-        if group.get(key) is not None:
-            group[key] = Path(group[key]).name
+    for key, path in files_named(config).items():
+        settings = with_key(settings, key, Path(path).name, key)
     return settings
 
 

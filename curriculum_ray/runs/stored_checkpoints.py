@@ -28,7 +28,7 @@ _NAMES = 5
 def stored(folder: Bucket, key: str | None = None) -> list[str]:
     """Names of the checkpoints of the run `key`, or of any, directly in `folder`, the newest first, torn ones too."""
     names = [name for name in folder.folders() if checkpoints.is_checkpoint_name(name, key)]
-    return sorted(names, key=lambda name: name[-12:], reverse=True)
+    return sorted(names, key=checkpoints.images_at, reverse=True)
 
 
 def send(path: Path, folder: Bucket) -> None:
@@ -104,7 +104,7 @@ def newest(copy: WorkingCopy, roots: Iterable[Path], key: str | None) -> tuple[P
     others find what it fetched. Raises BucketError.
     """
     found = [(name, root) for root in roots for name in stored(copy.there(root), key)]
-    for name, root in sorted(found, key=lambda each: each[0][-12:], reverse=True):
+    for name, root in sorted(found, key=lambda each: checkpoints.images_at(each[0]), reverse=True):
         path = root / name
         reason = "it is incomplete"
         for _ in range(2):  # a copy that is damaged here may be sound there

@@ -32,6 +32,7 @@ __all__ = [
     "checkpoint_in",
     "checkpoint_name",
     "find_checkpoints",
+    "images_at",
     "is_checkpoint",
     "is_checkpoint_name",
     "newest_sound",
@@ -81,6 +82,11 @@ def is_checkpoint_name(name: str, key: str | None = None) -> bool:
     run, _, images = name.removeprefix(_PREFIX).rpartition("-")
     whole = name.startswith(_PREFIX) and len(images) == 12 and images.isdecimal()
     return whole and key in (None, run)
+
+
+def images_at(name: str) -> int:
+    """The images in a name that `checkpoint_name` gave."""
+    return int(name.rpartition("-")[2])
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -220,11 +226,12 @@ def is_checkpoint(folder: Path) -> bool:
 
 def find_checkpoints(folder: str | Path, key: str = "*") -> list[Path]:
     """All checkpoints of the run `key`, or of any, directly under `folder`, the newest (most images) first."""
-    return sorted(Path(folder).glob(f"{_PREFIX}{key}-{'[0-9]' * 12}"), key=_images, reverse=True)
+    found = Path(folder).glob(f"{_PREFIX}{key}-{'[0-9]' * 12}")
+    return sorted(found, key=_images, reverse=True)
 
 
-def _images(path: Path) -> str:
-    return path.name.rpartition("-")[2]
+def _images(path: Path) -> int:
+    return images_at(path.name)
 
 
 def checkpoint_in(path: Path, source: str) -> Path | None:

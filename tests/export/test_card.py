@@ -53,7 +53,7 @@ def test_files_of_a_schedule_and_of_initial_weights_are_named_without_their_path
 
 
 def test_every_setting_of_a_run_that_names_a_file_is_known() -> None:
-    """Those of the evaluation are no settings of training. Whoever adds one teaches `_shareable` about it."""
+    """Those of the evaluation are no settings of training."""
     named = {
         match[1]
         for path in (ROOT / "curriculum_ray").rglob("*.py")

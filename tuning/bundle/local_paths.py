@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from curriculum_ray.config import ConfigError, parse, with_key
 from curriculum_ray.runs.config import RunConfig
-from tuning.bundle.file_settings import files_named
+from curriculum_ray.training.file_settings import files_named
 
 __all__ = ["LOCAL", "with_given_paths"]
 

@@ -13,7 +13,8 @@ from typing import Any
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.buckets.address import is_address, names
 from curriculum_ray.config.shown import printable
-from tuning.bundle.file_settings import file_keys
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.file_settings import file_keys
 from tuning.bundle.local_paths import LOCAL
 
 __all__ = ["Portable", "paths_in"]
@@ -122,7 +123,7 @@ def _names_a_file(place: Place, text: str) -> bool:
 
 @cache
 def _file_places() -> frozenset[Place]:
-    keys = {tuple(key.split(".")) for key in file_keys()}
+    keys = {tuple(key.split(".")) for key in file_keys(RunConfig)}
     return frozenset({(_OF_A_STUDY,), *keys, *(key[:-1] for key in keys)})
 
 

@@ -117,8 +117,7 @@ def best(
         "train": again or _without_settings(target, where),
     }
     if found.besides:
-        sets = ", ".join(f"{key} {value}" for key, value in found.besides.items())
-        rows["besides"] = f"its run also sets {sets}, which {target} does not hold"
+        rows["besides"] = f"its run also sets {found.besides_in_words}, which {target} does not hold"
     if found.among == "curriculum" and found.verdict not in ("beats", "unconfirmed") and not curriculum:
         filters = given("output", "experiment", "metric", "fingerprint", "mlflow_uri")
         words = ["--study", found.study, *filters, "--curriculum", "--write", CURRICULUM_FILE]

@@ -247,11 +247,11 @@ def read_status(folder: Path, patience_s: float = _STALE_S) -> StudyStatus:
 
 def _resumes_at(study: Path, key: str) -> int:
     """Images at the newest checkpoint of a trial of the study in this folder; 0 without one."""
-    from curriculum_ray.training.checkpoint import find_checkpoints
+    from curriculum_ray.training.checkpoint import find_checkpoints, images_at
 
     folders = [study / TRIALS / key, *(study / SLOTS).glob(f"{SLOT_PREFIX}*")]
     newest = [path.name for folder in folders for path in find_checkpoints(folder, escape(key))[:1]]
-    return max((int(name[-12:]) for name in newest), default=0)
+    return max(map(images_at, newest), default=0)
 
 
 def checked_status(

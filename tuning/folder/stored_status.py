@@ -58,13 +58,13 @@ def read_stored_status(study: Bucket, patience_s: float = _PATIENCE_S) -> StudyS
 def _resumes_at(study: Bucket, key: str) -> int:
     """Images at the newest whole checkpoint of a trial of the study in this bucket; 0 without one."""
     from curriculum_ray.runs.stored_checkpoints import stored
-    from curriculum_ray.training.checkpoint import MANIFEST
+    from curriculum_ray.training.checkpoint import MANIFEST, images_at
 
     slots = study / SLOTS
     folders = [study / TRIALS / key, *(slots / name for name in slots.folders())]
     found = [(name, folder / name) for folder in folders for name in stored(folder, key)]
-    newest_first = sorted(found, key=lambda each: each[0][-12:], reverse=True)
-    return next((int(name[-12:]) for name, there in newest_first if there.read(MANIFEST) is not None), 0)
+    newest_first = sorted(found, key=lambda each: images_at(each[0]), reverse=True)
+    return next((images_at(name) for name, there in newest_first if there.read(MANIFEST) is not None), 0)
 
 
 def _unusable(bucket: Bucket, error: BucketError) -> ConfigError:

@@ -87,9 +87,14 @@ class BestRun:
             return f"no {self.among} beat it on fresh seeds"
         return "asked for, though it did not beat uniform sampling on fresh seeds"
 
+    @property
+    def besides_in_words(self) -> str:
+        """What the run sets besides its schedule: "weighting.kind min_snr, …"; empty where that is nothing."""
+        return ", ".join(f"{key} {value}" for key, value in self.besides.items())
+
     def write(self, path: Path, *, force: bool = False) -> Path | None:
         """Write the schedule file, headed by where it comes from; see `write_own` for what is kept aside."""
-        lacks = ", ".join(f"{key} {value}" for key, value in self.besides.items())
+        lacks = self.besides_in_words
         more = [f"the schedule alone does not repeat its run, which also sets {lacks}"] if lacks else []
         return write_own(path, self._head(*more) + self.schedule_text, force=force)
 

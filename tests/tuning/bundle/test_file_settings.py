@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 from curriculum_ray.config import ConfigError, FilePath, LocalPath, Spec, parse
 from curriculum_ray.config.unions import specs_in
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.file_settings import file_keys, files_named
 from tests.tuning.studies import schedule
-from tuning.bundle.file_settings import file_keys, files_named
 from tuning.bundle.local_paths import with_given_paths
 
 PATH = "/telling/x"
@@ -83,15 +83,15 @@ def test_a_new_string_is_declared_as_a_path_or_listed_as_none() -> None:
         for key, _, field in FIELDS
         if _may_be_text(field.annotation) and not [*specs_in(field.annotation)]
     }
-    assert texts - file_keys() == NO_FILES
-    assert file_keys() == NAMED.keys()
+    assert texts - file_keys(RunConfig) == NO_FILES
+    assert file_keys(RunConfig) == NAMED.keys()
 
 
 def test_paths_stand_where_they_are_looked_for() -> None:
     """Not in lists, nor under two names: `files_named` looks at plain keys."""
     for key, _, field in FIELDS:
         assert (field.alias, field.validation_alias) == (None, None), key
-        if key in file_keys():
+        if key in file_keys(RunConfig):
             assert {*(get_args(field.annotation) or [field.annotation])} <= {
                 str,
                 NoneType,

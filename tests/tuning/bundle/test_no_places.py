@@ -15,9 +15,9 @@ import yaml
 from curriculum_ray.config import with_key
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.config import CheckpointSpec
+from curriculum_ray.training.file_settings import file_keys
 from tests.tuning.bundle.packed import opened, write_study
 from tests.tuning.studies import UNIFORM, record, schedule
-from tuning.bundle.file_settings import file_keys
 from tuning.bundle.pack import pack_study
 from tuning.bundle.replay import run_of
 from tuning.evidence.keys import TrialKey
@@ -92,7 +92,7 @@ def test_no_file_of_a_bundle_says_where_anything_lay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
 ) -> None:
     """relative: as difficulty files may be named."""
-    assert FILES.keys() == file_keys()
+    assert FILES.keys() == file_keys(RunConfig)
     lies = tmp_path / "jane doe" / TELLING
     lies.mkdir(parents=True)
     monkeypatch.chdir(lies.parent)

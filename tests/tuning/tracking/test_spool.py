@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,14 +162,19 @@ def test_a_queue_from_elsewhere_stores_no_file_of_this_user(output: Path, tmp_pa
     assert not [path for path in output.rglob("*") if path.name in ("id_rsa", "link")]
 
 
-def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
+def _left_behind(output: Path, *writes: tuple[str, Any]) -> Path:
+    """The folder of a run whose driver left these writes, (kind, data) each, in its queue."""
     folder = output / "run"
     first = Tracker.open(None, output, EXPERIMENT)
     first.keep_in(folder)
     run = first.train("a", {}, {})
     first.close()
-    lines = [["log", run, [["loss", 0.5, 1, 64]]], ["end", run, ["FINISHED", 1, 64, {}]]]
-    (folder / SPOOL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / SPOOL_FILE).write_text("".join(json.dumps([kind, run, data]) + "\n" for kind, data in writes))
+    return folder
+
+
+def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
+    folder = _left_behind(output, ("log", [["loss", 0.5, 1, 64]]), ("end", ["FINISHED", 1, 64, {}]))
     said: list[str] = []
     with held(folder):
         store_leftovers(output, None, said.append)
@@ -181,13 +187,7 @@ def test_whoever_finds_a_queue_stores_it(output: Path) -> None:
 
 
 def test_a_long_queue_is_announced_before_it_is_stored(output: Path) -> None:
-    folder = output / "run"
-    first = Tracker.open(None, output, EXPERIMENT)
-    first.keep_in(folder)
-    run = first.train("a", {}, {})
-    first.close()
-    lines = [["log", run, [["loss", 0.5, 1, images]]] for images in range(100)]
-    (folder / SPOOL_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = _left_behind(output, *(("log", [["loss", 0.5, 1, images]]) for images in range(100)))
     said: list[str] = []
     store_leftovers(output, None, said.append)
     assert said[0] == f"storing in MLflow 100 writes that an earlier start left in {folder / SPOOL_FILE}"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from curriculum_ray.config import FilePath, LocalPath, Spec, flatten
 from curriculum_ray.config.unions import specs_in
 from curriculum_ray.data.spec import EMBEDDED
-from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.training.config import TrainConfig
 
 __all__ = ["file_keys", "files_named"]
 
@@ -25,18 +25,18 @@ _NOT_FILES = {"data.name": EMBEDDED, "schedule.order.by": ("noise_level",)}
 
 
 @cache
-def file_keys() -> frozenset[str]:
-    """The dotted keys of a run that name files, in every kind of its groups."""
-    return frozenset({*_STRINGS, *_declared(RunConfig)})
+def file_keys(kind: type[TrainConfig]) -> frozenset[str]:
+    """The dotted keys of such a run that name files, in every kind of its groups."""
+    return frozenset({*_STRINGS, *_declared(kind)})
 
 
-def files_named(config: RunConfig) -> dict[str, str]:
+def files_named(config: TrainConfig) -> dict[str, str]:
     """What a run reads besides the files of the package: paths and addresses by dotted key.
 
     Shorthands have become settings by then, so that none of them can name a file that is not found here.
     """
     flat = flatten(config.model_dump(mode="json"))
-    named = {key: flat.get(key) for key in sorted(file_keys())}
+    named = {key: flat.get(key) for key in sorted(file_keys(type(config)))}
     return {
         key: value
         for key, value in named.items()
