@@ -29,10 +29,12 @@ def verdict(differences: Sequence[Difference], metric: str, images: int, noun: s
     if best.beats:
         return f"{best.name} beats uniform sampling by {words}"
     if all(difference.loses for difference in compared):
-        return f"uniform sampling beats every confirmed {noun} (the best, {best.name}: {words})"
+        return f"uniform sampling beats every confirmed {noun} (the best, {best.name}: a gain of {words})"
     if best.verdict == "equal":
-        return f"{best.name} and uniform sampling are equal within {within(best.margin)}: {words}"
-    return f"undecided: no {noun} beat uniform sampling beyond noise (the best, {best.name}: {words})"
+        return f"{best.name} and uniform sampling are equal within {within(best.margin)}: a gain of {words}"
+    return (
+        f"undecided: no {noun} beat uniform sampling beyond noise (the best, {best.name}: a gain of {words})"
+    )
 
 
 def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], metric: str) -> str:
@@ -42,15 +44,19 @@ def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], met
     ahead = {found.key for found in first if found.beats and not found.rival}
     best = max(second, key=lambda found: (found.key in ahead, found.beats, found.mean))
     rival = next((found for found in first if found.rival and found.name == best.against), None)
-    beside = "" if rival is None else f"; {rival.name}, against uniform sampling: {rival.in_words(metric)}"
+    beside = (
+        ""
+        if rival is None
+        else f"; {rival.name}, against uniform sampling: a gain of {rival.in_words(metric)}"
+    )
     if best.beats and best.key in ahead:
         return f"{best.name} beats the best rival, {best.against}, by {best.in_words(metric)}{beside}"
-    words = f"the best, {best.name}: {best.in_words(metric)}"
+    words = f"the best, {best.name}: a gain of {best.in_words(metric)}"
     if rival is not None and rival.beats and all(found.loses for found in second):
         return f"the best rival, {best.against}, beats every confirmed schedule ({words}){beside}"
     if best.verdict == "equal" and best.key in ahead:
         equal = f"{best.name} and the best rival, {best.against}, are equal within {within(best.margin)}"
-        return f"{equal}: {best.in_words(metric)}{beside}"
+        return f"{equal}: a gain of {best.in_words(metric)}{beside}"
     return f"no schedule beat the best rival, {best.against}, beyond noise ({words}){beside}"
 
 
@@ -119,7 +125,7 @@ def _of_curricula(ranking: Ranking, differences: Sequence[Difference]) -> str:
     if not ours or surest(compared) in ours:
         return ""
     best = surest(ours)
-    found = f"{best.verdict}, {best.in_words(ranking.metric)}"
+    found = f"{best.verdict}, a gain of {best.in_words(ranking.metric)}"
     return f"the best curriculum, {best.name}, against uniform sampling: {found}"
 
 

@@ -25,16 +25,19 @@ def test_the_verdict_claims_what_the_interval_holds():
         "cumulative 6-cluster easy_to_hard beats uniform sampling by 8.1% FID [3.0, 12.9], 3 seeds, "
         "77k images"
     )
-    assert sentence(0.81, -0.3, 1.9).startswith(
-        "undecided: no schedule beat uniform sampling beyond noise (the best, "
+    assert sentence(0.81, -0.3, 1.9) == (
+        "undecided: no schedule beat uniform sampling beyond noise (the best, cumulative 6-cluster easy_to_hard: "
+        "a gain of 8.1% FID [-3.0, 19.0], 3 seeds, 77k images)"
     )
     assert sentence(0.05, -0.1, 0.2).startswith(
-        "cumulative 6-cluster easy_to_hard and uniform sampling are equal within ±2%: 0.5% FID [-1.0, 2.0]"
+        "cumulative 6-cluster easy_to_hard and uniform sampling are equal within ±2%: "
+        "a gain of 0.5% FID [-1.0, 2.0]"
     )
     assert sentence(0.05, -0.1, 0.2, margin=0.019).startswith("undecided: ")
     assert sentence(0.1, 0.05, 0.15).startswith("cumulative 6-cluster easy_to_hard beats ")
     assert sentence(-0.81, -1.3, -0.3).startswith(
-        "uniform sampling beats every confirmed schedule (the best, "
+        "uniform sampling beats every confirmed schedule (the best, cumulative 6-cluster easy_to_hard: "
+        "a gain of -8.1% FID [-13.0, -3.0]"
     )
     assert "no schedule was compared" in verdict([], "fid", 1000)
 
