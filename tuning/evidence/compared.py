@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pydantic
 
 from tuning.evidence.differences import Difference, Word
@@ -62,5 +64,7 @@ def verdict(found: Compared | None, margin: float) -> str:
 
 
 def difference(found: Compared | None) -> str:
-    """E.g. "+8.1% [3.0, 12.9]", positive is better."""
-    return "–" if found is None else f"{found.percent:+.1f}% [{found.low:.1f}, {found.high:.1f}]"
+    """E.g. "+8.1% [3.0, 12.9]", positive is better; a dash for none, and where the other's metric is 0."""
+    if found is None or not math.isfinite(found.percent):
+        return "–"
+    return f"{found.percent:+.1f}% [{found.low:.1f}, {found.high:.1f}]"

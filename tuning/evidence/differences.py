@@ -38,7 +38,7 @@ from curriculum_ray.words import number_of
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
-from tuning.evidence.metrics import MARGIN, metric_name
+from tuning.evidence.metrics import MARGIN, metric_name, number
 from tuning.evidence.scale import Scale
 
 __all__ = [
@@ -111,10 +111,17 @@ class Difference:
         return 100 * value / abs(self.control) if self.control else math.nan
 
     def in_words(self, metric: str) -> str:
-        """Say the difference and its interval in percent: "8.1% FID [3.0, 12.9], 3 seeds, failed on 1 more"."""
-        words = f"{self.percent(self.mean):.1f}% {metric_name(metric)}"
+        """Say the difference and its interval in percent: "8.1% FID [3.0, 12.9], 3 seeds, failed on 1 more".
+
+        In units of the metric where the other arm's is 0, of which nothing is a share.
+        """
+
+        def size(value: float) -> str:
+            return f"{self.percent(value):.1f}" if self.control else number(value)
+
+        words = f"{size(self.mean)}{'%' if self.control else ''} {metric_name(metric)}"
         if self.low is not None and self.high is not None:
-            words += f" [{self.percent(self.low):.1f}, {self.percent(self.high):.1f}]"
+            words += f" [{size(self.low)}, {size(self.high)}]"
         return f"{words}, {number_of(self.seeds, 'seed')}{self.failures}"
 
     @property

@@ -41,7 +41,7 @@ class ExpectedSeeds:
         if self.effect:
             words += f", found in {100 * self.beats:.0f}%"
         if self.undecided >= 0.005:
-            words += f", undecided in {100 * self.undecided:.0f}%"
+            words += f", some answer undecided in {100 * self.undecided:.0f}%"
         if self.given_up >= 0.005:
             words += f" (given up early in {100 * self.given_up:.0f}%)"
         return words

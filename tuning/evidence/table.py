@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +48,10 @@ def columns(ranking: Ranking) -> list[Column]:
         if any(by not in run.metrics for run in _runs(arm)):
             return "–"
         ours, theirs = paired_by_seed(arm, uniform, by)
-        return "–" if not theirs or arm.is_uniform else f"{gain(ours.values(), theirs.values(), by):+.1f}%"
+        if not theirs or arm.is_uniform:
+            return "–"
+        better = gain(ours.values(), theirs.values(), by)
+        return f"{better:+.1f}%" if math.isfinite(better) else "–"
 
     given = [each for each in _WHERE_GIVEN if each in _names(ranking)]
     scaled = [each for each in in_order(_names(ranking)) if each.startswith(f"{metric}_at_")]

@@ -111,6 +111,8 @@ def _row(found: Difference, ours: Mapping[int, float], theirs: Mapping[int, floa
     if found.low is not None and found.high is not None:
         gain += f" [{found.low:+.3g}, {found.high:+.3g}]"
         percent += f" [{found.percent(found.low):+.1f}, {found.percent(found.high):+.1f}]"
+    if not found.control:
+        percent = "–"
     outcome: object = found.verdict
     if found.verdict == "equal":
         outcome = f"equal within {within(found.margin)}"

@@ -1,5 +1,6 @@
 """The level holds at every look, however many seeds are added, and an effect is found with few of them."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -98,6 +99,12 @@ def test_without_an_effect_a_study_runs_to_the_most_seeds():
     found = expected_seeds(0.0, 0.1, scale=Scale(), schedules=1, rival=False, seeds=(3, 8), margin=0.02)
     assert found.seeds > 7.5
     assert found.beats < 0.03
+
+
+def test_an_effect_may_be_found_while_the_answer_about_the_rival_is_open():
+    found = expected_seeds(0.2, 0.1, scale=Scale(), schedules=1, rival=True, seeds=(3, 4), margin=0.02)
+    assert found.beats + found.undecided > 1
+    assert re.search(r", found in \d\d%, some answer undecided in \d\d%$", found.in_words())
 
 
 def test_few_say_equal_of_a_difference_of_one_and_a_half_margins():

@@ -11,11 +11,14 @@ from tests.tuning.studies import record, schedule
 from tuning.evidence.answer import verdict
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import critical_values
+from tuning.evidence.compared import compared, difference
 from tuning.evidence.differences import (
     against_uniform,
     paired_differences,
 )
 from tuning.evidence.scale import Scale
+from tuning.evidence.table import columns
+from tuning.report.confirmation import confirmation
 
 
 def differences_of(table, scale=None, **options):
@@ -119,3 +122,21 @@ def test_a_confirmation_is_paired_by_seed_and_named():
     assert found.beats
     assert found.percent(found.mean) == pytest.approx(8, rel=0.01)
     assert found.to_json()["beats_uniform"] is True
+
+
+def test_beside_a_metric_of_zero_a_gain_has_no_percent_and_is_said_in_units_of_the_metric():
+    records = [
+        record(
+            metrics={"recall": recall}, role="confirmation", seed=seed, control=control, schedule=schedule(6)
+        )
+        for seed, gained in ((1000, 0.3), (1001, 0.32), (1002, 0.31))
+        for control, recall in ((None, gained), ("uniform", 0.0))
+    ]
+    ranking = Ranking.of(records, "recall")
+    (found,) = against_uniform(ranking)
+    assert found.beats
+    assert found.in_words("recall").startswith("0.310 recall [0.2")
+    assert difference(compared(found)) == "–"
+    (gains,) = (column for column in columns(ranking) if column.title == ("gain",))
+    assert {gains.text(arm) for arm in ranking.arms} == {"–"}
+    assert "nan" not in confirmation(ranking, [found])
