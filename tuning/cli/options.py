@@ -96,7 +96,8 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--confirm-seeds",
         type=CountOrRange("seeds"),
         metavar="N or N-M",
-        help="Minimum and maximum number of fresh seeds to confirm the best on, or one number for both; default 3-10.",
+        help="Minimum and maximum number of fresh seeds that arms are compared on, or one number for both; by default "
+        "as the file has it, else 3-10 (of a claim 3-6).",
     ),
     "use_gpu": click.option(
         "--use-gpu", is_flag=True, default=None, help="Compute on GPUs, one for each worker."
