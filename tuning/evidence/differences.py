@@ -29,7 +29,7 @@ sampling.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
@@ -273,18 +273,22 @@ def surest(compared: Sequence[Difference]) -> Difference:
     return max(compared, key=lambda found: (found.beats, found.mean))
 
 
-def answers_asked(ranking: Ranking) -> list[Difference]:
+def answers_asked(ranking: Ranking, arms: Collection[str] | None = None) -> list[Difference]:
     """The comparisons that the study is for: of its confirmed schedules with uniform sampling and, where they beat it,
     with the best rival.
 
-    Whether the rival beats uniform sampling is no question of its own: it is said as far as it is known by then.
+    arms: the ids of the schedules that are asked about, by default of all; those that an earlier search of the study
+    confirmed get no further seeds. Whether the rival beats uniform sampling is no question of its own: it is said as
+    far as it is known by then.
     """
-    first = [found for found in against_uniform(ranking) if not found.rival]
+    first = [
+        found for found in against_uniform(ranking) if not found.rival and (arms is None or found.key in arms)
+    ]
     ahead = {found.key for found in first if found.beats}
     return [*first, *(found for found in against_rival(ranking) if found.key in ahead)]
 
 
-def settled(ranking: Ranking) -> bool:
-    """Whether there are such comparisons, and the answers of all of them stand."""
-    asked = answers_asked(ranking)
+def settled(ranking: Ranking, arms: Collection[str] | None = None) -> bool:
+    """Whether there are such comparisons, and the answers of all of them stand. arms: as in `answers_asked`."""
+    asked = answers_asked(ranking, arms)
     return bool(asked) and all(found.verdict != "undecided" for found in asked)

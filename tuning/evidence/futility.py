@@ -10,6 +10,7 @@ level is kept, whether or not one gives up.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tuning.evidence.arms import Ranking
@@ -28,10 +29,11 @@ FEWEST_TO_GIVE_UP = 5
 _FUTURES = 1000
 
 
-def power_left(ranking: Ranking, most: int) -> float:
+def power_left(ranking: Ranking, most: int, asked: Collection[str] | None = None) -> float:
     """The largest chance that `most` seeds in all settle an open question of a confirmed schedule; 0 at `most` seeds.
 
-    1 where that cannot be said yet: before `FEWEST_TO_GIVE_UP` seeds. Questions that are settled do not count.
+    1 where that cannot be said yet: before `FEWEST_TO_GIVE_UP` seeds. Questions that are settled do not count. asked:
+    the ids of the schedules that get further seeds, by default of all.
     """
     import numpy as np
 
@@ -40,17 +42,21 @@ def power_left(ranking: Ranking, most: int) -> float:
     rivals = [arm for arm in ranking.confirmed if arm.is_rival][:1]
     arms = [
         *(arm for arm in ranking.confirmed if arm.is_uniform),
-        *(arm for arm in ranking.tried if arm.confirmed),
+        *(arm for arm in ranking.tried if arm.confirmed and (asked is None or arm.arm_id in asked)),
         *rivals,
     ]
     by_seed = [arm.by_seed(metric) for arm in arms]
     seeds = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
-    if settled(ranking) or len(seeds) >= most:
+    if settled(ranking, asked) or len(seeds) >= most:
         return 0.0
     if len(seeds) < FEWEST_TO_GIVE_UP or not against_uniform(ranking):
         return 1.0
     table = np.array([scale.scores(values[seed] for seed in seeds) for values in by_seed])
-    chances = predictive_power(table, most, scale=scale, rival=bool(rivals), margin=ranking.margin)
+    # The schedules that are asked about have their own shares of the level, and no more.
+    level = 1 - 0.05 * (len(arms) - 1) / (len(ranking.confirmed) - 1)
+    chances = predictive_power(
+        table, most, scale=scale, rival=bool(rivals), margin=ranking.margin, level=level
+    )
     return float(chances.max(initial=0.0))
 
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from curriculum_ray.config import ConfigError
 from tuning.evidence.keys import TrialKey
 from tuning.folder.identity import Identity
-from tuning.search.suggestion import directions, suggest
+from tuning.search.suggestion import directions, started_with, suggest
 from tuning.study.config import StudyConfig
 from tuning.study.parameters import CategoricalRange, FloatRange, IntRange, Range
 from tuning.study.space import SearchSpace
@@ -94,11 +94,19 @@ class StoredStudy:
         return {TrialKey(trial.user_attrs[_KEY]): trial for trial in trials if _KEY in trial.user_attrs}
 
     def ask(self, key: TrialKey) -> dict[str, Any]:
-        """The parameters of the running trial `key`, perhaps left by an earlier start, or of a new one."""
+        """The parameters of the running trial `key`, perhaps left by an earlier start, or of a new one.
+
+        A trial that ended, but whose record was lost or deleted since, runs again with the parameters that it had.
+        """
         left = self.running.get(key)
         if left is None:
             history = self.study.get_trials(deepcopy=False)
-            left = suggest(self._config, self._space, key.number, history, {_KEY: key})
+            ended = [trial for trial in history if trial.user_attrs.get(_KEY) == key]
+            left = (
+                started_with(ended[-1], {_KEY: key})
+                if ended
+                else suggest(self._config, self._space, key.number, history, {_KEY: key})
+            )
             self.study.add_trial(left)
         return left.params
 

@@ -23,7 +23,7 @@ from tuning.search.samplers import make_sampler
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace, SpaceFunction
 
-__all__ = ["best_and_latest", "directions", "sampler_seed", "suggest", "without_code"]
+__all__ = ["best_and_latest", "directions", "sampler_seed", "started_with", "suggest", "without_code"]
 
 _BEST, _LATEST = 25, 250
 _CMA_STATE = "cma:optimizer"
@@ -62,14 +62,18 @@ def suggest(
     if index < len(space.start):
         scratch.enqueue_trial(space.start[index])
     SpaceFunction(space)(scratch.ask())
-    chosen = scratch.get_trials(deepcopy=False)[-1]
+    return started_with(scratch.get_trials(deepcopy=False)[-1], user_attrs or {})
+
+
+def started_with(trial: FrozenTrial, user_attrs: Mapping[str, Any]) -> FrozenTrial:
+    """A running trial with the parameters of `trial`."""
     return create_trial(
         state=TrialState.RUNNING,
-        params=chosen.params,
-        distributions=chosen.distributions,
-        user_attrs={**(user_attrs or {})},
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={**user_attrs},
         # Attributes that the sampler will need later, e.g. the generation of this trial.
-        system_attrs=chosen.system_attrs,
+        system_attrs=trial.system_attrs,
     )
 
 

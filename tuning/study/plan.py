@@ -19,10 +19,10 @@ from typing import Any
 from curriculum_ray.curriculum import CurriculumSchedule, default_base
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import settled
-from tuning.evidence.front import front
 from tuning.evidence.in_turn import answers_of
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, TrialRecord
+from tuning.study.best_curricula import best_curricula
 from tuning.study.brackets import rungs
 from tuning.study.calibration import Work
 from tuning.study.config import FRESH_SEEDS, StudyConfig
@@ -198,43 +198,39 @@ class StudyPlan:
             yield "opening", controls + searched
             controls = []
         yield "twins", self._twins()
-        if best := self.to_confirm():
+        if best := best_curricula(self.config, self.ranking):
             yield from self._seed_by_seed(partial(self._confirmations, best, self.ranking.rivals[:1]))
 
     def _seed_by_seed(self, arms: Callable[[int], list[TrialSpec]]) -> Iterator[tuple[str, list[TrialSpec]]]:
-        """Confirmations of the `arms` of a seed: the least number of seeds, then one more until all answers stand."""
+        """Confirmations of the `arms` of a seed: the least number of seeds, then one more until all answers stand.
+
+        A seed that an earlier start began is run whole, as it would have been without the interruption.
+        """
         least, most = self.config.least_and_most_seeds
-        while self._seeds < most and (self._seeds < least or self._goes_on()):
-            fresh = range(self._seeds, max(least, self._seeds + 1))
-            self._seeds = fresh.stop
-            yield "confirmations", [trial for seed in fresh for trial in arms(FRESH_SEEDS + seed)]
+        while self._seeds < most:
+            planned = arms(FRESH_SEEDS + self._seeds)
+            begun = any(trial.key in self.records for trial in planned if trial.control is None)
+            if self._seeds >= least and not begun and not self._goes_on():
+                return
+            further = range(self._seeds + 1, least)
+            self._seeds = max(least, self._seeds + 1)
+            yield (
+                "confirmations",
+                [*planned, *(each for seed in further for each in arms(FRESH_SEEDS + seed))],
+            )
 
     def _goes_on(self) -> bool:
         """Whether a further fresh seed is worth its trials."""
         ranking, names = self.ranking, list(self.config.arms)
         if names:
             return not answers_of(ranking, names).settled
-        return not settled(ranking) and given_up(self.config, ranking) is None
+        asked = {record.arm_id for record in best_curricula(self.config, ranking)}
+        return not settled(ranking, asked) and given_up(self.config, ranking) is None
 
     @property
     def ranking(self) -> Ranking:
         """The ranking of the trials that have ended so far."""
         return Ranking.of(self.records.values(), self.config.metric, self.config.margin)
-
-    def to_confirm(self) -> list[TrialRecord]:
-        """The best curricula, to be run again: by the metric, then, with two objectives, the others of their front.
-
-        Of records that train alike, the first counts.
-        """
-        ranking = self.ranking
-        arms: dict[str, TrialRecord] = {}
-        for record in ranking.curricula:
-            arms.setdefault(record.arm_id, record)
-        best = list(arms.values())
-        if self.config.two_objectives:
-            places = {each.key: place for place, each in enumerate(front(ranking))}
-            best[1:] = sorted(best[1:], key=lambda record: places.get(record.key, len(places)))
-        return best[: self.config.confirm_top]
 
     def _controls(self) -> list[TrialSpec]:
         uniform = TrialSpec(

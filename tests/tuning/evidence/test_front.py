@@ -20,8 +20,8 @@ from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.folder.process import ProcessIdentity
 from tuning.folder.status import StudyStatus
+from tuning.study.best_curricula import best_curricula
 from tuning.study.config import StudyConfig
-from tuning.study.plan import StudyPlan
 from tuning.terminal.display import Display
 
 CONFIG = StudyConfig.model_validate({"trials": 6, "confirm_seeds": 2, "sampler": "nsgaii", "previews": 4})
@@ -62,11 +62,12 @@ def test_with_two_objectives_the_front_is_confirmed_before_what_it_dominates() -
         trial("dominated", 5.5, 16.0, 8.5),
         trial("fast", 7.0, 9.0, 9.0),
     ]
-    records = {each.key: each for each in (UNIFORM, *trials)}
+    records = [UNIFORM, *trials]
     two = CONFIG.model_copy(update={"confirm_top": 2})
-    assert [each.name for each in StudyPlan(two, dict(records)).to_confirm()] == ["best", "fast"]
+    ranking = Ranking.of(records, "fid")
+    assert [each.name for each in best_curricula(two, ranking)] == ["best", "fast"]
     one = two.model_copy(update={"sampler": "tpe"})
-    assert [each.name for each in StudyPlan(one, dict(records)).to_confirm()] == ["best", "dominated"]
+    assert [each.name for each in best_curricula(one, ranking)] == ["best", "dominated"]
 
 
 def test_the_front_begins_with_the_best_by_the_metric_and_ends_with_the_fastest() -> None:

@@ -80,6 +80,26 @@ def test_a_killed_study_goes_on_with_the_very_trials_that_were_running(tmp_path:
     assert [trial.state for trial in second.search.study.trials] == [TrialState.COMPLETE] * CONFIG.trials
 
 
+@pytest.mark.parametrize("fid", [4.0, None])
+def test_a_trial_whose_record_was_lost_runs_again_with_the_schedule_that_it_had(
+    tmp_path: Path, fid: float | None
+) -> None:
+    config = CONFIG.model_copy(update={"trials": 8})
+    first = Driver(tmp_path, config)
+    while "search-007" not in first.planned:
+        key = first.start()
+        assert key is not None
+        first.end(key, fid if key == "search-005" else 5.0 + len(first.planned))
+    again = Driver(
+        tmp_path, config, {key: value for key, value in first.plan.records.items() if key != "search-005"}
+    )
+    assert again.start() == "search-005"
+    assert again.runs["search-005"] == first.runs["search-005"]
+    again.end("search-005", 4.5)
+    states = [trial.state for trial in again.search.study.trials]
+    assert states[8:] == [TrialState.COMPLETE]
+
+
 def test_trials_recorded_just_before_the_kill_are_told_to_optuna_and_not_run_again(tmp_path: Path) -> None:
     first = Driver(tmp_path, CONFIG)
     for _ in range(4):
