@@ -66,6 +66,9 @@ bench-sampler: setup ## what the sampler costs beside a training step
 bench-train: setup ## speed of the training loop beside a bare step and beside diffusers
 	$(BIN)/python benchmarks/bench_train.py
 
+bench-compile: setup ## how long a DiT takes to compile, as a whole and by its blocks
+	$(BIN)/python benchmarks/bench_compile.py
+
 bench-head: setup ## memory that a slot costs the driver's node
 	$(BIN)/python benchmarks/bench_head.py
 

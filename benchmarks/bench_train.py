@@ -1,7 +1,7 @@
 """Training speed compared with its upper bound, with no curriculum, and with diffusers' networks.
 
 `make bench-train`. Rows: the digits' U-Net and DiT-S/2 on 32x32x4 latents, with a GPU also DiT-B/2 and DiT-XL/2 in
-bfloat16, compiled. Arms, in turn within each round and in another order in each:
+bfloat16, compiled, DiT-XL/2 by its blocks. Arms, in turn within each round and in another order in each:
 
   on         the whole loop, `train`, with a plateau over 20 clusters (too patient to end)
   off        the same with uniform sampling
@@ -150,7 +150,7 @@ def main() -> None:
     }
     if cuda:
         rows["dit-b"] = lambda: dit_row("B/2", 12, 12, 768, 128, 20)
-        rows["dit-xl"] = lambda: dit_row("XL/2", 28, 16, 1152, 32, 20)
+        rows["dit-xl"] = lambda: dit_row("XL/2", 28, 16, 1152, 32, 20, "blocks")
     only = options.only.split(",") if options.only else list(rows)
     if not set(only) <= set(rows):
         parser.error(f"--only must name rows of {', '.join(rows)}, but got {options.only}")

@@ -9,6 +9,7 @@ after another, each a process with a time limit of its own; one that fails or ha
   search     `python -m tune search --use-gpu` of a few small trials, and the stages that they walked
   decode     `bench_decode.py`: DiT-B/2 draws latents, an autoencoder decodes them, features are taken and scored
   pack-*     `bench_pack.py` for the U-Net and the MLP, at K = 4 and 8
+  compile    `bench_compile.py`: DiT-B/2 compiled as a whole and by its blocks
   train-*    `bench_train.py` for each row, with `mfu`
 
 The last line is JSON: what the machine is, and under `sections` the `state` of each (ok, failed, timed out or skipped),
@@ -124,6 +125,8 @@ def sections(cpu: bool, folder: Path) -> list[Section]:
         for pack in (2,) if cpu else (4, 8):
             command = [python, str(HERE / "bench_pack.py"), "--model", model, "--pack", str(pack), *few]
             every.append(Section(f"pack-{model}-{pack}", command, 60, ("sklearn",)))
+    few = ["--size", "S/8", "--batch", "2", "--steps", "1"] if cpu else []
+    every.append(Section("compile", [python, str(HERE / "bench_compile.py"), *few], 120))
     limits = {"unet": 90.0} if cpu else {"unet": 90.0, "dit-s": 120.0, "dit-b": 130.0, "dit-xl": 180.0}
     few = ["--rounds", "1", "--steps", "2"] if cpu else ["--rounds", "3", "--steps", "10"]
     for row, limit in limits.items():

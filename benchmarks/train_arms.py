@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from curriculum_ray.config import parse
 from curriculum_ray.data import Dataset, load_data
-from curriculum_ray.models import build_model
+from curriculum_ray.models import DiT, build_model
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.flops import training_flops
 from curriculum_ray.training.hooks import NoHooks
@@ -52,6 +52,8 @@ class Row:
     data: Dataset
     batch: int
     steps: int
+    compile: bool | Literal["blocks"] = True
+    """How the networks are compiled on a GPU, except that of the script."""
 
 
 def latents(count: int = 512) -> Dataset:
@@ -65,11 +67,19 @@ def latents(count: int = 512) -> Dataset:
     )
 
 
-def dit_row(size: str, layers: int, heads: int, width: int, batch: int, steps: int) -> Row:
+def dit_row(
+    size: str,
+    layers: int,
+    heads: int,
+    width: int,
+    batch: int,
+    steps: int,
+    compiled: bool | Literal["blocks"] = True,
+) -> Row:
     """DiT of a published size on latents."""
     config = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": width // heads}
     rival = {"kind": "diffusers", "class_name": "DiTTransformer2DModel", "config": config}
-    return Row({"kind": "dit", "size": size}, rival, latents(), batch, steps)
+    return Row({"kind": "dit", "size": size}, rival, latents(), batch, steps, compiled)
 
 
 def unet_row() -> Row:
@@ -121,7 +131,7 @@ def loop_arm(
         "window": min(10, steps // 2),
         "log_every_images": steps // 2 * row.batch,
         "precision": "bf16" if cuda else "fp32",
-        "compile": cuda,
+        "compile": cuda and row.compile,
     }
     if schedule:
         settings["schedule"] = schedule
@@ -162,8 +172,11 @@ def heldout_arm(row: Row, device: torch.device) -> tuple[Callable[[], int], int]
 def bare_arm(model: dict[str, Any], row: Row, steps: int, device: torch.device) -> Callable[[], int]:
     """`steps` times forward, squared error, backward and optimizer on one batch; returns the images."""
     cuda = device.type == "cuda"
-    net = network(model, row.data).to(device)
-    if cuda:
+    net: Any = network(model, row.data).to(device)
+    if cuda and row.compile == "blocks":
+        for block in net.blocks if isinstance(net, DiT) else net.network.transformer_blocks:
+            block.compile(dynamic=False)
+    elif cuda:
         net.compile(dynamic=False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
     x, target = (torch.randn(row.batch, *row.data.shape, device=device) for _ in range(2))

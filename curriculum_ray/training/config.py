@@ -129,8 +129,9 @@ class TrainConfig(Spec):
     """Arithmetic of the network by autocast; weights stay fp32. fp16 scales its gradients, and needs a GPU."""
     tf32: bool = True
     """Whether fp32 products on a GPU are rounded to TF32; no effect on a CPU."""
-    compile: bool = False
-    """Whether the network is compiled by torch.compile, with static shapes."""
+    compile: bool | Literal["blocks"] = False
+    """Whether the network is compiled by torch.compile, with static shapes: true for the whole as one graph, blocks for
+    one block of a dit, or of a network of diffusers, that all others share. A deep network then starts much sooner."""
     accumulate: int = Field(default=1, ge=1)
     """Parts into which each worker splits its share of the batch to save memory; it must divide the share."""
     gradient_checkpointing: bool = False
@@ -198,6 +199,14 @@ class TrainConfig(Spec):
             raise ValueError(
                 "gradient_checkpointing is for a unet, a dit or a network of diffusers, but model.kind is "
                 f"{self.model.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_can_be_compiled(self) -> TrainConfig:
+        if self.compile == "blocks" and self.model.kind not in ("dit", "diffusers"):
+            raise ValueError(
+                f"compile blocks is for a dit or a network of diffusers, but model.kind is {self.model.kind}"
             )
         return self
 

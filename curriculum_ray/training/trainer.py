@@ -21,6 +21,7 @@ from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import Batches, Conditioning, DataInfo, Dataset, InMemoryBatches
 from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.diffusion import Objective, build_process
+from curriculum_ray.models.compiled import compile_blocks, compile_network
 from curriculum_ray.models.recomputed import recompute_blocks
 from curriculum_ray.training.checkpoint import Checkpoint
 from curriculum_ray.training.config import TrainConfig
@@ -106,7 +107,7 @@ class Trainer:
         if config.gradient_checkpointing:
             recompute_blocks(model)
         if config.compile:
-            model.compile(dynamic=False)
+            (compile_blocks if config.compile == "blocks" else compile_network)(model)
         if not self.sharded:
             self.objective = self.world.wrap(objective)
         self.power = PowerEma(model, config.ema.power) if config.ema.power else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def train(rank: int, size: int, folder: str, jobs: list[dict[str, Any]]) -> None
     A job holds "name", "settings", "steps", and maybe "resume" (a job of this folder) and "world" (1: rank 0 alone).
     """
     torch.set_num_threads(1)
+    # What is compiled is traced; machine code would take minutes.
+    torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend="eager")
     place = Path(folder)
     dist.init_process_group("gloo", init_method=f"file://{place}/group", rank=rank, world_size=size)
     try:

@@ -28,6 +28,8 @@ SETTINGS: dict[str, Any] = {
     "schedule": {"version": 1, "clusters": {"by": "uniform", "count": 3}},
 }
 SHARDED = {**SETTINGS, "parallel": "fsdp"}
+DIT = {"model": {"kind": "dit", "depth": 3, "width": 32, "heads": 2}}
+BLOCKS = {"compile": "blocks", "gradient_checkpointing": True}
 
 
 def adapters(folder: Path) -> dict[str, Any]:
@@ -49,6 +51,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "alone", "settings": SHARDED, "steps": 3, "resume": "half", "world": 1},
         {"name": "lora-ddp", "settings": {**SETTINGS, **adapters(folder)}, "steps": 3},
         {"name": "lora-fsdp", "settings": {**SHARDED, **adapters(folder)}, "steps": 3},
+        {"name": "dit-ddp", "settings": {**SETTINGS, **DIT}, "steps": 4},
+        {"name": "dit-fsdp", "settings": {**SHARDED, **DIT, **BLOCKS}, "steps": 4},
         {"name": "alone-ddp", "settings": SETTINGS, "steps": 3, "resume": "half-ddp", "world": 1},
     ]
     processes = [
@@ -86,6 +90,10 @@ def _compare(place: Path, name: str, other: str) -> None:
 
 def test_shards_train_as_replicas_do(place: Path) -> None:
     _compare(place, "fsdp", "ddp")
+
+
+def test_shards_of_compiled_and_recomputed_blocks_train_as_plain_replicas_do(place: Path) -> None:
+    _compare(place, "dit-fsdp", "dit-ddp")
 
 
 def test_adapters_on_shards_train_as_on_replicas(place: Path) -> None:

@@ -34,6 +34,7 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     """Check everything that can be wrong with a run, before anything is started; raises ConfigError."""
     from curriculum_ray.curriculum import TimestepSampler
     from curriculum_ray.models import build_model, check_model
+    from curriculum_ray.models.compiled import repeated_blocks
     from curriculum_ray.models.recomputed import recompute_blocks
 
     _check_resources(config, resources)
@@ -58,8 +59,12 @@ def check_run(config: RunConfig, resources: ResourceSpec) -> tuple[Dataset | Dat
     check_optimizer(config.optimizer)
     if config.evaluation is not None:
         check_guidance(config.evaluation.scales, data.conditioning, config.model, subject=data.name)
-    if config.gradient_checkpointing and config.model.kind == "diffusers":
-        recompute_blocks(build_model(config.model, data.shape, data.conditioning))
+    if config.model.kind == "diffusers" and (config.gradient_checkpointing or config.compile == "blocks"):
+        network = build_model(config.model, data.shape, data.conditioning)
+        if config.gradient_checkpointing:
+            recompute_blocks(network)
+        if config.compile == "blocks":
+            repeated_blocks(network)
     check_heldout(config, data)
     return data, evaluator
 
