@@ -57,7 +57,7 @@ def first_guess(
     if slots is None:
         cpus = Capacity.of({"CPU": float(available_cpus())})
         slots = room(config.resources, config.maximum_trials(controls), cpus, config.pack, config.share)
-    speed = found.speed(run.batch_size)
+    speed = found.speed(run.batch_size, config.pack)
     fitting = fit_into(config, controls, speed, slots * config.pack)
     assert fitting is not None
     if fitting.least > _SURELY * config.hours:

@@ -61,7 +61,7 @@ class Work:
 
 @dataclass(frozen=True)
 class TrialSpeed:
-    """How fast trials run, as many at a time as there are slots."""
+    """How fast each of the trials is that run at a time, in packs if they are packed."""
 
     seconds_per_image: float
     seconds_per_evaluation: float
@@ -80,7 +80,8 @@ class Calibration:
     """One optimiser step of one worker on its share of a trial's batch; for packed trials, their share of the pack's
     step."""
     seconds_per_evaluation: float
-    """Generating and scoring all samples, extrapolated from a part of them."""
+    """Generating and scoring all samples of a trial, extrapolated from a part of them; the trials of a pack take
+    turns."""
     packing_gain: float | None = None
     """Steps per second of all packed trials over those of as many trials one after another; None without a pack."""
     share: str | None = None
@@ -94,9 +95,13 @@ class Calibration:
     """The share of the time of the steps that this process had a core, in (0, 1]: well below 1, other programs kept
     the machine busy. None for a GPU."""
 
-    def speed(self, batch_size: int) -> TrialSpeed:
-        """The speed of trials of this batch size, whose workers do not wait for each other."""
-        return TrialSpeed(self.seconds_per_step / batch_size, self.seconds_per_evaluation)
+    def speed(self, batch_size: int, pack: int) -> TrialSpeed:
+        """The speed of trials of this batch size, whose workers do not wait for each other.
+
+        pack: how many of them a worker trains at a time. Each then takes as long as all of them: their steps are
+        taken together, and they wait for each other's evaluations. A pack that is not full counts as a full one.
+        """
+        return TrialSpeed(pack * self.seconds_per_step / batch_size, pack * self.seconds_per_evaluation)
 
 
 def measuring_device(for_gpu: bool) -> torch.device:
@@ -164,13 +169,15 @@ def calibrate(
                 torch.cuda.max_memory_allocated(device) if device.type == "cuda" and part.share == 1 else None
             )
             seconds /= part.share
+            # A trial generates its samples by itself, also in a pack.
+            per_image = seconds / plain.batch_size
             if pack > 1 and part.share == 1:
                 seeds = [plain.model_copy(update={"seed": plain.seed + place}) for place in range(pack)]
                 packed = PackedTrainer(seeds, items, World(device=device))
                 together, on_a_core = _per_step(packed.step, max(1, steps // pack), device)
                 alone, seconds = seconds, together / pack
                 gain = alone / seconds
-            evaluation, left_out = _evaluation(run, items, network, trainer, device, seconds, share)
+            evaluation, left_out = _evaluation(run, items, network, trainer, device, per_image, share)
     except torch.OutOfMemoryError:
         raise Unmeasured("a step does not fit into the memory of the GPU of this machine") from None
     reading = None
@@ -234,21 +241,26 @@ def _evaluation(
     network: Footprint,
     trainer: Trainer,
     device: torch.device,
-    seconds_per_step: float,
+    seconds_per_image: float,
     share: int,
 ) -> tuple[float, str | None]:
-    """Seconds to generate and score an evaluation's samples, from a part of each; words for what is left out."""
+    """Seconds to generate and score an evaluation's samples, from a part of each; words for what is left out.
+
+    seconds_per_image: of a step of the whole network, by whose operations the generation is estimated where `trainer`
+    has only a part of the network, or it would take long.
+    """
     assert run.evaluation is not None
     whole, scales = prepare(run.evaluation, data, trainer.process, run.data), len(run.evaluation.scales)
     wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)
     scored, expected = max(64, wanted // share), None
     few = scored
     if flops is not None and network.train_flops is not None:
-        expected = seconds_per_step * flops / (trainer.config.batch_size * network.train_flops)
+        expected = seconds_per_image * flops / network.train_flops
         few = min(few, max(_LEAST_SAMPLES, int(wanted * _SECONDS / expected))) if expected > 0 else few
     part = prepare(run.evaluation.model_copy(update={"num_samples": scored}), data, trainer.process, run.data)
     scoring, left_out = _scoring(part, device)
-    if expected is not None and expected * few / wanted > 2 * _SECONDS:
+    whole_network = trainer.config.model == run.model
+    if expected is not None and (not whole_network or expected * few / wanted > 2 * _SECONDS):
         return scales * (expected + wanted * scoring), left_out
     evaluator = prepare(
         run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process, run.data

@@ -25,7 +25,7 @@ class Estimate:
     flops: float | None
     """Operations of the network in all trials; None where they cannot be counted."""
     trial_seconds: float | None = None
-    """One trial at the full budget, without previews."""
+    """One trial at the full budget, without previews; of a pack, its share of the time that the pack takes."""
     work_seconds: float | None = None
     """All trials one after another."""
     wall_seconds: float | None = None

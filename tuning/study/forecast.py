@@ -135,7 +135,7 @@ def forecast(
     controls = Controls.of(len(rivals), space, config.run)
     cost = estimate(config, controls, found, room.slots, for_gpu, price, flops)
     noise = find_noise(output, data.name, evaluator.fingerprint, config.metric)
-    speed = None if found is None else found.speed(run.batch_size)
+    speed = None if found is None else found.speed(run.batch_size, config.pack)
     return Forecast(
         config=config,
         space=space,

@@ -52,6 +52,19 @@ def test_a_search_is_planned_with_its_controls_twins_and_confirmations(
     assert "confirmed on 4 fresh seeds; paired differences vary by 9% of FID" in text
 
 
+def test_the_hours_of_packs_are_those_that_are_expected(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--output", str(output), "--trials", "63", "--confirm-seeds", "7", "--hours", "1"]
+    found = _as_json(capsys, *words, "--pack", "8", "--concurrent", "8")
+    # A trial's share is 8.5 s. On one slot, nine packs are full, and one, of the twins, has six places empty and one,
+    # of the confirmations, two.
+    assert found["wall_seconds"] == pytest.approx(80 * 8.5)
+    assert found["hours"]["whole"] * 3600 == pytest.approx((80 + 6 + 2) * 8.5)
+    one_by_one = _as_json(capsys, *words, "--concurrent", "1")
+    assert one_by_one["wall_seconds"] == pytest.approx(one_by_one["hours"]["whole"] * 3600)
+
+
 def test_arms_are_planned_as_they_are_compared(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--config", LONG, "--images", "512000", "--output", str(output), "--concurrent", "2"]
     found = _as_json(capsys, *words, "--confirm-seeds", "6-7")

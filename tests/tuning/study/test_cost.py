@@ -140,6 +140,83 @@ def test_the_gain_of_a_pack_is_its_steps_a_second_over_those_of_single_runs(
     assert (packed.seconds_per_step, packed.packing_gain) == (0.625, 1.6)
 
 
+def _by_operations(
+    monkeypatch: pytest.MonkeyPatch, model: dict[str, Any], seconds: float, pack: int = 1
+) -> Calibration:
+    """The calibration on a clock by which training on an image takes `seconds`, and nothing else any time.
+
+    An image takes a part of a network the part of its operations, and in a pack a tenth of its time alone.
+    """
+    now, whole = 0.0, 0
+
+    def take(trainer: Trainer, share: float = 1.0) -> None:
+        nonlocal now
+        its = footprint(trainer.config.model, data.shape).train_flops
+        assert its is not None
+        now += share * trainer.config.batch_size * seconds * its / whole
+
+    def take_together(pack: PackedTrainer) -> None:
+        for member in pack.members:
+            take(member, 0.1)
+
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(Trainer, "step", take)
+    monkeypatch.setattr(PackedTrainer, "step", take_together)
+    run = RunConfig.model_validate({**RUN, "model": model, "evaluation": {"num_samples": 640, "steps": 3}})
+    data = load_data(run.data)
+    network = footprint(run.model, data.shape)
+    assert network.train_flops is not None
+    whole = network.train_flops
+    return calibrate(run, data, network, measuring_device(False), ResourceSpec(), pack)
+
+
+def _expected_evaluation(model: dict[str, Any], seconds: float) -> float:
+    """Seconds to generate the 640 samples of `_by_operations` in 3 steps, the time of training on an image known."""
+    run = RunConfig.model_validate({**RUN, "model": model})
+    network = footprint(run.model, load_data(run.data).shape)
+    assert network.train_flops is not None
+    assert network.sample_flops is not None
+    return 640 * 3 * seconds * network.sample_flops / network.train_flops
+
+
+def test_an_evaluation_takes_the_same_by_a_whole_step_and_by_a_part_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = {"base_channels": 8}
+    whole = _by_operations(monkeypatch, model, 2.0)
+    flops = footprint(RunConfig.model_validate({"model": model}).model, (1, 8, 8)).train_flops
+    assert flops is not None
+    monkeypatch.setitem(calibration._MOST_FLOPS, "cpu", 2.5 * flops)
+    part = _by_operations(monkeypatch, model, 2.0)
+    assert (whole.share, part.share) == (None, "2 of 10 images of a worker's step")
+    assert whole.seconds_per_step == part.seconds_per_step == pytest.approx(20)
+    expected = pytest.approx(_expected_evaluation(model, 2.0))
+    assert whole.seconds_per_evaluation == expected
+    assert part.seconds_per_evaluation == expected
+
+
+def test_an_evaluation_takes_the_same_by_some_blocks_of_a_transformer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also one that takes little time, though the blocks that are there could be timed: they take less."""
+    model = {"kind": "dit", "size": "S/4", "depth": 8, "width": 64, "heads": 2}
+    monkeypatch.setitem(calibration._MOST_PARAMETERS, "cpu", 300_000)
+    found = _by_operations(monkeypatch, model, 0.001)
+    assert found.share == "10 of 10 images of a worker's step, 2 of 8 blocks"
+    assert found.seconds_per_step == pytest.approx(0.01)
+    assert found.seconds_per_evaluation == pytest.approx(_expected_evaluation(model, 0.001))
+
+
+def test_an_evaluation_takes_the_same_in_a_pack_whose_steps_are_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its trials generate their samples one after another, each by itself."""
+    model = {"base_channels": 8}
+    found = _by_operations(monkeypatch, model, 2.0, pack=2)
+    assert (found.seconds_per_step, found.packing_gain) == (pytest.approx(2), pytest.approx(10))
+    assert found.seconds_per_evaluation == pytest.approx(_expected_evaluation(model, 2.0))
+
+
 @pytest.mark.parametrize(("had", "said"), [(0.95, False), (0.45, True), (None, False)])
 def test_a_busy_machine_is_said(had: float | None, said: bool) -> None:
     found = replace(FOUND, on_a_core=had)

@@ -12,9 +12,10 @@ from curriculum_ray.runs.config import RunConfig
 from tests.tuning.studies import result, started
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.study.calibration import TrialSpeed
+from tuning.study.calibration import Calibration, TrialSpeed
 from tuning.study.config import StudyConfig
 from tuning.study.controls import Controls
+from tuning.study.cost import estimate
 from tuning.study.plan import StudyPlan
 from tuning.study.time_budget import TimeBudget, fit_into, seconds_to_end, speed_of, trials_that_fit, work_of
 from tuning.study.trial_spec import TrialSpec
@@ -213,3 +214,23 @@ def test_plan_says_what_fits() -> None:
     assert fitting is not None
     assert fitting.in_words(20).startswith("in 0.05 hours: 9 of 20 schedules")
     assert fit_into(_config(), Controls(), SPEED, 1) is None
+
+
+@pytest.mark.parametrize("pack", [1, 2, 8])
+def test_packs_fit_into_the_time_that_they_are_expected_to_take(pack: int) -> None:
+    """Trials whose shares of a pack's steps and evaluations take 10 s each."""
+    found = Calibration("CPU", seconds_per_step=0.2, seconds_per_evaluation=2.0)
+    # Uniform and 63 schedules, two twins, and two arms of seven fresh seeds: ten packs of 8 at a time on one slot.
+    config = _config(trials=63, confirm_seeds=7, pack=pack, hours=1)
+    cost = estimate(config, Controls(), found, 1)
+    speed = found.speed(10, pack)
+    assert (speed.seconds_per_image, speed.seconds_per_evaluation) == (
+        pytest.approx(pack * 0.02),
+        pack * 2.0,
+    )
+    fitting = fit_into(config, Controls(), speed, cost.concurrent)
+    assert fitting is not None
+    assert cost.wall_seconds == pytest.approx(800)
+    # Ten seconds for each place of a pack: of 8, six are empty beside the twins and two beside the confirmations.
+    empty = {1: 0, 2: 0, 8: 8}[pack]
+    assert fitting.whole * 3600 == pytest.approx(800 + 10 * empty)
