@@ -13,6 +13,7 @@ from curriculum_ray.data import DataInfo, Dataset, is_image, to_uint8
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.threads import worker_threads
 from curriculum_ray.evaluation import Evaluator, prepare
+from curriculum_ray.evaluation.spec import EvaluationSpec
 from curriculum_ray.models import DiTSpec, ModelSpec
 from curriculum_ray.models.dit import SIZES
 from curriculum_ray.runs.config import RunConfig
@@ -113,14 +114,21 @@ def measuring_device(for_gpu: bool) -> torch.device:
     return torch.device("cuda" if for_gpu else "cpu")
 
 
-def evaluation_flops(run: RunConfig, network: Footprint, evaluator: Evaluator) -> int | None:
-    """Operations of the network in generating the samples of one evaluation; those of the extractor are not counted."""
+def evaluation_flops(spec: EvaluationSpec, network: Footprint) -> int | None:
+    """Operations of the network in generating the samples of one evaluation, at all scales of guidance.
+
+    Those of the extractor are not counted; guidance counts at every step, also where it has an interval.
+    """
     if network.sample_flops is None:
         return None
-    spec = evaluator.spec
     # Both are of second order: two evaluations of the network a step (Karras et al. 2022, Alg. 1 and 2).
-    calls = spec.steps * (2 if spec.sampler in ("heun", "stochastic") else 1)
+    calls = spec.steps * (2 if spec.sampler in ("heun", "stochastic") else 1) * sum(map(_calls, spec.scales))
     return spec.num_samples * calls * network.sample_flops
+
+
+def _calls(scale: float) -> int:
+    """How often the network is asked at a scale of guidance, 1 for none: with the condition, and without it."""
+    return 1 if scale == 1 else 2
 
 
 @dataclass(frozen=True)
@@ -250,8 +258,8 @@ def _evaluation(
     has only a part of the network, or it would take long.
     """
     assert run.evaluation is not None
-    whole, scales = prepare(run.evaluation, data, trainer.process, run.data), len(run.evaluation.scales)
-    wanted, flops = run.evaluation.num_samples, evaluation_flops(run, network, whole)
+    whole, scales = prepare(run.evaluation, data, trainer.process, run.data), run.evaluation.scales
+    wanted, flops = run.evaluation.num_samples, evaluation_flops(whole.spec, network)
     scored, expected = max(64, wanted // share), None
     few = scored
     if flops is not None and network.train_flops is not None:
@@ -261,7 +269,7 @@ def _evaluation(
     scoring, left_out = _scoring(part, device)
     whole_network = trainer.config.model == run.model
     if expected is not None and (not whole_network or expected * few / wanted > 2 * _SECONDS):
-        return scales * (expected + wanted * scoring), left_out
+        return expected + len(scales) * wanted * scoring, left_out
     evaluator = prepare(
         run.evaluation.model_copy(update={"num_samples": few}), data, trainer.process, run.data
     )
@@ -269,7 +277,9 @@ def _evaluation(
     def generate() -> None:
         evaluator.generate(trainer.process, trainer.ema.model, trainer.conditioning, device)
 
-    return scales * wanted * (_timed(generate, device) / few + scoring), left_out
+    # `generate` is at the first scale.
+    generating = _timed(generate, device) / few * sum(map(_calls, scales)) / _calls(scales[0])
+    return wanted * (generating + len(scales) * scoring), left_out
 
 
 def _scoring(evaluator: Evaluator, device: torch.device) -> tuple[float, str | None]:

@@ -130,7 +130,7 @@ def forecast(
     except Unmeasured as reason:
         measured = reason
     found = None if isinstance(measured, Unmeasured) else measured
-    a_step, an_evaluation = network.train_flops, evaluation_flops(run, network, evaluator)
+    a_step, an_evaluation = network.train_flops, evaluation_flops(evaluator.spec, network)
     flops = (run.batch_size * a_step, an_evaluation) if a_step and an_evaluation else None
     controls = Controls.of(len(rivals), space, config.run)
     cost = estimate(config, controls, found, room.slots, for_gpu, price, flops)

@@ -11,12 +11,13 @@ import torch
 
 from curriculum_ray.data import Dataset, load_data
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.evaluation.spec import EvaluationSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.footprint import footprint
 from curriculum_ray.training.loop import Trainer
 from curriculum_ray.training.packed import PackedTrainer
 from tuning.study import calibration
-from tuning.study.calibration import Calibration, Unmeasured, calibrate, measuring_device
+from tuning.study.calibration import Calibration, Unmeasured, calibrate, evaluation_flops, measuring_device
 from tuning.study.config import StudyConfig
 from tuning.study.controls import Controls
 from tuning.study.cost import Estimate, estimate
@@ -215,6 +216,20 @@ def test_an_evaluation_takes_the_same_in_a_pack_whose_steps_are_faster(
     found = _by_operations(monkeypatch, model, 2.0, pack=2)
     assert (found.seconds_per_step, found.packing_gain) == (pytest.approx(2), pytest.approx(10))
     assert found.seconds_per_evaluation == pytest.approx(_expected_evaluation(model, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "guidance", "calls"),
+    [("ddim", 1.0, 1), ("ddim", 2.0, 2), ("ddim", (1.0, 2.0, 4.0), 5), ("heun", (2.0, 1.0), 6)],
+)
+def test_the_operations_of_guided_samples_are_those_of_two_calls_a_step_at_each_scale(
+    sampler: Any, guidance: float | tuple[float, ...], calls: int
+) -> None:
+    run = RunConfig.model_validate({**RUN, "model": {"base_channels": 8}})
+    network = footprint(run.model, (1, 8, 8))
+    assert network.sample_flops is not None
+    spec = EvaluationSpec(num_samples=640, steps=3, sampler=sampler, guidance=guidance)
+    assert evaluation_flops(spec, network) == 640 * 3 * calls * network.sample_flops
 
 
 @pytest.mark.parametrize(("had", "said"), [(0.95, False), (0.45, True), (None, False)])
