@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import torch
@@ -36,6 +37,12 @@ class InMemoryBatches:
         self.items = dataset.stored.to(device)
         keep = keep_condition and dataset.condition is not None
         self.condition = dataset.condition.to(device) if keep and dataset.condition is not None else None
+
+    def in_order_of(self, seed: int) -> InMemoryBatches:
+        """Batches in the order of another seed, of the same tensors, which are not copied."""
+        other = copy.copy(self)
+        other.order = DataOrder(self.order.count, seed)
+        return other
 
     def next(
         self, images: int, batch_size: int, rank: int, world_size: int, device: torch.device

@@ -7,6 +7,7 @@ could have done in the same time. Always over the dense bfloat16 peak, whatever 
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import torch
@@ -18,14 +19,16 @@ from curriculum_ray.models.lora import LoraSpec, add_adapters
 
 __all__ = ["operations_per_item", "peak_flops", "training_flops"]
 
-# Dense bfloat16 operations per second (data sheets of NVIDIA), by a part of the device's name; the first that fits.
+# Dense bfloat16 operations per second (data sheets of NVIDIA), by the device's name in capitals, without `_OF_ANY`.
 _PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
+    "H200 NVL": 835e12,
     "H100": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIE": 756e12,
     "A100": 312e12,
+    "A100 PCIE": 312e12,
     "L40S": 362e12,
     "L40": 181e12,
     "L4": 121e12,
@@ -33,12 +36,16 @@ _PEAKS = {
     "A10": 125e12,
     "RTX 4090": 165e12,
 }
+# Words that do not tell models apart: maker, family, memory and socket, as in "NVIDIA A100-SXM4-80GB".
+_OF_ANY = re.compile(r"NVIDIA|TESLA|GEFORCE|\d+GB|HBM\w+|SXM\d")
 
 
 def peak_flops(device: torch.device) -> float | None:
     """Dense bfloat16 operations per second of a GPU; None for a CPU, for unknown ones, and for slices of one (MIG)."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return None if "MIG" in name else next((peak for part, peak in _PEAKS.items() if part in name), None)
+    if device.type != "cuda":
+        return None
+    words = re.split("[ -]", torch.cuda.get_device_name(device).upper())
+    return _PEAKS.get(" ".join(word for word in words if not _OF_ANY.fullmatch(word)))
 
 
 def training_flops(

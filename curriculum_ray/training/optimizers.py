@@ -21,9 +21,17 @@ _FUSED = frozenset({"adamw", "adam", "sgd"})
 """Those of which torch has one kernel for all weights on every device."""
 
 
-def build_optimizer(spec: OptimizerSpec, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """The optimiser of `spec`; ConfigError, one line, where it cannot be imported or made."""
+def build_optimizer(
+    spec: OptimizerSpec, parameters: Iterable[Tensor], scaled: bool = False
+) -> torch.optim.Optimizer:
+    """The optimiser of `spec`; ConfigError, one line, where it cannot be imported or made.
+
+    scaled: whether a `GradScaler` steps it, and skips the updates whose gradients overflowed, as in fp16.
+    """
     factory, arguments = _factory_and_arguments(spec)
+    if scaled and spec.kind == "sgd":
+        # Fused, a first update that is skipped would leave the momentum uninitialised (torch 2.15, `_fused_sgd`).
+        arguments["fused"] = False
     try:
         made = factory(list(parameters), **arguments)
     except Exception as error:

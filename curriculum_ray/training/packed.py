@@ -25,7 +25,8 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import Dataset
+from curriculum_ray.data import Batches, Dataset, InMemoryBatches
+from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.models import DiTSpec, MLPSpec, UNetSpec
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.ema import ema_decay
@@ -35,7 +36,7 @@ from curriculum_ray.training.rates import learning_rate
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
-__all__ = ["PackedTrainer", "check_packable", "pack_key"]
+__all__ = ["PackedTrainer", "check_packable", "pack_key", "shared_batches"]
 
 # Settings that may differ between the runs of a pack; all others determine the shape or the timing of a step.
 _OWN = frozenset({"schedule", "seed", "stratified", "process", "weighting", "optimizer", "ema"})
@@ -86,6 +87,13 @@ def pack_key(config: TrainConfig) -> str:
     return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def shared_batches(configs: Sequence[TrainConfig], data: Dataset, device: torch.device) -> list[Batches]:
+    """The batches of each run of a pack, in the order that it has alone, from one copy of the data on `device`."""
+    first = configs[0]
+    held = InMemoryBatches(data, first.seed, device, first.model.conditional is not False)
+    return [augmented(held.in_order_of(config.seed), config.data, config.seed) for config in configs]
+
+
 def _vmaps(config: TrainConfig) -> bool:
     """Whether the network is one of ours: others may do anything inside, e.g. draw random numbers."""
     return isinstance(config.model, UNetSpec | DiTSpec | MLPSpec)
@@ -95,17 +103,28 @@ class PackedTrainer(Lockstep):
     """K runs that share their steps. `members` are ordinary trainers whose weights, averages and moments are packed.
 
     configs: K runs of equal data, network, batch, budget and intervals; schedule, seed, kind of draws, process,
-    weighting, optimiser and averages may differ. data: shared by all of them. Raises ConfigError, see `check_packable`.
+    weighting, optimiser and averages may differ. data: shared by all of them. batches: one for each run, instead of
+    `shared_batches` on the device. Raises ConfigError, see `check_packable`.
 
     Members are restored before the first step, from a checkpoint of a run with the same settings, packed or not.
     """
 
-    def __init__(self, configs: Sequence[TrainConfig], data: Dataset, world: World | None = None) -> None:
+    def __init__(
+        self,
+        configs: Sequence[TrainConfig],
+        data: Dataset,
+        world: World | None = None,
+        batches: Sequence[Batches] | None = None,
+    ) -> None:
         check_packable(configs)
         self.world = world or World()
         if self.world.size > 1:
             raise ConfigError(f"packed runs have one worker, but got {self.world.size}")
-        super().__init__([Trainer(config, data, self.world) for config in configs])
+        if batches is None:
+            batches = shared_batches(configs, data, self.world.device)
+        super().__init__(
+            [Trainer(config, data, self.world, own) for config, own in zip(configs, batches, strict=True)]
+        )
         self._base = _without_dropout(self.members[0].model)
         self._weights: PackedWeights | None = None
         self._packed: list[int] = []  # indices of the members whose state is in `_weights`

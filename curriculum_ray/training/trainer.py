@@ -115,7 +115,9 @@ class Trainer:
             name: value for name, value in objective.named_parameters() if value.requires_grad
         }
         self.guard = SpikeGuard(config.stability) if config.stability.spike_factor else None
-        self.optimizer = build_optimizer(config.optimizer, self.parameters.values())
+        self.optimizer = build_optimizer(
+            config.optimizer, self.parameters.values(), scaled=config.precision == "fp16"
+        )
         self.sampler = TimestepSampler(
             config.schedule,
             levels=self.process.levels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from curriculum_ray.data import load_data
+from curriculum_ray.data import Batches, InMemoryBatches, load_data
 from curriculum_ray.distributed import pack as packs
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.pack import run_pack
@@ -22,10 +23,12 @@ from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Finished, Job, Started, Stopped
+from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.loop import train
 from curriculum_ray.training.packed import PackedTrainer, pack_key
+from curriculum_ray.training.prefetch import Prefetched
 from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
 from curriculum_ray.training.world import World
 from tests.distributed.jobs import as_job, training_processes, wait
@@ -99,6 +102,34 @@ def test_each_run_of_a_pack_leaves_its_own_folder_and_ends_as_it_would_alone(tmp
         )
     # One checkpoint of the three at each interval but the last.
     assert len(announced) == 9
+
+
+def test_data_that_stay_on_the_host_are_read_ahead_for_each_run_of_a_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {f"run{seed}": _config(seed, images=16 * 16) for seed in (1, 2)}
+    data = cached_data(configs["run1"].data)
+    sources: list[Batches] = []
+    asked: list[Any] = []
+
+    class Seen(Prefetched):
+        def __init__(self, source: Batches, total_images: int) -> None:
+            super().__init__(source, total_images)
+            sources.append(source)
+
+    def stays(*of: Any) -> bool:
+        asked.append(of)
+        return True
+
+    monkeypatch.setattr(packs, "stays_on_host", stays)
+    monkeypatch.setattr(packs, "Prefetched", Seen)
+    ends, _ = _pack(tmp_path, configs)
+    for key, config in configs.items():
+        _equals(ends[key], config)
+    assert asked == [(data, torch.device("cpu"))]
+    items = [source.items.data_ptr() for source in sources if isinstance(source, InMemoryBatches)]
+    assert items == 2 * [data.stored.data_ptr()]
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 
 from curriculum_ray.config import parse
 from curriculum_ray.curriculum import TimestepSampler
-from curriculum_ray.data import Dataset, DataSpec, load_data
+from curriculum_ray.data import Dataset, DataSpec, InMemoryBatches, load_data
 from curriculum_ray.training import trainer as trainers
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.packed import PackedTrainer
@@ -158,6 +158,24 @@ def test_a_step_of_a_pack_stays_on_the_gpu(gpu: torch.device, settings: dict[str
     for _ in range(3):
         trainer.step()
     assert [member.images for member in trainer.members] == 3 * [3 * 16]
+
+
+@pytest.mark.parametrize("name", ["digits", "shapes"])
+def test_the_runs_of_a_pack_share_one_copy_of_the_data_on_the_gpu(gpu: torch.device, name: str) -> None:
+    conditioning = {"digits": "class", "shapes": "text"}[name]
+    configs = [_config({"data": {"name": name, "conditioning": conditioning}}, seed) for seed in range(3)]
+    data = _data(configs[0].data)
+    batches = [member.batches for member in PackedTrainer(configs, data, World(device=gpu)).members]
+    first, *others = batches
+    assert isinstance(first, InMemoryBatches)
+    assert first.condition is not None
+    assert (first.items.device, first.items.shape) == (gpu, data.stored.shape)
+    assert first.condition.device == gpu
+    for other in others:
+        assert isinstance(other, InMemoryBatches)
+        assert other.items is first.items
+        assert other.condition is first.condition
+    assert [each.order.seed for each in batches if isinstance(each, InMemoryBatches)] == [0, 1, 2]
 
 
 def test_a_value_that_is_read_in_a_step_would_be_noticed(gpu: torch.device) -> None:

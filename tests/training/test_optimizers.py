@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import Dataset
 from curriculum_ray.models import TRUST_OPTION, check_named_code
+from curriculum_ray.training import trainer as trainers
 from curriculum_ray.training.config import TrainConfig
-from curriculum_ray.training.optimizers import check_optimizer
+from curriculum_ray.training.optimizers import build_optimizer, check_optimizer
 from curriculum_ray.training.packed import check_packable
+from curriculum_ray.training.precision import Precision
 from curriculum_ray.training.rates import OPTIMIZERS, OptimizerSpec
 from curriculum_ray.training.trainer import Trainer
 
@@ -68,8 +71,25 @@ class Sluggish(Counting):
         closure()
 
 
-def _trainer(**optimizer: Any) -> Trainer:
+class Scaling(Precision):
+    """Scales losses and skips overflows as fp16 does, in fp32, so that a CPU can."""
+
+    def __init__(self, name: str, device: torch.device, tf32: bool) -> None:
+        super().__init__("fp32", device, tf32)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=name == "fp16")
+
+
+@pytest.fixture
+def _nan_where_uninitialised() -> Iterator[None]:
+    """New memory is filled with what is not a number, instead of what chance left there."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def _trainer(precision: str = "fp32", **optimizer: Any) -> Trainer:
     settings = {
+        "precision": precision,
         "batch_size": 8,
         "images": 80,
         "model": {"kind": "mlp", "width": 8, "depth": 1},
@@ -103,6 +123,38 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(optimizer: dict[str, Any]) 
     for name, value in whole.parameters.items():
         assert torch.equal(value, resumed.parameters[name])
     assert any(not torch.equal(value, start[name]) for name, value in whole.parameters.items())
+
+
+@pytest.mark.usefixtures("_nan_where_uninitialised")
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        *({"kind": kind} for kind in OPTIMIZERS),
+        {"kind": "sgd", "options": {"momentum": 0.9}},
+        {"kind": "sgd", "options": {"momentum": 0.9, "dampening": 0.5}, "weight_decay": 0.1},
+        {"kind": "adam", "options": {"amsgrad": True}},
+    ],
+)
+def test_a_first_step_that_overflows_in_fp16_leaves_no_trace(
+    optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainers, "Precision", Scaling)
+    trainer = _trainer("fp16", **optimizer)
+    start = {name: value.detach().clone() for name, value in trainer.parameters.items()}
+    overflow = next(iter(trainer.parameters.values())).register_hook(lambda gradient: gradient * torch.inf)
+    trainer.step()
+    overflow.remove()
+    assert all(torch.equal(value, start[name]) for name, value in trainer.parameters.items())
+    trainer.step()
+    fresh = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+    wanted = build_optimizer(trainer.config.optimizer, fresh.values())
+    for name, value in fresh.items():
+        value.grad = trainer.parameters[name].grad
+    wanted.param_groups[0]["lr"] = trainer.optimizer.param_groups[0]["lr"]
+    wanted.step()
+    for name, value in trainer.parameters.items():
+        torch.testing.assert_close(value, fresh[name], rtol=1e-6, atol=1e-9)
+    assert any(not torch.equal(value, start[name]) for name, value in trainer.parameters.items())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_a_pack_equals_separate_runs(network: str) -> None:
     assert len(stages) > 1, "the test needs runs that change stage at different times"
 
 
+def test_the_runs_of_a_pack_share_the_data_and_see_it_in_their_own_order(data: Dataset) -> None:
+    configs = _configs(data={"name": "digits", "flip": True, "crop": 1})
+    packed = PackedTrainer(configs, data)
+    cpu, seen = torch.device("cpu"), list[torch.Tensor]()
+    for config, member in zip(configs, packed.members, strict=True):
+        single = Trainer(config, data)
+        for images in (0, 16, 10 * len(data)):
+            ours, theirs = (each.batches.next(images, 16, 0, 1, cpu) for each in (member, single))
+            assert torch.equal(ours[0], theirs[0])
+            assert ours[1] is not None
+            assert theirs[1] is not None
+            assert torch.equal(ours[1], theirs[1])
+            seen.append(ours[0])
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(seen, 2))
+
+
 def test_a_pack_multiplies_by_the_weights_of_each_schedule_as_separate_runs_do(data: Dataset) -> None:
     configs = [TrainConfig.model_validate({**SMALL, **UNET, **own}) for own in WEIGHING]
     packed = PackedTrainer(configs, data)
@@ -227,7 +244,7 @@ def test_a_run_that_is_not_finite_drops_out_alone(data: Dataset, at: int) -> Non
         _close(packed.members[place], single)
 
 
-def test_a_run_stops_at_the_log_line_after_it_was_told_to_and_the_others_go_on(data: Dataset) -> None:
+def test_a_run_stops_at_the_log_line_that_tells_it_to_and_the_others_go_on(data: Dataset) -> None:
     configs = _configs()
     packed = PackedTrainer(configs, data)
     seen: list[tuple[int, int]] = []
@@ -241,8 +258,8 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to_and_the_others_go_on(d
         True,
         False,
     ]
-    assert [images for place, images in seen if place == 2] == [32, 64]
-    assert packed.members[2].images == 64
+    assert [images for place, images in seen if place == 2] == [32]
+    assert packed.members[2].images == 32
     stopped = Trainer(configs[2], data)
     stopped.restore(packed.members[2].checkpoint())
     train(stopped)
@@ -313,8 +330,7 @@ def test_each_end_is_told_as_soon_as_it_comes(data: Dataset) -> None:
     hooks = [calling(on_end=partial(on_end, place=place)) for place in range(3)]
     vars(hooks[1]).update(on_preview=lambda trainer: trainer.images == 64)
     train_together(packed, hooks)
-    # Told to stop by its preview after 64 images, it stops at its next log line.
-    assert told[0] == (1, False, [96, 96, 96])
+    assert told[0] == (1, False, [64, 64, 64])
     assert [(place, end) for place, end, _ in told[1:]] == [(0, True), (2, True)]
 
 

@@ -26,7 +26,8 @@ class Memory:
     averages: int
     """The average of the weights, and those by power functions."""
     data: int
-    """The items, conditions and held-out items of a data set, which every worker holds whole; 0 for a stream."""
+    """The items, conditions and held-out items of a data set, which every worker holds whole, once for all runs of a
+    pack; 0 for a stream."""
     activations: int | None
     """What autograd keeps for the backward pass of a worker's share of the batch; None where it cannot be counted, and
     with gradient checkpointing."""

@@ -33,7 +33,12 @@ def test_workers_share_the_batch_and_with_fsdp_the_weights() -> None:
     assert (replica.weights, shard.weights) == (4000, 1000)
     assert replica.data == shard.data == 36
     assert _memory(workers=4, accumulate=2).activations == 8 * 10 + 7
-    assert _memory(pack=3).weights == 12_000
+
+
+def test_the_runs_of_a_pack_share_the_data() -> None:
+    single, pack = _memory(), _memory(pack=3)
+    assert (pack.weights, pack.activations) == (12_000, 3 * 647)
+    assert pack.data == single.data == 36
 
 
 def test_of_a_stream_a_worker_holds_nothing_and_the_workers_of_a_node_share_its_items() -> None:
