@@ -75,11 +75,11 @@ def _lockstep(trainer: Trainer, job: Assignment, world: World) -> Iterator[Locks
 
 
 def stays_on_host(data: Dataset, device: torch.device) -> bool:
-    """Whether data are too large to share a GPU with a model: more than a quarter of its free memory."""
+    """Whether data, with their conditions, do not fit on a GPU beside a model: over a quarter of its free memory."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return data.stored.nbytes > free / 4
+    return data.stored.nbytes + (0 if data.condition is None else data.condition.nbytes) > free / 4
 
 
 def clear_process_state() -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training import ema_posthoc
 from curriculum_ray.training.trainer import NonFiniteLoss, Trainer
+from curriculum_ray.training.world import World
 from tests.distributed.jobs import as_job, run_up_to
 from tuning.cli.ema import ema
 
@@ -91,6 +93,63 @@ def test_a_command_takes_the_newest_sound_checkpoint_of_a_run(
     (older / "ema.safetensors").unlink()
     with pytest.raises(ConfigError, match="holds no readable checkpoint"):
         resolve_checkpoint(newest.parent)
+
+
+def test_a_run_that_stops_below_a_damaged_checkpoint_resumes_where_it_stopped(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({**SETTINGS, "checkpoint": {"every_images": 64, "keep": 1}})
+    task = as_job(tmp_path, "run", config).assigned(tmp_path / "slot")
+
+    def run_until(images: int) -> Any:
+        return job.run_job(task, World(), lambda progress: progress.images >= images, lambda *_: None)
+
+    assert run_until(160) is None
+    (kept,) = checkpoints.find_checkpoints(tmp_path / "slot", "run")
+    assert kept.name == checkpoints.checkpoint_name("run", 160)
+    (kept / "model.safetensors").unlink()
+    assert run_until(96) is None
+    assert run_until(192).resumed_at == 96
+
+
+@pytest.mark.parametrize("warned", [False, True])
+def test_a_preview_and_a_snapshot_due_at_a_stop_or_a_warning_are_made_before_the_checkpoint(
+    tmp_path: Path, warned: bool
+) -> None:
+    changes = {
+        "preview": {"every_images": 32, "metric": False, "num_samples": 16},
+        "ema": {"power": {"sigma_rels": [0.1], "every_images": 32}},
+        "checkpoint": {"every_images": 192},
+    }
+    config = RunConfig.model_validate({**SETTINGS, **changes})
+
+    def made(place: Path) -> list[str]:
+        return sorted(
+            path.name for part in ("previews", "snapshots") for path in (place / "run" / part).glob("*")
+        )
+
+    def run(place: Path, images: int) -> Any:
+        """Run until so many images: a stop, or a warning and a crash right after its checkpoint."""
+        task = as_job(place, "run", config).assigned(place / "slot")
+        images_now = 0
+
+        def report(progress: Progress) -> bool:
+            nonlocal images_now
+            images_now = progress.images
+            return not warned and images_now == images
+
+        def announce(path: Path | None, _: dict[str, Any]) -> None:
+            if images_now == images:
+                raise KeyboardInterrupt
+
+        try:
+            return job.run_job(task, World(), report, announce, lambda: warned and images_now == images)
+        except KeyboardInterrupt:
+            return None
+
+    assert run(tmp_path / "whole", 0).images == 192
+    assert run(tmp_path, 96) is None
+    assert run(tmp_path, 0).resumed_at == 96
+    assert len(made(tmp_path)) == 12
+    assert made(tmp_path) == made(tmp_path / "whole")
 
 
 def _full_disk(*_: Any) -> None:
@@ -164,6 +223,16 @@ def test_data_too_large_for_a_gpu_stay_in_the_hosts_memory(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
     assert job.stays_on_host(data, torch.device("cuda")) is stays
     assert not job.stays_on_host(data, torch.device("cpu"))
+
+
+def test_captions_encoded_in_advance_count_as_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 4 * (load_data(DataSpec()).stored.nbytes + 1000)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    data = load_data(DataSpec())
+    small = replace(data, condition=None)
+    large = replace(data, condition=torch.zeros(len(data), 3, 8))
+    assert not job.stays_on_host(small, torch.device("cuda"))
+    assert job.stays_on_host(large, torch.device("cuda"))
 
 
 def test_a_full_disk_at_the_end_keeps_the_checkpoints_before(
