@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from curriculum_ray.files import replace_file
@@ -10,6 +10,7 @@ from curriculum_ray.own_files import check_own, write_own
 from tuning.claims.claim import Claim
 from tuning.claims.page import claims_page
 from tuning.claims.results import ClaimsTable
+from tuning.claims.seen import updated
 
 __all__ = ["PAGE_FILE", "TABLE_FILE", "check_writable", "read_table", "write_table"]
 
@@ -23,9 +24,14 @@ def check_writable(folder: Path) -> None:
     check_own(folder / PAGE_FILE)
 
 
-def read_table(claims: Iterable[Claim], output: Path, folder: Path) -> ClaimsTable:
-    """The table of the claims by their studies in `output`, else by the earlier table in `folder`."""
-    return ClaimsTable.load(folder / TABLE_FILE).updated(claims, output)
+def read_table(
+    claims: Iterable[Claim], output: Path, folder: Path, note: Callable[[str], None] | None = None
+) -> ClaimsTable:
+    """The table of the claims by their studies in `output`, else by the earlier table in `folder`.
+
+    note: is given a line for each study that is passed over.
+    """
+    return updated(ClaimsTable.load(folder / TABLE_FILE), claims, output, note)
 
 
 def write_table(table: ClaimsTable, folder: Path) -> Path | None:

@@ -30,6 +30,8 @@ _READ = """## What you may conclude
 - **undecided**: neither a gain nor a loss nor equality was shown with these seeds. It is no evidence of equality.
 - **loses**: a loss at this size, with the settings of the file and no tuning of them; the learning rate and all else
   are those of uniform sampling.
+- **failed on some seeds**: runs failed there, e.g. because their loss diverged. An arm that failed on a seed that
+  uniform sampling finished neither beats nor equals it, however good its other runs are.
 
 ## What you may not conclude
 
@@ -72,17 +74,17 @@ def _overview(table: ClaimsTable) -> str:
         if result is None:
             rows.append([title, "–", "–", "–", words.seeds(entry), words.conclusion(entry), "–", "–"])
             continue
-        first = result.arms[0].against_uniform
+        first = result.arms[0]
         rows.append(
             [
                 title,
                 words.setting(result.setting),
-                words.verdict(first, entry.margin),
+                words.verdict(first.against_uniform, entry.margin),
                 words.difference(first),
                 words.seeds(entry),
                 words.conclusion(entry),
                 result.date,
-                f"`{result.fingerprint}`",
+                f"`{words.protocol(result)}`",
             ]
         )
     return _table(rows)
@@ -102,13 +104,12 @@ def _section(entry: ClaimEntry) -> str:
     rows = [["arm", "what it does", metric, "against uniform sampling", f"{result.arms[0].name} against it"]]
     rows.append(["---"] * len(rows[0]))
     for arm in result.arms:
-        found = arm.against_uniform
         rows.append(
             [
                 f"{arm.name} ({arm.role})",
                 arm.about,
                 number(arm.mean),
-                "–" if found is None else f"{words.verdict(found, entry.margin)}: {words.difference(found)}",
+                words.against_uniform(arm, entry.margin),
                 words.in_turn(entry, arm),
             ]
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +14,8 @@ from curriculum_ray.data import load_data
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
-from tuning.claims.claim import ArmRole, Claim
-from tuning.evidence.arms import Ranking
-from tuning.evidence.compared import Compared, compared
-from tuning.evidence.in_turn import Answers, answers_of
-from tuning.evidence.keys import TrialKey
-from tuning.evidence.records import TrialRecord, load_records
-from tuning.folder.layout import RECORD_FILE
+from tuning.claims.claim import ArmRole
+from tuning.evidence.compared import Compared
 
 __all__ = [
     "ArmResult",
@@ -29,7 +23,6 @@ __all__ = [
     "ClaimResult",
     "ClaimsTable",
     "Setting",
-    "entry_of",
     "setting_of",
 ]
 
@@ -63,6 +56,8 @@ class ArmResult(_Frozen):
     """Its metric over the fresh seeds; None without a finished run."""
     runs: int
     """Finished runs."""
+    failed: int = 0
+    """Runs that failed."""
     against_uniform: Compared | None
     """None with fewer than three fresh seeds."""
     against_claim: Compared | None
@@ -77,13 +72,17 @@ class ClaimResult(_Frozen):
     arms: tuple[ArmResult, ...]
     """That of the claim first."""
     uniform: float | None
-    """Uniform sampling's mean metric."""
+    """Uniform sampling's mean metric; None without a finished run."""
+    uniform_failed: int = 0
+    """Runs of uniform sampling that failed."""
     seeds: int
-    """Fresh seeds that all arms have."""
+    """Fresh seeds on which the runs of all arms have ended, those that failed among them."""
+    allowed: tuple[int, int] | None = None
+    """The least and the most fresh seeds that the study's last start allowed; None for those of the claim's file."""
     settled: bool
     """Whether every answer stands, so that no further seed was needed."""
     fingerprint: str
-    """Of the protocol."""
+    """Of the protocol; empty without a finished run."""
     date: str
     """When the last run ended: YYYY-MM-DD, UTC."""
     digest: str
@@ -104,9 +103,14 @@ class ClaimEntry(_Frozen):
     metric: str
     margin: float
     seeds: tuple[int, int]
-    """The least and the most that are allowed."""
+    """The least and the most that are allowed by its file."""
     result: ClaimResult | None
     """None where it was not run yet."""
+
+    @property
+    def allowed(self) -> tuple[int, int]:
+        """The least and the most fresh seeds of its study."""
+        return (self.result and self.result.allowed) or self.seeds
 
 
 class ClaimsTable(Stored):
@@ -126,20 +130,6 @@ class ClaimsTable(Stored):
         """The table of these claims."""
         return cls(kind="curriculum-ray claims", claims=tuple(entries))
 
-    def updated(self, claims: Iterable[Claim], output: Path) -> ClaimsTable:
-        """The table of these claims, by their studies in the folder `output`.
-
-        A claim without a study there keeps its earlier result if its settings are the same.
-        """
-        earlier = {entry.name: entry.result for entry in self.claims}
-        entries = []
-        for claim in claims:
-            entry, before = entry_of(claim, output), earlier.get(claim.name)
-            if entry.result is None and before is not None and before.digest == claim.digest:
-                entry = entry.model_copy(update={"result": before})
-            entries.append(entry)
-        return ClaimsTable.of(entries)
-
 
 def setting_of(run: RunConfig) -> Setting:
     """The size of the runs of a study: reads the data and builds the network."""
@@ -153,70 +143,3 @@ def setting_of(run: RunConfig) -> Setting:
         parameters=sum(value.numel() for value in network.parameters()),
         images=run.total_images,
     )
-
-
-def entry_of(claim: Claim, output: Path) -> ClaimEntry:
-    """A claim and what its study in the folder `output` has seen so far."""
-    return ClaimEntry(
-        name=claim.name,
-        title=claim.title,
-        source=claim.source.in_words(),
-        link=claim.source.link,
-        where=claim.source.where,
-        says=claim.says,
-        asks=claim.asks,
-        metric=claim.metric,
-        margin=claim.margin,
-        seeds=claim.seeds,
-        result=_result(claim, output / claim.study_name),
-    )
-
-
-def _result(claim: Claim, folder: Path) -> ClaimResult | None:
-    records = load_records(folder)
-    finished = [record for record in records.values() if record.status == "finished"]
-    if not finished:
-        return None
-    ranking = Ranking.of(records.values(), claim.metric, claim.margin)
-    answers = answers_of(ranking, list(claim.arms))
-    by_arm = _values(finished, claim.metric)
-    uniform = by_arm.get(TrialKey.uniform(), {})
-    values = {name: by_arm.get(TrialKey.arm(name), {}) for name in claim.arms}
-    shared = set(uniform).intersection(*values.values())
-    ended = max((record.ran_in / RECORD_FILE).stat().st_mtime for record in finished)
-    return ClaimResult(
-        arms=tuple(_arm(claim, name, values[name], answers) for name in claim.arms),
-        uniform=_mean(uniform),
-        seeds=len(shared),
-        settled=answers.settled,
-        fingerprint=finished[0].fingerprint or "",
-        date=datetime.datetime.fromtimestamp(ended, datetime.UTC).date().isoformat(),
-        digest=claim.digest,
-        setting=setting_of(claim.run),
-    )
-
-
-def _values(records: Iterable[TrialRecord], metric: str) -> dict[str, dict[int, float]]:
-    """The metric by seed of each arm, by the key of what it repeats."""
-    found: dict[str, dict[int, float]] = {}
-    for record in records:
-        if record.origin is not None and metric in record.metrics:
-            found.setdefault(record.origin, {})[record.seed] = record.metrics[metric]
-    return found
-
-
-def _arm(claim: Claim, name: str, values: Mapping[int, float], answers: Answers) -> ArmResult:
-    return ArmResult(
-        name=name,
-        role=claim.arms[name].role,
-        about=claim.arms[name].about,
-        mean=_mean(values),
-        runs=len(values),
-        against_uniform=compared(answers.against_uniform.get(name)),
-        against_claim=compared(answers.in_turn.get(name)),
-        asked=name in answers.asked,
-    )
-
-
-def _mean(values: Mapping[int, float]) -> float | None:
-    return sum(values.values()) / len(values) if values else None

@@ -40,14 +40,14 @@ class ShownClaims:
             table.add_column("protocol", no_wrap=True)
         for entry in self._table.claims:
             result = entry.result
-            first = None if result is None else result.arms[0].against_uniform
+            first = None if result is None else result.arms[0]
             more = ["–"] if result is None else [words.setting(result.setting)]
-            last = ["–", "–"] if result is None else [result.date, result.fingerprint]
+            last = ["–", "–"] if result is None else [result.date, words.protocol(result)]
             cells = [
                 entry.name,
                 *(more if wide else []),
-                words.verdict(first, entry.margin),
-                words.difference(first),
+                "–" if first is None else words.verdict(first.against_uniform, entry.margin),
+                "–" if first is None else words.difference(first),
                 words.seeds(entry),
                 words.conclusion(entry),
                 *(last if wide else []),

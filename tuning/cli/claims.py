@@ -92,7 +92,7 @@ def claims(
         console.print(f"\n{claim.name}: {claim.asks}", soft_wrap=True)
         run_study(studies[claim.name], folder, claim.study_name, mlflow_uri, concurrent, console, trust_code)
         write_table(read_table(every, folder, place), place)
-    table = read_table(every, folder, place)
+    table = read_table(every, folder, place, lambda line: click.echo(line, err=True))
     if not only_list or target is not None:
         kept = write_table(table, place)
         if kept is not None:

@@ -6,10 +6,11 @@ import math
 
 import pydantic
 
-from tuning.evidence.differences import Difference, Word
+from curriculum_ray.words import number_of
+from tuning.evidence.differences import Difference, Word, failures_in_words
 from tuning.evidence.metrics import within
 
-__all__ = ["Compared", "Turn", "compared", "difference", "verdict"]
+__all__ = ["Compared", "Turn", "compared", "difference", "in_full", "verdict"]
 
 
 class _Frozen(pydantic.BaseModel):
@@ -24,6 +25,23 @@ class Compared(_Frozen):
     low: float
     high: float
     seeds: int
+    """Seeds that both finished."""
+    failed: int = 0
+    """Further seeds, on which the first failed and the other finished."""
+    other_failed: int = 0
+    """Further seeds, on which the other failed and the first finished."""
+
+    def failures(self, against: str) -> str:
+        """What follows the number of seeds: ", failed on 1 more", or nothing. against: the other's name."""
+        return failures_in_words(self.failed, self.other_failed, against)
+
+    def judged(self, margin: float) -> Compared:
+        """The same by another margin, a share of the other's metric, on which beating and losing do not depend."""
+        if self.word in ("beats", "loses"):
+            return self
+        within = -100 * margin <= self.low and self.high <= 100 * margin
+        equal = within and not self.failed and not self.other_failed
+        return self.model_copy(update={"word": "equal" if equal else "undecided"})
 
 
 class Turn(_Frozen):
@@ -43,7 +61,9 @@ class Turn(_Frozen):
 
     def in_words(self, margin: float) -> str:
         """The verdict and the difference: "beats: +8.1% [3.0, 12.9]"."""
-        return "–" if self.compared is None else f"{self.verdict(margin)}: {difference(self.compared)}"
+        if self.compared is None:
+            return "–"
+        return f"{self.verdict(margin)}: {in_full(self.compared, self.against)}"
 
 
 def compared(found: Difference | None) -> Compared | None:
@@ -52,7 +72,13 @@ def compared(found: Difference | None) -> Compared | None:
         return None
     low, high = found.percent(found.low), found.percent(found.high)
     return Compared(
-        word=found.verdict, percent=found.percent(found.mean), low=low, high=high, seeds=found.seeds
+        word=found.verdict,
+        percent=found.percent(found.mean),
+        low=low,
+        high=high,
+        seeds=found.seeds,
+        failed=found.failed,
+        other_failed=found.other_failed,
     )
 
 
@@ -68,3 +94,12 @@ def difference(found: Compared | None) -> str:
     if found is None or not math.isfinite(found.percent):
         return "–"
     return f"{found.percent:+.1f}% [{found.low:.1f}, {found.high:.1f}]"
+
+
+def in_full(found: Compared | None, against: str) -> str:
+    """The difference and, where runs failed, on how many seeds: "+8.1% [3.0, 12.9], 5 seeds, failed on 1 more".
+
+    against: the other's name.
+    """
+    failures = "" if found is None else found.failures(against)
+    return difference(found) + (f", {number_of(found.seeds, 'seed')}{failures}" if found and failures else "")

@@ -48,6 +48,7 @@ __all__ = [
     "against_rival",
     "against_uniform",
     "answers_asked",
+    "failures_in_words",
     "paired_differences",
     "settled",
     "surest",
@@ -127,8 +128,7 @@ class Difference:
     @property
     def failures(self) -> str:
         """What follows the number of seeds: ", failed on 1 more", or nothing."""
-        words = f", failed on {self.failed} more" if self.failed else ""
-        return words + (f", {self.against} failed on {self.other_failed} more" if self.other_failed else "")
+        return failures_in_words(self.failed, self.other_failed, self.against)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields and the percentages."""
@@ -141,6 +141,12 @@ class Difference:
             "percent_high": high,
             f"beats_{'uniform' if self.against == 'uniform sampling' else 'rival'}": self.beats,
         }
+
+
+def failures_in_words(failed: int, other_failed: int, against: str) -> str:
+    """What follows the number of seeds of a comparison with the arm `against`, see `Difference.failures`."""
+    words = f", failed on {failed} more" if failed else ""
+    return words + (f", {against} failed on {other_failed} more" if other_failed else "")
 
 
 def paired_differences(

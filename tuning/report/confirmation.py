@@ -97,7 +97,7 @@ def _in_turn(turns: Sequence[Turn], margin: float) -> list[Html | None]:
         [
             f"{first} against {turn.against}",
             difference(turn.compared),
-            "–" if turn.compared is None else str(turn.compared.seeds),
+            "–" if turn.compared is None else f"{turn.compared.seeds}{turn.compared.failures(turn.against)}",
             turn.verdict(margin),
         ]
         for turn in turns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.door import ROOT
+from tests.tuning.claims.studied import write_study
 from tests.tuning.evidence.test_in_turn import UNIFORM, better
-from tests.tuning.studies import named_runs
 from tuning.claims import words
 from tuning.claims.claim import CLAIMS, Claim, load_claim, load_claims
 from tuning.claims.files import PAGE_FILE, TABLE_FILE, check_writable, read_table, write_table
 from tuning.claims.page import claims_page
-from tuning.claims.results import ClaimEntry, ClaimsTable, entry_of
+from tuning.claims.results import ClaimEntry, ClaimsTable
+from tuning.claims.seen import entry_of, updated
 
 DOCS = ROOT / "docs/results"
 
@@ -28,13 +28,8 @@ def claim() -> Claim:
 
 
 def _run(tested: Claim, output: Path, /, **fids: Sequence[float | None]) -> ClaimEntry:
-    """Write the records of the claim's study, and read what was seen. fids: of uniform sampling and by role."""
-    names = {arm.role: name for name, arm in tested.arms.items()}
-    for role, values in fids.items():
-        for record in named_runs(names.get(role, role), values):
-            path = output / tested.study_name / "trials" / record.key / "record.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(record.to_json()))
+    """Write the claim's study, and read what was seen. fids: of uniform sampling and by role."""
+    write_study(tested, output, **fids)
     return entry_of(tested, output)
 
 
@@ -107,4 +102,4 @@ def test_files_of_others_are_not_written_over(tmp_path: Path) -> None:
 def test_the_page_of_the_docs_is_that_of_its_table_and_has_all_claims_as_they_are_now() -> None:
     table = ClaimsTable.load(DOCS / TABLE_FILE)
     assert (DOCS / PAGE_FILE).read_text().startswith(claims_page(table))
-    assert table == table.updated(load_claims([], ROOT / CLAIMS), Path("nowhere"))
+    assert table == updated(table, load_claims([], ROOT / CLAIMS), Path("nowhere"))

@@ -67,3 +67,8 @@ def test_the_plot_of_runs_has_a_row_for_arms_without_a_curriculum() -> None:
     figure = plots.trials(Ranking.of([*RECORDS, *LADDER], "fid"), LIGHT)
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert rows == ["uniform sampling", "easy to hard", "no curriculum"]
+
+
+def test_a_comparison_in_turn_says_on_how_many_seeds_only_one_of_the_two_failed(tmp_path: Path) -> None:
+    failed = [*RECORDS[:8], *named_runs("p2", [6.9, 7.9, 7.2, None], curriculum=False), *RECORDS[12:]]
+    assert [row[2] for row in _turns(_report(tmp_path, failed))] == ["4", "3, p2 failed on 1 more"]
