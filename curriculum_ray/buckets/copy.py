@@ -1,14 +1,16 @@
 """A working copy: a folder of this machine whose files are those of a folder in object storage.
 
 Files are written, renamed and added to here, as on any disk, and what changed is uploaded. The bucket is the truth: a
-session that finds that another one has written there since fetches its files anew. Two sessions on one machine, such as
-a driver and a worker, share the folder, and each uploads its own part of the files.
+session that finds that another one has written there since fetches its files anew, and what another program deletes
+here, such as a cleaner of temporary files, is fetched again. Two sessions on one machine, such as a driver and a
+worker, share the folder, and each uploads its own part of the files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import threading
@@ -20,8 +22,11 @@ from pathlib import Path
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError
 from curriculum_ray.files import replace_file
+from curriculum_ray.words import number_of
 
 __all__ = ["STAGE_VARIABLE", "OwnedFiles", "WorkingCopy", "is_hidden", "stage"]
+
+_LOG = logging.getLogger(__name__)
 
 STAGE_VARIABLE = "CURRICULUM_RAY_STAGE"
 """The environment variable that names the folder of working copies, on every node the same."""
@@ -96,7 +101,8 @@ class OwnedFiles:
 
     owns: whether a file belongs to it, by its name in the folder. fetched: which of those are downloaded; others are
     uploaded only. last: names of files that are uploaded after all others, as they were before: what they say of the
-    others is then true there. Sessions of one part follow one another, and each has an id.
+    others is then true there. deletes: which files the owner deletes at times; it was another program where any other
+    vanishes. Sessions of one part follow one another, and each has an id.
     """
 
     def __init__(
@@ -107,9 +113,10 @@ class OwnedFiles:
         owns: Callable[[str], bool],
         fetched: Callable[[str], bool] = lambda name: True,
         last: tuple[str, ...] = (),
+        deletes: Callable[[str], bool] = lambda name: False,
     ) -> None:
         self._folder, self._there = folder, copy.there(folder)
-        self._owns, self._fetched, self._last = owns, fetched, last
+        self._owns, self._fetched, self._last, self._deletes = owns, fetched, last, deletes
         self._marker_path = folder / marker
         self._marker = _Marker(self._marker_path)
         self._lock = threading.Lock()
@@ -121,6 +128,8 @@ class OwnedFiles:
         """
         if before is None or self._marker.session != before:
             self.fetch()
+        else:
+            self._bring_back()
         self._marker.session = session
         self._marker.write()
 
@@ -142,9 +151,10 @@ class OwnedFiles:
         self._marker.sent = {name: found for name in names if (found := self._state(name)) is not None}
 
     def send(self) -> None:
-        """Upload the files that changed since they were last uploaded, and delete there those that are gone here.
+        """Upload the files that changed since they were last uploaded, and delete there those that the owner deleted.
 
-        Raises BucketError at the first that fails; the next call goes on.
+        Other files that are gone here stay there, and are fetched. Raises BucketError at the first that fails; the next
+        call goes on.
         """
         with self._lock:
             sent = dict(self._marker.sent)
@@ -155,12 +165,35 @@ class OwnedFiles:
                         self._send(name, self._state(name))
                 for name, state, content in last:
                     self._send(name, state, content)
-                for name in [name for name in self._marker.sent if not (self._folder / name).exists()]:
+                for name in filter(self._deletes, self._gone()):
                     self._there.remove(name)
                     del self._marker.sent[name]
+                self._bring_back()
             finally:
                 if sent != self._marker.sent:
                     self._marker.write()
+
+    def _gone(self) -> list[str]:
+        """The names of the files that were uploaded or fetched, and are not here any more."""
+        return [name for name in self._marker.sent if not (self._folder / name).exists()]
+
+    def _bring_back(self) -> None:
+        """Fetch the files that are gone here though their owner does not delete them; raises BucketError."""
+        gone = [name for name in self._gone() if not self._deletes(name)]
+        for name in gone:
+            if self._fetched(name):
+                self._there.download(name, self._folder / name)
+            del self._marker.sent[name]
+            if (state := self._state(name)) is not None:
+                self._marker.sent[name] = state
+        if gone:
+            others = f" and {number_of(len(gone) - 1, 'file', 'other ')}" if gone[1:] else ""
+            _LOG.warning(
+                "another program deleted %s%s: nothing is deleted in %s",
+                self._folder / gone[0],
+                others,
+                self._there.shown(),
+            )
 
     def _send(self, name: str, state: tuple[int, int] | None, content: bytes | None = None) -> None:
         """Upload a file, or the `content` that it had, if its state is another than when it was last uploaded."""

@@ -54,6 +54,8 @@ _IN_WORDS = (
     ("SLOW_DOWN", "its server asks for fewer requests"),
 )
 
+_CHANGES = ("written", "deleted")
+
 T = TypeVar("T")
 
 
@@ -105,6 +107,8 @@ class Bucket:
     """As `check_address` returns it."""
     folder: str = ""
     """Below that address, with "/" between names."""
+    before_change: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """Called before each try to write or delete; what it raises reaches the caller, and nothing is changed."""
 
     def __truediv__(self, name: str) -> Bucket:
         """A folder in this one."""
@@ -249,6 +253,8 @@ class Bucket:
         found, folder = self.place
         path = f"{folder}/{name}" if name else folder
         for pause in (*pauses_s, None):
+            if self.before_change is not None and done in _CHANGES:
+                self.before_change()
             try:
                 return request(found, path)
             except (OSError, pa.ArrowException) as error:

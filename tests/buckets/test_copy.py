@@ -1,4 +1,4 @@
-"""Working copies of a bucket: whose files are the truth, and what is uploaded."""
+"""Working copies of a bucket: whose files are the truth, what is uploaded, and what is deleted there."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def _part(folder: Path, bucket: Bucket, **options: object) -> OwnedFiles:
         folder / "run",
         ".part.json",
         lambda name: not name.startswith("theirs"),
+        deletes=lambda name: name == "gone",
         **options,  # type: ignore[arg-type]
     )
 
@@ -105,6 +106,44 @@ def test_what_is_large_and_not_needed_is_not_fetched(tmp_path: Path) -> None:
     assert _files(tmp_path / "two") == {"a": "1"}
     second.send()
     assert sorted((bucket / "run").sizes()) == ["a", "large"]
+
+
+def test_a_file_that_another_program_deletes_stays_in_the_bucket_and_is_fetched_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket = bucket_in_memory()
+    part = _part(tmp_path, bucket, fetched=lambda name: name != "large")
+    part.begin("1", None)
+    _write(tmp_path, a="1", b="22", gone="x", large="333")
+    part.send()
+    for name in ("a", "gone", "large"):
+        (tmp_path / "run" / name).unlink()
+    part.send()
+    assert (bucket / "run").sizes() == {"a": 1, "b": 2, "large": 3}
+    assert _files(tmp_path) == {"a": "1", "b": "22"}
+    part.send()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"another program deleted {tmp_path}/run/a and 1 other file: nothing is deleted in {bucket.shown('run')}"
+    ]
+    _write(tmp_path, large="4444")
+    part.send()
+    assert (bucket / "run").sizes()["large"] == 4
+
+
+def test_a_session_that_goes_on_with_its_own_files_fetches_those_that_are_gone(tmp_path: Path) -> None:
+    bucket = bucket_in_memory()
+    first = _part(tmp_path, bucket)
+    first.begin("1", None)
+    _write(tmp_path, a="1", b="1", gone="x")
+    first.send()
+    _write(tmp_path, b="not there yet")
+    for name in ("a", "gone"):
+        (tmp_path / "run" / name).unlink()
+    again = _part(tmp_path, bucket)
+    again.begin("2", "1")
+    assert _files(tmp_path) == {"a": "1", "b": "not there yet"}
+    again.send()
+    assert (bucket / "run").sizes() == {"a": 1, "b": 13}
 
 
 def test_working_copies_lie_where_the_variable_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

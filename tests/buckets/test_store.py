@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,34 @@ def test_a_large_file_replaces_an_object_at_once_and_leaves_nothing_beside_it(
     monkeypatch.setattr(writing, "_MOST_COPIED", CHUNK)
     bucket.upload(io.BytesIO(content), "a")
     assert written[-1].rpartition("/")[2] == "a"
+
+
+def test_each_try_to_change_something_is_allowed_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is made again after a pause, in which another process may have got the folder."""
+    bucket, held = bucket_in_memory(), [True]
+
+    def check() -> None:
+        if not held[0]:
+            raise LookupError
+
+    def fails(kind: str, path: str) -> bool:
+        held[0] = False
+        return kind == "write"
+
+    ours = replace(bucket, before_change=check) / "mine"
+    ours.write("a", b"ours")
+    failing(monkeypatch, fails)
+    with pytest.raises(LookupError):
+        ours.write("a", b"ours again")
+    for change in (
+        lambda: ours.remove("a"),
+        lambda: ours.remove_folder(""),
+        lambda: ours.upload(io.BytesIO(), "a"),
+    ):
+        with pytest.raises(LookupError):
+            change()
+    assert ours.read("a") == b"ours"
+    assert ours.sizes() == {"a": 4}
 
 
 def test_what_a_killed_upload_leaves_beside_an_object_is_no_file_of_a_working_copy(tmp_path: Path) -> None:

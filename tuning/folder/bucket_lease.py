@@ -2,7 +2,8 @@
 
 Plain object stores have no lock, and not all of them a write that fails where an object exists. So a driver writes its
 lease, waits until another's, begun at the same moment, must have arrived, and holds it if its own is read back. Of two
-that overlap all the same, the earlier one finds the other's lease when it renews its own, and is interrupted.
+that overlap all the same, the earlier one finds the other's lease when it renews its own, or before it writes anything
+else there, and is interrupted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from curriculum_ray.buckets.store import Bucket, BucketError
 from tuning.folder.layout import LEASE_FILE
 from tuning.folder.lease import Holder, Taken
+from tuning.folder.lock import InUse
 from tuning.folder.process import is_alive, this_process
 
 __all__ = ["BucketHolder", "BucketLease"]
@@ -48,7 +50,7 @@ class BucketLease:
 
     def __init__(self, folder: Bucket, own: BucketHolder, before: str | None) -> None:
         self._folder, self._own, self.before = folder, own, before
-        self._end = threading.Event()
+        self._lost, self._end = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="bucket-lease", daemon=True)
         self._thread.start()
 
@@ -86,6 +88,18 @@ class BucketLease:
             raise Taken(now)
         return cls(folder, own, found.id)
 
+    def check(self, *pauses_s: tuple[float, ...]) -> None:
+        """Raise InUse if another process has taken the lease over, and BucketError where it cannot be read.
+
+        pauses_s: before each further try to read it; as for every request unless given.
+        """
+        shown = self._folder.shown()
+        if not self._lost.is_set() and _read(self._folder, *pauses_s).id != self._own.id:
+            self._lost.set()
+            _LOG.error("%s was taken over by another process: nothing more is uploaded from here", shown)
+        if self._lost.is_set():
+            raise InUse(f"{shown} was taken over by another process while this one was cut off")
+
     def release(self) -> None:
         """Mark the lease as ended, if this process still holds it."""
         self._end.set()
@@ -99,12 +113,12 @@ class BucketLease:
     def _run(self) -> None:
         while not self._end.wait(EVERY_S):
             try:
-                if _read(self._folder, _NO_TRIES).id != self._own.id:
-                    _LOG.error("%s was taken over by another process", self._folder.shown())
-                    _thread.interrupt_main()
-                    return
+                self.check(_NO_TRIES)
                 self._own = self._own.model_copy(update={"beat": self._own.beat + 1})
                 _write(self._folder, self._own, _NO_TRIES)
+            except InUse:
+                _thread.interrupt_main()
+                return
             except BucketError as error:
                 _LOG.info("the lease was not renewed: %s", error)
 

@@ -2,7 +2,8 @@
 
 What needs a file system lies in the working copy: the lock, Optuna's journal, the queue of writes to MLflow. The
 driver's files are uploaded some seconds after they changed, and at once after a trial's record. A driver on another
-machine, or after the copy was deleted, fetches them and goes on from there.
+machine, or after the copy was deleted, fetches them and goes on from there. Once another driver has taken the lease
+over, the bucket is its own: this one changes nothing there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,9 +25,9 @@ from curriculum_ray.runs.folder import ERROR_FILE, WORKER_LOGS
 from curriculum_ray.runs.run_copy import is_of_run, refresh
 from curriculum_ray.training.checkpoint import is_checkpoint_name
 from tuning.folder.bucket_lease import EVERY_S, BucketHolder, BucketLease
-from tuning.folder.layout import JOURNAL_FILE, SLOTS, TRIALS, TUNE
+from tuning.folder.layout import JOURNAL_FILE, SLOTS, SPOOL_FILE, TRIALS, TUNE
 from tuning.folder.lease import Taken
-from tuning.folder.lock import InUse
+from tuning.folder.lock import InUse, held
 
 __all__ = ["Kept", "kept"]
 
@@ -39,10 +41,13 @@ _NOT_KEPT = {SLOTS, TUNE, "checkpoint_manager_snapshot.json"}
 
 
 class Kept:
-    """The driver's files in the folder of a study or run in the working copy, which a thread uploads."""
+    """The driver's files in the folder of a study or run in the working copy, which a thread uploads.
 
-    def __init__(self, copy: WorkingCopy, folder: Path, part: OwnedFiles) -> None:
-        self.copy, self.folder, self._part = copy, folder, part
+    guarded: `copy` for all that the driver changes in the bucket, refused by InUse once its lease is lost.
+    """
+
+    def __init__(self, copy: WorkingCopy, guarded: WorkingCopy, folder: Path, part: OwnedFiles) -> None:
+        self.copy, self.folder, self._guarded, self._part = copy, folder, guarded, part
         self._end = threading.Event()
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="keep", daemon=True)
@@ -53,6 +58,8 @@ class Kept:
         try:
             self._part.send()
             self._failing = False
+        except InUse:  # its lease says so
+            return
         except BucketError as error:
             if not self._failing:
                 _LOG.warning("%s; it is tried again", error)
@@ -60,18 +67,14 @@ class Kept:
 
     def bring(self, run: Path) -> None:
         """Bring the files of a run that has ended from the machine of its worker; a failure is logged."""
-        try:
-            refresh(self.copy, run)
-        except BucketError as error:
-            _LOG.warning("%s", error)
+        with _logged():
+            refresh(self._guarded, run)
 
     def bring_checkpoint(self, run: Path, key: str) -> None:
         """Bring the newest checkpoint of a run that has ended; a failure is logged."""
-        try:
+        with _logged():
             for name in stored_checkpoints.stored(self.copy.there(run), key)[:1]:
                 stored_checkpoints.fetch(self.copy.there(run / name), run / name)
-        except BucketError as error:
-            _LOG.warning("%s", error)
 
     @property
     def slots(self) -> list[Path]:
@@ -85,14 +88,13 @@ class Kept:
 
     def forget(self, key: str) -> None:
         """Delete the checkpoints of a run that will not be resumed; a failure is logged."""
-        try:
-            for slot in self.copy.there(self.folder / SLOTS).folders():
-                stored_checkpoints.prune(self.copy.there(self.folder / SLOTS / slot), key, 0)
-        except BucketError as error:
-            _LOG.warning("%s", error)
+        with _logged():
+            slots = self._guarded.there(self.folder / SLOTS)
+            for slot in slots.folders():
+                stored_checkpoints.prune(slots / slot, key, 0)
 
     def send_all(self) -> None:
-        """Upload what changed now; raises TrainingFailed where the bucket does not take it."""
+        """Upload what changed now; raises TrainingFailed where the bucket does not take it, and InUse."""
         from curriculum_ray.distributed.fit import TrainingFailed
 
         try:
@@ -103,7 +105,7 @@ class Kept:
             ) from None
 
     def close(self) -> None:
-        """Upload the last changes; raises TrainingFailed where the bucket does not take them."""
+        """Upload the last changes; raises TrainingFailed where the bucket does not take them, and InUse."""
         self._end.set()
         self._thread.join()
         self.send_all()
@@ -122,12 +124,25 @@ def kept(
     study: bool,
     patience_s: float = _PATIENCE_S,
 ) -> Iterator[Kept]:
-    """Hold `folder` of the working copy in its bucket for this process, with the files that are there.
+    """Hold `folder` of the working copy here and in its bucket for this process, with the files that are there.
 
     study: whether it is a study's, with runs in it, and not a run's. `say` gets a line where this takes long. Raises
     InUse while another driver holds it, and ConfigError where the bucket cannot be used. At the end the changes are
-    uploaded, and the working copy of the folder is deleted if nothing failed.
+    uploaded, and the working copy of the folder is deleted if nothing failed. Raises InUse then, too, if another driver
+    has taken it over meanwhile.
     """
+    with held(folder), _uploaded(copy, folder, say, study, patience_s) as keeper:
+        yield keeper
+    # Only now: the lease that is held here is one of the files.
+    if not any(folder.rglob(ERROR_FILE)):  # people are told to look there
+        _delete(copy, folder)
+
+
+@contextmanager
+def _uploaded(
+    copy: WorkingCopy, folder: Path, say: Callable[[str], None], study: bool, patience_s: float
+) -> Iterator[Kept]:
+    """Hold `folder` in the bucket, bring its files here, and upload what changes."""
     there = copy.there(folder)
     try:
         lease = BucketLease.take(there, patience_s, say)
@@ -136,30 +151,58 @@ def kept(
     except BucketError as error:
         raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
     try:
-        # The journal last: no trial may have ended for Optuna whose record is not there.
-        part = OwnedFiles(copy, folder, _SESSION, _of_a_study if study else _of_a_run, last=(JOURNAL_FILE,))
+        guarded = replace(copy, bucket=replace(copy.bucket, before_change=lease.check))
+        part = OwnedFiles(
+            guarded,
+            folder,
+            _SESSION,
+            _of_a_study if study else _of_a_run,
+            # No trial may have ended for Optuna whose record is not there.
+            last=(JOURNAL_FILE,),
+            deletes=lambda name: name == SPOOL_FILE,
+        )
         try:
             part.begin(lease.id, lease.before)
             for run in (folder / TRIALS).glob("*") if study else [folder]:
-                refresh(copy, run)
+                refresh(guarded, run)
         except BucketError as error:
             raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
-        keeper = Kept(copy, folder, part)
+        keeper = Kept(copy, guarded, folder, part)
         try:
             yield keeper
         except BaseException:
             try:
                 keeper.close()
+            except InUse:  # its lease says so
+                pass
             except RuntimeError as error:
                 _LOG.warning("%s", error)
             raise
         keeper.close()
     finally:
         lease.release()
-    if not any(folder.rglob(ERROR_FILE)):  # people are told to look there
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # others may have their copies there
-            copy.folder.rmdir()
+
+
+def _delete(copy: WorkingCopy, folder: Path) -> None:
+    """Delete the working copy of a folder: all of it is gone at once, also for a driver that starts meanwhile."""
+    aside = folder.with_name(f".{folder.name}.ended")
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):  # others may have their copies there
+        copy.folder.rmdir()
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Log the request that fails; of a lost lease, its own line is enough."""
+    try:
+        yield
+    except InUse:
+        pass
+    except BucketError as error:
+        _LOG.warning("%s", error)
 
 
 def _of_a_run(name: str) -> bool:
@@ -172,7 +215,10 @@ def _of_a_run(name: str) -> bool:
 def _of_a_study(name: str) -> bool:
     """The same for the folder of a study."""
     top, _, rest = name.partition("/")
-    return _of_a_run(rest.partition("/")[2]) if top == TRIALS else top not in _NOT_KEPT
+    if top == TRIALS:
+        return _of_a_run(rest.partition("/")[2])
+    # Optuna deletes its lock under another name.
+    return top not in _NOT_KEPT and not top.startswith(f"{JOURNAL_FILE}.lock")
 
 
 def _in_use(address: str, holder: object) -> str:

@@ -21,7 +21,7 @@ from curriculum_ray.words import number_of
 from tuning.evidence.records import TrialRecord, damaged_records, load_records
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
-from tuning.folder.in_bucket import kept
+from tuning.folder.in_bucket import Kept, kept
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
 from tuning.folder.time_used import StudyClock
@@ -127,8 +127,10 @@ def run_study(
     )
     guess = first_guess(config, run, data, folder, controls, slots)
     place = output if copy is None else copy.bucket
-    in_bucket = nullcontext() if copy is None else kept(copy, folder, progress.note, study=True)
-    with held(folder), in_bucket as keeper, ThreadPoolExecutor(1) as opener:
+    holding: AbstractContextManager[Kept | None] = (
+        held(folder) if copy is None else kept(copy, folder, progress.note, study=True)
+    )
+    with holding as keeper, ThreadPoolExecutor(1) as opener:
         identity = open_folder(folder, config, content)
         if keeper is not None:
             keeper.send_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from curriculum_ray.training.profile_spec import ProfiledSteps
 from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
 from tuning.folder.identity import Identity, claim, content_of, without_paths
-from tuning.folder.in_bucket import kept
+from tuning.folder.in_bucket import Kept, kept
 from tuning.folder.lock import held
 from tuning.folder.names import checked_name
 from tuning.study.check_run import check_run, experiment_name, with_pinned_weights
@@ -81,8 +81,10 @@ def train_run(
         "seed": config.seed,
         "fingerprint": evaluator.fingerprint if evaluator else None,
     }
-    in_bucket = nullcontext() if copy is None else kept(copy, folder, display.note, study=False)
-    with held(folder), in_bucket as keeper, ThreadPoolExecutor(1) as opener:
+    holding: AbstractContextManager[Kept | None] = (
+        held(folder) if copy is None else kept(copy, folder, display.note, study=False)
+    )
+    with holding as keeper, ThreadPoolExecutor(1) as opener:
         _check_folder(folder, config)
         identity = claim(folder, content, "run")
         if keeper is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tuning.folder.process import this_process
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_lease, "SETTLE_S", 0.0)
+    monkeypatch.setattr(bucket_lease, "EVERY_S", 1_000.0)  # no test is interrupted
 
 
 def _elsewhere(bucket: Bucket, **changes: object) -> None:
@@ -97,8 +99,24 @@ def test_a_holder_whose_lease_was_taken_over_is_interrupted_and_leaves_it_alone(
     lease = BucketLease.take(bucket, 0.0)
     _elsewhere(bucket)
     assert interrupted.wait(20)
+    with pytest.raises(InUse, match="was taken over by another process while this one was cut off"):
+        lease.check()
     lease.release()
     assert _lease(bucket).id == "theirs"
+
+
+def test_a_holder_may_write_until_its_lease_is_taken_over(caplog: pytest.LogCaptureFixture) -> None:
+    bucket = bucket_in_memory()
+    lease = BucketLease.take(bucket, 0.0)
+    lease.check()
+    _elsewhere(bucket)
+    for _ in range(2):
+        with pytest.raises(InUse):
+            lease.check()
+    lease.release()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{bucket.shown()} was taken over by another process: nothing more is uploaded from here"
+    ]
 
 
 @pytest.fixture
@@ -143,6 +161,136 @@ def test_a_driver_on_another_machine_finds_the_folder_as_the_last_one_left_it(
     assert not (two.folder / "mine").exists(), "what is in the bucket is left on the machine"
     with kept(one, one.folder / "mine", _say_nothing, study=True):
         assert (one.folder / "mine" / "identity").read_text() == "2"
+
+
+def _journals(bucket: Bucket) -> tuple[bytes | None, bytes | None]:
+    return bucket.read("optuna.journal"), (bucket / "trials" / "a").read("record.json")
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_driver_whose_lease_was_taken_over_changes_nothing_in_the_bucket(
+    interrupted: bool, machines: tuple[WorkingCopy, WorkingCopy]
+) -> None:
+    one, _ = machines
+    bucket, folder = one.bucket / "mine", one.folder / "mine"
+    checkpoint = bucket / "slots" / "slot-0" / "checkpoint-a-000000000064"
+    driver = contextlib.ExitStack()
+    keeper = driver.enter_context(kept(one, folder, _say_nothing, study=True))
+    _write(one, **{"optuna.journal": "ours", "trials__a__record.json": "ours"})
+    keeper.send()
+    assert _journals(bucket) == (b"ours", b"ours")
+
+    _elsewhere(bucket)
+    bucket.write("optuna.journal", b"theirs")
+    (bucket / "trials" / "a").write("record.json", b"theirs")
+    checkpoint.write("state.json", b"theirs")
+    _write(one, **{"optuna.journal": "ours, later", "trials__a__record.json": "ours, later", "new": "ours"})
+    keeper.send()
+    keeper.forget("a")
+    with pytest.raises(InUse, match="mine was taken over by another process"):
+        keeper.send_all()
+    if interrupted:
+        driver.push(_interrupted)
+    with pytest.raises(KeyboardInterrupt if interrupted else InUse):
+        driver.close()
+    assert _journals(bucket) == (b"theirs", b"theirs")
+    assert checkpoint.read("state.json") == b"theirs"
+    assert bucket.read("new") is None
+    assert _lease(bucket).id == "theirs"
+    assert _names(one) == {"optuna.journal", "trials/a/record.json", "new"}, "what is nowhere else is deleted"
+
+
+def test_an_upload_that_is_tried_again_after_the_lease_was_taken_over_is_given_up(
+    machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a driver was uploading when it was cut off must not arrive once it is back."""
+    one, _ = machines
+    bucket = one.bucket / "mine"
+    tries = []
+
+    def cut_off(kind: str, path: str) -> bool:
+        if kind != "write" or not path.endswith("optuna.journal") or tries:
+            return False
+        tries.append(path)
+        _elsewhere(bucket)
+        bucket.write("optuna.journal", b"theirs")
+        return True
+
+    driver = contextlib.ExitStack()
+    keeper = driver.enter_context(kept(one, one.folder / "mine", _say_nothing, study=True))
+    _write(one, **{"optuna.journal": "ours"})
+    failing(monkeypatch, cut_off)
+    keeper.send()
+    with pytest.raises(InUse):
+        driver.close()
+    assert len(tries) == 1
+    assert bucket.read("optuna.journal") == b"theirs"
+
+
+def test_only_the_queue_of_writes_is_deleted_in_the_bucket(machines: tuple[WorkingCopy, WorkingCopy]) -> None:
+    one, _ = machines
+    names = ["identity.json", "mlflow.spool.jsonl", "trials/a/record.json"]
+    with kept(one, one.folder / "mine", _say_nothing, study=True) as keeper:
+        _write(one, **{name.replace("/", "__"): name for name in names})
+        keeper.send_all()
+        for name in names:
+            (one.folder / "mine" / name).unlink()
+        keeper.send_all()
+        assert _names(one) == {"identity.json", "trials/a/record.json"}
+        assert (one.folder / "mine" / "identity.json").read_text() == "identity.json"
+    assert {name for name in (one.bucket / "mine").sizes() if name[0] != "."} == {
+        "identity.json",
+        "trials/a/record.json",
+    }
+
+
+def test_the_lease_of_the_working_copy_has_ended_before_the_copy_is_deleted(
+    machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = machines
+    folder, usual = one.folder / "mine", shutil.rmtree
+    others = threading.enumerate()
+    alive, left = list[bool](), list[bool]()
+
+    def leases() -> int:
+        return sum(thread.name == "lease" for thread in threading.enumerate() if thread not in others)
+
+    def rmtree(path: Path, **options: object) -> None:
+        alive.append(leases() > 0)
+        left.append((folder / "record").exists())
+        usual(path, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("tuning.folder.in_bucket.shutil.rmtree", rmtree)
+    with kept(one, folder, _say_nothing, study=True):
+        assert leases() == 1
+        _write(one, record="r")
+    assert alive == [False, False], "the thread would find its file gone, and interrupt the command"
+    assert left[-1] is False, "a driver that starts meanwhile finds half of the copy"
+    assert not one.folder.exists()
+
+
+def test_a_copy_whose_deletion_was_interrupted_is_deleted_with_the_next(
+    machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = machines
+    folder = one.folder / "mine"
+
+    def rmtree(path: Path, **options: object) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    driver = contextlib.ExitStack()
+    driver.enter_context(kept(one, folder, _say_nothing, study=True))
+    _write(one, record="r")
+    with monkeypatch.context() as patched:
+        patched.setattr("tuning.folder.in_bucket.shutil.rmtree", rmtree)
+        with pytest.raises(KeyboardInterrupt):
+            driver.close()
+    assert not folder.exists()
+    assert one.folder.exists()
+    with kept(one, folder, _say_nothing, study=True):
+        assert (folder / "record").read_text() == "r"
+    assert not one.folder.exists()
 
 
 def test_a_second_driver_is_refused_with_time_and_host(machines: tuple[WorkingCopy, WorkingCopy]) -> None:
