@@ -60,17 +60,19 @@ class Board:
         self._rooms: dict[int, Any] = {}
         self._taken: Counter[int] = Counter()
         self._lost: str | None = None
+        # What slots and the driver wait for. Whoever reads a job's events waits at its entry: reports come often.
         self._changed = asyncio.Condition()
         self._closed = False
 
     async def submit(self, job: Job) -> None:
-        """Queue a job under its key; a key already queued or running is left alone.
+        """Queue a job under its key; a key that is there is left alone, unless its run was cancelled and has stopped.
 
-        It fails at once where no slot is left to run it.
+        So a trial whose actor was lost may submit its job again, even one that has ended. A job fails at once where no
+        slot is left to run it.
         """
         async with self._changed:
             key = job.key
-            if key in self._entries and not self._entries[key].ended:
+            if key in self._entries and not self._entries[key].withdrawn:
                 return
             self._entries[key] = Entry(job=job)
             if self._lost is not None:
@@ -93,6 +95,7 @@ class Board:
                 self._slots[slot] = place
                 if before is not None:
                     self._again(place, before)
+                    self._changed.notify_all()
             patience: float | None = None
             while len(place.served) <= index:
                 if self._closed or place.retired or self._slots.get(slot) is not place:
@@ -173,6 +176,7 @@ class Board:
             self._entries[key].start()
         place.current = list(keys)
         place.served.append(keys)
+        self._changed.notify_all()
 
     def _again(self, place: _Slot, before: _Slot) -> None:
         """Serve the slot again the jobs whose workers died, unless that has happened too often, or were replaced."""
@@ -202,14 +206,12 @@ class Board:
 
     async def report(self, key: str, progress: Progress) -> bool:
         """Record a run's progress; returns whether the run should stop."""
-        async with self._changed:
-            entry = self._entries[key]
-            entry.progress = progress
-            entry.note(progress)
-            self._changed.notify_all()
-            if self._judge is not None and (reason := self._judge(key, progress)) is not None:
-                entry.cancelled, entry.reason = True, reason
-            return entry.cancelled
+        entry = self._entries[key]
+        entry.progress = progress
+        entry.note(progress)
+        if self._judge is not None and (reason := self._judge(key, progress)) is not None:
+            entry.cancelled, entry.reason = True, reason
+        return entry.cancelled
 
     async def end(self, key: str, event: End) -> None:
         """Record that a job ended; only the first end counts."""
@@ -231,13 +233,12 @@ class Board:
         For one listener per job, which counts the events that it has read. Beyond 1,000 unread events, the oldest are
         dropped and counted as read: `Dropped` stands for them.
         """
-        async with self._changed:
-            entry = self._entries[key]
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: entry.count > after), timeout_s)
-            except TimeoutError:
-                return []
-            return entry.read(after)
+        entry = self._entries[key]
+        try:
+            await asyncio.wait_for(entry.news(after), timeout_s)
+        except TimeoutError:
+            return []
+        return entry.read(after)
 
     async def cancel(self, key: str) -> None:
         """Ask a run to stop at its next log line; a queued one never starts."""
@@ -246,21 +247,19 @@ class Board:
                 self._entries[key].cancelled = True
                 self._changed.notify_all()
 
-    async def stop_all(self, timeout_s: float) -> bool:
-        """Ask every run to stop, and wait up to `timeout_s` seconds; returns whether all have ended."""
+    async def stop_all(self, timeout_s: float) -> list[Job]:
+        """Ask every run to stop, and wait up to `timeout_s` seconds; returns the jobs that are still running."""
         async with self._changed:
             for entry in self._entries.values():
                 entry.cancelled = True
             self._changed.notify_all()
 
-            def ended() -> bool:
-                return all(entry.state != "running" for entry in self._entries.values())
+            def running() -> list[Job]:
+                return [entry.job for entry in self._entries.values() if entry.state == "running"]
 
-            try:
-                await asyncio.wait_for(self._changed.wait_for(ended), timeout_s)
-            except TimeoutError:
-                return False
-            return True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(lambda: not running()), timeout_s)
+            return running()
 
     async def taken(self, slots: list[int]) -> int:
         """How often these slots have taken jobs, those that they took again included."""

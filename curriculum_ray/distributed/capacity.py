@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.distributed.container import cpu_quota
 from curriculum_ray.distributed.resources import ACCELERATOR, ResourceSpec
 from curriculum_ray.words import number_of
 
@@ -82,8 +83,10 @@ class Capacity:
 
 
 def available_cpus() -> int:
-    """Number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Number of CPUs that this process may use: those of its affinity, at most the quota of its container."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return there if quota is None else min(there, max(1, int(quota)))
 
 
 def check_resources(

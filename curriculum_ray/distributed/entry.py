@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -53,6 +54,8 @@ class Entry:
     """Unread events; those that were read are dropped."""
     dropped: int = 0
     """Number of events before the first of `events`."""
+    _noted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by each event; cleared by those who wait for one."""
 
     @property
     def count(self) -> int:
@@ -63,6 +66,11 @@ class Entry:
     def ended(self) -> bool:
         """Whether it finished, failed or was stopped."""
         return self.state not in ("queued", "running")
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it was stopped without a reason: it was cancelled, and not by the judge."""
+        return self.state == "stopped" and self.reason is None
 
     @property
     def pack(self) -> str | None:
@@ -76,6 +84,13 @@ class Entry:
             # Nobody is listening; a late listener needs the newest progress.
             self.events.popleft()
             self.dropped += 1
+        self._noted.set()
+
+    async def news(self, after: int) -> None:
+        """Wait until there are events beyond the first `after`."""
+        while self.count <= after:
+            self._noted.clear()
+            await self._noted.wait()
 
     def read(self, after: int) -> list[Event]:
         """Events beyond the first `after`, which are then forgotten; lost ones come as `Dropped`."""

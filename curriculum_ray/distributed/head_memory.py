@@ -5,9 +5,9 @@ The figures are those of `benchmarks/bench_head.py`, rounded up.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
+
+from curriculum_ray.distributed.container import memory_limit
 
 __all__ = ["driver_node_bytes", "memory_remark", "usable_bytes"]
 
@@ -23,8 +23,6 @@ _SLOT_ALONE = 125 * _MB
 _CONTROLLER = 225 * _MB
 """Ray Train's processes of each group of workers, where the driver's node is the only one."""
 
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-
 
 def driver_node_bytes(slots: int, alone: bool, together: bool = False) -> int:
     """Bytes on the driver's node at so many slots, without their workers.
@@ -38,15 +36,8 @@ def driver_node_bytes(slots: int, alone: bool, together: bool = False) -> int:
 
 def usable_bytes() -> int:
     """Memory of this machine, or of the container that this process is in."""
-    found = [psutil.virtual_memory().total]
-    for path in _LIMITS:
-        try:
-            text = path.read_text().strip()
-        except OSError:
-            continue
-        if text.isdigit():
-            found.append(int(text))
-    return min(found)
+    total, limit = psutil.virtual_memory().total, memory_limit()
+    return total if limit is None else min(total, limit)
 
 
 def memory_remark(needed: int, usable: int) -> str | None:

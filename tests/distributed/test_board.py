@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from curriculum_ray.distributed import board as boards
 from curriculum_ray.distributed.board import Board
+from curriculum_ray.distributed.entry import Entry
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Dropped, Failed, Finished, Job, Started, Stopped
 from tests.distributed.jobs import as_job, progress
@@ -184,6 +186,122 @@ def test_events_wait_for_news_and_come_in_order() -> None:
     _run(work())
 
 
+def test_a_report_wakes_neither_the_listener_of_another_run_nor_an_idle_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: Counter[str] = Counter()
+    count: Any = Entry.count
+    following = Board._next
+
+    def looked(entry: Entry) -> int:
+        looks[entry.job.key] += 1
+        return int(count.fget(entry))
+
+    def idle(self: Board, *arguments: Any) -> list[str]:
+        looks["the idle slot"] += 1
+        return following(self, *arguments)
+
+    async def work() -> None:
+        board = Board()
+        for slot, key in enumerate("ab"):
+            await board.submit(_job(key))
+            await board.take(slot, 1, 0)
+        waiting = [
+            asyncio.create_task(board.events("a", 1, 5.0)),
+            asyncio.create_task(board.events("b", 1, 5.0)),
+            asyncio.create_task(board.take(2, 1, 0)),
+        ]
+        await asyncio.sleep(0.05)
+        before = Counter(looks)
+        await board.report("a", progress(5))
+        assert await waiting[0] == [progress(5)]
+        await asyncio.sleep(0.05)
+        assert set(looks - before) == {"a"}
+        await board.report("b", progress(7))
+        assert await waiting[1] == [progress(7)]
+        await board.close()
+        assert await waiting[2] is None
+
+    monkeypatch.setattr(Entry, "count", property(looked))
+    monkeypatch.setattr(Board, "_next", idle)
+    _run(work())
+
+
+def test_each_of_two_who_wait_for_a_run_hears_of_it() -> None:
+    """An actor that was lost may still wait when its successor does."""
+
+    async def work() -> None:
+        board = Board()
+        await board.submit(_job("a"))
+        waiting = [asyncio.create_task(board.events("a", 0, 5.0)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        await board.take(0, 1, 0)
+        assert [await each for each in waiting] == [[Started(attempt=1)]] * 2
+
+    _run(work())
+
+
+def test_a_pack_that_one_rank_takes_is_there_for_another_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit(_job("a", "x"))
+        monkeypatch.setattr(boards, "_LINGER_S", 0.2)
+        first = asyncio.create_task(_keys(board, 1, 0))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(boards, "_LINGER_S", 60.0)
+        second = asyncio.create_task(_keys(board, 1, 0))
+        assert [await first, await second] == [["a"], ["a"]]
+
+    _run(work())
+
+
+def test_workers_that_have_been_replaced_wait_no_longer() -> None:
+    async def work() -> None:
+        board = Board()
+        old = asyncio.create_task(board.take(0, 1, 0))
+        await asyncio.sleep(0.05)
+        new = asyncio.create_task(board.take(0, 2, 0))
+        assert await old is None
+        await board.close()
+        assert await new is None
+
+    _run(work())
+
+
+@pytest.mark.parametrize("last", [FINISHED, Failed(reason="out of memory")])
+def test_a_trial_that_submits_a_job_that_has_ended_again_hears_how(last: Any) -> None:
+    async def work() -> None:
+        board = Board()
+        await board.submit(_job("a"))
+        await board.take(0, 1, 0)
+        await board.end("a", last)
+        await board.submit(_job("a"))
+        assert await board.events("a", 0, 5.0) == [Started(attempt=1), last]
+        assert (await board.status())["a"].attempts == 1
+        await board.submit(_job("b"))
+        assert (await _take(board, 0, 1, 1)).key == "b"
+
+    _run(work())
+
+
+def test_a_run_that_the_judge_stopped_is_not_begun_again_and_one_that_was_cancelled_is() -> None:
+    async def work() -> None:
+        board = Board(judge=lambda key, progress: "below the median" if key == "a" else None)
+        for slot, key in enumerate("ab"):
+            await board.submit(_job(key))
+            await board.take(slot, 1, 0)
+        assert await board.report("a", progress(5))
+        await board.cancel("b")
+        for key in "ab":
+            await board.end(key, Stopped())
+            await board.submit(_job(key))
+        states = {key: (entry.state, entry.reason) for key, entry in (await board.status()).items()}
+        assert states == {"a": ("stopped", "below the median"), "b": ("queued", None)}
+        assert (await _take(board, 0, 1, 1)).key == "b"
+
+    _run(work())
+
+
 def test_the_first_end_counts() -> None:
     async def work() -> None:
         board = Board()
@@ -237,11 +355,13 @@ def test_stopping_all_waits_for_the_running_and_leaves_the_queued_unstarted() ->
         await board.submit(_job("a"))
         await board.submit(_job("b"))
         await board.take(0, 1, 0)
-        assert await board.stop_all(0.01) is False
+        for seconds in (0.01, 0.0):
+            assert [job.key for job in await board.stop_all(seconds)] == ["a"]
         waiting = asyncio.create_task(board.stop_all(5.0))
         assert await board.report("a", progress(1)) is True
         await board.end("a", Stopped())
-        assert await waiting is True
+        assert await waiting == []
+        assert await board.stop_all(0.0) == []
 
     _run(work())
 

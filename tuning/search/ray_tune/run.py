@@ -38,6 +38,7 @@ from tuning.evidence.metrics import DIRECTIONS
 from tuning.folder.layout import TRIALS, TUNE
 from tuning.search.pace import Pace
 from tuning.search.ray_tune.board_trial import BoardTrial
+from tuning.search.ray_tune.errors import past_tune, unwrapped
 from tuning.search.ray_tune.searcher import TuneSearcher
 from tuning.search.ray_tune.trial_place import RESTARTS, trial_resources
 from tuning.search.samplers import study_name
@@ -162,6 +163,7 @@ def search(
             config.resources.pieces,
         ),
         _said_in_one_line(study.folder, config.storage),
+        unwrapped(),
     ):
         tuner.fit()
     pace.note_left_out(plan)
@@ -180,17 +182,22 @@ def _removed_at_the_end(folder: Path) -> Iterator[None]:
 def _said_in_one_line(folder: Path, storage: str | None) -> Iterator[None]:
     """Raise SearchFailed for errors that end Tune's run, e.g. of a lost storage server; the traceback goes to `folder`.
 
-    storage: the address of Optuna's storage, whose secrets an error may quote.
+    ConfigError, and an OSError that names its path, are raised as they are. storage: the address of Optuna's storage,
+    whose secrets an error may quote.
     """
     try:
         yield
-    except (ConfigError, OSError):
-        raise
     except Exception as error:
-        path = folder / ERROR_FILE
-        path.write_text(without_secrets(traceback.format_exc(), storage))
+        if isinstance(error, ConfigError) or (isinstance(error, OSError) and error.filename is not None):
+            raise
         reason = without_secrets(one_line(f"{type(error).__name__}: {error}"), storage)
-        raise SearchFailed(f"the search cannot go on: {reason} (the traceback is in {path})") from error
+        path = folder / ERROR_FILE
+        where = f" (the traceback is in {path})"
+        try:
+            path.write_text(without_secrets(traceback.format_exc(), storage))
+        except OSError:  # the error may be that the disk is full
+            where = ""
+        raise SearchFailed(f"the search cannot go on: {reason}{where}") from error
 
 
 def _keep_keys_here() -> None:
@@ -236,6 +243,7 @@ class Events(tune.Callback):
             without_secrets(one_line(said, 300)),
         )
 
+    @past_tune()
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: Mapping[str, Any], **info: Any
     ) -> None:

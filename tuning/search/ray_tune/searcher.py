@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import RunResult
+from tuning.search.ray_tune.errors import past_tune
 from tuning.search.study_search import StudySearch
 from tuning.study.trial_spec import TrialSpec
 
@@ -41,6 +42,7 @@ class TuneSearcher(Searcher):
         self._running[trial_id] = planned
         return self._begin(planned, run)
 
+    @past_tune()
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:

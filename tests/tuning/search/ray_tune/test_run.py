@@ -102,13 +102,18 @@ def test_a_trial_that_diverges_is_recorded_as_failed_with_its_reason_everywhere(
 
 
 @pytest.mark.slow
-def test_an_error_of_the_search_while_a_slot_starts_is_one_line(
-    in_shared_ray: None, output: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("step", ["suggest", "ended"])
+def test_an_error_of_the_search_while_a_slot_starts_or_a_trial_ends_is_one_line(
+    in_shared_ray: None,
+    output: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    step: str,
 ) -> None:
-    def broken(self: StudySearch) -> None:
+    def broken(self: StudySearch, *record: Any) -> None:
         raise RuntimeError("the database is gone\nand with it the trials")
 
-    monkeypatch.setattr(StudySearch, "suggest", broken)
+    monkeypatch.setattr(StudySearch, step, broken)
     settings = output.parent / "study.yaml"
     settings.write_text(json.dumps(SETTINGS))
     arguments = ["--config", str(settings), "--output", str(output), "--name", "broken", "--concurrent", "1"]
