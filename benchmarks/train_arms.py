@@ -114,9 +114,13 @@ def operations(model: dict[str, Any], data: Dataset) -> int:
     return training_flops(network(model, data), data.shape, 1, told)
 
 
-class _StopAtOnce(NoHooks):
+class _StopAtSecondLine(NoHooks):
+    def __init__(self) -> None:
+        self._lines = 0
+
     def on_log(self, line: LogLine) -> bool:
-        return True
+        self._lines += 1
+        return self._lines == 2
 
 
 def loop_arm(
@@ -138,9 +142,8 @@ def loop_arm(
     trainer = Trainer(parse(TrainConfig, settings, "bench"), row.data, World(device=device))
 
     def run() -> int:
-        # Told to stop at its first log line, a run ends at its second.
         before = trainer.images
-        train(trainer, _StopAtOnce())
+        train(trainer, _StopAtSecondLine())
         trainer.optimizer.zero_grad()
         return trainer.images - before
 

@@ -18,6 +18,7 @@ import torch
 from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.distributed.job import run_job
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.stops import await_stop
 from curriculum_ray.distributed.threads import worker_threads
 from curriculum_ray.distributed.worker import announce_nothing, note_failure, reason_of
 from curriculum_ray.logs import captured
@@ -29,8 +30,6 @@ from curriculum_ray.training.profile_spec import ProfiledSteps
 from curriculum_ray.training.world import World
 
 __all__ = ["train_in_process", "trains_in_process"]
-
-_STOP_SECONDS = 20.0
 
 
 def trains_in_process(config: RunConfig, resources: ResourceSpec) -> bool:
@@ -58,10 +57,10 @@ def train_in_process(
 
     Training has a thread of its own, whose prints go into a file in `folder` alone. `on_event` is called in the
     caller's; an exception there, such as a KeyboardInterrupt, asks the run to stop at its next log line, and is raised
-    when it has written its checkpoint.
+    when it has written its checkpoint, or is late: see `await_stop`.
     """
     events: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
-    stop = threading.Event()
+    stop, ended = threading.Event(), threading.Event()
     job = Job.of(key, config, folder, profile=profile, copy=copy).assigned(folder)
 
     def run() -> None:
@@ -69,6 +68,11 @@ def train_in_process(
             events.put(_run(job, resources, events.put, stop))
         except Exception as error:  # not the run's: what is needed to start it fails
             events.put(error)
+        finally:
+            ended.set()
+
+    def late(seconds: float) -> list[Job]:
+        return [] if ended.wait(seconds) else [job]  # a thread whose join is interrupted seems to have ended
 
     thread = threading.Thread(target=run, name="training", daemon=True)
     fetch_log(job, 0)
@@ -85,7 +89,7 @@ def train_in_process(
                         return event
             except BaseException:
                 stop.set()
-                thread.join(_STOP_SECONDS)
+                await_stop(late, [folder])
                 raise
     finally:
         send_log(job, 0)

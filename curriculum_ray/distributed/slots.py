@@ -20,6 +20,7 @@ from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.places import WorkerPlaces
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.stops import await_stop
 from curriculum_ray.distributed.worker import serve
 
 __all__ = ["Slots", "are_together", "slots_left", "torch_trainer"]
@@ -120,7 +121,7 @@ class Slots:
     """
 
     patience_s = 120.0
-    """Seconds that starting workers get to start and exit when it closes."""
+    """Seconds that runs get to stop, and starting workers to start and exit, when it closes."""
 
     def __init__(
         self,
@@ -141,6 +142,7 @@ class Slots:
         from curriculum_ray.distributed import light_trainer  # noqa: F401
 
         self.board, self._stream, self._pack, self._copy = board, stream, pack, copy
+        self._folders = folders
         self._pieces = resources.pieces if pieces is None else pieces
         self._closing, self._closed = threading.Event(), threading.Event()
         self._places = WorkerPlaces(board, resources, self._closing)
@@ -217,21 +219,21 @@ class Slots:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self, timeout_s: float = 20.0) -> None:
+    def close(self) -> None:
         """Stop the runs, each with a checkpoint, let the slots exit, and wait for them.
 
-        Runs get `timeout_s` seconds to stop. A slot whose workers are starting exits when they have started, within
-        `patience_s` seconds.
+        Runs get some time to stop: see `await_stop`. A slot whose workers are starting exits when they have started.
+        All that takes `patience_s` seconds at most.
         """
         import ray
 
         self._closing.set()
+        end = time.monotonic() + self.patience_s
         try:
-            ray.get(self.board.stop_all.remote(timeout_s))
+            await_stop(lambda seconds: ray.get(self.board.stop_all.remote(seconds)), self._folders)
             ray.get(self.board.close.remote())
         finally:
             self._closed.set()
-        end = time.monotonic() + self.patience_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 

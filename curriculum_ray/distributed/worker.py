@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,9 @@ from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
 
 __all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
+
+_SELDOM_S = 2.0
+"""Seconds since the report before, from which on a millisecond does not matter."""
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -202,19 +206,24 @@ def _entropy() -> torch.Generator:
 class _Reporter:
     """Sends a progress report to the board and reads the answer to the previous one, without waiting.
 
-    A preview waits for its own answer: previews are rare, and training on in vain is expensive.
+    One that comes seldom waits for its own answer, about a millisecond, so that a run stops before its next interval.
+    So does a preview: previews are rare, and training on in vain is expensive.
     """
 
     def __init__(self, board: Any, key: str) -> None:
         self._board, self._key = board, key
         self._pending: Any = None
+        self._last = time.monotonic()
 
     def __call__(self, progress: Progress) -> bool:
         import ray
 
         stop = bool(ray.get(self._pending)) if self._pending is not None else False
         pending = self._pending = self._board.report.remote(self._key, progress)
-        return stop if progress.preview is None else bool(ray.get(pending))
+        before, self._last = self._last, time.monotonic()
+        if progress.preview is None and self._last - before < _SELDOM_S:
+            return stop
+        return bool(ray.get(pending))
 
 
 def _announce(path: Path | None, metrics: dict[str, Any]) -> None:

@@ -43,7 +43,8 @@ Report = Callable[[Progress], bool]
 Announce = Callable[[Path | None, dict[str, Any]], None]
 """Reports to Ray Train, on every rank, the path of a checkpoint, or None where none could be written."""
 Warned = Callable[[], bool]
-"""Whether a checkpoint is due because a node will be lost; called at each log line, with one answer on all ranks."""
+"""Whether a checkpoint is due because a node will be lost; called at each log line but the last, with one answer on all
+ranks."""
 
 
 class RunHooks(NoHooks):
@@ -113,8 +114,6 @@ class RunHooks(NoHooks):
             self._shown = Progress.of(line, self.config.total_images, self._heldout.news())
             stop = self._report(self._shown)
             stop = self._tell(self._previews.collect()) or stop
-        if self._warned():
-            self.on_checkpoint(self.trainer)
         return stop
 
     def _tell(self, made: list[Preview]) -> bool:
@@ -153,6 +152,10 @@ class RunHooks(NoHooks):
                     "the snapshot after %d images was not written: %s", trainer.images, error.strerror
                 )
 
+    def wants_checkpoint(self) -> bool:
+        """Whether a node will be lost."""
+        return self._warned()
+
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Save the current state, once; a full disk is no error, as there may be room the next time."""
         if self._saved == trainer.images:
@@ -174,7 +177,7 @@ class RunHooks(NoHooks):
         if self._copy is None:
             self._announce(written, self._metrics())
             if self._lead and written:
-                checkpoints.prune(root, key, self.config.checkpoint.keep)
+                checkpoints.prune(root, key, self.config.checkpoint.keep, written.name)
             return
         if self._lead and written:
             self._copy.checkpoint(written)

@@ -140,13 +140,13 @@ class Previews:
     def _keep(self, trainer: Trainer) -> None:
         state = trainer.checkpoint()
         if trainer.world.rank == 0:
-            folder = self._folder / BEST
+            path = self._folder / BEST / checkpoints.checkpoint_name(self._key, trainer.images)
             try:
-                checkpoints.write(folder / checkpoints.checkpoint_name(self._key, trainer.images), state)
+                checkpoints.write(path, state)
             except checkpoints.CheckpointNotWritten as error:
                 _LOG.warning("%s", error)
             else:
-                checkpoints.prune(folder, self._key, keep=1)
+                checkpoints.prune(path.parent, self._key, 1, path.name)
 
 
 def _draw(

@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -107,8 +107,9 @@ def send_log(job: Assignment, rank: int) -> None:
 class RunCopy:
     """A run on this worker, as far as it lies in a bucket; on rank 0 a thread uploads while it trains.
 
-    An upload that fails is logged, and costs that checkpoint only: the next one comes. Of checkpoints that come faster
-    than they are uploaded, the newest is.
+    An upload that fails is logged, and costs that checkpoint only: the next one comes. Of those that were not uploaded,
+    this machine keeps as many as the bucket would. Of checkpoints that come faster than they are uploaded, the newest
+    is.
     """
 
     def __init__(self, job: Assignment, copy: WorkingCopy, keep: int, lead: bool) -> None:
@@ -134,9 +135,8 @@ class RunCopy:
         if self._lead:
             # What an earlier start wrote here and did not upload is not part of the run.
             for root in self._job.roots:
-                for path in checkpoints.find_checkpoints(root, self._job.key):
-                    if path != self._fetched:
-                        shutil.rmtree(path, ignore_errors=True)
+                found_here = checkpoints.find_checkpoints(root, self._job.key)
+                _delete_here(path for path in found_here if path != self._fetched)
         return found
 
     def changed(self) -> None:
@@ -210,25 +210,28 @@ class RunCopy:
             self._tried(self._files.send)
             self._tried(self._send_best)
             send_log(self._job, 0)
-        if path is not None and self._tried(partial(self._send, path)):
-            self._tried(partial(self._prune, path.parent, self._keep))
+        if path is None:
+            return
+        if self._tried(partial(self._send, path)):
+            self._tried(partial(self._prune, path.parent, self._keep, path.name))
+        else:
+            _delete_here(checkpoints.find_checkpoints(path.parent, self._job.key)[self._keep :])
 
     def _send(self, path: Path) -> None:
         stored_checkpoints.send(path, self._copy.there(path.parent))
-        for old in checkpoints.find_checkpoints(path.parent, self._job.key):
-            if old.name < path.name:
-                shutil.rmtree(old, ignore_errors=True)
+        found = checkpoints.find_checkpoints(path.parent, self._job.key)
+        _delete_here(old for old in found if old.name < path.name)
 
     def _send_best(self) -> None:
         folder = self._job.folder / BEST
         found = next(iter(checkpoints.find_checkpoints(folder, self._job.key)), None)
         if found is not None and found.name != self._best:
             stored_checkpoints.send(found, self._copy.there(folder))
-            stored_checkpoints.prune(self._copy.there(folder), self._job.key, 1)
+            stored_checkpoints.prune(self._copy.there(folder), self._job.key, 1, found.name)
             self._best = found.name
 
-    def _prune(self, root: Path, keep: int) -> None:
-        stored_checkpoints.prune(self._copy.there(root), self._job.key, keep)
+    def _prune(self, root: Path, keep: int, sent: str | None = None) -> None:
+        stored_checkpoints.prune(self._copy.there(root), self._job.key, keep, sent)
 
     def _tried(self, action: Callable[[], None]) -> bool:
         """Whether an upload succeeded; one that failed is logged."""
@@ -246,3 +249,9 @@ def _session(there: Bucket) -> str | None:
     """The session of the worker that wrote last to the run's folder in the bucket."""
     content = there.read(_SESSION)
     return None if content is None else content.decode(errors="replace")
+
+
+def _delete_here(paths: Iterable[Path]) -> None:
+    """Delete checkpoints on this machine, while the training may be writing another."""
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)

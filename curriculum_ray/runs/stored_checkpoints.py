@@ -17,7 +17,7 @@ from curriculum_ray.files import alone
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.checkpoint import MANIFEST, Checkpoint
 
-__all__ = ["bring", "fetch", "newest", "prune", "send", "stored"]
+__all__ = ["bring", "fetch", "newest", "prune", "send", "stored", "whole"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +29,11 @@ def stored(folder: Bucket, key: str | None = None) -> list[str]:
     """Names of the checkpoints of the run `key`, or of any, directly in `folder`, the newest first, torn ones too."""
     names = [name for name in folder.folders() if checkpoints.is_checkpoint_name(name, key)]
     return sorted(names, key=checkpoints.images_at, reverse=True)
+
+
+def whole(folder: Bucket, key: str) -> list[str]:
+    """As `stored`, of the run `key` and without torn ones."""
+    return [name for name in stored(folder, key) if (folder / name).read(MANIFEST) is not None]
 
 
 def send(path: Path, folder: Bucket) -> None:
@@ -43,12 +48,15 @@ def send(path: Path, folder: Bucket) -> None:
             there.upload(content, file.name)
 
 
-def prune(folder: Bucket, key: str, keep: int) -> None:
-    """Delete all but the `keep` newest whole checkpoints of the run `key`, and torn ones."""
+def prune(folder: Bucket, key: str, keep: int, sent: str | None = None) -> None:
+    """Delete all but the `keep` newest whole checkpoints of the run `key`, and torn ones.
+
+    sent: the name of the one just sent, which counts as the newest, as in `checkpoint.prune`.
+    """
     kept = 0
     for name in stored(folder, key):
-        whole = (folder / name).read(MANIFEST) is not None
-        if whole and kept < keep:
+        counts = kept < keep and (sent is None or name <= sent)
+        if counts and (folder / name).read(MANIFEST) is not None:
             kept += 1
             continue
         (folder / name).remove(MANIFEST)

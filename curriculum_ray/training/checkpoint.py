@@ -260,11 +260,14 @@ def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
     return None
 
 
-def prune(folder: str | Path, key: str, keep: int) -> None:
+def prune(folder: str | Path, key: str, keep: int, written: str | None = None) -> None:
     """Delete all but the `keep` newest checkpoints of the run `key`, and leftovers of a killed writer.
 
-    `put_back` must have saved what it had set aside.
+    written: the name of the one just written, which counts as the newest. Those of more images are deleted: they are
+    damaged, or of an attempt that this run did not resume from. `put_back` must have saved what a writer had set aside.
     """
     half = Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*.tmp")
-    for old in [*find_checkpoints(folder, key)[keep:], *half]:
+    found = find_checkpoints(folder, key)
+    kept = [path for path in found if written is None or path.name <= written][:keep]
+    for old in [*(path for path in found if path not in kept), *half]:
         shutil.rmtree(old, ignore_errors=True)

@@ -24,15 +24,25 @@ class Hooks(Protocol):
         ...
 
     def on_log(self, line: LogLine) -> bool:
-        """A log line is due; returns whether the run should stop, at the next log line. Rank 0 decides."""
+        """A log line is due; returns whether the run should stop, as rank 0 decides.
+
+        A single worker stops before the next step, several of them at the next log line, which tells all of them.
+        """
         ...
 
     def on_preview(self, trainer: Trainer) -> bool:
-        """Samples are due; returns whether the run should stop, at the next log line."""
+        """Samples are due; returns whether the run should stop, as `on_log` does."""
         ...
 
     def on_snapshot(self, trainer: Trainer) -> None:
         """A snapshot of the power-function averages is due."""
+        ...
+
+    def wants_checkpoint(self) -> bool:
+        """Whether the state should be saved although it is not due; asked at each log line but the last.
+
+        The answer must be the same on every rank.
+        """
         ...
 
     def on_checkpoint(self, trainer: Trainer) -> None:
@@ -60,6 +70,10 @@ class NoHooks:
 
     def on_snapshot(self, trainer: Trainer) -> None:
         """Keep nothing."""
+
+    def wants_checkpoint(self) -> bool:
+        """No."""
+        return False
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Keep nothing."""

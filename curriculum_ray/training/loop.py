@@ -31,8 +31,8 @@ def train(trainer: Trainer, hooks: Hooks | None = None, runs: Lockstep | None = 
 def train_together(runs: Lockstep, hooks: Sequence[Hooks] | None = None) -> list[End]:
     """Train to the end of the budget; returns how each run ended. hooks: one for each of `members`, or None.
 
-    A member whose hook asked to stop does so at its next log line, and one whose loss or weights are not finite stops
-    at once; the others continue.
+    A member whose hook asked to stop does so when everything that is due then has been called, or with several workers
+    at its next log line; one whose loss or weights are not finite stops at once. The others continue.
     """
     if hooks is None:
         hooks = [NoHooks() for _ in runs.members]
@@ -80,20 +80,24 @@ class _Member:
         if trainer.heldout and self._due(config.heldout_steps):
             with self._uncounted():
                 hooks.on_heldout(trainer)
-        if self._due(config.log_steps):
+        logged, stopped = self._due(config.log_steps), False
+        if logged:
             line, stopped = trainer.log(trainer.steps - self._logged, self._stop)
             self._logged = trainer.steps
             self._stop = hooks.on_log(line)
-            if stopped and not over:
-                return False
         with self._uncounted():
             if self._due(config.preview_steps):
                 self._stop = hooks.on_preview(trainer) or self._stop
             if self._due(config.snapshot_steps):
                 hooks.on_snapshot(trainer)
-        if not over and self._due(config.checkpoint_steps):
+        if over:
+            return True
+        # What was due came first: a run that resumes from the checkpoint of this step does not repeat it.
+        if stopped or (self._stop and trainer.world.size == 1):
+            return False
+        if (logged and hooks.wants_checkpoint()) or self._due(config.checkpoint_steps):
             hooks.on_checkpoint(trainer)
-        return True if over else None
+        return None
 
     def _due(self, every: int | None) -> bool:
         """Whether a hook that is due every `every` steps and at the end, or never if None, is due now."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from curriculum_ray.distributed import in_process, stops
 from curriculum_ray.distributed.fit import TrainingFailed, fit
 from curriculum_ray.distributed.in_process import trains_in_process
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.jobs import Event, Finished, Progress, Started
+from curriculum_ray.runs.log import logged
+from curriculum_ray.training import checkpoint as checkpoints
+from curriculum_ray.training.trainer import Trainer
 from tests.distributed.jobs import SMALL, weights
 
 SETTINGS: dict[str, Any] = {**SMALL, "images": 16 * 96, "schedule": {"version": 1}}
+Interrupted = tuple[Callable[[], None], threading.Event]
 
 
 def _config(**changes: Any) -> RunConfig:
@@ -42,6 +49,65 @@ def test_an_interrupted_run_keeps_a_checkpoint_and_resumes_to_the_same_weights(t
     assert 0 < resumed.resumed_at < whole.images
     ours, theirs = weights(resumed), weights(whole)
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupted]:
+    """Starts a run that Ctrl-C interrupts at its first log line, after which it waits for the event, or the end."""
+    go, step = threading.Event(), Trainer.step
+
+    def waiting(trainer: Trainer) -> None:
+        if trainer.images == 160:
+            go.wait(60)
+        step(trainer)
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress):
+            raise KeyboardInterrupt
+
+    def start() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            fit(_config(), tmp_path, ResourceSpec(), interrupt)
+
+    monkeypatch.setattr(Trainer, "step", waiting)
+    yield start, go
+    go.set()
+    for thread in threading.enumerate():
+        if thread.name == "training":
+            thread.join()
+
+
+def test_a_run_stops_at_the_log_line_after_ctrl_c(
+    interrupted: Interrupted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start, go = interrupted
+    wait = in_process.await_stop
+    monkeypatch.setattr(in_process, "await_stop", lambda *run: (go.set(), wait(*run)))
+    start()
+    assert [path.name for path in checkpoints.find_checkpoints(tmp_path)] == [
+        checkpoints.checkpoint_name("run", images) for images in (320, 160)
+    ]
+    assert [line.images for line in logged(tmp_path)] == [160, 320]
+    assert "did not stop in time" not in caplog.text
+
+
+def test_a_run_that_does_not_stop_in_time_is_left_and_the_command_says_where_it_resumes(
+    interrupted: Interrupted,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(stops, "STOP_S", 0.4)
+    monkeypatch.setattr(stops, "_QUIET_S", 0.2)
+    start, _ = interrupted
+    start()
+    assert [path.name for path in checkpoints.find_checkpoints(tmp_path)] == [
+        checkpoints.checkpoint_name("run", 160)
+    ]
+    assert caplog.messages[-1] == "run did not stop in time: it resumes from its checkpoint after 160 images"
 
 
 @pytest.mark.parametrize("error", ["ValueError", "SystemExit"])

@@ -14,7 +14,7 @@ from curriculum_ray.distributed import worker
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed
 from curriculum_ray.training.world import World
-from tests.distributed.jobs import as_job
+from tests.distributed.jobs import as_job, progress
 
 
 class Board:
@@ -73,3 +73,28 @@ def test_an_error_of_the_run_or_of_a_task_of_it_ends_the_run_and_the_worker_serv
 ) -> None:
     board, ended = _served(error, tmp_path, monkeypatch)
     assert (board.deaths, len(board.failures), ended) == ([], 1, False)
+
+
+@pytest.mark.parametrize(("seconds", "stops_at"), [(1.9, 96), (2.0, 64)])
+def test_a_report_that_comes_seldom_waits_for_its_own_answer_and_another_takes_the_previous_one(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, stops_at: int
+) -> None:
+    """The run is asked to stop before it has seen 64 images."""
+    now = 0.0
+    monkeypatch.setattr("ray.get", lambda found: found)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    board = SimpleNamespace(report=SimpleNamespace(remote=lambda key, progress: progress.images >= 64))
+    report = worker._Reporter(board, "a")
+    answers = {}
+    for images in (32, 64, 96, 128):
+        now += seconds if images == 64 else 0.1
+        answers[images] = report(progress(images))
+    assert min(images for images, stop in answers.items() if stop) == stops_at
+
+
+def test_a_preview_waits_for_its_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.get", lambda found: found)
+    board = SimpleNamespace(report=SimpleNamespace(remote=lambda key, progress: progress.preview is not None))
+    report = worker._Reporter(board, "a")
+    assert report(progress(32)) is False
+    assert report(progress(32).with_preview(32, {"fid": 1.0})) is True

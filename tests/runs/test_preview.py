@@ -63,6 +63,35 @@ def test_ranks_wait_for_a_preview_longer_than_their_patience(
     assert second == []
 
 
+def test_the_best_of_a_resumed_run_replaces_that_of_the_attempt_that_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"preview": {"every_images": 64, "num_samples": 32}, "checkpoint": {"best": True}}
+    config = RunConfig.model_validate({**CONFIG.model_dump(exclude_unset=True), **changes})
+    data: Any = None
+    state = checkpoints.Checkpoint(tensors={}, state={})
+
+    def kept(scores: dict[int, float]) -> list[int]:
+        """The images of the best checkpoints after a process has made these previews."""
+        previews = Previews(config, data, tmp_path, "run", lead=True)
+        for images, fid in scores.items():
+            monkeypatch.setattr(preview, "_draw", lambda *_, fid=fid: ({"fid": fid}, SCORED[1]))
+            trainer: Any = SimpleNamespace(
+                whole_model=lambda ema: None,
+                process=None,
+                conditioning=None,
+                world=World(),
+                images=images,
+                checkpoint=lambda: state,
+            )
+            previews.make(trainer, LoggedLine(images=images))
+        return [int(path.name[-12:]) for path in checkpoints.find_checkpoints(tmp_path / "best")]
+
+    assert kept({64: 3.0, 128: 2.0}) == [128]
+    assert kept({64: 2.5}) == [64]
+    assert kept({}) == [64]
+
+
 def test_a_run_that_is_killed_while_it_waits_for_its_last_preview_has_its_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,53 @@ def test_of_checkpoints_that_come_faster_than_they_are_uploaded_the_newest_is(
     assert checkpoints.find_checkpoints(tmp_path / "run") == [paths[2]]
 
 
+def test_of_checkpoints_that_no_upload_takes_this_machine_keeps_no_more_than_the_bucket_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = bucket_in_memory()
+    failing(monkeypatch, lambda kind, path: kind == "write" and "checkpoint-" in path)
+    copy = run_copy.RunCopy(_job(tmp_path, bucket), WorkingCopy(tmp_path, bucket), 2, lead=True)
+    being_written = tmp_path / "run" / ".checkpoint-run-000000000384.7.tmp"
+    being_written.mkdir(parents=True)
+    left = []
+    try:
+        for images in range(64, 321, 64):
+            path = tmp_path / "run" / checkpoints.checkpoint_name("run", images)
+            copy.checkpoint(checkpoints.write(path, checkpoints.Checkpoint(tensors={}, state={})))
+            copy.flush()
+            left.append([int(found.name[-12:]) for found in checkpoints.find_checkpoints(path.parent)])
+    finally:
+        copy.close()
+    assert left == [[64], [128, 64], [192, 128], [256, 192], [320, 256]]
+    assert being_written.exists()
+    assert stored_checkpoints.whole(bucket / "run", "run") == []
+
+
+def test_what_is_sent_replaces_later_ones_of_an_attempt_that_the_run_did_not_resume_from(
+    tmp_path: Path,
+) -> None:
+    bucket = bucket_in_memory()
+    run = tmp_path / "run"
+
+    def write(folder: Path, images: int) -> Path:
+        path = folder / checkpoints.checkpoint_name("run", images)
+        return checkpoints.write(path, checkpoints.Checkpoint(tensors={}, state={"images": images}))
+
+    for folder, images in ((run, 200), (run, 300), (run / "best", 300)):
+        path = write(folder, images)
+        stored_checkpoints.send(path, bucket / folder.relative_to(tmp_path).as_posix())
+        shutil.rmtree(path)
+    copy = run_copy.RunCopy(_job(tmp_path, bucket), WorkingCopy(tmp_path, bucket), 2, lead=True)
+    try:
+        write(run / "best", 250)
+        copy.checkpoint(write(run, 250))
+        copy.flush()
+    finally:
+        copy.close()
+    assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run")] == [250, 200]
+    assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run" / "best")] == [250]
+
+
 def test_the_longer_log_of_a_rank_is_kept(tmp_path: Path) -> None:
     bucket = bucket_in_memory()
     one, two = (_job(tmp_path / name, bucket) for name in ("one", "two"))

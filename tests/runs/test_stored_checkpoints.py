@@ -99,6 +99,19 @@ def test_pruning_keeps_the_newest_whole_ones_of_that_run(copy: WorkingCopy) -> N
     assert stored_checkpoints.stored(folder) == ["checkpoint-other-000000000001"]
 
 
+@pytest.mark.parametrize(("keep", "left"), [(1, [250]), (2, [250, 100])])
+def test_the_one_just_sent_counts_as_the_newest(copy: WorkingCopy, keep: int, left: list[int]) -> None:
+    """The run resumed at 100, as 300 was damaged and 200 torn."""
+    for images in (100, 250, 300):
+        sent = _send(copy, images)
+    folder = copy.there(sent.parent)
+    (folder / sent.name).write("ema.safetensors", b"damaged")
+    (folder / "checkpoint-run-000000000200").write("ema.safetensors", b"torn")
+    stored_checkpoints.prune(folder, "run", keep, "checkpoint-run-000000000250")
+    assert [int(name[-12:]) for name in stored_checkpoints.stored(folder)] == left
+    assert stored_checkpoints.whole(folder, "run") == stored_checkpoints.stored(folder)
+
+
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_one_that_is_sent_again_never_mixes_with_the_earlier_one(
     kept: int, copy: WorkingCopy, monkeypatch: pytest.MonkeyPatch

@@ -179,3 +179,15 @@ def test_the_newest_comes_first_and_pruning_keeps_it(tmp_path: Path) -> None:
     prune(tmp_path, "a", keep=1)
     assert [int(path.name[-12:]) for path in find_checkpoints(tmp_path, "a")] == [2_000]
     assert len(find_checkpoints(tmp_path, "ab")) == 1
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [250]), (2, [250, 200]), (9, [250, 200, 100])])
+def test_the_one_just_written_counts_as_the_newest(tmp_path: Path, keep: int, left: list[int]) -> None:
+    """The run resumed at 200, as 300 was damaged."""
+    for images in (100, 200, 250, 300):
+        path = write(tmp_path / checkpoint_name("a", images), Checkpoint(tensors={}, state={}))
+    (path / "state.json").write_text("{")
+    write(tmp_path / checkpoint_name("b", 300), Checkpoint(tensors={}, state={}))
+    prune(tmp_path, "a", keep, checkpoint_name("a", 250))
+    assert [int(path.name[-12:]) for path in find_checkpoints(tmp_path, "a")] == left
+    assert len(find_checkpoints(tmp_path, "b")) == 1

@@ -233,8 +233,12 @@ def test_the_budget_is_rounded_up_to_whole_steps(data: Dataset) -> None:
     assert trainer.images == 112
 
 
-def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None:
-    trainer = Trainer(_config(), data)
+@pytest.mark.parametrize(("workers", "lines"), [(1, [32]), (2, [32, 64])])
+def test_one_worker_stops_at_the_log_line_that_tells_it_to_and_several_at_the_next(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch, workers: int, lines: list[int]
+) -> None:
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: None)
+    trainer = Trainer(_config(schedule={"version": 1}), data, World(size=workers))
     seen: list[int] = []
 
     def on_log(progress: LogLine) -> bool:
@@ -242,8 +246,49 @@ def test_a_run_stops_at_the_log_line_after_it_was_told_to(data: Dataset) -> None
         return True
 
     assert train(trainer, calling(on_log=on_log)) is False
-    assert seen == [32, 64]
-    assert trainer.images == 64
+    assert seen == lines
+    assert trainer.images == lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("workers", "told_by", "stops_at"),
+    [(1, "on_preview", 32), (1, "on_log", 32), (2, "on_log", 64), (1, None, None)],
+)
+def test_what_is_due_comes_before_a_checkpoint_and_before_a_stop(
+    data: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    told_by: str | None,
+    stops_at: int | None,
+) -> None:
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: None)
+    config = _config(
+        schedule={"version": 1},
+        images=96,
+        heldout={"every_images": 32},
+        preview={"every_images": 32, "metric": False},
+        ema={"power": {"every_images": 32}},
+        checkpoint={"every_images": 96},
+    )
+    trainer = Trainer(config, data, World(size=workers))
+    called: list[tuple[int, str]] = []
+
+    def noting(name: str, answer: bool) -> Any:
+        return lambda _=None: called.append((trainer.images, name)) or answer
+
+    measured = ("on_heldout", "on_log", "on_preview", "on_snapshot")
+    saved = ("wants_checkpoint", "on_checkpoint")
+    hooks = calling(
+        **{name: noting(name, name in (told_by, "wants_checkpoint")) for name in (*measured, *saved)}
+    )
+    assert train(trainer, hooks) is (stops_at is None)
+    last = stops_at or 96
+    expected = [
+        (images, name)
+        for images in range(32, last + 1, 32)
+        for name in (*measured, *(saved if images < last else ()))
+    ]
+    assert called == expected
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_image_count(data: Dataset) -> None:

@@ -71,7 +71,7 @@ def check_code_of(space: SearchSpace, config: StudyConfig, trusted: bool) -> Non
 
 
 def _check_looks(config: StudyConfig, run: RunConfig) -> None:
-    """Refuse looks that come too late to stop a run, which stops at the log line after a look."""
+    """Refuse looks too late to stop a run: with several workers it stops at the log line after a look."""
     rule = config.halving
     if rule.rule != "after_last_stage":
         return
