@@ -43,12 +43,12 @@ def read_annotations(
     if spec.conditioning == "none":
         return Annotations()
     tables = _tables(root, files, spec)
+    if spec.image_column is not None and all(table.path.name.lower() not in METADATA for table in tables):
+        raise _without_key("image_column", spec.image_column, root)
     labels = {name: value for table in tables for name, value in table.labels.items()}
     labels_from = _source(root, [table for table in tables if table.labels], "label_column")
     if spec.label_column is not None and not labels_from:
-        raise ConfigError(
-            f"data.label_column {spec.label_column} needs {', '.join(METADATA)} with that key, but {root} has none"
-        )
+        raise _without_key("label_column", spec.label_column, root)
     captioned = [table for table in tables if table.captions]
     captions = {name: text for table in captioned for name, text in table.captions.items()}
     captions_from = _source(root, captioned, "caption_column")
@@ -61,9 +61,7 @@ def read_annotations(
         read |= used
         notes += [note] if note else []
     if requested and not requested.startswith(".") and not captions:
-        raise ConfigError(
-            f"data.caption_column {requested} needs {', '.join(METADATA)} with that key, but {root} has none"
-        )
+        raise _without_key("caption_column", requested, root)
     if sidecars and not (captions and requested and not requested.startswith(".")):
         suffixes = " and ".join(each.suffix for each in sidecars)
         if captions and not requested:
@@ -109,6 +107,11 @@ def caption_images(
     if parts:
         warnings.warn(f"captions of {root}: {'; '.join(parts)}", stacklevel=4)
     return [captions.get(name, "") for name in names]
+
+
+def _without_key(setting: str, key: str, root: Path) -> ConfigError:
+    """The refusal of a `setting` that names a key, where no table has it."""
+    return ConfigError(f"data.{setting} {key} needs {', '.join(METADATA)} with that key, but {root} has none")
 
 
 def _tables(root: Path, files: Sequence[Path], spec: DataSpec) -> list[Table]:

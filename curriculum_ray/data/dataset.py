@@ -48,6 +48,8 @@ class Dataset:
     """What was found and what is used, if the data was read by `load_data`."""
     latents: bool = False
     """Whether the items are latents of an autoencoder."""
+    captions: tuple[str, ...] = ()
+    """The caption of each item where a text encoder made `condition` as the data were loaded."""
 
     def __post_init__(self) -> None:
         assert 2 <= self.stored.ndim <= 4

@@ -21,7 +21,7 @@ from curriculum_ray.data.folder_files import (
     read_squares,
     side_of,
 )
-from curriculum_ray.data.images import Header, Square, image_stats, to_pixels
+from curriculum_ray.data.images import Header, ImageTally, Square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.summary import DataSummary
@@ -43,7 +43,9 @@ def load_folder(spec: DataSpec) -> Dataset:
     channels = _channels(spec, [square.image.mode == "L" for square in squares])
     items = torch.stack([to_pixels(square.image, channels) for square in squares])
     about = condition_of(files, readable.paths, readable.classes, spec)
-    names = [path.relative_to(files.root).as_posix() for path in readable.paths]
+    tally = ImageTally()
+    for path, square in zip(readable.paths, squares, strict=True):
+        tally.add(path.relative_to(files.root).as_posix(), square)
     summary = _summary(spec, files, readable, about, tuple(items.shape[1:]))
     return Dataset(
         name=summary.name,
@@ -51,7 +53,8 @@ def load_folder(spec: DataSpec) -> Dataset:
         condition=about.condition,
         class_names=about.class_names,
         vocabulary=about.vocabulary,
-        summary=replace(summary, image_stats=image_stats(names, squares)),
+        captions=about.captions,
+        summary=replace(summary, image_stats=tally.stats),
     )
 
 

@@ -27,13 +27,14 @@ __all__ = ["FolderCondition", "condition_of"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FolderCondition:
-    """What conditions the items of a folder, in their order; `condition` and names as in `Dataset`."""
+    """What conditions the items of a folder, in their order; `condition`, names and `captions` as in `Dataset`."""
 
     count: int
     """Items."""
     condition: Tensor | None = None
     class_names: tuple[str, ...] = ()
     vocabulary: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
     source: str = ""
     """Where labels or captions come from."""
     notes: tuple[str, ...] = ()
@@ -64,7 +65,8 @@ def condition_of(
         return chosen
     order = torch.arange(len(paths)).repeat_interleave(torch.tensor(repeats.times))
     condition = None if chosen.condition is None else chosen.condition[order]
-    return replace(chosen, count=len(order), condition=condition, order=order)
+    captions = tuple(chosen.captions[number] for number in order.tolist()) if chosen.captions else ()
+    return replace(chosen, count=len(order), condition=condition, captions=captions, order=order)
 
 
 def _chosen(
@@ -116,6 +118,7 @@ def _chosen(
         )
     condition: Tensor | None = None
     vocabulary: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     if encoded:
         condition = read_embeddings(root, [path.relative_to(root).as_posix() for path in paths])
     elif annotations.captions:
@@ -130,8 +133,14 @@ def _chosen(
         if spec.text_encoder is None and (line := merged_captions_note(texts)):
             notes.append(line)
         condition, vocabulary = condition_from_captions(texts, spec.text_encoder)
+        kept = tuple(texts) if spec.text_encoder is not None else ()
     return FolderCondition(
-        count=len(paths), condition=condition, vocabulary=vocabulary, source=source, notes=tuple(notes)
+        count=len(paths),
+        condition=condition,
+        vocabulary=vocabulary,
+        captions=kept,
+        source=source,
+        notes=tuple(notes),
     )
 
 

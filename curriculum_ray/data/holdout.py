@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset
+from curriculum_ray.data.vocabulary import renumber
 
 __all__ = ["DEFAULT_SHARE", "LEAST_ITEMS", "hold_out", "hold_out_split", "places"]
 
@@ -56,22 +58,41 @@ def hold_out(data: Dataset, share: float | None) -> Dataset:
     return replace(_select(data, (~chosen).nonzero().flatten()), heldout=_select(data, order[chosen[order]]))
 
 
-def hold_out_split(data: Dataset, other: Dataset) -> Dataset | None:
+def hold_out_split(data: Dataset, other: Dataset) -> Dataset:
     """Keep all of `data` and hold out `other`, another split, without the items that `data` has as well.
 
-    Returns None if `other` has another shape, other classes or words, or no item of its own.
+    The conditions of `other`, of the same kind, become those of `data`: its classes are among those of `data`, and its
+    captions lose what `data` does not have (see `renumber`). ConfigError where `other` has no item of its own.
     """
-    compared = ("shape", "conditioning", "class_names", "vocabulary")
-    if any(getattr(data, name) != getattr(other, name) for name in compared):
-        return None
+    assert data.shape == other.shape
     place = places(other)
     own = ~torch.isin(place, places(data))
     if not own.any():
-        return None
+        raise ConfigError("it must have items that the train split does not have, but has none")
     order = place.argsort(stable=True)
-    return replace(data, heldout=_select(other, order[own[order]]))
+    alike = replace(
+        other,
+        condition=_condition(data, other),
+        class_names=data.class_names,
+        vocabulary=data.vocabulary,
+    )
+    return replace(data, heldout=_select(alike, order[own[order]]))
+
+
+def _condition(data: Dataset, other: Dataset) -> Tensor | None:
+    """The condition of `other` in the classes, words and length of `data`."""
+    condition, length = other.condition, data.conditioning.length
+    if condition is None:
+        return None
+    if condition.ndim == 1:
+        # The last is for -1, no label.
+        return torch.tensor([*map(data.class_names.index, other.class_names), -1])[condition]
+    if condition.ndim == 2:
+        return renumber(condition, other.vocabulary, data.vocabulary, length)
+    return pad(condition[:, :length], (0, 0, 0, max(0, length - condition.shape[1])))
 
 
 def _select(data: Dataset, indices: Tensor) -> Dataset:
     condition = None if data.condition is None else data.condition[indices]
-    return replace(data, stored=data.stored[indices], condition=condition)
+    captions = tuple(data.captions[index] for index in indices.tolist()) if data.captions else ()
+    return replace(data, stored=data.stored[indices], condition=condition, captions=captions)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ from curriculum_ray.data.spec import EMBEDDED, DataSpec
 from curriculum_ray.data.summary import warn_of
 
 __all__ = ["Images", "InFolder", "InMemory", "Part", "images_of"]
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,11 @@ class Images(Protocol):
 
     @property
     def complete(self) -> bool:
-        """Whether none is left out when they are read, and `condition` has all that there is."""
+        """Whether none is left out when they are read."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides how they are read, as JSON values, where the fingerprint of `about` does not."""
 
     def read(self, start: int, stop: int) -> Part:
         """Images `start` .. `stop`-1; raises ConfigError."""
@@ -79,6 +86,7 @@ class InMemory:
 
     about: Dataset
     complete = True
+    settings = _NONE
 
     @property
     def condition(self) -> Tensor | None:
@@ -93,6 +101,8 @@ class InMemory:
 
 class InFolder:
     """The images of a folder."""
+
+    settings = _NONE
 
     def __init__(self, spec: DataSpec) -> None:
         require_folder(spec)
@@ -134,11 +144,13 @@ class InShards:
     """The images of shards in the order of their files; the shard read last stays open."""
 
     condition = None
-    complete = False
 
     def __init__(self, spec: DataSpec) -> None:
         self._spec = spec
         self.about = data_info(spec)  # which warns
+        self.complete = spec.corrupt == "refuse"
+        columns = spec.model_dump(include={"image_column", "caption_column", "label_column"})
+        self.settings = {"shape": list(self.about.shape), **columns}
         self._units = scan(spec).units
         self._starts = list(itertools.accumulate((unit.rows for unit in self._units), initial=0))
         self._open: tuple[int, Fetch] | None = None

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from curriculum_ray.data.suffixes import FORMATS
 from curriculum_ray.data.summary import ImageStats
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_SIZE",
     "Header",
+    "ImageTally",
     "Square",
-    "image_stats",
     "is_encoded_image",
     "list_failures",
     "read_header",
@@ -76,14 +77,20 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read the first bytes of an image; Pillow's errors pass through."""
-    from PIL import Image
-
     with open(path, "rb") as file:
         start = file.read(_FIRST_BYTES)
         file.seek(0)
-        with Image.open(file) as image:
+        with _opened(file) as image:
             grey = _is_grey(image)
         return Header(os.fstat(file.fileno()).st_size, grey, hashlib.sha256(start).hexdigest())
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """Identify an image by its first bytes, whatever its suffix; other formats than `FORMATS` are no images."""
+    from PIL import Image
+
+    Image.init()  # loads all formats; older releases of Pillow lack some
+    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -106,7 +113,7 @@ def to_square(content: bytes, size: int) -> Square:
     """Like `read_square`, from a file's bytes and with facts about the file."""
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(content)) as image:
+    with _opened(io.BytesIO(content)) as image:
         mode, animated = image.mode, bool(getattr(image, "is_animated", False))
         grey = _is_grey(image)
         upright = ImageOps.exif_transpose(image)
@@ -118,23 +125,33 @@ def to_square(content: bytes, size: int) -> Square:
     return Square(square, before, mode, hashlib.sha256(content).hexdigest(), animated)
 
 
-def image_stats(names: Sequence[str], squares: Iterable[Square]) -> ImageStats:
-    """Count sizes, modes and repeated contents of images; `names` serve for the example."""
-    sizes: Counter[str] = Counter()
-    modes: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    pair: tuple[str, ...] = ()
-    repeated = animated = count = 0
-    for name, square in zip(names, squares, strict=True):
-        count += 1
-        sizes["x".join(map(str, square.size))] += 1
-        modes[square.mode] += 1
-        animated += square.animated
-        other = first.setdefault(square.digest, name)
+class ImageTally:
+    """Counts sizes, modes and repeated contents of images, without keeping their pixels."""
+
+    def __init__(self) -> None:
+        self._sizes: Counter[str] = Counter()
+        self._modes: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        """The first name of each content."""
+        self._pair: tuple[str, ...] = ()
+        self._repeated = self._animated = self._count = 0
+
+    def add(self, name: str, square: Square) -> None:
+        """Count an image; `name`, its own, serves for the example of a repeated content."""
+        self._count += 1
+        self._sizes["x".join(map(str, square.size))] += 1
+        self._modes[square.mode] += 1
+        self._animated += square.animated
+        other = self._first.setdefault(square.digest, name)
         if other != name:
-            repeated += 1
-            pair = pair or (other, name)
-    return ImageStats(count, dict(sizes.most_common()), dict(modes.most_common()), repeated, pair, animated)
+            self._repeated += 1
+            self._pair = self._pair or (other, name)
+
+    @property
+    def stats(self) -> ImageStats:
+        """What was counted so far, the most frequent first."""
+        sizes, modes = dict(self._sizes.most_common()), dict(self._modes.most_common())
+        return ImageStats(self._count, sizes, modes, self._repeated, self._pair, self._animated)
 
 
 def is_encoded_image(start: bytes) -> bool:

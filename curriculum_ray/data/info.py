@@ -28,6 +28,8 @@ class DataInfo:
     """Items of the set that are never trained on."""
     labels: tuple[int | str, ...] = ()
     """Labels of the classes as shards store them, if they differ from `class_names`."""
+    other_labels: bool = False
+    """Whether shards have their labels under another usual name than `label` or `.cls`; see `Names.others`."""
     summary: DataSummary | None = None
     """What was found and what is used."""
     heldout: Dataset | None = field(default=None, compare=False, repr=False)

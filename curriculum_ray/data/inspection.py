@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.dataset import Dataset, is_image, to_uint8
 from curriculum_ray.data.headers import Unit
-from curriculum_ray.data.images import Square, image_stats, to_pixels, to_square
+from curriculum_ray.data.images import ImageTally, Square, to_pixels, to_square
 from curriculum_ray.data.info import DataInfo
-from curriculum_ray.data.shard_rows import make_condition, open_unit, row_location
+from curriculum_ray.data.shard_rows import make_condition, open_unit, row_locations
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.summary import DataSummary, LeftOut
@@ -56,21 +57,28 @@ def describe(
     units = scan(spec).units
     chosen = units if every else [units[index] for index in _spread(len(units), _UNITS)]
     each = None if every else -(-INSPECTED // len(chosen))
-    pieces = [_inspect(spec, data, unit, each) for unit in chosen if unit.rows]
-    names = [name for piece in pieces for name in piece.names]
-    stats = image_stats(names, [square for piece in pieces for square in piece.squares])
-    shown = _spread(len(names), show)
-    images = [square.image for piece in pieces for square in piece.squares]
-    labels = [label for piece in pieces for label in piece.labels]
-    size = data.shape[1]
-    pixels = [to_pixels(images[index].resize((size, size)), data.shape[0]) for index in shown]
+    parts = [(unit, unit.rows if each is None else min(each, unit.rows)) for unit in chosen if unit.rows]
+    wanted = {*_spread(sum(rows for _, rows in parts), show)}
+    tally, shown, broken = ImageTally(), list[_Row](), list[str]()
+    due = 0
+    for place, row in enumerate(itertools.chain.from_iterable(_read(spec, data, *part) for part in parts)):
+        due += place in wanted
+        if isinstance(row, str):
+            broken.append(row)
+            continue
+        tally.add(row.name, row.square)
+        # The next readable image stands for an unreadable one.
+        if due:
+            shown.append(row)
+            due -= 1
+    pixels = [to_pixels(row.square.image, data.shape[0]) for row in shown]
     items = torch.stack(pixels) if pixels else torch.zeros(0, *data.shape, dtype=torch.uint8)
-    condition = make_condition(data, [labels[index] for index in shown]) if shown else None
-    if broken := [name for piece in pieces for name in piece.broken]:
+    condition = make_condition(data, [row.label for row in shown]) if shown else None
+    if broken:
         left = LeftOut("unreadable images among those inspected", len(broken), broken[0], matters=True)
         summary = replace(summary, left_out=(*summary.left_out, left))
     texts = condition_texts(data, condition) if shown else ()
-    return replace(summary, image_stats=stats), Examples(items, texts)
+    return replace(summary, image_stats=tally.stats), Examples(items, texts)
 
 
 def condition_texts(data: Dataset | DataInfo, condition: Tensor | None) -> tuple[str, ...]:
@@ -86,32 +94,25 @@ def condition_texts(data: Dataset | DataInfo, condition: Tensor | None) -> tuple
 
 
 @dataclass(frozen=True)
-class _Piece:
-    names: Sequence[str]
-    squares: Sequence[Square]
-    labels: Sequence[int | str | None]
-    broken: Sequence[str]
+class _Row:
+    name: str
+    square: Square
+    label: int | str | None
 
 
-def _inspect(spec: DataSpec, info: DataInfo, unit: Unit, most: int | None) -> _Piece:
-    """Read the first images of a unit; unreadable ones are skipped and named."""
-    rows = unit.rows if most is None else min(most, unit.rows)
-    fetch = open_unit(spec, info, unit, rows)
-    names, squares, labels, broken = [], [], [], []
+def _read(spec: DataSpec, info: DataInfo, unit: Unit, rows: int) -> Iterator[_Row | str]:
+    """Read the first `rows` of a unit, one at a time; an unreadable image is its name and the kind of error."""
+    fetch, named = open_unit(spec, info, unit, rows), row_locations(spec, unit)
     for row in range(rows):
         try:
             content, label = fetch(row)
-            square = to_square(content, info.shape[1])
+            found: _Row | str = _Row(named(row), to_square(content, info.shape[1]), label)
         except ConfigError:
             raise
         # Pillow's decoders raise almost anything on a broken file.
         except Exception as error:
-            broken.append(f"{row_location(spec, unit, row)} ({type(error).__name__})")
-            continue
-        names.append(row_location(spec, unit, row))
-        squares.append(square)
-        labels.append(label)
-    return _Piece(names, squares, labels, broken)
+            found = f"{named(row)} ({type(error).__name__})"
+        yield found
 
 
 def _spread(count: int, most: int) -> list[int]:

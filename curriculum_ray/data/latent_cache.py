@@ -230,6 +230,7 @@ class LatentCache:
         """What decides the content of the shards."""
         return {
             "images": self.images.about.fingerprint,
+            **self.images.settings,
             "condition": _condition_hash(self.images),
             "vae_sha256": weights_hash(self.vae),
             "text_encoder_sha256": encoder_hash(self.text_encoder) if self.text_encoder is not None else "",

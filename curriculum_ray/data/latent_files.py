@@ -70,8 +70,8 @@ def finished(
 ) -> tuple[int, tuple[int, ...]] | None:
     """The items and the shape of a latent of a complete shard; None for another.
 
-    rows: its items; fewer where corrupt images of a stream were skipped. condition: what it must hold, None where that
-    is not known before it is read.
+    rows: its items. condition: what it must hold, as far as that is known before its images are read; None where
+    corrupt images are skipped, so that it may have fewer items.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -15,6 +15,7 @@ from curriculum_ray.data.holdout import hold_out, hold_out_split
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import load_latents
 from curriculum_ray.data.mixture import load_mixture2d
+from curriculum_ray.data.official import check_split, not_held_out, official_split
 from curriculum_ray.data.photos import load_photos
 from curriculum_ray.data.shapes import load_shapes
 from curriculum_ray.data.shards import scan
@@ -38,28 +39,28 @@ def load_data(spec: DataSpec) -> Dataset:
         data = replace(data, summary=DataSummary(data.name, form, path, shape=data.shape).of(data))
     summary = data.summary
     assert summary is not None
+    official, notes = _official(spec, data, summary)
+    summary = replace(summary, notes=(*summary.notes, *notes))
     warn_of(summary)
-    official = _official(spec, data)
-    data = official or hold_out(data, spec.holdout_share)
+    data = replace(official or hold_out(data, spec.holdout_share), summary=summary)
     if data.heldout is None:
         return data
     how = "an official split" if official else "chosen by content"
     return replace(data, summary=replace(summary, held_out=len(data.heldout), held_out_from=how))
 
 
-def _official(spec: DataSpec, data: Dataset) -> Dataset | None:
-    """Hold out the validation or test split of a folder if `data` is its train split; None otherwise."""
-    summary = data.summary
-    if spec.holdout_share is not None or summary is None or summary.split != "train":
-        return None
-    name = next((name for name in ("validation", "test") if name in summary.splits), None)
-    if name is None:
-        return None
+def _official(spec: DataSpec, data: Dataset, summary: DataSummary) -> tuple[Dataset | None, tuple[str, ...]]:
+    """Hold out the validation or test split of a folder if `data` is its train split, with notes; None otherwise."""
+    name = official_split(summary.splits, summary.split)
+    if spec.holdout_share is not None or name is None:
+        return None, ()
     same = {"split": name, "channels": data.shape[0], "corrupt": "skip"}
     try:
-        return hold_out_split(data, _load(spec.model_copy(update=same)))
-    except ConfigError:  # its classes or captions differ from those of the train split
-        return None
+        other = _load(spec.model_copy(update=same))
+        notes = check_split(name, data, other)
+        return hold_out_split(data, other), notes
+    except ConfigError as error:
+        return None, (not_held_out(name, error),)
 
 
 def _load(spec: DataSpec) -> Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import IMAGE_NAMES, LABEL_NAMES, SHARD_CAPTIONS, class_names, pick
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 
-__all__ = ["parquet_fetch", "parquet_header", "parquet_location"]
+__all__ = ["parquet_fetch", "parquet_header", "parquet_locations"]
 
 _ROWS = 64
 """Rows decoded at a time: Arrow cannot hold more than 2 GiB of a nested column in one chunk."""
@@ -114,11 +115,11 @@ def parquet_fetch(
     return fetch
 
 
-def parquet_location(unit: Unit, row: int) -> str:
-    """Name a row of `unit` by its number in the whole file."""
+def parquet_locations(unit: Unit) -> Callable[[int], str]:
+    """Return a function that names a row of `unit` by its number in the whole file."""
     metadata = _open(unit.path).metadata
     before = sum(metadata.row_group(group).num_rows for group in range(unit.group))
-    return f"{Path(unit.path).name} row {row + before}"
+    return lambda row: f"{Path(unit.path).name} row {row + before}"
 
 
 def _open(path: str) -> Any:

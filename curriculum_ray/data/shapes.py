@@ -86,4 +86,5 @@ def load_shapes(
         for e, f, k, b in zip(extent, front, kind, back, strict=True)
     ]
     condition, vocabulary = condition_from_captions(captions, text_encoder)
-    return Dataset("shapes", items, condition, vocabulary=vocabulary)
+    kept = tuple(captions) if text_encoder is not None else ()
+    return Dataset("shapes", items, condition, vocabulary=vocabulary, captions=kept)

@@ -62,7 +62,7 @@ def find_shards(spec: DataSpec) -> Shards:
         return replace(found, there=tuple(there[path] for path in found.paths))
     root = Path(spec.name)
     if root.is_file():
-        return Shards((root,), 1)
+        return _of_split(spec, root.parent, [root], 1, ())
     return _chosen(spec, root, find_files(root, suffixes) if root.is_dir() else Walk((), ()), suffixes)
 
 
@@ -78,6 +78,11 @@ def _chosen(spec: DataSpec, root: Path, walk: Walk, suffixes: tuple[str, ...]) -
         )
         raise ConfigError(f"data.name must be {rule}{others}")
     files = len(walk.files) + sum(each.count for each in walk.left_out)
+    return _of_split(spec, root, every, files, left)
+
+
+def _of_split(spec: DataSpec, root: Path, every: list[Path], files: int, left: tuple[LeftOut, ...]) -> Shards:
+    """Those of `every`, shards in the folder `root`, that are of the split which `spec` asks for."""
     if spec.format == "latents":
         return Shards(tuple(every), files, left)
     splits = ["" if spec.split == "none" else split_of_file(display_path(root, path)) or "" for path in every]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from curriculum_ray.data.headers import AnnotationKind, Fetch, Names, Unit
 from curriculum_ray.data.images import read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import read_shard
-from curriculum_ray.data.parquet import parquet_fetch, parquet_location
+from curriculum_ray.data.parquet import parquet_fetch, parquet_locations
 from curriculum_ray.data.shard_copies import copy_here
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.tar import tar_fetch, tar_location
@@ -27,7 +27,7 @@ __all__ = [
     "open_unit",
     "read_image",
     "read_rows",
-    "row_location",
+    "row_locations",
     "unreadable",
 ]
 
@@ -40,15 +40,10 @@ def open_unit(spec: DataSpec, info: DataInfo, unit: Unit, first: int | None = No
     unit = _here(spec, unit)
     kinds: dict[str, AnnotationKind] = {"class": "class", "tokens": "text"}
     wanted = kinds.get(info.conditioning.kind, "none")
-    names = _names(spec, info)
+    names = replace(Names.of(spec), others=info.other_labels)
     if spec.format == "parquet":
         return parquet_fetch(unit, wanted, names, first)
     return tar_fetch(unit, wanted, names)
-
-
-def _names(spec: DataSpec, info: DataInfo) -> Names:
-    """Return the columns or members to read; labels may have any usual name."""
-    return replace(Names.of(spec), others=info.conditioning.kind == "class")
 
 
 def _here(spec: DataSpec, unit: Unit) -> Unit:
@@ -74,7 +69,7 @@ def read_image(
         return to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0]), value
     # Pillow's decoders raise almost anything on a broken file.
     except Exception as error:
-        raise Unreadable(f"{row_location(spec, unit, row)} ({type(error).__name__})") from None
+        raise Unreadable(f"{row_locations(spec, unit)(row)} ({type(error).__name__})") from None
 
 
 def read_rows(
@@ -123,15 +118,15 @@ def make_condition(info: DataInfo, values: list[int | str | None]) -> Tensor | N
     """Convert labels or captions, None where missing, to a condition (N, ...); None without conditioning."""
     if info.conditioning.kind == "class":
         index = {str(label): number for number, label in enumerate(info.labels or info.class_names)}
-        return torch.tensor([index.get(str(label), -1) for label in values])
+        return torch.tensor([-1 if label is None else index.get(str(label), -1) for label in values])
     if info.conditioning.kind == "tokens":
         return tokenise([str(text or "") for text in values], info.vocabulary, info.conditioning.length)
     return None
 
 
-def row_location(spec: DataSpec, unit: Unit, row: int) -> str:
-    """Name a row for the user by its file and its row or sample."""
-    unit = _here(spec, unit)
-    return (
-        parquet_location(unit, row) if spec.format == "parquet" else tar_location(unit, row, Names.of(spec))
-    )
+def row_locations(spec: DataSpec, unit: Unit) -> Callable[[int], str]:
+    """Return a function that names a row of `unit` for the user, by its file and its row or sample."""
+    here = _here(spec, unit)
+    if spec.format == "parquet":
+        return parquet_locations(here)
+    return lambda row: tar_location(here, row, Names.of(spec))

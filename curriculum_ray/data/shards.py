@@ -5,26 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.chosen_rows import NO_ROWS, ChosenRows, choose_rows
-from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.digests import Stamp, sampled_digests
 from curriculum_ray.data.headers import AnnotationKind, Header, Names, Unit
 from curriculum_ray.data.holdout import LEAST_ITEMS
 from curriculum_ray.data.images import DEFAULT_SIZE, list_failures
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.latents import (
+    LATENTS_FILE,
     latents_conditioning,
     latents_folder,
     read_latents_info,
 )
+from curriculum_ray.data.official import check_split, not_held_out, official_split
 from curriculum_ray.data.parquet import parquet_header
+from curriculum_ray.data.shard_conditions import labels_of, shard_conditioning
 from curriculum_ray.data.shard_copies import copy_shards, folder_of
 from curriculum_ray.data.shard_files import Shards, find_shards
 from curriculum_ray.data.shard_notes import notes_of
@@ -32,7 +34,6 @@ from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.suffixes import USUAL
 from curriculum_ray.data.summary import DataSummary, LeftOut, LeftOutTally
 from curriculum_ray.data.tar import tar_header
-from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, words
 
 __all__ = ["MOST_HELD_OUT", "Scan", "scan"]
 
@@ -88,6 +89,13 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[Data
     if spec.format == "latents":
         folder = latents_folder(spec.name)
         latents = read_latents_info(folder)
+        there = {*found.paths}
+        gone = [file for file, _ in latents.shards if folder / file not in there]
+        if gone:
+            raise ConfigError(
+                f"data.name must hold all shards that its {LATENTS_FILE} lists, but {presentable(spec.name)} has no "
+                f"{list_failures(gone)}"
+            )
         units = tuple(Unit(str(folder / file), 0, rows) for file, rows in latents.shards)
         conditioning, classes, vocabulary = latents_conditioning(latents, spec)
         summary = replace(summary, items=latents.count, shape=latents.shape, conditioning=str(conditioning))
@@ -103,11 +111,11 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[Data
         )
         return info, units
     read = parquet_header if spec.format == "parquet" else tar_header
-    headers = _headers([path for path, _, _ in stamp], spec, read)
+    headers, names = _headers([path for path, _, _ in stamp], spec, read)
     _check_imageless(spec, headers)
     side = spec.image_size or DEFAULT_SIZE
-    labels, counts = _labels(spec, headers)
-    conditioning, classes, vocabulary, line = _conditioning(spec, headers, labels)
+    labels, counts = labels_of(spec, headers)
+    conditioning, classes, vocabulary, line = shard_conditioning(spec, headers, labels)
     count = sum(header.rows for header in headers)
     if not count:
         raise ConfigError(f"{spec.name} must hold images, but has none")
@@ -138,7 +146,16 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[Data
     )
     named = () if classes == tuple(map(str, labels)) else tuple(labels)
     info = DataInfo(
-        name, shape, conditioning, count, fingerprint, classes, vocabulary, labels=named, summary=summary
+        name,
+        shape,
+        conditioning,
+        count,
+        fingerprint,
+        classes,
+        vocabulary,
+        labels=named,
+        other_labels=names.others,
+        summary=summary,
     )
     return info, units
 
@@ -147,8 +164,10 @@ def _held_out(spec: DataSpec, found: Shards, info: DataInfo, units: tuple[Unit, 
     """Hold out items of the validation or test split, if there is one beside the train split, else of `units`."""
     if spec.holdout_share == 0:
         return Scan(info, units)
-    name = next((name for name in ("validation", "test") if name in dict(found.splits)), None)
-    other = _split(spec, info, name) if found.split == "train" and name else None
+    name = official_split(dict(found.splits), found.split)
+    other, notes = _split(spec, info, name) if name else (None, ())
+    assert info.summary is not None
+    info = replace(info, summary=replace(info.summary, notes=(*info.summary.notes, *notes)))
     if other is not None:
         held, how = choose_rows(other, MOST_HELD_OUT, _SEED), f"of the {name} split"
     elif info.count >= LEAST_ITEMS:
@@ -164,23 +183,24 @@ def _held_out(spec: DataSpec, found: Shards, info: DataInfo, units: tuple[Unit, 
     return replace(result, info=replace(result.info, count=info.count - len(result.reserved)))
 
 
-def _split(spec: DataSpec, info: DataInfo, name: str) -> tuple[Unit, ...] | None:
-    """The units of the split `name`; None where they cannot be read, or hold other conditions than `info`."""
+def _split(spec: DataSpec, info: DataInfo, name: str) -> tuple[tuple[Unit, ...] | None, tuple[str, ...]]:
+    """The units of the split `name`, None where it cannot be held out beside `info`, and notes."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             other = scan(spec.model_copy(update={"split": name, "holdout_share": 0, "corrupt": "skip"}))
-    except ConfigError:
-        return None
-    alike = other.info.conditioning.kind == info.conditioning.kind
-    known = {*info.class_names, *map(str, info.labels)}
-    return other.units if alike and {*other.info.class_names} <= known else None
+        return other.units, check_split(name, info, other.info)
+    except ConfigError as error:
+        return None, (not_held_out(name, error),)
 
 
 def _headers(
     paths: list[str], spec: DataSpec, read: Callable[[str, AnnotationKind, Names], Header]
-) -> list[Header]:
-    """Read the headers for the requested annotation; by default labels, captions, other labels or none."""
+) -> tuple[list[Header], Names]:
+    """Read the headers for the requested annotation, and the names that it goes by, the same in all of them.
+
+    By default labels, captions, other labels or none.
+    """
     plain, others = Names.of(spec), replace(Names.of(spec), others=True)
     requested = spec.conditioning
     if requested is None and (spec.label_column or spec.caption_column):
@@ -202,10 +222,11 @@ def _headers(
         chosen.append(number)
     first = min(chosen)
     each, names = passes[first]
-    return [
+    same = [
         header if number == first else read(header.path, each, names)
         for header, number in zip(headers, chosen, strict=True)
     ]
+    return same, names
 
 
 def _check_imageless(spec: DataSpec, headers: list[Header]) -> None:
@@ -218,61 +239,3 @@ def _check_imageless(spec: DataSpec, headers: list[Header]) -> None:
             f"{spec.name} must hold an image ({USUAL}) in each sample, but {what}{list_failures(names)}"
         )
     warnings.warn(f"samples of {spec.name} were skipped: {what}{list_failures(names)}", stacklevel=4)
-
-
-def _labels(spec: DataSpec, headers: list[Header]) -> tuple[list[int | str], list[int]]:
-    """Return the sorted labels of all shards, and the number of images with each."""
-    if headers[0].wanted != "class":
-        return [], []
-    found: Counter[int | str] = Counter()
-    places: dict[int | str, str] = {}
-    for header in headers:
-        for label, count in zip(header.values, header.counts, strict=True):
-            found[label] += count
-            places[label] = header.path
-    numbers = sorted(label for label in found if isinstance(label, int))
-    strings = sorted(label for label in found if isinstance(label, str))
-    if numbers and strings:
-        both = " and ".join(f"{label!r} in {Path(places[label]).name}" for label in (numbers[0], strings[0]))
-        raise ConfigError(f"{spec.name} must hold either integers or strings as labels, but has {both}")
-    ordered: list[int | str] = [*numbers, *strings]
-    return ordered, [found[label] for label in ordered]
-
-
-def _conditioning(
-    spec: DataSpec, headers: list[Header], labels: list[int | str]
-) -> tuple[Conditioning, tuple[str, ...], tuple[str, ...], str]:
-    """Derive conditioning, class names and vocabulary from the headers, with a note on captions."""
-    wanted = headers[0].wanted
-    if wanted == "none":
-        return NO_CONDITIONING, (), (), ""
-    name = "labels" if wanted == "class" else "captions"
-    if not any(header.values for header in headers):
-        raise ConfigError(f"data.conditioning {wanted} needs {name}, but {spec.name} has none")
-    annotated = next(header.path for header in headers if header.annotated)
-    bare = next((header.path for header in headers if header.rows and not header.annotated), None)
-    if bare is not None:
-        raise ConfigError(
-            f"{spec.name} must hold {name} in all its files, but {Path(annotated).name} has some "
-            f"and {Path(bare).name} has none"
-        )
-    if wanted == "text":
-        texts = [str(text) for text in dict.fromkeys(text for header in headers for text in header.values)]
-        vocabulary = build_vocabulary(texts)
-        longest = max(1, *(len(words(text)) for text in texts))
-        return Conditioning("tokens", len(vocabulary), longest), (), vocabulary, merged_captions_note(texts)
-    return Conditioning("class", len(labels)), _class_names(spec, headers, labels), (), ""
-
-
-def _class_names(spec: DataSpec, headers: list[Header], labels: list[int | str]) -> tuple[str, ...]:
-    """Return the class names: the labels, or the names of numbers, which must agree in all shards."""
-    named = {header.class_names for header in headers if header.values}
-    if len(named) > 1:
-        raise ConfigError(
-            f"{spec.name} must have the same class names in all files, but their schemas differ"
-        )
-    names = named.pop()
-    known = [
-        names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label) for label in labels
-    ]
-    return tuple(known) if len({*known}) == len(known) else tuple(map(str, labels))

@@ -151,6 +151,15 @@ class DataSpec(Spec):
                 raise ValueError("data.conditioning must be none or left out where data.set_size is given")
         if self.repeats is not None and self.format not in (None, "folder"):
             raise ValueError(f"data.repeats is for image folders, but data.format is {self.format}")
+        if self.repeats and self.conditioning == "class":
+            raise ValueError(
+                "data.repeats must be false or left out where data.conditioning is class, as folders N_name are then "
+                "classes, but got True"
+            )
+        if self.image_column is not None and self.format in (None, "folder") and self.conditioning == "none":
+            raise ValueError(
+                "data.image_column of a folder is read with labels or captions, but data.conditioning is none"
+            )
         if self.caption_column is not None and self.conditioning in ("class", "none"):
             raise ValueError(
                 f"data.caption_column needs captions, but data.conditioning is {self.conditioning}"

@@ -26,6 +26,7 @@ from curriculum_ray.data.shard_rows import (
 )
 from curriculum_ray.data.shards import Scan, scan
 from curriculum_ray.data.spec import DataSpec
+from curriculum_ray.data.vocabulary import build_vocabulary, renumber, tokenise
 
 __all__ = ["REFERENCE_BYTES", "load_stream", "with_note"]
 
@@ -98,9 +99,18 @@ def _read(spec: DataSpec, info: DataInfo, rows: ChosenRows) -> Dataset:
     starts = itertools.accumulate((len(rows.of(index)) for index in rows.numbers), initial=0)
     with ThreadPoolExecutor(_READERS) as pool:
         found = [each for each in pool.map(read, rows.numbers, starts) if each is not None]
-    condition = torch.cat(found)[place.argsort()] if found else make_condition(info, values)
+    condition = torch.cat(found)[place.argsort()] if found else _condition(info, values)
     if not sound.all():
         stored, condition = stored[sound], None if condition is None else condition[sound]
     if not len(stored):
         raise ConfigError(f"{spec.name} must hold readable images, but none of {len(rows)} is")
     return Dataset(info.name, stored, condition, info.class_names, info.vocabulary, latents=latents)
+
+
+def _condition(info: DataInfo, values: list[int | str | None]) -> Tensor | None:
+    """`make_condition`, but captions may be those of another split, and lose what `info` lacks: see `renumber`."""
+    if info.conditioning.kind != "tokens":
+        return make_condition(info, values)
+    captions = [str(value or "") for value in values]
+    own = build_vocabulary(captions)
+    return renumber(tokenise(captions, own), own, info.vocabulary, info.conditioning.length)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SUFFIXES", "UNREAD_SUFFIXES", "USUAL"]
+__all__ = ["FORMATS", "SUFFIXES", "UNREAD_SUFFIXES", "USUAL"]
 
 USUAL = ".bmp, .gif, .jpg, .png, .tif, .webp and others that Pillow reads"
 """The suffixes in the words of an error."""
@@ -30,7 +30,6 @@ SUFFIXES = frozenset(
         ".icb",
         ".icns",
         ".ico",
-        ".iim",
         ".im",
         ".j2c",
         ".j2k",
@@ -68,8 +67,43 @@ SUFFIXES = frozenset(
         ".xpm",
     ]
 )
-"""Every format that Pillow decodes by itself, in lower case: not those for which it starts another program,
-e.g. PostScript, nor those that it only identifies."""
+"""Those of `FORMATS`, in lower case."""
+FORMATS = (
+    "BMP",
+    "DIB",
+    "GIF",
+    "JPEG",
+    "PPM",
+    "PNG",
+    "WEBP",
+    "TIFF",
+    "AVIF",
+    "BLP",
+    "CUR",
+    "DCX",
+    "DDS",
+    "FITS",
+    "FLI",
+    "FTEX",
+    "GBR",
+    "ICNS",
+    "ICO",
+    "IM",
+    "JPEG2000",
+    "MSP",
+    "PCD",
+    "PCX",
+    "PIXAR",
+    "PSD",
+    "QOI",
+    "SGI",
+    "SUN",
+    "TGA",
+    "XBM",
+    "XPM",
+)
+"""Every format that Pillow decodes by itself, by Pillow's names, in the order in which they are tried: not those for
+which it starts another program (PostScript, and IPTC, which may wrap it), nor those that it only identifies."""
 UNREAD_SUFFIXES = frozenset(
     [
         ".heic",
@@ -101,6 +135,7 @@ UNREAD_SUFFIXES = frozenset(
         ".kra",
         ".djvu",
         ".dcm",
+        ".iim",
     ]
 )
 """Images in formats that are not read here."""

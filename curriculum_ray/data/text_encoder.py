@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.vocabulary import build_vocabulary, tokenise
@@ -18,7 +19,6 @@ __all__ = ["condition_from_captions", "encode_captions", "encoder_hash"]
 
 # Models with several parts, of which only the text encoder is loaded.
 TEXT_PARTS = {"clip": "CLIPTextModel", "t5": "T5EncoderModel", "umt5": "UMT5EncoderModel"}
-
 
 # The context length of CLIP's text encoder, in tokens.
 LONGEST = 77
@@ -54,8 +54,9 @@ def encode_captions(
 
     path: as written by transformers' `save_pretrained`, with its tokenizer; only local safetensors are read.
     length: longer captions are truncated to this many tokens; if None, that of the longest caption, at most
-    77. An empty caption becomes zeros, the null condition. Each distinct caption is encoded once. Raises
-    `ConfigError` without the package transformers, and for a folder that holds no encoder.
+    77; never more than the encoder has positions for. An empty caption becomes zeros, the null condition. Each
+    distinct caption is encoded once. Raises `ConfigError` without the package transformers, for a folder that
+    holds no encoder, and for an encoder that takes more than captions.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -74,32 +75,50 @@ def encode_captions(
         loader = getattr(transformers, TEXT_PARTS.get(config.model_type, "AutoModel"))
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
         model = loader.from_pretrained(folder, use_safetensors=True, **local)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    # transformers, tokenizers and safetensors raise almost anything on a damaged folder.
+    except Exception as error:
+        raise ConfigError(f"the text encoder {path} cannot be read: {_reason(error)}") from None
+    if tokenizer.pad_token is None:
         raise ConfigError(
-            f"the text encoder {path} cannot be read: {' '.join(str(error).split())[:300]}"
-        ) from None
+            f"the text encoder {path} must have a tokenizer with a pad token, but that has none"
+        )
     model = model.to(device).eval()
+    most = _most_tokens(length or LONGEST, tokenizer, model)
     different = list(dict.fromkeys(captions))
     encoded, longest = [], 1
     with torch.no_grad():
         for start in range(0, len(different), batch_size):
             batch = different[start : start + batch_size]
-            tokens = tokenizer(
-                batch,
-                padding="max_length",
-                truncation=True,
-                max_length=length or LONGEST,
-                return_tensors="pt",
-            ).to(device)
-            hidden = model(
-                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-            ).last_hidden_state
+            try:
+                tokens = tokenizer(
+                    batch, padding="max_length", truncation=True, max_length=most, return_tensors="pt"
+                ).to(device)
+                mask = tokens["attention_mask"]
+                hidden = model(input_ids=tokens["input_ids"], attention_mask=mask).last_hidden_state
+            # Models that need more than captions raise almost anything.
+            except Exception as error:
+                raise ConfigError(
+                    f"the text encoder {path}, whose model_type is {config.model_type}, cannot encode captions: "
+                    f"{_reason(error)}"
+                ) from None
             captioned = torch.tensor([bool(caption.strip()) for caption in batch], device=device)
-            seen = tokens["attention_mask"].bool() & captioned[:, None]
+            seen = mask.bool() & captioned[:, None]
             longest = max(longest, int(seen.sum(1).max()))
             encoded.append(hidden.float().masked_fill(~seen[:, :, None], 0).cpu())
     if not encoded:
         raise ConfigError("there are no captions to encode")
     place = {caption: row for row, caption in enumerate(different)}
     rows = torch.tensor([place[caption] for caption in captions])
-    return torch.cat(encoded)[:, : length or longest][rows]
+    # By a negative number, `pad` cuts off.
+    return pad(torch.cat(encoded), (0, 0, 0, (length or longest) - most))[rows]
+
+
+def _most_tokens(wanted: int, tokenizer: Any, model: Any) -> int:
+    """The number of tokens that captions are padded to: `wanted`, or less if the encoder has fewer positions."""
+    # Models without a limit lack this setting, or have -1.
+    positions = getattr(model.config, "max_position_embeddings", None) or -1
+    return min(wanted, tokenizer.model_max_length, positions if positions > 0 else wanted)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__} {' '.join(str(error).split())[:300]}"

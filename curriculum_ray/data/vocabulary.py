@@ -12,10 +12,11 @@ from functools import lru_cache
 import regex
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["PADDING", "build_vocabulary", "merged_captions_note", "tokenise", "words"]
+__all__ = ["PADDING", "build_vocabulary", "merged_captions_note", "renumber", "tokenise", "words"]
 
 PADDING = "<pad>"
 
@@ -99,3 +100,15 @@ def tokenise(captions: Sequence[str], vocabulary: Sequence[str], length: int | N
     for row, caption in enumerate(split):
         tokens[row, : len(caption)] = torch.tensor([numbers[word] for word in caption], dtype=torch.long)
     return tokens
+
+
+def renumber(tokens: Tensor, vocabulary: Sequence[str], into: Sequence[str], length: int) -> Tensor:
+    """Convert tokens of one vocabulary, long (N, L), to those of another, long (N, length).
+
+    Words that `into` does not have are dropped, and what then is beyond `length`.
+    """
+    numbers = {word: number for number, word in enumerate(into)}
+    found = torch.tensor([numbers.get(word, 0) for word in vocabulary])[tokens]
+    # Words come before padding, and stay in their order.
+    found = found.gather(1, (found == 0).long().argsort(dim=1, stable=True))[:, :length]
+    return pad(found, (0, length - found.shape[1]))

@@ -44,9 +44,11 @@ def check_weights(folder: Path, sha256: str | None, key: str, what: str, needed_
 @contextmanager
 def refused(folder: Path, key: str, what: str) -> Iterator[None]:
     """Make one `ConfigError` of what transformers raises where `folder` does not hold what it must."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{key} {folder} does not hold a {what}: {reason}") from None
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.data import NO_CONDITIONING, Conditioning, DataInfo, Dataset
+from curriculum_ray.data.content import condition_content
 from curriculum_ray.evaluation.extractors import Extractor
 from curriculum_ray.evaluation.fidelity import Statistics
 from curriculum_ray.evaluation.reference import Reference, evenly_spaced
@@ -145,7 +146,7 @@ def conditioned(reference: Reference, classes: str, data: Dataset | DataInfo) ->
     if not wanted or (reference.conditioning == wanted and classes == classes_hash(data)):
         return reference
     if isinstance(data, Dataset) and data.condition is not None:
-        digest = hashlib.sha256(data.condition.contiguous().numpy().data).hexdigest()[:16]
+        digest = hashlib.sha256(condition_content(data)).hexdigest()[:16]
         condition, said = data.condition, f"of the data, {digest}"
     elif wanted.kind == "class":
         condition, said = torch.arange(wanted.size), "all classes equally often"

@@ -38,14 +38,21 @@ class Batch(dict[str, Tensor]):
         return self
 
 
-def tokenizer(texts: list[str], max_length: int, **_: Any) -> Batch:
+class Tokenizer:
     """Each word is the number of its letters, after a start token of 1."""
-    rows = [[1, *map(len, text.split())][:max_length] for text in texts]
-    ids = torch.tensor([row + [0] * (max_length - len(row)) for row in rows])
-    return Batch(input_ids=ids, attention_mask=(ids > 0).long())
+
+    pad_token = ""
+    model_max_length = 512
+
+    def __call__(self, texts: list[str], max_length: int, **_: Any) -> Batch:
+        rows = [[1, *map(len, text.split())][:max_length] for text in texts]
+        ids = torch.tensor([row + [0] * (max_length - len(row)) for row in rows])
+        return Batch(input_ids=ids, attention_mask=(ids > 0).long())
 
 
 class Encoder(nn.Module):
+    config = SimpleNamespace()
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=1 + input_ids[..., None] * torch.ones(WIDTH).half())
 
@@ -63,7 +70,7 @@ def stand_in_for_transformers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str,
 
     module = ModuleType("transformers")
     module.AutoConfig = loader(SimpleNamespace(model_type="clip"))  # type: ignore[attr-defined]
-    module.AutoTokenizer = loader(tokenizer)  # type: ignore[attr-defined]
+    module.AutoTokenizer = loader(Tokenizer())  # type: ignore[attr-defined]
     module.CLIPTextModel = loader(Encoder())  # type: ignore[attr-defined]
     module.utils = SimpleNamespace(logging=SimpleNamespace(disable_progress_bar=lambda: None))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", module)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from curriculum_ray.config import ConfigError, parse
-from curriculum_ray.data import Dataset, DataSpec, data_info, load_data
+from curriculum_ray.data import Dataset, DataSpec, DataWarning, data_info, load_data
 from curriculum_ray.data.holdout import LEAST_ITEMS, hold_out
 from curriculum_ray.data.latent_cache import CacheSpec
-from tests.data.folders import draw, load
+from tests.data.folders import captions_of, draw, load
 
 
 def _rows(items: torch.Tensor) -> set[bytes]:
@@ -88,7 +89,64 @@ def test_an_official_split_is_held_out_whole_less_what_is_also_trained_on(tmp_pa
 
 def test_a_split_with_other_classes_is_not_held_out(tmp_path: Path) -> None:
     draw(tmp_path, "train/cat/0.png", "train/dog/0.png", "test/cow/0.png", "test/hen/0.png")
-    assert load(tmp_path).heldout is None
+    words = (
+        "the test split is not held out: its classes must be those of the train split, but it has cow, hen$"
+    )
+    with pytest.warns(DataWarning, match=words):
+        assert load(tmp_path).heldout is None
+
+
+def test_a_split_that_only_repeats_the_train_split_is_not_held_out(tmp_path: Path) -> None:
+    draw(tmp_path, "train/0.png", "train/1.png")
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val/0.png").write_bytes((tmp_path / "train/1.png").read_bytes())
+    with pytest.warns(DataWarning, match="the validation split is not held out: it must have items that the"):
+        assert load(tmp_path).heldout is None
+
+
+def test_a_split_with_some_of_the_classes_is_held_out(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"train/{kind}/{number}.png" for kind in ("ape", "bee", "cat") for number in range(3)))
+    draw(tmp_path, "test/bee/0.png", "test/cat/0.png", "test/cat/1.png")
+    data = load(tmp_path)
+    assert data.heldout is not None
+    assert data.heldout.conditioning == data.conditioning
+    assert sorted(data.heldout.condition.tolist()) == [1, 2, 2]  # type: ignore[union-attr]
+
+
+def test_captions_of_an_official_split_lose_what_the_train_split_does_not_have(tmp_path: Path) -> None:
+    captions = {
+        "train/0": "a red dog",
+        "train/1": "a dog",
+        "val/0": "a tiny dog in blue",
+        "val/1": "red red a dog",
+    }
+    draw(tmp_path, *(f"{name}.png" for name in captions))
+    for name, caption in captions.items():
+        (tmp_path / f"{name}.txt").write_text(caption)
+    with pytest.warns(DataWarning) as caught:
+        data = load(tmp_path)
+    assert data.heldout is not None
+    assert (data.heldout.vocabulary, data.heldout.conditioning) == (data.vocabulary, data.conditioning)
+    assert sorted(captions_of(data.heldout)) == ["a dog", "red red a"]
+    said = "\n".join(str(each.message) for each in caught)
+    assert "read without 3 words that the train split does not have: blue, in, tiny" in said
+    assert "are cut to 3 tokens, the length of the longest of the train split: one has 5" in said
+
+
+@pytest.mark.parametrize(("train", "other"), [(2, 3), (3, 2)])
+def test_encoded_captions_of_an_official_split_are_cut_or_padded(
+    tmp_path: Path, train: int, other: int
+) -> None:
+    draw(tmp_path, "train/0.png", "val/0.png")
+    encoded = {"train/0.png": torch.ones(train, 4), "val/0.png": torch.arange(4.0 * other).reshape(other, 4)}
+    save_file(encoded, tmp_path / "embeddings.safetensors")
+    data = load(tmp_path)
+    assert data.heldout is not None
+    assert data.heldout.condition is not None
+    kept = min(train, other)
+    assert data.heldout.condition.shape == (1, train, 4)
+    assert torch.equal(data.heldout.condition[0, :kept], encoded["val/0.png"][:kept])
+    assert not data.heldout.condition[0, kept:].any()
 
 
 def test_repeats_do_not_make_a_small_set_a_large_one() -> None:

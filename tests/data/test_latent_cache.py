@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 
 from curriculum_ray.buckets.copy import STAGE_VARIABLE
 from curriculum_ray.buckets.place import LocalFolder, Place
@@ -226,6 +228,41 @@ def test_corrupt_images_of_shards_are_refused_or_left_out(tmp_path: Path, vae: A
     assert torch.allclose(kept, torch.cat([every[:2], every[3:]]), atol=1e-6)
     assert labels == classes[:2] + classes[3:]
     assert _cached(skipping, vae, LocalFolder(tmp_path / "left out")) == info
+
+
+def _parquet(folder: Path) -> DataSpec:
+    """Images and labels under two names each."""
+    folder.mkdir()
+    numbers = range(COUNT)
+    images = [_png(number) for number in numbers]
+    columns = {"image": images, "other": images[::-1]}
+    columns |= {"label": [number % 2 for number in numbers], "kind": [number // 6 for number in numbers]}
+    parquet.write_table(pyarrow.table(columns), folder / "a.parquet")
+    return DataSpec(name=str(folder), format="parquet", image_size=8, image_column="image", holdout_share=0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"image_size": 16}, {"channels": 1}, {"image_column": "other"}, {"label_column": "kind"}]
+)
+def test_latents_of_shards_that_were_read_with_other_settings_are_refused(
+    tmp_path: Path, vae: Any, settings: dict[str, Any]
+) -> None:
+    spec, into = _parquet(tmp_path / "shards"), LocalFolder(tmp_path / "latents")
+    _cached(spec, vae, into)
+    before = _files(into.path)
+    with pytest.raises(ConfigError, match=r"latents holds latents with other settings$"):
+        _cached(spec.model_copy(update=settings), vae, into)
+    assert _files(into.path) == before
+
+
+def test_shards_may_be_skipped_or_refused_from_one_run_to_the_next(tmp_path: Path, vae: Any) -> None:
+    broken, into = _tars(tmp_path / "shards", broken=4), LocalFolder(tmp_path / "latents")
+    skipping = broken.model_copy(update={"corrupt": "skip"})
+    fewer = _cached(skipping, vae, into)
+    with pytest.raises(ConfigError, match=r"must hold readable images, but cannot read a\.tar sample 02"):
+        _cached(broken, vae, into)
+    assert not (into.path / "latents.json").exists()
+    assert _cached(skipping, vae, into) == fewer
 
 
 def test_a_shard_that_a_worker_wrote_elsewhere_is_missed(tmp_path: Path, vae: Any) -> None:

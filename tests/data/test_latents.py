@@ -91,6 +91,17 @@ def test_embeddings_are_streamed_beside_their_latents(
     assert sorted(condition[:, 0, 0].tolist()) == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_stream_of_latents_without_one_of_its_shards_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    labels = [{"labels": torch.tensor([0, 1])}] * 5
+    spec = write(tmp_path, labels, **CLASSES).model_copy(update={"stream": True})
+    assert scan(spec).info.count == 10
+    for number in (1, 3):
+        (tmp_path / f"{number}.safetensors").unlink()
+    words = rf"^data\.name must hold all shards that its latents\.json lists, but {tmp_path} has no "
+    with pytest.raises(ConfigError, match=words + r"1\.safetensors, 3\.safetensors$"):
+        scan(spec)
+
+
 def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
     spec = write(tmp_path, [{"labels": torch.tensor([7, 8, 9])}], **CLASSES)
     assert load_data(spec.model_copy(update={"conditioning": "none"})).condition is None

@@ -238,8 +238,26 @@ def test_images_and_classes_keep_their_order(tmp_path: Path) -> None:
         ),
         ({"name": "x", "conditioning": "class", "caption_column": "a"}, "data.caption_column needs captions"),
         ({"name": "x", "conditioning": "text", "label_column": "a"}, "data.label_column needs labels"),
+        (
+            {"name": "x", "conditioning": "none", "image_column": "a"},
+            "data.image_column of a folder is read with labels or captions, but data.conditioning is none",
+        ),
+        (
+            {"name": "x", "conditioning": "class", "repeats": True},
+            r"data\.repeats must be false or left out where data\.conditioning is class, .* but got True",
+        ),
     ],
 )
 def test_settings_that_do_not_apply_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parse(DataSpec, settings, "test.yaml")
+
+
+def test_the_same_settings_are_taken_where_they_apply() -> None:
+    for settings in (
+        {"format": "parquet", "conditioning": "none", "image_column": "a"},
+        {"conditioning": "class", "repeats": False},
+        {"conditioning": "none", "repeats": True},
+    ):
+        spec = parse(DataSpec, {"name": "x", **settings}, "test.yaml")
+        assert spec.model_dump(include={*settings}) == settings

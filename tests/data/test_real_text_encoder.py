@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.autoencoder import load_autoencoder
 from curriculum_ray.data.latent_cache import cache_latents
@@ -88,6 +90,71 @@ def test_captions_are_what_the_encoder_makes_of_them_and_zeros_where_padded(
         alone = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
     torch.testing.assert_close(found[2], alone.last_hidden_state[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(encode_captions(tmp_path, CAPTIONS[:1], length=7)[0], found[0])
+
+
+def test_captions_are_no_longer_than_the_encoder_has_positions_for(tmp_path: Path) -> None:
+    config = transformers.BertConfig(vocab_size=8, max_position_embeddings=5, **SIZES)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    tokenizer(CAPTIONS[:1]).save_pretrained(tmp_path)
+    found = encode_captions(tmp_path, ["a red dog", "a red dog a red dog"])
+    assert found.shape == (2, 5, WIDTH)
+    padded = encode_captions(tmp_path, ["a red dog"], length=9)
+    assert padded.shape == (1, 9, WIDTH)
+    torch.testing.assert_close(padded[0, :5], found[0])
+    assert (padded[0, 5:] == 0).all()
+
+
+def cut_off(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def pointer(folder: Path) -> None:
+    """What a clone without git-lfs has."""
+    (folder / "model.safetensors").write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 492265168\n"
+    )
+
+
+def other_size(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 2 * WIDTH}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(cut_off, "SafetensorError"), (pointer, "SafetensorError"), (other_size, "RuntimeError")],
+)
+def test_a_damaged_encoder_is_refused_in_one_line(
+    tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    make("bert", tmp_path, CAPTIONS)
+    damage(tmp_path)
+    with pytest.raises(ConfigError, match=f"the text encoder .* cannot be read: {says}") as error:
+        encode_captions(tmp_path, CAPTIONS)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path: Path) -> None:
+    make("bert", tmp_path, CAPTIONS)
+    reader = tokenizer(CAPTIONS)
+    reader.pad_token = None
+    reader.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="must have a tokenizer with a pad token, but that has none"):
+        encode_captions(tmp_path, CAPTIONS)
+
+
+def test_a_model_that_needs_more_than_captions_is_refused_by_its_kind(tmp_path: Path) -> None:
+    text = {"vocab_size": 8, **SIZES, "max_position_embeddings": 64, "projection_size": WIDTH}
+    vision = {**SIZES, "image_size": 16, "patch_size": 8}
+    config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+    transformers.SiglipModel(config).save_pretrained(tmp_path)
+    tokenizer(CAPTIONS[:1]).save_pretrained(tmp_path)
+    with pytest.raises(
+        ConfigError, match="whose model_type is siglip, cannot encode captions: AttributeError"
+    ) as error:
+        encode_captions(tmp_path, CAPTIONS)
+    assert "\n" not in str(error.value)
 
 
 def test_a_network_trains_on_what_an_encoder_tells_it(tmp_path: Path) -> None:

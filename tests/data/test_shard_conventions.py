@@ -204,6 +204,16 @@ def test_shards_of_train_are_read_and_a_line_says_so(tmp_path: Path) -> None:
         assert info(tmp_path).count == 6
     assert info(tmp_path, split="test").count == 3
     assert info(tmp_path, split="all").count == info(tmp_path, split="none").count == 9
+    alone = tmp_path / "data/train-00000-of-00002.parquet"
+    found = info(alone, split="train")
+    assert found.count == info(alone).count == info(alone, split="all").count == 3
+    assert found.summary is not None
+    assert (found.summary.split, found.summary.splits) == ("train", {"train": 1})
+    with pytest.raises(ConfigError, match=r"all or none, but got validation: it has train \(1\)"):
+        info(alone, split="validation")
+    unnamed = table(tmp_path / "a.parquet", {"image": IMAGES})
+    with pytest.raises(ConfigError, match="it has no splits in the names of its folders and files"):
+        info(unnamed, split="train")
 
 
 def test_shards_are_found_as_folders_are_read(tmp_path: Path) -> None:
@@ -264,6 +274,27 @@ def test_members_that_are_not_read_are_named_and_chosen(tmp_path: Path) -> None:
     spec = DataSpec(name=str(tmp_path), format="webdataset", image_size=8, image_column="mask.png")
     found = scan(spec)
     assert read_rows(spec, found.info, found.units[0], [0])[0][0, 0, 0, 0] == 2
+
+
+def test_labels_are_read_from_where_the_scan_found_them(tmp_path: Path) -> None:
+    for other in ("1.class", "1.label"):
+        tar(
+            tmp_path / "0.tar",
+            {
+                "1.png": image(1),
+                "1.json": b'{"label": 7}',
+                other: b"281",
+                "2.png": image(2),
+                "2.json": b'{"label": 8, "class": 281}',
+                "3.png": image(3),
+                f"3.{other[2:]}": b"7",
+            },
+        )
+        assert annotations(tmp_path, "webdataset") == ["7", "8", "-"]
+        tar(tmp_path / "0.tar", {"1.png": image(1), "1.json": b'{"label": 7}', "1.label": b"cat"})
+        assert annotations(tmp_path, "webdataset") == ["7"]
+        tar(tmp_path / "0.tar", {"1.png": image(1), other: b"281"})
+        assert annotations(tmp_path, "webdataset") == ["281"]
 
 
 def test_looking_at_a_stream_counts_sizes_repeats_and_broken_images(tmp_path: Path) -> None:

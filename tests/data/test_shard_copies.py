@@ -134,6 +134,9 @@ def test_latents_are_read_in_memory_and_as_a_stream(tmp_path: Path) -> None:
     assert (
         load_stream(streamed).info.count == load_stream(plain.model_copy(update={"stream": True})).info.count
     )
+    Bucket(there.name).remove("latents-00001.safetensors")
+    with pytest.raises(ConfigError, match=r"but memory://.*/latents has no latents-00001\.safetensors$"):
+        scan(streamed)
 
 
 def test_what_cannot_be_copied_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,15 @@ def test_null_labels_are_the_null_class(tmp_path: Path) -> None:
     assert condition.tolist() == [0, -1]
 
 
+def test_a_class_called_none_is_no_missing_label(tmp_path: Path) -> None:
+    spec = write_parquet(tmp_path, a={"label": ["None", "cat", None, "None"]})
+    found = scan(spec)
+    assert found.info.class_names == ("None", "cat")
+    _, condition, _ = read_rows(spec, found.info, found.units[0], range(4))
+    assert condition is not None
+    assert condition.tolist() == [0, 1, -1, 0]
+
+
 def test_labels_come_before_captions_unless_captions_are_asked_for(tmp_path: Path) -> None:
     spec = write_parquet(tmp_path, a={"label": [1, 2], "caption": ["a cat", "a dog"]})
     assert scan(spec).info.class_names == ("1", "2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow
@@ -13,10 +14,11 @@ from pyarrow import parquet
 from safetensors.torch import save_file
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data import Dataset, DataSpec
+from curriculum_ray.data import Dataset, DataSpec, DataWarning
 from curriculum_ray.data import stream as streams
 from curriculum_ray.data.content import describe_content
 from curriculum_ray.data.latents import LatentsInfo
+from curriculum_ray.data.shards import scan
 from curriculum_ray.data.stream import load_stream, with_note
 
 
@@ -88,7 +90,64 @@ def test_a_validation_split_is_held_out_and_all_of_the_train_split_is_trained_on
     assert describe_content(spec, load_stream(spec).info) != before
     table = pyarrow.table({"image": [_png(1)], "label": [9]})
     parquet.write_table(table, tmp_path / "validation-0.parquet")
-    assert len(load_stream(spec).reserved) == 30, "a split with other classes is left alone"
+    with pytest.warns(
+        DataWarning, match="validation split is not held out: its classes must be those of the"
+    ):
+        assert len(load_stream(spec).reserved) == 30, "a split with other classes is left alone"
+
+
+def _captioned(folder: Path, name: str, captions: list[str], start: int = 0) -> DataSpec:
+    """Images that show their own numbers, with captions."""
+    images = [_png(start + number) for number in range(len(captions))]
+    parquet.write_table(pyarrow.table({"image": images, "caption": captions}), folder / f"{name}.parquet")
+    return DataSpec(name=str(folder), format="parquet", image_size=8)
+
+
+def test_captions_of_a_validation_split_lose_what_the_train_split_does_not_have(tmp_path: Path) -> None:
+    spec = _captioned(tmp_path, "train-0", ["a red dog"] * 300)
+    _captioned(tmp_path, "val-0", ["a red dog", "a tiny dog in blue", "red red a dog dog"], 1_000)
+    with pytest.warns(DataWarning) as caught:
+        found = load_stream(spec).info
+    held = found.heldout
+    assert held is not None
+    assert held.condition is not None
+    read = [" ".join(held.vocabulary[token] for token in row if token) for row in held.condition.tolist()]
+    assert dict(zip(_numbers(held), read, strict=True)) == {
+        1_000: "a red dog",
+        1_001: "a dog",
+        1_002: "red red a",
+    }
+    assert (held.vocabulary, held.conditioning, found.count) == (found.vocabulary, found.conditioning, 300)
+    said = [str(each.message).removeprefix(f"{tmp_path}: ") for each in caught]
+    captions = "captions of the held-out validation split are"
+    assert said[-2:] == [
+        f"{captions} read without 3 words that the train split does not have: blue, in, tiny",
+        f"{captions} cut to 3 tokens, the length of the longest of the train split: one has 5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [(["zebra", "ant"], ""), (["ant", "zebra"], "0 = ant, 1 = zebra"), (["zebra", "gnu"], "1 = gnu")],
+)
+def test_a_validation_split_is_held_out_only_if_its_labels_mean_the_same(
+    tmp_path: Path, names: list[str], others: str
+) -> None:
+    for split, count, each in (("train", 100, ["zebra", "ant"]), ("validation", 2, names)):
+        features = {"label": {"names": each, "_type": "ClassLabel"}}
+        table = pyarrow.table(
+            {"image": [_png(number) for number in range(count)], "label": [n % 2 for n in range(count)]}
+        )
+        note = json.dumps({"info": {"features": features}}).encode()
+        parquet.write_table(
+            table.replace_schema_metadata({"huggingface": note}), tmp_path / f"{split}-0.parquet"
+        )
+    found = scan(DataSpec(name=str(tmp_path), format="parquet", image_size=8)).info
+    assert found.held_out == (0 if others else 2)
+    assert found.summary is not None
+    last = found.summary.notes[-1]
+    words = "the validation split is not held out: its classes must be those of the train split, but it has"
+    assert last == f"{words} {others}" if others else "not held out" not in last
 
 
 def test_a_corrupt_image_is_refused_or_left_out(tmp_path: Path) -> None:
@@ -110,8 +169,6 @@ def test_a_reference_takes_no_more_memory_than_is_said(
 
 
 def test_streamed_latents_keep_their_conditions(tmp_path: Path) -> None:
-    import json
-
     shards = []
     for shard in range(4):
         numbers = torch.arange(100 * shard, 100 * shard + 100)

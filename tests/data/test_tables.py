@@ -117,6 +117,15 @@ def test_another_key_of_file_names_is_found_or_asked_for(tmp_path: Path) -> None
     )
     with pytest.warns(UserWarning, match="the first a.png"):
         assert captions_of(load(tmp_path, image_column="right_file_name")) == ["", "a cat"]
+    refused(tmp_path, "must have a column or key nope, but has left_file_name", image_column="nope")
+
+
+@pytest.mark.parametrize("setting", ["image_column", "caption_column", "label_column"])
+def test_a_key_of_a_table_is_refused_where_there_is_no_table(folder: Path, setting: str) -> None:
+    words = f"{setting} nope needs metadata.jsonl, .* with that key, but .* has none"
+    refused(folder, words, **{setting: "nope"})
+    (folder / "captions.json").write_text(json.dumps(CAPTIONS))
+    refused(folder, words, **{setting: "nope"})
 
 
 def test_labels_of_a_table_are_classes_and_minus_one_is_none(folder: Path) -> None:

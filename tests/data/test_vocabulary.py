@@ -5,9 +5,10 @@ from __future__ import annotations
 from unicodedata import normalize
 
 import pytest
+import torch
 
 from curriculum_ray.data import tokenise
-from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, words
+from curriculum_ray.data.vocabulary import build_vocabulary, merged_captions_note, renumber, words
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,12 @@ def test_captions_that_become_alike_are_counted_with_an_example() -> None:
     )
     assert "'...' is read as nothing" in merged_captions_note(["..."])
     assert merged_captions_note(["a cat", "a dog", normalize("NFD", "é"), "é"]) == ""
+
+
+@pytest.mark.parametrize("length", [2, 3, 6])
+def test_renumbered_captions_are_those_of_their_known_words(length: int) -> None:
+    captions = ["a tiny red dog", "dog", "", "blue", "tiny dog a red a"]
+    known = ["a red dog", "dog", "", "", "dog a red a"]
+    own, into = build_vocabulary(captions), build_vocabulary(["a red dog", "cat"])
+    found = renumber(tokenise(captions, own), own, into, length)
+    assert torch.equal(found, tokenise(known, into, 6)[:, :length])

@@ -99,6 +99,14 @@ def test_a_folder_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) ->
         load_dinov2(tmp_path, None)
 
 
+def test_weights_that_are_cut_off_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    with pytest.raises(ConfigError, match=r"does not hold a DINOv2: .* not fully covered") as error:
+        prepare(protocol(tmp_path), Dataset("pictures", images(24)))
+    assert "\n" not in str(error.value)
+
+
 def test_the_extractor_needs_its_folder() -> None:
     with pytest.raises(ConfigError, match="dinov2 needs weights"):
         parse(EvaluationSpec, {"extractor": "dinov2"}, "evaluation")

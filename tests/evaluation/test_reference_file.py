@@ -112,6 +112,15 @@ def test_samples_have_the_classes_of_the_file_or_all_alike(
     assert against(file, data).protocol["condition"].startswith("of the data, ")
 
 
+def test_the_last_bits_of_encoded_captions_are_not_in_the_protocol(file: Path) -> None:
+    def protocol(value: float, caption: str) -> dict[str, Any]:
+        vectors = torch.full((20, 2, 3), value)
+        return against(file, Dataset("own", pictures(20), vectors, captions=(caption,) * 20)).protocol
+
+    assert protocol(1.0, "a cat") == protocol(1.0001, "a cat")
+    assert protocol(1.0, "a cat")["condition"] != protocol(1.0, "a dog")["condition"]
+
+
 def test_published_statistics_give_fid_only(
     tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
