@@ -150,8 +150,6 @@ class LatentCache:
         kept = finished(self.place.read(name), stop - start, self._names(), known)
         if kept is not None:
             return Shard(name, *kept)
-        # The description lists only complete shards, also while one is rewritten.
-        written(lambda: self.place.remove(LATENTS_FILE), self.place)
         encoded: dict[str, list[Tensor]] = {}
         conditions: list[Tensor] = []
         left_out: list[str] = []
@@ -169,6 +167,8 @@ class LatentCache:
             )
         tensors = {each: torch.cat(parts).contiguous() for each, parts in encoded.items()}
         content = save({**tensors, **_tensors(self.images, torch.cat(conditions) if conditions else None)})
+        # The description lists only complete shards, also while one is rewritten.
+        written(lambda: self.place.remove(LATENTS_FILE), self.place)
         written(lambda: self.place.write(name, content), self.place)
         on_shard(number)
         items, *shape = tensors["latents"].shape

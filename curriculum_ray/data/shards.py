@@ -189,6 +189,8 @@ def _split(spec: DataSpec, info: DataInfo, name: str) -> tuple[tuple[Unit, ...] 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             other = scan(spec.model_copy(update={"split": name, "holdout_share": 0, "corrupt": "skip"}))
+        if info.conditioning.kind == "class" and other.info.other_labels != info.other_labels:
+            raise ConfigError("its labels must go by the same name as those of the train split")
         return other.units, check_split(name, info, other.info)
     except ConfigError as error:
         return None, (not_held_out(name, error),)

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from curriculum_ray.buckets.store import BucketError
-from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.jobs import Job
 from curriculum_ray.training import checkpoint as checkpoints
 
@@ -47,16 +45,11 @@ def _tell(jobs: Iterable[Job], folders: list[Path]) -> None:
 
 
 def _whence(job: Job, folders: list[Path]) -> str:
-    """Where a run resumes."""
+    """Where a run resumes. A bucket is not asked: that it does not answer may be why the run is late."""
+    if job.copy is not None:
+        return f"it resumes from its last whole checkpoint in {job.copy.shown(job.folder.parent)}"
     roots = dict.fromkeys((job.folder, *folders, *job.resume_from))
-    try:
-        if job.copy is None:
-            found = [path.name for root in roots for path in checkpoints.find_checkpoints(root, job.key)]
-        else:
-            there = [job.copy.there(root) for root in roots]
-            found = [name for root in there for name in stored_checkpoints.whole(root, job.key)]
-    except BucketError as error:
-        return f"its last checkpoint is not known: {error}"
+    found = [path.name for root in roots for path in checkpoints.find_checkpoints(root, job.key)]
     if not found:
         return "it has no checkpoint, and begins again"
     return f"it resumes from its checkpoint after {max(map(checkpoints.images_at, found)):,} images"

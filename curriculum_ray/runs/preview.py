@@ -146,7 +146,7 @@ class Previews:
             except checkpoints.CheckpointNotWritten as error:
                 _LOG.warning("%s", error)
             else:
-                checkpoints.prune(path.parent, self._key, 1, path.name)
+                checkpoints.keep_only(path, self._key)
 
 
 def _draw(

@@ -227,7 +227,7 @@ class RunCopy:
         found = next(iter(checkpoints.find_checkpoints(folder, self._job.key)), None)
         if found is not None and found.name != self._best:
             stored_checkpoints.send(found, self._copy.there(folder))
-            stored_checkpoints.prune(self._copy.there(folder), self._job.key, 1, found.name)
+            stored_checkpoints.keep_only(self._copy.there(folder), self._job.key, found.name)
             self._best = found.name
 
     def _prune(self, root: Path, keep: int, sent: str | None = None) -> None:

@@ -51,16 +51,28 @@ def send(path: Path, folder: Bucket) -> None:
 def prune(folder: Bucket, key: str, keep: int, sent: str | None = None) -> None:
     """Delete all but the `keep` newest whole checkpoints of the run `key`, and torn ones.
 
-    sent: the name of the one just sent, which counts as the newest, as in `checkpoint.prune`.
+    sent: the name of the one just sent, the newest that counts; those of more images stay, as in `checkpoint.prune`.
     """
     kept = 0
     for name in stored(folder, key):
-        counts = kept < keep and (sent is None or name <= sent)
-        if counts and (folder / name).read(MANIFEST) is not None:
+        if sent is not None and name > sent:
+            continue
+        if kept < keep and (folder / name).read(MANIFEST) is not None:
             kept += 1
             continue
-        (folder / name).remove(MANIFEST)
-        folder.remove_folder(name)
+        _remove(folder, name)
+
+
+def keep_only(folder: Bucket, key: str, name: str) -> None:
+    """Delete all checkpoints of the run `key` but the one of this name, also those of more images."""
+    for other in stored(folder, key):
+        if other != name:
+            _remove(folder, other)
+
+
+def _remove(folder: Bucket, name: str) -> None:
+    (folder / name).remove(MANIFEST)
+    folder.remove_folder(name)
 
 
 def fetch(there: Bucket, path: Path) -> bool:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,11 +263,23 @@ def newest_sound(paths: Iterable[Path]) -> tuple[Path, Checkpoint] | None:
 def prune(folder: str | Path, key: str, keep: int, written: str | None = None) -> None:
     """Delete all but the `keep` newest checkpoints of the run `key`, and leftovers of a killed writer.
 
-    written: the name of the one just written, which counts as the newest. Those of more images are deleted: they are
-    damaged, or of an attempt that this run did not resume from. `put_back` must have saved what a writer had set aside.
+    written: the name of the one just written, the newest that counts. Those of more images stay, and are none of the
+    `keep`: they are damaged, or of another attempt, which may be the one that goes on. `put_back` must have saved what
+    a writer had set aside.
     """
-    half = Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*.tmp")
     found = find_checkpoints(folder, key)
-    kept = [path for path in found if written is None or path.name <= written][:keep]
-    for old in [*(path for path in found if path not in kept), *half]:
+    if written is not None:
+        found = [path for path in found if path.name <= written]
+    for old in [*found[keep:], *_half_written(folder, key)]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def keep_only(path: Path, key: str) -> None:
+    """Delete all checkpoints of the run `key` beside that at `path`, also those of more images, and leftovers."""
+    found = find_checkpoints(path.parent, key)
+    for other in [*(each for each in found if each != path), *_half_written(path.parent, key)]:
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def _half_written(folder: str | Path, key: str) -> Iterator[Path]:
+    return Path(folder).glob(f".{_PREFIX}{key}-{'[0-9]' * 12}.*.tmp")

@@ -150,6 +150,22 @@ def test_a_validation_split_is_held_out_only_if_its_labels_mean_the_same(
     assert last == f"{words} {others}" if others else "not held out" not in last
 
 
+def test_a_split_whose_labels_go_by_another_name_is_not_held_out(tmp_path: Path) -> None:
+    for split, column, start in (("train", "label", 0), ("test", "labels", 100)):
+        numbers = range(60)
+        table = {"image": [_png(start + number) for number in numbers], column: [n % 3 for n in numbers]}
+        parquet.write_table(pyarrow.table(table), tmp_path / f"{split}-00000.parquet")
+    with pytest.warns(
+        DataWarning, match="the test split is not held out: its labels must go by the same name"
+    ):
+        stream = load_stream(DataSpec(name=str(tmp_path), format="parquet", image_size=8))
+    heldout = stream.info.heldout
+    assert heldout is not None
+    assert heldout.condition is not None
+    assert (len(heldout), stream.info.count + len(heldout)) == (6, 60)
+    assert heldout.condition.min() >= 0
+
+
 def test_a_corrupt_image_is_refused_or_left_out(tmp_path: Path) -> None:
     spec = _write(tmp_path, 0, 400)
     held = _numbers(load_stream(spec).info.heldout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import pytest
 
 from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.distributed import stops
 from curriculum_ray.distributed.stops import await_stop
-from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Job
 from curriculum_ray.training import checkpoint as checkpoints
@@ -81,21 +78,14 @@ def test_ctrl_c_ends_the_wait_and_the_late_are_named(
     assert caplog.messages == [WAITING, "a did not stop in time: it has no checkpoint, and begins again"]
 
 
-def test_of_a_run_in_a_bucket_only_what_is_whole_there_counts(
+def test_a_bucket_is_not_asked_where_a_late_run_resumes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.WARNING)
-    bucket: Bucket = bucket_in_memory()
-    copy = WorkingCopy(tmp_path, bucket)
-    job = replace(as_job(tmp_path, "a", RunConfig()), copy=copy)
-    stored_checkpoints.send(_write(tmp_path / "slot-0", "a", 640), bucket / "slot-0")
-    _write(tmp_path / "slot-0", "a", 1_280)
-    (bucket / "slot-0" / checkpoints.checkpoint_name("a", 960)).write("ema.safetensors", b"torn")
-    await_stop(_late([job], 1_000.0, []), [tmp_path / "slot-0"])
-    assert caplog.messages[-1] == "a did not stop in time: it resumes from its checkpoint after 640 images"
-    failing(monkeypatch, lambda kind, path: kind == "read")
+    asked: list[str] = []
+    failing(monkeypatch, lambda kind, path: not asked.append(kind))
+    job = replace(as_job(tmp_path, "a", RunConfig()), copy=WorkingCopy(tmp_path, bucket_in_memory()))
     await_stop(_late([job], 1_000.0, []), [tmp_path / "slot-0"])
     assert caplog.messages[-1].startswith(
-        "a did not stop in time: its last checkpoint is not known: memory://"
+        "a did not stop in time: it resumes from its last whole checkpoint in memory://"
     )
-    assert "\n" not in caplog.messages[-1]
+    assert asked == []

@@ -178,7 +178,7 @@ def test_of_checkpoints_that_no_upload_takes_this_machine_keeps_no_more_than_the
     assert stored_checkpoints.whole(bucket / "run", "run") == []
 
 
-def test_what_is_sent_replaces_later_ones_of_an_attempt_that_the_run_did_not_resume_from(
+def test_what_is_sent_leaves_later_ones_of_another_attempt_and_the_best_replaces_them(
     tmp_path: Path,
 ) -> None:
     bucket = bucket_in_memory()
@@ -199,7 +199,7 @@ def test_what_is_sent_replaces_later_ones_of_an_attempt_that_the_run_did_not_res
         copy.flush()
     finally:
         copy.close()
-    assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run")] == [250, 200]
+    assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run")] == [300, 250, 200]
     assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run" / "best")] == [250]
 
 

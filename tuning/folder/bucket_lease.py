@@ -51,6 +51,9 @@ class BucketLease:
     def __init__(self, folder: Bucket, own: BucketHolder, before: str | None) -> None:
         self._folder, self._own, self.before = folder, own, before
         self._lost, self._end = threading.Event(), threading.Event()
+        self._turn = (
+            threading.Lock()
+        )  # not all stores replace an object at once for those who read it meanwhile
         self._thread = threading.Thread(target=self._run, name="bucket-lease", daemon=True)
         self._thread.start()
 
@@ -94,7 +97,10 @@ class BucketLease:
         pauses_s: before each further try to read it; as for every request unless given.
         """
         shown = self._folder.shown()
-        if not self._lost.is_set() and _read(self._folder, *pauses_s).id != self._own.id:
+        with self._turn:
+            holder = self.id if self._lost.is_set() else _read(self._folder, *pauses_s).id
+        # None where it was read while another process writes it: who holds it is seen the next time.
+        if holder not in (None, self.id):
             self._lost.set()
             _LOG.error("%s was taken over by another process: nothing more is uploaded from here", shown)
         if self._lost.is_set():
@@ -114,8 +120,9 @@ class BucketLease:
         while not self._end.wait(EVERY_S):
             try:
                 self.check(_NO_TRIES)
-                self._own = self._own.model_copy(update={"beat": self._own.beat + 1})
-                _write(self._folder, self._own, _NO_TRIES)
+                with self._turn:
+                    self._own = self._own.model_copy(update={"beat": self._own.beat + 1})
+                    _write(self._folder, self._own, _NO_TRIES)
             except InUse:
                 _thread.interrupt_main()
                 return

@@ -131,11 +131,12 @@ def kept(
     uploaded, and the working copy of the folder is deleted if nothing failed. Raises InUse then, too, if another driver
     has taken it over meanwhile.
     """
-    with held(folder), _uploaded(copy, folder, say, study, patience_s) as keeper:
+    with (
+        # After the lease that is held here, which is one of the files.
+        held(folder, at_end=lambda: _delete(copy, folder)),
+        _uploaded(copy, folder, say, study, patience_s) as keeper,
+    ):
         yield keeper
-    # Only now: the lease that is held here is one of the files.
-    if not any(folder.rglob(ERROR_FILE)):  # people are told to look there
-        _delete(copy, folder)
 
 
 @contextmanager
@@ -185,6 +186,8 @@ def _uploaded(
 
 def _delete(copy: WorkingCopy, folder: Path) -> None:
     """Delete the working copy of a folder: all of it is gone at once, also for a driver that starts meanwhile."""
+    if any(folder.rglob(ERROR_FILE)):  # people are told to look there
+        return
     aside = folder.with_name(f".{folder.name}.ended")
     shutil.rmtree(aside, ignore_errors=True)
     with suppress(OSError):

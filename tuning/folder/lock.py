@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -30,14 +30,17 @@ class _Driver(ProcessIdentity):
 
 
 @contextmanager
-def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+def held(
+    folder: Path, patience_s: float = _PATIENCE_S, at_end: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold `folder`, created if missing, for this process; raises InUse, one line, while another holds it.
 
     The kernel releases the lock when the process ends, however it ends. For file systems without locks, or with locks
     per machine, there is also a lease, which its holder renews every second. The lease of a process that cannot be seen
     from here is watched for `patience_s` seconds, so the clocks of other machines do not matter.
 
-    What a holder that was killed left half-written is removed first.
+    What a holder that was killed left half-written is removed first. at_end: called where nothing was raised, after the
+    lease, while the lock still keeps others on this machine out.
     """
     path = folder / LOCK_FILE
     try:
@@ -62,9 +65,12 @@ def held(folder: Path, patience_s: float = _PATIENCE_S) -> Iterator[None]:
             raise ConfigError(f"--output {folder} cannot be written: {error.strerror}") from None
         try:
             remove_half_written(folder)
-            yield
+            try:
+                yield
+            finally:
+                lease.release()
+            at_end()
         finally:
-            lease.release()
             # Closing is not enough: a process that another thread forks at this moment still has the file open.
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_UN)

@@ -119,6 +119,18 @@ def test_a_holder_may_write_until_its_lease_is_taken_over(caplog: pytest.LogCapt
     ]
 
 
+@pytest.mark.parametrize("content", [b"", b'{"id": "the', None])
+def test_a_lease_that_is_read_while_it_is_written_is_not_lost(content: bytes | None) -> None:
+    bucket = bucket_in_memory()
+    lease = BucketLease.take(bucket, 0.0)
+    bucket.remove(LEASE_FILE) if content is None else bucket.write(LEASE_FILE, content)
+    lease.check()
+    _elsewhere(bucket)
+    with pytest.raises(InUse):
+        lease.check()
+    lease.release()
+
+
 @pytest.fixture
 def machines(tmp_path: Path) -> tuple[WorkingCopy, WorkingCopy]:
     """The working copies of one bucket on two machines."""

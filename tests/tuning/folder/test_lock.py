@@ -218,3 +218,18 @@ def test_what_the_holder_starts_does_not_hold_on(tmp_path: Path) -> None:
     with held(tmp_path):
         pass
     child.communicate(b"\n")
+
+
+def test_what_is_done_at_the_end_comes_after_the_lease_and_within_the_lock(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def at_end() -> None:
+        seen.append((tmp_path / "run" / LEASE_FILE).exists())
+        with pytest.raises(InUse), held(tmp_path / "run"):
+            pass
+
+    with held(tmp_path / "run", at_end=at_end):
+        assert (tmp_path / "run" / LEASE_FILE).exists()
+    with pytest.raises(ZeroDivisionError), held(tmp_path / "run", at_end=at_end):
+        _ = 1 / 0
+    assert seen == [False]

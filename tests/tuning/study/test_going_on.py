@@ -48,6 +48,19 @@ def test_an_extended_study_adds_no_seeds_to_settle_what_it_no_longer_asks() -> N
     assert np.mean(taken) < 4.5
 
 
+def test_an_extended_study_whose_new_best_fails_on_every_fresh_seed_ends() -> None:
+    first = _play(StudyConfig(trials=1), {}, 0)
+    plan = StudyPlan(StudyConfig(trials=2), dict(first.records))
+    while (planned := plan.next()) is not None:
+        ended = record(planned, 4.0)
+        if planned.origin == NEW and planned.role == "confirmation":
+            ended = ended.model_copy(update={"status": "failed", "metrics": {}})
+        plan.ended(ended)
+    assert plan.complete
+    assert _seeds(plan, NEW) == 3
+    assert _seeds(plan, OLD) == _seeds(first, OLD)
+
+
 def _fid(trial: TrialSpec, rng: np.random.Generator) -> float:
     arm = "uniform" if trial.control == "uniform" else trial.key.named
     return float({"uniform": 10.0, "a": 7.5, "b": 16.0}[arm] * np.exp(0.06 * rng.standard_normal()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
+import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -164,9 +166,24 @@ def search(
         ),
         _said_in_one_line(study.folder, config.storage),
         unwrapped(),
+        _own_signals(),
     ):
         tuner.fit()
     pace.note_left_out(plan)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put back the handlers that Tune replaces: left by another way than Ctrl-C, it would swallow the next Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
