@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from dataclasses import replace
@@ -61,8 +62,8 @@ def undisturbed(tmp_path: Path) -> RunResult:
     return result
 
 
-def _dies_after(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process ends once the checkpoint of so many images is in the bucket."""
+def _dies_after(images: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends once the checkpoint of so many images is in the bucket; each is before the next is made."""
     usual = run_copy.RunCopy.checkpoint
 
     def checkpoint(self: run_copy.RunCopy, path: Path) -> None:
@@ -121,6 +122,7 @@ def test_a_run_whose_last_checkpoint_is_not_taken_is_not_finished(
     bucket = bucket_in_memory()
     with monkeypatch.context() as patched:
         failing(patched, lambda kind, path: kind == "write" and "0384/" in path)
+        _dies_after(math.inf, patched)
         with pytest.raises(BucketError, match=r"0384/.* was not written"):
             run_up_to(_job(tmp_path, bucket))
     assert (bucket / "run").read("result.json") is None
