@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -89,8 +90,15 @@ def _opened(file: IO[bytes]) -> Image.Image:
     """Identify an image by its first bytes, whatever its suffix; other formats than `FORMATS` are no images."""
     from PIL import Image
 
+    return Image.open(file, formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
     Image.init()  # loads all formats; older releases of Pillow lack some
-    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _is_grey(image: Image.Image) -> bool:

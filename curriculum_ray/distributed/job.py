@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
-from curriculum_ray.data import DataInfo, Dataset, InMemoryBatches
+from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.data.augmentation import augmented
 from curriculum_ray.distributed.ingest import open_batches
 from curriculum_ray.runs.folder import PROFILES
@@ -17,14 +17,16 @@ from curriculum_ray.runs.jobs import Assignment
 from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.runs.written import note_corrupt
+from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.lockstep import Lockstep
 from curriculum_ray.training.loop import train
+from curriculum_ray.training.packed import shared_batches
 from curriculum_ray.training.prefetch import Prefetched
 from curriculum_ray.training.profile import Profiled
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
-__all__ = ["clear_process_state", "run_job", "stays_on_host"]
+__all__ = ["clear_process_state", "read_ahead", "run_job", "stays_on_host"]
 
 
 def run_job(
@@ -45,8 +47,7 @@ def run_job(
     else:
         data = cached_data(config.data)
         if stays_on_host(data, world.device):
-            batches = InMemoryBatches(data, config.seed, torch.device("cpu"), conditional)
-            ahead = Prefetched(augmented(batches, config.data, config.seed), config.total_images)
+            (ahead,) = read_ahead([config.train], data)
     run = RunHooks(job, Trainer(config.train, data, world, ahead), data, report, announce, warned)
     try:
         try:
@@ -80,6 +81,12 @@ def stays_on_host(data: Dataset, device: torch.device) -> bool:
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return data.stored.nbytes + (0 if data.condition is None else data.condition.nbytes) > free / 4
+
+
+def read_ahead(configs: Sequence[TrainConfig], data: Dataset) -> list[Prefetched]:
+    """The batches of each of these runs, read a batch ahead from one copy of the data in the host's memory."""
+    batches = shared_batches(configs, data, torch.device("cpu"))
+    return [Prefetched(own, config.total_images) for config, own in zip(configs, batches, strict=True)]
 
 
 def clear_process_state() -> None:

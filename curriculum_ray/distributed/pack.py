@@ -6,19 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from curriculum_ray.data import Dataset
-from curriculum_ray.distributed.job import stays_on_host
+from curriculum_ray.distributed.job import read_ahead, stays_on_host
 from curriculum_ray.runs.hooks import Announce, Report, RunHooks, Warned
 from curriculum_ray.runs.jobs import Assignment
 from curriculum_ray.runs.prepared import cached_data
 from curriculum_ray.runs.result import RunResult
-from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.hooks import End
 from curriculum_ray.training.loop import train_together
-from curriculum_ray.training.packed import PackedTrainer, shared_batches
-from curriculum_ray.training.prefetch import Prefetched
+from curriculum_ray.training.packed import PackedTrainer
 from curriculum_ray.training.trainer import NonFiniteLoss
 from curriculum_ray.training.world import World
 
@@ -43,7 +38,7 @@ def run_pack(
     """
     data = cached_data(jobs[0].config.data)
     configs = [job.config.train for job in jobs]
-    ahead = _read_ahead(configs, data) if stays_on_host(data, world.device) else []
+    ahead = read_ahead(configs, data) if stays_on_host(data, world.device) else []
     packed = PackedTrainer(configs, data, world, ahead or None)
     asked = (-1, False)  # images at the last call, and its answer
 
@@ -79,12 +74,6 @@ def run_pack(
             batches.close()
         for run in runs:
             run.close()
-
-
-def _read_ahead(configs: list[TrainConfig], data: Dataset) -> list[Prefetched]:
-    """The batches of each run, read a batch ahead from data in the host's memory."""
-    batches = shared_batches(configs, data, torch.device("cpu"))
-    return [Prefetched(own, config.total_images) for config, own in zip(configs, batches, strict=True)]
 
 
 class _PackedRun(RunHooks):

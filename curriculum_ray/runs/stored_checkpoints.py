@@ -17,7 +17,7 @@ from curriculum_ray.files import alone
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.checkpoint import MANIFEST, Checkpoint
 
-__all__ = ["bring", "fetch", "newest", "prune", "send", "stored", "whole"]
+__all__ = ["bring", "fetch", "keep_only", "newest", "prune", "send", "stored"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,11 +29,6 @@ def stored(folder: Bucket, key: str | None = None) -> list[str]:
     """Names of the checkpoints of the run `key`, or of any, directly in `folder`, the newest first, torn ones too."""
     names = [name for name in folder.folders() if checkpoints.is_checkpoint_name(name, key)]
     return sorted(names, key=checkpoints.images_at, reverse=True)
-
-
-def whole(folder: Bucket, key: str) -> list[str]:
-    """As `stored`, of the run `key` and without torn ones."""
-    return [name for name in stored(folder, key) if (folder / name).read(MANIFEST) is not None]
 
 
 def send(path: Path, folder: Bucket) -> None:

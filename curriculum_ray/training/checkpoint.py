@@ -35,6 +35,7 @@ __all__ = [
     "images_at",
     "is_checkpoint",
     "is_checkpoint_name",
+    "keep_only",
     "newest_sound",
     "prune",
     "put_back",

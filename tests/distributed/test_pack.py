@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from curriculum_ray.data import Batches, InMemoryBatches, load_data
+from curriculum_ray.distributed import job as single
 from curriculum_ray.distributed import pack as packs
 from curriculum_ray.distributed.board import create_board
 from curriculum_ray.distributed.pack import run_pack
@@ -122,7 +123,7 @@ def test_data_that_stay_on_the_host_are_read_ahead_for_each_run_of_a_pack(
         return True
 
     monkeypatch.setattr(packs, "stays_on_host", stays)
-    monkeypatch.setattr(packs, "Prefetched", Seen)
+    monkeypatch.setattr(single, "Prefetched", Seen)
     ends, _ = _pack(tmp_path, configs)
     for key, config in configs.items():
         _equals(ends[key], config)

@@ -15,21 +15,9 @@ from curriculum_ray.models import ModelSpec, build_model
 from curriculum_ray.models.compiled import compile_blocks, repeated_blocks
 from curriculum_ray.models.recomputed import recompute_blocks
 from curriculum_ray.training.config import TrainConfig
+from tests.models.networks import UNET_CONDITION
 
 DIT = {"kind": "dit", "width": 32, "heads": 2}
-UNET = {
-    "kind": "diffusers",
-    "class_name": "UNet2DConditionModel",
-    "config": {
-        "block_out_channels": [8, 8],
-        "norm_num_groups": 4,
-        "layers_per_block": 1,
-        "cross_attention_dim": 8,
-        "attention_head_dim": 4,
-        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    },
-}
 
 
 @pytest.fixture
@@ -77,7 +65,7 @@ def test_one_graph_serves_all_blocks_and_computes_the_same(graphs: Any, recomput
 
 
 def test_of_diffusers_the_blocks_that_a_network_declares_are_compiled(graphs: Any) -> None:
-    model = _network(UNET)
+    model = _network(UNET_CONDITION)
     assert {type(block).__name__ for block in repeated_blocks(model)} == {"BasicTransformerBlock"}
     expected = _gradients(model)
     compile_blocks(model)

@@ -13,22 +13,10 @@ from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models import build_model
 from curriculum_ray.models.lora import LoraSpec, adapted_part, add_adapters, merged
 from curriculum_ray.training.config import TrainConfig
+from tests.models.networks import UNET_CONDITION
 
 pytest.importorskip("peft")
 
-CONDITION = {
-    "class_name": "UNet2DConditionModel",
-    "kind": "diffusers",
-    "config": {
-        "block_out_channels": [8, 8],
-        "norm_num_groups": 4,
-        "layers_per_block": 1,
-        "attention_head_dim": 4,
-        "cross_attention_dim": 8,
-        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-    },
-}
 WORDS = Conditioning("tokens", 5, 3)
 NETWORKS: dict[str, tuple[Any, tuple[int, ...], Conditioning, set[str]]] = {
     "unet": ({"kind": "unet", "base_channels": 8}, (1, 8, 8), NO_CONDITIONING, {"qkv", "project"}),
@@ -39,7 +27,7 @@ NETWORKS: dict[str, tuple[Any, tuple[int, ...], Conditioning, set[str]]] = {
         {"qkv", "project", "expand", "contract", "query", "key_value"},
     ),
     "diffusers": (
-        CONDITION,
+        UNET_CONDITION,
         (1, 8, 8),
         NO_CONDITIONING,
         {"to_q", "to_k", "to_v", "0", "proj", "2"},

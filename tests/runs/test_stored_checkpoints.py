@@ -109,7 +109,8 @@ def test_the_one_just_sent_counts_as_the_newest(copy: WorkingCopy, keep: int, le
     (folder / "checkpoint-run-000000000200").write("ema.safetensors", b"torn")
     stored_checkpoints.prune(folder, "run", keep, "checkpoint-run-000000000250")
     assert [int(name[-12:]) for name in stored_checkpoints.stored(folder)] == left
-    assert stored_checkpoints.whole(folder, "run") == stored_checkpoints.stored(folder)
+    there = stored_checkpoints.stored(folder)
+    assert all((folder / name).read(checkpoints.MANIFEST) is not None for name in there)
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])

@@ -18,7 +18,7 @@ from tuning.evidence.in_turn import answers_of
 from tuning.evidence.speed import speed_up
 from tuning.report.commands import best_command, train_command
 from tuning.search.launch import Outcome
-from tuning.study.best_curricula import best_curricula
+from tuning.study.best_curricula import asked_about
 from tuning.study.config import StudyConfig
 from tuning.terminal.failures import where_to_look
 from tuning.terminal.tables import final_table
@@ -88,12 +88,7 @@ def show(
 
 def _settled(config: StudyConfig, ranking: Ranking) -> bool:
     names = list(config.arms)
-    return answers_of(ranking, names).settled if names else settled(ranking, _asked(config, ranking))
-
-
-def _asked(config: StudyConfig, ranking: Ranking) -> set[str]:
-    """The ids of the schedules of which a study goes on asking."""
-    return {record.arm_id for record in best_curricula(config, ranking)}
+    return answers_of(ranking, names).settled if names else settled(ranking, asked_about(config, ranking))
 
 
 def _turns(config: StudyConfig, ranking: Ranking) -> list[Turn]:
@@ -107,7 +102,7 @@ def more_seeds(config: StudyConfig, ranking: Ranking) -> str:
     if config.arms:
         found = answers_of(ranking, list(config.arms)).undecided
     else:
-        asked = answers_asked(ranking, _asked(config, ranking))
+        asked = answers_asked(ranking, asked_about(config, ranking))
         found = [f"{each.name} against {each.against}" for each in asked if each.verdict == "undecided"]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     what = f"{', '.join(found[:_NAMED])}{more}: " if found else ""

@@ -7,7 +7,7 @@ import math
 import pydantic
 
 from curriculum_ray.words import number_of
-from tuning.evidence.differences import Difference, Word, failures_in_words
+from tuning.evidence.differences import Difference, Word, failures_in_words, is_equal
 from tuning.evidence.metrics import within
 
 __all__ = ["Compared", "Turn", "compared", "difference", "in_full", "verdict"]
@@ -39,8 +39,7 @@ class Compared(_Frozen):
         """The same by another margin, a share of the other's metric, on which beating and losing do not depend."""
         if self.word in ("beats", "loses"):
             return self
-        within = -100 * margin <= self.low and self.high <= 100 * margin
-        equal = within and not self.failed and not self.other_failed
+        equal = is_equal(self.low, self.high, 100 * margin, self.failed + self.other_failed)
         return self.model_copy(update={"word": "equal" if equal else "undecided"})
 
 

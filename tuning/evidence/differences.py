@@ -49,6 +49,7 @@ __all__ = [
     "against_uniform",
     "answers_asked",
     "failures_in_words",
+    "is_equal",
     "paired_differences",
     "settled",
     "surest",
@@ -103,9 +104,9 @@ class Difference:
         """What is known of the difference."""
         if self.beats or self.loses:
             return "beats" if self.beats else "loses"
-        bound = self.margin * abs(self.control)
-        within = self.low is not None and self.high is not None and -bound <= self.low and self.high <= bound
-        return "equal" if within and not self.failed and not self.other_failed else "undecided"
+        failed = self.failed + self.other_failed
+        equal = is_equal(self.low, self.high, self.margin * abs(self.control), failed)
+        return "equal" if equal else "undecided"
 
     def percent(self, value: float) -> float:
         """Return a difference in percent of the other arm's metric."""
@@ -141,6 +142,11 @@ class Difference:
             "percent_high": high,
             f"beats_{'uniform' if self.against == 'uniform sampling' else 'rival'}": self.beats,
         }
+
+
+def is_equal(low: float | None, high: float | None, bound: float, failed: int) -> bool:
+    """Whether an interval lies within ± `bound`, and neither arm failed on a seed that the other finished."""
+    return low is not None and high is not None and -bound <= low and high <= bound and not failed
 
 
 def failures_in_words(failed: int, other_failed: int, against: str) -> str:

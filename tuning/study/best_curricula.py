@@ -7,7 +7,7 @@ from tuning.evidence.front import front
 from tuning.evidence.records import TrialRecord
 from tuning.study.config import StudyConfig
 
-__all__ = ["best_curricula"]
+__all__ = ["asked_about", "best_curricula"]
 
 
 def best_curricula(config: StudyConfig, ranking: Ranking) -> list[TrialRecord]:
@@ -23,3 +23,8 @@ def best_curricula(config: StudyConfig, ranking: Ranking) -> list[TrialRecord]:
         places = {each.key: place for place, each in enumerate(front(ranking))}
         best[1:] = sorted(best[1:], key=lambda record: places.get(record.key, len(places)))
     return best[: config.confirm_top]
+
+
+def asked_about(config: StudyConfig, ranking: Ranking) -> set[str]:
+    """The ids of these curricula as arms: those of which a study goes on asking, as they alone get further seeds."""
+    return {record.arm_id for record in best_curricula(config, ranking)}

@@ -6,7 +6,7 @@ from curriculum_ray.words import number_of
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import settled
 from tuning.evidence.futility import power_left
-from tuning.study.best_curricula import best_curricula
+from tuning.study.best_curricula import asked_about
 from tuning.study.config import FRESH_SEEDS, StudyConfig
 
 __all__ = ["given_up"]
@@ -15,7 +15,7 @@ __all__ = ["given_up"]
 def given_up(config: StudyConfig, ranking: Ranking) -> str | None:
     """Why a study runs none of the fresh seeds that are left, in one sentence; None where it runs them, or has none."""
     least, most = config.least_and_most_seeds
-    asked = {record.arm_id for record in best_curricula(config, ranking)}
+    asked = asked_about(config, ranking)
     fresh = {
         record.seed for record in ranking.records if record.role == "confirmation" and record.arm_id in asked
     }

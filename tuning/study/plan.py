@@ -22,7 +22,7 @@ from tuning.evidence.differences import settled
 from tuning.evidence.in_turn import answers_of
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import Control, TrialRecord
-from tuning.study.best_curricula import best_curricula
+from tuning.study.best_curricula import asked_about, best_curricula
 from tuning.study.brackets import rungs
 from tuning.study.calibration import Work
 from tuning.study.config import FRESH_SEEDS, StudyConfig
@@ -224,8 +224,9 @@ class StudyPlan:
         ranking, names = self.ranking, list(self.config.arms)
         if names:
             return not answers_of(ranking, names).settled
-        asked = {record.arm_id for record in best_curricula(self.config, ranking)}
-        return not settled(ranking, asked) and given_up(self.config, ranking) is None
+        return (
+            not settled(ranking, asked_about(self.config, ranking)) and given_up(self.config, ranking) is None
+        )
 
     @property
     def ranking(self) -> Ranking:

@@ -145,6 +145,11 @@ def _write(copy: WorkingCopy, **files: str) -> None:
         path.write_text(content)
 
 
+def _stored(copy: WorkingCopy) -> set[str]:
+    """The names of what the bucket has of it, without hidden files."""
+    return {name for name in (copy.bucket / "mine").sizes() if name[0] != "."}
+
+
 def _names(copy: WorkingCopy) -> set[str]:
     folder = copy.folder / "mine"
     return {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
@@ -250,7 +255,7 @@ def test_only_the_queue_of_writes_is_deleted_in_the_bucket(machines: tuple[Worki
         keeper.send_all()
         assert _names(one) == {"identity.json", "trials/a/record.json"}
         assert (one.folder / "mine" / "identity.json").read_text() == "identity.json"
-    assert {name for name in (one.bucket / "mine").sizes() if name[0] != "."} == {
+    assert _stored(one) == {
         "identity.json",
         "trials/a/record.json",
     }
@@ -322,7 +327,7 @@ def test_what_workers_write_is_left_to_them(machines: tuple[WorkingCopy, Working
     files = {"metrics.jsonl": "{}", "checkpoint-run-000000000064/state.json": "{}", "worker-0.log": "x"}
     with kept(one, one.folder / "mine", _say_nothing, study=False):
         _write(one, **files, **{"driver.log": "x", "identity.json": "{}"})
-    assert {name for name in (one.bucket / "mine").sizes() if name[0] != "."} == {
+    assert _stored(one) == {
         "driver.log",
         "identity.json",
     }
