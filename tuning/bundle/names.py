@@ -1,4 +1,4 @@
-"""Names of the files in a bundle that have no counterpart in the folder of a study or a run."""
+"""Names of the files that a bundle has, and the folder in which a study was searched has not."""
 
 from __future__ import annotations
 
@@ -7,4 +7,5 @@ __all__ = ["ANSWER_FILE", "WEIGHTS_FILE"]
 ANSWER_FILE = "answer.json"
 """The study's answer, and its arms with the keys of their trials."""
 WEIGHTS_FILE = "weights.json"
-"""In a trial's folder: the SHA-256 digests of the tensors in its last checkpoint, by group."""
+"""In a trial's folder: the SHA-256 digests of the tensors in its last checkpoint, by group; also in the folder of a
+study that came from a bundle."""

@@ -1,4 +1,4 @@
-"""Packs the folder of a study into a bundle: settings, records, logs and the report, without this machine's paths."""
+"""Packs the folder of a study into a bundle: settings, records and logs, without this machine's paths."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError, load_yaml, parse
 from curriculum_ray.config.plain_yaml import write_yaml
-from curriculum_ray.runs.folder import CONFIG_FILE, LOG_FILE, SCHEDULE_FILE
+from curriculum_ray.runs.folder import CONFIG_FILE, LOG_FILE, SAMPLED_FILE, SCHEDULE_FILE
 from curriculum_ray.runs.log import logged
+from curriculum_ray.runs.sampled_file import read_sampled
 from curriculum_ray.training.checkpoint import find_checkpoints, recorded_digests
 from tuning.bundle.archive import archived, bundle_of
 from tuning.bundle.names import ANSWER_FILE, WEIGHTS_FILE
+from tuning.bundle.optuna_journal import journal_lines
 from tuning.bundle.packed_study import PackedStudy
 from tuning.bundle.portable import Portable, paths_in
 from tuning.bundle.study_files import StudyIdentity, StudySettings, check_record, ranked
@@ -27,14 +29,17 @@ from tuning.folder.environment import Environments
 from tuning.folder.layout import (
     ENVIRONMENT_FILE,
     IDENTITY_FILE,
+    JOURNAL_FILE,
     RECORD_FILE,
     REPORT_FILE,
     STATUS_FILE,
     STUDY_FILE,
     SUMMARY_FILE,
+    TIME_FILE,
     TRIALS,
 )
 from tuning.folder.status import read_status
+from tuning.folder.time_used import TimeUsed
 
 __all__ = ["Packed", "pack_study"]
 
@@ -48,10 +53,12 @@ class Packed:
     content: bytes
     trials: int
     answer: str
+    ended: bool
+    """Whether all of the study is in it, and not only the trials that have ended so far."""
 
 
 def pack_study(folder: Path) -> Packed:
-    """Pack the ended study in `folder`; ConfigError, one line, where there is none, or a file of it is damaged."""
+    """Pack the study in `folder`; ConfigError, one line, where there is none, it is running, or a file is damaged."""
     try:
         return _packed(folder)
     except OSError as error:
@@ -62,12 +69,11 @@ def _packed(folder: Path) -> Packed:
     stored = _identity(folder)
     identity = parse(StudyIdentity, stored, str(folder / IDENTITY_FILE))
     records = load_records(folder)
-    report = folder / REPORT_FILE
-    if not records or not report.is_file():
-        raise ConfigError(f"{folder} holds no report: run the search to its end first, by the same command")
+    if not records:
+        raise ConfigError(f"no trial in {folder} has ended: run the search first, by the same command")
     state = read_status(folder, _PATIENCE_S).state if (folder / STATUS_FILE).is_file() else None
     if state == "running":
-        raise ConfigError(f"{folder} is being searched at this moment: pack it when it has ended")
+        raise ConfigError(f"{folder} is being searched at this moment: stop it, or pack it when it has ended")
     _check_whole(folder, records, ended=state == "finished")
     environments = _environments(folder / ENVIRONMENT_FILE)
     ranking = ranked(records.values(), identity, environments, str(folder))
@@ -80,19 +86,26 @@ def _packed(folder: Path) -> Packed:
         **({} if shown is None else {SCHEDULE_FILE: shown.records[0].schedule}),
         **(_summary(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).is_file() else {}),
     }
+    if (time_used := TimeUsed.read(folder / TIME_FILE)) is not None:
+        values[TIME_FILE] = time_used.to_json()
     for record in records.values():
         values |= {f"{TRIALS}/{record.key}/{name}": value for name, value in _trial(record).items()}
     named = {path for name, value in values.items() for path in paths_in(value, _place(name))}
     portable = Portable([folder, *_searched_in(folder, records)], named)
     files = {name: _written(name, portable.value(value, _place(name))) for name, value in values.items()}
-    files[REPORT_FILE] = portable.page(_text(report)).encode()
+    if (report := folder / REPORT_FILE).is_file():
+        files[REPORT_FILE] = portable.page(_text(report)).encode()
+    if (journal := folder / JOURNAL_FILE).is_file():
+        plain = [portable.value(line) for line in journal_lines(_text(journal), str(journal))]
+        files[JOURNAL_FILE] = "".join(json.dumps(line) + "\n" for line in plain).encode()
     for record in records.values():
         lines = "".join(line.to_json() + "\n" for line in logged(record.ran_in))
         files[f"{TRIALS}/{record.key}/{LOG_FILE}"] = lines.encode()
     content = archived(folder.resolve().name, identity.id, files)
     # Nothing is packed that `verify` would refuse.
     PackedStudy(bundle_of(content, str(folder)))
-    return Packed(content, len(records), answer(ranking))
+    ended = state == "finished" or (state is None and report.is_file())
+    return Packed(content, len(records), answer(ranking), ended)
 
 
 def _check_whole(folder: Path, records: Mapping[TrialKey, TrialRecord], ended: bool) -> None:
@@ -179,14 +192,24 @@ def _answer(ranking: Ranking, shown: Arm | None) -> dict[str, Any]:
 def _trial(record: TrialRecord) -> dict[str, Any]:
     """The values in the files of a trial, by name."""
     folder = record.ran_in
-    newest = find_checkpoints(folder, record.key)[:1]
     settings = folder / CONFIG_FILE
+    sampled = read_sampled(folder / SAMPLED_FILE)
     return {
         RECORD_FILE: record.model_copy(update={"folder": None, "checkpoint": None}).to_json(),
         SCHEDULE_FILE: record.schedule,
-        WEIGHTS_FILE: recorded_digests(newest[0]) if newest else {},
+        WEIGHTS_FILE: _digests(record),
         **({CONFIG_FILE: load_yaml(settings)} if settings.is_file() else {}),
+        **({} if sampled is None else {SAMPLED_FILE: sampled.model_dump(mode="json")}),
     }
+
+
+def _digests(record: TrialRecord) -> dict[str, Any]:
+    """Those of the last weights: of the checkpoint or, of a study that came from a bundle, as that has them."""
+    newest = next(iter(find_checkpoints(record.ran_in, record.key)), None)
+    if newest is not None:
+        return dict(recorded_digests(newest))
+    kept = record.ran_in / WEIGHTS_FILE
+    return load_yaml(kept) if kept.is_file() else {}
 
 
 def _place(name: str) -> tuple[str, ...]:

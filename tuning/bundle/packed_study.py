@@ -94,12 +94,13 @@ class PackedStudy:
     def course(self, record: TrialRecord, whole: bool = True) -> Course:
         """What was recorded of a run; unless `whole`, without what is known at its end only."""
         place = f"{TRIALS}/{record.key}"
-        weights = self._mapping(f"{place}/{WEIGHTS_FILE}")
+        weights = self.mapping(f"{place}/{WEIGHTS_FILE}")
         lines = lines_of(self.bundle.text(f"{place}/{LOG_FILE}"))
         digests = {key: str(value) for key, value in weights.items()}
         return course_of(lines, record.heldout, record if whole else None, digests)
 
-    def _mapping(self, name: str) -> dict[str, Any]:
+    def mapping(self, name: str) -> dict[str, Any]:
+        """The keys and values in a JSON file."""
         found = self.bundle.json(name)
         if not isinstance(found, dict):
             raise self.bundle.fault(name, "it must hold a mapping of keys to values")

@@ -6,25 +6,15 @@ import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.buckets.address import is_address, names
 from curriculum_ray.config.shown import printable
-from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.training.file_settings import file_keys
-from tuning.bundle.local_paths import LOCAL
+from tuning.bundle.local_paths import LOCAL, Place, below, names_a_file
 
 __all__ = ["Portable", "paths_in"]
-
-Place = tuple[str, ...]
-"""The keys that lead to a value, dotted ones in their parts."""
-_OF_A_STUDY = "space"
-"""A setting of a study that names a file."""
-_CHOICES = "choices"
-"""Of a searched key, in a space."""
 
 # A sign of a path's folders: no quote, and punctuation only where the name goes on.
 _SIGN = r"(?:[^\s/\"'`<>|*?,:;()]|[()](?=\S)|[,:;](?=[^\s/]))"
@@ -62,11 +52,9 @@ class Portable:
         """A JSON value without paths: a setting that names a file keeps the last part of its path, after `LOCAL`."""
         match value:
             case str():
-                return (
-                    f"{LOCAL}{_last(value)}" if _names_a_file(place, value) else printable(self.text(value))
-                )
+                return f"{LOCAL}{_last(value)}" if names_a_file(place, value) else printable(self.text(value))
             case Mapping():
-                return {key: self.value(inner, _below(place, key)) for key, inner in value.items()}
+                return {key: self.value(inner, below(place, key)) for key, inner in value.items()}
             case list() | tuple():
                 return [self.value(inner, place) for inner in value]
             case _:
@@ -100,31 +88,14 @@ class Portable:
 def paths_in(value: Any, place: Place = ()) -> Iterator[str]:
     """The paths that settings name, in any nesting: those of runs, spaces, arms and rivals."""
     match value:
-        case str() if _names_a_file(place, value):
+        case str() if names_a_file(place, value):
             yield value
         case Mapping():
             for key, inner in value.items():
-                yield from paths_in(inner, _below(place, key))
+                yield from paths_in(inner, below(place, key))
         case list() | tuple():
             for inner in value:
                 yield from paths_in(inner, place)
-
-
-def _below(place: Place, key: object) -> Place:
-    return (*place, *str(key).split("."))
-
-
-def _names_a_file(place: Place, text: str) -> bool:
-    """Whether the text at this place is a path of more than one part; a path alone may stand for its group."""
-    if place[-1:] == (_CHOICES,):
-        place = place[:-1]
-    return "/" in text and not _file_places().isdisjoint(place[at:] for at in range(len(place)))
-
-
-@cache
-def _file_places() -> frozenset[Place]:
-    keys = {tuple(key.split(".")) for key in file_keys(RunConfig)}
-    return frozenset({(_OF_A_STUDY,), *keys, *(key[:-1] for key in keys)})
 
 
 def _any_of(paths: Iterable[str]) -> str:

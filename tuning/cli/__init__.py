@@ -33,6 +33,7 @@ _COMMANDS = {
     "train": "tuning.cli.train",
     "bundle": "tuning.cli.bundle",
     "verify": "tuning.cli.verify",
+    "unbundle": "tuning.cli.unbundle",
     "sample": "tuning.cli.sample",
     "evaluate": "tuning.cli.evaluate",
     "reference": "tuning.cli.reference",

@@ -1,4 +1,4 @@
-"""`python -m tune bundle`: a study as one file, which `verify` proves elsewhere."""
+"""`python -m tune bundle`: a study as one file, which `verify` proves elsewhere and `unbundle` goes on with."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SUFFIX = ".bundle.zip"
 @click.option("--into", type=FileOption(), help=f"The file; default STUDY{_SUFFIX} in the working folder.")
 @shared("output", "json")
 def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
-    """Pack a study into one file that `verify` proves on another machine.
+    """Pack a study into one file that `verify` proves on another machine, and `unbundle` goes on with.
 
-    STUDY is the name of a study in --output, or the path of its folder. The file holds the settings, the space, the
-    schedules and records of all trials, the versions, the data's fingerprint and the report; no weights, no data, no
-    path of this machine. Equal contents make equal bytes.
+    STUDY is the name of a study in --output, or the path of its folder; an interrupted one is packed as far as it got.
+    The file holds the settings, the space, the schedules and records of all trials that ended, the versions, the data's
+    fingerprint and the report; no weights, no data, no path of this machine. Equal contents make equal bytes.
     """
     import hashlib
 
@@ -51,15 +51,17 @@ def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
     digest = hashlib.sha256(packed.content).hexdigest()
-    again = tune_command("verify", path)
+    again, onward = tune_command("verify", path), tune_command("unbundle", path)
     if as_json:
         found = {
             "written": str(path),
             "bytes": len(packed.content),
             "sha256": digest,
             "trials": packed.trials,
+            "ended": packed.ended,
             "answer": packed.answer,
             "verify": again,
+            "unbundle": onward,
         }
         click.echo(json_text(found, indent=1))
         return 0
@@ -67,7 +69,13 @@ def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
         "written": f"{path}, {len(packed.content):,} bytes, {packed.trials} trials",
         "SHA-256": digest,
         "answer": packed.answer,
+        **(
+            {}
+            if packed.ended
+            else {"note": "the study was interrupted: the bundle holds the trials that ended"}
+        ),
         "verify": f"{again}  (in any folder, on any machine)",
+        "go on": f"{onward}  (likewise)",
     }
     for name, value in rows.items():
         click.echo(f"{name:9} {value}")

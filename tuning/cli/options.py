@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +29,7 @@ from tuning.cli.parameters import (
     CheckpointOption,
     CountOrRange,
     FiniteRange,
+    GivenPath,
     PathOption,
     PlaceOption,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "folder_of_store",
     "given",
     "opened_output",
+    "paths_given",
     "read_settings",
     "shared",
     "writable_folder",
@@ -69,6 +71,14 @@ _OPTIONS: dict[str, Callable[[Any], Any]] = {
         "--data",
         help="`digits`, `photos`, `shapes`, `mixture2d` or `tones` (no download); or the path of a folder of images, "
         "or, with --set data.format=parquet, webdataset or latents, of shards or of cached latents.",
+    ),
+    "path": click.option(
+        "--path",
+        "paths",
+        type=GivenPath(),
+        multiple=True,
+        metavar="KEY=PATH",
+        help="Where another file lies that the runs were trained with, e.g. data.vae; may be repeated.",
     ),
     "schedule": click.option("--schedule", type=PathOption(), help="A schedule file, e.g. from `best`."),
     "checkpoint": click.option(
@@ -240,6 +250,18 @@ def _in_full(cls: type[pydantic.BaseModel], override: str, within: str | None) -
     if inner is None or first in cls.model_fields or first not in inner.model_fields:
         return override
     return f"{within}.{override.strip()}"
+
+
+def paths_given(data: str | None, paths: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """(option, path) of each file that the user names, by dotted key; ConfigError where two options name one."""
+    options = [(key, f"--path {key}={path}", path) for key, path in paths]
+    options += [] if data is None else [("data.name", f"--data {data}", data)]
+    given: dict[str, tuple[str, str]] = {}
+    for key, option, path in options:
+        if key in given:
+            raise ConfigError(f"{given[key][0]} and {option} both say where {key} lies: leave one out")
+        given[key] = (option, path)
+    return given
 
 
 def writable_folder(folder: Path) -> Path:

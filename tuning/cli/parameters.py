@@ -24,6 +24,7 @@ __all__ = [
     "CountOrRange",
     "FileOption",
     "FiniteRange",
+    "GivenPath",
     "NameOption",
     "PathOption",
     "PlaceOption",
@@ -128,6 +129,21 @@ def stored_checkpoint() -> Bucket | None:
     """Where the checkpoint of the command now running lies in object storage; None where it lies in a folder."""
     found: Bucket | None = click.get_current_context().meta.get(_STORED)
     return found
+
+
+class GivenPath(click.ParamType):
+    """KEY=PATH: where a file lies that a bundle does not hold."""
+
+    name = "key=path"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The key and the path."""
+        key, separator, path = str(value).partition("=")
+        if not key or not separator or not path:
+            self.fail(f"{value} is not KEY=PATH, e.g. data.vae=models/vae", param, ctx)
+        return key, path
 
 
 class NameOption(click.ParamType):

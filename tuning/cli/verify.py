@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from curriculum_ray.words import number_of
-from tuning.cli.options import example, shared
+from tuning.cli.options import example, paths_given, shared
 from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
 
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
     from tuning.bundle.replay import Replay
 
 __all__ = ["verify"]
-
-
-class _GivenPath(click.ParamType):
-    """KEY=PATH."""
-
-    name = "key=path"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        """The key and the path."""
-        key, separator, path = str(value).partition("=")
-        if not key or not separator or not path:
-            self.fail(f"{value} is not KEY=PATH, e.g. data.vae=models/vae", param, ctx)
-        return key, path
 
 
 @click.command(
@@ -52,15 +37,7 @@ class _GivenPath(click.ParamType):
     help="Which run: a trial's key, an arm's id, `best` or `uniform`; may be repeated; default the best schedule's "
     "first fresh seed.",
 )
-@shared("data")
-@click.option(
-    "--path",
-    "paths",
-    type=_GivenPath(),
-    multiple=True,
-    metavar="KEY=PATH",
-    help="Where another file lies that the runs were trained with, e.g. data.vae; may be repeated.",
-)
+@shared("data", "path")
 @click.option("--images", type=click.IntRange(min=1), help="Stop at the first log line after so many images.")
 @click.option(
     "--into", type=PathOption(), help="Folder to train in; default proof-STUDY in the working folder."
@@ -97,7 +74,7 @@ def verify(
 
     study = PackedStudy(read_bundle(bundle))
     records = [study.chosen(name) for name in arms] or [study.by_default]
-    given = _given(data, paths)
+    given = paths_given(data, paths)
     # All are checked before the first is trained.
     runs = [(record, run_of(study, record, given, trust_code)) for record in records]
     resources = _resources(study, device, num_workers)
@@ -127,20 +104,6 @@ def verify(
     if as_json:
         click.echo(json_text({"study": study.name, "runs": found}, indent=1))
     return 0 if all(each["equal"] for each in found) else 1
-
-
-def _given(data: str | None, paths: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """(option, path) of each file that the user names, by dotted key; ConfigError where two options name one."""
-    from curriculum_ray.config import ConfigError
-
-    options = [(key, f"--path {key}={path}", path) for key, path in paths]
-    options += [] if data is None else [("data.name", f"--data {data}", data)]
-    given: dict[str, tuple[str, str]] = {}
-    for key, option, path in options:
-        if key in given:
-            raise ConfigError(f"{given[key][0]} and {option} both say where {key} lies: leave one out")
-        given[key] = (option, path)
-    return given
 
 
 def _resources(

@@ -93,6 +93,12 @@ class StoredStudy:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return {TrialKey(trial.user_attrs[_KEY]): trial for trial in trials if _KEY in trial.user_attrs}
 
+    @property
+    def known(self) -> set[TrialKey]:
+        """The keys of all trials."""
+        trials = self.study.get_trials(deepcopy=False)
+        return {TrialKey(trial.user_attrs[_KEY]) for trial in trials if _KEY in trial.user_attrs}
+
     def ask(self, key: TrialKey) -> dict[str, Any]:
         """The parameters of the running trial `key`, perhaps left by an earlier start, or of a new one.
 

@@ -55,6 +55,12 @@ class StudySearch:
         """Whether every trial of the study has ended."""
         return self.plan.complete
 
+    @property
+    def forgotten(self) -> int:
+        """How many schedules were tried that Optuna's study does not hold, as it was lost or is kept elsewhere now."""
+        tried = {key for key, record in self.plan.records.items() if record.role == "searched"}
+        return len(tried - self._stored.known)
+
     def suggest(self) -> tuple[TrialSpec, RunConfig] | None:
         """The next trial with its run's settings; None if a running one must end first, or if none is left."""
         planned = self.plan.next()

@@ -112,8 +112,9 @@ class Tracker(Mlflow):
         """Open the run of the study `name`, the same at each restart, and return its handle.
 
         identity: distinguishes it from other studies of the same name; None to identify it by name. A run of other
-        content is refused, and one that had ended is running again. `params` may be nested and must not change:
-        `ConfigError` if the study was started before with other values. `tags` may change; they are keys of
+        content is refused, and one that had ended is running again. `params` may be nested; those of the first start
+        stay. Without an identity they must not change: `ConfigError` if the study was started before with other
+        values. `tags` may change; they are keys of
         `fields.TAGS` without prefix; trials inherit data, process and fingerprint.
         """
         handle = self._top("study", name, params, tags, identity)
@@ -284,14 +285,7 @@ class Tracker(Mlflow):
         query = f"tags.`{tag('key')}` = {quoted(handle)}"
         for run in self.store.search_runs([self._experiment_id], query, limit=1):
             self._found[handle] = run
-            self._check_content(run, kind, name, identity)
-            for key, value in param_values(params).items():
-                before = run.data.params.get(key, value)
-                if before != value:
-                    raise ConfigError(
-                        f"the {kind} {name!r} was started with {key} = {before}, but now it is {value}: "
-                        f"use the same settings, or choose another name or output folder"
-                    )
+            self._check_content(run, kind, name, params, identity)
         named = {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
         all_tags = {**tag_values(named), **origin_tags(sys.argv, self.store.uri)}
         self._begin(handle, (name, param_values(params), all_tags))
@@ -303,13 +297,28 @@ class Tracker(Mlflow):
         }
         return handle
 
-    def _check_content(self, run: Run, kind: str, name: str, identity: Identity | None) -> None:
-        before = run.data.tags.get(tag("content"))
-        if identity is not None and before not in (None, identity.hash):
-            raise ConfigError(
-                f"the {kind} {name!r} is in {self.store.shown} with other content (hash {before}, here "
-                f"{identity.hash}): use the same settings and data, or choose another name or output folder"
-            )
+    def _check_content(
+        self, run: Run, kind: str, name: str, params: Mapping[str, Any], identity: Identity | None
+    ) -> None:
+        """Refuse a run of other content; only where its content is not known, one with other values.
+
+        Values of equal content may differ: files that count by what they hold may have been moved.
+        """
+        content = run.data.tags.get(tag("content"))
+        if identity is not None and content is not None:
+            if content != identity.hash:
+                raise ConfigError(
+                    f"the {kind} {name!r} is in {self.store.shown} with other content (hash {content}, here "
+                    f"{identity.hash}): use the same settings and data, or choose another name or output folder"
+                )
+            return
+        for key, value in param_values(params).items():
+            before = run.data.params.get(key, value)
+            if before != value:
+                raise ConfigError(
+                    f"the {kind} {name!r} was started with {key} = {before}, but now it is {value}: "
+                    f"use the same settings, or choose another name or output folder"
+                )
 
 
 def _now() -> int:

@@ -14,17 +14,19 @@ import yaml
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.runs.result import HeldoutLosses
-from tests.tuning.bundle.packed import opened, write_study
+from tests.tuning.bundle.packed import opened, write_journal, write_study
 from tests.tuning.studies import UNIFORM, fresh, record, trials
 from tuning.bundle.archive import MANIFEST_FILE, Bundle, Manifest
 from tuning.bundle.course import compared
 from tuning.bundle.pack import pack_study
 from tuning.bundle.packed_study import PackedStudy
 from tuning.bundle.replay import run_of
+from tuning.bundle.restore import restore_study
 from tuning.cli.verify import _resources
+from tuning.evidence.records import load_records
 
 SEED = 7
-OF_A_BUNDLE, OF_A_FOLDER = 500, 60
+OF_A_BUNDLE, OF_A_FOLDER, OF_A_RESTORED = 500, 60, 300
 JUNK: tuple[Any, ...] = (
     *(None, True, 5, -1, 10**30, math.inf, math.nan, "", "x", "/etc/passwd", "\u2028", "one\ntwo"),
     *([], {}, [5], [[1]], {"a": 1}, {"kind": [1]}),
@@ -113,6 +115,37 @@ def test_a_bundle_with_a_changed_value_is_read_or_refused_in_one_line(tmp_path: 
             _check(error, "a.zip", f"{name}: {change}")
             refused += 1
     assert OF_A_BUNDLE / 4 < refused < OF_A_BUNDLE
+
+
+def test_a_bundle_with_a_changed_value_is_restored_or_refused_in_one_line(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "first", RECORDS)
+    write_journal(folder)
+    (folder / "time.json").write_text('{"version": 1, "seconds": 5.5, "measured": [[0.1, 2.0]]}')
+    (folder / "data.json").write_text(json.dumps({"path": "", "notes": ["x"]}))
+    study = opened(tmp_path / "a.zip", pack_study(folder).content)
+    bundle = study.bundle
+    files = {name: json.loads(text) for name, text in bundle.files.items() if name.endswith(".json")}
+    files |= {name: yaml.safe_load(text) for name, text in bundle.files.items() if name.endswith(".yaml")}
+    files["optuna.journal"] = [json.loads(line) for line in bundle.files["optuna.journal"].splitlines()]
+    refused = 0
+    for number, (name, content, change) in enumerate(_mutations(files, OF_A_RESTORED)):
+        lines = content if name == "optuna.journal" and isinstance(content, list) else [content]
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        there = tmp_path / "there" / str(number)
+        there.parent.mkdir(exist_ok=True)
+        try:
+            restore_study(
+                PackedStudy(Bundle("a.zip", bundle.manifest, {**bundle.files, name: text.encode()})),
+                there,
+                {},
+            )
+            load_records(there)
+        except Exception as error:
+            _check(error, "a.zip", f"{name}: {change}")
+            assert not there.exists()
+            refused += 1
+    assert OF_A_RESTORED / 4 < refused < OF_A_RESTORED
+    assert len(list(there.parent.iterdir())) == OF_A_RESTORED - refused
 
 
 def test_a_folder_with_a_changed_value_is_packed_or_refused_in_one_line(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_no_file_of_a_bundle_says_where_anything_lay(
         "local:curve.json",
         "local:other.json",
     ]
-    assert identity["settings"]["space"] == f"local:{SPACE}"
+    assert study.mapping("study.json")["space"] == f"local:{SPACE}"
     # Whoever has the same files trains the same run.
     given = {key: ("--path", path) for key, path in files.items()}
     run = run_of(study, study.chosen("search-008"), given, trusted=False)

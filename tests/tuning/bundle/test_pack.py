@@ -21,7 +21,7 @@ from tuning.bundle.packed_study import PackedStudy
 from tuning.bundle.replay import check_data, run_of
 from tuning.evidence.keys import TrialKey
 from tuning.folder.environment import this_environment
-from tuning.folder.status import EndedTrials, StatusFile, StudyProgress
+from tuning.folder.status import EndedTrials, State, StatusFile, StudyProgress
 
 
 def test_a_bundle_does_not_depend_on_where_the_study_lies(tmp_path: Path) -> None:
@@ -52,13 +52,37 @@ def test_the_run_to_prove_is_the_best_schedules_first_fresh_seed(tmp_path: Path)
     assert study.course(study.by_default)[6400, "loss"] == 0.5
 
 
-def test_a_study_that_has_not_ended_is_refused(tmp_path: Path) -> None:
+def _with_status(folder: Path, state: State) -> None:
+    progress = StudyProgress(metric="fid", total=1, ended=EndedTrials(), images=1, total_images=1)
+    StatusFile(folder, "first", lambda: progress).close(state)
+
+
+def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not the folder of a study"):
         pack_study(tmp_path)
+    with pytest.raises(ConfigError, match=r"^no trial in .*first has ended: run the search first"):
+        pack_study(write_study(tmp_path / "first", []))
+
+
+def test_an_interrupted_study_is_packed_as_far_as_it_got(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "first")
+    assert pack_study(folder).ended
     (folder / "report.html").unlink()
-    with pytest.raises(ConfigError, match="run the search to its end first"):
+    assert not pack_study(folder).ended
+    _with_status(folder, "killed")
+    packed = pack_study(folder)
+    assert not packed.ended
+    assert opened(tmp_path / "a.zip", packed.content).records.keys() == {each.key for each in RECORDS}
+
+
+def test_a_running_study_is_refused(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "first")
+    progress = StudyProgress(metric="fid", total=1, ended=EndedTrials(), images=1, total_images=1)
+    status = StatusFile(folder, "first", lambda: progress)
+    with pytest.raises(ConfigError, match="is being searched at this moment"):
         pack_study(folder)
+    status.close("finished")
+    assert pack_study(folder).ended
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", json.dumps(RECORDS[0].to_json())])
@@ -159,8 +183,7 @@ def test_a_study_that_has_ended_is_not_packed_without_a_record(tmp_path: Path) -
     missing = folder / "trials" / "search-009"
     (missing / "record.json").unlink()
     pack_study(folder)
-    progress = StudyProgress(metric="fid", total=1, ended=EndedTrials(), images=1, total_images=1)
-    StatusFile(folder, "first", lambda: progress).close("finished")
+    _with_status(folder, "finished")
     with pytest.raises(ConfigError, match=f"^there is no record.json in {missing}, and a bundle holds"):
         pack_study(folder)
 

@@ -13,7 +13,8 @@ from tests.tuning.test_main_job import TINY
 from tuning.bundle.archive import archived, read_bundle
 
 
-def _tune(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+def tune(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """The object that a command prints in a folder, which is made where there is none."""
     folder.mkdir(exist_ok=True)
     process = start_tune(folder, *arguments, "--json", dropped=("OMP_NUM_THREADS",))
     out, _ = process.communicate(timeout=280)
@@ -24,13 +25,13 @@ def _tune(folder: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_study_is_proven_in_another_folder(tmp_path: Path) -> None:
     search, elsewhere = tmp_path / "here", tmp_path / "there"
-    _tune(search, "search", *TINY, "--name", "first")
-    packed = _tune(search, "bundle", "first", "--into", "../first.zip")
+    tune(search, "search", *TINY, "--name", "first")
+    packed = tune(search, "bundle", "first", "--into", "../first.zip")
     assert packed["trials"] == 9
-    proven = _tune(elsewhere, "verify", "../first.zip", "--arm", "best", "--arm", "uniform")
+    proven = tune(elsewhere, "verify", "../first.zip", "--arm", "best", "--arm", "uniform")
     assert [run["equal"] for run in proven["runs"]] == [True, True]
     assert all(run["weights"] for run in proven["runs"])
-    early = _tune(elsewhere, "verify", "../first.zip", "--images", "1000", "--into", "early")
+    early = tune(elsewhere, "verify", "../first.zip", "--images", "1000", "--into", "early")
     assert early["runs"][0]["equal"]
     assert 1000 <= early["runs"][0]["images"] < 3200
 
@@ -40,7 +41,7 @@ def test_a_study_is_proven_in_another_folder(tmp_path: Path) -> None:
     line = {**json.loads(first), "loss": 0.125}
     edited = {**bundle.files, name: "\n".join([json.dumps(line), *rest, ""]).encode()}
     (tmp_path / "edited.zip").write_bytes(archived("first", bundle.manifest.id, edited))
-    other = _tune(elsewhere, "verify", "../edited.zip", code=1)["runs"][0]
+    other = tune(elsewhere, "verify", "../edited.zip", code=1)["runs"][0]
     assert (other["differences"], other["first"]["images"], other["first"]["recorded"]) == (
         1,
         line["images"],

@@ -240,6 +240,20 @@ def test_a_run_of_another_content_in_mlflow_is_refused(tmp_path: Path) -> None:
             tracker.train("a", {}, {}, Identity("1" * 32, "bbbb"))
 
 
+def test_a_run_whose_files_were_moved_goes_on_in_mlflow(tmp_path: Path) -> None:
+    """They count by their content, and MLflow keeps the parameters of the first start."""
+    identity = Identity("1" * 32, "aaaa")
+    with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
+        for kind in (tracker.study, tracker.train):
+            first, again = (kind("a", {"data": {"name": name}}, {}, identity) for name in ("/one", "/two"))
+            assert first == again
+            ident = tracker.run_id(first)
+            assert tracker.store.client.get_run(ident).data.params == {"data.name": "/one"}
+        tracker.train("b", {"data": {"name": "/one"}}, {})
+        with pytest.raises(ConfigError, match=r"'b' was started with data.name = /one, but now it is /two"):
+            tracker.train("b", {"data": {"name": "/two"}}, {})
+
+
 def test_a_name_in_the_registry_stays_with_the_study_that_took_it(tmp_path: Path) -> None:
     with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
         run = tracker.train("a", {}, {})

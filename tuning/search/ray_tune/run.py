@@ -35,6 +35,7 @@ from curriculum_ray.runs.folder import ERROR_FILE
 from curriculum_ray.runs.jobs import JobStatus
 from curriculum_ray.runs.result import RunResult
 from curriculum_ray.training.packed import pack_key
+from curriculum_ray.words import number_of
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
 from tuning.folder.layout import TRIALS, TUNE
@@ -130,6 +131,11 @@ def search(
     # Before any slot starts, so that errors in the storage are raised at once.
     name = study_name(config.storage, study.name, study.identity)
     algorithm = StudySearch(config, space, plan, storage, name, study.identity)
+    if lost := algorithm.forgotten:
+        study.progress.note(
+            f"Optuna's study lacks {number_of(lost, 'schedule')} that this study has tried: further ones are suggested "
+            "without regard to those"
+        )
     tunes_own = study.folder / TUNE
     tuner = tune.Tuner(
         tune.with_resources(BoardTrial, trial_resources()),
