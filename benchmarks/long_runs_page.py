@@ -176,7 +176,7 @@ def _means(arm: Arm, metric: str) -> tuple[list[int], list[float]]:
 
 def _previews(ranking: Ranking, arms: Mapping[str, Arm], name: str, assets: Path) -> list[str]:
     """How uniform sampling's previews went on, from which it is seen whether its curve has flattened; the pictures."""
-    parts, found = [], list[tuple[str, bytes, str]]()
+    parts, found = [], list[tuple[str, bytes | None, str]]()
     images, values = _means(arms[UNIFORM], ranking.metric)
     if images:
         steps = ", ".join(
@@ -189,12 +189,14 @@ def _previews(ranking: Ranking, arms: Mapping[str, Arm], name: str, assets: Path
     if maps := _maps(arms):
         alt = "gain in held-out loss over uniform sampling by noise level and images seen"
         found.append(("heldout", maps, alt))
-    if samples := _samples(arms):
-        shown = ", ".join(each for each in _SAMPLED if each in arms)
-        found.append(("samples", samples, f"samples from the same noise: {shown}"))
+    shown = ", ".join(each for each in _SAMPLED if each in arms)
+    found.append(("samples", _samples(arms), f"samples from the same noise: {shown}"))
     for kind, png, alt in found:
         path = assets / f"{name}-{kind}.png"
-        replace_file(path, png)
+        if png is not None:
+            replace_file(path, png)
+        elif not path.exists():
+            continue
         parts.append(f"![{capitalized(alt)}](../assets/{path.name})")
     return parts
 
@@ -236,12 +238,14 @@ def _maps(arms: Mapping[str, Arm]) -> bytes | None:
 
 
 def _samples(arms: Mapping[str, Arm]) -> bytes | None:
-    """The sample grids of one fresh seed side by side."""
+    """The sample grids of one fresh seed side by side; None where one is missing, as in a study from a bundle."""
     from matplotlib.image import imread
 
     grids = []
     for name in _SAMPLED:
-        if name in arms and (png := read_run(arms[name].confirmed[0]).samples) is not None:
+        if name in arms:
+            if (png := read_run(arms[name].confirmed[0]).samples) is None:
+                return None
             grids.append((name, imread(io.BytesIO(png))))
     if not grids:
         return None

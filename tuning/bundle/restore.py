@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config import ConfigError, parse, with_key
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
@@ -132,6 +133,7 @@ def _files(
     space = values[STUDY_FILE].get("space")
     values[STUDY_FILE] = {key: None if key == "space" else value for key, value in values[STUDY_FILE].items()}
     check_given(_named(values, [config.run, *(run for _, run in runs.values())], source), given, source)
+    given = {key: (option, _whole(path)) for key, (option, path) in given.items()}
     paths = {key: path for key, (_, path) in given.items()}
     values = {name: with_paths(value, paths, (Path(name).stem,)) for name, value in values.items()}
     if space is not None:
@@ -179,6 +181,11 @@ def _with_files(
         option, path = given[key]
         found = with_key(found, key, path, option)
     return found
+
+
+def _whole(path: str) -> str:
+    """A path that means the same in every working folder."""
+    return path if is_address(path) else str(Path(path).absolute())
 
 
 def _trial(study: PackedStudy, record: TrialRecord) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def write_study(
     (folder / "identity.json").write_text(json.dumps(identity))
     (folder / "study.json").write_text(json.dumps(settings))
     (folder / "report.html").write_text(f"<p>{folder / 'study.json'}</p>")
-    note_environment(folder, this_environment(ResourceSpec()))
+    note_environment(folder, this_environment(ResourceSpec(), asked=config.asked()))
     return folder
 
 

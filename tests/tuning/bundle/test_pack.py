@@ -22,6 +22,7 @@ from tuning.bundle.replay import check_data, run_of
 from tuning.evidence.keys import TrialKey
 from tuning.folder.environment import this_environment
 from tuning.folder.status import EndedTrials, State, StatusFile, StudyProgress
+from tuning.study.config import StudyConfig
 
 
 def test_a_bundle_does_not_depend_on_where_the_study_lies(tmp_path: Path) -> None:
@@ -36,7 +37,7 @@ def test_a_bundle_does_not_depend_on_where_the_study_lies(tmp_path: Path) -> Non
         assert "/home/alice" not in content.decode(), name
     assert study.name == "first"
     assert study.data == CONTENT
-    assert study.environment == this_environment(ResourceSpec())
+    assert study.environment == this_environment(ResourceSpec(), asked=StudyConfig().asked())
 
 
 def test_the_run_to_prove_is_the_best_schedules_first_fresh_seed(tmp_path: Path) -> None:

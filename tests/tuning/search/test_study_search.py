@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -98,6 +99,19 @@ def test_a_trial_whose_record_was_lost_runs_again_with_the_schedule_that_it_had(
     again.end("search-005", 4.5)
     states = [trial.state for trial in again.search.study.trials]
     assert states[8:] == [TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("halving", [{}, {"halving": {"rule": "compressed"}}])
+def test_schedules_that_optunas_study_lost_are_counted(tmp_path: Path, halving: dict[str, Any]) -> None:
+    config = StudyConfig.model_validate({"trials": 5, "confirm_seeds": 2, "confirm_top": 1, **halving})
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+    first = Driver(tmp_path / "here", config)
+    first.play()
+    assert first.search.forgotten == 0
+    assert Driver(tmp_path / "here", config, first.plan.records).search.forgotten == 0
+    tried = [record for record in first.plan.records.values() if record.role == "searched"]
+    assert Driver(tmp_path / "elsewhere", config, first.plan.records).search.forgotten == len(tried) > 0
 
 
 def test_trials_recorded_just_before_the_kill_are_told_to_optuna_and_not_run_again(tmp_path: Path) -> None:
