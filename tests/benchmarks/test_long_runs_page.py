@@ -126,6 +126,23 @@ def test_a_study_is_put_into_its_place_and_the_others_stay(shown: ModuleType, tm
         assert (assets / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_study_that_came_without_its_pictures_keeps_those_of_the_page(
+    shown: ModuleType, tmp_path: Path
+) -> None:
+    folder = _study(tmp_path / "long-v", uniform=[10, 12, 11], paper_10=[5, 6.1, 5.6])
+    page, picture = tmp_path / "page.md", tmp_path / "long-v-samples.png"
+    page.write_text("\n".join(shown.marks("long-v")))
+    arguments = [str(folder), "--page", str(page), "--assets", str(tmp_path)]
+    for path in folder.rglob(SAMPLES_FILE):
+        path.unlink()
+    assert CliRunner().invoke(shown.main, arguments).exit_code == 0
+    assert "samples.png" not in page.read_text()
+    picture.write_bytes(b"earlier")
+    assert CliRunner().invoke(shown.main, arguments).exit_code == 0
+    assert "](../assets/long-v-samples.png)" in page.read_text()
+    assert picture.read_bytes() == b"earlier"
+
+
 def test_what_is_no_study_of_fresh_seeds_is_refused_in_one_line(shown: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("".join(shown.marks(name)[end] for name in ("empty", "lone") for end in (0, 1)))
