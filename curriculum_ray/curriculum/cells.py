@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -67,16 +69,23 @@ def boundaries(base: Base, levels: NoiseLevels) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float64), high, torch.ones(1, dtype=torch.float64)])
 
 
-def inner_cells(base: Base, levels: NoiseLevels) -> Tensor | None:
-    """The inner borders of discrete levels' cells, or None; ConfigError where `base` does not apply."""
+@contextmanager
+def applying(what: str, levels: NoiseLevels) -> Iterator[None]:
+    """Raise ConfigError, one line that begins with `what`, where it does not apply to `levels`."""
     try:
-        if levels.count is not None:
-            return boundaries(base, levels)[1:-1].contiguous()
-        level_of(base, torch.full((1,), 0.5, dtype=torch.float64), levels)
+        yield
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"base {base.kind} does not apply to {levels.kind} levels: {error}") from None
+        raise ConfigError(f"{what} does not apply to {levels.kind} levels: {error}") from None
+
+
+def inner_cells(base: Base, levels: NoiseLevels) -> Tensor | None:
+    """The inner borders of discrete levels' cells, or None; ConfigError where `base` does not apply."""
+    with applying(f"base {base.kind}", levels):
+        if levels.count is not None:
+            return boundaries(base, levels)[1:-1].contiguous()
+        level_of(base, torch.full((1,), 0.5, dtype=torch.float64), levels)
     return None
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError, FilePath, Spec
 from curriculum_ray.curriculum.base import BaseSpec, level_of
 from curriculum_ray.curriculum.base.core import Quantile
-from curriculum_ray.curriculum.cells import boundaries, translate
+from curriculum_ray.curriculum.cells import applying, boundaries, translate
 from curriculum_ray.curriculum.curve import DifficultyCurve
 from curriculum_ray.curriculum.intervals import (
     absolute_deviation,
@@ -192,7 +192,8 @@ def _targets(spec: ClustersSpec, base: BaseSpec, levels: NoiseLevels, grid: Tens
         chosen = _interpolate(even, cumulative / cumulative[-1].clone(), edges)
     else:
         chosen = edges[_gradient_intervals(curve, spec)]
-    return translate(chosen, curve.base, base, levels)
+    with applying(f"{spec.difficulty}: its base {curve.base.kind}", levels):
+        return translate(chosen, curve.base, base, levels)
 
 
 def _log_snr_of_cells(base: BaseSpec, levels: NoiseLevels, grid: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ class LossSecondMoment(_Importance):
     As improved-diffusion's `LossSecondMomentResampler`: the latest 10 losses, ε = 0.001, and plain draws until every
     history is full. That has a history for each timestep and an entry for each sample. Here histories are by bin,
     so that they exist for every process, and entries by step in which the bin was drawn, with the step's mean of L².
-    Draws are plain until every *active* bin's history is full, and again for a while when a cluster joins.
+    Draws are plain until the history of every *active* bin with a share of the draws is full, and again for a while
+    when a cluster joins.
     """
 
     rule: Literal["loss_second_moment"] = "loss_second_moment"
@@ -92,6 +93,9 @@ class GradientNorm(_Importance):
         return torch.where(raw > 0, loss.square() / raw, 0.0)
 
 
+_LEAST_SHARE = 0.1
+"""Of an even share of the draws: less of it, and a bin's history is not waited for."""
+
 ImportanceSpec = Annotated[NoImportance | LossSecondMoment | GradientNorm, Field(discriminator="rule")]
 
 
@@ -118,6 +122,8 @@ class Importance:
         ranks is the global batch's.
         """
         place = torch.searchsorted(self._borders, u, right=True).to(loss.device, non_blocking=True)
+        # Sums of half-precision numbers would stall.
+        raw, loss = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in (raw, loss))
         squares = self.spec.squares(raw, loss)
         pairs = torch.stack([squares, torch.ones_like(squares)], dim=1)
         row = torch.zeros(self.spec.bins, 2, dtype=pairs.dtype, device=pairs.device)
@@ -135,22 +141,29 @@ class Importance:
         )
 
     def ratios(self, history: History, masses: Sequence[float]) -> list[float] | None:
-        """q_b·Σm / m_b for each bin, or None while the history of a bin that is drawn is not full.
+        """q_b·Σm / m_b for each bin, or None while the history of a bin with a share of the draws is not full.
 
-        masses: m_b, relative; 0 for a bin that is not drawn, whose ratio is 1.
+        masses: m_b, relative; 0 for a bin that is not drawn, whose ratio is 1. So is that of a bin with less than a
+        tenth of an even share, such as the sliver that a cluster cuts off, until its history is full: it may never be.
         """
-        if any(
-            mass > 0 and len(entries) < self.spec.history
+        least = _LEAST_SHARE * math.fsum(masses) / self.spec.bins
+        full = [
+            mass > 0 and len(entries) == self.spec.history
             for entries, mass in zip(history, masses, strict=True)
-        ):
+        ]
+        if any(mass > 0 and mass >= least and not known for mass, known in zip(masses, full, strict=True)):
             return None
-        roots = [math.sqrt(sum(entries) / len(entries)) if entries else 0.0 for entries in history]
+        roots = [
+            math.sqrt(sum(entries) / len(entries)) if known else 0.0
+            for entries, known in zip(history, full, strict=True)
+        ]
         weighed = math.fsum(mass * root for mass, root in zip(masses, roots, strict=True))
-        mean = weighed / math.fsum(masses)
+        known_mass = math.fsum(mass for mass, known in zip(masses, full, strict=True) if known)
+        mean = weighed / known_mass if known_mass > 0 else 0.0
         if mean <= 0:
             return None
         epsilon = self.spec.uniform_prob
         return [
-            (1 - epsilon) * root / mean + epsilon if mass > 0 else 1.0
-            for root, mass in zip(roots, masses, strict=True)
+            (1 - epsilon) * root / mean + epsilon if known else 1.0
+            for root, known in zip(roots, full, strict=True)
         ]

@@ -105,15 +105,18 @@ class LevelDraws:
         for part in self._parts:
             part.aim(self._densities, plain)
 
-    def bin_masses(self, densities: Sequence[float]) -> list[float]:
+    def bin_masses(self, densities: Sequence[float], images: int = 0) -> list[float]:
         """The mass of each of the bins with these relative densities of the clusters, without importance.
 
-        Where the base changes, that of the first distribution.
+        images: seen, on which a base that changes depends.
         """
+        share = self.share(images)
         masses = [0.0] * (max(self._bin_of) + 1)
-        widths = self._pieces.diff().tolist()
-        for cluster, place, width in zip(self._cluster_of, self._bin_of, widths, strict=True):
-            masses[place] += densities[cluster] * width
+        for part, weight in zip(self._parts, (1 - share, share), strict=False):
+            for cluster, place, width in zip(
+                self._cluster_of, self._bin_of, part.edges.diff().tolist(), strict=True
+            ):
+                masses[place] += weight * densities[cluster] * width
         return masses
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError, FilePath, Spec
 from curriculum_ray.curriculum.base import BaseSpec
-from curriculum_ray.curriculum.cells import translate
+from curriculum_ray.curriculum.cells import applying, translate
 from curriculum_ray.curriculum.curve import DifficultyCurve
 from curriculum_ray.diffusion.levels import NoiseLevels
 
@@ -108,7 +108,9 @@ def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLeve
         return noisiest_first
     easiest_first = noisiest_first
     if spec.by != "noise_level":
-        difficulty = _difficulty(DifficultyCurve.from_file(spec.by), edges, base, levels)
+        curve = DifficultyCurve.from_file(spec.by)
+        with applying(f"{spec.by}: its base {curve.base.kind}", levels):
+            difficulty = _difficulty(curve, edges, base, levels)
         # The sort is stable: of equally difficult clusters, the noisier one counts as easier.
         easiest_first = tuple(sorted(noisiest_first, key=difficulty.__getitem__))
     return easiest_first if spec.direction == "easy_to_hard" else easiest_first[::-1]

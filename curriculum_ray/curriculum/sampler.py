@@ -200,7 +200,8 @@ class TimestepSampler:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
         if self._drawn:
             self._say_repeated()
-        self._pacing.begin(batch_size * self.world_size * self.accumulation)
+        if self._pacing.begin(batch_size * self.world_size * self.accumulation):
+            self._aim()
         self._settle()
         self._drawn = batch_size
         u01 = self._places(batch_size, self._part, self.images)
@@ -313,4 +314,7 @@ class TimestepSampler:
     def _aim(self) -> None:
         """Draw from the active part of this stage, with the importance known so far."""
         importance = self._importance
-        self._draws.aim_at(self._pacing.state.stage, None if importance is None else importance.ratios)
+        if importance is None:
+            self._draws.aim_at(self._pacing.state.stage)
+        else:
+            self._draws.aim_at(self._pacing.state.stage, importance.ratios, importance.images)

@@ -33,8 +33,11 @@ class SharedImportance:
         if world_size > 1 and not (dist.is_available() and dist.is_initialized()):
             raise ConfigError(f"importance with world_size {world_size} needs torch.distributed initialised")
         self._rule, self._accumulation = Importance(spec), accumulation
-        self._window = LossWindow(steps, self._rule.width, world_size, group)
+        self._ranks = world_size, group
+        self._window = LossWindow(steps, self._rule.width, *self._ranks)
         self._history = self._rule.init()
+        self.images = 0
+        """Images seen at the end of the last window: what `ratios` is asked for must not change within one."""
 
     @property
     def empty(self) -> bool:
@@ -60,6 +63,7 @@ class SharedImportance:
         self._window.close_step(images)
         if not self._window.full:
             return False
+        self.images = images
         before = self._window.exchange()
         if before is None:
             return False
@@ -73,9 +77,17 @@ class SharedImportance:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-safe; the same on all ranks when `empty`."""
-        return {"history": [list(entries) for entries in self._history], "window": self._window.state_dict()}
+        return {
+            "history": [list(entries) for entries in self._history],
+            "steps": self._window.steps,
+            "images": self.images,
+            "window": self._window.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
+        """Restore a `state_dict`, with the window that it was made with."""
+        # States of the first releases lack these two.
+        steps, self.images = state.get("steps", self._window.steps), state.get("images", 0)
+        self._window = LossWindow(steps, self._rule.width, *self._ranks)
         self._history = tuple(tuple(entries) for entries in state["history"])
         self._window.load_state_dict(state["window"])

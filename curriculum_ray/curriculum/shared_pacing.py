@@ -49,7 +49,7 @@ class SharedPacing:
             )
         self._given_window, self.window = window, window
         # Until the first step tells the size of a step, there is no window and no exact ladder.
-        self._begun = False
+        self._begun = self._loaded = False
         self._losses: LossWindow | None = None
         self._loaded_losses: dict[str, Any] | None = None
         self._due = False
@@ -77,12 +77,22 @@ class SharedPacing:
         """Whether the next loss counts: none does in the last stage."""
         return self._losses is not None and self.state.stage < self._last
 
-    def begin(self, step: int) -> None:
-        """Fit the ladder to optimizer steps of `step` images over all ranks, once; ConfigError where it cannot."""
+    def begin(self, step: int) -> bool:
+        """Fit the ladder to optimizer steps of `step` images over all ranks, once; ConfigError where it cannot.
+
+        Returns whether the stage has changed.
+        """
         if self._begun:
-            return
+            return False
         self._schedule.check_ladder(step, self._total_images)
         self._begun, self._rule = True, self._build(step)
+        before = self.state
+        if not self._loaded:
+            self.state = caught_up(self._rule, self._images)
+        self._fit_window()
+        return self.state.stage != before.stage
+
+    def _fit_window(self) -> None:
         if not self._rule.reads_losses:
             return
         if self.window is None:
@@ -132,6 +142,7 @@ class SharedPacing:
                 f"the sampler's state has window {state.get('window')!r}, but needs {self._given_window!r}"
             )
         # The next sample rebuilds the window and the ladder.
+        self._loaded = True
         self._begun, self._losses, self._due, self._images = False, None, False, images
         self.window, self._loaded_losses = state["window"], state["losses"]
         pacing = state["pacing"]
@@ -154,6 +165,8 @@ class SharedPacing:
                 f"pacing.normalize needs losses of shape ({len(u)},), but got {tuple(loss.shape)}"
             )
         cluster = torch.searchsorted(self._inner_edges, u, right=True).to(loss.device, non_blocking=True)
+        # Sums of half-precision numbers would stall.
+        loss = loss.to(torch.promote_types(loss.dtype, torch.float32))
         counts = torch.ones_like(loss) if weights is None else weights.to(loss.dtype)
         pairs = torch.stack([loss * counts, counts], dim=1)
         row = torch.zeros(len(self._inner_edges) + 1, 2, dtype=loss.dtype, device=loss.device)

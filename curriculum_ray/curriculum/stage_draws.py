@@ -36,11 +36,15 @@ class StageDraws(LevelDraws):
         super().__init__(schedule.base, levels, edges, total_images, bins)
 
     def aim_at(
-        self, stage: int, importance: Callable[[Sequence[float]], Sequence[float] | None] | None = None
+        self,
+        stage: int,
+        importance: Callable[[Sequence[float]], Sequence[float] | None] | None = None,
+        images: int = 0,
     ) -> None:
         """Draw from the active clusters of `stage`; 0 is the first.
 
-        importance: maps the mass of each bin to the importance of each, or to None while it is not known.
+        importance: maps the mass of each bin to the importance of each, or to None while it is not known. images: seen,
+        on which the masses depend where the base changes.
         """
         densities = self._schedule.densities(self.order, stage)
-        self.aim(densities, None if importance is None else importance(self.bin_masses(densities)))
+        self.aim(densities, None if importance is None else importance(self.bin_masses(densities, images)))

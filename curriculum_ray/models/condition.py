@@ -39,10 +39,14 @@ class ConditionalSpec(Spec):
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of classes or captions that are dropped in training, for classifier-free guidance."""
 
+    @property
+    def asks_for_dropout(self) -> bool:
+        """Whether a share of conditions is to be dropped that is not the default."""
+        return self.label_dropout not in (0, type(self).model_fields["label_dropout"].default)
+
     @model_validator(mode="after")
     def _dropout_applies(self) -> ConditionalSpec:
-        default = type(self).model_fields["label_dropout"].default
-        if self.conditional is False and self.label_dropout not in (0, default):
+        if self.conditional is False and self.asks_for_dropout:
             raise ValueError(
                 f"label_dropout is for a conditional network, but got {self.label_dropout} with conditional false"
             )
@@ -59,10 +63,15 @@ class EmbeddedCondition(NamedTuple):
 
 
 def model_conditioning(spec: ConditionalSpec, conditioning: Conditioning) -> Conditioning:
-    """Return the conditioning of a network of `spec`; `ConfigError` for `conditional` on data without one."""
+    """Return the conditioning of a network of `spec`; `ConfigError` for settings of one on data without."""
     if spec.conditional and not conditioning:
         raise ConfigError(
             f"model.conditional needs data with classes or captions, but they have {conditioning}"
+        )
+    if spec.asks_for_dropout and not conditioning:
+        raise ConfigError(
+            f"model.label_dropout is for data with classes or captions, but got {spec.label_dropout}, "
+            f"and they have {conditioning}"
         )
     return NO_CONDITIONING if spec.conditional is False else conditioning
 

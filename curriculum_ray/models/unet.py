@@ -40,7 +40,7 @@ class UNetSpec(ConditionalSpec):
 
     channel_mult: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(min_length=1)] | None = None
     """Channels of each level as multiples of base_channels, each level at half the resolution of the one
-    before; by default 1, 2, 2, … down to a side of 4 or an odd one."""
+    before; by default 1, 2, 2, … until a side is 4 or odd."""
 
     blocks: int = Field(default=1, ge=1, le=8)
     """Residual blocks per level, both down and up."""
@@ -61,7 +61,7 @@ def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Condit
             f"choose model.kind {'mlp' if len(data_shape) == 1 else 'dit'}"
         )
     channels, height, width = data_shape
-    multiples = spec.channel_mult or default_multiples(min(height, width))
+    multiples = spec.channel_mult or default_multiples(height, width)
     step = 2 ** (len(multiples) - 1)
     if height % step or width % step:
         raise ConfigError(
@@ -78,11 +78,11 @@ def build_unet(spec: UNetSpec, data_shape: tuple[int, ...], conditioning: Condit
     )
 
 
-def default_multiples(side: int) -> tuple[int, ...]:
-    """Return 1, 2, 2, …: one more level for each halving of `side` pixels down to 4 or an odd number."""
+def default_multiples(*sides: int) -> tuple[int, ...]:
+    """Return 1, 2, 2, …: one more level for each halving of the sides, in pixels, until one is 4 or odd."""
     halvings = 0
-    while side > 4 and side % 2 == 0:
-        side //= 2
+    while min(sides) > 4 and not any(side % 2 for side in sides):
+        sides = tuple(side // 2 for side in sides)
         halvings += 1
     return (1,) + (2,) * halvings
 

@@ -14,6 +14,7 @@ from curriculum_ray.curriculum import (
     Asymmetric,
     Beta,
     CosMap,
+    CurriculumSchedule,
     CurveClusters,
     DifficultyCurve,
     ExplicitClusters,
@@ -23,6 +24,7 @@ from curriculum_ray.curriculum import (
     LogSnrClusters,
     Mode,
     Shifted,
+    TimestepSampler,
     Uniform,
     UniformClusters,
     cluster_edges,
@@ -331,6 +333,24 @@ def test_a_curve_in_another_u_is_translated_to_the_same_noise_levels(tmp_path):
     base = LogitNormal(mean=-0.5)
     edges = cluster_edges(CurveClusters(by="loss", difficulty=path, count=4), base, FlowTimes())
     assert base.quantile(edges[1:-1]).tolist() == pytest.approx([0.25, 0.5, 0.75])
+
+
+def test_a_curve_over_times_does_not_apply_to_sigmas(tmp_path):
+    path = str(tmp_path / "curve.json")
+    DifficultyCurve(kind="loss", data="d", process="p", u=(0, 0.5, 1), difficulty=(2.0, 1.0)).to_file(path)
+    by_curve = {"by": "loss", "difficulty": path, "count": 4}
+    for groups in ({"clusters": by_curve}, {"order": {"direction": "easy_to_hard", "by": path}}):
+        schedule = CurriculumSchedule.from_dict(
+            {
+                "base": {"kind": "log_normal_sigma"},
+                "clusters": {"by": "uniform", "count": 4},
+                "order": {"direction": "easy_to_hard"},
+                "pacing": {"rule": "fixed", "stage_images": 64},
+                **groups,
+            }
+        )
+        with pytest.raises(ConfigError, match=f"^{path}: its base uniform does not apply to sigma levels: "):
+            TimestepSampler(schedule, sigma=True)
 
 
 def test_translation_there_and_back_is_the_identity():

@@ -144,6 +144,55 @@ def test_a_sampler_follows_the_losses_within_what_is_active():
 
 
 @pytest.mark.parametrize(
+    ("groups", "options"),
+    [
+        # Edges from a search for borders of cells lie a rounding error off those of bins.
+        ({}, {"num_timesteps": 100}),
+        ({"base": {"kind": "logit_normal"}}, {"num_timesteps": 1000}),
+        # Some bins are never drawn any more.
+        (
+            {
+                "base": {
+                    "kind": "changing",
+                    "at_images": 0,
+                    "then": {"kind": "normal", "mean": 0.3, "std": 0.1},
+                }
+            },
+            {"flow": True},
+        ),
+    ],
+)
+def test_a_sliver_of_a_bin_does_not_keep_draws_plain(groups, options):
+    curriculum = {
+        "clusters": {"by": "uniform", "count": 10},
+        "pacing": {"rule": "fixed", "stage_images": 12800},
+        "importance": {"rule": "loss_second_moment", "bins": 100, "history": 5},
+    }
+    seen = train(TimestepSampler(schedule(**curriculum, **groups), **options), 2000, batch=64)
+    for stage in range(10):
+        weighed = [weights is not None for _, now, weights in seen if now == stage]
+        assert sum(weighed[100:]) == len(weighed[100:]) > 0, stage
+
+
+def test_half_precision_losses_have_the_row_of_whole_ones():
+    for rule in (LossSecondMoment(bins=2, history=1), GradientNorm(bins=2, history=1)):
+        u, loss = torch.linspace(0, 0.999, 1024, dtype=torch.float64), torch.full((1024,), 0.3)
+        half = loss.to(torch.bfloat16)
+        whole = Importance(rule).row(u, half.float(), half.float(), 1)
+        assert torch.equal(Importance(rule).row(u, half, half, 1), whole)
+        assert whole[1::2].tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
+def test_a_resumed_sampler_keeps_the_window_that_was_given_to_the_first():
+    for window in (5, 20):
+        first = TimestepSampler(schedule(), num_timesteps=1000, window=window)
+        train(first, 40)
+        after = TimestepSampler(schedule(), num_timesteps=1000)
+        after.load_state_dict(json.loads(json.dumps(first.state_dict())))
+        assert train(after, 60) == train(first, 60)
+
+
+@pytest.mark.parametrize(
     "groups",
     [
         {},

@@ -197,9 +197,18 @@ def test_a_ladder_that_cannot_be_walked_is_refused_with_what_would_fit(spec, lin
 def test_a_patience_that_no_stage_is_long_enough_for_is_refused():
     # Stages of 5 steps: the first loss is the best, and after 3 more the stage can end before its deadline.
     PlateauPacing(patience=3, finish_by=0.5).check(5, 4000, 100)
-    line = "patience 4 never ends a stage, .* ends each of 5 stages after 500 images: at most 3 steps"
+    line = "patience 4 never ends a stage, .* ends each of 5 stages after at most 500 images: at most 3 steps"
     with pytest.raises(ConfigError, match=line):
         PlateauPacing(patience=4, finish_by=0.5).check(5, 4000, 100)
+
+
+def test_the_stage_that_a_run_starts_with_has_the_time_of_those_before_it():
+    # It lasts until image 600, after which the deadlines end each stage within 10 steps.
+    PlateauPacing(patience=15, finish_by=0.9, start_stage=5).check(10, 1000, 10)
+    with pytest.raises(
+        ConfigError, match=r"never ends a stage, .* after at most 600 images: at most 58 steps"
+    ):
+        PlateauPacing(patience=59, finish_by=0.9, start_stage=5).check(10, 1000, 10)
 
 
 @pytest.mark.parametrize(

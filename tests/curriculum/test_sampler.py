@@ -330,6 +330,27 @@ def test_the_mean_of_half_precision_losses_keeps_small_differences():
     assert run.state_dict()["losses"]["rows"] == [[1.0009765625]]
 
 
+def test_normalised_pacing_sums_half_precision_losses_as_whole_ones():
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        run = sampler({**PLATEAU, "normalize": True}, window=2)
+        run.sample(1024)
+        run.update(torch.full((1024,), 0.3).to(torch.bfloat16).to(dtype))
+        rows.append(run.state_dict()["losses"]["rows"])
+    assert rows[0] == rows[1]
+
+
+def test_a_run_that_begins_at_an_image_count_is_in_the_stage_that_it_would_have_come_to():
+    root = {"rule": "root", "full_images": 6400}
+    groups = {"clusters": {"by": "uniform", "count": 50}}
+    whole = sampler(root, groups)
+    for images in range(0, 6400, 64):
+        begun = sampler(root, groups, images=images)
+        assert torch.equal(begun.sample(64), whole.sample(64))
+        assert begun.stage == whole.stage, images
+        whole.update(torch.tensor(1.0))
+
+
 def test_normalised_pacing_refuses_a_mean_loss():
     run = sampler({**PLATEAU, "normalize": True})
     run.sample(8)

@@ -116,6 +116,22 @@ def test_labels_for_a_network_without_classes_are_refused() -> None:
         make()(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 
+def test_images_are_halved_while_both_sides_can_be() -> None:
+    for shape, levels in (((1, 9, 8), 1), ((1, 100, 64), 3), ((1, 16, 64), 3), ((1, 64, 16), 3)):
+        model = make(shape)
+        assert len(model.down) == levels
+        assert model(torch.randn(1, *shape), torch.tensor([5.0]), None).shape == (1, *shape)
+
+
+def test_a_dropout_of_conditions_that_there_are_none_of_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^model.label_dropout is for data with classes or captions, but got 0.5"
+    ):
+        make(label_dropout=0.5)
+    assert make(label_dropout=0).label_embedding is None
+    assert make(classes=3, label_dropout=0.5).label_embedding is not None
+
+
 def test_conditional_without_classes_is_refused() -> None:
     with pytest.raises(ConfigError, match="conditional needs data with classes"):
         make(conditional=True)

@@ -88,8 +88,8 @@ class FluxShifted(_Shifted):
 
     kind: Literal["flux_shifted"] = "flux_shifted"
     """Times shifted by an exponential of the number of tokens."""
-    tokens: int = Field(ge=1)
-    """Tokens of an item, after patching: 4,096 at 1024² pixels."""
+    tokens: int = Field(ge=1, le=2**16)
+    """Tokens of an item, after patching: 4,096 at 1024² pixels; at most those of 4096²."""
     base_shift: float = 0.5
     """μ at 256 tokens."""
     max_shift: float = 1.15

@@ -50,7 +50,7 @@ class _FractionPacing(ByImagesRule):
         """Whether g is a step function by definition, whose clusters join together."""
 
     def build(self, num_stages: int, total_images: int | None, step: int = 1) -> ByImages:
-        """The ladder of n = max(1, ceil(g·N)), one rung a step."""
+        """The ladder of n = max(1, ceil(g·N)), one rung a step; N counts stages, in some modes clusters + 1."""
         first, last = self._ends(num_stages)
         unit = self._unit(total_images)
         end = unit * self._whole()

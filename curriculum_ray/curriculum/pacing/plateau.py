@@ -237,8 +237,10 @@ class PlateauPacing(PacingRule):
                 f"{total_images:,} images has {finish // step} of {each}: {stages_fit(finish // step + 1)}{later}"
             )
         check_end(f"finish_by {self.finish_by:.6g}", finish, step, total_images)
-        # The first loss of a stage is its best so far, and patience counts from there.
-        longest = -(-finish // (last * step)) - 2
+        # The stage that a run starts with is the longest, as it has the time of those that it leaves out. Patience
+        # counts from a stage's first loss, its best so far.
+        joined = self._ends(num_stages)[0] + 1
+        longest = -(-finish * joined // (last * step)) - 2
         if (
             self.patience_stage_share is None
             and self._patience_steps(num_stages, total_images, step) > longest
@@ -251,7 +253,8 @@ class PlateauPacing(PacingRule):
             )
             raise ConfigError(
                 f"pacing: {self._in_words()} never ends a stage, because finish_by {self.finish_by:.6g} ends each of "
-                f"{num_stages} stages after {finish // last} images: {fits}, or rule fixed with finish_by alone"
+                f"{num_stages} stages after at most {finish * joined // last} images: {fits}, or rule fixed with "
+                "finish_by alone"
             )
 
     def earliest(self, num_stages: int, total_images: int | None, step: int) -> tuple[tuple[int, int], ...]:
