@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from tuning.evidence.arms import Arm
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.winner import choose
-from tuning.folder.environment import Environments
+from tuning.folder.environment import Environment, Environments
 from tuning.folder.layout import ENVIRONMENT_FILE, IDENTITY_FILE, RECORD_FILE, TRIALS
 from tuning.folder.names import check_name
 
@@ -40,6 +40,8 @@ class PackedStudy:
         self.ranking = ranked(self.records.values(), identity, environments, bundle.source)
         self.environment = environments.starts[-1] if environments.starts else None
         """What it was trained with last, where that is known."""
+        self.environments = _distinct(environments.starts)
+        """All that it was trained with; which of them trained a run is not recorded."""
 
     @cached_property
     def by_default(self) -> TrialRecord:
@@ -128,6 +130,15 @@ class PackedStudy:
         except ValueError as error:
             raise self.bundle.fault(file, str(error)) from None
         return name
+
+
+def _distinct(starts: Iterable[Environment]) -> tuple[Environment, ...]:
+    """The first of those that differ in nothing but what they asked for."""
+    found: list[Environment] = []
+    for start in starts:
+        if all(start.model_copy(update={"asked": each.asked}) != each for each in found):
+            found.append(start)
+    return tuple(found)
 
 
 def _first(arm: Arm) -> TrialRecord:

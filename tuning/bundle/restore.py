@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.buckets.address import is_address
-from curriculum_ray.config import ConfigError, parse, with_key
+from curriculum_ray.config import ConfigError, flatten, parse, with_key
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
@@ -46,6 +46,7 @@ from tuning.folder.names import check_name
 from tuning.folder.time_used import TimeUsed
 from tuning.search.samplers import open_storage
 from tuning.study.config import StudyConfig
+from tuning.study.overlay import lay_over
 from tuning.study.space import SearchSpace
 
 __all__ = ["Restored", "restore_study"]
@@ -108,7 +109,6 @@ def _files(
     """The text of each file of the study's folder by its name, and the study's settings."""
     source = study.bundle.source
     identity = study.mapping(IDENTITY_FILE)
-    _check_identity(identity, source)
     environments = Environments.from_json(study.mapping(ENVIRONMENT_FILE), f"{ENVIRONMENT_FILE} in {source}")
     values: dict[str, Any] = {
         IDENTITY_FILE: identity,
@@ -127,18 +127,23 @@ def _files(
             own = study.settings(record.key)
             runs[name] = own, parse(RunConfig, own, f"{name} in {source}")
     settings = f"{STUDY_FILE} and {ENVIRONMENT_FILE} in {source}"
-    asked = environments.asked
+    asked = {key: value for key, value in environments.asked.items() if key in StudyConfig().asked()}
     config = parse(StudyConfig, {**values[STUDY_FILE], **asked}, settings)
+    _check_settings(values[STUDY_FILE], config, f"{STUDY_FILE} in {source}")
+    own_space = _own_space(config, identity, source)
+    _check_overlays(config, own_space or _shipped(config), source)
+    _check_identity(identity, source)
     # Its content is in the bundle.
-    space = values[STUDY_FILE].get("space")
     values[STUDY_FILE] = {key: None if key == "space" else value for key, value in values[STUDY_FILE].items()}
     check_given(_named(values, [config.run, *(run for _, run in runs.values())], source), given, source)
     given = {key: (option, _whole(path)) for key, (option, path) in given.items()}
     paths = {key: path for key, (_, path) in given.items()}
     values = {name: with_paths(value, paths, (Path(name).stem,)) for name, value in values.items()}
-    if space is not None:
-        file, values[STUDY_FILE]["space"] = _space(space, identity, folder, source)
-        values |= file
+    values[STUDY_FILE]["space"] = config.space
+    if own_space is not None:
+        place = Path(_SPACE, f"{own_space.name}.yaml")
+        values[str(place)] = own_space.model_dump(mode="json", exclude={"name"})
+        values[STUDY_FILE]["space"] = str((folder / place).absolute())
     values[STUDY_FILE]["run"] = _with_files(values[STUDY_FILE]["run"], config.run, given)
     values |= {name: _with_files(settings, run, given) for name, (settings, run) in runs.items()}
     config = parse(StudyConfig, {**values[STUDY_FILE], **asked}, settings)
@@ -146,18 +151,23 @@ def _files(
     return {**texts, **_lines(study)}, config
 
 
-def _space(name: Any, identity: Mapping[str, Any], folder: Path, source: str) -> tuple[dict[str, Any], str]:
-    """The file of a space that does not ship with the package, from what the study counts of it, and the setting."""
-    last = Path(str(name).removeprefix(LOCAL)).name
-    if Path(last).suffix not in (".yaml", ".yml"):
-        return {}, str(name)
+def _own_space(config: StudyConfig, identity: Mapping[str, Any], source: str) -> SearchSpace | None:
+    """The space of a study of whatever the bundle counts of it; None for one that ships with the package."""
+    path = Path(config.space.removeprefix(LOCAL))
+    if config.arms or path.suffix not in (".yaml", ".yml"):
+        return None
     try:
-        check_name(last)
+        check_name(path.name)
     except ValueError as error:
         raise ConfigError(f"space in {STUDY_FILE} in {source}: {error}") from None
-    content = identity["space"]
-    parse(SearchSpace, content, f"space in {IDENTITY_FILE} in {source}")
-    return {f"{_SPACE}/{last}": content}, str(folder / _SPACE / last)
+    content = identity.get("space")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{IDENTITY_FILE} in {source} must hold a mapping of keys to values as space")
+    return parse(SearchSpace, {**content, "name": path.stem}, f"space in {IDENTITY_FILE} in {source}")
+
+
+def _shipped(config: StudyConfig) -> SearchSpace:
+    return SearchSpace.of_arms() if config.arms else SearchSpace.load(config.space)
 
 
 def _lines(study: PackedStudy) -> dict[str, str]:
@@ -205,28 +215,40 @@ def _trial(study: PackedStudy, record: TrialRecord) -> dict[str, Any]:
 
 
 def _check_identity(identity: Mapping[str, Any], source: str) -> None:
-    """ConfigError where the study could not be recognised here: it was changed, or is one only where it was packed."""
-    local = [text for text in _texts(identity) if text.startswith(LOCAL)]
-    if local:
-        raise ConfigError(
-            f"{source} cannot go on elsewhere: {local[0].removeprefix(LOCAL)}, a file that its space or its arms name, "
-            "is part of what the study is by its path"
-        )
+    """ConfigError where the study could not be recognised here."""
     parts: dict[str, Any] = {key: identity.get(key) for key in ("settings", "data", "protocol", "space")}
     if Content(**parts).hash != identity.get("hash"):
-        raise ConfigError(f"{source} was changed: the hash in its {IDENTITY_FILE} is not that of the content")
+        raise ConfigError(
+            f"{source} cannot go on: the hash in its {IDENTITY_FILE} is not that of the content, which was changed, or "
+            "held a path of the machine that packed it"
+        )
 
 
-def _texts(value: Any) -> list[str]:
-    match value:
-        case str():
-            return [value]
-        case Mapping():
-            return [text for inner in value.values() for text in _texts(inner)]
-        case list() | tuple():
-            return [text for inner in value for text in _texts(inner)]
-        case _:
-            return []
+def _check_settings(settings: Mapping[str, Any], config: StudyConfig, source: str) -> None:
+    """ConfigError where a study's own settings hold some that are not of the study but of where it runs."""
+    strange = sorted({*settings} - {*config.decisive(), *config.asked(), "arms"})
+    if strange:
+        raise ConfigError(f"{source} sets {strange[0]}, which is no part of a study: it was changed")
+
+
+def _check_overlays(config: StudyConfig, space: SearchSpace, source: str) -> None:
+    """ConfigError where an arm, a rival or the space names a file, which counts by its path, in whatever form."""
+    base, own = config.run.model_dump(mode="json"), files_of(config.run)
+    plain = space.apply(base, {})
+    laid = {"space": plain}
+    for number, point in enumerate((*space.start, *space.probes())):
+        laid[f"space, point {number}"] = space.apply(base, point)
+    rivals = {**space.rivals, **config.rivals}
+    laid |= {f"rivals.{name}": lay_over(plain, keys, f"rivals.{name}") for name, keys in rivals.items()}
+    arms = config.arms.items()
+    laid |= {f"arms.{name}": lay_over(plain, flatten(keys), f"arms.{name}") for name, keys in arms}
+    for name, settings in laid.items():
+        named = files_of(parse(RunConfig, settings, f"{name} in {source}"))
+        if others := [file for key, file in named.items() if own.get(key) != file]:
+            raise ConfigError(
+                f"{source} cannot go on elsewhere: {others[0]}, a file that its {name.partition(',')[0]} names, is "
+                "part of what the study is by its path"
+            )
 
 
 def _named(values: Mapping[str, Any], runs: Iterable[RunConfig], source: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ def unbundle(
     The command that does so is printed. It stores in MLflow what the bundle holds, and makes the report; what was
     interrupted starts again, since a bundle holds no weights. Nothing is trained, and no code is run, by `unbundle`.
     """
+    from curriculum_ray.models.named_code import TRUST_OPTION, code_named
     from tuning.bundle.archive import read_bundle
     from tuning.bundle.packed_study import PackedStudy
     from tuning.bundle.restore import restore_study
@@ -56,7 +57,10 @@ def unbundle(
     writable_folder(output)
     restored = restore_study(study, output / (name or study.name), paths_given(data, paths))
     folder = restored.folder
-    command = search_command(restored.config, folder / STUDY_FILE, str(output), name=folder.name)
+    command = search_command(restored.config, folder / STUDY_FILE, str(output), None, folder.name)
+    notes = [restored.note] if restored.note else []
+    if code := sorted(code_named(restored.config.model_dump(mode="json"))):
+        notes.append(f"its runs import {', '.join(code)}: search asks for {TRUST_OPTION}")
     differs, found = _differences(study, restored.config), answer(study.ranking)
     if as_json:
         values = {
@@ -64,15 +68,15 @@ def unbundle(
             "trials": len(study.records),
             "answer": found,
             "search": command,
-            "note": restored.note,
+            "notes": notes,
             "differs": differs,
         }
         click.echo(json_text(values, indent=1))
         return 0
     click.echo(f"written   {folder}: study {study.name}, {number_of(len(study.records), 'trial')} that ended")
     click.echo(f"answer    {found}")
-    if restored.note is not None:
-        click.echo(f"note      {restored.note}")
+    for note in notes:
+        click.echo(f"note      {note}")
     for place, line in enumerate(differs):
         click.echo(f"{'differs' if not place else '':9} {line}")
     click.echo(f"go on     {command}")

@@ -17,21 +17,20 @@ __all__ = ["best_command", "search_command", "train_command"]
 
 
 def search_command(
-    config: StudyConfig, file: Path, output: str, trusted: bool = False, name: str | None = None
+    config: StudyConfig, file: Path, output: str, trusted: bool | None = False, name: str | None = None
 ) -> str:
     """The command that repeats a study in the folder `output`, or, by its name there, goes on with it.
 
     file: the study's own settings, `StudyConfig.decisive`. The others are laid over them, but the storage of Optuna's
-    study, which is of one study. trusted: whether code that a file names may be imported.
+    study, which is of one study. trusted: whether code that a file names may be imported; None: that is not said.
     """
     others = {*config.decisive(), "storage"}
     now, usual = (flatten(each.model_dump(mode="json", exclude=others)) for each in (config, StudyConfig()))
     changed = {key: value for key, value in now.items() if value != usual.get(key)}
     sets = [word for key, value in changed.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     named = [] if name is None else ["--name", name]
-    return tune_command(
-        "search", "--config", file, *sets, *named, "--output", output, *_trust(config, trusted)
-    )
+    trust = [] if trusted is None else _trust(config, trusted)
+    return tune_command("search", "--config", file, *sets, *named, "--output", output, *trust)
 
 
 def best_command(config: StudyConfig, name: str, protocol: str | None, where: Sequence[str]) -> str:

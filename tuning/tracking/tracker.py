@@ -86,7 +86,7 @@ class Tracker(Mlflow):
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._writer.close(seconds)
-        address = {"experiment": self.experiment, "store": self.store.server}
+        address = {"experiment": self.experiment, "store": self.store.seen_from(folder.absolute().parent)}
         replace_file(folder / ADDRESS_FILE, json.dumps(address))
         self._replaying, self._kept_in = True, folder.resolve()
         self._writer = Writer(self._apply, folder / SPOOL_FILE)
@@ -286,6 +286,12 @@ class Tracker(Mlflow):
         for run in self.store.search_runs([self._experiment_id], query, limit=1):
             self._found[handle] = run
             self._check_content(run, kind, name, params, identity)
+            before = run.data.tags.get(tag("study"))
+            if kind == "study" and before not in (None, name):
+                raise ConfigError(
+                    f"this study is in {self.store.shown} under the name {before!r}: go on with it by --name {before}, "
+                    "or choose another --output or --mlflow-uri"
+                )
         named = {"kind": kind, "key": handle, "study": name if kind == "study" else None, **tags}
         all_tags = {**tag_values(named), **origin_tags(sys.argv, self.store.uri)}
         self._begin(handle, (name, param_values(params), all_tags))

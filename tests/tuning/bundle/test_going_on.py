@@ -17,7 +17,7 @@ def test_a_search_goes_on_from_a_bundle(tmp_path: Path) -> None:
     tune(here, "search", *TINY, "--name", "first")
     tune(here, "bundle", "first", "--into", "../first.zip")
     told = tune(there, "unbundle", "../first.zip")
-    assert (told["written"], told["trials"], told["differs"], told["note"]) == ("runs/first", 9, [], None)
+    assert (told["written"], told["trials"], told["differs"], told["notes"]) == ("runs/first", 9, [], [])
     assert told["search"].endswith("--set trials=2 --set confirm_seeds=2 --name first --output runs")
     tune(here, "search", *TINY, "--trials", "4", "--name", "first")
     again = ["--config", "runs/first/study.json", "--confirm-seeds", "2", "--name", "first"]

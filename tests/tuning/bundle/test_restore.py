@@ -106,7 +106,7 @@ def test_a_folder_that_exists_is_left_alone(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("file", "content", "says"),
     [
-        ("identity__json", b"", "was changed: the hash in its identity.json is not that of the content"),
+        ("identity__json", b"", "cannot go on: the hash in its identity.json is not that of the content"),
         ("study__json", b'{"run": {"images": 5}, "trails": 3}', "study.json and environment.json in"),
         ("time__json", b"[]", "time.json in"),
         ("data__json", b"[]", "data.json in"),
@@ -123,21 +123,6 @@ def test_a_damaged_file_is_named(folder: Path, tmp_path: Path, file: str, conten
 
 
 WARM = {"init_from": {"path": "/far/before"}}
-
-
-def _own_data(tmp_path: Path) -> Path:
-    arms = {"warm": {"init_from": "/far/before"}}
-    records = [
-        record(12.0, **UNIFORM),
-        *fresh([8.0], 8, settings={"init_from": "/far/before"}),
-        *fresh([12.0], 1),
-    ]
-    folder = write_study(tmp_path / "first", records, {"rivals": arms}, data={"name": "images"})
-    path = folder / "trials" / "confirm-search-008-seed1000" / "config.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **WARM}))
-    identity = json.loads((folder / "identity.json").read_text())
-    assert "/far" in json.dumps(identity)
-    return folder
 
 
 def test_files_are_asked_for_and_written_in_their_places(tmp_path: Path) -> None:
@@ -163,10 +148,57 @@ def test_files_are_asked_for_and_written_in_their_places(tmp_path: Path) -> None
     assert json.loads((there / "study.json").read_text())["run"]["data"]["name"] == "/here/images"
 
 
-def test_a_study_that_counts_a_file_by_its_path_stays_where_it_is(tmp_path: Path) -> None:
-    assert "before, a file that its space or its arms name, is part of what the study is" in _refused(
-        _packed(_own_data(tmp_path)), tmp_path / "there", {}
+_BY_CURVE = {"schedule.clusters": {"by": "loss", "count": 4, "difficulty": "curve.json"}}
+
+
+@pytest.mark.parametrize(
+    ("study", "space", "says"),
+    [
+        ({"rivals": {"warm": {"init_from": "/far/before"}}}, {}, "before, a file that its rivals.warm names"),
+        ({"rivals": {"warm": {"init_from": "before"}}}, {}, "before, a file that its rivals.warm names"),
+        ({"arms": {"curve": _BY_CURVE}}, {}, "curve.json, a file that its arms.curve names"),
+        (
+            {"space": "mine.yaml"},
+            {"rivals": {"warm": {"init_from": "before"}}},
+            "before, a file that its rivals",
+        ),
+        (
+            {"space": "mine.yaml"},
+            {
+                "start": [],
+                "search": {
+                    "schedule.order.by": {"type": "categorical", "choices": ["noise_level", "c.json"]}
+                },
+            },
+            "c.json, a file that its space names",
+        ),
+    ],
+)
+def test_a_study_that_counts_a_file_by_its_path_stays_where_it_is(
+    tmp_path: Path, study: dict[str, Any], space: dict[str, Any], says: str
+) -> None:
+    records = [] if "arms" in study else RECORDS
+    whole = {**SearchSpace.load("default").model_dump(mode="json", exclude={"name"}), **space}
+    folder = write_study(
+        tmp_path / "first", records or [record(12.0, **UNIFORM), *fresh([12.0], 1)], study, whole
     )
+    assert says in _refused(_packed(folder), tmp_path / "there")
+
+
+@pytest.mark.parametrize("key", ["storage", "resources", "pack", "share"])
+def test_a_bundle_says_nothing_about_where_the_search_runs(folder: Path, tmp_path: Path, key: str) -> None:
+    study = _packed(folder)
+    values = {"storage": "sqlite:////far/x.db", "resources": {"use_gpu": True}, "pack": 2, "share": 0.5}
+    settings = json.dumps({**study.mapping("study.json"), key: values[key]}).encode()
+    assert f"sets {key}, which is no part of a study" in _refused(
+        _changed(study, study__json=settings), tmp_path / "there"
+    )
+    environment: Any = study.mapping("environment.json")
+    environment["starts"][0]["asked"] |= {key: values[key], "trials": 7}
+    changed = _changed(study, environment__json=json.dumps(environment).encode())
+    config = restore_study(changed, tmp_path / "there", {}).config
+    assert getattr(config, key) == getattr(StudyConfig(), key)
+    assert config.trials == 7
 
 
 def test_two_files_of_one_key_are_not_confused(tmp_path: Path) -> None:

@@ -39,12 +39,10 @@ def test_the_command_goes_on_with_the_same_settings_under_the_same_name(
 ) -> None:
     where = ["--output", "their runs", "--name", "again", "--data", "my images"]
     told: dict[str, Any] = json.loads(_tune(capsys, "a.zip", *where, "--json"))
-    assert (told["written"], told["trials"], told["note"]) == (
-        "their runs/again",
-        8,
-        "the bundle does not hold "
-        "Optuna's study: further schedules are suggested without those that were tried",
-    )
+    assert (told["written"], told["trials"]) == ("their runs/again", 8)
+    assert told["notes"] == [
+        "the bundle does not hold Optuna's study: further schedules are suggested without those that were tried"
+    ]
     words = shlex.split(told["search"])
     command = words[words.index("search") :]
     assert command[-4:] == ["--name", "again", "--output", "their runs"]
@@ -84,3 +82,15 @@ def test_what_cannot_be_written_is_one_line(
     assert line.count("\n") == 1
     assert says in line
     assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+def test_code_of_a_bundle_is_named_and_not_consented_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = pack_study(
+        write_study(tmp_path / "far" / "code", model={"kind": "python", "path": "antigravity.Net"})
+    )
+    (tmp_path / "b.zip").write_bytes(packed.content)
+    told: dict[str, Any] = json.loads(_tune(capsys, "b.zip", "--json"))
+    assert "--trust-code" not in told["search"]
+    assert told["notes"][-1] == "its runs import antigravity.Net: search asks for --trust-code"

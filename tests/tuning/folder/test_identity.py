@@ -254,6 +254,17 @@ def test_a_run_whose_files_were_moved_goes_on_in_mlflow(tmp_path: Path) -> None:
             tracker.train("b", {"data": {"name": "/two"}}, {})
 
 
+def test_a_study_is_in_mlflow_under_one_name(tmp_path: Path) -> None:
+    """Its trials would be under two: `best` would know a part of them by each."""
+    with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
+        tracker.study("a", {}, {}, Identity("1" * 32, "aaaa"))
+        with pytest.raises(
+            ConfigError, match=r"under the name 'a': go on with it by --name a, or choose another"
+        ):
+            tracker.study("b", {}, {}, Identity("1" * 32, "aaaa"))
+        tracker.study("b", {}, {}, Identity("2" * 32, "aaaa"))
+
+
 def test_a_name_in_the_registry_stays_with_the_study_that_took_it(tmp_path: Path) -> None:
     with Tracker.open(None, tmp_path, EXPERIMENT) as tracker:
         run = tracker.train("a", {}, {})
