@@ -22,6 +22,8 @@ from diffusers import (
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+_OUTPUTS = ("pt", "pil", "latent")
+
 
 class CurriculumRayPipeline(DiffusionPipeline):
     """A network with a scheduler of diffusers, for items of any shape.
@@ -75,11 +77,13 @@ class CurriculumRayPipeline(DiffusionPipeline):
         """Generate samples (batch_size, *shape), or PIL images if output_type is "pil", not "pt".
 
         Samples are within [-1, 1] if `bounded`, and so are the images (batch_size, C, H, W) to which `vae` decodes
-        latents; output_type "latent" gives those themselves. class_labels: one for each sample; by default the null
-        class.
+        latents; output_type "latent" gives those themselves. class_labels: one for each sample, from 0 to
+        num_classes - 1; by default the null class. Where they are given, batch_size may be left out.
         guidance_scale: of classifier-free guidance, 1 is none; it needs class_labels. noise: standard normal,
-        (batch_size, *shape); by default it is drawn.
+        (batch_size, *shape); by default it is drawn. Raises ValueError where they do not fit together.
         """
+        if output_type not in _OUTPUTS:
+            raise ValueError(f"output_type must be one of {', '.join(_OUTPUTS)}, but got {output_type!r}")
         if class_labels is not None and not self.config.num_classes:
             raise ValueError("this model takes no classes, but got class_labels")
         if guidance_scale != 1 and class_labels is None:
@@ -87,6 +91,14 @@ class CurriculumRayPipeline(DiffusionPipeline):
         device = self._execution_device
         shape = tuple(int(length) for length in self.config.shape.split(","))
         count = batch_size if class_labels is None else len(class_labels)
+        if batch_size not in (1, count):
+            raise ValueError(f"class_labels must be one for each of {batch_size} samples, but got {count}")
+        if strange := [label for label in class_labels or () if not 0 <= label < self.config.num_classes]:
+            raise ValueError(
+                f"class_labels must be from 0 to {self.config.num_classes - 1}, but got {strange[0]}"
+            )
+        if noise is not None and tuple(noise.shape) != (count, *shape):
+            raise ValueError(f"noise must have the shape {(count, *shape)}, but got {tuple(noise.shape)}")
         if noise is None:
             noise = randn_tensor((count, *shape), generator=generator, device=device)
         x = noise.to(device)

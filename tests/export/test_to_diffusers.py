@@ -277,6 +277,26 @@ def test_flow_by_heun_equals_ours(steps: int, tmp_path: Path) -> None:
     assert steps == 1 or not torch.allclose(euler, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"output_type": "np"}, "output_type must be one of pt, pil, latent, but got 'np'"),
+        ({"class_labels": [0, 1], "batch_size": 3}, "one for each of 3 samples, but got 2"),
+        ({"class_labels": [3]}, "class_labels must be from 0 to 2, but got 3"),
+        ({"class_labels": [-1]}, "class_labels must be from 0 to 2, but got -1"),
+        ({"noise": torch.zeros(2, 1, 8, 8)}, "noise must have the shape"),
+    ],
+)
+def test_arguments_that_do_not_fit_together_are_refused(
+    arguments: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    ours = trained("unet", "ddpm")
+    assert ours.conditioning.size == 3
+    export_diffusers(ours, tmp_path / "out")
+    with pytest.raises(ValueError, match=says):
+        load(tmp_path / "out")(num_inference_steps=1, **arguments)
+
+
 def test_a_scheduler_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     export_diffusers(trained("dit", "edm"), tmp_path / "out")
     pipeline = load(tmp_path / "out")
