@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from curriculum_ray.distributed.capacity import Capacity
+from curriculum_ray.distributed.capacity import Capacity, slots_in
 from curriculum_ray.distributed.growth import Growth
 from curriculum_ray.distributed.head_memory import driver_node_bytes, memory_remark
 from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import are_together
+from curriculum_ray.words import number_of
 
 __all__ = [
     "Check",
@@ -107,19 +109,19 @@ def room_check(there: Capacity, far: Growth, resources: ResourceSpec) -> Check:
     return Check("room", "ok", f"{found}: {fit // least} runs of {least} at a time")
 
 
-def memory_check(far: Growth, nodes: int, use_gpu: bool, usable: int) -> Check:
-    """Whether this node, the driver's, has the memory for as many runs of one worker as the cluster can hold."""
-    needs = ResourceSpec(use_gpu=use_gpu).per_worker
-    slots = 1 if far.most is None else max(1, far.most.workers(needs))
+def memory_check(far: Growth, nodes: int, resources: ResourceSpec, usable: int) -> Check:
+    """Whether this node, the driver's, has the memory for as many runs as the cluster can hold at a time.
+
+    resources: of a run.
+    """
+    slots = 1 if far.most is None else slots_in(far.most.workers(resources.per_worker), resources)
     alone = nodes < 2 and not far.grows
-    needed = driver_node_bytes(slots, alone)
-    have = f"{usable / 2**30:.1f} GiB here"
+    needed = driver_node_bytes(slots, alone, are_together(resources))
+    have, at = f"{usable / 2**30:.1f} GiB here", f"at {number_of(slots, 'slot')}"
     if memory_remark(needed, usable) is None:
-        return Check(
-            "memory", "ok", f"{have}, {needed / 2**30:.1f} needed beside the workers at {slots} slots"
-        )
+        return Check("memory", "ok", f"{have}, {needed / 2**30:.1f} needed beside the workers {at}")
     remedy = "give the head more memory, or run fewer trials at a time (--concurrent)"
-    return Check("memory", "failed", f"{have}, but {needed / 2**30:.1f} needed at {slots} slots", remedy)
+    return Check("memory", "failed", f"{have}, but {needed / 2**30:.1f} needed {at}", remedy)
 
 
 def gpus_check(facts: dict[str, dict[str, Any]], gpus: Mapping[str, float], far: Growth) -> Check:

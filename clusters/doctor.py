@@ -89,7 +89,7 @@ def _examine(
         far = growth(there)
         checks.append(growth_check(far))
         checks.append(room_check(there, far, resources))
-        checks.append(memory_check(far, len(nodes), use_gpu, usable_bytes()))
+        checks.append(memory_check(far, len(nodes), resources, usable_bytes()))
         checks.append(_ports(nodes))
         remote: Any = ray.remote(num_cpus=0, max_restarts=0)(Probe)
         named = {f"{node['NodeManagerAddress']}/{node['NodeID'][:6]}": node for node in nodes}
@@ -110,7 +110,8 @@ def _examine(
         checks.append(_clocks(answering, left(20)))
         if use_gpu:
             answering = {name: probe for name, probe in answering.items() if name in gpus}
-            checks.append(_gpus(answering, gpus_check(facts, gpus, far), left(60)))
+            check, answering = _gpus(answering, gpus_check(facts, gpus, far), left(60))
+            checks.append(check)
             checks.append(_all_reduce(answering, "nccl", left(60)))
         else:
             checks.append(Check("gpus", "skipped", "not requested (--use-gpu)"))
@@ -195,24 +196,28 @@ def _clocks(probes: dict[str, Any], timeout_s: float) -> Check:
     )
 
 
-def _gpus(probes: dict[str, Any], seen: Check, timeout_s: float) -> Check:
-    """Whether the GPUs of these nodes multiply correctly, where torch has `seen` them."""
+def _gpus(probes: dict[str, Any], seen: Check, timeout_s: float) -> tuple[Check, dict[str, Any]]:
+    """Whether the GPUs of these nodes multiply correctly, where torch has `seen` them; and the probes that answer."""
     if seen.state != "ok":
-        return seen
+        return seen, probes
     answers, problems = _ask(probes, lambda probe: probe.matmul.remote(), timeout_s)
     problems |= {node: found[0] for node, found in answers.items() if found}
     remedy = "check nvidia-smi there, reset or replace the GPU, or remove the node"
-    return verdict("gpus", f"{seen.found}, and they multiply correctly", problems, remedy)
+    answering = {name: probe for name, probe in probes.items() if name in answers}
+    return verdict("gpus", f"{seen.found}, and they multiply correctly", problems, remedy), answering
 
 
 def _all_reduce(probes: dict[str, Any], backend: str, timeout_s: float) -> Check:
-    import ray
-
+    """Whether these nodes can sum a tensor over all of them."""
     if len(probes) < 2:
         kind = " with GPUs" if backend == "nccl" else ""
-        return Check("all_reduce", "skipped", f"fewer than two nodes{kind}")
+        return Check("all_reduce", "skipped", f"fewer than two nodes{kind} answer")
     names = list(probes)
-    address = ray.get(probes[names[0]].address.remote(), timeout=timeout_s)
+    first = {names[0]: probes[names[0]]}
+    addresses, silent = _ask(first, lambda probe: probe.address.remote(), timeout_s)
+    if silent:
+        return verdict("all_reduce", "", silent, "see `ray status`; remove a node that does not answer")
+    address = addresses[names[0]]
     ranks = {name: rank for rank, name in enumerate(names)}
     by_probe = {id(probe): ranks[name] for name, probe in probes.items()}
     limit = max(1.0, timeout_s - 2)

@@ -79,53 +79,84 @@ def test_a_cluster_is_closed_only_if_it_refuses_a_call_without_the_token(
     assert token_check(admits, sends).state == state
 
 
+class _Reference:
+    """A reference to an answer, for `get`, which does without Ray; `silent` says how it fails to come."""
+
+    def __init__(self, answer: Any, silent: str | None) -> None:
+        self._answer, self.silent = answer, silent
+
+    def get(self) -> Any:
+        from ray.exceptions import ActorDiedError, GetTimeoutError
+
+        if self.silent is not None:
+            raise ActorDiedError() if self.silent == "crashed" else GetTimeoutError("nothing came")
+        return self._answer
+
+
 class _Method:
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
+    def __init__(self, answer: Any, silent: str | None = None) -> None:
+        self._answer, self._silent = answer, silent
 
     def remote(self, *arguments: Any) -> Any:
-        return self._answer(*arguments)
+        return _Reference(None if self._silent else self._answer(*arguments), self._silent)
 
 
 class _Probe:
-    """A probe of a node, which answers at once; `nccl` collects the nodes that took part in an all-reduce by it."""
+    """A probe of a node; `nccl` collects the nodes that took part in an all-reduce by it.
 
-    def __init__(self, name: str, facts: dict[str, Any], nccl: list[str]) -> None:
+    It answers at once or, from the method `until` on, does not as it is `silent`: hung or crashed.
+    """
+
+    def __init__(
+        self, name: str, facts: dict[str, Any], nccl: list[str], silent: str | None = None, until: str = ""
+    ) -> None:
         def all_reduce(address: str, rank: int, world: int, backend: str, timeout_s: float) -> float:
-            assert backend == "nccl"
+            assert (address, backend) == ("tcp://127.0.0.1:1", "nccl")
             nccl.append(name)
             return 1000.0
 
-        self.facts = _Method(lambda: facts)
-        self.now = _Method(time.time)
-        self.matmul = _Method(lambda: [])
-        self.address = _Method(lambda: "tcp://127.0.0.1:1")
-        self.all_reduce = _Method(all_reduce)
+        answers = {
+            **{"facts": lambda: facts, "now": time.time, "matmul": lambda: []},
+            **{"address": lambda: "tcp://127.0.0.1:1", "all_reduce": all_reduce},
+        }
+        fails: str | None = None
+        for method, answer in answers.items():
+            fails = silent if method == until else fails
+            setattr(self, method, _Method(answer, fails))
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_sound_cluster_with_a_head_without_gpu_passes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
-) -> None:
+def _examined(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, facts: list[dict[str, Any]], probes: list[_Probe]
+) -> dict[str, Check]:
+    """The checks, by name, of a cluster whose nodes have these facts and probes."""
     import ray
 
-    facts = [HEAD, *[WORKER] * workers]
-    resources = [{"CPU": 0.0}, *[{"CPU": 8.0, "GPU": 1.0}] * workers]
     nodes = [
-        {"NodeID": f"{index:06}", "NodeManagerAddress": "10.0.0.1", "Resources": each}
-        for index, each in enumerate(resources)
+        {
+            "NodeID": f"{index:06}",
+            "NodeManagerAddress": "10.0.0.1",
+            "Resources": {"CPU": 8.0, "GPU": 1.0} if fact["gpus"] else {"CPU": 0.0},
+        }
+        for index, fact in enumerate(facts)
     ]
-    nccl: list[str] = []
-    started = iter(_Probe(f"{index:06}", fact, nccl) for index, fact in enumerate(facts))
+    started = iter(probes)
 
     class Remote:
-        def options(self, **_: Any) -> _Method:
-            return _Method(lambda: next(started))
+        def options(self, **_: Any) -> Remote:
+            return self
+
+        def remote(self) -> _Probe:
+            return next(started)
+
+    def wait(asked: list[_Reference], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        late = [each for each in asked if each.silent == "hung"]
+        return [each for each in asked if each not in late], late
 
     monkeypatch.setattr("curriculum_ray.distributed.connection.connected", lambda *_: nullcontext())
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray, "remote", lambda **_: lambda kind: Remote())
-    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda reference, timeout=None: reference.get())
     monkeypatch.setattr(ray, "kill", lambda probe: None)
     monkeypatch.setattr(doctor, "live_nodes", lambda: nodes)
     monkeypatch.setattr(doctor, "on_node", lambda node: node)
@@ -133,13 +164,52 @@ def test_a_sound_cluster_with_a_head_without_gpu_passes(
     monkeypatch.setattr(doctor, "unseen_by", lambda *_: {})
     monkeypatch.setattr(doctor, "_ports", lambda _: Check("ports", "ok", "stand-in"))
     monkeypatch.setattr(doctor, "_token", lambda _: Check("token", "ok", "stand-in"))
-    monkeypatch.setattr(
-        doctor, "_ask", lambda probes, call, _: ({name: call(probe) for name, probe in probes.items()}, {})
-    )
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     checks = doctor.examine(tmp_path / "runs", ResourceSpec(use_gpu=True), None, 60.0)
-    assert [check for check in checks if check.state == "failed"] == []
-    states = {check.name: check.state for check in checks}
-    assert states["gpus"] == ("ok" if workers else "skipped")
-    assert states["all_reduce"] == ("ok" if workers > 1 else "skipped")
+    return {check.name: check for check in checks}
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_sound_cluster_with_a_head_without_gpu_passes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
+) -> None:
+    nccl: list[str] = []
+    facts = [HEAD, *[WORKER] * workers]
+    probes = [_Probe(f"{index:06}", fact, nccl) for index, fact in enumerate(facts)]
+    checks = _examined(monkeypatch, tmp_path, facts, probes)
+    assert [check for check in checks.values() if check.state == "failed"] == []
+    assert checks["gpus"].state == ("ok" if workers else "skipped")
+    assert checks["all_reduce"].state == ("ok" if workers > 1 else "skipped")
     assert nccl == ([f"{index:06}" for index in (1, 2)] if workers > 1 else [])
+
+
+@pytest.mark.parametrize("silent", ["hung", "crashed"])
+@pytest.mark.parametrize("others", [1, 2])
+def test_a_gpu_that_answers_nothing_is_named_and_left_out_of_the_all_reduce(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent: str, others: int
+) -> None:
+    nccl: list[str] = []
+    sound = [_Probe(name, WORKER, nccl) for name in "bc"[:others]]
+    probes = [_Probe("a", WORKER, nccl, silent, "matmul"), *sound]
+    checks = _examined(monkeypatch, tmp_path, [WORKER] * len(probes), probes)
+    assert [check.name for check in checks.values() if check.state == "failed"] == ["gpus"]
+    assert checks["gpus"].found.startswith("10.0.0.1/000000: ")
+    together = checks["all_reduce"]
+    if others == 1:
+        assert (together.state, together.found) == ("skipped", "fewer than two nodes with GPUs answer")
+    else:
+        assert (together.state, together.found) == ("ok", "nccl over 2 nodes, 1,000 MB/s")
+    assert nccl == (["b", "c"] if others == 2 else [])
+
+
+@pytest.mark.parametrize("silent", ["hung", "crashed"])
+def test_a_node_that_does_not_tell_its_address_fails_the_all_reduce_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, silent: str
+) -> None:
+    nccl: list[str] = []
+    probes = [_Probe("a", WORKER, nccl, silent, "address"), _Probe("b", WORKER, nccl)]
+    checks = _examined(monkeypatch, tmp_path, [WORKER, WORKER], probes)
+    assert [check.name for check in checks.values() if check.state == "failed"] == ["all_reduce"]
+    assert checks["all_reduce"].found.startswith("10.0.0.1/000000: ")
+    assert {"storage", "mlflow"} <= checks.keys()
+    assert nccl == []

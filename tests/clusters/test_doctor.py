@@ -108,12 +108,36 @@ def test_a_cluster_that_takes_anyone_is_found_by_a_driver_that_sends_a_token(tmp
 def test_the_memory_of_the_head_is_counted_for_all_runs_that_the_cluster_can_grow_to() -> None:
     eight = Capacity(({"CPU": 0.0},), (NodeKind({"CPU": 8.0, "GPU": 1.0}, 8),), most=8)
     gib = 2**30
-    assert memory_check(Growth(eight), 1, False, 8 * gib).state == "ok"
-    few = memory_check(Growth(eight), 1, False, gib)
+    one = ResourceSpec()
+    assert memory_check(Growth(eight), 1, one, 8 * gib).state == "ok"
+    few = memory_check(Growth(eight), 1, one, gib)
     assert few.state == "failed"
     assert "needed at 64 slots" in few.found
     alone = Growth(Capacity.of({"CPU": 64.0}))
-    assert memory_check(alone, 1, False, 8 * gib).state == "failed", "the trials' actors are there too"
+    assert memory_check(alone, 1, one, 8 * gib).state == "failed", "the trials' actors are there too"
+
+
+@pytest.mark.parametrize(
+    ("workers", "address", "said"),
+    [
+        (4, None, "2.7 needed beside the workers at 4 slots"),
+        ((1, 4), None, "2.7 needed beside the workers at 4 slots"),
+        (32, None, "1.7 needed beside the workers at 1 slot"),
+        (1, None, "3.5 needed beside the workers at 16 slots"),
+        (1, "10.0.0.1:6379", "but 6.6 needed at 16 slots"),
+    ],
+)
+def test_the_memory_of_a_single_machine_is_counted_for_the_runs_that_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, workers: int | tuple[int, int], address: str | None, said: str
+) -> None:
+    if address is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    sixteen = Growth(Capacity.of({"CPU": 16.0}))
+    check = memory_check(sixteen, 1, ResourceSpec(num_workers=workers), 6 * 2**30)
+    assert check.found == f"6.0 GiB here, {said}"
+    assert check.state == ("failed" if address else "ok")
 
 
 def test_the_room_is_said_for_the_fewest_and_the_most_workers_of_a_run() -> None:

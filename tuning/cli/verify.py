@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from curriculum_ray.distributed.resources import ResourceSpec
     from tuning.bundle.packed_study import PackedStudy
     from tuning.bundle.replay import Replay
+    from tuning.folder.environment import Environment
 
 __all__ = ["verify"]
 
@@ -109,7 +110,7 @@ def verify(
 def _resources(
     study: PackedStudy, device: Literal["cpu", "gpu"] | None, num_workers: int | tuple[int, int] | None
 ) -> ResourceSpec:
-    """Those that the study was trained with, except for what the user chooses."""
+    """Those that the study was trained with last, except for what the user chooses."""
     from curriculum_ray.config import parse
     from curriculum_ray.distributed.resources import ResourceSpec
 
@@ -125,14 +126,32 @@ def _reasons(study: PackedStudy, resources: ResourceSpec) -> list[str]:
     """What differs here from where the study was trained."""
     from tuning.folder.environment import this_environment
 
-    if study.environment is None:
+    recorded = study.environments
+    if not recorded:
         return ["the bundle does not say with which versions it was trained"]
-    reasons = study.environment.differences(this_environment(resources))
-    if len({*resources.workers, *study.environment.resources.workers}) > 1:
+    here = this_environment(resources)
+    differences = dict.fromkeys(line for each in recorded for line in each.differences(here))
+    counts = {*resources.workers, *(count for each in recorded for count in each.resources.workers)}
+    reasons = [*_several(recorded), *differences]
+    if len(counts) > 1:
         reasons.append("losses and gradients are summed in another order where the number of workers differs")
     if resources.use_gpu:
         reasons.append("on a GPU torch adds in a varying order, so that no two runs are equal to the bit")
     return reasons
+
+
+def _several(recorded: Sequence[Environment]) -> list[str]:
+    """What is uncertain where the study was trained in several environments."""
+    if len(recorded) < 2:
+        return []
+    lines = [
+        f"the study had starts in {len(recorded)} environments, and which of them trained this run is not recorded"
+    ]
+    workers = dict.fromkeys(each.resources.workers for each in recorded)
+    if len(workers) > 1:
+        counts = " or ".join("-".join(map(str, dict.fromkeys(each))) for each in workers)
+        lines.append(f"its trials had {counts} workers: --num-workers, with another --into, tries others")
+    return lines
 
 
 def _lines(replay: Replay, reasons: Sequence[str]) -> list[str]:

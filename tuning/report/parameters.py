@@ -60,9 +60,14 @@ def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
     import warnings
 
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.study import StudyDirection
 
-    def first(trial: FrozenTrial) -> float:
-        return float(trial.values[0])
+    sign = -1.0 if study.directions[0] == StudyDirection.MAXIMIZE else 1.0
+
+    def lower_is_better(
+        trial: FrozenTrial,
+    ) -> float:  # Optuna ignores the study's direction where it has a target
+        return sign * float(trial.values[0])
 
     if trials < 4 or not shared:
         return {}
@@ -71,7 +76,7 @@ def _importance(study: Any, trials: int, shared: list[str]) -> dict[str, float]:
             warnings.simplefilter("ignore")
             return dict(
                 get_param_importances(
-                    study, evaluator=PedAnovaImportanceEvaluator(), params=shared, target=first
+                    study, evaluator=PedAnovaImportanceEvaluator(), params=shared, target=lower_is_better
                 )
             )
     except (ValueError, RuntimeError):  # e.g. every trial has the same value

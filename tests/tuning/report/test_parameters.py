@@ -1,5 +1,7 @@
 """The report's view of the search: read from Optuna's storage, and absent where there is none."""
 
+import random
+
 import optuna
 import pytest
 
@@ -45,6 +47,29 @@ def test_a_parameter_that_only_some_trials_have_gets_no_importance(tmp_path):
     found = read_parameters(storage, "curriculum")
     assert set(found.importance) == {"clusters.<count>", "order"}
     assert found.values["patience"] == [(0.1, 100.0), (0.9, 1.0)]
+
+
+def test_a_metric_that_is_maximised_has_the_importances_of_its_negative_minimised():
+    """The best trials are those of a high `top`, and the worst ones those of a low `low`."""
+    drawn, storage = random.Random(0), optuna.storages.InMemoryStorage()
+    spans = dict.fromkeys(("low", "top"), optuna.distributions.FloatDistribution(0, 1))
+    trials = [{"low": drawn.random(), "top": drawn.random()} for _ in range(200)]
+    scores = [-5.0 if each["low"] < 0.2 else each["top"] for each in trials]
+    found = []
+    for direction, sign in (("maximize", 1.0), ("minimize", -1.0)):
+        for more in ([], ["minimize"]):
+            directions = [direction, *more]
+            study = optuna.create_study(
+                study_name="-".join(directions), storage=storage, directions=directions
+            )
+            for params, score in zip(trials, scores, strict=True):
+                values = [sign * score, *(1.0 for _ in more)]
+                study.add_trial(optuna.trial.create_trial(params=params, distributions=spans, values=values))
+            found.append(read_parameters(storage, study.study_name))
+    maximised = found[0]
+    assert next(iter(maximised.importance)) == "top"
+    assert all(each.importance == maximised.importance for each in found)
+    assert [score for _, score in maximised.values["top"]] == scores
 
 
 def test_without_a_study_or_with_a_damaged_one_there_is_nothing(tmp_path):
