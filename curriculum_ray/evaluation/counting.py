@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +14,15 @@ from curriculum_ray.config import ConfigError, LocalPath, Spec
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, data_info, is_image, load_data, to_uint8
 from curriculum_ray.data.autoencoder import Decoder, load_decoder
 from curriculum_ray.data.dataset import as_float
-from curriculum_ray.data.shard_rows import open_unit, read_rows
+from curriculum_ray.data.headers import Fetch, Unit
+from curriculum_ray.data.shard_rows import (
+    Unreadable,
+    make_condition,
+    open_unit,
+    read_image,
+    read_rows,
+    unreadable,
+)
 from curriculum_ray.data.shards import scan
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics
@@ -26,6 +34,8 @@ from curriculum_ray.evaluation.tally import NumberedRows, Tally
 
 __all__ = ["Counted", "Counting", "ReferenceSpec", "decoder_of"]
 
+_LEAST = 16
+"""The fewest items of a reference, and the fewest whose features are kept, if any are."""
 _ROWS = 256
 """The most items that are read, or decoded, at a time."""
 _IMAGE_BYTES = 1 << 26
@@ -76,6 +86,8 @@ class Counted:
 
     tally: Tally
     condition: NumberedRows
+    left_out: list[str] = field(default_factory=list)
+    """Names of the images that cannot be read, with the kind of error; only where `data.corrupt` is skip."""
 
 
 class Counting:
@@ -86,9 +98,9 @@ class Counting:
         self.spec = spec
         data = spec.data
         self.data: Dataset | DataInfo = data_info(data) if data.streamed else load_data(data)
-        if len(self.data) < 16:
+        if len(self.data) < _LEAST:
             raise ConfigError(
-                f"a reference needs at least 16 items, but {self.data.name} has {len(self.data)}"
+                f"a reference needs at least {_LEAST} items, but {self.data.name} has {len(self.data)}"
             )
         self.decoder = decoder_of(data, spec.extractor)
         shape = self.data.shape
@@ -97,14 +109,13 @@ class Counting:
         self._rows = max(1, min(_ROWS, _IMAGE_BYTES // math.prod(self.shape)))
 
     def count(self, device: str | torch.device = "cpu", share: Share = WHOLE) -> Counted:
-        """Read a share of the items."""
+        """Read a share of the items. A corrupt image raises ConfigError; if `data.corrupt` is skip, it is left out."""
         device = torch.device(device)
         total = len(self.data)
         counted = Counted(Tally.empty(), NumberedRows())
         wanted = evenly_spaced(total, self.spec.features)
         kept = evenly_spaced(total, self._most_conditions())
-        for start, items, condition in self._read(share):
-            numbers = torch.arange(start, start + len(items))
+        for numbers, items, condition in self._read(share, counted.left_out):
             features = self.extractor.features(self._comparable(items, device), device)
             counted.tally.add(tally_of(features, numbers, wanted))
             if condition is not None:
@@ -113,11 +124,12 @@ class Counting:
         return counted
 
     def file(self, shares: Sequence[Counted]) -> bytes:
-        """The content of the reference file, from all shares."""
+        """The content of the reference file, from all shares; ConfigError where too few items could be read."""
         tally, condition = Tally.empty(), NumberedRows()
         for share in shares:
             tally.add(share.tally)
             condition.extend(share.condition)
+        self._check_enough(tally)
         data, extractor = self.data, self.extractor
         about = About(
             name=data.name,
@@ -133,6 +145,18 @@ class Counting:
         )
         return reference_bytes(about, Statistics.of(tally), condition.rows)
 
+    def _check_enough(self, tally: Tally) -> None:
+        read, kept = tally.moments.count, len(tally.features.numbers)
+        if read < _LEAST:
+            raise ConfigError(
+                f"a reference needs at least {_LEAST} items, but {self.data.name} has {read} that can be read"
+            )
+        if self.spec.features and kept < _LEAST:
+            raise ConfigError(
+                f"a reference keeps the features of at least {_LEAST} items, but only {kept} of those chosen of "
+                f"{self.data.name} can be read: set features higher than {self.spec.features}, or to 0"
+            )
+
     def _comparable(self, items: Tensor, device: torch.device) -> Tensor:
         if self.decoder is not None:
             return self.decoder(items, device)
@@ -145,13 +169,13 @@ class Counting:
         )
         return _CONDITION_BYTES // (8 * max(1, width))
 
-    def _read(self, share: Share) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        """The number of the first, the items and their conditions, some at a time."""
+    def _read(self, share: Share, left_out: list[str]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Their numbers, the items and their conditions, some at a time; names of corrupt ones go to `left_out`."""
         if isinstance(self.data, Dataset):
             stored, condition = self.data.stored, self.data.condition
             for block in share.blocks(len(stored), self._rows):
                 part = slice(block.start, block.stop)
-                yield block.start, stored[part], None if condition is None else condition[part]
+                yield torch.tensor(block), stored[part], None if condition is None else condition[part]
             return
         spec, info, first = self.spec.data, self.data, 0
         for number, unit in enumerate(scan(spec).units):
@@ -160,14 +184,37 @@ class Counting:
                     items, found, _ = read_rows(spec, info, unit, range(unit.rows))
                     for start in range(0, unit.rows, self._rows):
                         part = slice(start, start + self._rows)
-                        yield first + start, items[part], None if found is None else found[part]
+                        numbers = torch.arange(first, first + unit.rows)[part]
+                        yield numbers, items[part], None if found is None else found[part]
                 else:
                     fetch = open_unit(spec, info, unit)
                     for start in range(0, unit.rows, self._rows):
                         rows = range(start, min(start + self._rows, unit.rows))
-                        items, found, _ = read_rows(spec, info, unit, rows, fetch)
-                        yield first + start, items, found
+                        sound, images, found = self._images(info, unit, rows, fetch, left_out)
+                        if sound:
+                            yield first + torch.tensor(sound), torch.stack(images), found
             first += unit.rows
+
+    def _images(
+        self, info: DataInfo, unit: Unit, rows: range, fetch: Fetch, left_out: list[str]
+    ) -> tuple[list[int], list[Tensor], Tensor | None]:
+        """The rows that can be read, their images and conditions."""
+        spec = self.spec.data
+        sound: list[int] = []
+        images: list[Tensor] = []
+        values: list[int | str | None] = []
+        for row in rows:
+            try:
+                image, value = read_image(spec, info, unit, row, fetch)
+            except Unreadable as error:
+                if spec.corrupt == "refuse":
+                    raise unreadable(spec.name, error) from None
+                left_out.append(str(error))
+                continue
+            sound.append(row)
+            images.append(image)
+            values.append(value)
+        return sound, images, make_condition(info, values)
 
 
 def decoder_of(data: DataSpec | None, extractor: ExtractorName) -> Decoder | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, is_image
+from curriculum_ray.data.content import condition_content
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation.clip_score import ClipScorer, load_clip
 from curriculum_ray.evaluation.counting import decoder_of
@@ -13,7 +15,7 @@ from curriculum_ray.evaluation.evaluator import Evaluator
 from curriculum_ray.evaluation.extractors import load_extractor
 from curriculum_ray.evaluation.protocol import protocol_of
 from curriculum_ray.evaluation.reference import data_reference
-from curriculum_ray.evaluation.reference_file import conditioned, read_reference
+from curriculum_ray.evaluation.reference_file import classes_hash, conditioned, read_reference
 from curriculum_ray.evaluation.spec import EvaluationSpec
 
 __all__ = ["prepare", "resolve_sampler"]
@@ -45,6 +47,7 @@ def prepare(
     clip = _clip_scorer(spec, shape, data)
     extractor = load_extractor(spec, shape, data.name)
     described = {} if decoder is None else {"decoder": decoder.sha256}
+    captions = ""
     if file is not None:
         file.check(extractor, shape, described.get("decoder", ""))
         reference = conditioned(file.reference(spec.features), file.classes, items or data)
@@ -53,13 +56,14 @@ def prepare(
         if decoder is not None and isinstance(data, Dataset):
             items = held_out(data)
         reference = data_reference(items, data.shape, decoder)
+        captions = "" if clip is None else _captions_hash(items, classes_hash(data))
     if min(reference.count or _MIN_IMAGES, spec.num_samples) < _MIN_IMAGES:
         raise ConfigError(
             f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
             f"{reference.name} has {reference.count} and evaluation.num_samples is {spec.num_samples}"
         )
     reference = replace(reference, described={**described, **reference.described})
-    protocol = protocol_of(spec, process, data.shape, extractor, reference, clip)
+    protocol = protocol_of(spec, process, data.shape, extractor, reference, clip, captions)
     return Evaluator(spec, data.shape, shape, protocol, extractor, reference, decoder, clip)
 
 
@@ -78,6 +82,13 @@ def _clip_scorer(spec: EvaluationSpec, shape: tuple[int, ...], data: Dataset | D
         size = "x".join(str(side) for side in shape)
         raise ConfigError(f"evaluation.clip_score takes images, but the items of {data.name} are {size}")
     return ClipScorer(load_clip(spec.clip_score), data.vocabulary)
+
+
+def _captions_hash(items: Dataset, words: str) -> str:
+    """A hash of the captions of the items. words: that of the vocabulary that their numbers stand for."""
+    digest = hashlib.sha256(words.encode())
+    digest.update(condition_content(items))
+    return digest.hexdigest()[:16]
 
 
 def held_out(latents: Dataset) -> Dataset:

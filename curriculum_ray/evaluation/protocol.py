@@ -23,8 +23,11 @@ def protocol_of(
     extractor: Extractor,
     reference: Reference,
     clip: ClipScorer | None = None,
+    captions: str = "",
 ) -> dict[str, Any]:
     """The protocol that `fingerprint` identifies. spec: with its sampler resolved. shape: that of what is drawn.
+
+    captions: a hash of those that `clip` scores samples by, where nothing else of the protocol tells them apart.
 
     What was not there when numbers were first published is added only where it applies, so that those stay comparable.
     """
@@ -56,6 +59,8 @@ def protocol_of(
         )
     if clip is not None:
         protocol["clip_score"] = clip.clip.protocol()
+        if captions:
+            protocol["captions"] = captions
     if spec.sampler in ("ancestral", "stochastic"):
         protocol["block"] = block_size(spec)  # each step draws its noise block by block
     if isinstance(shape, LatentShape) and is_image(tuple(shape)):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -204,8 +203,9 @@ def _read(path: str, size: int, changed: int) -> ReferenceFile:
         reason = f"about.{error.errors()[0]['loc'][0] if error.errors()[0]['loc'] else ''} is invalid"
     except OSError as error:
         reason = error.strerror or str(error)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:200]
+    # A damaged archive fails in any way: in zlib, zipfile, numpy or torch.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
     raise ConfigError(
         f"evaluation.reference {path} must be an .npz with mu and sigma, as `tune reference` writes it and ADM and EDM "
         f"publish it, but: {reason}"

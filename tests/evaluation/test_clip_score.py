@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,25 @@ def test_the_weights_are_of_the_protocol_and_checked(folder: Path) -> None:
     scored, plain = prepare(spec(folder), data), prepare(spec(folder, clip_score=None), data)
     weights = load_clip(ClipSpec(path=str(folder))).weights
     assert scored.protocol["clip_score"]["weights"] == weights
-    assert {key: value for key, value in scored.protocol.items() if key != "clip_score"} == plain.protocol
+    added = {"clip_score", "captions"}
+    assert {key: value for key, value in scored.protocol.items() if key not in added} == plain.protocol
     given = {"path": str(folder), "sha256": weights}
     assert prepare(spec(folder, clip_score=given), data).fingerprint == scored.fingerprint
     with pytest.raises(ConfigError, match=r"evaluation\.clip_score\.path .* must have the SHA-256 0000"):
         prepare(spec(folder, clip_score={**given, "sha256": "0" * 64}), data)
+
+
+def test_numbers_by_other_captions_of_the_same_images_never_compare(folder: Path) -> None:
+    data = load_data(SHAPES)
+    assert data.condition is not None
+    turned = replace(data, condition=data.condition.roll(1, 0))
+    renamed = replace(data, vocabulary=(*data.vocabulary[:-1], "other"))
+    alike = replace(data, condition=data.condition.clone())
+    scored = [prepare(spec(folder), one).fingerprint for one in (data, turned, renamed, alike)]
+    assert scored[0] == scored[3]
+    assert len(set(scored)) == 3
+    plain = {prepare(spec(folder, clip_score=None), one).fingerprint for one in (data, turned, renamed)}
+    assert len(plain) == 1
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,47 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, arrays: dict[str,
     assert "\n" not in str(error.value)
 
 
+def test_arrays_that_torch_does_not_take_are_refused_in_one_line(tmp_path: Path) -> None:
+    for mu in (numpy.array(["a"]), numpy.zeros(1, "longdouble"), numpy.zeros(1, ">f8")):
+        numpy.savez(tmp_path / "bad.npz", mu=mu, sigma=numpy.eye(1))
+        with pytest.raises(ConfigError, match=r"must be an \.npz with mu and sigma") as error:
+            read_reference(tmp_path / "bad.npz")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_damaged_bytes_are_refused_in_one_line(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "bad.npz"
+    values = numpy.random.default_rng(0).normal(size=20)
+    (numpy.savez_compressed if compressed else numpy.savez)(path, mu=values, sigma=numpy.eye(20))
+    whole, said = path.read_bytes(), []
+    for place in range(0, len(whole), 7):
+        # Each of its own length, as files are kept by size and time.
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :] + bytes(place))
+        try:
+            read_reference(path)
+        except ConfigError as error:
+            said.append(str(error))
+    assert len(said) > 20
+    assert not [line for line in said if "\n" in line]
+
+
+@pytest.mark.parametrize("flag", [1, 8])
+def test_archives_that_zipfile_does_not_open_are_refused_in_one_line(tmp_path: Path, flag: int) -> None:
+    """flag 1: the members are said to be encrypted; 8: packed by a method that there is not."""
+    path = tmp_path / "bad.npz"
+    numpy.savez(path, mu=numpy.zeros(2), sigma=numpy.eye(2))
+    content = bytearray(path.read_bytes())
+    for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = -1
+        while (start := content.find(magic, start + 1)) >= 0:
+            at = start + place + (0 if flag == 1 else 2)
+            content[at] = 1 if flag == 1 else 99
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"must be an \.npz with mu and sigma"):
+        read_reference(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"PK\x03\x04 torn"])
 def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.npz").write_bytes(content)
@@ -223,3 +264,63 @@ def test_held_out_and_augmented_items_are_for_training() -> None:
     with pytest.raises(ConfigError, match="all items are counted as they are"):
         parse(ReferenceSpec, {"data": {"name": "digits", "holdout_share": 0.1}}, "settings")
     assert len(Counting(ReferenceSpec()).data) == len(load_data(DataSpec(holdout_share=0)))
+
+
+def broken(shards: DataSpec, into: Path, rows: tuple[int, ...], **changes: Any) -> DataSpec:
+    """A copy of the shards in which the images of these rows cannot be read, which are skipped."""
+    first = 0
+    for path in sorted(Path(shards.name).iterdir()):
+        table = pyarrow.parquet.read_table(path)
+        columns = table.to_pydict()
+        for row in rows:
+            if first <= row < first + len(table):
+                columns["image"][row - first] = b"no image"
+        pyarrow.parquet.write_table(pyarrow.table(columns), into / path.name, row_group_size=15)
+        first += len(table)
+    return shards.model_copy(update={"name": str(into), "corrupt": "skip", **changes})
+
+
+def test_broken_images_are_left_out_and_replaced_by_none(shards: DataSpec, tmp_path: Path) -> None:
+    gone = (3, 4, *range(15, 30))  # with a whole row group
+    (tmp_path / "shards").mkdir()
+    data = broken(shards, tmp_path / "shards", gone)
+    kept = [row for row in range(COUNT) if row not in gone]
+    samples = pictures(COUNT, seed=1)
+    in_memory = prepare(EvaluationSpec.model_validate(EXTRACTOR), Dataset("pictures", pictures(COUNT)[kept]))
+    found = against(made(tmp_path / "reference.npz", data, ranks=2), data_info(shards))
+    assert found.reference.count == len(kept)
+    assert found.score(samples)["fid"] == pytest.approx(in_memory.score(samples)["fid"], rel=1e-6)
+    assert found.reference.condition is not None
+    assert found.reference.condition.tolist() == [row % 3 for row in kept]
+    with pytest.raises(ConfigError, match="must hold readable images, but cannot read"):
+        made(tmp_path / "refused.npz", data.model_copy(update={"corrupt": "refuse"}))
+
+
+def test_too_few_that_can_be_read_are_refused(shards: DataSpec, tmp_path: Path) -> None:
+    data = broken(shards, tmp_path, tuple(range(65)))
+    with pytest.raises(ConfigError, match=r"needs at least 16 items, but .* has 15 that can be read"):
+        made(tmp_path / "reference.npz", data)
+    data = broken(shards, tmp_path, (2,))
+    with pytest.raises(
+        ConfigError, match=r"only 15 of those chosen of .* set features higher than 16, or to 0"
+    ):
+        made(tmp_path / "reference.npz", data, features=16)
+
+
+def test_the_command_says_what_it_left_out(
+    tmp_path: Path, shards: DataSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shards").mkdir()
+    broken(shards, tmp_path / "shards", (0, 7, 60))
+    words = ["reference", "--data", str(tmp_path / "shards"), "--into", str(tmp_path / "made.npz")]
+    for setting in ("data.format=parquet", "data.image_size=16", "data.corrupt=skip", "extractor=random-cnn"):
+        words += ["--set", setting]
+    for more in ([], ["--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, *more])
+        out, err = capsys.readouterr()
+        assert ended.value.code == 0, err
+        if not more:
+            assert f"3 of {COUNT} images cannot be read and are left out: " in err
+    said = json.loads(out)
+    assert (said["count"], said["left_out"]) == (COUNT - 3, 3)

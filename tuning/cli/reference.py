@@ -39,6 +39,7 @@ def reference(
     (data.format=parquet) and the extractor.
     """
     from curriculum_ray.config import ConfigError
+    from curriculum_ray.data.images import list_failures
     from curriculum_ray.distributed.capacity import check_resources
     from curriculum_ray.distributed.connection import connected
     from curriculum_ray.distributed.drawing import count_on_workers, draws_in_process
@@ -61,6 +62,13 @@ def reference(
     else:
         with connected(1, resources, say=lambda line: click.echo(line, err=True)):
             shares = count_on_workers(spec, resources)
+    left_out = [name for share in shares for name in share.left_out]
+    if left_out and not as_json:
+        click.echo(
+            f"{len(left_out):,} of {len(counting.data):,} images cannot be read and are left out: "
+            f"{list_failures(left_out)}",
+            err=True,
+        )
     try:
         replace_file(into, counting.file(shares))
     except OSError as error:
@@ -70,7 +78,12 @@ def reference(
     assert about is not None
     kept = 0 if found.features is None else len(found.features)
     if as_json:
-        numbers = {"path": str(into), "reference": found.fingerprint, "features": kept}
+        numbers = {
+            "path": str(into),
+            "reference": found.fingerprint,
+            "features": kept,
+            "left_out": len(left_out),
+        }
         click.echo(json_text({**numbers, **about.model_dump(mode="json")}))
         return 0
     click.echo(

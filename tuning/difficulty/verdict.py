@@ -38,8 +38,8 @@ class Verdict:
 
     measure: what was measured, in words. yes: the answer. correlation: Spearman's between u (0 is the
     cleanest) and difficulty, averaged over seeds; -1 if each cleaner level is harder. by_seed: one
-    per seed, where there are seeds. ratio: mean difficulty of the cleanest fifth of u over that of the noisiest;
-    None where a difficulty is not positive. reason: why not, or "".
+    per seed, where there are seeds; the error of a single one is not known. ratio: mean difficulty of the
+    cleanest fifth of u over that of the noisiest; None where a difficulty is not positive. reason: why not, or "".
     """
 
     measure: str
@@ -54,6 +54,8 @@ class Verdict:
         inside = f"Spearman {signed(self.correlation)}"
         if len(self.by_seed) > 1:
             inside += f", seeds {signed(min(self.by_seed))} to {signed(max(self.by_seed))}"
+        elif self.by_seed:
+            inside += ", one seed, no error known"
         if self.reason:
             inside += f": {self.reason}"
         elif self.ratio is not None:
@@ -66,7 +68,7 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
 
     Yes requires all of: a rank correlation of at most -0.7, in each seed where there are seeds; a mean
     difficulty of the cleanest fifth of u above that of the noisiest fifth by more than two standard errors,
-    and by at least 5%. So a flat curve and a reversed one give no.
+    and by at least 5%. So a flat curve and a reversed one give no. One seed has no error, which the sentence says.
     """
     difficulty = torch.tensor(curve.difficulty, dtype=torch.float64)
     edges = torch.tensor(curve.u, dtype=torch.float64)
@@ -75,7 +77,8 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
     keep = (
         torch.tensor(measured) if measured and len(measured) < len(difficulty) else torch.arange(len(centre))
     )
-    seeds = torch.tensor(curve.meta.get("by_seed", [curve.difficulty]), dtype=torch.float64)
+    rows = curve.meta.get("by_seed", [])
+    seeds = torch.tensor(rows or [curve.difficulty], dtype=torch.float64)
     by_seed = tuple(_rank_correlation(centre[keep], row[keep]) for row in seeds)
     correlation = sum(by_seed) / len(by_seed)
     clean, noisy = curve.mean_over(0, END), curve.mean_over(1 - END, 1)
@@ -84,7 +87,7 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
         measure=NAMES[name],
         yes=False,
         correlation=correlation,
-        by_seed=by_seed if len(seeds) > 1 else (),
+        by_seed=by_seed if rows else (),
         ratio=clean / noisy if positive and noisy > 0 else None,  # a mean of the smallest numbers rounds to 0
         reason="",
     )
@@ -119,7 +122,7 @@ def _with(verdict: Verdict, objection: str) -> Verdict:
 
 
 def _end_error(curve: DifficultyCurve, seeds: Tensor) -> float:
-    """Standard error of the difference between the two ends; 0 where it is unknown.
+    """Standard error of the difference between the two ends; 0 for closed forms, and for one seed: not known.
 
     From the spread of the seeds' own differences where there are seeds, otherwise from the curve's errors,
     taken as fully dependent within an end, because timesteps share their samples.

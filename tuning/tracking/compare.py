@@ -19,7 +19,7 @@ from tuning.evidence.metrics import DIRECTIONS, in_order, is_metric
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.scale import gain
 from tuning.folder.layout import RECORD_FILE, TRIALS
-from tuning.tracking.fields import quoted, tag
+from tuning.tracking.fields import param_values, quoted, tag
 from tuning.tracking.store import open_store
 
 __all__ = ["RunComparison", "Side", "compare", "find_run"]
@@ -50,6 +50,8 @@ class Side:
     """(images seen, metrics by name) of each preview."""
     heldout: HeldoutLosses | None = None
     """None where the held-out loss was not measured."""
+    as_params: bool = False
+    """Whether its settings are MLflow's parameters: texts, under the keys that MLflow allows."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,15 @@ class RunComparison:
 
 def compare(a: Side, b: Side) -> RunComparison:
     """Compare two runs; metrics of different fingerprints are never compared."""
-    keys = list(dict.fromkeys([*a.settings, *b.settings]))
-    changed = {key: (a.settings.get(key), b.settings.get(key)) for key in keys}
-    changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
+    changed = _changed(a, b)
     refusal = None
     unmeasured = [side.name for side in (a, b) if not side.fingerprint]
     if unmeasured:
         refusal = f"metrics are not compared: {' and '.join(unmeasured)} has no evaluation"
     elif a.fingerprint != b.fingerprint:
         refusal = f"metrics are not compared: the protocols differ ({a.fingerprint} and {b.fingerprint})"
-    alike = _levels(a) == _levels(b)
+    # What decides which noise levels a training loss is of, and their weights.
+    alike = _last_stage(a) == _last_stage(b) and not any(key.startswith(_OF_LEVELS) for key in changed)
     metrics = {
         key: {
             "a": a.metrics[key],
@@ -101,16 +102,28 @@ def compare(a: Side, b: Side) -> RunComparison:
     return RunComparison(a, b, changed, metrics, refusal, beside(a.heldout, b.heldout))
 
 
-def _levels(side: Side) -> tuple[dict[str, Any], int | None]:
-    """What decides which noise levels a training loss is of, and their weights: settings, and the last stage."""
-    settings = {key: value for key, value in side.settings.items() if key.startswith(_OF_LEVELS)}
-    return settings, side.stage_starts[-1][1] if side.stage_starts else None
+def _changed(a: Side, b: Side) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ; as MLflow writes them where one side has them from there alone."""
+    of_a, of_b = (_params(side) if a.as_params or b.as_params else side.settings for side in (a, b))
+    pairs = {key: (of_a.get(key), of_b.get(key)) for key in dict.fromkeys([*of_a, *of_b])}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _params(side: Side) -> dict[str, str]:
+    """The settings as MLflow has them, without those that are null."""
+    return {key: value for key, value in param_values(side.settings).items() if value != "null"}
+
+
+def _last_stage(side: Side) -> int | None:
+    return side.stage_starts[-1][1] if side.stage_starts else None
 
 
 def find_run(what: str, output: Path | None, uri: str | None) -> Side:
     """Find a run by its folder, its trial's or run's key in `output`, or its MLflow run id; ConfigError otherwise."""
     if (folder := Path(what)).is_dir():
         return _from_folder(folder)
+    if folder.is_absolute():
+        raise ConfigError(f"A and B must name runs, but {what} is no folder")
     if output is None:
         return _from_mlflow(what, Path(), uri)
     folders = sorted({path.parent for path in output.glob(f"*/{TRIALS}/{_safe(what)}/{CONFIG_FILE}")})
@@ -194,4 +207,5 @@ def _from_mlflow(what: str, output: Path, uri: str | None) -> Side:
         **({} if sampled is None else _stages(sampled)),
         history=tuple(sorted(history.items())),
         heldout=heldout,
+        as_params=CONFIG_FILE not in files,
     )

@@ -9,7 +9,27 @@ __all__ = ["experiment_id"]
 
 
 def experiment_id(store: Store, name: str) -> str:
-    """The experiment's id; made where it is missing, and shown by MLflow as one of training, not of language models."""
+    """The experiment's id; made where it is missing, and shown by MLflow as one of training, not of language models.
+
+    ConfigError where the store refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        try:
+            return _found_or_made(store, name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            # Another process has made it since.
+            return _found_or_made(store, name)
+    except MlflowException as error:
+        raise ConfigError(
+            f"the MLflow experiment {name!r} of {store.shown} cannot be used: {store.redacted(str(error))}"
+        ) from None
+
+
+def _found_or_made(store: Store, name: str) -> str:
     experiment = store.client.get_experiment_by_name(name)
     if experiment is None:
         if store.artifact_root is None:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError
 from tuning.folder.layout import ADDRESS_FILE, DATABASE_FILE, SPOOL_FILE
 from tuning.folder.lock import InUse, held
 from tuning.tracking.spool import writes_in
-from tuning.tracking.store import open_store
+from tuning.tracking.store import Store, is_database_of, open_store, store_address
 from tuning.tracking.tracker import Tracker
 
 __all__ = ["store_leftovers"]
@@ -46,14 +47,26 @@ def store_leftovers(output: Path, uri: str | None, say: Callable[[str], None]) -
 def _store(folder: Path, output: Path, uri: str | None) -> list[str]:
     try:
         address = json.loads((folder / ADDRESS_FILE).read_text())
-        experiment, server = str(address["experiment"]), address["store"]
+        experiment, kept = str(address["experiment"]), address["store"]
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{folder / ADDRESS_FILE} is corrupt: start the study or run again") from None
-    store = open_store(
-        f"sqlite:///{output.absolute() / DATABASE_FILE}" if server is None else uri, output, create=False
-    )
-    if server is not None and store.server != server:
-        raise ConfigError(f"they are for {server}: name it by --mlflow-uri or MLFLOW_TRACKING_URI")
-    with Tracker(store, experiment) as tracker:
+    with Tracker(_store_of(kept, output, uri), experiment) as tracker:
         tracker.keep_in(folder)
     return tracker.problems
+
+
+def _store_of(kept: str | None, output: Path, uri: str | None) -> Store:
+    """Open the store that `Store.seen_from` calls `kept`; ConfigError, before any is opened, for another server's."""
+    named, _, scheme = store_address(uri)
+    if kept is None:
+        if scheme == "sqlite" and not is_database_of(named, output):
+            # Earlier releases wrote null for any SQLite file.
+            raise ConfigError(
+                f"they are for {DATABASE_FILE} in {output} or for {presentable(named)}: start the study or run again"
+            )
+        return open_store(f"sqlite:///{output.absolute() / DATABASE_FILE}", output, create=False)
+    if str(kept).startswith("sqlite:"):
+        return open_store(kept, output, create=False)
+    if presentable(named) != kept:
+        raise ConfigError(f"they are for {kept}: name it by --mlflow-uri or MLFLOW_TRACKING_URI")
+    return open_store(uri, output, create=False)

@@ -101,10 +101,9 @@ class Store:
         """Return the address of the pages once `ui_command` runs."""
         return self.shown.rstrip("/") if self._is_server else f"http://{_UI_HOST}:{_UI_PORT}"
 
-    @property
-    def server(self) -> str | None:
-        """The address of a server or shared database without secrets; None for an embedded database."""
-        return self.shown if self.artifact_root is None else None
+    def seen_from(self, output: Path) -> str | None:
+        """The address without secrets; None for the database in the folder `output`, with which it may move."""
+        return None if is_database_of(self.uri, output) else self.shown
 
     @property
     def _is_server(self) -> bool:
@@ -149,6 +148,12 @@ def store_address(uri: str | None) -> tuple[str, str, str]:
             f"{presentable(uri)!r}"
         )
     return uri, origin, scheme
+
+
+def is_database_of(uri: str, output: Path) -> bool:
+    """Whether the address is that of the SQLite database in the folder `output`."""
+    scheme, _, path = uri.partition(":///")
+    return scheme.partition("+")[0] == "sqlite" and Path(path).resolve() == (output / DATABASE_FILE).resolve()
 
 
 def _open_embedded(database: Path, create: bool, origin: str) -> Store:

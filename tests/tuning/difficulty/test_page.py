@@ -89,6 +89,14 @@ def test_sigmas_keep_the_distribution_that_was_measured(tmp_path: Path) -> None:
     assert len(TimestepSampler(schedule, sigma=True, total_images=640_000).edges) == 21
 
 
+def test_the_page_says_that_one_seed_has_no_error(tmp_path: Path) -> None:
+    one = curve("convergence", 10, meta={"by_seed": [[float(10 - k) for k in range(10)]]})
+    shown({"convergence": one}, tmp_path / "x", tmp_path / "s.yaml")
+    page = (tmp_path / "x" / "difficulty.html").read_text()
+    assert "one seed, no error known" in page
+    assert "more than two standard errors (one seed has none)" in page
+
+
 def test_the_most_telling_curve_is_used(tmp_path: Path) -> None:
     curves = {name: curve(name) for name in ("snr", "gradient", "convergence", "loss")}
     assert shown(curves, tmp_path / "x", tmp_path / "s.yaml").clusters.by == "convergence"

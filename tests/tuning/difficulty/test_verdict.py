@@ -44,6 +44,12 @@ def test_seeds_are_stated_with_their_spread() -> None:
     assert verdict.sentence().startswith("yes by convergence (Spearman −0.99, seeds −1.00 to −0.99; ")
 
 
+def test_one_seed_is_said_to_have_no_error() -> None:
+    inside = "Spearman −1.00, one seed, no error known; cleanest fifth 12 times the noisiest"
+    assert judge("convergence", by_seed(FALLING)).sentence() == f"yes by convergence ({inside})"
+    assert "no error known" not in judge("gaussian", curve(FALLING, kind="relative_entropy")).sentence()
+
+
 @given(st.integers(3, 60), st.floats(-1e3, 1e3))
 @settings(max_examples=30, deadline=None)
 def test_a_flat_curve_is_a_no(count: int, height: float) -> None:

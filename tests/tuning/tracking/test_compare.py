@@ -1,6 +1,7 @@
 """`compare` shows what differs, and never sets numbers of two protocols beside each other."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -147,3 +148,33 @@ def test_a_run_of_mlflow_is_found_by_its_id(output, tmp_path):
     side = find_run(ident, output, None)
     assert (side.metrics["fid"], side.images, side.fingerprint) == (7.0, 76800, "f")
     assert side.settings["schedule.clusters.count"] == "20"
+
+
+def test_a_path_that_is_no_folder_is_refused_in_one_line(tmp_path: Path) -> None:
+    for output in (tmp_path, None):
+        with pytest.raises(ConfigError, match=f"^A and B must name runs, but {tmp_path}/none is no folder$"):
+            find_run(f"{tmp_path}/none", output, None)
+
+
+def test_settings_that_mlflow_has_as_texts_are_compared_as_texts(output: Path, tmp_path: Path) -> None:
+    """A trial that was pruned, failed or still runs has no config.yaml there."""
+    kept = record(fingerprint="f", metrics={"fid": 7.0, "loss": 0.2})
+    own = {"images": 100, "model": {"ema": True, "rate": 1e-4, "widths": [1, 2]}, "name@x": "a", "seed": 0}
+    settings = {**own, "schedule": kept.drawn_by.model_dump(mode="json"), "weighting": {"kind": None}}
+    with Tracker.open(None, output, "digits/ddpm") as tracker:
+        study = tracker.study("a", {}, {"fingerprint": "f"})
+        handle = write_trial(tracker, study, kept, tmp_path / "files", own)
+        tracker.flush()
+        ident = tracker.run_id(handle)
+    measured = {"metrics": {"fid": 8.0, "loss": 0.1}, "fingerprint": "f", "stage_starts": []}
+    for key, changes in (("same", {}), ("other", {"seed": 1}), ("weighed", {"weighting": {"kind": "p2"}})):
+        run(tmp_path, key, {**settings, **changes}, **measured)
+    same, other, weighed = (
+        compare(find_run(ident, output, None), find_run(key, tmp_path, None))
+        for key in ("same", "other", "weighed")
+    )
+    assert same.settings == {}
+    assert same.metrics["loss"]["gain"] == pytest.approx(50)
+    assert other.settings == {"seed": ("0", "1")}
+    assert weighed.settings == {"weighting.kind": (None, "p2")}
+    assert weighed.metrics["loss"]["gain"] is None

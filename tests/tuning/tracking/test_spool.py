@@ -1,6 +1,7 @@
 """What MLflow does not take yet waits on disk: a kill of the driver loses nothing and repeats nothing."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import pytest
 
 from curriculum_ray.config import ConfigError
 from tests.tuning.studies import record, write_trial
-from tuning.folder.layout import ADDRESS_FILE, SPOOL_FILE
+from tuning.folder.layout import ADDRESS_FILE, DATABASE_FILE, SPOOL_FILE
 from tuning.folder.lock import held
-from tuning.tracking import Tracker
+from tuning.tracking import Tracker, open_store
 from tuning.tracking.leftovers import store_leftovers
 from tuning.tracking.spool import Spool, Write, writes_in
 from tuning.tracking.writer import Away, Writer, merged
@@ -296,3 +297,91 @@ def test_a_store_that_does_not_take_the_old_writes_is_one_line(
             tracker.keep_in(tmp_path, 0.3)
     assert str(error.value).endswith(f"left in {tmp_path}: the server is being repaired")
     assert len(Spool(tmp_path / SPOOL_FILE)) == 1
+
+
+def _away(output: Path) -> Path:
+    """A second database, in no output folder of a study."""
+    away = output.parent / "elsewhere.db"
+    shutil.copy(output / DATABASE_FILE, away)
+    return away
+
+
+def _left_in(database: Path, output: Path) -> tuple[Path, str]:
+    """The folder of a run in `output` whose driver left a write for this database, and the run's id."""
+    folder = output / "run"
+    with Tracker.open(f"sqlite:///{database}", output, EXPERIMENT) as first:
+        first.keep_in(folder)
+        run = first.train("a", {}, {})
+        ident = first.run_id(run)
+    assert ident is not None
+    (folder / SPOOL_FILE).write_text(json.dumps(["log", run, [["loss", 0.5, 1, 64]]]) + "\n")
+    return folder, ident
+
+
+def _losses(database: Path, run: str) -> list[float]:
+    client = open_store(f"sqlite:///{database}", database.parent, create=False).client
+    return [point.value for point in client.get_metric_history(run, "loss")]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_queue_for_a_database_elsewhere_is_stored_there(output: Path, named: bool) -> None:
+    away = _away(output)
+    folder, run = _left_in(away, output)
+    assert json.loads((folder / ADDRESS_FILE).read_text())["store"] == f"sqlite:///{away}"
+    store_leftovers(output, f"sqlite:///{away}" if named else None, lambda line: None)
+    assert not (folder / SPOOL_FILE).exists()
+    assert _losses(away, run) == [0.5]
+    assert open_store(None, output, create=False).client.get_experiment_by_name(EXPERIMENT) is None
+
+
+def test_a_queue_for_the_output_folder_goes_along_with_it(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = _left_in(output / DATABASE_FILE, output)
+    assert json.loads((folder / ADDRESS_FILE).read_text())["store"] is None
+    moved = output.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    store_leftovers(Path("moved"), "sqlite:///moved/mlflow.db", lambda line: None)
+    assert _losses(moved / DATABASE_FILE, run) == [0.5]
+
+
+def test_a_queue_of_an_older_release_waits_where_another_database_is_named(output: Path) -> None:
+    """They wrote null for any SQLite file."""
+    away = _away(output)
+    folder, run = _left_in(away, output)
+    (folder / ADDRESS_FILE).write_text(json.dumps({"experiment": EXPERIMENT, "store": None}))
+    said: list[str] = []
+    store_leftovers(output, f"sqlite:///{away}", said.append)
+    assert len(said) == 1
+    assert f"or for sqlite:///{away}: start the study or run again" in said[0]
+    with Tracker.open(f"sqlite:///{away}", output, EXPERIMENT) as again:
+        again.keep_in(folder)
+    assert _losses(away, run) == [0.5]
+
+
+def test_a_queue_for_a_server_is_said_so_where_there_is_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / SPOOL_FILE).write_bytes(GOOD)
+    kept = {"experiment": EXPERIMENT, "store": "http://far:5000"}
+    (tmp_path / "run" / ADDRESS_FILE).write_text(json.dumps(kept))
+    for uri in (None, "http://user:secret@near:5000"):
+        said: list[str] = []
+        store_leftovers(tmp_path, uri, said.append)
+        (line,) = said
+        assert line.endswith("they are for http://far:5000: name it by --mlflow-uri or MLFLOW_TRACKING_URI")
+    assert not (tmp_path / DATABASE_FILE).exists()
+
+
+@pytest.mark.parametrize("kept", [5, {}, "file:///tmp/store"])
+def test_an_address_that_names_no_store_is_one_line(output: Path, kept: object) -> None:
+    folder = output / "run"
+    folder.mkdir()
+    (folder / SPOOL_FILE).write_bytes(GOOD)
+    (folder / ADDRESS_FILE).write_text(json.dumps({"experiment": EXPERIMENT, "store": kept}))
+    said: list[str] = []
+    store_leftovers(output, None, said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"writes to MLflow wait in {folder / SPOOL_FILE}: ")
