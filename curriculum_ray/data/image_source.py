@@ -22,7 +22,7 @@ from curriculum_ray.data.headers import Fetch
 from curriculum_ray.data.images import read_square, to_pixels
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info, load_data, require_folder
-from curriculum_ray.data.shard_rows import Unreadable, make_condition, open_unit, read_image, unreadable
+from curriculum_ray.data.shard_rows import make_condition, open_unit, read_image, unreadable
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.spec import EMBEDDED, DataSpec
 from curriculum_ray.data.summary import warn_of
@@ -161,15 +161,12 @@ class InShards:
         for number in range(start, stop):
             at = bisect.bisect_right(self._starts, number) - 1
             row = number - self._starts[at]
-            try:
-                image, value = read_image(self._spec, self.about, self._units[at], row, self._fetch(at))
-            except Unreadable as error:
-                if self._spec.corrupt == "refuse":
-                    raise unreadable(self._spec.name, error) from None
-                broken.append(str(error))
+            found = read_image(self._spec, self.about, self._units[at], row, self._fetch(at))
+            if isinstance(found, str):
+                broken.append(found)
                 continue
-            images.append(image)
-            values.append(value)
+            images.append(found[0])
+            values.append(found[1])
         return Part(_stacked(images, self.about), make_condition(self.about, values), tuple(broken))
 
     def _fetch(self, at: int) -> Fetch:

@@ -22,7 +22,6 @@ from curriculum_ray.data.tar import tar_fetch, tar_location
 from curriculum_ray.data.vocabulary import tokenise
 
 __all__ = [
-    "Unreadable",
     "make_condition",
     "open_unit",
     "read_image",
@@ -51,25 +50,27 @@ def _here(spec: DataSpec, unit: Unit) -> Unit:
     return replace(unit, path=copy_here(spec.name, unit.path))
 
 
-class Unreadable(Exception):
-    """An image of a shard cannot be read; the message names it and the kind of error."""
-
-
-def unreadable(name: str, image: object) -> ConfigError:
+def unreadable(name: str, image: str) -> ConfigError:
     """The refusal of a data set because of an image, which is named with the kind of error."""
     return ConfigError(f"{name} must hold readable images, but cannot read {image}")
 
 
 def read_image(
     spec: DataSpec, info: DataInfo, unit: Unit, row: int, fetch: Fetch
-) -> tuple[Tensor, int | str | None]:
-    """Read the image of a row, uint8 (C, H, W), and its label or caption; Unreadable where it is corrupt."""
+) -> tuple[Tensor, int | str | None] | str:
+    """Read the image of a row, uint8 (C, H, W), and its label or caption; of a corrupt one, its name and kind of error.
+
+    A corrupt image raises ConfigError unless `spec.corrupt` is skip.
+    """
     content, value = fetch(row)
     try:
         return to_pixels(read_square(io.BytesIO(content), info.shape[1]), info.shape[0]), value
     # Pillow's decoders raise almost anything on a broken file.
     except Exception as error:
-        raise Unreadable(f"{row_locations(spec, unit)(row)} ({type(error).__name__})") from None
+        image = f"{row_locations(spec, unit)(row)} ({type(error).__name__})"
+    if spec.corrupt == "refuse":
+        raise unreadable(spec.name, image)
+    return image
 
 
 def read_rows(
@@ -99,15 +100,12 @@ def read_rows(
             other = (row + step) % unit.rows
             if step and other in never:
                 continue
-            try:
-                image, value = read_image(spec, info, unit, other, fetch)
-            except Unreadable as error:
-                if spec.corrupt == "refuse":
-                    raise unreadable(spec.name, error) from None
-                failed.append(str(error))
+            found = read_image(spec, info, unit, other, fetch)
+            if isinstance(found, str):
+                failed.append(found)
                 continue
-            images.append(image)
-            values.append(value)
+            images.append(found[0])
+            values.append(found[1])
             break
         else:
             raise ConfigError(f"{unit.path} must hold readable images, but none of {unit.rows} is")

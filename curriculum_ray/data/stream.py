@@ -16,14 +16,7 @@ from curriculum_ray.data.chosen_rows import ChosenRows, choose_rows
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.info import DataInfo
 from curriculum_ray.data.load import data_info
-from curriculum_ray.data.shard_rows import (
-    Unreadable,
-    make_condition,
-    open_unit,
-    read_image,
-    read_rows,
-    unreadable,
-)
+from curriculum_ray.data.shard_rows import make_condition, open_unit, read_image, read_rows
 from curriculum_ray.data.shards import Scan, scan
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.vocabulary import build_vocabulary, renumber, tokenise
@@ -88,12 +81,11 @@ def _read(spec: DataSpec, info: DataInfo, rows: ChosenRows) -> Dataset:
             return condition
         fetch = open_unit(spec, info, unit)
         for at, row in zip(mine.tolist(), numbers, strict=True):
-            try:
-                stored[at], values[at] = read_image(spec, info, unit, row, fetch)
-            except Unreadable as error:
-                if spec.corrupt == "refuse":
-                    raise unreadable(spec.name, error) from None
+            found = read_image(spec, info, unit, row, fetch)
+            if isinstance(found, str):
                 sound[at] = False
+            else:
+                stored[at], values[at] = found
         return None
 
     starts = itertools.accumulate((len(rows.of(index)) for index in rows.numbers), initial=0)

@@ -15,14 +15,7 @@ from curriculum_ray.data import DataInfo, Dataset, DataSpec, data_info, is_image
 from curriculum_ray.data.autoencoder import Decoder, load_decoder
 from curriculum_ray.data.dataset import as_float
 from curriculum_ray.data.headers import Fetch, Unit
-from curriculum_ray.data.shard_rows import (
-    Unreadable,
-    make_condition,
-    open_unit,
-    read_image,
-    read_rows,
-    unreadable,
-)
+from curriculum_ray.data.shard_rows import make_condition, open_unit, read_image, read_rows
 from curriculum_ray.data.shards import scan
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics
@@ -204,16 +197,13 @@ class Counting:
         images: list[Tensor] = []
         values: list[int | str | None] = []
         for row in rows:
-            try:
-                image, value = read_image(spec, info, unit, row, fetch)
-            except Unreadable as error:
-                if spec.corrupt == "refuse":
-                    raise unreadable(spec.name, error) from None
-                left_out.append(str(error))
+            read = read_image(spec, info, unit, row, fetch)
+            if isinstance(read, str):
+                left_out.append(read)
                 continue
             sound.append(row)
-            images.append(image)
-            values.append(value)
+            images.append(read[0])
+            values.append(read[1])
         return sound, images, make_condition(info, values)
 
 

@@ -18,6 +18,8 @@ __all__ = [
     "files_left_out",
     "files_of",
     "names_a_file",
+    "texts_in",
+    "with_files",
     "with_given_paths",
     "with_paths",
 ]
@@ -65,17 +67,24 @@ def names_a_file(place: Place, text: str) -> bool:
     return "/" in text and file_key(place) is not None
 
 
-def files_left_out(value: Any, place: Place = ()) -> Iterator[tuple[str, str]]:
-    """The key of each file in the settings of a bundle, in any nesting, and what the bundle calls it."""
+def texts_in(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Each text in settings, in any nesting, with its place."""
     match value:
-        case str() if (key := _left_out(place, value)) is not None:
-            yield key, value.removeprefix(LOCAL)
+        case str():
+            yield place, value
         case Mapping():
             for key, inner in value.items():
-                yield from files_left_out(inner, below(place, key))
+                yield from texts_in(inner, below(place, key))
         case list() | tuple():
             for inner in value:
-                yield from files_left_out(inner, place)
+                yield from texts_in(inner, place)
+
+
+def files_left_out(value: Any, place: Place = ()) -> Iterator[tuple[str, str]]:
+    """The key of each file in the settings of a bundle, in any nesting, and what the bundle calls it."""
+    for at, text in texts_in(value, place):
+        if (key := _left_out(at, text)) is not None:
+            yield key, text.removeprefix(LOCAL)
 
 
 def with_paths(value: Any, given: Mapping[str, str], place: Place = ()) -> Any:
@@ -123,7 +132,12 @@ def with_given_paths(config: RunConfig, given: Mapping[str, tuple[str, str]], so
     given: (option, path) by dotted key. source: the bundle, for errors.
     """
     check_given(files_of(config), given, source)
-    settings = config.model_dump(mode="json")
+    return parse(RunConfig, with_files(config, given), source) if given else config
+
+
+def with_files(config: RunConfig, given: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """Settings of a run with the paths given for these of its files."""
+    settings: dict[str, Any] = config.model_dump(mode="json")
     for key, (option, path) in given.items():
         settings = with_key(settings, key, path, option)
-    return parse(RunConfig, settings, source) if given else config
+    return settings

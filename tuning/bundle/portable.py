@@ -12,7 +12,7 @@ from typing import Any
 from curriculum_ray.addresses import without_secrets
 from curriculum_ray.buckets.address import is_address, names
 from curriculum_ray.config.shown import printable
-from tuning.bundle.local_paths import LOCAL, Place, below, names_a_file
+from tuning.bundle.local_paths import LOCAL, Place, below, names_a_file, texts_in
 
 __all__ = ["Portable", "paths_in"]
 
@@ -87,15 +87,7 @@ class Portable:
 
 def paths_in(value: Any, place: Place = ()) -> Iterator[str]:
     """The paths that settings name, in any nesting: those of runs, spaces, arms and rivals."""
-    match value:
-        case str() if names_a_file(place, value):
-            yield value
-        case Mapping():
-            for key, inner in value.items():
-                yield from paths_in(inner, below(place, key))
-        case list() | tuple():
-            for inner in value:
-                yield from paths_in(inner, place)
+    return (text for at, text in texts_in(value, place) if names_a_file(at, text))
 
 
 def _any_of(paths: Iterable[str]) -> str:

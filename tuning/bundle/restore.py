@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.buckets.address import is_address
-from curriculum_ray.config import ConfigError, flatten, parse, with_key
+from curriculum_ray.config import ConfigError, flatten, parse
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
@@ -24,6 +24,7 @@ from tuning.bundle.local_paths import (
     check_given,
     files_left_out,
     files_of,
+    with_files,
     with_paths,
 )
 from tuning.bundle.names import WEIGHTS_FILE
@@ -127,7 +128,8 @@ def _files(
             own = study.settings(record.key)
             runs[name] = own, parse(RunConfig, own, f"{name} in {source}")
     settings = f"{STUDY_FILE} and {ENVIRONMENT_FILE} in {source}"
-    asked = {key: value for key, value in environments.asked.items() if key in StudyConfig().asked()}
+    known = StudyConfig().asked()
+    asked = {key: value for key, value in environments.asked.items() if key in known}
     config = parse(StudyConfig, {**values[STUDY_FILE], **asked}, settings)
     _check_settings(values[STUDY_FILE], config, f"{STUDY_FILE} in {source}")
     own_space = _own_space(config, identity, source)
@@ -185,12 +187,8 @@ def _with_files(
     settings: dict[str, Any], config: RunConfig, given: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
     """Settings of a run, as they are and checked, with the user's paths in place of the bundle's."""
-    files = files_of(config)
-    found = config.model_dump(mode="json") if files else settings
-    for key in files:
-        option, path = given[key]
-        found = with_key(found, key, path, option)
-    return found
+    own = {key: given[key] for key in files_of(config)}
+    return with_files(config, own) if own else settings
 
 
 def _whole(path: str) -> str:
