@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.config.plain_yaml import write_yaml
+from curriculum_ray.config.spec import holds_mapping, union_at
 
 # What stands for a value in a text, and was meant for another place, another language or nothing.
 TOKENS = (
@@ -207,7 +208,13 @@ class Grammar:
         for name, field in cls.model_fields.items():
             # What a group is stands in a Literal, and is needed.
             if field.is_required() or get_origin(field.annotation) is Literal or self.random.random() < 0.4:
-                data[name] = self._field(field, strange)
+                union = None if holds_mapping(field.annotation) else union_at(cls, name)
+                alone = union is not None and self.random.random() < 0.1
+                data[name] = (
+                    self.random.choice(list(union.members))
+                    if union is not None and alone
+                    else self._field(field, strange)
+                )
         if self.random.random() < strange:
             data[self.random.choice(("", "unknown", "a.b", "kind", "x" * 300, *data))] = self.strange()
         return data

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curriculum_ray.config.unions import union_at
+from curriculum_ray.config.spec import union_at
 from curriculum_ray.curriculum import Changing, CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from curriculum_ray.config.spec import Spec, flatten
-from curriculum_ray.config.unions import specs_in, union_at
+from curriculum_ray.config.nested import flatten
+from curriculum_ray.config.spec import Spec, holds_mapping, specs_in, union_at
 
 __all__ = ["Key", "closest", "in_words", "is_known", "keys_of", "meant_by"]
 
@@ -57,7 +57,7 @@ def _keys(
     for name, field in spec.model_fields.items():
         key = f"{prefix}{name}"
         yield Key(key, field, *chosen, model=spec)
-        inside = f"{key}.{NAME}." if _holds_mapping(field.annotation) else f"{key}."
+        inside = f"{key}.{NAME}." if holds_mapping(field.annotation) else f"{key}."
         union = union_at(spec, name)
         for inner in dict.fromkeys(specs_in(field.annotation)):
             if inner in (*above, spec):
@@ -72,7 +72,7 @@ def _keys(
 def is_known(spec: type[Spec], name: str) -> bool:
     """Whether settings of some kind may hold the dotted key `name`; below a mapping of anything, any key is allowed."""
     for key in keys_of(spec):
-        if key.name == name or (_holds_mapping(key.field.annotation) and name.startswith(f"{key.name}.")):
+        if key.name == name or (holds_mapping(key.field.annotation) and name.startswith(f"{key.name}.")):
             return True
     return False
 
@@ -114,8 +114,3 @@ def _likeness(wanted: str, name: str) -> float:
     else:  # the groups were forgotten, of which fewer are likelier
         around = 1 / (1 + len(other_parent.split("."))) if other_parent else 1.0
     return _LAST * like + (1 - _LAST) * around
-
-
-def _holds_mapping(annotation: Any) -> bool:
-    """Whether a value may be a mapping with names of the user's own."""
-    return get_origin(annotation) is dict or any(_holds_mapping(part) for part in get_args(annotation))

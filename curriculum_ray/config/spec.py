@@ -1,31 +1,28 @@
-"""Settings: frozen pydantic models, safe YAML, `key.path=value` overrides, and errors of one clear line."""
+"""Settings: frozen pydantic models, groups of one of several kinds, and what may stand in short for a group."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args, get_origin
 
 import pydantic
+from pydantic.fields import FieldInfo
 
-from curriculum_ray.config.plain_yaml import DEEPEST, LARGEST_JSON, TextFault, read_json, read_yaml
-from curriculum_ray.config.shown import fits_a_line, one_line, shown
+from curriculum_ray.config.shown import one_line
 
 __all__ = [
-    "LONGEST_NAME",
     "ConfigError",
-    "FilePath",
-    "LocalPath",
+    "Shorthand",
     "Spec",
-    "absolute",
-    "apply_overrides",
-    "check_path",
-    "differences",
-    "flatten",
-    "load_json",
-    "load_yaml",
-    "with_key",
+    "TaggedUnion",
+    "holds_mapping",
+    "in_full",
+    "spec_at",
+    "specs_in",
+    "union_at",
+    "written_out",
 ]
 
 
@@ -47,127 +44,151 @@ class Spec(pydantic.BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
     )
 
+    def to_plain(self) -> dict[str, Any]:
+        """JSON-safe values, without the nulls that are defaults."""
+        plain = self.model_dump(mode="json")
+        for key, field in type(self).model_fields.items():
+            value = getattr(self, key)
+            if isinstance(value, Spec):
+                plain[key] = value.to_plain()
+            elif value is None and field.default is None:
+                del plain[key]
+        return plain
 
-def absolute(path: str) -> str:
-    """Make `path` absolute, keeping links: the workers of a run have other working folders than its user.
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Fill in defaults that depend on other settings, before the types are checked; shorthands are written out.
 
-    Raises ValueError for a path that no file system allows.
+        values: by key, mappings or settings, whatever was given. A ValueError says what is wrong.
+        """
+        return values
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, values: Any) -> Any:
+        return cls.completed(written_out(cls, values)) if isinstance(values, Mapping) else values
+
+
+@dataclass(frozen=True)
+class Shorthand:
+    """In the annotation of a group of settings: what may stand in its place.
+
+    Where a group is of one of several kinds, the kind alone stands for it without being declared.
     """
-    try:
-        found = Path(path).expanduser().absolute()
-    except RuntimeError as error:  # an unknown user's home folder
-        raise ValueError(f"{error} in {path}") from None
-    check_path(found)
-    return str(found)
+
+    group: Callable[[Any], Any]
+    """The mapping that a value stands for; a value that stands for none is returned."""
+
+    @classmethod
+    def of(cls, key: str, kind: type) -> Shorthand:
+        """A value of the type `kind` stands for {key: value}; true and false are no integers."""
+        return cls(lambda value: {key: value} if type(value) is kind else value)
 
 
-def check_path(path: Path) -> None:
-    """Raise ValueError if a path, or a name in it, is too long or has unprintable characters."""
-    long = next((part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME), None)
-    if long is not None:
-        raise ValueError(f"names in a path must have at most {LONGEST_NAME} bytes, but got {shown(long)}")
-    if len(os.fsencode(path)) >= _LONGEST_PATH:
-        raise ValueError(f"a path must have fewer than {_LONGEST_PATH} bytes, but got {shown(str(path))}")
-    if not fits_a_line(str(path)):
-        raise ValueError(f"a path must have only printable characters, but got {shown(str(path))}")
+@dataclass(frozen=True)
+class TaggedUnion:
+    """Settings of one of several kinds."""
+
+    tag: str
+    """The key whose value is the kind, e.g. "rule"."""
+    members: dict[str, type[Spec]]
+    """The settings of each kind."""
+
+    def member(self, kind: Any) -> type[Spec] | None:
+        """The settings of a kind; None where there is no such kind."""
+        return self.members.get(kind) if isinstance(kind, str) else None
+
+    def group(self, kind: Any) -> Any:
+        """The settings that a kind alone stands for; what is no text is returned."""
+        return {self.tag: kind} if isinstance(kind, str) else kind
+
+    def alike(self, one: Any, other: Any) -> bool:
+        """Whether two kinds have the same settings, which they share by one class: a change of kind keeps them.
+
+        Settings of one name in two classes may mean different things.
+        """
+        if one == other:
+            return True
+        a, b = self.member(one), self.member(other)
+        if a is None or b is None:
+            return False
+        shared = next(base for base in a.__mro__ if issubclass(b, base) and issubclass(base, Spec))
+        own = [set(member.model_fields) - {self.tag} for member in (a, b)]
+        return own[0] == own[1] == set(shared.model_fields) - {self.tag}
 
 
-LONGEST_NAME = 255
-"""Bytes of a file name on every common file system."""
-_LONGEST_PATH = 4096
-_LONGEST_OVERRIDE = 160
+@cache
+def union_at(spec: type[Spec], key: str) -> TaggedUnion | None:
+    """The union that the settings `spec` hold at `key`; None where there is another value, or no such key."""
+    field = spec.model_fields.get(key)
+    if field is None:
+        return None
+    tag = field.discriminator or next(_discriminators(field.annotation), None)
+    if not isinstance(tag, str):
+        return None
+    members = {
+        kind: member
+        for member in specs_in(field.annotation)
+        for kind in get_args(member.model_fields[tag].annotation)
+    }
+    return TaggedUnion(tag, members)
 
 
-def _checked(path: str) -> str:
-    check_path(Path(path))
-    return path
+def spec_at(spec: type[Spec], key: str) -> type[Spec] | None:
+    """The settings of one kind that `spec` holds at `key`, or None; see `union_at` for those of several."""
+    field = spec.model_fields.get(key)
+    found = [] if field is None else list(specs_in(field.annotation))
+    return found[0] if len(found) == 1 else None
 
 
-FilePath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(_checked)]
-"""A path that is kept as written."""
-LocalPath = Annotated[str, pydantic.Field(min_length=1), pydantic.AfterValidator(absolute)]
+def specs_in(annotation: Any) -> Iterator[type[Spec]]:
+    """The settings that an annotation names, at any depth of containers and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        yield annotation
+    for part in get_args(annotation):
+        yield from specs_in(part)
 
 
-def _read(text: str, source: str, json: bool = False) -> Any:
-    try:
-        return read_json(text) if json else read_yaml(text)
-    except TextFault as error:
-        kind = "JSON" if json else "YAML"
-        raise ConfigError(f"{source} is not readable {kind}: {error}") from None
+def written_out(spec: type[Spec], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings `values` of the class `spec` with mappings in place of shorthands, but for those within groups."""
+    groups = _groups(spec)
+    return {key: groups[key](value) if key in groups else value for key, value in values.items()}
 
 
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read the mapping of settings in `path`, YAML or, by suffix, JSON; `ConfigError` for anything else."""
-    data = _read(_read_text(path), str(path), json=Path(path).suffix == ".json")
-    if not isinstance(data, dict):
-        found = "is empty" if data is None else f"holds {type(data).__name__}"
-        raise ConfigError(f"{path} must hold a mapping of keys to values, but {found}")
-    return data
-
-
-def load_json(path: str | Path) -> Any:
-    """Read the JSON value in `path`; `ConfigError` if there is none."""
-    return _read(_read_text(path), str(path), json=True)
-
-
-def _read_text(path: str | Path) -> str:
-    """Read a UTF-8 file of settings or measurements; `ConfigError` if it cannot be read."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            # At most what a reader accepts: the file may be endless.
-            return file.read(LARGEST_JSON + 1)
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-
-
-def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Return a copy of `data` with each `key.path=value` set; the value is read as YAML."""
-    result = dict(data)
-    for override in overrides:
-        path, separator, text = override.partition("=")
-        path = path.strip()
-        if not separator or not all(path.split(".")):
-            raise ConfigError(f"--set takes key.path=value, but got {shown(override)}")
-        source = f"--set {one_line(override, _LONGEST_OVERRIDE)}"
-        result = with_key(result, path, _read(text, source), source)
-    return result
-
-
-def with_key(data: Mapping[str, Any], path: str, value: Any, source: str) -> dict[str, Any]:
-    """Return a copy of nested settings with the dotted key `path` set; missing groups are created."""
-    *groups, last = path.split(".")
-    if len(groups) >= DEEPEST:
-        raise ConfigError(f"{source}: a key must have at most {DEEPEST} parts, but got {len(groups) + 1}")
-    result = node = dict(data)
-    for group in groups:
-        child = node.get(group, {})
-        if not isinstance(child, Mapping):
-            raise ConfigError(f"{source}: {group} holds the value {shown(child)}, not a group of keys")
-        copied = node[group] = dict(child)
-        node = copied
-    node[last] = value
-    return result
-
-
-def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to dotted keys, e.g. {"clusters.count": 20}."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        name = f"{prefix}{key}"
+def in_full(spec: type[Spec], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`written_out` at any depth; groups whose kind is not among `values`, or not known, are left as they are."""
+    result = written_out(spec, values)
+    for key, value in result.items():
         if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = value
-    return flat
+            union = union_at(spec, key)
+            inner = spec_at(spec, key) if union is None else union.member(value.get(union.tag))
+            if inner is not None and not holds_mapping(spec.model_fields[key].annotation):
+                result[key] = in_full(inner, value)
+    return result
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
-    """Describe the differences of two nested settings, at most `most` of them; "" if there are none."""
-    old, new = flatten(before), flatten(now)
-    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    words = [f"{key} was {shown(old.get(key))} and is {shown(new.get(key))}" for key in keys[:most]]
-    return ", ".join(words) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+@cache
+def _groups(spec: type[Spec]) -> Mapping[str, Callable[[Any], Any]]:
+    """What turns a shorthand into its group, for each key that has some."""
+    found: dict[str, Callable[[Any], Any]] = {}
+    for key, field in spec.model_fields.items():
+        union = union_at(spec, key)
+        marks = [mark for mark in field.metadata if isinstance(mark, Shorthand)]
+        if marks:
+            found[key] = marks[0].group
+        elif union is not None and not holds_mapping(field.annotation):
+            found[key] = union.group
+    return found
+
+
+def holds_mapping(annotation: Any) -> bool:
+    """Whether a value may be a mapping with names of the user's own."""
+    return get_origin(annotation) is dict or any(holds_mapping(part) for part in get_args(annotation))
+
+
+def _discriminators(annotation: Any) -> Iterator[Any]:
+    """What tells apart the members of an annotated union that is one part of `annotation`, e.g. beside None."""
+    for part in get_args(annotation):
+        if isinstance(part, FieldInfo) and part.discriminator is not None:
+            yield part.discriminator
+        yield from _discriminators(part)

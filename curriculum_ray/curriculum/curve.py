@@ -71,8 +71,7 @@ class DifficultyCurve(Spec):
 
     def to_file(self, path: str | Path) -> None:
         """Write the curve as JSON."""
-        data = self.model_dump(mode="json", exclude_none=True)
-        Path(path).write_text(json.dumps(data) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(self.to_plain()) + "\n", encoding="utf-8")
 
     def shares(self) -> tuple[float, ...]:
         """The integral of the difficulty over each bin as a share of the total, n values that sum to 1.

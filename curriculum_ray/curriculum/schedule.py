@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from curriculum_ray.config import ConfigError, Spec, check_path, flatten, load_yaml, parse
 from curriculum_ray.config.plain_yaml import write_yaml
-from curriculum_ray.config.unions import union_at
+from curriculum_ray.config.spec import union_at
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
 from curriculum_ray.curriculum.base import BaseSpec, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
@@ -117,7 +117,7 @@ class CurriculumSchedule(Spec):
 
     def to_dict(self) -> dict[str, Any]:
         """The content as JSON-safe values, without settings that are not given."""
-        data = self.model_dump(mode="json", exclude_none=True)
+        data = self.to_plain()
         if self.importance == NoImportance():
             # Parts that most schedules lack must not change their id.
             del data["importance"]

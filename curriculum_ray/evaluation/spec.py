@@ -6,11 +6,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from curriculum_ray.config import LocalPath, Spec
+from curriculum_ray.config import LocalPath, Shorthand, Spec
 from curriculum_ray.config.parsing import SHA256
 from curriculum_ray.evaluation.clip_score import ClipSpec
 
@@ -58,14 +58,9 @@ class EvaluationSpec(Spec):
     """The lowest and highest noise that is guided, as sigma, its standard deviation on unscaled data (Kynkäänniemi et
     al. 2024); null for all."""
 
-    clip_score: ClipSpec | None = None
+    clip_score: Annotated[ClipSpec | None, Shorthand.of("path", str)] = None
     """How samples fit their captions (CLIP score, Hessel et al. 2021), where the data have captions as words; null for
     none."""
-
-    @field_validator("clip_score", mode="before")
-    @classmethod
-    def _a_path_may_stand_alone(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
 
     @field_validator("guidance")
     @classmethod

@@ -1,6 +1,6 @@
 """Networks that predict noise, item or velocity from a noisy item."""
 
-from curriculum_ray.models.build import ModelSpec, build_model, check_model, normalise_model
+from curriculum_ray.models.build import ModelSpec, build_model, check_model
 from curriculum_ray.models.dit import DiT, DiTSpec
 from curriculum_ray.models.foreign import DiffusersModel, DiffusersSpec, PythonSpec, example_condition
 from curriculum_ray.models.mlp import MLP, MLPSpec
@@ -24,5 +24,4 @@ __all__ = [
     "check_named_code",
     "code_named",
     "example_condition",
-    "normalise_model",
 ]

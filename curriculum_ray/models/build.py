@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
+from curriculum_ray.config import Shorthand
 from curriculum_ray.data import NO_CONDITIONING, Conditioning
 from curriculum_ray.models.dit import DiTSpec, build_dit
 from curriculum_ray.models.foreign import (
@@ -23,32 +23,29 @@ from curriculum_ray.models.foreign import (
 from curriculum_ray.models.mlp import MLPSpec, build_mlp
 from curriculum_ray.models.unet import UNetSpec, build_unet
 
-__all__ = ["ModelSpec", "build_model", "check_model", "normalise_model"]
-
-ModelSpec = Annotated[
-    UNetSpec | DiTSpec | MLPSpec | DiffusersSpec | PythonSpec,
-    Field(discriminator="kind"),
-]
+__all__ = ["ModelSpec", "build_model", "check_model"]
 
 
-def normalise_model(values: Any, default: Mapping[str, Any] = MappingProxyType({"kind": "unet"})) -> Any:
-    """Expand a network's shorthand to the mapping that `ModelSpec` reads.
-
-    `dit-S/2`, `diffusers:UNet2DModel`, `python:package.module.Class`, `unet`, `mlp` and `dit` stand for a
-    mapping with `kind`; a mapping without `kind` updates the `default`. Other values are returned unchanged.
-    """
-    if isinstance(values, Mapping):
-        return dict(values) if "kind" in values else {**default, **values}
-    if not isinstance(values, str):
-        return values
-    if values.startswith("dit-"):
-        return {"kind": "dit", "size": values.removeprefix("dit-")}
-    kind, colon, name = values.partition(":")
+def _network(short: Any) -> Any:
+    """The settings that `dit-S/2`, `diffusers:UNet2DModel`, `python:package.module.Class` or a kind stand for."""
+    if not isinstance(short, str):
+        return short
+    if short.startswith("dit-"):
+        return {"kind": "dit", "size": short.removeprefix("dit-")}
+    kind, colon, name = short.partition(":")
     if colon and kind == "diffusers":
         return {"kind": "diffusers", "class_name": name}
     if colon and kind == "python":
         return {"kind": "python", "path": name}
-    return {"kind": values}
+    return {"kind": short}
+
+
+ModelSpec = Annotated[
+    UNetSpec | DiTSpec | MLPSpec | DiffusersSpec | PythonSpec,
+    Field(discriminator="kind"),
+    Shorthand(_network),
+]
+"""A network's settings; `dit-S/2`, `diffusers:UNet2DModel` and `python:package.module.Class` are short for some."""
 
 
 def build_model(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec
+from curriculum_ray.config import ConfigError, Shorthand, Spec
 from curriculum_ray.curriculum import CurriculumSchedule, Uniform, default_base
 from curriculum_ray.curriculum.pacing.plateau import WINDOWS
 from curriculum_ray.data import DataSpec
 from curriculum_ray.diffusion import DDPMSpec, ProcessSpec, WeightingSpec
 from curriculum_ray.diffusion.uncertainty import EDM2Uncertainty, IntervalUncertaintySpec
 from curriculum_ray.diffusion.weighting import NoWeighting
-from curriculum_ray.models import ModelSpec, UNetSpec, normalise_model
+from curriculum_ray.models import ModelSpec, UNetSpec
 from curriculum_ray.models.lora import LoraSpec
 from curriculum_ray.training.batch_size import DEFAULT_BATCH_SIZE, batch_sizes, choice_line
 from curriculum_ray.training.ema import EmaSpec
@@ -98,10 +98,10 @@ class TrainConfig(Spec):
     """The weight of each noise level in the loss."""
     model: ModelSpec = UNetSpec()
     """The network; if not given, a unet for images, an mlp for mixture2d and a small dit for signals and sets."""
-    init_from: InitSpec | None = None
+    init_from: Annotated[InitSpec | None, Shorthand.of("path", str)] = None
     """The weights that the network and its averages start from, or null to draw them by the seed. A run that resumes
     continues from its own checkpoint."""
-    lora: LoraSpec | None = None
+    lora: Annotated[LoraSpec | None, Shorthand.of("rank", int)] = None
     """Low-rank adapters on the weights of `init_from`, which stay as they are, or null to train the weights."""
     schedule: CurriculumSchedule = Field(default_factory=CurriculumSchedule.uniform)
     """Which noise levels are trained when; the base, if not given, is log_normal_sigma for edm, else uniform."""
@@ -236,25 +236,22 @@ class TrainConfig(Spec):
             )
         return self
 
-    @model_validator(mode="before")
     @classmethod
-    def _default_kinds(cls, values: Any) -> Any:
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """`process: {num_timesteps: 500}` means the default kind of process; the same for weighting and network.
 
         Defaults that depend on other settings are filled in.
         """
-        if not isinstance(values, Mapping):
-            return values
         groups = {"process": with_prediction(values.get("process", {}), values.get("data"))}
         if isinstance(values.get("weighting"), Mapping):
             groups["weighting"] = {"kind": NoWeighting().kind, **values["weighting"]}
-        default = default_model(values.get("data"))
-        if "model" in values or default["kind"] != "unet":
-            groups["model"] = normalise_model(values.get("model", {}), default)
-        if isinstance(values.get("init_from"), str):
-            groups["init_from"] = {"path": values["init_from"]}
-        if isinstance(values.get("lora"), int) and not isinstance(values["lora"], bool):
-            groups["lora"] = {"rank": values["lora"]}
+        default, network = default_model(values.get("data")), values.get("model", {})
+        if (
+            isinstance(network, Mapping)
+            and "kind" not in network
+            and ("model" in values or default["kind"] != "unet")
+        ):
+            groups["model"] = {**default, **network}
         if (schedule := _with_base(values.get("schedule"), values.get("process"))) is not None:
             groups["schedule"] = schedule
         return {**values, **groups}

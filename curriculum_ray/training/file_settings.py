@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import AfterValidator
 
 from curriculum_ray.config import FilePath, LocalPath, Spec, flatten
-from curriculum_ray.config.unions import specs_in
+from curriculum_ray.config.spec import specs_in
 from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.training.config import TrainConfig
 

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from curriculum_ray.config import Spec
 from curriculum_ray.config.described import default_in_words, fixed_value, range_in_words, type_in_words
-from curriculum_ray.config.unions import specs_in
+from curriculum_ray.config.spec import specs_in
 from curriculum_ray.data.latent_cache import CacheSpec
 from curriculum_ray.evaluation.counting import ReferenceSpec
 from tuning.claims.claim import Claim
@@ -73,7 +73,8 @@ terminal.
 
 A key is written with dots on the command line (`--set optimizer.learning_rate=1e-3`) and as nested mappings in a file.
 Where one of several models is chosen, a tag says which (`rule`, `kind`, `by`, …), and the other keys are those of the
-model that it names.
+model that it names. The tag's value may stand alone where they are left out: `--set weighting=min_snr`, and in a
+schedule `order: random`.
 
 | page | holds |
 |---|---|

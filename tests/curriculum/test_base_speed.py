@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.curriculum import CurriculumSchedule, Speed, TimestepSampler
+from curriculum_ray.curriculum import CurriculumSchedule, DifficultyCurve, Speed, TimestepSampler
 from curriculum_ray.curriculum.base import level_of
 from curriculum_ray.diffusion.levels import DiscreteTimesteps, FlowTimes, Sigmas
 
@@ -81,3 +81,16 @@ def test_weights_are_the_released_change_of_the_schedule_within_their_ceiling():
 def test_speed_is_refused_where_its_schedule_says_nothing(options, line):
     with pytest.raises(ConfigError, match=line):
         TimestepSampler(CurriculumSchedule(base=Speed()), **options)
+
+
+@pytest.mark.parametrize("speed", [Speed(tau=None), Speed(ceiling=None), Speed(tau=None, ceiling=None)])
+def test_what_is_left_out_on_purpose_stays_so_in_a_file(tmp_path, speed):
+    schedule = CurriculumSchedule(base=speed)
+    schedule.to_file(tmp_path / "schedule.yaml")
+    assert CurriculumSchedule.from_file(tmp_path / "schedule.yaml") == schedule
+    curve = DifficultyCurve(
+        kind="loss", data="digits", process="ddpm", base=speed, u=(0.0, 0.5, 1.0), difficulty=(2.0, 1.0)
+    )
+    curve.to_file(tmp_path / "curve.json")
+    assert DifficultyCurve.from_file(tmp_path / "curve.json") == curve
+    assert len({one.schedule_id for one in (schedule, CurriculumSchedule(base=Speed()))}) == 2

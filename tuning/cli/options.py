@@ -23,7 +23,7 @@ from curriculum_ray.config import (
     with_key,
 )
 from curriculum_ray.config.shown import one_line
-from curriculum_ray.config.unions import spec_at
+from curriculum_ray.config.spec import in_full, spec_at
 from curriculum_ray.logs import LEVELS, set_level
 from tuning.cli.parameters import (
     CheckpointOption,
@@ -211,12 +211,12 @@ def read_settings(
     file, `--set` or option that a fault came from. Code that the file names and `--set` does not is refused but with
     `trust_code`.
     """
-    data = load_yaml(config_file) if config_file else {}
+    data = _without_shorthands(cls, load_yaml(config_file) if config_file else {})
     sources = {"": str(config_file) if config_file else "settings"}
-    full = [_in_full(cls, override, within) for override in overrides]
+    full = [_with_group(cls, override, within) for override in overrides]
     said: dict[str, str] = {}
     for override, whole in zip(overrides, full, strict=True):
-        data = apply_overrides(data, [whole])
+        data = _without_shorthands(cls, apply_overrides(data, [whole]))
         key, source = whole.partition("=")[0].strip(), f"--set {one_line(override, 160)}"
         # The same key again is how scripts change what they begin with: the later one holds.
         _check_nothing_is_lost({name: by for name, by in said.items() if name != key}, key, source)
@@ -243,7 +243,12 @@ def _check_nothing_is_lost(said: Mapping[str, str], key: str, source: str) -> No
         raise ConfigError(f"{source} would overwrite {said[lost]}: leave one of them out")
 
 
-def _in_full(cls: type[pydantic.BaseModel], override: str, within: str | None) -> str:
+def _without_shorthands(cls: type[pydantic.BaseModel], data: dict[str, Any]) -> dict[str, Any]:
+    """The settings `data` with groups in place of what stands for them, so that `--set` may name a key of such."""
+    return in_full(cls, data) if issubclass(cls, Spec) else data
+
+
+def _with_group(cls: type[pydantic.BaseModel], override: str, within: str | None) -> str:
     """The override with the group `within` before its key where the key is one of that group's, and not of `cls`."""
     inner = None if within is None or not issubclass(cls, Spec) else spec_at(cls, within)
     first = re.split("[.=]", override, maxsplit=1)[0].strip()

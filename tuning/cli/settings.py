@@ -11,7 +11,7 @@ import click
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.described import default_in_words, fixed_value, range_in_words, type_in_words
 from curriculum_ray.config.keys import Key, closest, in_words, keys_of
-from curriculum_ray.config.unions import specs_in, union_at
+from curriculum_ray.config.spec import holds_mapping, specs_in, union_at
 from tuning.cli.options import example, shared
 from tuning.cli.output import json_text
 
@@ -75,7 +75,8 @@ def settings(group: str | None, command: str | None, as_json: bool) -> int:
 def _setting(key: Key) -> _Setting:
     union = union_at(key.model, key.name.rpartition(".")[2])
     if union is not None:
-        kind = f"group with {union.tag}: {' | '.join(map(str, union.members))}"
+        alone = "" if holds_mapping(key.field.annotation) else ", or one of these alone"
+        kind = f"group with {union.tag}: {' | '.join(map(str, union.members))}{alone}"
     elif any(specs_in(key.field.annotation)):
         kind = type_in_words(key.field.annotation, lambda model: "group")
     else:

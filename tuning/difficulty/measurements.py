@@ -145,7 +145,7 @@ def measure(
         extra |= {_ITEMS: len(data)} if streamed else {}
         curve = curve.model_copy(update={"meta": {**curve.meta, **extra}})
         curves[name] = curve
-        content = json.dumps(curve.model_dump(mode="json", exclude_none=True))
+        content = json.dumps(curve.to_plain())
         if (kept := write_own(folder / f"{name}.json", content, force=force)) is not None:
             report(f"an earlier file was kept as {kept}")
 

@@ -85,10 +85,10 @@ class StudyConfig(Spec):
     """Hours for the whole study, over all of its starts, or null for no limit: fewer schedules are tried where they
     would not leave time for the confirmations."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _earlier_name(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "fidelity" in values:
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings as they are; a ValueError names the key that an earlier one has become."""
+        if "fidelity" in values:
             raise ValueError("the key fidelity is now called halving")
         return values
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curriculum_ray.config import Spec, with_key
-from curriculum_ray.config.unions import spec_at, union_at
+from curriculum_ray.config.spec import in_full, spec_at, union_at, written_out
 from curriculum_ray.runs.config import RunConfig
 
 __all__ = ["lay_over", "merge"]
@@ -15,8 +15,8 @@ __all__ = ["lay_over", "merge"]
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Lay dotted keys over the nested settings of a run; keys that only an earlier kind has are dropped."""
     nested: dict[str, Any] = {}
-    for key, value in point.items():
-        nested = with_key(nested, key, value, f"{source}.{key}")
+    for key in sorted(point, key=lambda key: key.count(".")):  # a group before what is in it
+        nested = in_full(RunConfig, with_key(nested, key, point[key], f"{source}.{key}"))
     return merge(config, nested)
 
 
@@ -31,7 +31,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any], spec: type[Spec] | None) -> dict[str, Any]:
     """`merge` for settings of the class `spec`; None where it is not known."""
     result: dict[str, Any] = _merge({}, below, None) if below else {}
-    for key, value in above.items():
+    for key, value in (above if spec is None else written_out(spec, above)).items():
         if not isinstance(value, Mapping):
             result[key] = value
             continue
@@ -45,6 +45,6 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any], spec: type[Spec] 
             kind = value.get(union.tag, before)
             if not union.alike(before, kind):
                 kept = {}
-            inner = union.members.get(kind) if isinstance(kind, str) else None
+            inner = union.member(kind)
         result[key] = _merge(kept, value, inner)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from curriculum_ray.curriculum.base import BaseSpec, default_base, level_of
 from curriculum_ray.data import NO_CONDITIONING, Dataset, DataSpec
 from curriculum_ray.data.dataset import as_float
 from curriculum_ray.diffusion import DDPMSpec, Process, ProcessSpec, build_process
-from curriculum_ray.models import ModelSpec, UNetSpec, build_model, normalise_model
+from curriculum_ray.models import ModelSpec, UNetSpec, build_model
 from curriculum_ray.splitmix import mix
 from curriculum_ray.training.difficulty.gradients import GradientMoments, gradient_moments
 from curriculum_ray.training.prediction import with_prediction
@@ -54,13 +55,13 @@ class ProbeSpec(Spec):
     gradient_points: int = Field(default=8, ge=1, le=1_000_000)
     """Evenly spaced points of training at which gradients are measured; the last is its end."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _ddpm_and_unet_unless_said(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        values = {**values, "process": with_prediction(values.get("process", {}), values.get("data"))}
-        return {**values, "model": normalise_model(values["model"])} if "model" in values else values
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """DDPM and a unet unless said; what the network predicts follows the data."""
+        groups = {"process": with_prediction(values.get("process", {}), values.get("data"))}
+        if isinstance(values.get("model"), Mapping):
+            groups["model"] = {"kind": UNetSpec().kind, **values["model"]}
+        return {**values, **groups}
 
     @model_validator(mode="after")
     def _items_as_they_are(self) -> ProbeSpec:
