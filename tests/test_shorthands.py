@@ -17,7 +17,8 @@ from tests.tuning.studies import schedule
 from tuning.cli.options import read_settings
 from tuning.difficulty import DifficultyConfig
 from tuning.study.config import StudyConfig
-from tuning.study.overlay import lay_over
+from tuning.study.named_arms import named_arm
+from tuning.study.overlay import dotted, lay_over
 from tuning.study.space import SearchSpace
 
 SPACE = {"search": {"one": "type", "type": {"type": "int", "low": 1, "high": 2}}}
@@ -167,8 +168,46 @@ def test_a_space_may_choose_among_kinds(tmp_path: Path) -> None:
         "rivals: {p2: {weighting: p2}}\n"
     )
     space = SearchSpace.load(str(path))
+    assert list(space.search) == ["weighting.kind", "weighting.gamma"]
     base = {"schedule": schedule(8), "weighting": {"kind": "p2", "k": 1.0}}
     plain, weighted = space.probes()[0], space.probes()[-1]
     assert space.apply(base, plain)["weighting"] == {"kind": "none"}
     assert space.apply(base, weighted)["weighting"] == {"kind": "min_snr", "gamma": 9.0}
     assert space.apply(base, weighted)["schedule"]["order"]["direction"] == "random"
+
+
+def test_a_space_names_each_group_once(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    span = "{type: categorical, choices: [none, min_snr]}"
+    path.write_text(f"version: 1\nsearch:\n  weighting: {span}\n  weighting.kind: {span}\n")
+    with pytest.raises(
+        ConfigError, match=r"search has both weighting and weighting\.kind, which are the same"
+    ):
+        SearchSpace.load(str(path))
+
+
+def test_points_to_start_with_and_arms_may_be_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "version: 1\nsearch:\n  schedule.order: {type: categorical, choices: [easy_to_hard, random]}\n"
+        "start: [{schedule.order: random}]\n"
+    )
+    assert SearchSpace.load(str(path)).start == [{"schedule.order.direction": "random"}]
+    arm = named_arm(
+        "a", {"weighting": "p2", "schedule.base": "laplace_logsnr"}, CurriculumSchedule.uniform(), 1
+    )
+    assert arm.settings == {"weighting.kind": "p2"}
+    assert arm.schedule is not None
+    assert arm.schedule.base.kind == "laplace_logsnr"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"weighting": "p2"}, {"weighting": {"kind": "p2"}}, {"weighting.kind": "p2"}],
+)
+def test_spellings_of_one_setting_have_one_key(settings: dict[str, Any]) -> None:
+    assert dotted({"ema.halflife_images": 5, **settings, "schedule.base.kind": "mode"}, "arms.a") == {
+        "ema.halflife_images": 5,
+        "weighting.kind": "p2",
+        "schedule.base.kind": "mode",
+    }

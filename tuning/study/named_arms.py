@@ -10,7 +10,7 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from tuning.evidence.keys import TrialKey
 from tuning.study.comparable import check_distinct, check_may_differ, check_name
 from tuning.study.config import StudyConfig
-from tuning.study.overlay import lay_over
+from tuning.study.overlay import dotted, lay_over
 from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["check_arms", "named_arm"]
@@ -21,8 +21,8 @@ def named_arm(name: str, keys: Mapping[str, Any], plain: CurriculumSchedule, see
 
     plain: the schedule of uniform sampling. ConfigError where they give no schedule.
     """
-    leaves = flatten(keys)
     source, whole = f"arms.{name}", {"schedule": plain.model_dump(mode="json")}
+    leaves = dotted(keys, source)
     schedule = lay_over(whole, leaves, source)["schedule"]
     arm = TrialKey.arm(name)
     return TrialSpec(
@@ -39,7 +39,7 @@ def check_arms(config: StudyConfig, plain: CurriculumSchedule) -> None:
     """Raise ConfigError for an arm that cannot be compared, cannot be walked, or trains like another one."""
     for name, keys in config.arms.items():
         check_name("an arm", name, keys)
-        for key in flatten(keys):
+        for key in dotted(keys, f"arms.{name}"):
             check_may_differ(key, f"arms.{name}: {key}", "changed by an arm")
         arm = named_arm(name, keys, plain, config.seed)
         assert arm.schedule is not None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from curriculum_ray.config import Spec, with_key
+from curriculum_ray.config import Spec, flatten, with_key
 from curriculum_ray.config.spec import in_full, spec_at, union_at, written_out
 from curriculum_ray.runs.config import RunConfig
 
-__all__ = ["lay_over", "merge"]
+__all__ = ["dotted", "lay_over", "merge"]
 
 
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -18,6 +18,14 @@ def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -
     for key in sorted(point, key=lambda key: key.count(".")):  # a group before what is in it
         nested = in_full(RunConfig, with_key(nested, key, point[key], f"{source}.{key}"))
     return merge(config, nested)
+
+
+def dotted(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """A run's settings, nested, dotted or in short, by dotted key, e.g. {weighting.kind: min_snr}."""
+    result: dict[str, Any] = {}
+    for key, value in flatten(settings).items():
+        result |= flatten(in_full(RunConfig, with_key({}, key, value, f"{source}.{key}")))
+    return result
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

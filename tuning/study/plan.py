@@ -29,7 +29,7 @@ from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.controls import Controls
 from tuning.study.giving_up import given_up
 from tuning.study.named_arms import named_arm
-from tuning.study.overlay import lay_over
+from tuning.study.overlay import dotted, lay_over
 from tuning.study.time_budget import TimeBudget, after_search, bracket_work, work_of
 from tuning.study.trial_spec import TrialSpec
 from tuning.study.twins import twin_trials
@@ -244,8 +244,8 @@ class StudyPlan:
         return [uniform, *(self._rival(name, keys) for name, keys in self.rivals.items())]
 
     def _rival(self, name: str, keys: Mapping[str, Any]) -> TrialSpec:
-        plain = {"schedule": self._plain.model_dump(mode="json")}
-        schedule = lay_over(plain, keys, f"rivals.{name}")["schedule"]
+        plain, leaves = {"schedule": self._plain.model_dump(mode="json")}, dotted(keys, f"rivals.{name}")
+        schedule = lay_over(plain, leaves, f"rivals.{name}")["schedule"]
         return TrialSpec(
             key=TrialKey.rival(name),
             role="control",
@@ -253,7 +253,7 @@ class StudyPlan:
             rival=name,
             seed=self.config.seed,
             schedule=CurriculumSchedule.from_dict(schedule, f"rivals.{name}"),
-            settings={key: value for key, value in keys.items() if not key.startswith("schedule.")},
+            settings={key: value for key, value in leaves.items() if not key.startswith("schedule.")},
         )
 
     def _twins(self) -> list[TrialSpec]:

@@ -13,7 +13,7 @@ from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
 from curriculum_ray.config.keys import is_known, meant_by
 from curriculum_ray.config.shown import shown
 from curriculum_ray.runs.config import RunConfig
-from tuning.study.overlay import lay_over, merge
+from tuning.study.overlay import dotted, lay_over, merge
 from tuning.study.parameters import CategoricalRange, Range, Value, among, listed
 
 __all__ = ["SearchSpace", "SpaceFunction"]
@@ -34,6 +34,25 @@ class SearchSpace(Spec):
     """Points, by searched key, that are tried before the sampler chooses."""
     rivals: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Rivals of a curriculum, besides uniform sampling: a name and dotted keys, e.g. {weighting.kind: min_snr}."""
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Choices of kinds by the key of the kind: `weighting`, one of none and min_snr, is `weighting.kind`."""
+        search = values.get("search")
+        if not isinstance(search, Mapping):
+            return values
+        names = {key: _key_of_kind(key, span) for key, span in search.items()}
+        for key, name in names.items():
+            if name != key and name in search:
+                raise ValueError(
+                    f"search has both {key} and {name}, which are the same: leave one of them out"
+                )
+        groups: dict[str, Any] = {
+            "search": {names[key]: _renamed(span, "when", names) for key, span in search.items()}
+        }
+        if isinstance(start := values.get("start"), list):
+            groups["start"] = [_with_names(point, names) for point in start]
+        return {**values, **groups}
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:
@@ -126,6 +145,30 @@ class SearchSpace(Spec):
                 first = span.choices[0] if isinstance(span, CategoricalRange) else span.low
                 point[key] = given.get(key, first)
         return point
+
+
+def _key_of_kind(key: Any, span: Any) -> Any:
+    """The key of the kind that all choices of a searched key name, e.g. weighting.kind of weighting; else `key`."""
+    choices = span.get("choices") if isinstance(span, Mapping) else None
+    if (
+        not isinstance(key, str)
+        or not isinstance(choices, list)
+        or not all(isinstance(each, str) for each in choices)
+    ):
+        return key
+    found = {name for each in choices for name in dotted({key: each}, "search")}
+    return found.pop() if len(found) == 1 else key
+
+
+def _renamed(span: Any, key: str, names: Mapping[Any, Any]) -> Any:
+    return {**span, key: _with_names(span[key], names)} if isinstance(span, Mapping) and key in span else span
+
+
+def _with_names(values: Any, names: Mapping[Any, Any]) -> Any:
+    """`values` with each key by its name in `names`."""
+    if not isinstance(values, Mapping):
+        return values
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 def _shipped() -> list[Any]:
