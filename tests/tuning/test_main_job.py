@@ -98,7 +98,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_the_same_command_runs_nothi
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
     said = "".join(lines) + out
-    assert "the same command resumes" in said
+    assert "the same command goes on" in said
     assert "Traceback" not in said
     _check_whole(tmp_path, _json(tmp_path, "search", *TINY))
 

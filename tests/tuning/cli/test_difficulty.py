@@ -33,7 +33,7 @@ def one_thread() -> Iterator[None]:
 
 
 SIZES = ("batch_size", "watched", "gradient_batches", "gradient_batch_size", "gradient_points")
-QUICK = ["--num-timesteps", "12", "--samples", "16"]
+QUICK = ["--num-timesteps", "12"]
 
 
 def run(*arguments: str) -> Result:
@@ -105,7 +105,7 @@ def test_an_address_is_a_place_that_does_not_depend_on_the_working_folder() -> N
 
 
 def test_json_is_one_object_with_the_claim_and_the_files(tmp_path: Path) -> None:
-    result = run("--output", str(tmp_path), "--measure", "snr", "--json", *QUICK[:2])
+    result = run("--output", str(tmp_path), "--measure", "snr", "--json", *QUICK)
     answer = json.loads(result.stdout)
     assert answer["claim"].startswith("Low-noise timesteps are harder: yes by log-SNR")
     assert answer["verdicts"]["snr"]["yes"] is True
