@@ -57,15 +57,18 @@ class Packed:
     """Whether all of the study is in it, and not only the trials that have ended so far."""
 
 
-def pack_study(folder: Path) -> Packed:
-    """Pack the study in `folder`; ConfigError, one line, where there is none, it is running, or a file is damaged."""
+def pack_study(folder: Path, report: bool = True) -> Packed:
+    """Pack the study in `folder`; ConfigError, one line, where there is none, it is running, or a file is damaged.
+
+    report: whether its page with the figures is packed, most of the bytes.
+    """
     try:
-        return _packed(folder)
+        return _packed(folder, report)
     except OSError as error:
         raise ConfigError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from None
 
 
-def _packed(folder: Path) -> Packed:
+def _packed(folder: Path, report: bool) -> Packed:
     stored = _identity(folder)
     identity = parse(StudyIdentity, stored, str(folder / IDENTITY_FILE))
     records = load_records(folder)
@@ -93,8 +96,9 @@ def _packed(folder: Path) -> Packed:
     named = {path for name, value in values.items() for path in paths_in(value, _place(name))}
     portable = Portable([folder, *_searched_in(folder, records)], named)
     files = {name: _written(name, portable.value(value, _place(name))) for name, value in values.items()}
-    if (report := folder / REPORT_FILE).is_file():
-        files[REPORT_FILE] = portable.page(_text(report)).encode()
+    page = folder / REPORT_FILE
+    if report and page.is_file():
+        files[REPORT_FILE] = portable.page(_text(page)).encode()
     if (journal := folder / JOURNAL_FILE).is_file():
         plain = [portable.value(line) for line in journal_lines(_text(journal), str(journal))]
         files[JOURNAL_FILE] = "".join(json.dumps(line) + "\n" for line in plain).encode()
@@ -104,7 +108,7 @@ def _packed(folder: Path) -> Packed:
     content = archived(folder.resolve().name, identity.id, files)
     # Nothing is packed that `verify` would refuse.
     PackedStudy(bundle_of(content, str(folder)))
-    ended = state == "finished" or (state is None and report.is_file())
+    ended = state == "finished" or (state is None and page.is_file())
     return Packed(content, len(records), answer(ranking), ended)
 
 

@@ -20,8 +20,9 @@ _SUFFIX = ".bundle.zip"
 )
 @click.argument("study")
 @click.option("--into", type=FileOption(), help=f"The file; default STUDY{_SUFFIX} in the working folder.")
+@click.option("--no-report", is_flag=True, help="Leave out the report with its figures, most of the file.")
 @shared("output", "json")
-def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
+def bundle(study: str, into: Path | None, no_report: bool, output: Path, as_json: bool) -> int:
     """Pack a study into one file that `verify` proves on another machine, and `unbundle` goes on with.
 
     STUDY is the name of a study in --output, or the path of its folder; an interrupted one is packed as far as it got.
@@ -39,7 +40,7 @@ def bundle(study: str, into: Path | None, output: Path, as_json: bool) -> int:
     folder = output / study if (output / study).is_dir() else Path(study)
     if not folder.is_dir():
         raise ConfigError(f"there is no study {study} in {output}, and no folder {study}")
-    packed = pack_study(folder)
+    packed = pack_study(folder, report=not no_report)
     path = into or Path(f"{folder.resolve().name}{_SUFFIX}")
     if path.exists() or path.is_symlink():
         try:

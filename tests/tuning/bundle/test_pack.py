@@ -53,6 +53,18 @@ def test_the_run_to_prove_is_the_best_schedules_first_fresh_seed(tmp_path: Path)
     assert study.course(study.by_default)[6400, "loss"] == 0.5
 
 
+def test_the_report_may_be_left_out(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "first")
+    (folder / "report.html").write_text("<p>the report</p>")
+    whole, small = (
+        opened(tmp_path / f"{report}.zip", pack_study(folder, report=report).content).bundle.files
+        for report in (True, False)
+    )
+    assert whole["report.html"] == b"<p>the report</p>"
+    assert small == {name: content for name, content in whole.items() if name != "report.html"}
+    assert pack_study(folder, report=False).ended
+
+
 def _with_status(folder: Path, state: State) -> None:
     progress = StudyProgress(metric="fid", total=1, ended=EndedTrials(), images=1, total_images=1)
     StatusFile(folder, "first", lambda: progress).close(state)
