@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.buckets.address import is_address
-from curriculum_ray.config import ConfigError, flatten, parse
+from curriculum_ray.config import ConfigError, parse
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
@@ -236,10 +236,8 @@ def _check_overlays(config: StudyConfig, space: SearchSpace, source: str) -> Non
     laid = {"space": plain}
     for number, point in enumerate((*space.start, *space.probes())):
         laid[f"space, point {number}"] = space.apply(base, point)
-    rivals = {**space.rivals, **config.rivals}
-    laid |= {f"rivals.{name}": lay_over(plain, keys, f"rivals.{name}") for name, keys in rivals.items()}
-    arms = config.arms.items()
-    laid |= {f"arms.{name}": lay_over(plain, flatten(keys), f"arms.{name}") for name, keys in arms}
+    for group, given in (("rivals", {**space.rivals, **config.rivals}), ("arms", config.arms)):
+        laid |= {f"{group}.{name}": lay_over(plain, keys, f"{group}.{name}") for name, keys in given.items()}
     for name, settings in laid.items():
         named = files_of(parse(RunConfig, settings, f"{name} in {source}"))
         if others := [file for key, file in named.items() if own.get(key) != file]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from curriculum_ray.config import ConfigError, Spec, flatten, parse
+from curriculum_ray.config import ConfigError, Spec, parse
 from curriculum_ray.curriculum import TimestepSampler
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.diffusion import build_process
@@ -57,7 +57,7 @@ def check_study(config: StudyConfig, space: SearchSpace) -> tuple[RunConfig, Dat
         _check_point(config, lay_over(uniform, keys, f"rivals.{name}"), data, f"rivals.{name}", checked)
     check_distinct("rivals", rivals, uniform)
     for name, keys in config.arms.items():
-        settings = lay_over(uniform, flatten(keys), f"arms.{name}")
+        settings = lay_over(uniform, keys, f"arms.{name}")
         _check_point(config, settings, data, f"arms.{name}", checked)
     check_sampler(config, space)
     _check_looks(config, fixed)

@@ -12,7 +12,7 @@ from curriculum_ray.config.shown import shown
 from curriculum_ray.runs.config import RunConfig
 from tuning.evidence.short_names import UNIFORM
 from tuning.study.config import StudyConfig
-from tuning.study.overlay import lay_over
+from tuning.study.overlay import lay_over, leaves
 from tuning.study.space import SearchSpace
 
 __all__ = ["Place", "check_comparable", "check_distinct", "check_may_differ", "check_name", "place_of"]
@@ -85,7 +85,7 @@ def check_comparable(
     """Raise ConfigError, with the reason, for a space or rival whose trials are not comparable, or are ignored."""
     for key in space.search:
         check_may_differ(key, f"space {space.name}: search.{key}", "searched")
-    for key in _leaves(space.fixed):
+    for key in leaves(space.fixed):
         place = place_of(key)
         if place is not None and not place.fixed:
             raise ConfigError(
@@ -107,15 +107,6 @@ def _own(key: str) -> str:
     return key if key == "seed" else f"run.{key}"
 
 
-def _leaves(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values; a group without keys is kept as a value."""
-    flat: dict[str, Any] = {}
-    for key, value in group.items():
-        inner = _leaves(value) if isinstance(value, Mapping) and value else None
-        flat |= {key: value} if inner is None else {f"{key}.{name}": leaf for name, leaf in inner.items()}
-    return flat
-
-
 def check_may_differ(key: str, where: str, what: str) -> None:
     """Raise ConfigError for a key in which trials of a study may not differ. where, what: for the error."""
     place = place_of(key)
@@ -128,7 +119,7 @@ def check_may_differ(key: str, where: str, what: str) -> None:
 def _check_rival(name: str, keys: Mapping[str, Any]) -> None:
     """Check that a rival can name a folder, changes settings in which trials may differ, and has no curriculum."""
     check_name("a rival", name, keys)
-    for key in _leaves(keys):
+    for key in leaves(keys):
         parts = key.split(".")
         if parts[0] == "schedule" and (len(parts) == 1 or parts[1] in _CURRICULUM):
             raise ConfigError(f"rivals.{name} must have no curriculum, but sets {key}")
@@ -180,7 +171,7 @@ def _check_overlaid(run: RunConfig, space: SearchSpace) -> None:
     usual = flatten(
         RunConfig.model_validate({"data": run.data, "process": run.process}).model_dump(mode="json")
     )
-    for key, value in _leaves(space.fixed).items():
+    for key, value in leaves(space.fixed).items():
         if key in own and own[key] != usual.get(key) and own[key] != value:
             raise ConfigError(
                 f"run.{key} is {shown(own[key])}, but space {space.name} fixes it at {shown(value)}: "

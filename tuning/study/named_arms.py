@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from curriculum_ray.config import ConfigError, flatten
+from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum import CurriculumSchedule
 from tuning.evidence.keys import TrialKey
 from tuning.study.comparable import check_distinct, check_may_differ, check_name
@@ -22,15 +22,16 @@ def named_arm(name: str, keys: Mapping[str, Any], plain: CurriculumSchedule, see
     plain: the schedule of uniform sampling. ConfigError where they give no schedule.
     """
     source, whole = f"arms.{name}", {"schedule": plain.model_dump(mode="json")}
-    leaves = dotted(keys, source)
-    schedule = lay_over(whole, leaves, source)["schedule"]
+    schedule = lay_over(whole, keys, source)["schedule"]
     arm = TrialKey.arm(name)
     return TrialSpec(
         key=arm.confirmation(seed),
         role="confirmation",
         seed=seed,
         schedule=CurriculumSchedule.from_dict(schedule, source),
-        settings={key: value for key, value in leaves.items() if not key.startswith("schedule.")},
+        settings={
+            key: value for key, value in dotted(keys, source).items() if not key.startswith("schedule.")
+        },
         origin=arm,
     )
 
@@ -48,4 +49,4 @@ def check_arms(config: StudyConfig, plain: CurriculumSchedule) -> None:
         except ConfigError as error:
             raise ConfigError(f"arms.{name}: schedule.{error}") from None
     uniform = {**config.run.model_dump(mode="json"), "schedule": plain.model_dump(mode="json")}
-    check_distinct("arms", {name: flatten(keys) for name, keys in config.arms.items()}, uniform)
+    check_distinct("arms", config.arms, uniform)

@@ -5,27 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from curriculum_ray.config import Spec, flatten, with_key
+from curriculum_ray.config import Spec, with_key
 from curriculum_ray.config.spec import in_full, spec_at, union_at, written_out
 from curriculum_ray.runs.config import RunConfig
 
-__all__ = ["dotted", "lay_over", "merge"]
+__all__ = ["dotted", "lay_over", "leaves", "merge"]
 
 
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Lay dotted keys over the nested settings of a run; keys that only an earlier kind has are dropped."""
+    """Lay settings, as `dotted` takes them, over a run's; keys that only an earlier kind has are dropped."""
     nested: dict[str, Any] = {}
-    for key in sorted(point, key=lambda key: key.count(".")):  # a group before what is in it
-        nested = in_full(RunConfig, with_key(nested, key, point[key], f"{source}.{key}"))
+    for key, value in dotted(point, source).items():
+        nested = with_key(nested, key, value, f"{source}.{key}")
     return merge(config, nested)
 
 
 def dotted(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
     """A run's settings, nested, dotted or in short, by dotted key, e.g. {weighting.kind: min_snr}."""
     result: dict[str, Any] = {}
-    for key, value in flatten(settings).items():
-        result |= flatten(in_full(RunConfig, with_key({}, key, value, f"{source}.{key}")))
+    for key, value in leaves(settings).items():
+        result |= leaves(in_full(RunConfig, with_key({}, key, value, f"{source}.{key}")))
     return result
+
+
+def leaves(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys and values; a group without keys is kept as a value."""
+    flat: dict[str, Any] = {}
+    for key, value in group.items():
+        inner = leaves(value) if isinstance(value, Mapping) and value else None
+        flat |= {key: value} if inner is None else {f"{key}.{name}": leaf for name, leaf in inner.items()}
+    return flat
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

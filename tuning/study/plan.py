@@ -244,16 +244,18 @@ class StudyPlan:
         return [uniform, *(self._rival(name, keys) for name, keys in self.rivals.items())]
 
     def _rival(self, name: str, keys: Mapping[str, Any]) -> TrialSpec:
-        plain, leaves = {"schedule": self._plain.model_dump(mode="json")}, dotted(keys, f"rivals.{name}")
-        schedule = lay_over(plain, leaves, f"rivals.{name}")["schedule"]
+        plain, source = {"schedule": self._plain.model_dump(mode="json")}, f"rivals.{name}"
+        schedule = lay_over(plain, keys, source)["schedule"]
         return TrialSpec(
             key=TrialKey.rival(name),
             role="control",
             control="rival",
             rival=name,
             seed=self.config.seed,
-            schedule=CurriculumSchedule.from_dict(schedule, f"rivals.{name}"),
-            settings={key: value for key, value in leaves.items() if not key.startswith("schedule.")},
+            schedule=CurriculumSchedule.from_dict(schedule, source),
+            settings={
+                key: value for key, value in dotted(keys, source).items() if not key.startswith("schedule.")
+            },
         )
 
     def _twins(self) -> list[TrialSpec]:
