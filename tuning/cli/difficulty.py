@@ -69,7 +69,7 @@ def difficulty(
     HTML page. Probe models train as parallel Ray tasks, on the cluster at RAY_ADDRESS if it is set.
     """
     from curriculum_ray.data.shard_copies import folder_of
-    from tuning.difficulty import DifficultyConfig, judge, summary, write_report
+    from tuning.difficulty import NO_CLAIM, DifficultyConfig, judge_all, summary, write_report
     from tuning.difficulty import measure as measure_all
 
     config = read_settings(
@@ -99,8 +99,8 @@ def difficulty(
 
     curves = measure_all(config, folder, report, force=force)
     picture, page = write_report(curves, folder, report, force=force)
-    verdicts = {name: judge(name, curve) for name, curve in curves.items()}
-    claim = summary(list(verdicts.values()))
+    verdicts = judge_all(curves)
+    claim = summary(verdicts.values())
     seconds = time.perf_counter() - start
     if as_json:
         answers = {name: vars(verdict) for name, verdict in verdicts.items()}
@@ -115,6 +115,8 @@ def difficulty(
     click.echo("Low-noise timesteps are harder:")
     for verdict in verdicts.values():
         click.echo(f"  {verdict.sentence()}")
+    if not verdicts:
+        click.echo(f"  not measured: {NO_CLAIM}")
     click.echo(f"{seconds:.0f} s; curves and picture in {folder}\npage  {page}")
     return 0
 

@@ -2,14 +2,15 @@
 
 from tuning.difficulty.measurements import MEASURES, DifficultyConfig, Measure, measure
 from tuning.difficulty.page import write_report
-from tuning.difficulty.verdict import Verdict, judge, summary
+from tuning.difficulty.verdict import NO_CLAIM, Verdict, judge_all, summary
 
 __all__ = [
     "MEASURES",
+    "NO_CLAIM",
     "DifficultyConfig",
     "Measure",
     "Verdict",
-    "judge",
+    "judge_all",
     "measure",
     "summary",
     "write_report",

@@ -55,7 +55,11 @@ def _heading(axes: Axes, title: str, name: str, curves: Curves, theme: Theme) ->
     """Style axes over u: a title, with the verdict in small print below it."""
     verdict = judge(name, curves[name])
     answer = "harder at low noise" if verdict.yes else verdict.reason
-    dress(axes, theme, title, "xy", f"{answer} · Spearman {signed(verdict.correlation)}")
+    _over_u(axes, title, f"{answer} · Spearman {signed(verdict.correlation)}", theme)
+
+
+def _over_u(axes: Axes, title: str, subtitle: str, theme: Theme) -> None:
+    dress(axes, theme, title, "xy", subtitle)
     axes.set_xlim(0, 1)
     axes.set_xlabel("noise level u  (0 clean → 1 noise)")
 
@@ -158,7 +162,7 @@ def _loss(axes: Axes, curves: Curves, theme: Theme) -> None:
 
 def _snr(axes: Axes, curves: Curves, theme: Theme) -> None:
     curve = curves["snr"]
-    _heading(axes, "Signal-to-noise ratio", "snr", curves, theme)
+    _over_u(axes, "Signal-to-noise ratio", "of the process, whatever the data", theme)
     axes.plot(_centres(curve), curve.difficulty, color=theme.series[0], linewidth=2)
     axes.set_ylabel("log-SNR")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.curriculum import DifficultyCurve
 from curriculum_ray.own_files import check_own, write_own
 from tuning.difficulty.figure import render
-from tuning.difficulty.verdict import NAMES, agreement, judge, signed
+from tuning.difficulty.verdict import NAMES, NO_CLAIM, Verdict, agreement, judge_all, signed
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, facts, join, page, paragraph, section, table, tag
 from tuning.figures.theme import LIGHT, to_png
@@ -54,11 +54,7 @@ def write_report(
 
 
 def _content(curves: Mapping[str, DifficultyCurve], folder: Path, title: str) -> Html:
-    verdicts = [judge(name, curve) for name, curve in curves.items()]
-    yes = sum(verdict.yes for verdict in verdicts)
-    answer = f"yes by {yes if yes < len(verdicts) else 'all'} of {len(verdicts)} measurements"
-    if not yes:
-        answer = f"no by any of {len(verdicts)} measurements"
+    verdicts = list(judge_all(curves).values())
     rows = [(_word(each.yes), each.sentence().partition(" ")[2]) for each in verdicts]
     if "gradient" in curves:
         alike, correlation = agreement(curves["gradient"])
@@ -67,15 +63,24 @@ def _content(curves: Mapping[str, DifficultyCurve], folder: Path, title: str) ->
     process = next(iter(curves.values())).process
     parts = [
         tag("h1", title),
-        tag("p", f"Low-noise timesteps are harder: {answer}", class_="answer"),
+        tag("p", f"Low-noise timesteps are harder: {_answer(verdicts)}", class_="answer"),
         paragraph(f"{process} · u runs from 0 (clean) to 1 (noise)", faint=True),
-        facts(rows, "verdicts"),
+        facts(rows, "verdicts") if rows else Html(),
         drawn(lambda theme: render(curves, theme), "Difficulty by noise level, one panel per measurement"),
         section("By interval", _table(curves)),
         section("How it was measured", _methods(curves)),
         section("Use it in a schedule", tag("pre", _schedule(curves, folder)), paragraph(_PLACE, faint=True)),
     ]
     return join(part for part in parts if part)
+
+
+def _answer(verdicts: Sequence[Verdict]) -> str:
+    yes = sum(verdict.yes for verdict in verdicts)
+    if not verdicts:
+        return f"not measured: {NO_CLAIM}"
+    if not yes:
+        return f"no by any of {len(verdicts)} measurements"
+    return f"yes by {yes if yes < len(verdicts) else 'all'} of {len(verdicts)} measurements"
 
 
 def _word(yes: bool) -> Html:
@@ -96,7 +101,7 @@ def _table(curves: Mapping[str, DifficultyCurve]) -> Html:
 
 
 def _methods(curves: Mapping[str, DifficultyCurve]) -> Html:
-    entries = [("yes", _YES)]
+    entries = [("yes", _YES)] if judge_all(curves) else []
     for name, curve in curves.items():
         meta = curve.meta
         parts = [f"{meta['unit']}"] if "unit" in meta else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from curriculum_ray.curriculum import DifficultyCurve
 
-__all__ = ["NAMES", "Verdict", "agreement", "judge", "signed", "summary"]
+__all__ = ["NAMES", "NO_CLAIM", "Verdict", "agreement", "judge", "judge_all", "signed", "summary"]
 
 # A curve says yes up to this rank correlation: for 10 intervals, p = 0.01 (one-sided) if there were no trend.
 STRONG = -0.7
@@ -30,6 +31,10 @@ NAMES = {
     "loss": "final loss",
     "gradient": "gradient noise scale",
 }
+"""Of each measurement, in words."""
+OF_THE_PROCESS = "snr"
+"""The measurement that is the same for all data: log-SNR falls with the noise level by definition."""
+NO_CLAIM = "log-SNR depends on the process alone, and says nothing about the data"
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,11 @@ def judge(name: str, curve: DifficultyCurve) -> Verdict:
     return _with(verdict, _objection(verdict, clean - noisy, _end_error(curve, seeds)))
 
 
+def judge_all(curves: Mapping[str, DifficultyCurve]) -> dict[str, Verdict]:
+    """A verdict on each curve, by its name in NAMES, but for log-SNR, which could not come out otherwise."""
+    return {name: judge(name, curve) for name, curve in curves.items() if name != OF_THE_PROCESS}
+
+
 def _rank_correlation(x: Tensor, y: Tensor) -> float:
     """Spearman's between two vectors of one length, in [-1, 1]; 0 where one of them is constant."""
     with warnings.catch_warnings():
@@ -154,9 +164,10 @@ def agreement(curve: DifficultyCurve) -> tuple[bool, float]:
     return correlation <= STRONG, correlation
 
 
-def summary(verdicts: list[Verdict]) -> str:
-    """The claim and all answers in one sentence."""
-    return "Low-noise timesteps are harder: " + ", ".join(each.sentence() for each in verdicts) + "."
+def summary(verdicts: Iterable[Verdict]) -> str:
+    """The claim and all answers in one sentence; without an answer, why there is none."""
+    answers = ", ".join(each.sentence() for each in verdicts) or f"not measured, as {NO_CLAIM}"
+    return f"Low-noise timesteps are harder: {answers}."
 
 
 def signed(value: float) -> str:

@@ -105,11 +105,25 @@ def test_an_address_is_a_place_that_does_not_depend_on_the_working_folder() -> N
 
 
 def test_json_is_one_object_with_the_claim_and_the_files(tmp_path: Path) -> None:
-    result = run("--output", str(tmp_path), "--measure", "snr", "--json", *QUICK)
+    result = run("--output", str(tmp_path), "--measure", "gaussian,snr", "--json", *QUICK)
     answer = json.loads(result.stdout)
-    assert answer["claim"].startswith("Low-noise timesteps are harder: yes by log-SNR")
-    assert answer["verdicts"]["snr"]["yes"] is True
+    assert answer["claim"].startswith(
+        "Low-noise timesteps are harder: yes by relative entropy of one Gaussian ("
+    )
+    assert list(answer["verdicts"]) == ["gaussian"]
+    assert answer["verdicts"]["gaussian"]["yes"] is True
+    assert set(answer["files"]) == {"gaussian", "snr", "picture", "page"}
     assert Path(answer["files"]["page"]).is_file()
+
+
+def test_log_snr_alone_answers_nothing(tmp_path: Path) -> None:
+    result = run("--output", str(tmp_path), "--measure", "snr", *QUICK)
+    assert (
+        "Low-noise timesteps are harder:\n  not measured: log-SNR depends on the process alone"
+        in result.stdout
+    )
+    page = (tmp_path / "difficulty" / "digits" / "difficulty.html").read_text()
+    assert "Low-noise timesteps are harder: not measured: log-SNR depends on the process alone" in page
 
 
 @pytest.fixture

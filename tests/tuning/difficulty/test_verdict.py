@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curriculum_ray.curriculum import DifficultyCurve
-from tuning.difficulty.verdict import agreement, judge, summary
+from tuning.difficulty.verdict import agreement, judge, judge_all, summary
 
 
 def curve(difficulty: list[float], **more: Any) -> DifficultyCurve:
@@ -115,3 +115,13 @@ def test_the_summary_holds_all_answers() -> None:
         "Low-noise timesteps are harder: yes by relative entropy (Spearman −1.00; cleanest fifth 12 times the "
         "noisiest), no by final loss (Spearman +1.00: the reverse, high-noise timesteps are harder)."
     )
+
+
+def test_log_snr_is_no_answer_as_it_is_the_same_for_all_data() -> None:
+    snr = {"snr": curve([4.0, 2, 0, -2, -4], kind="snr")}
+    assert judge_all(snr) == {}
+    assert summary([]) == (
+        "Low-noise timesteps are harder: not measured, as log-SNR depends on the process alone, and says nothing about "
+        "the data."
+    )
+    assert list(judge_all(snr | {"loss": curve(FALLING, kind="loss")})) == ["loss"]
