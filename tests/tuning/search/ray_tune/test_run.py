@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from curriculum_ray.distributed.slots import slots_left
 from tuning.cli import main
 from tuning.evidence.keys import TrialKey
 from tuning.search import launch
-from tuning.search.ray_tune.run import Events
+from tuning.search.ray_tune.run import Events, _own_signals
 from tuning.search.samplers import open_storage
 from tuning.search.study_search import StudySearch
 from tuning.study.config import StudyConfig
@@ -67,6 +68,14 @@ def test_an_actor_that_failed_and_is_started_again_is_said(caplog: pytest.LogCap
         events.on_trial_recover(0, [], trial)
         assert caplog.messages[-1].startswith("search-003: Ray Tune starts the trial's actor again")
         assert caplog.messages[-1].endswith(said)
+
+
+def test_handlers_that_tune_replaces_are_put_back_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyError), _own_signals():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyError
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow
