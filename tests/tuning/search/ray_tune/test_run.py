@@ -71,10 +71,14 @@ def test_an_actor_that_failed_and_is_started_again_is_said(caplog: pytest.LogCap
 
 
 def test_handlers_that_tune_replaces_are_put_back_after_an_error() -> None:
+    def tune() -> None:
+        with _own_signals():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise KeyError
+
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyError), _own_signals():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyError
+    with pytest.raises(KeyError):
+        tune()
     assert signal.getsignal(signal.SIGINT) is before
 
 
