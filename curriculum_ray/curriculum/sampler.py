@@ -64,14 +64,15 @@ class TimestepSampler:
     seed: seed of the draws; equal seeds draw equally at every world size that divides the batch.
     total_images: the run's budget in images, for lengths that are shares of it.
     rank, world_size, process_group: default to torch.distributed where it is initialised, else 0 of 1.
-    window: steps between exchanges of losses; 0 to exchange and decide at every step, on several ranks by waiting for
-    the slowest. If not given, 0 with one rank, else the largest of 10, 5, 2 and 1 that is at most a quarter of the
-    patience. The value in force is part of the state, and a resume keeps it.
+    window: steps between exchanges of losses, at most the patience; 0 to exchange and decide at every step, on several
+    ranks by waiting for the slowest. If not given, 0 with one rank, else the largest of 10, 5, 2 and 1 that is at most
+    a quarter of the patience. The value in force is part of the state, and a resume keeps it.
     images: images already seen.
     accumulation: micro-batches per optimizer step; call sample and update once for each.
     stratified: False for independent draws, as of torch.randint; they too are equal at every world size.
 
-    Raises `ConfigError` (a ValueError) where the schedule does not fit.
+    Raises `ConfigError` (a ValueError) where the schedule does not fit; the first `sample` does where its ladder or the
+    window does not fit steps of this size.
     """
 
     def __init__(

@@ -90,10 +90,10 @@ def test_continuous_levels_are_float32_and_the_noisiest_come_first(options, base
 
 
 def test_a_decision_takes_effect_one_window_after_its_losses():
-    run = sampler(window=5)
+    run = sampler(window=3)
     history = train(run, [1.0] * 30)
-    # The first loss is the best; the third without improvement is step 4, in window 1, read at the end of 2.
-    assert [stage for _, stage in history[:11]] == [0] * 10 + [1]
+    # The first loss is the best; the third without improvement is step 4, in window 2, read at the end of 3.
+    assert [stage for _, stage in history[:10]] == [0] * 9 + [1]
 
 
 def test_one_rank_decides_at_each_step_and_obeys_at_the_next():
@@ -113,19 +113,19 @@ def test_a_mean_loss_may_be_a_plain_number():
 
 
 def test_losses_of_an_older_stage_say_nothing_about_the_present_one():
-    # Window 1 ends stage 0 at step 10. Window 2 was drawn in stage 0 too, and is not read in stage 1.
-    run = sampler(window=5)
+    # Window 2 ends stage 0 at step 9. Window 3 was drawn in stage 0 too, and is not read in stage 1.
+    run = sampler(window=3)
     history = train(run, [1.0] * 40)
     starts = [step for step, (_, stage) in enumerate(history) if step and stage != history[step - 1][1]]
-    assert starts == [10, 20, 30]
+    assert starts == [9, 18, 27]
 
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_deadline_amid_a_window_leaves_the_losses_of_the_stage_before_it_unread(resumed):
     # Losses fall throughout each stage, and rise with each new one: there is no plateau. The deadlines, steps 17, 34
-    # and 50, lie amid windows of five steps.
+    # and 50, lie amid windows of three steps.
     pacing = {**PLATEAU, "finish_by": 0.5}
-    run, starts = sampler(pacing, total_images=800, window=5), []
+    run, starts = sampler(pacing, total_images=800, window=3), []
     for step in range(100):
         run.sample(8)
         if not starts or run.stage != len(starts) - 1:
@@ -133,7 +133,7 @@ def test_a_deadline_amid_a_window_leaves_the_losses_of_the_stage_before_it_unrea
         run.update(1.0 + run.stage - 0.001 * (step - starts[-1]))
         if resumed:
             state = run.state_dict()
-            run = sampler(pacing, total_images=800, window=5)
+            run = sampler(pacing, total_images=800, window=3)
             run.load_state_dict(state)
     assert starts == [0, 17, 34, 50]
 
@@ -249,7 +249,7 @@ def test_a_resume_at_any_step_repeats_the_uninterrupted_run(normalize, accumulat
             run.update(losses[step])
         return seen
 
-    options = {"window": 4, "accumulation": accumulation}
+    options = {"window": 3, "accumulation": accumulation}
     whole = go(sampler(pacing, **options), range(150))
     assert max(stage for _, stage, _, _ in whole) >= 2
     for stop in (1, 4, 7, 12, 53, 140):
@@ -271,7 +271,7 @@ def test_the_boundary_is_where_no_loss_of_the_window_is_in():
 
 
 def test_the_last_stage_reads_no_losses_and_has_nothing_pending():
-    run = sampler({**PLATEAU, "finish_by": 0.5}, total_images=400, window=10)
+    run = sampler({**PLATEAU, "finish_by": 0.5}, total_images=400, window=3)
     train(run, [1.0 / (i + 1) for i in range(26)])
     assert run.stage == 3
     assert run.at_boundary
@@ -396,10 +396,10 @@ def test_what_does_not_fit_is_refused_in_one_line(options, line):
 
 
 def test_the_snapshot_shows_the_stage_and_is_json_safe():
-    run = sampler(window=10)
-    train(run, [1.0] * 25)
+    run = sampler(window=3)
+    train(run, [1.0] * 12)
     shown = json.loads(json.dumps(run.snapshot(), allow_nan=False))
-    assert (shown["stage"], shown["num_stages"], shown["images"]) == (1, 4, 200)
+    assert (shown["stage"], shown["num_stages"], shown["images"]) == (1, 4, 96)
     assert shown["active"] == [[pytest.approx(0.5), 1.0, 1.0]]
 
 
@@ -417,13 +417,22 @@ def test_a_ladder_that_steps_of_this_size_cannot_walk_is_refused_at_the_first_sa
         run.sample(80)
 
 
+def test_a_window_above_the_patience_is_refused_at_the_first_sample():
+    run = sampler(window=4)
+    with pytest.raises(
+        ConfigError, match=r"window must be at most the patience, 3 steps by pacing\.patience 3, but got 4"
+    ):
+        run.sample(8)
+    sampler(FIXED, window=4).sample(8)
+
+
 def test_no_step_reads_a_loss_before_the_end_of_the_next_window():
     # Tensors on the meta device have no values: whoever reads one fails.
-    run = sampler(window=5)
-    for step in range(9):
+    run = sampler(window=3)
+    for step in range(5):
         run.sample(8)
         run.update(torch.empty(8, device="meta"))
-        assert run.at_boundary == (step == 4)
+        assert run.at_boundary == (step == 2)
     run.sample(8)
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         run.update(torch.empty(8, device="meta"))
@@ -445,7 +454,7 @@ def test_nothing_synchronises_with_the_gpu(normalize):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("window", [0, 10])
+@pytest.mark.parametrize("window", [0, 3])
 def test_losses_on_a_gpu_move_the_schedule_as_losses_on_a_cpu_do(cuda, window):
     values = [5.0, 4.0, 3.0, *[3.0] * 40]
     histories = []
@@ -460,7 +469,7 @@ def test_losses_on_a_gpu_move_the_schedule_as_losses_on_a_cpu_do(cuda, window):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("window", [0, 10])
+@pytest.mark.parametrize("window", [0, 3])
 def test_a_resume_amid_a_stage_draws_on_a_gpu_as_the_uninterrupted_run(cuda, window):
     def steps(run, count):
         drawn = []

@@ -36,7 +36,7 @@ def make(pacing: dict, **options) -> TimestepSampler:
     data = {
         "clusters": {"by": "uniform", "count": 4},
         "order": {"direction": "easy_to_hard"},
-        "pacing": {"rule": "plateau", "patience": 4, **pacing},
+        "pacing": {"rule": "plateau", "patience": 5, **pacing},
     }
     return TimestepSampler(
         CurriculumSchedule.from_dict(data), num_timesteps=1000, window=WINDOW, seed=3, **options
