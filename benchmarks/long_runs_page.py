@@ -203,7 +203,7 @@ def _previews(ranking: Ranking, arms: Mapping[str, Arm], name: str, assets: Path
 
 def _curves(ranking: Ranking, arms: Mapping[str, Arm]) -> bytes:
     """The means of the previews, in a panel each for the paper's method and for the rivals."""
-    figure, panels = new_panels(len(_PANELS), 3.6, LIGHT, pad=0.1)
+    figure, panels = new_panels(len(_PANELS), 4.3, LIGHT, pad=0.1)
     name = metric_name(ranking.metric)
     for axes, (title, names) in zip(panels, _PANELS.items(), strict=True):
         dress(axes, LIGHT, capitalized(title), grid="y")
@@ -227,7 +227,8 @@ def _curves(ranking: Ranking, arms: Mapping[str, Arm]) -> bytes:
         axes.tick_params(which="minor", labelsize=7)
         images_axis(axes)
         axes.set_ylabel(f"{name} of previews, mean over seeds")
-        legend(axes, LIGHT)
+        # Below: with curves from end to end, any place inside hides one.
+        legend(axes, LIGHT, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return to_png(figure, dpi=110)
 
 
