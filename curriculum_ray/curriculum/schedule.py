@@ -188,6 +188,14 @@ class CurriculumSchedule(Spec):
         if self.pacing is not None:
             self.pacing.check(self.num_stages, total_images, step)
 
+    def check_window(self, window: int, step: int, total_images: int | None = None) -> None:
+        """Refuse a `window` of steps between exchanges of losses after which the pacing would see a plateau too late.
+
+        step, total_images: as `check_ladder` takes them. The `ConfigError` says what would fit.
+        """
+        if self.pacing is not None:
+            self.pacing.check_window(window, self.num_stages, total_images, step)
+
     def without_curriculum(self) -> CurriculumSchedule:
         """The same base and importance, without clusters, order and pacing."""
         return CurriculumSchedule(base=self.base, importance=self.importance)

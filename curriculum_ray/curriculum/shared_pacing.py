@@ -85,8 +85,8 @@ class SharedPacing:
         if self._begun:
             return False
         self._schedule.check_ladder(step, self._total_images)
-        if self._given_window and self._schedule.pacing is not None:
-            self._schedule.pacing.check_window(self._given_window, self._last + 1, self._total_images, step)
+        if self._given_window:
+            self._schedule.check_window(self._given_window, step, self._total_images)
         self._begun, self._rule = True, self._build(step)
         before = self.state
         if not self._loaded:

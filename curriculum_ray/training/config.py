@@ -179,9 +179,7 @@ class TrainConfig(Spec):
             raise ValueError(
                 f"window must be at most the {number_of(self.total_steps, 'step')} of the run, but got {self.window}"
             )
-        schedule = self.schedule
-        if schedule.pacing is not None:
-            schedule.pacing.check_window(self.window, schedule.num_stages, self.total_images, self.batch_size)
+        self.schedule.check_window(self.window, self.batch_size, self.total_images)
         return self
 
     @model_validator(mode="after")

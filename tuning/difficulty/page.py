@@ -54,7 +54,7 @@ def write_report(
 
 
 def _content(curves: Mapping[str, DifficultyCurve], folder: Path, title: str) -> Html:
-    verdicts = list(judge_all(curves).values())
+    verdicts = tuple(judge_all(curves).values())
     rows = [(_word(each.yes), each.sentence().partition(" ")[2]) for each in verdicts]
     if "gradient" in curves:
         alike, correlation = agreement(curves["gradient"])
@@ -68,7 +68,7 @@ def _content(curves: Mapping[str, DifficultyCurve], folder: Path, title: str) ->
         facts(rows, "verdicts") if rows else Html(),
         drawn(lambda theme: render(curves, theme), "Difficulty by noise level, one panel per measurement"),
         section("By interval", _table(curves)),
-        section("How it was measured", _methods(curves)),
+        section("How it was measured", _methods(curves, verdicts)),
         section("Use it in a schedule", tag("pre", _schedule(curves, folder)), paragraph(_PLACE, faint=True)),
     ]
     return join(part for part in parts if part)
@@ -100,8 +100,8 @@ def _table(curves: Mapping[str, DifficultyCurve]) -> Html:
     return table(["u", *units], rows)
 
 
-def _methods(curves: Mapping[str, DifficultyCurve]) -> Html:
-    entries = [("yes", _YES)] if judge_all(curves) else []
+def _methods(curves: Mapping[str, DifficultyCurve], verdicts: Sequence[Verdict]) -> Html:
+    entries = [("yes", _YES)] if verdicts else []
     for name, curve in curves.items():
         meta = curve.meta
         parts = [f"{meta['unit']}"] if "unit" in meta else []

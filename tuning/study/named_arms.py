@@ -10,7 +10,7 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from tuning.evidence.keys import TrialKey
 from tuning.study.comparable import check_distinct, check_may_differ, check_name
 from tuning.study.config import StudyConfig
-from tuning.study.overlay import dotted, lay_over
+from tuning.study.overlay import dotted, over_plain
 from tuning.study.trial_spec import TrialSpec
 
 __all__ = ["check_arms", "named_arm"]
@@ -21,17 +21,13 @@ def named_arm(name: str, keys: Mapping[str, Any], plain: CurriculumSchedule, see
 
     plain: the schedule of uniform sampling. ConfigError where they give no schedule.
     """
-    source, whole = f"arms.{name}", {"schedule": plain.model_dump(mode="json")}
-    schedule = lay_over(whole, keys, source)["schedule"]
-    arm = TrialKey.arm(name)
+    arm, (schedule, settings) = TrialKey.arm(name), over_plain(keys, plain, f"arms.{name}")
     return TrialSpec(
         key=arm.confirmation(seed),
         role="confirmation",
         seed=seed,
-        schedule=CurriculumSchedule.from_dict(schedule, source),
-        settings={
-            key: value for key, value in dotted(keys, source).items() if not key.startswith("schedule.")
-        },
+        schedule=schedule,
+        settings=settings,
         origin=arm,
     )
 

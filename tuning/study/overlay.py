@@ -7,9 +7,10 @@ from typing import Any
 
 from curriculum_ray.config import Spec, with_key
 from curriculum_ray.config.spec import in_full, spec_at, union_at, written_out
+from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 
-__all__ = ["dotted", "lay_over", "leaves", "merge"]
+__all__ = ["dotted", "lay_over", "leaves", "merge", "over_plain"]
 
 
 def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -18,6 +19,18 @@ def lay_over(config: Mapping[str, Any], point: Mapping[str, Any], source: str) -
     for key, value in dotted(point, source).items():
         nested = with_key(nested, key, value, f"{source}.{key}")
     return merge(config, nested)
+
+
+def over_plain(
+    keys: Mapping[str, Any], plain: CurriculumSchedule, source: str
+) -> tuple[CurriculumSchedule, dict[str, Any]]:
+    """The schedule of an arm that is declared by `keys`, dotted or nested, and its other settings, dotted.
+
+    plain: the schedule of uniform sampling, over which they are laid. ConfigError where they give no schedule.
+    """
+    schedule = lay_over({"schedule": plain.model_dump(mode="json")}, keys, source)["schedule"]
+    others = {key: value for key, value in dotted(keys, source).items() if not key.startswith("schedule.")}
+    return CurriculumSchedule.from_dict(schedule, source), others
 
 
 def dotted(settings: Mapping[str, Any], source: str) -> dict[str, Any]:

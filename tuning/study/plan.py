@@ -29,7 +29,7 @@ from tuning.study.config import FRESH_SEEDS, StudyConfig
 from tuning.study.controls import Controls
 from tuning.study.giving_up import given_up
 from tuning.study.named_arms import named_arm
-from tuning.study.overlay import dotted, lay_over
+from tuning.study.overlay import over_plain
 from tuning.study.time_budget import TimeBudget, after_search, bracket_work, work_of
 from tuning.study.trial_spec import TrialSpec
 from tuning.study.twins import twin_trials
@@ -244,18 +244,15 @@ class StudyPlan:
         return [uniform, *(self._rival(name, keys) for name, keys in self.rivals.items())]
 
     def _rival(self, name: str, keys: Mapping[str, Any]) -> TrialSpec:
-        plain, source = {"schedule": self._plain.model_dump(mode="json")}, f"rivals.{name}"
-        schedule = lay_over(plain, keys, source)["schedule"]
+        schedule, settings = over_plain(keys, self._plain, f"rivals.{name}")
         return TrialSpec(
             key=TrialKey.rival(name),
             role="control",
             control="rival",
             rival=name,
             seed=self.config.seed,
-            schedule=CurriculumSchedule.from_dict(schedule, source),
-            settings={
-                key: value for key, value in dotted(keys, source).items() if not key.startswith("schedule.")
-            },
+            schedule=schedule,
+            settings=settings,
         )
 
     def _twins(self) -> list[TrialSpec]:
