@@ -32,7 +32,8 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command(
-    epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu")
+    short_help="Check all that a study needs on every node.",
+    epilog=example("RAY_ADDRESS=10.0.0.1:6379 python -m clusters doctor --output /shared/runs --use-gpu"),
 )
 @shared("output_or_bucket", "num_workers", "use_gpu", "mlflow_uri")
 @click.option(
@@ -68,7 +69,10 @@ def doctor(
     return 1 if failed else 0
 
 
-@cli.command(epilog=example("python -m clusters wait --nodes 4 --timeout 300"))
+@cli.command(
+    short_help="Wait until the cluster has so many nodes.",
+    epilog=example("python -m clusters wait --nodes 4 --timeout 300"),
+)
 @click.option("--nodes", type=click.IntRange(min=1), required=True, help="Nodes to wait for.")
 @click.option("--timeout", type=FiniteRange(min=1), default=300.0, show_default=True, help="Seconds.")
 def wait(nodes: int, timeout: float) -> int:
@@ -81,6 +85,7 @@ def wait(nodes: int, timeout: float) -> int:
 
 
 @cli.command(
+    short_help="Run a command on several nodes on this machine.",
     context_settings={"ignore_unknown_options": True},
     epilog=example("python -m clusters local --nodes 2 -- python -m clusters doctor"),
 )

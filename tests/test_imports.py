@@ -1,4 +1,4 @@
-"""Data flows one way: imports go only upwards in the list of rooms, and heavy packages stay at the edges."""
+"""Data flows one way: imports go only upwards in the list of layers, and heavy packages stay at the edges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = [
+LAYERS = [
     "curriculum_ray.words",
     "curriculum_ray.addresses",
     "curriculum_ray.shell",
@@ -68,8 +68,8 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def _room(module: str) -> int | None:
-    found = [index for index, room in enumerate(ROOMS) if module == room or module.startswith(f"{room}.")]
+def _layer(module: str) -> int | None:
+    found = [index for index, layer in enumerate(LAYERS) if module == layer or module.startswith(f"{layer}.")]
     return found[-1] if found else None
 
 
@@ -87,17 +87,17 @@ def _imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", _files(), ids=_module)
 def test_imports_go_only_upwards(path: Path) -> None:
-    own = _room(_module(path))
+    own = _layer(_module(path))
     if own is None:
         return
-    below = {name for name in _imports(path) if (room := _room(name)) is not None and room > own}
-    assert not below, f"{_module(path)} imports from a room below it"
+    below = {name for name in _imports(path) if (layer := _layer(name)) is not None and layer > own}
+    assert not below, f"{_module(path)} imports from a layer below it"
 
 
-@pytest.mark.parametrize("room", ALONE)
-def test_the_curriculum_can_be_used_alone(room: str) -> None:
-    allowed = {*ALONE[room], room}
-    for path in (ROOT / room.replace(".", "/")).rglob("*.py"):
+@pytest.mark.parametrize("layer", ALONE)
+def test_the_curriculum_can_be_used_alone(layer: str) -> None:
+    allowed = {*ALONE[layer], layer}
+    for path in (ROOT / layer.replace(".", "/")).rglob("*.py"):
         ours = {name for name in _imports(path) if name.startswith(("curriculum_ray.", "tuning"))}
         strange = {
             name for name in ours if not any(name == ok or name.startswith(f"{ok}.") for ok in allowed)
@@ -105,7 +105,7 @@ def test_the_curriculum_can_be_used_alone(room: str) -> None:
         assert not strange, f"{_module(path)} needs more than {allowed}"
 
 
-def test_only_the_distributed_room_imports_ray_train() -> None:
+def test_only_the_distributed_layer_imports_ray_train() -> None:
     for path in _files():
         users = {name for name in _imports(path) if name == "ray.train" or name.startswith("ray.train.")}
         assert not users or _module(path).startswith("curriculum_ray.distributed"), _module(path)

@@ -164,5 +164,5 @@ def _link(model: type[Spec], page: str) -> str:
 
 
 def _anchor(model: type[Spec]) -> str:
-    """A name that no other model has: two rooms may call theirs alike."""
+    """A name that no other model has: two layers may call theirs alike."""
     return f"{model.__module__.rpartition('.')[2]}-{model.__name__}".lower()

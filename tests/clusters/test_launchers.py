@@ -71,8 +71,8 @@ def _left_out(path: str, patterns: list[str]) -> bool:
 
 def _program() -> list[str]:
     """Paths of the Python files that run on a node, from the root."""
-    rooms = ("curriculum_ray", "tuning", "clusters")
-    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    packages = ("curriculum_ray", "tuning", "clusters")
+    files = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     return ["tune.py", *sorted(str(path.relative_to(ROOT)) for path in files)]
 
 

@@ -18,7 +18,7 @@ from clusters.cli import cli as clusters
 from curriculum_ray.config import parse
 from curriculum_ray.curriculum import CurriculumSchedule
 from tests.docs.pages import ROOT, Block, blocks, commands, own_commands
-from tests.test_imports import ROOMS
+from tests.test_imports import LAYERS
 from tuning.claims.claim import Claim
 from tuning.cli import cli as tune
 from tuning.cli import main
@@ -202,10 +202,10 @@ def test_a_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
     assert not [path for path in named if not list(ROOT.glob(path.rstrip("/")))]
 
 
-def test_the_page_about_design_lists_every_room() -> None:
+def test_the_page_about_design_lists_every_layer() -> None:
     text = (ROOT / "docs/design.md").read_text()
-    rooms = [room for room in ROOMS if (ROOT / room.replace(".", "/")).is_dir()]
-    assert not [room for room in rooms if f"`{room}`" not in text]
+    layers = [layer for layer in LAYERS if (ROOT / layer.replace(".", "/")).is_dir()]
+    assert not [layer for layer in layers if f"`{layer}`" not in text]
 
 
 def test_the_readme_is_a_door_and_not_the_house() -> None:

@@ -13,9 +13,10 @@ __all__ = ["claims_page"]
 
 _HEAD = """# Published claims, put to the test
 
-Each claim is a file in `examples/claims/` and a study: the arm of the claim, its reverse or a control, a rival and
-uniform sampling are trained on the same fresh seeds, seed by seed, until every answer stands or the most seeds are run.
-`python -m tune claims` runs or resumes them and writes this page, and `claims.json`, from which it is made.
+Each claim is a file, as those in `examples/claims/`, and a study: the arm of the claim, its reverse or a control, a
+rival and uniform sampling are trained on the same fresh seeds, seed by seed, until every answer stands or the most
+seeds are run.
+`python -m tune claims` runs or resumes them, and writes this page and `claims.json`, from which it is made.
 Positive differences are better; brackets are 95% intervals that hold after every number of seeds, for all that is said
 about the arms of one claim together ([Evidence](../concepts/evidence.md)).
 """
@@ -41,8 +42,9 @@ _READ = """## What you may conclude
   of the {many} claims would say something false on average.
 - Anything about speed: all arms see the same number of images, and only the end is scored.
 
-Budgets, arms, margins and numbers of seeds were fixed before the runs, and no setting was tuned on them. To add seeds
-to an undecided claim: `python -m tune claims NAME --confirm-seeds 3-20`, which needs no correction.
+All this holds where budgets, arms, margins and numbers of seeds were fixed before the runs and no setting was tuned on
+them, as for the claims that come with this project. To add seeds to an undecided claim:
+`python -m tune claims NAME --confirm-seeds 3-20`, which needs no correction.
 """
 
 

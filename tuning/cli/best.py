@@ -23,10 +23,11 @@ CURRICULUM_FILE = "curriculum.yaml"
 
 
 @click.command(
+    short_help="Show what a study found, and write its schedule.",
     epilog=example(
         "python -m tune best --data digits --metric fid\n"
         "python -m tune best --study my-study --curriculum --write curriculum.yaml"
-    )
+    ),
 )
 @shared("output_or_bucket", "data")
 @click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")

@@ -16,7 +16,8 @@ _SUFFIX = ".bundle.zip"
 
 
 @click.command(
-    epilog=example("python -m tune bundle my-study\npython -m tune bundle runs/my-study --into proof.zip")
+    short_help="Pack a study into one file, for others to check.",
+    epilog=example("python -m tune bundle my-study\npython -m tune bundle runs/my-study --into proof.zip"),
 )
 @click.argument("study")
 @click.option("--into", type=FileOption(), help=f"The file; default STUDY{_SUFFIX} in the working folder.")

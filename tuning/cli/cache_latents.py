@@ -24,6 +24,7 @@ _EVERY_S = 10.0
 
 @click.command(
     name="cache-latents",
+    short_help="Encode the images of a data set with an autoencoder.",
     epilog=example(
         "python -m tune cache-latents --data my-images/ --vae autoencoder/ --image-size 256 --output latents\n"
         "python -m tune cache-latents --data s3://bucket/shards --set data.format=webdataset --vae autoencoder/ "

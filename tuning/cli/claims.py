@@ -16,10 +16,11 @@ __all__ = ["claims"]
 
 
 @click.command(
+    short_help="Put published claims about timesteps to the test.",
     epilog=example(
         "python -m tune claims --list\npython -m tune claims min_snr laplace\n"
         "python -m tune claims p2 --confirm-seeds 3-20"
-    )
+    ),
 )
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option("--list", "only_list", is_flag=True, help="Show the claims and what was seen, and run nothing.")

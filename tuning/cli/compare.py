@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
-@click.command(epilog=example("python -m tune compare runs/study/trials/search-000 control-uniform"))
+@click.command(
+    short_help="Show two runs side by side.",
+    epilog=example("python -m tune compare runs/study/trials/search-000 control-uniform"),
+)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @shared("output_or_bucket", "mlflow_uri", "json")

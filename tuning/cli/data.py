@@ -17,10 +17,11 @@ _SHOWN = 64
 
 
 @click.command(
+    short_help="Show what is in a data set, and how it is read.",
     epilog=example(
         "python -m tune data my-images/\n"
         "python -m tune data shards/ --set data.format=parquet --set data.caption_column=prompt"
-    )
+    ),
 )
 @click.argument("path", required=False)
 @shared("output")

@@ -15,7 +15,8 @@ __all__ = ["difficulty"]
 
 
 @click.command(
-    epilog=example("python -m tune difficulty --data digits --measure relative_entropy,convergence")
+    short_help="Measure how hard each noise level of a data set is.",
+    epilog=example("python -m tune difficulty --data digits --measure relative_entropy,convergence"),
 )
 @shared("data", "output")
 @click.option(

@@ -15,7 +15,8 @@ __all__ = ["ema"]
 
 
 @click.command(
-    epilog=example("python -m tune ema --run runs/train-digits-1f2e3d/ --sigma-rel 0.1 --into runs/ema-0.1")
+    short_help="Rebuild an average of the weights, of any width.",
+    epilog=example("python -m tune ema --run runs/train-digits-1f2e3d/ --sigma-rel 0.1 --into runs/ema-0.1"),
 )
 @click.option(
     "--run",

@@ -14,7 +14,8 @@ __all__ = ["evaluate"]
 
 
 @click.command(
-    epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000")
+    short_help="Score a checkpoint: FID, KID, precision, recall.",
+    epilog=example("python -m tune evaluate --checkpoint runs/train-digits-1f2e3d/ --num-samples 5000"),
 )
 @shared(
     "checkpoint",

@@ -14,9 +14,10 @@ __all__ = ["export"]
 
 
 @click.command(
+    short_help="Write a trained model for diffusers.",
     epilog=example(
         "python -m tune export --checkpoint runs/train-digits-1f2e3d/ --to diffusers --into exported"
-    )
+    ),
 )
 @shared("checkpoint", "trust_code", "json")
 @click.option("--to", "target", type=click.Choice(["diffusers"]), required=True, help="The library.")

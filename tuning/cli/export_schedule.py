@@ -17,6 +17,7 @@ __all__ = ["export_schedule"]
 
 @click.command(
     name="export-schedule",
+    short_help="Write a schedule for another trainer.",
     epilog=example(
         "python -m tune export-schedule schedule.yaml --to kohya --images 2000000 --batch-size 64\n"
         "python -m tune export-schedule schedule.yaml --to diffusers --batch-size 64 --run runs/first"

@@ -13,12 +13,15 @@ from tuning.cli.parameters import FiniteRange
 __all__ = ["plan"]
 
 
-@click.command(epilog=example("python -m tune plan --space wide --trials 40 --gpus 8"))
+@click.command(
+    short_help="Show what a study would train, and how long it takes.",
+    epilog=example("python -m tune plan --space wide --trials 40 --gpus 8"),
+)
 @shared("data", "output")
 @click.option("--space", help="A shipped search space (default, paper, wide), or a YAML file.")
 @click.option("--trials", type=click.IntRange(min=1), help="Schedules to try, beside the controls.")
 @click.option("--images", type=click.IntRange(min=1), help="The budget of each trial in images seen.")
-@click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default one a CPU.")
+@click.option("--concurrent", type=click.IntRange(min=1), help="Trials at a time; by default what fits.")
 @click.option(
     "--pack", type=click.IntRange(min=1), help="Trials that one worker trains at a time, see search."
 )

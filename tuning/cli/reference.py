@@ -14,10 +14,11 @@ __all__ = ["reference"]
 
 
 @click.command(
+    short_help="Write the statistics that samples are scored against.",
     epilog=example(
         "python -m tune reference --data shards/ --set data.format=webdataset --into reference.npz\n"
         "python -m tune train --data shards/ --set data.format=webdataset --set evaluation.reference=reference.npz"
-    )
+    ),
 )
 @shared("data")
 @click.option("--into", type=FileOption(), required=True, help="The file to write, an .npz.")

@@ -17,9 +17,10 @@ __all__ = ["sample"]
 
 
 @click.command(
+    short_help="Draw samples from a checkpoint.",
     epilog=example(
         "python -m tune sample --checkpoint runs/train-digits-1f2e3d/ --num-samples 64 --output runs"
-    )
+    ),
 )
 @shared(
     "checkpoint",

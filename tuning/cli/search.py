@@ -15,9 +15,10 @@ __all__ = ["search"]
 
 
 @click.command(
+    short_help="Find a schedule, and confirm it on fresh seeds.",
     epilog=example(
-        "python -m tune search\npython -m tune search --data my-images/ --space wide.yaml --trials 40 --use-gpu"
-    )
+        "python -m tune search\npython -m tune search --data my-images/ --space wide --trials 40 --use-gpu"
+    ),
 )
 @shared("data", "output_or_bucket")
 @click.option(
@@ -94,10 +95,10 @@ def search(
 ) -> int:
     """Search cluster count, pacing and order of a timestep curriculum, at an equal budget for every trial.
 
-    Uniform sampling, the reverse of the best order and a random order with the same pacing are always among the
-    trials. The best schedule and uniform sampling are then trained again on fresh seeds until the answer stands: the
-    schedule beats uniform sampling, loses, or equals it within a margin; it may stay undecided. The same command run
-    again goes on where it was interrupted.
+    Uniform sampling is trained too, and so is the best schedule with its order reversed and in random order, unless
+    the settings name the arms. The best schedule and uniform sampling are then trained again on fresh seeds until
+    the answer stands: the schedule beats uniform sampling, loses, or equals it within a margin; it may stay
+    undecided. The same command run again goes on where it was interrupted.
     """
     from tuning.cli.summary import as_object, show
     from tuning.search.launch import run_study

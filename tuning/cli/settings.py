@@ -36,7 +36,8 @@ class _Setting:
 
 
 @click.command(
-    epilog=example("python -m tune settings optimizer\npython -m tune settings schedule.pacing --for train")
+    short_help="List all settings, with their ranges and defaults.",
+    epilog=example("python -m tune settings optimizer\npython -m tune settings schedule.pacing --for train"),
 )
 @click.argument("group", required=False)
 @click.option(

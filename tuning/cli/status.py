@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["status"]
 
 
-@click.command(epilog=example("python -m tune status\npython -m tune status --name my-study --watch"))
+@click.command(
+    short_help="Show how far a study is.",
+    epilog=example("python -m tune status\npython -m tune status --name my-study --watch"),
+)
 @shared("output_or_bucket")
 @click.option("--name", type=NameOption(), help="The study; by default the one that wrote last.")
 @click.option("--watch", is_flag=True, help="Show it again every second until the study ends.")

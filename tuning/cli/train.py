@@ -42,7 +42,10 @@ class _Steps(click.ParamType):
         return ProfiledSteps(first, last - first + 1)
 
 
-@click.command(epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"))
+@click.command(
+    short_help="Train one model.",
+    epilog=example("python -m tune train --schedule schedule.yaml --num-workers 2 --seed 1"),
+)
 @shared("schedule", "data", "output_or_bucket")
 @click.option(
     "--name",

@@ -20,10 +20,11 @@ __all__ = ["unbundle"]
 
 
 @click.command(
+    short_help="Unpack a study, to go on with it.",
     epilog=example(
         "python -m tune unbundle my-study.bundle.zip\n"
         "python -m tune unbundle my-study.bundle.zip --output theirs --data my-images/"
-    )
+    ),
 )
 @click.argument("bundle", type=PathOption())
 @shared("output")

@@ -24,10 +24,11 @@ __all__ = ["verify"]
 
 
 @click.command(
+    short_help="Train a run of a bundle again, and compare it.",
     epilog=example(
         "python -m tune verify my-study.bundle.zip\n"
         "python -m tune verify my-study.bundle.zip --arm uniform --arm search-003 --data my-images/"
-    )
+    ),
 )
 @click.argument("bundle", type=PathOption())
 @click.option(

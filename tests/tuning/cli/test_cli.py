@@ -200,6 +200,11 @@ def test_without_a_command_the_whole_help_is_shown(capsys: pytest.CaptureFixture
         shown[caught.value.code] = (out, err)
     helped = shown[0][0]
     assert helped.startswith("Usage: python -m ")
+    assert [
+        line
+        for line in helped.partition("Commands:\n")[2].splitlines()
+        if not line.endswith(".") or line.endswith("...")
+    ] == []
     assert shown == {0: (helped, ""), 2: ("", helped)}
 
 
