@@ -17,8 +17,8 @@ Each claim is a file, as those in `examples/claims/`, and a study: the arm of th
 rival and uniform sampling are trained on the same fresh seeds, seed by seed, until every answer stands or the most
 seeds are run.
 `python -m tune claims` runs or resumes them, and writes this page and `claims.json`, from which it is made.
-Positive differences are better; brackets are 95% intervals that hold after every number of seeds, for all that is said
-about the arms of one claim together ([Evidence](../concepts/evidence.md)).
+Positive differences are better; brackets are intervals that hold after every number of seeds, and the 95% are for all
+answers about the arms of one claim together ([Evidence](../concepts/evidence.md)).
 """
 
 _READ = """## What you may conclude

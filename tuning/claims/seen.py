@@ -93,17 +93,16 @@ class _Runs:
     """The runs of an arm on fresh seeds, as far as they have ended."""
 
     values: dict[int, float]
-    """The metric by seed, of those that finished."""
+    """The metric by seed, of those that finished with one."""
     failed: frozenset[int]
-    """The seeds of those that failed."""
+    """The seeds of the others."""
 
     @classmethod
     def of(cls, key: TrialKey, records: Iterable[TrialRecord], metric: str) -> _Runs:
         own = [record for record in records if record.origin == key]
-        finished = (record for record in own if record.status == "finished" and metric in record.metrics)
         return cls(
-            {record.seed: record.metrics[metric] for record in finished},
-            frozenset(record.seed for record in own if record.status == "failed"),
+            {record.seed: record.metrics[metric] for record in own if record.measured(metric)},
+            frozenset(record.seed for record in own if not record.measured(metric)),
         )
 
     @property

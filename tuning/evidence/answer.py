@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from curriculum_ray.words import capitalized, number_of
 from tuning.evidence.arms import Ranking, side_by_side
+from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference, against_rival, against_uniform, surest
 from tuning.evidence.metrics import count, direction, metric_name, number, within
@@ -28,7 +29,7 @@ def verdict(differences: Sequence[Difference], metric: str, images: int, noun: s
     words = f"{best.in_words(metric)}, {count(images)} images"
     if best.beats:
         return f"{best.name} beats uniform sampling by {words}"
-    if all(difference.loses for difference in compared):
+    if all(found.loses for found in differences if not found.rival):
         return f"uniform sampling beats every confirmed {noun} (the best, {best.name}: a gain of {words})"
     if best.verdict == "equal":
         return f"{best.name} and uniform sampling are equal within {within(best.margin)}: a gain of {words}"
@@ -41,20 +42,21 @@ def rival_verdict(first: Sequence[Difference], second: Sequence[Difference], met
     """Say whether a schedule beats the best rival: `first` against uniform sampling, `second` against the rival."""
     if not second:
         return ""
-    ahead = {found.key for found in first if found.beats and not found.rival}
-    best = max(second, key=lambda found: (found.key in ahead, found.beats, found.mean))
+    best = max(second, key=lambda found: (found.asked, found.beats, found.mean))
     rival = next((found for found in first if found.rival and found.name == best.against), None)
     beside = (
         ""
         if rival is None
         else f"; {rival.name}, against uniform sampling: a gain of {rival.in_words(metric)}"
     )
-    if best.beats and best.key in ahead:
-        return f"{best.name} beats the best rival, {best.against}, by {best.in_words(metric)}{beside}"
     words = f"the best, {best.name}: a gain of {best.in_words(metric)}"
-    if rival is not None and rival.beats and all(found.loses for found in second):
+    if not best.asked:
+        return f"not asked about the best rival, {best.against}, as no schedule beat uniform sampling ({words}){beside}"
+    if best.beats:
+        return f"{best.name} beats the best rival, {best.against}, by {best.in_words(metric)}{beside}"
+    if rival is not None and rival.beats and all(found.asked and found.loses for found in second):
         return f"the best rival, {best.against}, beats every confirmed schedule ({words}){beside}"
-    if best.verdict == "equal" and best.key in ahead:
+    if best.verdict == "equal":
         equal = f"{best.name} and the best rival, {best.against}, are equal within {within(best.margin)}"
         return f"{equal}: a gain of {best.in_words(metric)}{beside}"
     return f"no schedule beat the best rival, {best.against}, beyond noise ({words}){beside}"
@@ -66,18 +68,15 @@ def answer(ranking: Ranking) -> str:
 
 
 def _failed(ranking: Ranking) -> list[str]:
-    """Say of arms that finished on no fresh seed that they failed; of others, their difference says it."""
+    """Say of arms that failed and finished on too few seeds for an interval; of others, their difference says it."""
     failed: dict[str, list[str]] = {}
-    for record in ranking.records:
-        if record.role == "confirmation" and record.status == "failed":
-            failed.setdefault(UNIFORM if record.control == "uniform" else record.arm_id, []).append(
-                record.arm
-            )
-    done = {UNIFORM if arm.is_uniform else arm.arm_id for arm in ranking.confirmed}
+    for record in ranking.failed:
+        failed.setdefault(UNIFORM if record.control == "uniform" else record.arm_id, []).append(record.arm)
+    done = {UNIFORM if arm.is_uniform else arm.arm_id: len(arm.confirmed) for arm in ranking.confirmed}
     return [
-        f"{names[0]} failed on {number_of(len(names), 'fresh seed')} and finished on none"
+        f"{names[0]} failed on {number_of(len(names), 'fresh seed')} and finished on {done.get(key) or 'none'}"
         for key, names in failed.items()
-        if key not in done
+        if done.get(key, 0) < FIRST_SEEDS
     ]
 
 

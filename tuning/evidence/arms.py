@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -162,14 +161,21 @@ class Ranking:
         """The arm of this id."""
         return next(arm for arm in self.arms if arm.arm_id == arm_id)
 
+    @property
+    def failed(self) -> list[TrialRecord]:
+        """The runs on fresh seeds that failed, or finished without a finite metric."""
+        return [
+            record
+            for record in self.records
+            if record.role == "confirmation" and not record.measured(self.metric)
+        ]
+
     def failed_seeds(self, arm: Arm) -> set[int]:
-        """The fresh seeds on which the arm's run failed."""
+        """The fresh seeds on which the arm's run is among `failed`."""
         return {
             record.seed
-            for record in self.records
-            if record.role == "confirmation"
-            and record.status == "failed"
-            and (record.control == "uniform" if arm.is_uniform else record.arm_id == arm.arm_id)
+            for record in self.failed
+            if (record.control == "uniform" if arm.is_uniform else record.arm_id == arm.arm_id)
         }
 
     @cached_property
@@ -198,9 +204,7 @@ class Ranking:
             record
             for record in self.records
             # Runs at a smaller budget are not comparable with those at the full one.
-            if record.status == "finished"
-            and record.role != "rung"
-            and math.isfinite(record.metrics.get(self.metric, math.nan))
+            if record.role != "rung" and record.measured(self.metric)
         ]
         _check_one_protocol(found)
         return found

@@ -23,7 +23,7 @@ else is undecided.
 The second question, whether a schedule beats the best one-line rival (another weighting or base distribution without a
 curriculum), is asked only of schedules that beat uniform sampling: a fixed sequence (Maurer et al. 1995), which keeps
 the level without sharing it out again. Likewise, a rival is said to beat the schedules only if it beats uniform
-sampling.
+sampling, and all of them. Other differences from the rival are shown and are no answers.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class Difference:
     """Seeds on which this arm's run failed and the other's finished."""
     other_failed: int = 0
     """Seeds on which the other arm's run failed and this one's finished."""
+    asked: bool = True
+    """Whether its verdict is an answer: the comparisons that come before it were won."""
 
     @property
     def beats(self) -> bool:
@@ -107,6 +109,11 @@ class Difference:
         failed = self.failed + self.other_failed
         equal = is_equal(self.low, self.high, self.margin * abs(self.control), failed)
         return "equal" if equal else "undecided"
+
+    @property
+    def answer(self) -> str:
+        """One of the four words, or that it is not asked."""
+        return self.verdict if self.asked else "not asked"
 
     def percent(self, value: float) -> float:
         """Return a difference in percent of the other arm's metric."""
@@ -136,11 +143,12 @@ class Difference:
         low, high = (None if end is None else self.percent(end) for end in (self.low, self.high))
         return {
             **asdict(self),
-            "verdict": self.verdict,
+            "verdict": self.answer,
             "percent": self.percent(self.mean),
             "percent_low": low,
             "percent_high": high,
-            f"beats_{'uniform' if self.against == 'uniform sampling' else 'rival'}": self.beats,
+            f"beats_{'uniform' if self.against == 'uniform sampling' else 'rival'}": self.asked
+            and self.beats,
         }
 
 
@@ -239,13 +247,19 @@ def _with_failures(found: Difference, ranking: Ranking, arm: Arm, other: Arm) ->
 def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:
     """Compare the confirmed schedules with the best confirmed rival, each at the error of its first comparison.
 
-    Claims count only for schedules that beat uniform sampling; see `answer.rival_verdict`. Empty without such a rival.
+    Asked are those that beat uniform sampling; and all where the rival beats uniform sampling and every schedule. Empty
+    without such a rival.
     """
-    rivals = [found for found in against_uniform(ranking, level) if found.rival and found.low is not None]
+    first = against_uniform(ranking, level)
+    rivals = [found for found in first if found.rival and found.low is not None]
     if not rivals:
         return []
     best = max(rivals, key=lambda found: found.mean)
-    return [found for found in against_arm(ranking, best.key, level) if not found.rival]
+    schedules = [found.key for found in first if not found.rival]
+    ahead = {found.key for found in first if found.beats and not found.rival}
+    second = [found for found in against_arm(ranking, best.key, level) if not found.rival]
+    beaten = best.beats and len(second) == len(schedules) and all(found.loses for found in second)
+    return [replace(found, asked=beaten or found.key in ahead) for found in second]
 
 
 def against_arm(ranking: Ranking, key: str, level: float = 0.95) -> list[Difference]:

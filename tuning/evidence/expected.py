@@ -59,8 +59,11 @@ def expected_seeds(
     futility: float = 0.0,
     level: float = 0.95,
     studies: int | None = None,
+    in_turn: bool = False,
 ) -> ExpectedSeeds:
     """Simulate confirmations with normal noise; seeds: the least and the most.
+
+    in_turn: whether the schedules are named arms, the first of which is compared with the others too.
 
     futility: the chance of an answer below which a study gives up, as it is in `tuning.study.giving_up`; 0 for never.
     studies: how many to simulate; by default 2,000, or 200 where futility costs a thousand futures for every look.
@@ -74,7 +77,9 @@ def expected_seeds(
     # Of logarithms, 1 stands for any level; of other scores it is uniform sampling's.
     table = 1 + noise / math.sqrt(2) * rng.standard_normal((studies, arms, most))
     table[:, 1 : 1 + schedules] -= scale.difference(effect, 1.0)
-    ends, beats, standing = stops(table, scale=scale, rival=rival, least=least, margin=margin, level=level)
+    ends, beats, standing = stops(
+        table, scale=scale, rival=rival, least=least, margin=margin, level=level, in_turn=in_turn
+    )
     given_up = np.zeros(studies, bool)
     if gives_up:
         ends, given_up = _given_up(table, ends, scale, rival, least, margin, futility, level)

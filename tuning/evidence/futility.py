@@ -29,25 +29,27 @@ FEWEST_TO_GIVE_UP = 5
 _FUTURES = 1000
 
 
-def power_left(ranking: Ranking, most: int, asked: Collection[str] | None = None) -> float:
-    """The largest chance that `most` seeds in all settle an open question of a confirmed schedule; 0 at `most` seeds.
+def power_left(ranking: Ranking, left: int, asked: Collection[str] | None = None) -> float:
+    """The largest chance that `left` further seeds settle an open question of a confirmed schedule; 0 for none.
 
-    1 where that cannot be said yet: before `FEWEST_TO_GIVE_UP` seeds. Questions that are settled do not count. asked:
-    the ids of the schedules that get further seeds, by default of all.
+    1 where that cannot be said yet: before `FEWEST_TO_GIVE_UP` seeds that all have. Questions that are settled do not
+    count, nor does a rival that failed on most seeds. asked: the ids of the schedules that get further seeds, by
+    default of all.
     """
     import numpy as np
 
     metric = ranking.metric
     scale = Scale.of(metric)
-    rivals = [arm for arm in ranking.confirmed if arm.is_rival][:1]
-    arms = [
+    ours = [
         *(arm for arm in ranking.confirmed if arm.is_uniform),
         *(arm for arm in ranking.tried if arm.confirmed and (asked is None or arm.arm_id in asked)),
-        *rivals,
     ]
+    best = [arm for arm in ranking.confirmed if arm.is_rival][:1]
+    rivals = [arm for arm in best if len(ranking.failed_seeds(arm)) <= len(arm.confirmed)]
+    arms = [*ours, *rivals]
     by_seed = [arm.by_seed(metric) for arm in arms]
     seeds = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
-    if settled(ranking, asked) or len(seeds) >= most:
+    if settled(ranking, asked) or left <= 0:
         return 0.0
     if len(seeds) < FEWEST_TO_GIVE_UP or not against_uniform(ranking):
         return 1.0
@@ -56,6 +58,7 @@ def power_left(ranking: Ranking, most: int, asked: Collection[str] | None = None
     table = np.array([scale.scores(values[seed] for seed in seeds) for values in by_seed])
     # The schedules that are asked about have their own shares of the level, and no more.
     level = 1 - 0.05 * (len(arms) - 1) / (len(ranking.confirmed) - 1)
+    most = len(seeds) + left
     chances = predictive_power(
         table, most, scale=scale, rival=bool(rivals), margin=ranking.margin, level=level
     )

@@ -15,13 +15,21 @@ __all__ = ["answers", "stops"]
 
 
 def stops(
-    table: np.ndarray, *, scale: Scale, rival: bool, least: int, margin: float, level: float = 0.95
+    table: np.ndarray,
+    *,
+    scale: Scale,
+    rival: bool,
+    least: int,
+    margin: float,
+    level: float = 0.95,
+    in_turn: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stop many confirmations as a study does, by `tuning.evidence.differences.settled`.
 
-    table: scores on this scale, (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival if
-    there is one. Returns the number of seeds at the end, (studies,); whether each schedule beats uniform sampling by
-    then, (studies, schedules); and whether every answer stands, (studies,).
+    table: scores on this scale, (studies, arms, most seeds) of uniform sampling, the schedules and, last, the rival
+    if there is one. in_turn: whether the schedules are named arms, by `tuning.evidence.in_turn`. Returns the number
+    of seeds at the end, (studies,); whether each schedule beats uniform sampling by then, (studies, schedules); and
+    whether every answer stands, (studies,).
     """
     import numpy as np
 
@@ -29,7 +37,7 @@ def stops(
     if most < FIRST_SEEDS:
         schedules = arms - 1 - rival
         return np.full(studies, most), np.zeros((studies, schedules), bool), np.zeros(studies, bool)
-    beats, _, stand = answers(table, scale=scale, rival=rival, margin=margin, level=level)
+    beats, _, stand = answers(table, scale=scale, rival=rival, margin=margin, level=level, in_turn=in_turn)
     n = np.arange(FIRST_SEEDS, most + 1)
     every = stand.all(1) & (n >= least)
     end = np.where(every.any(-1), every.argmax(-1), len(n) - 1)
@@ -38,13 +46,19 @@ def stops(
 
 
 def answers(
-    table: np.ndarray, *, scale: Scale, rival: bool, margin: float, level: float = 0.95
+    table: np.ndarray,
+    *,
+    scale: Scale,
+    rival: bool,
+    margin: float,
+    level: float = 0.95,
+    in_turn: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What is known after `FIRST_SEEDS` and more seeds, three arrays of (studies, schedules, seeds - 2).
 
     Whether each schedule beats uniform sampling; whether its answer against uniform sampling stands; and whether all of
-    its answers do, against the rival too where it beats uniform sampling. table: as in `stops`, of at least
-    `FIRST_SEEDS` seeds.
+    its answers do, against the rival too where it beats uniform sampling, or of the first of named arms against the
+    others in turn. table, in_turn: as in `stops`, of at least `FIRST_SEEDS` seeds.
     """
     import numpy as np
 
@@ -63,5 +77,10 @@ def answers(
         return beats, beats | (gain + half < 0) | ((gain - half >= worse) & (gain + half <= better))
 
     beats, first = judge(0)
-    every = first & (~beats | judge(arms - 1)[1]) if rival else first
+    every = first & (~beats | judge(arms - 1)[1]) if rival else first.copy()
+    wins = beats[:, 0]
+    for other in range(2, arms) if in_turn else ():
+        better, stand = judge(other)
+        every[:, 0] &= ~wins | stand[:, 0]
+        wins = wins & better[:, 0]
     return beats, first, every

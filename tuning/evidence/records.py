@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -120,6 +121,10 @@ class TrialRecord(Measured):
         if result.loss is not None:
             measured["metrics"] = {**result.metrics, "loss": result.loss}
         return self.model_copy(update={**measured, "status": "finished", "rungs": tuple(rungs)})
+
+    def measured(self, metric: str) -> bool:
+        """Whether it finished, and with a finite value of this metric."""
+        return self.status == "finished" and math.isfinite(self.metrics.get(metric, math.nan))
 
     def pruned(self, reason: str, images: int, rungs: Iterable[tuple[int, float]] = ()) -> Self:
         """The record of a trial that was stopped after `images` images."""

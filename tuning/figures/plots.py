@@ -109,14 +109,8 @@ def confirmation(
     axes.axvline(0, color=theme.faint, linewidth=1)
     for place, found in enumerate(differences):
         known = found.low is not None and found.high is not None
-        decided = found.beats or found.loses
-        color = (
-            theme.kinds["other"]
-            if found.beats
-            else theme.kinds["hard_to_easy"]
-            if found.loses
-            else theme.faint
-        )
+        decided = found.answer in ("beats", "loses")
+        color = theme.kinds["other" if found.beats else "hard_to_easy"] if decided else theme.faint
         if known:
             ends = [found.percent(found.low or 0.0), found.percent(found.high or 0.0)]
             axes.plot(ends, [place, place], color=color, linewidth=2.5, solid_capstyle="round")

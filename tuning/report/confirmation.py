@@ -24,8 +24,8 @@ _TRAINED = {
 _NOTE = (
     "{trained}; they share "
     "the initialisation, the data order and the sampling noise of each seed, and are compared in pairs. The "
-    "intervals hold together with 95% confidence, whenever one looks, so that seeds may be added. Arms "
-    "are equal where the interval lies within {margin} of the other's metric."
+    "intervals against uniform sampling hold together with 95% confidence, whenever one looks, so that seeds may be "
+    "added. Arms are equal where the interval lies within {margin} of the other's metric."
 )
 
 
@@ -72,7 +72,8 @@ def _rival(
     rival, metric = second[0].against, ranking.metric
     note = (
         f"The second question: does a schedule beat the best one-line rival, {rival}? It is asked only of "
-        "schedules that beat uniform sampling; for the others the difference is shown and decides nothing."
+        "schedules that beat uniform sampling (and of all where the rival beats uniform sampling and every "
+        "schedule); for the others the difference is shown and decides nothing."
     )
     headings = ["schedule", metric_name(metric), "rival", "gain", "gain in percent", "seeds", ""]
     (beside,) = (values[arm.arm_id] for arm in ranking.confirmed if arm.name == rival)
@@ -113,11 +114,11 @@ def _row(found: Difference, ours: Mapping[int, float], theirs: Mapping[int, floa
         percent += f" [{found.percent(found.low):+.1f}, {found.percent(found.high):+.1f}]"
     if not found.control:
         percent = "–"
-    outcome: object = found.verdict
-    if found.verdict == "equal":
+    outcome: object = found.answer
+    if found.answer == "equal":
         outcome = f"equal within {within(found.margin)}"
-    elif found.beats or found.loses:
-        outcome = tag("span", found.verdict, class_="good" if found.beats else "bad")
+    elif found.answer in ("beats", "loses"):
+        outcome = tag("span", found.answer, class_="good" if found.beats else "bad")
     return [
         found.name,
         number(value),

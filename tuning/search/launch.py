@@ -154,7 +154,7 @@ def run_study(
         with reached as cluster, opening.result() as tracker, progress:
             slots, resources = _placed(config, cluster, slots, most, progress)
             study = StudyLedger(
-                name, folder, tracker, progress, tags, params, identity, config.margin, keeper
+                name, folder, tracker, progress, tags, params, identity, config.margin, keeper, config.metric
             )
             tracker.artifacts(study.run, [keep_summary(summary, folder)])
             tracker.dataset(study.run, summary, data.fingerprint)

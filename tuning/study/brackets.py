@@ -56,7 +56,7 @@ def _best(
     scores = {
         trial.optuna: records[trial.key].metrics[config.metric]
         for trial in rung
-        if trial.optuna is not None and records[trial.key].status == "finished"
+        if trial.optuna is not None and records[trial.key].measured(config.metric)
     }
     return promoted(scores, keep, DIRECTIONS[config.metric] == "min")
 

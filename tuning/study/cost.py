@@ -93,12 +93,12 @@ def _work(config: StudyConfig, trials: dict[str, int], step: float, evaluation: 
         return -(-images // config.run.batch_size) * step + scored * evaluation
 
     full = config.run.total_images
-    *lower, _ = config.halving.budgets(full)
-    rungs = sum(cost(images, "rung") for images in lower) / max(1, len(lower))
+    *lower, _ = zip(config.halving.entering(config.trials), config.halving.budgets(full), strict=True)
+    rungs = sum(many * cost(images, "rung") for many, images in lower)
     work = (
         cost(full, "control", "uniform")
         + (trials["controls"] - 1 + trials["twins of the best"]) * cost(full, "control")
-        + trials["smaller budgets"] * rungs
+        + (rungs if trials["smaller budgets"] else 0.0)
         + trials["searched"] * cost(full, "searched")
         + trials["confirmations"] * cost(full, "confirmation")
     )

@@ -167,7 +167,7 @@ def _shown(config: StudyConfig, space: SearchSpace, count: int) -> dict[str, Cur
 def _expected(
     config: StudyConfig, controls: Controls, noise: Noise, effects: Sequence[float]
 ) -> tuple[ExpectedSeeds, ...]:
-    """Studies of arms ask about all of them, have no separate rivals, and do not give up."""
+    """Studies of arms ask about all of them, in turn, have no separate rivals, and do not give up."""
     schedules = len(config.arms) or config.confirm_top
     if not schedules:
         return ()
@@ -181,6 +181,7 @@ def _expected(
             seeds=config.least_and_most_seeds,
             margin=config.margin,
             futility=0.0 if config.arms else config.futility,
+            in_turn=bool(config.arms),
         )
         for effect in dict.fromkeys((0.0, *effects))
     )

@@ -22,7 +22,7 @@ def given_up(config: StudyConfig, ranking: Ranking) -> str | None:
     left = most - len({seed for seed in fresh if seed >= FRESH_SEEDS})
     if config.arms or not config.futility or left <= 0 or len(fresh) < least or settled(ranking, asked):
         return None
-    chance = power_left(ranking, most, asked)
+    chance = power_left(ranking, left, asked)
     if chance >= config.futility:
         return None
     seeds = number_of(left, "seed", "more fresh " if left < most else "fresh ")

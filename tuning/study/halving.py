@@ -30,8 +30,8 @@ __all__ = ["AfterLastStage", "Compressed", "FullBudget", "HalvingSpec", "promote
 KeyT = TypeVar("KeyT", bound=str)
 
 
-class _Full(Spec):
-    """Runs at the full budget only."""
+class _Halving(Spec):
+    """At which budgets schedules run: without a rule of its own, at the full one only."""
 
     def budgets(self, images: int) -> list[int]:
         """Images of each rung, the last of them the full budget."""
@@ -41,31 +41,38 @@ class _Full(Spec):
         """How many of `count` schedules enter each rung."""
         return [count]
 
+    def entering(self, trials: int) -> list[int]:
+        """How many of all schedules enter each rung, whose budgets `budgets` are."""
+        size = self.bracket(trials)
+        brackets = [self.survivors(min(size, trials - start)) for start in range(0, trials, size)]
+        return [sum(rung) for rung in zip(*brackets, strict=True)]
+
     def low_trials(self, trials: int) -> int:
         """Runs at smaller budgets."""
-        return 0
+        return sum(self.entering(trials)[:-1])
 
     def spared(self, trials: int, images: int) -> int:
         """Images by which all runs at smaller budgets together fall short of the full one, `images` each."""
-        return 0
+        entering = zip(self.entering(trials), self.budgets(images), strict=True)
+        return sum(many * (images - budget) for many, budget in entering)
 
     def full_trials(self, trials: int) -> int:
         """Runs at the full budget."""
-        return trials
+        return self.entering(trials)[-1]
 
     def bracket(self, trials: int) -> int:
         """How many schedules compete before the next ones are chosen."""
         return trials
 
 
-class FullBudget(_Full):
+class FullBudget(_Halving):
     """Every schedule is tried at the full budget."""
 
     rule: Literal["none"] = "none"
     """No smaller budgets."""
 
 
-class AfterLastStage(_Full):
+class AfterLastStage(_Halving):
     """Asynchronous successive halving (Li et al. 2020) that ignores a trial before its last stage."""
 
     rule: Literal["after_last_stage"]
@@ -84,7 +91,7 @@ class AfterLastStage(_Full):
         return {"every_images": max(1, images // (self.rungs + 1)), "num_samples": self.num_samples}
 
 
-class Compressed(Spec):
+class Compressed(_Halving):
     """Successive halving (Jamieson & Talwalkar 2016) over budgets; each rung runs the whole schedule, compressed."""
 
     rule: Literal["compressed"]
@@ -106,28 +113,6 @@ class Compressed(Spec):
     def bracket(self, trials: int) -> int:
         """Schedules per bracket: the fewest of which one reaches the top, so that the sampler learns in between."""
         return min(trials, self.reduction**self.rungs)
-
-    def _brackets(self, trials: int) -> list[list[int]]:
-        size = self.bracket(trials)
-        sizes = [min(size, trials - start) for start in range(0, trials, size)]
-        return [self.survivors(size) for size in sizes]
-
-    def low_trials(self, trials: int) -> int:
-        """Runs at smaller budgets."""
-        return sum(sum(survivors[:-1]) for survivors in self._brackets(trials))
-
-    def spared(self, trials: int, images: int) -> int:
-        """Images by which all runs at smaller budgets together fall short of the full one, `images` each."""
-        short = [images - budget for budget in self.budgets(images)]
-        return sum(
-            many * less
-            for survivors in self._brackets(trials)
-            for many, less in zip(survivors, short, strict=True)
-        )
-
-    def full_trials(self, trials: int) -> int:
-        """Runs at the full budget."""
-        return sum(survivors[-1] for survivors in self._brackets(trials))
 
 
 HalvingSpec = Annotated[FullBudget | Compressed | AfterLastStage, Field(discriminator="rule")]

@@ -22,7 +22,7 @@ from tuning.evidence import previews
 from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import as_history
 from tuning.evidence.keys import TrialKey
-from tuning.evidence.metrics import MARGIN
+from tuning.evidence.metrics import MARGIN, metric_name
 from tuning.evidence.records import TrialRecord, load_records
 from tuning.evidence.winner import Registered, registered
 from tuning.folder.identity import Content, Identity, claim
@@ -85,9 +85,10 @@ class StudyLedger:
         identity: Identity,
         margin: float = MARGIN,
         kept: Kept | None = None,
+        metric: str | None = None,
     ) -> None:
-        """kept: where the folder is in the working copy of a bucket."""
-        self._kept = kept
+        """kept: where the folder is in the working copy of a bucket. metric: without which no trial has finished."""
+        self._kept, self._metric = kept, metric
         self.name, self.folder, self.tracker, self.progress, self.tags = name, folder, tracker, progress, tags
         self.identity, self.margin = identity, margin
         tracker.keep_in(folder)
@@ -174,9 +175,11 @@ class StudyLedger:
         self.progress.update(record.trial, images, stage, num_stages, loss)
 
     def finished(self, key: TrialKey, result: RunResult) -> TrialRecord:
-        """A trial reached its budget and was evaluated."""
-        record = self._open.pop(key)
-        record = record.finished(result, self._rungs(record))
+        """A trial reached its budget and was evaluated; it failed where the study's metric is not a finite number."""
+        record = self._open[key].finished(result, self._rungs(self._open[key]))
+        if self._metric is not None and not record.measured(self._metric):
+            return self.failed(key, f"{metric_name(self._metric)} is {record.metrics.get(self._metric)}")
+        del self._open[key]
         self._end(record)
         _LOG.info("trial %s finished: %s", key, record.metrics)
         self.progress.finished(record)

@@ -1,5 +1,7 @@
 """The answer claims no more than the intervals do, and asks of rivals only what is left to ask."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -73,12 +75,24 @@ NOISE = np.array([[0.1, -0.1, 0.05, 0.0, -0.05], [-0.1, 0.0, 0.1, 0.05, 0.0], [0
         ((10, 6, 8), "the best rival, min_snr, no curriculum, beats every confirmed schedule"),
         ((10, 8, 8), "no schedule beat the best rival, min_snr, no curriculum, beyond noise"),
         # Better than a poor rival, but not than uniform sampling: no claim in a fixed sequence.
-        ((10, 14, 10), "no schedule beat the best rival"),
+        ((10, 14, 10), "not asked about the best rival, min_snr, no curriculum, as no schedule beat uniform"),
     ],
 )
 def test_the_second_question_is_whether_a_schedule_beats_the_best_rival(means, says):
     _, _, sentence = compared(NOISE + np.array(means, dtype=float)[:, None])
     assert sentence.startswith(says)
+
+
+def test_a_comparison_that_is_not_asked_is_no_answer_anywhere():
+    _, (poor,), _ = compared(NOISE + np.array([10.0, 14.0, 10.0])[:, None])
+    assert poor.beats
+    assert (poor.asked, poor.answer) == (False, "not asked")
+    assert (poor.to_json()["verdict"], poor.to_json()["beats_rival"]) == ("not asked", False)
+    _, (ahead,), _ = compared(NOISE + np.array([10.0, 8.0, 6.0])[:, None])
+    assert (ahead.answer, ahead.to_json()["beats_rival"]) == ("beats", True)
+    # The rival's own sequence: it beats uniform sampling, and then all schedules.
+    _, (behind,), _ = compared(NOISE + np.array([10.0, 6.0, 8.0])[:, None])
+    assert (behind.answer, behind.asked) == ("loses", True)
 
 
 def test_a_rival_is_compared_with_uniform_sampling_but_is_no_schedule():
@@ -201,3 +215,23 @@ def test_an_arm_that_finished_on_no_fresh_seed_is_named():
         *named("rival", [None] * 3, "rival"),
     ]
     assert answer(Ranking.of(records, "fid")).endswith("; rival failed on 3 fresh seeds and finished on none")
+
+
+def test_a_schedule_with_too_few_seeds_is_not_among_those_that_all_lose():
+    records = [
+        *named("uniform", CONTROL, "uniform"),
+        *named("worse", times(*[1.3, 1.31, 1.3, 1.29, 1.3, 1.3])),
+    ]
+    assert answer(Ranking.of(records, "fid")).startswith("uniform sampling beats every confirmed schedule")
+    records += named("lucky", [7.0, 7.1, None, None, None])
+    words = answer(Ranking.of(records, "fid"))
+    assert words.startswith("undecided: no schedule beat uniform sampling beyond noise (the best, worse: ")
+    assert words.endswith("; lucky failed on 3 fresh seeds and finished on 2")
+
+
+def test_a_run_whose_metric_is_no_number_counts_as_failed():
+    records = [*named("uniform", CONTROL, "uniform"), *named("sure", [*SURE[:4], math.nan, math.inf])]
+    ranking = Ranking.of(records, "fid")
+    (found,) = against_uniform(ranking)
+    assert found.low > 0
+    assert (found.verdict, found.failed) == ("undecided", 2)

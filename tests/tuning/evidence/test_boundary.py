@@ -6,11 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.tuning.studies import record, schedule
+from tests.tuning.studies import named_runs, record, schedule
 from tuning.evidence.arms import Ranking
 from tuning.evidence.boundary import FIRST_SEEDS, critical_values, left
 from tuning.evidence.differences import against_uniform, settled
 from tuning.evidence.expected import expected_seeds
+from tuning.evidence.in_turn import answers_of
 from tuning.evidence.intervals import half_widths
 from tuning.evidence.looks import stops
 from tuning.evidence.scale import Scale
@@ -105,6 +106,28 @@ def test_an_effect_may_be_found_while_the_answer_about_the_rival_is_open():
     found = expected_seeds(0.2, 0.1, scale=Scale(), schedules=1, rival=True, seeds=(3, 4), margin=0.02)
     assert found.beats + found.undecided > 1
     assert re.search(r", found in \d\d%, some answer undecided in \d\d%$", found.in_words())
+
+
+def test_named_arms_that_are_all_better_are_still_asked_about_in_turn():
+    settings = {"scale": Scale(), "schedules": 3, "rival": False, "seeds": (3, 10), "margin": 0.02}
+    alone, in_turn = (expected_seeds(0.2, 0.1, **settings, in_turn=each) for each in (False, True))
+    assert alone.beats == pytest.approx(in_turn.beats, abs=0.05)
+    assert alone.seeds < 6
+    assert in_turn.seeds > 9.5
+    assert in_turn.undecided > 0.9
+
+
+def test_arrays_and_records_of_named_arms_stop_alike():
+    table, names = tables(4, seed=4, studies=12), ["one", "two", "three"]
+    table[:, 1] -= np.linspace(0, 6, 12)[:, None]
+    table[:, 2] -= np.linspace(0, 3, 12)[:, None]
+    scores = np.reshape(Scale.of("fid").scores(table.ravel()), table.shape)
+    ends, _, standing = stops(scores, scale=Scale.of("fid"), rival=False, least=3, margin=0.02, in_turn=True)
+    assert 0 < standing.sum() < 12
+    for study, (end, stands) in enumerate(zip(ends, standing, strict=True)):
+        rows = zip(["uniform", *names], table[study, :, :end].tolist(), strict=True)
+        ranking = Ranking.of([run for name, row in rows for run in named_runs(name, row)], "fid", 0.02)
+        assert answers_of(ranking, names).settled == stands
 
 
 def test_few_say_equal_of_a_difference_of_one_and_a_half_margins():

@@ -115,12 +115,36 @@ def ranking(table: np.ndarray, metric: str = "fid", sign: float = 1.0) -> Rankin
 def test_few_seeds_say_nothing_and_the_most_leave_nothing() -> None:
     luck = NOISE * np.array([1, -1, 0.5, -0.5, 0, 0.8, -0.8, 0, 0.3, -0.3])
     table = 1 + np.stack([luck, np.roll(luck, 1)])
-    assert power_left(ranking(table[:, : FEWEST_TO_GIVE_UP - 1]), MOST) == 1
-    assert power_left(ranking(table[:, :6]), MOST) < 0.05
-    assert power_left(ranking(table), MOST) == 0
+    assert power_left(ranking(table[:, : FEWEST_TO_GIVE_UP - 1]), 6) == 1
+    assert power_left(ranking(table[:, :6]), 4) < 0.05
+    assert power_left(ranking(table), 0) == 0
+
+
+def test_seeds_that_are_gone_are_not_counted_on() -> None:
+    # Open after five of ten seeds; the arm failed on three more, so that two are left, and not five.
+    table = tables(1.5, studies=4)[3, :, :5]
+    assert 0 < power_left(ranking(table), 2) < power_left(ranking(table), 5)
+
+
+def test_a_rival_that_failed_on_most_seeds_is_not_waited_for() -> None:
+    luck = NOISE * np.array([1, -1, 0.5, -0.5, 0, 0.8, -0.8])
+    found = ranking(1 + np.stack([luck, np.roll(luck, 1)]))
+    rivals = [
+        record(
+            None if seed > 1 else 1.0,
+            role="confirmation",
+            seed=FRESH_SEEDS + seed,
+            control="rival",
+            schedule=schedule(1),
+        )
+        for seed in range(7)
+    ]
+    assert power_left(Ranking.of([*found.records, *rivals], "fid", MARGIN), 3) < 0.05
+    # A single failure is made up for by the next seed.
+    assert power_left(Ranking.of([*found.records, *rivals[:3]], "fid", MARGIN), 3) == 1
 
 
 def test_the_direction_of_the_metric_is_heeded() -> None:
     # A difference that falls short of an interval by little: more seeds are worth it whichever way it points.
     table = tables(1.5, studies=4)[3, :, :5]
-    assert power_left(ranking(table, "kid"), MOST) == power_left(ranking(table, "recall", -1.0), MOST) > 0.05
+    assert power_left(ranking(table, "kid"), 5) == power_left(ranking(table, "recall", -1.0), 5) > 0.05

@@ -68,6 +68,8 @@ def test_smaller_budgets_cost_their_steps_and_an_evaluation_each() -> None:
     # Four at half the budget, of which two go on.
     halving = {"rule": "compressed", "reduction": 2, "rungs": 1}
     assert _work(halving=halving) == 9 * 120 + 4 * 110
+    # Four at a quarter, two of them at half, one at the full budget.
+    assert _work(halving={**halving, "rungs": 2}) == 8 * 120 + 4 * 105 + 2 * 110
 
 
 def test_packs_go_on_beside_each_other_and_hold_a_gpu_together() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +12,9 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.log import LoggedLine, append_line
 from curriculum_ray.training.checkpoint import checkpoint_name
-from tests.tuning.studies import EXPERIMENT
+from tests.tuning.studies import EXPERIMENT, result
 from tuning.evidence.keys import TrialKey
+from tuning.evidence.records import load_records
 from tuning.folder.identity import Identity
 from tuning.folder.layout import SLOTS, TRIALS
 from tuning.folder.status import read_status
@@ -55,3 +57,16 @@ def test_an_interrupted_trial_is_no_running_one_and_counts_with_what_it_had_seen
         assert again.begin(UNIFORM, RUN).folder == folder / TRIALS / UNIFORM.key
         assert again.progress.snapshot().images == 512
         again.close("KILLED")
+
+
+def test_a_trial_whose_metric_is_no_number_has_failed(output: Path) -> None:
+    folder, identity = output / "mine", Identity("0" * 32, "1" * 64)
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+        folder.mkdir()
+        shown = Display(2, RUN.total_images, Console(file=io.StringIO(), _environ={}))
+        study = StudyLedger("mine", folder, tracker, shown, {}, {}, identity, metric="kid")
+        study.begin(UNIFORM, RUN).folder.mkdir(parents=True)
+        ended = study.finished(UNIFORM.key, result(metrics={"fid": 10.0, "kid": math.nan}))
+        study.close("FINISHED")
+    assert (ended.status, ended.reason) == ("failed", "KID is nan")
+    assert load_records(folder)[UNIFORM.key].status == "failed"
