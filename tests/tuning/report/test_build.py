@@ -21,6 +21,7 @@ from curriculum_ray.training.stages import stages_walked
 from tests.tuning.figures.pages import Checker
 from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Ranking
+from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
 from tuning.figures.levels import density_scale, plot_sampled
@@ -28,6 +29,7 @@ from tuning.figures.plots import kind_of
 from tuning.figures.run_files import active_set, read_run
 from tuning.report import StudyFacts, build_report
 from tuning.report.build import _answer, _numbers
+from tuning.report.confirmation import confirmation
 from tuning.study.config import StudyConfig
 
 STUDY = StudyFacts(name="a study", experiment="digits/ddpm-epsilon", config=StudyConfig())
@@ -116,15 +118,16 @@ def test_the_answer_comes_first_and_is_the_evidences(text):
     )
 
 
-def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
+def with_a_rival(ours, rivals):
+    """A schedule of this FID and a rival, on three seeds beside uniform sampling, whose FID is 10."""
     records = []
     for seed in (1000, 1001, 1002):
         noise = 0.01 * (seed % 2)
         twice = {"role": "confirmation", "seed": seed}
-        records.append(record(8.0 + noise, key=TrialKey.search(0).confirmation(seed), **twice))
+        records.append(record(ours + noise, key=TrialKey.search(0).confirmation(seed), **twice))
         records.append(
             record(
-                7.0 + 2 * noise,
+                rivals + 2 * noise,
                 key=TrialKey.rival("min_snr").confirmation(seed),
                 control="rival",
                 description="min-SNR",
@@ -142,7 +145,23 @@ def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
                 **twice,
             )
         )
-    ranking = Ranking.of(records, "fid")
+    return Ranking.of(records, "fid")
+
+
+def test_a_comparison_with_the_rival_that_is_not_asked_is_no_win():
+    def of_the_rival(ours, rivals):
+        ranking = with_a_rival(ours, rivals)
+        page = confirmation(ranking, against_uniform(ranking), against_rival(ranking))
+        return page[page.index("The second question") :]
+
+    poor = of_the_rival(10.0, 14.0)
+    assert "<td>not asked</td>" in poor
+    assert "beats</span>" not in poor
+    assert '<span class="good">beats</span>' in of_the_rival(6.0, 8.0)
+
+
+def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
+    ranking = with_a_rival(8.0, 7.0)
     first, *more = _answer(ranking)
     assert "beats uniform sampling" in first
     assert "min-SNR" in "".join(more)
