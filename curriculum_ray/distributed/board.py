@@ -1,7 +1,8 @@
 """The board: one Ray actor that hands jobs to slots and shows the live state of every run.
 
-It holds the schedule states of all runs: rank 0 of each reports to it (fire and forget) what the ranks have agreed on,
-and the driver's display and the trials of a search read it. It is never on the critical path of a training step.
+It holds the schedule states of all runs: rank 0 of each waits here for jobs, and reports (fire and forget) what the
+ranks have agreed on, and the driver's display and the trials of a search read it. It is never on the critical path of a
+training step.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ NAMESPACE = "curriculum-ray"
 # How long a worker that could take more jobs at a time than are queued waits for others: a trial that ends makes room
 # for the next within a fraction of this.
 _LINGER_S = 1.0
+# How long a call may wait for a job: the actor serves so many calls at a time, and the others, which may be what those
+# wait for, come only when one of them has ended.
+_WAIT_S = 10.0
+_CALLS = 1_000
 
 
 @dataclass
@@ -85,8 +90,8 @@ class Board:
         """The `index`-th jobs of this generation of the slot's workers, the same for all its ranks: up to `most` of one
         "pack", else one.
 
-        Waits for a job; None when the board is closed or the slot's workers are retired. A new generation means that
-        the workers were restarted.
+        Waits some seconds for a job: empty where there is none by then. None when the board is closed or the slot's
+        workers are retired. A new generation means that the workers were restarted.
         """
         async with self._changed:
             place = self._slots.get(slot)
@@ -97,14 +102,18 @@ class Board:
                     self._again(place, before)
                     self._changed.notify_all()
             patience: float | None = None
+            end = asyncio.get_running_loop().time() + _WAIT_S
             while len(place.served) <= index:
                 if self._closed or place.retired or self._slots.get(slot) is not place:
                     return None
                 keys = [] if place.current else self._next(place, most)
                 now = asyncio.get_running_loop().time()
                 if not keys:
+                    if now >= end:
+                        return []
                     patience = None
-                    await self._changed.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), end - now)
                     continue
                 patience = patience or now + _LINGER_S
                 whole = len(keys) == most or place.again or self._entries[keys[0]].pack is None
@@ -129,12 +138,16 @@ class Board:
             if (place := self._slots.get(slot)) is not None:
                 place.resized = True
 
-    async def wait_for_job(self, slot: int) -> bool:
-        """Wait until there is a job for the slot or the board is closed; returns whether it is still open."""
+    async def wait_for_job(self, slot: int) -> bool | None:
+        """Whether there is a job for the slot, for which it waits some seconds; None when the board is closed."""
         async with self._changed:
             place = self._slots.get(slot) or _Slot(generation=-1)
-            await self._changed.wait_for(lambda: self._queue or place.again or self._closed)
-            return not self._closed
+            found = self._changed.wait_for(lambda: self._queue or place.again or self._closed)
+            try:
+                await asyncio.wait_for(found, _WAIT_S)
+            except TimeoutError:
+                return False
+            return None if self._closed else True
 
     async def note_room(self, slot: int, room: Any) -> None:
         """Keep the placement group of the slot's workers, which has been met."""
@@ -305,7 +318,7 @@ def create_board(name: str | None = None, judge: Any = None) -> Any:
     import ray
 
     here = on_node(this_node())
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": _CALLS, "scheduling_strategy": here}
     if name is not None:
         options.update(name=name, namespace=NAMESPACE)
     return ray.remote(Board).options(**options).remote(judge=judge)

@@ -6,9 +6,10 @@ workers; rank r of w reads the positions p with p mod w = r, and decodes no othe
 it. After a resume, units before the position are skipped without being opened, and rows before it without being
 decoded.
 
-Memory: at most the encoded images of one unit in each of two reading processes, and a few hundred decoded rows. What is
-kept in memory, i.e. held-out items and the reference of an evaluation, is read once by the driver. The workers of a
-node share one copy in Ray's object store, and do not scan the shards again.
+Memory: at most the encoded images of one unit in each of two reading processes, a few hundred decoded rows, and a plan
+of what is read next, which holds some thousand units or million rows, however large an epoch is. What is kept in
+memory, i.e. held-out items and the reference of an evaluation, is read once by the driver. The workers of a node share
+one copy in Ray's object store, and do not scan the shards again.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ _LOG = logging.getLogger(__name__)
 
 _CHUNK, _CHUNK_BYTES = 256, 32 << 20
 """The most rows, and bytes, that are sent at a time."""
-_TASKS, _ROWS = 1_024, 1 << 20
-"""Reads, or rows, that are planned at a time, if an epoch has no more."""
+_ENOUGH = (1_024, 1 << 20)
+"""Reads, or rows, from which on a plan ends with the epoch: of small data, it is of many epochs at once."""
+_MOST = (8_192, 1 << 22)
+"""Reads, or rows, after which a plan ends within an epoch; 8 bytes a row."""
 # Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 READERS = 2
@@ -214,13 +217,7 @@ class StreamedBatches:
 
     def _read(self, images: int, rank: int, world_size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Read chunks of the rank's rows from global position `images`, endlessly."""
-        epoch, start = divmod(images, self.count)
-        while True:
-            tasks: list[dict[str, Any]] = []
-            # Of small data, many epochs at once: each pipeline starts processes, which takes seconds.
-            while len(tasks) < _TASKS and sum(len(task["rows"]) for task in tasks) < _ROWS:
-                tasks += self._tasks(epoch, start, rank, world_size)
-                epoch, start = epoch + 1, 0
+        for tasks in self._plans(images, rank, world_size):
             for block in self._pipeline(tasks):
                 names = {name for name in block["failed"][0].split("\n") if name} - self._skipped
                 if names:
@@ -229,8 +226,28 @@ class StreamedBatches:
                 condition = torch.from_numpy(block["condition"].copy()) if self.keep_condition else None
                 yield torch.from_numpy(block["items"].copy()), condition
 
+    def _plans(self, images: int, rank: int, world_size: int) -> Iterator[list[dict[str, Any]]]:
+        """Iterate over what one pipeline reads at a time, from global position `images`, endlessly.
+
+        Each pipeline starts processes, which takes seconds, and keeps its whole plan in memory.
+        """
+        epoch, start = divmod(images, self.count)
+        tasks: list[dict[str, Any]] = []
+        rows = 0
+        while True:
+            for task in self._tasks(epoch, start, rank, world_size):
+                tasks.append(task)
+                rows += len(task["rows"])
+                if len(tasks) >= _MOST[0] or rows >= _MOST[1]:
+                    yield tasks
+                    tasks, rows = [], 0
+            if len(tasks) >= _ENOUGH[0] or rows >= _ENOUGH[1]:
+                yield tasks
+                tasks, rows = [], 0
+            epoch, start = epoch + 1, 0
+
     def _tasks(self, epoch: int, start: int, rank: int, world_size: int) -> Iterator[dict[str, Any]]:
-        """Iterate over the reads of an epoch from its row `start`, one per unit."""
+        """Iterate over the reads of an epoch from its row `start`, one per unit; "rows" is an array of int64."""
         first = 0
         for index, order in stream_order(self.units, self.seed, epoch, self.reserved):
             end = first + len(order)
@@ -238,7 +255,7 @@ class StreamedBatches:
                 position = torch.arange(max(first, start), end)
                 mine = order[position - first][(epoch * self.count + position) % world_size == rank]
                 if len(mine):
-                    yield {"unit": index, "rows": mine.tolist()}
+                    yield {"unit": index, "rows": mine.numpy()}
             first = end
 
     def _pipeline(self, tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -246,7 +263,11 @@ class StreamedBatches:
         import ray.data
         import ray.exceptions
 
-        read = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+        # As bytes: Python's own numbers take five times the memory, and arrays of each length are a type of their own.
+        planned = ray.data.from_items(
+            [{**task, "rows": task["rows"].tobytes()} for task in tasks], override_num_blocks=len(tasks)
+        )
+        read = planned.map_batches(
             # Actors: Ray ends an idle process of a task after a second where there are more than CPUs, and the next
             # task would wait for another. Reads wait for the disk, and the training workers may hold every CPU: a
             # request might never be met.
@@ -305,7 +326,7 @@ class _Reader:
     def __call__(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         import numpy
 
-        index, rows = int(task["unit"][0]), [int(row) for row in task["rows"][0]]
+        index, rows = int(task["unit"][0]), numpy.frombuffer(task["rows"][0], numpy.int64).tolist()
         unit, reserved = self.units[index], self.reserved.of(index)
         latents = self.spec.format == "latents"
         # A file of latents is read whole.

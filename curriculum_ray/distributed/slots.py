@@ -178,7 +178,10 @@ class Slots:
                         raise
                     _LOG.warning("slot %d starts again: %s", slot, _reason_of(error))
                     continue
-                if not ray.get(self.board.wait_for_job.remote(slot)):
+                there: bool | None = False
+                while there is False:
+                    there = ray.get(self.board.wait_for_job.remote(slot))
+                if there is None:
                     break
         except Exception as error:
             _LOG.warning("slot %d ended", slot, exc_info=True)

@@ -63,8 +63,7 @@ def serve(settings: dict[str, Any]) -> None:
     index, most = 0, settings["pack"]
     warned, leaked = NodeWarning(), MemoryWatch(settings["leak_gib"])
     while (
-        index != settings["jobs"]
-        and (jobs := ray.get(board.take.remote(slot, generation, index, most))) is not None
+        index != settings["jobs"] and (jobs := _take(board, world, slot, generation, index, most)) is not None
     ):
         index += 1
         taken = [job.assigned(folder) for job in jobs]
@@ -84,6 +83,23 @@ def serve(settings: dict[str, Any]) -> None:
             ray.get(board.retire.remote(slot, generation))
             if together:
                 raise _Leaked(f"runs have leaked over {settings['leak_gib']:g} GiB: a new process takes over")
+
+
+def _take(board: Any, world: World, slot: int, generation: int, index: int, most: int) -> list[Job] | None:
+    """The next jobs of the slot, see `Board.take`; every rank must call it, and waits until there are some.
+
+    Rank 0 alone waits at the board, so that the calls that wait there do not grow with the ranks; the others then get
+    the same jobs at once.
+    """
+    import ray
+
+    jobs: list[Job] | None = []
+    while world.rank == 0 and jobs == []:
+        jobs = ray.get(board.take.remote(slot, generation, index, most))
+        world.exchange.work()
+    if not world.exchange.tell(b"" if jobs is None else b"there are some"):
+        return None
+    return jobs or ray.get(board.take.remote(slot, generation, index, most))
 
 
 class _Leaked(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ from curriculum_ray.training.trainer import LogLine, Trainer
 __all__ = ["Announce", "Report", "RunHooks", "Warned"]
 
 _LOG = logging.getLogger(__name__)
+
+_GRACE_S = 10.0
+"""Seconds that a run which stops gives the Ray tasks of its previews, once its checkpoint is written."""
 
 Report = Callable[[Progress], bool]
 """Reports progress to the board; returns whether the run should stop."""
@@ -89,11 +93,14 @@ class RunHooks(NoHooks):
         self._last: LoggedLine | None = None
         self._shown: Progress | None = None
         self._saved: int | None = None
+        self._urgent = False
         self._previews = Previews(config, data, self._folder, job.key, self._lead)
 
     def catch_up(self) -> None:
-        """Make the preview that was due where the run resumed, if it was lost in flight."""
+        """Make the preview that was due where the run resumed, if it was lost in flight, and name earlier ones."""
         trainer, every = self.trainer, self.config.preview_steps
+        if every and self._lead:
+            self._previews.admit_lost(every * self.config.batch_size, trainer.images)
         over = trainer.steps == self.config.total_steps
         if every and trainer.steps and (over or trainer.steps % every == 0) and self._previews.lacks(trainer):
             last = LoggedLine(images=trainer.images)
@@ -124,9 +131,9 @@ class RunHooks(NoHooks):
                 stop = self._report(self._shown.with_preview(line.images, metrics)) or stop
         return stop
 
-    def _await_previews(self, before: int) -> None:
+    def _await_previews(self, before: int, longest_s: float = math.inf) -> None:
         """Keep and report the previews due before `before` images; every rank must call it, and waits for them."""
-        self._tell(self._previews.await_due(before, self.trainer.world.exchange))
+        self._tell(self._previews.await_due(before, self.trainer.world.exchange, longest_s))
 
     def on_preview(self, trainer: Trainer) -> bool:
         """Draw samples and score them; returns whether the run should stop."""
@@ -154,15 +161,21 @@ class RunHooks(NoHooks):
 
     def wants_checkpoint(self) -> bool:
         """Whether a node will be lost."""
-        return self._warned()
+        self._urgent = self._warned()
+        return self._urgent
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         """Save the current state, once; a full disk is no error, as there may be room the next time."""
+        urgent, self._urgent = self._urgent, False
+        if not urgent:
+            # A resumed run repeats the preview that is due now, but no earlier one: those must be in the log.
+            self._await_previews(trainer.images)
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
         if self._saved == trainer.images:
             return
         self._saved = trainer.images
-        # A resumed run repeats the preview that is due now, but no earlier one: those must be in the log.
-        self._await_previews(trainer.images)
         root, key = self.job.checkpoints, self.job.key
         path = root / checkpoints.checkpoint_name(key, trainer.images)
         state = trainer.checkpoint()
@@ -191,7 +204,8 @@ class RunHooks(NoHooks):
         if self.config.data.streamed:
             gather_corrupt(self._folder, trainer.world.exchange)
         if not whole:
-            self.on_checkpoint(trainer)
+            self._save(trainer)
+            self._await_previews(trainer.images, _GRACE_S)
             if copy is not None:
                 copy.flush()
             return None

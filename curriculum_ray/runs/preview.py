@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,27 @@ class Previews:
         assert self._config.preview is not None
         if not self._config.preview.asynchronous:
             return False
-        scored = not self._config.preview.metric or trainer.images in (images for images, _ in self.history)
-        return _agree(not (scored and self._picture(trainer.images).exists()), trainer)
+        return _agree(not self._is_made(trainer.images), trainer)
+
+    def admit_lost(self, every: int, before: int) -> None:
+        """Log which previews by Ray tasks, due every `every` images, a resumed run lacks before `before`; on rank 0.
+
+        They cannot be made any more: a checkpoint at a warning does not wait for them, and holds other weights.
+        """
+        assert self._config.preview is not None
+        if not self._config.preview.asynchronous:
+            return
+        lost = [images for images in range(every, before, every) if not self._is_made(images)]
+        if lost:
+            _LOG.warning(
+                "there is no preview after %s images: it failed, or was under way when the run was interrupted",
+                ", ".join(map(str, lost)),
+            )
+
+    def _is_made(self, images: int) -> bool:
+        assert self._config.preview is not None
+        scored = not self._config.preview.metric or images in (known for known, _ in self.history)
+        return scored and self._picture(images).exists()
 
     def collect(self) -> list[Preview]:
         """Previews that Ray tasks have scored since the last call, in order.
@@ -94,21 +115,37 @@ class Previews:
             made += self._take_first()
         return made
 
-    def await_due(self, before: int, exchange: Exchange) -> list[Preview]:
+    def await_due(self, before: int, exchange: Exchange, longest_s: float = math.inf) -> list[Preview]:
         """As `collect`, after those due before `before` images are over; every rank must call it, and waits for that.
 
-        However long a task takes, no collective is open meanwhile.
+        However long a task takes, no collective is open meanwhile. longest_s: seconds after which those that are still
+        under way are given up, each with a line in the log.
         """
         made: list[Preview] = []
         if self._config.preview is None or not self._config.preview.asynchronous:
             return made
-        while self._pending and self._pending[0][0].images < before:
-            while not _is_over(self._pending[0][1], _SIGN_S):
-                exchange.work()
+        end = time.monotonic() + longest_s
+        while self._due(before) and self._await_first(end, exchange):
             made += self._take_first()
         made += self.collect()
+        for line in self._due(before):
+            _LOG.warning(
+                "the preview after %d images is lost: the run stops while it is under way", line.images
+            )
         exchange.tell(b"")
         return made
+
+    def _due(self, before: int) -> list[LoggedLine]:
+        """The log lines of those under way that were due before `before` images."""
+        return [line for line, _ in self._pending if line.images < before]
+
+    def _await_first(self, end: float, exchange: Exchange) -> bool:
+        """Wait for the first of those under way until `end` of the monotonic clock; returns whether it is over."""
+        while not _is_over(self._pending[0][1], min(_SIGN_S, max(0.0, end - time.monotonic()))):
+            exchange.work()
+            if time.monotonic() >= end:
+                return False
+        return True
 
     def _take_first(self) -> list[Preview]:
         import ray

@@ -268,6 +268,45 @@ def test_workers_that_have_been_replaced_wait_no_longer() -> None:
     _run(work())
 
 
+def test_more_who_wait_than_calls_that_are_served_at_a_time_keep_no_other_call_from_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boards, "_WAIT_S", 0.02)
+
+    async def work() -> None:
+        board, turns = Board(), asyncio.Semaphore(2)  # as the actor's max_concurrency
+
+        async def call(wanted: Any, *arguments: Any) -> Any:
+            async with turns:
+                return await wanted(*arguments)
+
+        async def jobs(slot: int) -> list[Job] | None:
+            taken: list[Job] | None = []
+            while taken == []:
+                taken = await call(board.take, slot, 1, 0)
+            return taken
+
+        async def opened(slot: int) -> bool | None:
+            there: bool | None = False
+            while there is False:
+                there = await call(board.wait_for_job, slot)
+            return there
+
+        taking = [asyncio.create_task(jobs(slot)) for slot in range(3)]
+        waiting = [asyncio.create_task(opened(slot)) for slot in range(3, 6)]
+        await asyncio.sleep(0.05)
+        await call(board.submit, _job("a"))
+        first, _ = await asyncio.wait(taking, return_when=asyncio.FIRST_COMPLETED)
+        assert [job.key for task in first for job in task.result() or ()] == ["a"]
+        await call(board.end, "a", FINISHED)
+        assert (await board.status())["a"].state == "finished"
+        await call(board.close)
+        assert [await task for task in taking if task not in first] == [None, None]
+        assert {await task for task in waiting} <= {True, None}
+
+    _run(work())
+
+
 @pytest.mark.parametrize("last", [FINISHED, Failed(reason="out of memory")])
 def test_a_trial_that_submits_a_job_that_has_ended_again_hears_how(last: Any) -> None:
     async def work() -> None:

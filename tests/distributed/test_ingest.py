@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -181,6 +182,48 @@ def test_a_jump_and_two_workers_see_the_same_global_batches(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("without_ray")
+def test_the_plan_of_an_epoch_is_cut_and_its_order_is_that_of_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = write_parquet(tmp_path, groups=11)
+    pipeline, plans = StreamedBatches._pipeline, list[list[dict[str, Any]]]()
+
+    def noting(self: StreamedBatches, tasks: list[dict[str, Any]]) -> Any:
+        plans.append(tasks)
+        return pipeline(self, tasks)
+
+    def read(start: int, rank: int, world_size: int) -> list[int]:
+        source = stream(spec)
+        return [
+            value
+            for images in range(start, 165, 5)
+            for value in values(source.next(images, 5, rank, world_size, CPU)[0])
+        ]
+
+    places = [(0, 0, 1), (60, 0, 1), (60, 1, 2)]
+    whole = [read(*place) for place in places]
+    monkeypatch.setattr(StreamedBatches, "_pipeline", noting)
+    for most in ((4, 1 << 22), (8_192, 7)):
+        plans.clear()
+        monkeypatch.setattr(ingest, "_MOST", most)
+        assert [read(*place) for place in places] == whole
+        assert max(map(len, plans)) <= min(4, most[0])
+        assert all(sum(len(task["rows"]) for task in tasks[:-1]) < most[1] for tasks in plans)
+        assert all(task["rows"].dtype == numpy.int64 for tasks in plans for task in tasks)
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_of_small_data_many_epochs_are_planned_at_once_and_each_whole(tmp_path: Path) -> None:
+    source = stream(write_parquet(tmp_path))
+    plans = source._plans(0, 0, 1)
+    for first in (0, 342):
+        plan = next(plans)
+        epochs = [task for epoch in range(first, first + 342) for task in source._tasks(epoch, 0, 0, 1)]
+        assert [task["unit"] for task in plan] == [task["unit"] for task in epochs]
+        assert len(plan) == 342 * 3, "the first whole epochs with 1,024 reads or more"
+
+
+@pytest.mark.usefixtures("without_ray")
 def test_a_corrupt_image_is_named_and_leaves_the_others_in_place(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -247,11 +290,12 @@ def test_large_images_are_sent_few_at_a_time_and_in_the_same_order(
 ) -> None:
     spec = write_parquet(tmp_path, groups=1, rows=12)
     found = scan(spec)
-    task = {"unit": [0], "rows": [[7, 3, 11, 0, 5]]}
+    rows = [7, 3, 11, 0, 5]
+    task = {"unit": [0], "rows": [numpy.array(rows)]}
     monkeypatch.setattr(ingest, "_CHUNK_BYTES", 2 * 3 * 8 * 8 + 1)
     sent = list(_Reader(spec, found.info, found.units)(task))
     assert [len(block["items"]) for block in sent] == [2, 2, 1]
-    assert [int(item[0, 0, 0]) for block in sent for item in block["items"]] == task["rows"][0]
+    assert [int(item[0, 0, 0]) for block in sent for item in block["items"]] == rows
 
 
 @pytest.mark.usefixtures("ray_of_two")

@@ -32,10 +32,10 @@ class FakeBoard:
         self.taken = SimpleNamespace(remote=lambda slots: self.served)
         self.leave_room = SimpleNamespace(remote=self.left.append)
 
-    def _wait_for_job(self, slot: int) -> bool:
+    def _wait_for_job(self, slot: int) -> bool | None:
         assert slot == 0
         self.jobs -= 1
-        return self.jobs > 0
+        return True if self.jobs > 0 else None
 
     def _fail_all(self, reason: str) -> None:
         self.failed = reason
@@ -64,6 +64,14 @@ def test_a_slot_starts_a_trainer_for_each_job_until_the_board_closes(monkeypatch
     board = FakeBoard(3)
     assert _serve(board, lambda: None, monkeypatch) == [True] * 3
     assert board.failed == "its slot ended"
+
+
+def test_a_slot_without_a_job_asks_again_and_starts_no_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [False, False, True, False, None]
+    board: Any = FakeBoard(0)
+    board.wait_for_job = SimpleNamespace(remote=lambda slot: answers.pop(0))
+    assert _serve(board, lambda: None, monkeypatch) == [True] * 2
+    assert not answers
 
 
 def test_a_slot_whose_controller_is_lost_starts_another_without_waiting_for_a_job(
@@ -124,7 +132,7 @@ def test_a_slot_that_cannot_go_on_leaves_its_jobs_to_the_others(monkeypatch: pyt
     board.leave = SimpleNamespace(remote=leave)
     monkeypatch.setattr(slots, "torch_trainer", torch_trainer)
     monkeypatch.setattr("ray.get", lambda value: value)
-    monkeypatch.setattr(board, "wait_for_job", SimpleNamespace(remote=lambda slot: False))
+    monkeypatch.setattr(board, "wait_for_job", SimpleNamespace(remote=lambda slot: None))
     running = Slots(board, [Path("slot-0"), Path("slot-1")], ResourceSpec(isolate=True))
     for thread in running._threads:
         thread.join(10)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch.distributed
 from ray.exceptions import ActorDiedError, ActorUnschedulableError, NodeDiedError, RayTaskError
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed import worker
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.jobs import Failed
+from curriculum_ray.runs.jobs import Failed, Job
+from curriculum_ray.training.exchange import StoreExchange
 from curriculum_ray.training.world import World
 from tests.distributed.jobs import as_job, progress
 
@@ -73,6 +76,34 @@ def test_an_error_of_the_run_or_of_a_task_of_it_ends_the_run_and_the_worker_serv
 ) -> None:
     board, ended = _served(error, tmp_path, monkeypatch)
     assert (board.deaths, len(board.failures), ended) == ([], 1, False)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_first_rank_alone_waits_for_jobs_and_the_others_get_the_same_at_once(
+    closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = None if closed else [as_job(Path("nowhere"), "a", RunConfig())]
+    first = [[], [], found]
+    asked: list[tuple[int, ...]] = []
+    store = torch.distributed.HashStore()
+
+    def take(*place: int) -> list[Job] | None:
+        asked.append(place)
+        return first.pop(0) if first else found
+
+    monkeypatch.setattr("ray.get", lambda value: value)
+    board = SimpleNamespace(take=SimpleNamespace(remote=take))
+
+    def work(rank: int) -> list[Job] | None:
+        world = World(rank=rank, size=3, exchange=StoreExchange(store, rank, 3))
+        return worker._take(board, world, 5, 7, 0, 1)
+
+    with ThreadPoolExecutor(3) as pool:
+        ranks = [pool.submit(work, rank) for rank in (1, 2)]
+        ranks.append(pool.submit(work, 0))
+        assert [rank.result() for rank in ranks] == [found] * 3
+    assert asked == [(5, 7, 0, 1)] * (3 if closed else 5)
+    assert store.add("worked", 0) >= 3 + 3, "the others must not lose patience meanwhile"
 
 
 @pytest.mark.parametrize(("seconds", "stops_at"), [(1.9, 96), (2.0, 64)])

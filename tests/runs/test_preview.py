@@ -1,4 +1,4 @@
-"""Previews that Ray tasks draw: all ranks wait for a slow one, and none is lost with a run that is killed."""
+"""Previews that Ray tasks draw: all ranks wait for a slow one, and none is lost unsaid with a run that is killed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch.distributed
 
-from curriculum_ray.runs import preview
+from curriculum_ray.distributed.job import run_job
+from curriculum_ray.runs import hooks, preview
 from curriculum_ray.runs.config import RunConfig
-from curriculum_ray.runs.log import LoggedLine
+from curriculum_ray.runs.jobs import Assignment
+from curriculum_ray.runs.log import LoggedLine, logged
 from curriculum_ray.runs.preview import Previews
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.exchange import StoreExchange
@@ -115,3 +117,96 @@ def test_a_run_that_is_killed_while_it_waits_for_its_last_preview_has_its_last_c
     result, _ = run_up_to(job)
     assert result.resumed_at == 192
     assert [images for images, _ in result.history] == [128, 192]
+
+
+OFTEN = RunConfig.model_validate(
+    {
+        **CONFIG.model_dump(exclude_unset=True),
+        "preview": {"every_images": 64, "num_samples": 32, "asynchronous": True},
+        "checkpoint": {"every_images": 192},
+    }
+)
+
+
+class Tasks:
+    """Ray tasks of previews, each known by the number of its start.
+
+    Those in `slow` are over when somebody has waited for them where `patient`, else never.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, job: Assignment, slow: set[int], patient: bool = False
+    ) -> None:
+        self._job, self._slow, self._patient = job, slow, patient
+        self._started = itertools.count()
+        self.saved: list[int] = []
+        """How many checkpoints there were whenever somebody waited."""
+        monkeypatch.setattr(preview, "_start", lambda config, model: next(self._started))
+        monkeypatch.setattr("ray.wait", self._wait)
+        monkeypatch.setattr("ray.get", lambda task: SCORED)
+
+    def _wait(self, tasks: list[int], timeout: float) -> tuple[list[int], list[int]]:
+        if timeout:
+            self.saved.append(len(checkpoints.find_checkpoints(self._job.checkpoints, "run")))
+            assert len(self.saved) < 10_000, "it waits for ever"
+            if self._patient:
+                self._slow.clear()
+        over = tasks[0] not in self._slow
+        return (tasks, []) if over else ([], tasks)
+
+
+def _previews_in(folder: Path) -> list[int]:
+    return [line.images for line in logged(folder) if line.preview is not None]
+
+
+def test_a_checkpoint_at_a_warning_waits_for_no_preview_and_the_resumed_run_names_those_that_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = as_job(tmp_path, "run", OFTEN).assigned(tmp_path / "slot")
+    tasks = Tasks(monkeypatch, job, slow={0, 1})
+    warnings = iter([False, True])
+
+    def lose(path: Path | None, _: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, World(), lambda _: False, lose, lambda: next(warnings))
+    assert tasks.saved == [], "nobody has waited"
+    (only,) = checkpoints.find_checkpoints(job.checkpoints, "run")
+    assert checkpoints.read(only).state["images"] == 128
+    Tasks(monkeypatch, job, slow=set())
+    result, _ = run_up_to(job)
+    assert result.resumed_at == 128
+    assert [images for images, _ in result.history] == _previews_in(job.folder) == [128, 192]
+    said = [line for line in caplog.messages if "there is no preview" in line]
+    assert [line.partition(":")[0] for line in said] == ["there is no preview after 64 images"]
+
+
+def test_after_a_warning_training_goes_on_and_the_next_checkpoint_waits_for_all_earlier_previews(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = OFTEN.model_copy(update={"images": 256})
+    job = as_job(tmp_path, "run", config).assigned(tmp_path / "slot")
+    tasks = Tasks(monkeypatch, job, slow={0, 1}, patient=True)
+    warnings = iter([False, True, False])
+    result = run_job(job, World(), lambda _: False, lambda path, _: None, lambda: next(warnings))
+    assert result is not None
+    assert [images for images, _ in result.history] == _previews_in(job.folder) == [64, 128, 192, 256]
+    assert tasks.saved[0] == 1, "the checkpoint after 192 images is not written yet"
+    assert "preview after" not in caplog.text
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_run_that_stops_writes_its_checkpoint_and_then_waits_a_little_for_previews(
+    patient: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hooks, "_GRACE_S", 60.0 if patient else 0.01)
+    job = as_job(tmp_path, "run", OFTEN).assigned(tmp_path / "slot")
+    tasks = Tasks(monkeypatch, job, slow={0}, patient=patient)
+    assert run_job(job, World(), lambda report: report.images >= 128, lambda path, _: None) is None
+    assert set(tasks.saved) == {1}
+    (only,) = checkpoints.find_checkpoints(job.checkpoints, "run")
+    assert checkpoints.read(only).state["images"] == 128
+    lost = [line.partition(" is lost")[0] for line in caplog.messages if "is lost: the run stops" in line]
+    assert lost == ([] if patient else ["the preview after 64 images"])
+    assert _previews_in(job.folder) == ([64, 128] if patient else [])
