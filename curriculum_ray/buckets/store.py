@@ -69,6 +69,9 @@ class BucketError(OSError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[BucketError], tuple[str, str]]:
+        return type(self), (str(self), self.reason)  # pickle knows the message alone
+
 
 @functools.lru_cache(maxsize=16)
 def filesystem(uri: str) -> tuple[FileSystem, str]:

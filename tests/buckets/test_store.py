@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import time
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,13 @@ def test_a_request_that_is_given_up_says_why_in_one_line(
     assert "planted" not in str(given_up.value)
     with pytest.raises(ConfigError, match=rf"^--output memory://bucket-\d+/runs cannot be used: .*{said}"):
         bucket.check()
+
+
+def test_why_a_request_was_given_up_travels_between_processes() -> None:
+    error = BucketError("s3://bucket/a was not written: access is denied", "access is denied")
+    again = copy(error)  # by what pickle does
+    assert isinstance(again, BucketError)
+    assert (str(again), again.reason) == (str(error), error.reason)
 
 
 @pytest.mark.parametrize("address", ["nothing://bucket/x", "s3://bucket/x?bogus=1", "s3://a b/x"])

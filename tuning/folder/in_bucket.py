@@ -70,6 +70,17 @@ class Kept:
         with _logged():
             refresh(self._guarded, run)
 
+    def bring_all(self, run: Path) -> None:
+        """As `bring`; raises TrainingFailed where the bucket does not answer, and InUse."""
+        from curriculum_ray.distributed.fit import TrainingFailed
+
+        try:
+            refresh(self._guarded, run)
+        except OSError as error:
+            raise TrainingFailed(
+                f"{error}; the run has ended, and the same command stores what is missing"
+            ) from None
+
     def bring_checkpoint(self, run: Path, key: str) -> None:
         """Bring the newest checkpoint of a run that has ended; a failure is logged."""
         with _logged():
