@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,7 +172,8 @@ class OwnedFiles:
                 self._bring_back()
             finally:
                 if sent != self._marker.sent:
-                    self._marker.write()
+                    with suppress(OSError):  # the next session then uploads again what the marker lacks
+                        self._marker.write()
 
     def _gone(self) -> list[str]:
         """The names of the files that were uploaded or fetched, and are not here any more."""

@@ -98,7 +98,9 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
             f"{presentable(uri)} cannot be opened: {scheme} needs a package that is not installed: "
             f"{one_line(str(error), 200)}"
         ) from None
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (
+        Exception
+    ) as error:  # of fsspec's file systems, some connect at once, and each fails in its own way
         raise ConfigError(f"{presentable(uri)} cannot be opened: {_reason(error, uri)}") from None
 
 
@@ -250,9 +252,10 @@ class Bucket:
         request: Callable[[FileSystem, str], T],
         pauses_s: tuple[float, ...] = _PAUSES_S,
     ) -> T:
-        """Make the request, and again after each pause where a further try may help."""
-        import pyarrow as pa
+        """Make the request, and again after each pause where a further try may help.
 
+        Many file systems of fsspec raise what their own libraries do, which is any Exception.
+        """
         found, folder = self.place
         path = f"{folder}/{name}" if name else folder
         for pause in (*pauses_s, None):
@@ -260,7 +263,7 @@ class Bucket:
                 self.before_change()
             try:
                 return request(found, path)
-            except (OSError, pa.ArrowException) as error:
+            except Exception as error:
                 reason = _reason(error, self.uri)
                 permanent = isinstance(error, PermissionError) or _PERMANENT.search(str(error)) is not None
                 if pause is None or permanent:
@@ -289,5 +292,5 @@ def _reason(error: Exception, uri: str) -> str:
     for code, words in _IN_WORDS:
         if code in text:
             return words
-    said = re.sub(r"\(Request ID:.*?\)", "", text.partition("AWS Error ")[2] or text)
+    said = re.sub(r"\(Request ID:.*?\)", "", text.partition("AWS Error ")[2] or text) or type(error).__name__
     return one_line(without_secrets(said, uri), 300).strip()

@@ -198,6 +198,8 @@ class RunCopy:
                 self._busy = True
             try:
                 self._upload(path)
+            except Exception:  # whatever it is, the next checkpoint must find a thread that uploads it
+                _LOG.exception("what changed was not uploaded")
             finally:
                 with self._turn:
                     self._busy = False

@@ -158,6 +158,33 @@ def test_of_checkpoints_that_come_faster_than_they_are_uploaded_the_newest_is(
     assert checkpoints.find_checkpoints(tmp_path / "run") == [paths[2]]
 
 
+def test_an_upload_that_fails_in_an_unknown_way_leaves_a_thread_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket, errors = bucket_in_memory(), [RuntimeError("of an unknown kind")]
+    usual = stored_checkpoints.send
+
+    def send(path: Path, folder: Bucket) -> None:
+        if errors:
+            raise errors.pop()
+        usual(path, folder)
+
+    monkeypatch.setattr(stored_checkpoints, "send", send)
+    copy = run_copy.RunCopy(_job(tmp_path, bucket), WorkingCopy(tmp_path, bucket), 2, lead=True)
+    try:
+        for images in (64, 128):
+            path = tmp_path / "run" / checkpoints.checkpoint_name("run", images)
+            copy.checkpoint(checkpoints.write(path, checkpoints.Checkpoint(tensors={}, state={})))
+            flushing = threading.Thread(target=copy.flush, daemon=True)
+            flushing.start()
+            flushing.join(20)
+            assert not flushing.is_alive(), "nothing uploads any more"
+    finally:
+        copy.close()
+    assert "of an unknown kind" in caplog.text
+    assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run")] == [128]
+
+
 def test_of_checkpoints_that_no_upload_takes_this_machine_keeps_no_more_than_the_bucket_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

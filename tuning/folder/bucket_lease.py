@@ -128,6 +128,8 @@ class BucketLease:
                 return
             except BucketError as error:
                 _LOG.info("the lease was not renewed: %s", error)
+            except Exception:  # whatever it is, a lease that nobody renews is taken over
+                _LOG.exception("the lease was not renewed")
 
 
 def _read(folder: Bucket, *pauses: tuple[float, ...]) -> BucketHolder:

@@ -60,7 +60,7 @@ class Kept:
             self._failing = False
         except InUse:  # its lease says so
             return
-        except BucketError as error:
+        except OSError as error:
             if not self._failing:
                 _LOG.warning("%s; it is tried again", error)
             self._failing = True
@@ -110,7 +110,7 @@ class Kept:
 
         try:
             self._part.send()
-        except BucketError as error:
+        except OSError as error:
             raise TrainingFailed(
                 f"{error}; the same command goes on from what is there and in {self.folder}"
             ) from None
@@ -123,7 +123,10 @@ class Kept:
 
     def _run(self) -> None:
         while not self._end.wait(_SEND_EVERY_S):
-            self.send()
+            try:
+                self.send()
+            except Exception:  # whatever it is, later changes are uploaded
+                _LOG.exception("what changed was not uploaded")
 
 
 @contextmanager
@@ -215,7 +218,7 @@ def _logged() -> Iterator[None]:
         yield
     except InUse:
         pass
-    except BucketError as error:
+    except OSError as error:
         _LOG.warning("%s", error)
 
 

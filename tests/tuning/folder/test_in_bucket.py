@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from curriculum_ray.buckets.copy import WorkingCopy
+from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
 from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.distributed.fit import TrainingFailed
 from tests.buckets.places import bucket_in_memory, failing
-from tuning.folder import bucket_lease
+from tuning.folder import bucket_lease, in_bucket
 from tuning.folder.bucket_lease import BucketHolder, BucketLease
 from tuning.folder.in_bucket import kept
 from tuning.folder.layout import LEASE_FILE
@@ -80,6 +82,47 @@ def test_a_lease_that_cannot_be_read_holds_nothing(content: bytes) -> None:
     bucket = bucket_in_memory()
     bucket.write(LEASE_FILE, content)
     BucketLease.take(bucket, 0.0).release()
+
+
+def test_a_lease_is_renewed_again_after_an_error_of_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, errors, renewed = bucket_in_memory(), [RuntimeError("of an unknown kind")], threading.Event()
+
+    def write(folder: Bucket, own: BucketHolder, *pauses: tuple[float, ...]) -> None:
+        if own.beat and errors:
+            raise errors.pop()
+        usual(folder, own, *pauses)
+        if own.beat:
+            renewed.set()
+
+    usual = bucket_lease._write
+    monkeypatch.setattr(bucket_lease, "EVERY_S", 0.01)
+    monkeypatch.setattr(bucket_lease, "_write", write)
+    lease = BucketLease.take(bucket, 0.0)
+    assert renewed.wait(20)
+    assert not errors
+    lease.release()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("of an unknown kind"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+)
+def test_changes_are_uploaded_after_an_error_of_an_unknown_kind_or_of_this_disk(
+    error: Exception, machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = machines
+    errors, sent, usual = [error], threading.Event(), OwnedFiles.send
+
+    def send(part: OwnedFiles) -> None:
+        if errors:
+            raise errors.pop()
+        usual(part)
+        sent.set()
+
+    monkeypatch.setattr(in_bucket, "_SEND_EVERY_S", 0.01)
+    monkeypatch.setattr(OwnedFiles, "send", send)
+    with kept(one, one.folder / "mine", _say_nothing, study=True):
+        assert sent.wait(20)
+    assert not errors
 
 
 def test_of_two_that_take_it_at_once_one_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
