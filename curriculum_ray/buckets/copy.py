@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curriculum_ray.buckets.store import Bucket
@@ -68,6 +68,10 @@ class WorkingCopy:
         """The folder in the bucket of which the folder `path` is the copy."""
         name = path.relative_to(self.folder).as_posix()
         return self.bucket if name == "." else self.bucket / name
+
+    def guarded(self, check: Callable[[], None]) -> WorkingCopy:
+        """The same working copy, where `check` is called before each change of the bucket: see `Bucket`."""
+        return replace(self, bucket=self.bucket.guarded(check))
 
     def shown(self, path: Path) -> str:
         """The address in the bucket of what lies at `path`, without secrets."""

@@ -24,7 +24,7 @@ from curriculum_ray.config.shown import one_line
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["Bucket", "BucketError", "filesystem"]
+__all__ = ["Bucket", "BucketError", "TakenOver", "filesystem"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,6 +73,10 @@ class BucketError(OSError):
         return type(self), (str(self), self.reason)  # pickle knows the message alone
 
 
+class TakenOver(RuntimeError):
+    """Another process has taken a folder over, so that this one may change nothing there; the message is one line."""
+
+
 @functools.lru_cache(maxsize=16)
 def filesystem(uri: str) -> tuple[FileSystem, str]:
     """The file system of an address, pyarrow's own or else that of fsspec, and the path in it.
@@ -118,6 +122,17 @@ class Bucket:
     def __truediv__(self, name: str) -> Bucket:
         """A folder in this one."""
         return replace(self, folder=f"{self.folder}/{name}" if self.folder else name)
+
+    def guarded(self, check: Callable[[], None]) -> Bucket:
+        """The same folder, where `check` is called before each change too, after the checks that there are."""
+        earlier = self.before_change
+
+        def both() -> None:
+            assert earlier is not None
+            earlier()
+            check()
+
+        return replace(self, before_change=check if earlier is None else both)
 
     def shown(self, name: str = "") -> str:
         """The address of an object or folder in it, or its own, without secrets; it names that place alone."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import pickle
 import shutil
 import threading
 from pathlib import Path
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
-from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.buckets.store import Bucket, TakenOver
 from curriculum_ray.distributed.fit import TrainingFailed
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Job
+from curriculum_ray.runs.run_copy import RunCopy, send_log
 from tests.buckets.places import bucket_in_memory, failing
 from tuning.folder import bucket_lease, in_bucket
 from tuning.folder.bucket_lease import BucketHolder, BucketLease
@@ -258,6 +262,37 @@ def test_a_driver_whose_lease_was_taken_over_changes_nothing_in_the_bucket(
     assert bucket.read("new") is None
     assert _lease(bucket).id == "theirs"
     assert _names(one) == {"optuna.journal", "trials/a/record.json", "new"}, "what is nowhere else is deleted"
+
+
+def test_workers_of_a_driver_whose_lease_was_taken_over_change_nothing_in_the_bucket(
+    machines: tuple[WorkingCopy, WorkingCopy], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also before a worker of the other driver has taken up their run."""
+    one, _ = machines
+    run = one.folder / "mine"
+    driver = contextlib.ExitStack()
+    keeper = driver.enter_context(kept(one, run, _say_nothing, study=False))
+    assert pickle.dumps(keeper.copy), "it cannot travel to the workers"
+    job = Job.of("run", RunConfig(), run, copy=keeper.copy).assigned(run)
+    worker = RunCopy(job, keeper.copy, 2, lead=True)
+    _write(one, **{"metrics.jsonl": "ours", "worker-1.log": "ours"})
+    worker.changed()
+    worker.flush()
+    send_log(job, 1)
+    assert {"metrics.jsonl", "worker-1.log"} <= _stored(one)
+
+    _elsewhere(one.bucket / "mine")
+    _write(one, **{"metrics.jsonl": "ours, later", "worker-1.log": "ours, later", "result.json": "{}"})
+    worker.flush()
+    worker.close()
+    send_log(job, 1)
+    with pytest.raises(TakenOver, match="mine was taken over by another process"):
+        RunCopy(job, keeper.copy, 2, lead=True)
+    for name in ("metrics.jsonl", "worker-1.log"):
+        assert (one.bucket / "mine").read(name) == b"ours"
+    assert "result.json" not in _stored(one)
+    assert "mine was taken over by another process: nothing more is uploaded from here" in caplog.text
+    driver.close()
 
 
 def test_an_upload_that_is_tried_again_after_the_lease_was_taken_over_is_given_up(
