@@ -339,6 +339,24 @@ def test_only_the_queue_of_writes_is_deleted_in_the_bucket(machines: tuple[Worki
     }
 
 
+@pytest.mark.parametrize("here", ["kept", "deleted with the rest", "deleted too"])
+def test_a_trial_whose_folder_is_deleted_in_the_bucket_and_in_the_working_copy_runs_again(
+    here: str, machines: tuple[WorkingCopy, WorkingCopy]
+) -> None:
+    """The remedy for a failed trial, after which the working copy stays; in one of the two places it is none."""
+    one, _ = machines
+    study, trial = one.folder / "mine", one.folder / "mine" / "trials" / "a"
+    with kept(one, study, _say_nothing, study=True):
+        _write(one, **{"trials__a__record.json": "failed", "trials__a__error.txt": "why", "other": "1"})
+    assert trial.exists()
+    (one.bucket / "mine" / "trials").remove_folder("a")
+    if here != "kept":
+        shutil.rmtree(trial if here == "deleted too" else study)
+    with kept(one, study, _say_nothing, study=True):
+        assert (trial / "record.json").exists() == (here == "kept")
+        assert (study / "other").read_text() == "1"
+
+
 def test_the_lease_of_the_working_copy_has_ended_before_the_copy_is_deleted(
     machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
