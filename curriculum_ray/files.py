@@ -31,8 +31,8 @@ def check_new_folder(folder: Path, option: str) -> None:
 def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None:
     """Write `path` under a temporary name and rename it: readers see either the old or the new content.
 
-    durable: whether it is on disk when this returns. Raises OSError, and leaves no partial file; only a kill does, see
-    `remove_half_written`.
+    durable: whether it is on disk when this returns. Raises OSError, which names a file, and leaves no partial one;
+    only a kill does, see `remove_half_written`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -42,8 +42,9 @@ def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a write on a full disk names none
         raise
 
 

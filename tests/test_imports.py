@@ -161,7 +161,7 @@ def test_what_passes_jobs_on_and_shows_studies_imports_no_torch() -> None:
     """A board and each trial's actor are processes of their own, and a display is to be there at once."""
     light = (
         "curriculum_ray.distributed.board curriculum_ray.distributed.backend tuning.search.ray_tune.board_trial "
-        "tuning.study.pruning tuning.terminal.display"
+        "tuning.study.pruning tuning.terminal.display tuning.folder.bucket_lease"
     )
     code = f"import sys, {', '.join(light.split())}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -16,7 +16,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curriculum_ray.buckets.store import Bucket
@@ -67,6 +68,10 @@ class WorkingCopy:
         """The folder in the bucket of which the folder `path` is the copy."""
         name = path.relative_to(self.folder).as_posix()
         return self.bucket if name == "." else self.bucket / name
+
+    def guarded(self, check: Callable[[], None]) -> WorkingCopy:
+        """The same working copy, where `check` is called before each change of the bucket: see `Bucket`."""
+        return replace(self, bucket=self.bucket.guarded(check))
 
     def shown(self, path: Path) -> str:
         """The address in the bucket of what lies at `path`, without secrets."""
@@ -171,7 +176,8 @@ class OwnedFiles:
                 self._bring_back()
             finally:
                 if sent != self._marker.sent:
-                    self._marker.write()
+                    with suppress(OSError):  # the next session then uploads again what the marker lacks
+                        self._marker.write()
 
     def _gone(self) -> list[str]:
         """The names of the files that were uploaded or fetched, and are not here any more."""

@@ -24,7 +24,7 @@ from curriculum_ray.config.shown import one_line
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["Bucket", "BucketError", "filesystem"]
+__all__ = ["Bucket", "BucketError", "TakenOver", "filesystem"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,6 +69,13 @@ class BucketError(OSError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[BucketError], tuple[str, str]]:
+        return type(self), (str(self), self.reason)  # pickle knows the message alone
+
+
+class TakenOver(RuntimeError):
+    """Another process has taken a folder over, so that this one may change nothing there; the message is one line."""
+
 
 @functools.lru_cache(maxsize=16)
 def filesystem(uri: str) -> tuple[FileSystem, str]:
@@ -95,7 +102,7 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
             f"{presentable(uri)} cannot be opened: {scheme} needs a package that is not installed: "
             f"{one_line(str(error), 200)}"
         ) from None
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except Exception as error:  # some of fsspec's connect at once, and each fails in its own way
         raise ConfigError(f"{presentable(uri)} cannot be opened: {_reason(error, uri)}") from None
 
 
@@ -113,6 +120,17 @@ class Bucket:
     def __truediv__(self, name: str) -> Bucket:
         """A folder in this one."""
         return replace(self, folder=f"{self.folder}/{name}" if self.folder else name)
+
+    def guarded(self, check: Callable[[], None]) -> Bucket:
+        """The same folder, where `check` is called before each change too, after the checks that there are."""
+        earlier = self.before_change
+
+        def both() -> None:
+            assert earlier is not None
+            earlier()
+            check()
+
+        return replace(self, before_change=check if earlier is None else both)
 
     def shown(self, name: str = "") -> str:
         """The address of an object or folder in it, or its own, without secrets; it names that place alone."""
@@ -247,9 +265,10 @@ class Bucket:
         request: Callable[[FileSystem, str], T],
         pauses_s: tuple[float, ...] = _PAUSES_S,
     ) -> T:
-        """Make the request, and again after each pause where a further try may help."""
-        import pyarrow as pa
+        """Make the request, and again after each pause where a further try may help.
 
+        Many file systems of fsspec raise what their own libraries do, which is any Exception.
+        """
         found, folder = self.place
         path = f"{folder}/{name}" if name else folder
         for pause in (*pauses_s, None):
@@ -257,7 +276,7 @@ class Bucket:
                 self.before_change()
             try:
                 return request(found, path)
-            except (OSError, pa.ArrowException) as error:
+            except Exception as error:
                 reason = _reason(error, self.uri)
                 permanent = isinstance(error, PermissionError) or _PERMANENT.search(str(error)) is not None
                 if pause is None or permanent:
@@ -286,5 +305,5 @@ def _reason(error: Exception, uri: str) -> str:
     for code, words in _IN_WORDS:
         if code in text:
             return words
-    said = re.sub(r"\(Request ID:.*?\)", "", text.partition("AWS Error ")[2] or text)
+    said = re.sub(r"\(Request ID:.*?\)", "", text.partition("AWS Error ")[2] or text) or type(error).__name__
     return one_line(without_secrets(said, uri), 300).strip()

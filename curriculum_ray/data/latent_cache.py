@@ -21,7 +21,7 @@ from curriculum_ray.config import ConfigError, Spec
 from curriculum_ray.data.autoencoder import weights_hash
 from curriculum_ray.data.dataset import Dataset, LatentShape, as_float
 from curriculum_ray.data.image_source import Images, InMemory, Part
-from curriculum_ray.data.latent_files import claim, finished, shards_in, written
+from curriculum_ray.data.latent_files import claim, finished, shards_in, tried
 from curriculum_ray.data.latents import CONDITION_TENSORS, LATENTS_FILE, LatentsInfo
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text_encoder import encoder_hash
@@ -98,7 +98,7 @@ class LatentCache:
     def begin(self) -> None:
         """Say in `place` which latents it holds; raises ConfigError where it holds others."""
         self._match_channels()
-        written(lambda: claim(self.place, self._plan), self.place)
+        tried("written", lambda: claim(self.place, self._plan), self.place)
 
     def encode(
         self,
@@ -116,7 +116,7 @@ class LatentCache:
 
     def end(self, shards: Sequence[Shard]) -> LatentsInfo:
         """Describe all shards in `latents.json`, which makes the latents readable; raises ConfigError."""
-        missing = {shard.name for shard in shards} - self.place.sizes().keys()
+        missing = {shard.name for shard in shards} - tried("read", self.place.sizes, self.place).keys()
         if missing:
             raise ConfigError(
                 f"--output must be a folder that all nodes see, or an address, but {self.place.shown()} has no "
@@ -135,7 +135,7 @@ class LatentCache:
             text_encoder_sha256=plan["text_encoder_sha256"],
         )
         content = json.dumps(info.as_json(), indent=1).encode()
-        written(lambda: self.place.write(LATENTS_FILE, content), self.place)
+        tried("written", lambda: self.place.write(LATENTS_FILE, content), self.place)
         return info
 
     def _shard(
@@ -147,7 +147,8 @@ class LatentCache:
         start = number * self.shard_size
         stop = min(start + self.shard_size, len(self.images.about))
         known = self._known(start, stop) if self.images.complete else None
-        kept = finished(self.place.read(name), stop - start, self._names(), known)
+        there = tried("read", lambda: self.place.read(name), self.place)
+        kept = finished(there, stop - start, self._names(), known)
         if kept is not None:
             return Shard(name, *kept)
         encoded: dict[str, list[Tensor]] = {}
@@ -168,8 +169,8 @@ class LatentCache:
         tensors = {each: torch.cat(parts).contiguous() for each, parts in encoded.items()}
         content = save({**tensors, **_tensors(self.images, torch.cat(conditions) if conditions else None)})
         # The description lists only complete shards, also while one is rewritten.
-        written(lambda: self.place.remove(LATENTS_FILE), self.place)
-        written(lambda: self.place.write(name, content), self.place)
+        tried("written", lambda: self.place.remove(LATENTS_FILE), self.place)
+        tried("written", lambda: self.place.write(name, content), self.place)
         on_shard(number)
         items, *shape = tensors["latents"].shape
         return Shard(name, items, tuple(shape), tuple(left_out))

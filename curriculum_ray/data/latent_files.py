@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,20 +12,20 @@ from torch import Tensor
 from curriculum_ray.buckets.place import Place
 from curriculum_ray.config import ConfigError
 
-__all__ = ["PLAN_FILE", "claim", "finished", "shards_in", "written"]
+__all__ = ["PLAN_FILE", "claim", "finished", "shards_in", "tried"]
 
 PLAN_FILE = "plan.json"
 
+T = TypeVar("T")
 
-def written(request: Callable[[], None], place: Place) -> None:
-    """Make a request; ConfigError, one line, where it fails."""
+
+def tried(done: Literal["read", "written"], request: Callable[[], T], place: Place) -> T:
+    """Make a request of `place`, whose files are `done` by it; ConfigError, one line, where it fails."""
     try:
-        request()
-    except ConfigError:
-        raise
+        return request()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"--output {place.shown()} cannot be written: {reason}") from None
+        raise ConfigError(f"--output {place.shown()} cannot be {done}: {reason}") from None
 
 
 # How messages name the keys of a plan; all other keys are settings.

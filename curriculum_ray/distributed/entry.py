@@ -114,11 +114,10 @@ class Entry:
         self.alone = self.alone or self.deaths >= 2
         if self.deaths < most:
             return None
-        reason = (
-            f"its workers died {self.deaths} times without making further progress "
-            "(killed, out of memory, or a crash in native code)"
-        )
-        return f"{reason}; the last time they said {self.said}" if self.said else reason
+        reason = f"its workers died {self.deaths} times without making further progress"
+        if self.said:
+            return f"{reason}; the last time they said {self.said}"
+        return f"{reason} (killed, out of memory, or a crash in native code)"
 
     def end(self, event: End) -> None:
         """It ended."""

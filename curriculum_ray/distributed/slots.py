@@ -17,6 +17,7 @@ from typing import Any
 
 from curriculum_ray import logs
 from curriculum_ray.buckets.copy import WorkingCopy
+from curriculum_ray.buckets.store import BucketError
 from curriculum_ray.config.shown import one_line
 from curriculum_ray.distributed.places import WorkerPlaces
 from curriculum_ray.distributed.resources import ResourceSpec
@@ -170,10 +171,10 @@ class Slots:
                     self._fit(slot, folders, resources)
                 except Exception as error:
                     # The board gives up a job that is taken too often, so this ends. A slot that took none starts again
-                    # only if its controller was lost with a node, and its workers with it.
+                    # only if its controller was lost with a node, and its workers with it, or if its bucket was away.
                     before, taken = taken, ray.get(self.board.taken.remote(numbers))
                     failures = 1 if taken > before else failures + 1
-                    lost = isinstance(error, RayActorError | ActorUnschedulableError)
+                    lost = isinstance(error, RayActorError | ActorUnschedulableError | BucketError)
                     if taken == before and (not lost or failures > _MAX_RESTARTS):
                         raise
                     _LOG.warning("slot %d starts again: %s", slot, _reason_of(error))

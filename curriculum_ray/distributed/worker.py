@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import logging
 import sys
 import time
 import traceback
@@ -12,6 +14,7 @@ from typing import Any
 
 import torch
 
+from curriculum_ray.buckets.store import BucketError, TakenOver
 from curriculum_ray.distributed.ingest import take_stream
 from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
@@ -30,6 +33,10 @@ from curriculum_ray.training.world import World
 
 __all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
 
+_LOG = logging.getLogger(__name__)
+
+# Of storage that does not answer, as of a server of NFS that is away.
+_OUTAGES = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO)
 _SELDOM_S = 2.0
 """Seconds since the report before, from which on a millisecond does not matter."""
 
@@ -113,7 +120,7 @@ def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, wa
         result = run_job(job, world, _Reporter(board, job.key), announce, warned)
     except Exception as error:
         note_failure(job, error)
-        again = _may_be_a_lost_peer(error, world) or _is_of_ray(error)
+        again = _may_be_a_lost_peer(error, world) or _is_of_ray(error) or _is_of_storage(error)
         if again:
             ray.get(board.record_death.remote(job.key, reason_of(error)))
         else:
@@ -182,6 +189,21 @@ def _is_of_ray(error: Exception) -> bool:
     while isinstance(found, RayTaskError):
         found = found.cause
     return isinstance(found, RayError)
+
+
+def _is_of_storage(error: Exception) -> bool:
+    """Whether a run failed because storage did not answer, or is another worker's by now: then the job is retried."""
+    from ray.exceptions import RayTaskError
+
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, BucketError | TakenOver):
+            return True
+        if isinstance(found, OSError) and found.errno in _OUTAGES:
+            return True
+        # Also that of an error that says it in other words, e.g. that a checkpoint was not written.
+        found = found.cause if isinstance(found, RayTaskError) else found.__cause__ or found.__context__
+    return False
 
 
 def _world(pieces: int) -> World:
@@ -261,8 +283,11 @@ def announce_nothing(path: Path | None, metrics: dict[str, Any]) -> None:
 
 
 def note_failure(job: Job, error: BaseException) -> None:
-    """Write the traceback to the run's folder, where people look for it."""
+    """Write the traceback to the run's folder, where people look for it; a disk that refuses it is logged."""
     text = "".join(traceback.format_exception(error))
     print(text, file=sys.stderr, flush=True)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / ERROR_FILE).write_text(text)
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / ERROR_FILE).write_text(text)
+    except OSError as refused:  # what failed is told to the board all the same
+        _LOG.warning("%s was not written: %s", job.folder / ERROR_FILE, refused.strerror)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
-from curriculum_ray.buckets.store import Bucket, BucketError
+from curriculum_ray.buckets.store import Bucket, BucketError, TakenOver
 from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.failures import worker_log
 from curriculum_ray.runs.folder import (
@@ -93,15 +93,19 @@ def fetch_log(job: Assignment, rank: int) -> None:
 
 
 def send_log(job: Assignment, rank: int) -> None:
-    """Upload the log of this rank, and the traceback if there is one."""
+    """Upload the log of this rank, and the traceback if there is one; a failure is logged."""
     if job.copy is None:
         return
-    for path in (worker_log(job.folder, rank), job.folder / ERROR_FILE):
-        try:
-            if path.exists():
-                job.copy.there(job.folder).write(path.name, path.read_bytes())
-        except BucketError as error:
-            _LOG.warning("%s", error)
+    try:
+        _send_log(job.copy, job.folder, rank)
+    except (OSError, TakenOver) as error:
+        _LOG.warning("%s", error)
+
+
+def _send_log(copy: WorkingCopy, folder: Path, rank: int) -> None:
+    for path in (worker_log(folder, rank), folder / ERROR_FILE):
+        if path.exists():
+            copy.there(folder).write(path.name, path.read_bytes())
 
 
 class RunCopy:
@@ -109,24 +113,25 @@ class RunCopy:
 
     An upload that fails is logged, and costs that checkpoint only: the next one comes. Of those that were not uploaded,
     this machine keeps as many as the bucket would. Of checkpoints that come faster than they are uploaded, the newest
-    is.
+    is. Once another worker has begun a session of the run, as after this one was cut off, or another driver has its
+    folder, a log line says so, and this one changes nothing in the bucket.
     """
 
     def __init__(self, job: Assignment, copy: WorkingCopy, keep: int, lead: bool) -> None:
         """Bring the run's files here, on rank 0. keep: how many checkpoints the bucket keeps. Raises BucketError."""
-        self._job, self._copy, self._keep, self._lead = job, copy, keep, lead
-        self._there = copy.there(job.folder)
-        self._files = run_files(copy, job.folder)
+        self._job, self._keep, self._lead = job, keep, lead
+        self._there, self._session = copy.there(job.folder), uuid.uuid4().hex
+        self._copy = copy.guarded(self._check_session)
+        self._files = run_files(self._copy, job.folder)
         self._fetched: Path | None = None
         self._best: str | None = None
         self._turn = threading.Condition()
         self._thread: threading.Thread | None = None
         self._waiting: Path | None = None
-        self._busy = self._closed = self._changed = False
+        self._busy = self._closed = self._changed = self._lost = False
         if lead:
-            session = uuid.uuid4().hex
-            self._files.begin(session, _session(self._there))
-            self._there.write(_SESSION, session.encode())
+            self._files.begin(self._session, _session(self._there))
+            self._there.write(_SESSION, self._session.encode())
 
     def newest(self) -> tuple[Path, Checkpoint] | None:
         """The newest sound checkpoint of the run in the bucket, brought here; every rank gets the same."""
@@ -160,14 +165,14 @@ class RunCopy:
         self._tried(self._files.send)
 
     def send_final(self, path: Path) -> None:
-        """Upload the last checkpoint; raises BucketError, as a run is not finished without it."""
+        """Upload the last checkpoint; raises BucketError or TakenOver, as a run is not finished without it."""
         with self._turn:
             self._waiting = None
             self._turn.wait_for(lambda: not self._busy)
         stored_checkpoints.send(path, self._copy.there(path.parent))
 
     def finish(self, final: Path) -> None:
-        """Upload the files with the result, and delete what is not kept; raises BucketError."""
+        """Upload the files with the result, and delete what is not kept; raises BucketError or TakenOver."""
         self._tried(self._send_best)
         self._files.send()
         for root in self._job.roots:
@@ -198,6 +203,8 @@ class RunCopy:
                 self._busy = True
             try:
                 self._upload(path)
+            except Exception:  # whatever it is, the next checkpoint must find a thread that uploads it
+                _LOG.exception("what changed was not uploaded")
             finally:
                 with self._turn:
                     self._busy = False
@@ -209,7 +216,7 @@ class RunCopy:
             self._changed = False
             self._tried(self._files.send)
             self._tried(self._send_best)
-            send_log(self._job, 0)
+            self._tried(partial(_send_log, self._copy, self._job.folder, 0))
         if path is None:
             return
         if self._tried(partial(self._send, path)):
@@ -233,10 +240,22 @@ class RunCopy:
     def _prune(self, root: Path, keep: int, sent: str | None = None) -> None:
         stored_checkpoints.prune(self._copy.there(root), self._job.key, keep, sent)
 
+    def _check_session(self) -> None:
+        """Raise TakenOver once the session in the bucket is another's; BucketError where it cannot be read."""
+        # None where it was read while another worker writes it: whose it is is seen the next time.
+        if _session(self._there) not in (None, self._session):
+            raise TakenOver(f"{self._there.shown()} was taken over by another worker")
+
     def _tried(self, action: Callable[[], None]) -> bool:
-        """Whether an upload succeeded; one that failed is logged."""
+        """Whether an upload succeeded; one that failed is logged. None is tried once the run was taken over."""
+        if self._lost:
+            return False
         try:
             action()
+        except TakenOver as error:
+            self._lost = True
+            _LOG.error("%s: nothing more is uploaded from here", error)
+            return False
         except FileNotFoundError:  # the training replaced it meanwhile, and the next upload has the new one
             return False
         except OSError as error:

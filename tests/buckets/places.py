@@ -21,13 +21,18 @@ def bucket_in_memory() -> Bucket:
     return Bucket(f"memory://bucket-{next(_NUMBERS)}/runs")
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str, str], bool], error: str = "503") -> None:
+def failing(
+    monkeypatch: pytest.MonkeyPatch,
+    fails: Callable[[str, str], bool],
+    error: str = "503",
+    kind: type[Exception] = OSError,
+) -> None:
     """From now on, requests fail for which `fails` is true, called with "read" or "write" and the object's path."""
     usual = MemoryFileSystem._open
 
     def opened(self: MemoryFileSystem, path: str, mode: str = "rb", **more: Any) -> Any:
         if fails("write" if "w" in mode else "read", path):
-            raise OSError(error)
+            raise kind(error)
         return usual(self, path, mode, **more)
 
     monkeypatch.setattr(MemoryFileSystem, "_open", opened)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,23 @@ def test_an_upload_that_fails_is_made_by_the_next_call(
     down[0] = False
     part.send()
     assert sorted((bucket / "run").sizes()) == ["a", "b", "c"]
+
+
+def test_a_full_disk_of_this_machine_keeps_nothing_from_being_uploaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of it was uploaded cannot be noted there: it is uploaded again by the next session."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    bucket = bucket_in_memory()
+    part = _part(tmp_path, bucket)
+    part.begin("1", None)
+    _write(tmp_path, a="1")
+    monkeypatch.setattr("curriculum_ray.buckets.copy.replace_file", full)
+    part.send()
+    assert (bucket / "run").sizes() == {"a": 1}
 
 
 def test_what_is_large_and_not_needed_is_not_fetched(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import time
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,44 @@ def test_a_request_that_is_given_up_says_why_in_one_line(
         bucket.check()
 
 
+class _OfALibrary(Exception):
+    """As of azure-core or paramiko, whose errors are no OSError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [("the server is busy", "the server is busy"), ("", "_OfALibrary")]
+)
+def test_an_error_of_any_library_is_one_of_the_bucket(
+    error: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, made = bucket_in_memory(), list[str]()
+    bucket.write("a", b"1")
+    failing(monkeypatch, lambda kind, path: not made.append(path), error, _OfALibrary)
+    for request, done in ((lambda: bucket.write("a", b"2"), "written"), (lambda: bucket.read("a"), "read")):
+        made.clear()
+        with pytest.raises(BucketError, match=f"runs/a was not {done}: {said}"):
+            request()
+        assert len(made) == 10
+
+
+def test_a_file_system_that_cannot_be_reached_when_it_is_opened_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(uri: str) -> None:
+        raise _OfALibrary("the host is unknown")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fails)
+    with pytest.raises(ConfigError, match=r"^sftp://host/x cannot be opened: the host is unknown$"):
+        Bucket("sftp://host/x").check()
+
+
+def test_why_a_request_was_given_up_travels_between_processes() -> None:
+    error = BucketError("s3://bucket/a was not written: access is denied", "access is denied")
+    again = copy(error)  # by what pickle does
+    assert isinstance(again, BucketError)
+    assert (str(again), again.reason) == (str(error), error.reason)
+
+
 @pytest.mark.parametrize("address", ["nothing://bucket/x", "s3://bucket/x?bogus=1", "s3://a b/x"])
 def test_an_address_that_no_file_system_takes_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="cannot be opened"):
@@ -113,7 +152,7 @@ class _Interrupted(io.BytesIO):
         return super().read(size)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the disk")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
 def test_an_upload_that_is_interrupted_leaves_what_was_there(error: BaseException) -> None:
     bucket = bucket_in_memory()
     bucket.write("a", b"earlier")

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from curriculum_ray.buckets.copy import STAGE_VARIABLE
 from curriculum_ray.buckets.place import LocalFolder, Place
-from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, load_data
 from curriculum_ray.data.autoencoder import load_autoencoder
@@ -208,10 +208,32 @@ def test_an_interrupted_cache_goes_on(tmp_path: Path, vae: Any, monkeypatch: pyt
     assert again == [1]
     with pytest.raises(ConfigError, match=r"^--output memory://.* holds latents with other settings$"):
         _cached(shards, vae, bucket, std=True)
+    with monkeypatch.context() as patched:
+        failing(patched, lambda kind, path: kind == "read" and path.endswith("tensors"))
+        with pytest.raises(
+            ConfigError, match=r"^--output memory://.* cannot be read: .*00000.safetensors was not read: 503$"
+        ):
+            _cached(shards, vae, bucket)
     failing(monkeypatch, lambda kind, path: kind == "write", "AWS Error ACCESS_DENIED during PutObject")
     bucket.remove("latents-00002.safetensors")
     with pytest.raises(ConfigError, match=r"^--output memory://.* cannot be written: .*access is denied"):
         _cached(shards, vae, bucket)
+
+
+def test_shards_that_cannot_be_listed_at_the_end_are_one_line(
+    tmp_path: Path, vae: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Bucket) -> dict[str, int]:
+        raise BucketError(f"{self.shown()} was not listed: 503", "503")
+
+    cache = LatentCache(
+        images=images_of(_tars(tmp_path / "shards")), vae=vae, place=bucket_in_memory(), shard_size=3
+    )
+    cache.begin()
+    shards = cache.encode()
+    monkeypatch.setattr(Bucket, "sizes", fails)
+    with pytest.raises(ConfigError, match=r"^--output memory://.* cannot be read: .* was not listed: 503$"):
+        cache.end(shards)
 
 
 def test_corrupt_images_of_shards_are_refused_or_left_out(tmp_path: Path, vae: Any) -> None:

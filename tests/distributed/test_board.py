@@ -49,6 +49,21 @@ async def _keys(board: Board, generation: int, index: int, most: int = 3) -> lis
     return [job.key for job in jobs]
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("BucketError: 503", "; the last time they said BucketError: 503"),
+        (None, " (killed, out of memory, or a crash in native code)"),
+    ],
+)
+def test_a_job_that_is_given_up_says_why_its_workers_died_or_what_they_may_have_died_of(
+    said: str | None, why: str
+) -> None:
+    entry = Entry(job=_job("a"), said=said)
+    assert entry.die(2) is None
+    assert entry.die(2) == f"its workers died 2 times without making further progress{why}"
+
+
 def test_a_change_of_the_number_of_workers_is_no_death_however_often() -> None:
     async def work() -> None:
         board = Board(max_attempts=2)

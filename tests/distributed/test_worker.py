@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +13,11 @@ import pytest
 import torch.distributed
 from ray.exceptions import ActorDiedError, ActorUnschedulableError, NodeDiedError, RayTaskError
 
+from curriculum_ray.buckets.store import BucketError, TakenOver
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed import worker
+from curriculum_ray.distributed.resources import ResourceSpec
+from curriculum_ray.distributed.slots import Slots
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Failed, Job
 from curriculum_ray.training.exchange import StoreExchange
@@ -32,6 +37,17 @@ class Board:
     def _end(self, key: str, event: Any) -> None:
         assert isinstance(event, Failed)
         self.failures.append(event.reason)
+
+
+def _in_other_words(error: Exception) -> Exception:
+    """As the data are said to be unreadable where their bucket does not answer."""
+    try:
+        try:
+            raise error
+        except OSError:
+            raise ConfigError(f"data.name: {error}") from None
+    except ConfigError as said:
+        return said
 
 
 def _served(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Board, bool]:
@@ -59,17 +75,36 @@ def _served(error: Exception, folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ActorDiedError(),
         NodeDiedError("a node was lost"),
         RayTaskError("read", "", ActorDiedError()),
+        BucketError("s3://bucket/a was not written: its server does not answer", ""),
+        OSError(errno.ESTALE, "Stale file handle"),
+        RayTaskError("read", "", OSError(errno.EIO, "Input/output error")),
+        _in_other_words(BucketError("s3://bucket/a was not read: its server does not answer", "")),
+        TakenOver("s3://bucket/run was taken over by another worker"),
     ],
 )
-def test_what_ray_lost_is_no_failure_of_the_run_and_new_workers_try_it_again(
+def test_what_ray_or_storage_lost_is_no_failure_of_the_run_and_new_workers_try_it_again(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board, ended = _served(error, tmp_path, monkeypatch)
     assert (len(board.deaths), board.failures, ended) == (1, [], True)
 
 
+def test_a_run_on_storage_that_takes_no_traceback_either_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    board, ended = _served(OSError(errno.EIO, "Input/output error"), tmp_path / "file", monkeypatch)
+    assert (len(board.deaths), board.failures, ended) == (1, [], True)
+    assert "error.txt was not written: Not a directory" in caplog.text
+
+
 @pytest.mark.parametrize(
-    "error", [ConfigError("a shard is damaged"), RayTaskError("read", "", ValueError("no such column"))]
+    "error",
+    [
+        ConfigError("a shard is damaged"),
+        RayTaskError("read", "", ValueError("no such column")),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+    ],
 )
 def test_an_error_of_the_run_or_of_a_task_of_it_ends_the_run_and_the_worker_serves_on(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -129,3 +164,31 @@ def test_a_preview_waits_for_its_own_answer(monkeypatch: pytest.MonkeyPatch) -> 
     report = worker._Reporter(board, "a")
     assert report(progress(32)) is False
     assert report(progress(32).with_preview(32, {"fid": 1.0})) is True
+
+
+def test_a_slot_whose_bucket_does_not_answer_as_it_starts_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken no job yet: else it would give up, and with it all jobs."""
+    errors, calls = [BucketError("s3://bucket/slots was not deleted: 503", "503")], list[str]()
+
+    def fit(*_: Any) -> None:
+        if errors:
+            raise errors.pop()
+
+    def answer(name: str, value: object) -> SimpleNamespace:
+        return SimpleNamespace(remote=lambda *_: (calls.append(name), value)[1])
+
+    monkeypatch.setattr("ray.get", lambda found: found)
+    slots = object.__new__(Slots)
+    slots.board = SimpleNamespace(
+        taken=answer("taken", 0),
+        wait_for_job=answer("wait_for_job", False),
+        fail_all=answer("fail_all", None),
+    )
+    slots._closing, slots._closed, slots._lock = threading.Event(), threading.Event(), threading.Lock()
+    slots._alive = 2
+    slots.board.leave = answer("leave", None)
+    monkeypatch.setattr(slots, "_fit", fit)
+    slots._run(0, [tmp_path], ResourceSpec())
+    assert calls == ["taken", "wait_for_job", "leave"]

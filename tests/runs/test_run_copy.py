@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.buckets.store import Bucket, BucketError
+from curriculum_ray.buckets.store import Bucket, BucketError, TakenOver
 from curriculum_ray.runs import run_copy, stored_checkpoints
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.jobs import Assignment
@@ -156,6 +156,92 @@ def test_of_checkpoints_that_come_faster_than_they_are_uploaded_the_newest_is(
         copy.close()
     assert sent == [paths[0].name, paths[2].name]
     assert checkpoints.find_checkpoints(tmp_path / "run") == [paths[2]]
+
+
+def _contents(bucket: Bucket) -> dict[str, bytes | None]:
+    return {name: bucket.read(name) for name in bucket.sizes()}
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_worker_that_was_cut_off_while_another_took_its_run_changes_nothing(
+    waiting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither where it wakes before an upload nor where one was under way and is tried again."""
+    bucket, after = bucket_in_memory(), dict[str, bytes | None]()
+    machines = [tmp_path / "one", tmp_path / "two"]
+    jobs = [_job(machine, bucket) for machine in machines]
+
+    def write(machine: Path, images: int, by: str) -> Path:
+        (machine / "run" / "metrics.jsonl").write_text(by)
+        path = machine / "run" / checkpoints.checkpoint_name("run", images)
+        return checkpoints.write(path, checkpoints.Checkpoint(tensors={}, state={"by": by}))
+
+    def taken_over() -> None:
+        other = run_copy.RunCopy(jobs[1], WorkingCopy(machines[1], bucket), 1, lead=True)
+        other.checkpoint(write(machines[1], 128, "another"))
+        other.flush()
+        other.close()
+        after.update(_contents(bucket))
+
+    def cut_off(kind: str, path: str) -> bool:
+        if after or kind != "write" or not path.endswith("metrics.jsonl"):
+            return False
+        after["while it is under way"] = None
+        taken_over()
+        del after["while it is under way"]
+        return True
+
+    copy = run_copy.RunCopy(jobs[0], WorkingCopy(machines[0], bucket), 1, lead=True)
+    try:
+        copy.checkpoint(write(machines[0], 64, "this one"))
+        copy.flush()
+        if waiting:
+            taken_over()
+        else:
+            failing(monkeypatch, cut_off)
+        copy.changed()
+        for images in (128, 192):
+            copy.checkpoint(write(machines[0], images, "this one, later"))
+            copy.flush()
+        final = write(machines[0], 256, "this one, at its end")
+        with pytest.raises(TakenOver, match="runs/run was taken over by another worker"):
+            copy.send_final(final)
+        with pytest.raises(TakenOver):
+            copy.finish(final)
+    finally:
+        copy.close()
+    assert after
+    assert _contents(bucket) == after
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        f"{bucket.shown('run')} was taken over by another worker: nothing more is uploaded from here"
+    ]
+
+
+def test_an_upload_that_fails_in_an_unknown_way_leaves_a_thread_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket, errors = bucket_in_memory(), [RuntimeError("of an unknown kind")]
+    usual = stored_checkpoints.send
+
+    def send(path: Path, folder: Bucket) -> None:
+        if errors:
+            raise errors.pop()
+        usual(path, folder)
+
+    monkeypatch.setattr(stored_checkpoints, "send", send)
+    copy = run_copy.RunCopy(_job(tmp_path, bucket), WorkingCopy(tmp_path, bucket), 2, lead=True)
+    try:
+        for images in (64, 128):
+            path = tmp_path / "run" / checkpoints.checkpoint_name("run", images)
+            copy.checkpoint(checkpoints.write(path, checkpoints.Checkpoint(tensors={}, state={})))
+            flushing = threading.Thread(target=copy.flush, daemon=True)
+            flushing.start()
+            flushing.join(20)
+            assert not flushing.is_alive(), "nothing uploads any more"
+    finally:
+        copy.close()
+    assert "of an unknown kind" in caplog.text
+    assert [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run")] == [128]
 
 
 def test_of_checkpoints_that_no_upload_takes_this_machine_keeps_no_more_than_the_bucket_would(

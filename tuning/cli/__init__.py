@@ -97,9 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
     except ConfigError as error:
         _fail(str(error), 2)
     except OSError as error:
-        if error.filename is None or error.errno not in _REFUSED_PATHS:
+        if (line := _refusal(error)) is None:
             raise
-        _fail(f"{shown(str(error.filename))} cannot be used: {error.strerror}", 2)
+        _fail(line, 2)
     except (KeyboardInterrupt, click.Abort) as error:
         from curriculum_ray.distributed.preemption import Preempted
 
@@ -117,6 +117,17 @@ def main(arguments: list[str] | None = None) -> None:
         where = "" if error.folder is None else where_to_look(error.folder)
         _fail(f"{one_line(str(error))}{where}", 1, whole=True)
     _leave(code if isinstance(code, int) else 0)
+
+
+def _refusal(error: OSError) -> str | None:
+    """Why a place that the user chose cannot be used, in one line; None for an error of another kind."""
+    from curriculum_ray.buckets.store import BucketError
+
+    if isinstance(error, BucketError):
+        return str(error)
+    if error.filename is None or error.errno not in _REFUSED_PATHS:
+        return None
+    return f"{shown(str(error.filename))} cannot be used: {error.strerror}"
 
 
 @contextmanager

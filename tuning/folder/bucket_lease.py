@@ -15,15 +15,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from curriculum_ray.buckets.store import Bucket, BucketError
+from curriculum_ray.buckets.store import Bucket, BucketError, TakenOver
 from tuning.folder.layout import LEASE_FILE
 from tuning.folder.lease import Holder, Taken
 from tuning.folder.lock import InUse
 from tuning.folder.process import is_alive, this_process
 
-__all__ = ["BucketHolder", "BucketLease"]
+__all__ = ["BucketHolder", "BucketLease", "LeaseCheck"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,6 +41,20 @@ class BucketHolder(Holder):
     """When it was renewed, in UTC by its holder's clock."""
     released: bool = False
     """Whether its holder ended it: it stays, to say who wrote last."""
+
+
+@dataclass(frozen=True)
+class LeaseCheck:
+    """Whether a driver still holds its lease, as its workers, on any machine, ask before they change anything."""
+
+    folder: Bucket
+    id: str
+    """Of its lease."""
+
+    def __call__(self) -> None:
+        """Raise TakenOver if another process has taken the lease over, and BucketError where it cannot be read."""
+        if _read(self.folder).id not in (None, self.id):
+            raise TakenOver(f"{self.folder.shown()} was taken over by another process")
 
 
 class BucketLease:
@@ -128,6 +143,8 @@ class BucketLease:
                 return
             except BucketError as error:
                 _LOG.info("the lease was not renewed: %s", error)
+            except Exception:  # whatever it is, a lease that nobody renews is taken over
+                _LOG.exception("the lease was not renewed")
 
 
 def _read(folder: Bucket, *pauses: tuple[float, ...]) -> BucketHolder:

@@ -3,7 +3,7 @@
 What needs a file system lies in the working copy: the lock, Optuna's journal, the queue of writes to MLflow. The
 driver's files are uploaded some seconds after they changed, and at once after a trial's record. A driver on another
 machine, or after the copy was deleted, fetches them and goes on from there. Once another driver has taken the lease
-over, the bucket is its own: this one changes nothing there.
+over, the bucket is its own: this one, and its workers, change nothing there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.folder import ERROR_FILE, WORKER_LOGS
 from curriculum_ray.runs.run_copy import is_of_run, refresh
 from curriculum_ray.training.checkpoint import is_checkpoint_name
-from tuning.folder.bucket_lease import EVERY_S, BucketHolder, BucketLease
+from tuning.folder.bucket_lease import EVERY_S, BucketHolder, BucketLease, LeaseCheck
 from tuning.folder.layout import JOURNAL_FILE, SLOTS, SPOOL_FILE, TRIALS, TUNE
 from tuning.folder.lease import Taken
 from tuning.folder.lock import InUse, held
@@ -43,7 +42,8 @@ _NOT_KEPT = {SLOTS, TUNE, "checkpoint_manager_snapshot.json"}
 class Kept:
     """The driver's files in the folder of a study or run in the working copy, which a thread uploads.
 
-    guarded: `copy` for all that the driver changes in the bucket, refused by InUse once its lease is lost.
+    copy: for the workers, to whom a change of the bucket is refused by TakenOver once the driver's lease is lost.
+    guarded: the same for all that the driver changes, refused by InUse.
     """
 
     def __init__(self, copy: WorkingCopy, guarded: WorkingCopy, folder: Path, part: OwnedFiles) -> None:
@@ -60,7 +60,7 @@ class Kept:
             self._failing = False
         except InUse:  # its lease says so
             return
-        except BucketError as error:
+        except OSError as error:
             if not self._failing:
                 _LOG.warning("%s; it is tried again", error)
             self._failing = True
@@ -69,6 +69,17 @@ class Kept:
         """Bring the files of a run that has ended from the machine of its worker; a failure is logged."""
         with _logged():
             refresh(self._guarded, run)
+
+    def bring_all(self, run: Path) -> None:
+        """As `bring`; raises TrainingFailed where the bucket does not answer, and InUse."""
+        from curriculum_ray.distributed.fit import TrainingFailed
+
+        try:
+            refresh(self._guarded, run)
+        except OSError as error:
+            raise TrainingFailed(
+                f"{error}; the run has ended, and the same command stores what is missing"
+            ) from None
 
     def bring_checkpoint(self, run: Path, key: str) -> None:
         """Bring the newest checkpoint of a run that has ended; a failure is logged."""
@@ -99,7 +110,7 @@ class Kept:
 
         try:
             self._part.send()
-        except BucketError as error:
+        except OSError as error:
             raise TrainingFailed(
                 f"{error}; the same command goes on from what is there and in {self.folder}"
             ) from None
@@ -112,7 +123,10 @@ class Kept:
 
     def _run(self) -> None:
         while not self._end.wait(_SEND_EVERY_S):
-            self.send()
+            try:
+                self.send()
+            except Exception:  # whatever it is, later changes are uploaded
+                _LOG.exception("what changed was not uploaded")
 
 
 @contextmanager
@@ -152,7 +166,7 @@ def _uploaded(
     except BucketError as error:
         raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
     try:
-        guarded = replace(copy, bucket=replace(copy.bucket, before_change=lease.check))
+        guarded = copy.guarded(lease.check)
         part = OwnedFiles(
             guarded,
             folder,
@@ -168,7 +182,7 @@ def _uploaded(
                 refresh(guarded, run)
         except BucketError as error:
             raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
-        keeper = Kept(copy, guarded, folder, part)
+        keeper = Kept(copy.guarded(LeaseCheck(there, lease.id)), guarded, folder, part)
         try:
             yield keeper
         except BaseException:
@@ -204,7 +218,7 @@ def _logged() -> Iterator[None]:
         yield
     except InUse:
         pass
-    except BucketError as error:
+    except OSError as error:
         _LOG.warning("%s", error)
 
 

@@ -170,8 +170,9 @@ def run_study(
                     pace.note_left_out(ended)
                     progress.expect(ended.total, ended.total_images)
                 else:
+                    theirs = None if keeper is None else keeper.copy
                     with node_load(tracker, study.run) if system_metrics else nullcontext():
-                        search(config, space, study, slots, rivals, storage, pace, resources, copy)
+                        search(config, space, study, slots, rivals, storage, pace, resources, theirs)
                 left_out = pace.left_out or given_up(config, study.ranking)
                 facts = StudyFacts(
                     name=name,

@@ -13,7 +13,7 @@ from curriculum_ray.buckets.store import Bucket
 from curriculum_ray.config import ConfigError, differences, load_yaml
 from curriculum_ray.distributed.capacity import Capacity, check_resources
 from curriculum_ray.distributed.connection import connected, waiting_line
-from curriculum_ray.distributed.fit import fit
+from curriculum_ray.distributed.fit import TrainingFailed, fit
 from curriculum_ray.distributed.in_process import trains_in_process
 from curriculum_ray.distributed.preemption import heeded
 from curriculum_ray.distributed.resources import ResourceSpec
@@ -23,7 +23,6 @@ from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.folder import CONFIG_FILE, DRIVER_LOG, PROFILES, RESULT_FILE
 from curriculum_ray.runs.jobs import Event, Progress
 from curriculum_ray.runs.result import RunResult
-from curriculum_ray.runs.run_copy import refresh
 from curriculum_ray.training.profile_spec import ProfiledSteps
 from tuning.evidence import previews
 from tuning.evidence.heldout import as_history, as_metrics
@@ -107,7 +106,7 @@ def train_run(
                 tracker.artifacts(run, [keep_summary(summary, folder)])
                 tracker.dataset(run, summary, data.fingerprint)
                 with node_load(tracker, run) if system_metrics else nullcontext():
-                    return _train(config, folder, resources, tracker, run, display, profile, copy)
+                    return _train(config, folder, resources, tracker, run, display, profile, keeper)
             finally:
                 tracker.close()
                 display.problems(tracker.problems)
@@ -137,7 +136,7 @@ def _train(
     run: str,
     display: RunDisplay,
     profile: ProfiledSteps | None,
-    copy: WorkingCopy | None,
+    keeper: Kept | None,
 ) -> RunResult:
     """Train to the end, with the display and MLflow kept up to date."""
     live: set[int] = set()
@@ -156,15 +155,16 @@ def _train(
             tracker.log(run, previews.as_metrics(preview.metrics), preview.images)
 
     try:
+        copy = None if keeper is None else keeper.copy
         result = fit(config, folder, resources, on_event, profile=profile, copy=copy)
-        if copy is not None:
-            refresh(copy, folder)
     except KeyboardInterrupt:
         tracker.finish(run, "KILLED", "interrupted; the same command resumes it")
         raise
     except Exception as error:
         tracker.finish(run, "FAILED", str(error))
         raise
+    if keeper is not None:
+        _bring(keeper, folder, tracker, run)
     for images, metrics in result.history:
         if images > result.resumed_at and images not in live:
             tracker.log(run, previews.as_metrics(metrics), images)
@@ -173,6 +173,15 @@ def _train(
     tracker.artifacts(run, sorted((folder / PROFILES).glob("*")), PROFILES)
     publish(tracker, run, folder, result)
     return result
+
+
+def _bring(keeper: Kept, folder: Path, tracker: Tracker, run: str) -> None:
+    """Bring the files of the run, which has ended, here; raises TrainingFailed, after which MLflow waits for them."""
+    try:
+        keeper.bring_all(folder)
+    except TrainingFailed as error:
+        tracker.finish(run, "KILLED", str(error))
+        raise
 
 
 def _store_what_is_missing(

@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 __all__ = ["Spool", "Write", "writes_in"]
 
@@ -40,6 +40,13 @@ def _parsed(line: bytes, place: int) -> Write | None:
     return Write(kind, run, data, (place,)) if isinstance(kind, str) and isinstance(run, str) else None
 
 
+def _write_all(file: int, content: bytes, place: int) -> None:
+    """Write all of `content` at a place of an open file, at which the system may take it in pieces; OSError."""
+    while content:
+        written = os.pwrite(file, content, place)
+        content, place = content[written:], place + written
+
+
 def writes_in(path: Path) -> int:
     """The number of writes that wait in a spool's file."""
     with open(path, "rb") as lines:
@@ -60,27 +67,37 @@ class Spool:
         self.path = path
         self._lock = threading.Lock()
         self._read = 0  # lines before this place have been taken
+        self._end = 0  # lines behind this place are torn
         self._count = 0
         self._aside = 0
-        self._file: IO[bytes]
+        # Without a buffer, which would keep what a full disk refuses, and write it later.
         if path is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+            self._file: Any = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         else:
             path.touch()
             # Not opened for appending: then the marks would be appended too.
-            self._file = open(path, "r+b")  # noqa: SIM115
+            self._file = open(path, "r+b", buffering=0)  # noqa: SIM115
             self._mend()
 
     def _mend(self) -> None:
         """Drop a last line torn by a kill, and count the whole ones that are not done."""
-        self._file.seek(0)
-        end = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                break
-            end += len(line)
-            self._count += not line.startswith(_DONE)
-        self._file.truncate(end)
+        with self._lines(0) as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self._end += len(line)
+                self._count += not line.startswith(_DONE)
+        self._drop_the_torn()
+
+    def _drop_the_torn(self) -> None:
+        with suppress(OSError):  # the next line is written over it
+            self._file.truncate(self._end)
+
+    def _lines(self, place: int) -> BinaryIO:
+        """The lines from a place on, as they are in the file now."""
+        lines = open(self._file.fileno(), "rb", closefd=False)  # noqa: SIM115
+        lines.seek(place)
+        return lines
 
     def __len__(self) -> int:
         """Number of writes that were put and are neither `done` nor set aside."""
@@ -97,13 +114,12 @@ class Spool:
         """Append a write; OSError when the disk is full, which leaves the file as it was."""
         line = json.dumps([write.kind, write.run, write.data]).encode() + b"\n"
         with self._lock:
-            end = self._file.seek(0, os.SEEK_END)
             try:
-                self._file.write(line)
-                self._file.flush()
+                _write_all(self._file.fileno(), line, self._end)
             except OSError:
-                self._file.truncate(end)
+                self._drop_the_torn()
                 raise
+            self._end += len(line)
             self._count += 1
 
     def take(self) -> tuple[list[Write], int]:
@@ -112,9 +128,8 @@ class Spool:
         Damaged lines, e.g. after a loss of power, are forgotten.
         """
         lines: list[tuple[bytes, int]] = []
-        with self._lock:
-            self._file.seek(self._read)
-            while len(lines) < _BATCH and (line := self._file.readline()):
+        with self._lock, self._lines(self._read) as file:
+            while len(lines) < _BATCH and self._read < self._end and (line := file.readline()):
                 if not line.startswith(_DONE):
                     lines.append((line, self._read))
                 self._read += len(line)
@@ -141,15 +156,16 @@ class Spool:
     def _forget(self, count: int) -> None:
         self._count -= count
         if self._count == self._aside == 0:
-            self._file.truncate(0)
-            self._read = 0
+            with suppress(OSError):  # its lines stay, and are marked
+                self._file.truncate(0)
+                self._read = self._end = 0
 
     def sync(self) -> None:
-        """Make all writes so far survive a loss of power."""
+        """Make all writes so far survive a loss of power; OSError where the disk cannot."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; a named one without writes is removed."""
+        """Close the file; a named one without writes is removed. OSError where the disk does not let it."""
         with self._lock:
             self._file.close()
             if self.path is not None and self._count == self._aside == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,7 +104,10 @@ class Writer:
             self._changed.notify_all()
         self._thread.join(seconds if self._abandon.is_set() else None)
         if not self._thread.is_alive():
-            self._spool.close()
+            try:
+                self._spool.close()
+            except OSError as error:
+                self.problems.append(f"the queue of writes to MLflow was not closed: {error.strerror}")
 
     def _waiting(self, flushed: bool) -> str:
         left, kept = f"{self._spool.left} writes to MLflow", self._spool.path
@@ -151,7 +155,8 @@ class Writer:
                 return self._settle(write)
             except Away as away:
                 self.reason = str(away)
-                self._spool.sync()
+                with suppress(OSError):  # it is tried again with the write
+                    self._spool.sync()
             except Exception as error:
                 self.reason = str(error)
                 left -= 1

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from clusters.cli import cli as clusters
+from curriculum_ray.buckets.store import BucketError
 from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.training.checkpoint import Checkpoint, write
@@ -41,6 +42,17 @@ def _file(path: Path, content: object) -> str:
 
 
 SCHEDULE = {"version": 1, "clusters": {"by": "uniform", "count": 4}, "order": {"direction": "none"}}
+
+
+def test_a_bucket_that_does_not_answer_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: object) -> None:
+        raise BucketError("s3://bucket/runs/a was not read: its server does not answer", "")
+
+    monkeypatch.setattr(cli, "main", fails)
+    line = "error: s3://bucket/runs/a was not read: its server does not answer\n"
+    assert _exit(capsys, "train") == (2, "", line)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
+import pickle
 import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from curriculum_ray.buckets.copy import WorkingCopy
-from curriculum_ray.buckets.store import Bucket
+from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
+from curriculum_ray.buckets.store import Bucket, TakenOver
 from curriculum_ray.distributed.fit import TrainingFailed
+from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.jobs import Job
+from curriculum_ray.runs.run_copy import RunCopy, send_log
 from tests.buckets.places import bucket_in_memory, failing
-from tuning.folder import bucket_lease
+from tuning.folder import bucket_lease, in_bucket
 from tuning.folder.bucket_lease import BucketHolder, BucketLease
 from tuning.folder.in_bucket import kept
 from tuning.folder.layout import LEASE_FILE
@@ -80,6 +86,47 @@ def test_a_lease_that_cannot_be_read_holds_nothing(content: bytes) -> None:
     bucket = bucket_in_memory()
     bucket.write(LEASE_FILE, content)
     BucketLease.take(bucket, 0.0).release()
+
+
+def test_a_lease_is_renewed_again_after_an_error_of_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket, errors, renewed = bucket_in_memory(), [RuntimeError("of an unknown kind")], threading.Event()
+
+    def write(folder: Bucket, own: BucketHolder, *pauses: tuple[float, ...]) -> None:
+        if own.beat and errors:
+            raise errors.pop()
+        usual(folder, own, *pauses)
+        if own.beat:
+            renewed.set()
+
+    usual = bucket_lease._write
+    monkeypatch.setattr(bucket_lease, "EVERY_S", 0.01)
+    monkeypatch.setattr(bucket_lease, "_write", write)
+    lease = BucketLease.take(bucket, 0.0)
+    assert renewed.wait(20)
+    assert not errors
+    lease.release()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("of an unknown kind"), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+)
+def test_changes_are_uploaded_after_an_error_of_an_unknown_kind_or_of_this_disk(
+    error: Exception, machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = machines
+    errors, sent, usual = [error], threading.Event(), OwnedFiles.send
+
+    def send(part: OwnedFiles) -> None:
+        if errors:
+            raise errors.pop()
+        usual(part)
+        sent.set()
+
+    monkeypatch.setattr(in_bucket, "_SEND_EVERY_S", 0.01)
+    monkeypatch.setattr(OwnedFiles, "send", send)
+    with kept(one, one.folder / "mine", _say_nothing, study=True):
+        assert sent.wait(20)
+    assert not errors
 
 
 def test_of_two_that_take_it_at_once_one_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +264,37 @@ def test_a_driver_whose_lease_was_taken_over_changes_nothing_in_the_bucket(
     assert _names(one) == {"optuna.journal", "trials/a/record.json", "new"}, "what is nowhere else is deleted"
 
 
+def test_workers_of_a_driver_whose_lease_was_taken_over_change_nothing_in_the_bucket(
+    machines: tuple[WorkingCopy, WorkingCopy], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also before a worker of the other driver has taken up their run."""
+    one, _ = machines
+    run = one.folder / "mine"
+    driver = contextlib.ExitStack()
+    keeper = driver.enter_context(kept(one, run, _say_nothing, study=False))
+    assert pickle.dumps(keeper.copy), "it cannot travel to the workers"
+    job = Job.of("run", RunConfig(), run, copy=keeper.copy).assigned(run)
+    worker = RunCopy(job, keeper.copy, 2, lead=True)
+    _write(one, **{"metrics.jsonl": "ours", "worker-1.log": "ours"})
+    worker.changed()
+    worker.flush()
+    send_log(job, 1)
+    assert {"metrics.jsonl", "worker-1.log"} <= _stored(one)
+
+    _elsewhere(one.bucket / "mine")
+    _write(one, **{"metrics.jsonl": "ours, later", "worker-1.log": "ours, later", "result.json": "{}"})
+    worker.flush()
+    worker.close()
+    send_log(job, 1)
+    with pytest.raises(TakenOver, match="mine was taken over by another process"):
+        RunCopy(job, keeper.copy, 2, lead=True)
+    for name in ("metrics.jsonl", "worker-1.log"):
+        assert (one.bucket / "mine").read(name) == b"ours"
+    assert "result.json" not in _stored(one)
+    assert "mine was taken over by another process: nothing more is uploaded from here" in caplog.text
+    driver.close()
+
+
 def test_an_upload_that_is_tried_again_after_the_lease_was_taken_over_is_given_up(
     machines: tuple[WorkingCopy, WorkingCopy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +337,24 @@ def test_only_the_queue_of_writes_is_deleted_in_the_bucket(machines: tuple[Worki
         "identity.json",
         "trials/a/record.json",
     }
+
+
+@pytest.mark.parametrize("here", ["kept", "deleted with the rest", "deleted too"])
+def test_a_trial_whose_folder_is_deleted_in_the_bucket_and_in_the_working_copy_runs_again(
+    here: str, machines: tuple[WorkingCopy, WorkingCopy]
+) -> None:
+    """The remedy for a failed trial, after which the working copy stays; in one of the two places it is none."""
+    one, _ = machines
+    study, trial = one.folder / "mine", one.folder / "mine" / "trials" / "a"
+    with kept(one, study, _say_nothing, study=True):
+        _write(one, **{"trials__a__record.json": "failed", "trials__a__error.txt": "why", "other": "1"})
+    assert trial.exists()
+    (one.bucket / "mine" / "trials").remove_folder("a")
+    if here != "kept":
+        shutil.rmtree(trial if here == "deleted too" else study)
+    with kept(one, study, _say_nothing, study=True):
+        assert (trial / "record.json").exists() == (here == "kept")
+        assert (study / "other").read_text() == "1"
 
 
 def test_the_lease_of_the_working_copy_has_ended_before_the_copy_is_deleted(

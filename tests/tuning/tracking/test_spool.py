@@ -1,7 +1,11 @@
 """What MLflow does not take yet waits on disk: a kill of the driver loses nothing and repeats nothing."""
 
+import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +219,121 @@ def test_a_nameless_queue_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mon
     spool.put(Write("log", "run", {"ü": [1.5, None]}))
     assert spool.take()[0] == [Write("log", "run", {"ü": [1.5, None]})]
     assert not list(tmp_path.iterdir())
+
+
+_FULL_DISK = """
+import json, resource, sys, threading
+from pathlib import Path
+from tuning.tracking.writer import Away, Write, Writer
+
+def room(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+def apply(write):
+    if not back.is_set():
+        raise Away
+    stored.append(write.data)
+
+path, back, stored = Path(sys.argv[1]), threading.Event(), []
+writer = Writer(apply, path)
+writer.put(Write("end", "run", 0))
+room(path.stat().st_size + 10)
+for number in (1, 2):
+    writer.put(Write("end", "run", number))
+left = len(writer), path.stat().st_size
+writer.put(Write("end", "run", "x" * 100))
+back.set()
+flushed = writer.flush(30)
+room(resource.RLIM_INFINITY)
+writer.put(Write("end", "run", 3))
+writer.close(30)
+print(json.dumps([left, flushed, stored, writer.problems, path.exists()]))
+"""
+
+
+def test_a_full_disk_costs_the_writes_that_it_refuses_and_no_other(tmp_path: Path) -> None:
+    """Here a limit to the size of files refuses them, half of each line being taken."""
+    path = tmp_path / "s"
+    ran = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(path)], capture_output=True, text=True, timeout=300, check=True
+    )
+    size = len(json.dumps(["end", "run", 0])) + 1
+    lost = f"a write to MLflow (end) was lost: {os.strerror(errno.EFBIG)}"
+    assert json.loads(ran.stdout) == [[1, size], True, [0, 3], [lost] * 3, False]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_a_disk_left_of_a_refused_line_is_cut_off_or_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    usual = os.pwrite
+
+    class Full:
+        """The file of the queue on a full disk, which shortens a file or cannot do that either."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+        def truncate(self, size: int) -> None:
+            if not cut:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._file.truncate(size)
+
+    def half(file: int, content: bytes, place: int) -> int:
+        if len(content) < 60:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return usual(file, content[:60], place)
+
+    path = tmp_path / "s"
+    spool = Spool(path)
+    spool.put(Write("log", "run", 0))
+    end = path.stat().st_size
+    with monkeypatch.context() as patched:
+        patched.setattr(spool, "_file", Full(spool._file))
+        patched.setattr(os, "pwrite", half)
+        with pytest.raises(OSError, match="No space left"):
+            spool.put(Write("log", "run", "x" * 70))
+    assert path.stat().st_size == end + (0 if cut else 60)
+    for number in (1, 2):
+        spool.put(Write("log", "run", number))
+    assert numbers(spool.take()[0]) == [0, 1, 2]
+    assert numbers(Spool(path).take()[0]) == [0, 1, 2]
+
+
+def test_a_queue_whose_file_cannot_be_closed_is_a_problem_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Spool) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Spool, "close", fails)
+    writer = Writer(lambda write: None, tmp_path / "s")
+    writer.close(10)
+    assert writer.problems == ["the queue of writes to MLflow was not closed: Input/output error"]
+
+
+def test_a_store_that_is_away_is_waited_for_where_the_disk_cannot_be_synchronised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuning.tracking.writer._FIRST_PAUSE_SECONDS", 0.001)
+    stored, answers = [], iter([Away(), None])
+
+    def apply(write: Write) -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+        stored.append(write.data)
+
+    def full(self: Spool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Spool, "sync", full)
+    writer = Writer(apply, tmp_path / "s")
+    writer.put(Write("end", "run", 0))
+    writer.close(30)
+    assert (stored, writer.problems) == ([0], [])
 
 
 def _killed(tracker: Tracker) -> None:
