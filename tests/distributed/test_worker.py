@@ -183,7 +183,7 @@ def test_a_slot_whose_bucket_does_not_answer_as_it_starts_tries_again(
     slots = object.__new__(Slots)
     slots.board = SimpleNamespace(
         taken=answer("taken", 0),
-        wait_for_job=answer("wait_for_job", False),
+        wait_for_job=answer("wait_for_job", None),
         fail_all=answer("fail_all", None),
     )
     slots._closing, slots._closed, slots._lock = threading.Event(), threading.Event(), threading.Lock()
