@@ -101,6 +101,14 @@ def test_intervals_of_continuous_levels_are_drawn_equally_often() -> None:
         assert counts.double().div(100_000).tolist() == pytest.approx([0.25] * 4, abs=0.01)
 
 
+def test_the_continuous_uncertainty_is_in_single_precision_beside_a_network_in_half() -> None:
+    weighting, log_snr = ContinuousUncertainty(), torch.linspace(-8, 12, 9)
+    torch.nn.init.normal_(weighting.linear.weight, generator=torch.Generator().manual_seed(0), std=3.0)
+    whole = weighting.uncertainty(log_snr)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(weighting.uncertainty(log_snr), whole)
+
+
 def test_pure_noise_shares_the_continuous_uncertainty_of_its_neighbour() -> None:
     process = build_process(DDPMSpec(prediction="v", zero_terminal_snr=True), EDM2Uncertainty(channels=8))
     torch.nn.init.normal_(process.weighting.linear.weight)

@@ -24,14 +24,19 @@ __all__ = ["FamilyPacing", "FixedExponentialPacing", "SingleStepPacing"]
 
 
 class _FractionPacing(ByImagesRule):
-    """Rules that keep n = max(1, ceil(g·N)) of N clusters active, g a fraction that grows with the images seen.
+    """Rules that begin n = max(1, ceil(g·N)) of N stages, g a fraction that grows with the images seen.
+
+    Of a cumulative active set, stages are clusters, so that n clusters are active. A window and `newest_weighted` have
+    one stage more, of ordinary training. Where g begins with several stages, only the last of them is run: a window
+    narrower than that passes over clusters until ordinary training.
 
     Where g asks for several clusters in one step, they join one step after another, early enough that all have joined
     by the time that the rule gives.
     """
 
     start_fraction: float = Field(default=0.1, ge=1e-9, le=1.0)
-    """Share of the clusters active from the start, in [1e-9, 1]: b of Wu et al., p of Hacohen & Weinshall."""
+    """Share of the stages begun from the start, in [1e-9, 1]: b of Wu et al., p of Hacohen & Weinshall. Of a
+    cumulative active set, the share of active clusters."""
 
     @abstractmethod
     def fraction(self, progress: float) -> float:
@@ -50,7 +55,7 @@ class _FractionPacing(ByImagesRule):
         """Whether g is a step function by definition, whose clusters join together."""
 
     def build(self, num_stages: int, total_images: int | None, step: int = 1) -> ByImages:
-        """The ladder of n = max(1, ceil(g·N)), one rung a step; N counts stages, in some modes clusters + 1."""
+        """The ladder of n = max(1, ceil(g·N)), one rung a step; N counts stages."""
         first, last = self._ends(num_stages)
         unit = self._unit(total_images)
         end = unit * self._whole()
