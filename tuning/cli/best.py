@@ -30,7 +30,8 @@ CURRICULUM_FILE = "curriculum.yaml"
         "python -m tune best --study my-study --curriculum --write curriculum.yaml"
     ),
 )
-@shared("output_or_bucket", "data")
+@shared("output_or_bucket")
+@click.option("--data", help="Only trials of these data: their name, or the path of their folder.")
 @click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")
 @click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
 @click.option("--study", help="Only this study.")
