@@ -180,6 +180,21 @@ def test_captions_take_turns_as_classes_do(tmp_path: Path, capsys: pytest.Captur
     assert (both[:, middle:] == second[:, middle:]).all()
 
 
+def test_no_caption_is_left_out_for_want_of_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"name": "shapes", "conditioning": "text"}
+    checkpoint = str(_trained(tmp_path, data=data, model=SMALL))
+    words = ["--caption", "a small red circle on blue", "--caption", "a large green square on white"]
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--checkpoint", checkpoint, "--num-samples", "1", *words, "--output", str(tmp_path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --num-samples must be at least 2, the number of captions that take turns, but got 1\n"
+    )
+    assert not list(tmp_path.glob("*.png"))
+
+
 def test_latents_are_decoded_by_their_autoencoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
