@@ -97,3 +97,11 @@ def test_what_arms_cannot_have_is_refused_in_one_line(
     error = _plan(capsys, "--config", LONG, "--output", str(output), *words, code=2)
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_an_effect_without_confirmations_is_refused_in_one_line(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--output", str(output), "--effect", "7", "--effect", "2.5", "--set", "confirm_top=0"]
+    error = _plan(capsys, *words, code=2)
+    assert error == "error: --effect is for confirmations, of which confirm_top 0 has none, but got 7, 2.5\n"
