@@ -68,7 +68,7 @@ def claims(
     from rich.text import Text
 
     from curriculum_ray.distributed.resources import ResourceSpec
-    from tuning.claims.claim import load_claims
+    from tuning.claims.claim import claim_files, load_claims
     from tuning.claims.files import check_writable, read_table
     from tuning.claims.shown import ShownClaims, described
     from tuning.search.launch import run_study
@@ -87,7 +87,7 @@ def claims(
                 raise ConfigError(f"--{option} is for running studies, but --list runs none")
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     chosen = load_claims(names, source, trust_code)
-    every = load_claims([], source, trust_code) if source.is_dir() and any(source.glob("*.yaml")) else []
+    every = load_claims([], source, trust_code) if claim_files(source) else []
     every += [claim for claim in chosen if claim.name not in {each.name for each in every}]
     folder = output if only_list else writable_folder(output)
     place = folder if target is None else writable_folder(target)
