@@ -72,9 +72,11 @@ def finished_trials(
     names = _experiments(store, experiment)
     filters = {"process": process, "study": study}
     conditions = [f"tags.`{tag('kind')}` = 'trial'"]
-    conditions += [f"tags.`{tag(key)}` = {_quoted(key, value)}" for key, value in filters.items() if value]
+    conditions += [
+        f"tags.`{tag(key)}` = {_quoted(key, value)}" for key, value in filters.items() if value is not None
+    ]
     order = [f"metrics.`{metric}` {'DESC' if upward else 'ASC'}", "metrics.images ASC"]
-    if data:
+    if data is not None:
         runs = _of_data(store, list(names), conditions, order, data)
     else:
         runs = store.search_runs(list(names), " and ".join(conditions), order)

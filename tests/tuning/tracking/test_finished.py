@@ -33,8 +33,9 @@ def test_filters_pick_data_process_study_and_experiment(write, output):
         ConfigError, match=r"no experiment 'x' in .*: there is digits/ddpm-epsilon, photos/ddpm"
     ):
         best(output, experiment="x")
-    with pytest.raises(ConfigError, match="there is no trial"):
-        best(output, process="edm")
+    for nothing in ({"process": "edm"}, {"study": ""}, {"process": ""}, {"data": ""}):
+        with pytest.raises(ConfigError, match="there is no trial"):
+            best(output, **nothing)
 
 
 def test_data_are_found_by_their_name_and_by_the_path_of_their_folder_or_shards(
