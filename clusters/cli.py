@@ -17,6 +17,8 @@ from tuning.cli.parameters import FiniteRange
 
 __all__ = ["cli", "doctor", "local", "main", "wait"]
 
+_DAY_S = 86_400
+"""The longest that a command waits: far longer than what it waits for takes, and short enough for every clock."""
 _MARKS = {"ok": "ok  ", "failed": "FAIL", "skipped": "-   "}
 
 
@@ -37,7 +39,11 @@ def cli(context: click.Context) -> None:
 )
 @shared("output_or_bucket", "num_workers", "use_gpu", "mlflow_uri")
 @click.option(
-    "--timeout", type=FiniteRange(min=5), default=120.0, show_default=True, help="Seconds for all checks."
+    "--timeout",
+    type=FiniteRange(min=5, max=_DAY_S),
+    default=120.0,
+    show_default=True,
+    help="Seconds for all checks.",
 )
 @shared("json")
 def doctor(
@@ -74,7 +80,9 @@ def doctor(
     epilog=example("python -m clusters wait --nodes 4 --timeout 300"),
 )
 @click.option("--nodes", type=click.IntRange(min=1), required=True, help="Nodes to wait for.")
-@click.option("--timeout", type=FiniteRange(min=1), default=300.0, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout", type=FiniteRange(min=1, max=_DAY_S), default=300.0, show_default=True, help="Seconds."
+)
 def wait(nodes: int, timeout: float) -> int:
     """Wait until the cluster at RAY_ADDRESS has --nodes nodes; exit code 1 on a timeout."""
     from clusters.nodes import wait_for_nodes

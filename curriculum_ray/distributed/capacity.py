@@ -19,6 +19,7 @@ __all__ = [
     "packs_of",
     "room",
     "room_line",
+    "share_of",
     "slots_in",
     "within_share",
     "workers_in",
@@ -166,7 +167,11 @@ def room(resources: ResourceSpec, runs: int, cluster: Capacity, pack: int = 1, s
 
 def workers_in(resources: ResourceSpec, cluster: Capacity, share: float = 1.0) -> int:
     """How many workers fit into `share` of `cluster`; ConfigError where one below 1 does not hold a run."""
-    there = cluster.workers(resources.per_worker)
+    return share_of(cluster.workers(resources.per_worker), resources, share)
+
+
+def share_of(there: int, resources: ResourceSpec, share: float) -> int:
+    """How many of the workers that a cluster can hold are `share` of it; ConfigError as in `workers_in`."""
     workers, (least, _) = int(share * there + 1e-6), resources.workers
     if share < 1 and workers < least:
         raise ConfigError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from clusters.checks import growth_check, memory_check, room_check, versions_agree
+from clusters.cli import main
 from clusters.nodes import wait_for_nodes
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import Capacity, NodeKind
@@ -62,6 +63,18 @@ def test_waiting_for_a_head_that_is_not_there_ends_in_time() -> None:
         done = _clusters("wait", "--nodes", "1", "--timeout", "1", RAY_ADDRESS=address)
     assert done.returncode == 1
     assert done.stderr == "0 of 1 node up\n"
+
+
+@pytest.mark.parametrize("words", [("doctor",), ("wait", "--nodes", "1")])
+def test_a_wait_of_more_than_a_day_is_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--timeout", "1e10"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: Invalid value for '--timeout': 10000000000.0 is not in the range ")
+    assert error.endswith("<=86400.\n")
 
 
 @pytest.mark.parametrize("address", ["foo", "ray://", "local", "http://10.0.0.1:6379/x"])

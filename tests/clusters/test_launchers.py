@@ -113,6 +113,16 @@ def test_the_environment_has_what_ray_needs_for_the_provider(name: str) -> None:
     assert f"\n{needed}==" in (ROOT / "constraints.txt").read_text()
 
 
+def test_the_file_system_of_aws_lies_in_the_region_and_the_file_says_that_both_change() -> None:
+    path = CLUSTERS / "aws.yaml"
+    config = _load(path)
+    (mount,) = (command for command in config["setup_commands"] if ".efs." in command)
+    assert f".efs.{config['provider']['region']}.amazonaws.com:/" in mount
+    lines = path.read_text().splitlines()
+    comment = lines[next(number for number, line in enumerate(lines) if line.startswith("  region:")) - 1]
+    assert "setup_commands" in comment
+
+
 def test_cloud_workers_are_spot_machines_and_bounded() -> None:
     aws, gcp = _load(CLUSTERS / "aws.yaml"), _load(CLUSTERS / "gcp.yaml")
     assert aws["available_node_types"]["gpu"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"

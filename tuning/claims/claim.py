@@ -19,10 +19,12 @@ from tuning.study.config import Metric, StudyConfig
 from tuning.study.named_arms import check_arms
 from tuning.study.plan import plain_schedule
 
-__all__ = ["CLAIMS", "ArmRole", "Claim", "ClaimArm", "Source", "load_claim", "load_claims"]
+__all__ = ["CLAIMS", "ArmRole", "Claim", "ClaimArm", "Source", "claim_files", "load_claim", "load_claims"]
 
 CLAIMS = Path("examples/claims")
 """Where the claims that come with the project lie, seen from its root."""
+
+_SUFFIXES = (".yaml", ".yml")
 
 ArmRole = Literal["claim", "reverse", "control", "rival"]
 
@@ -168,22 +170,33 @@ def load_claim(path: Path, trusted: bool = False) -> Claim:
     return parse(Claim, {"name": path.stem, **data}, str(path))
 
 
+def claim_files(folder: Path) -> list[Path]:
+    """The files of claims in a folder, sorted; none where there is no folder."""
+    return sorted(path for path in folder.glob("*") if path.suffix in _SUFFIXES)
+
+
 def load_claims(names: Iterable[str], folder: Path, trusted: bool = False) -> list[Claim]:
     """Read the claims of these names from `folder`, or all of it; a name may also be the path of a file.
 
     ConfigError names those that there are where there is none of a name.
     """
-    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    files = claim_files(folder)
+    known = {path.stem for path in files}
     paths = []
     for name in dict.fromkeys(names):
-        path = known.get(name, Path(name))
-        if path.suffix not in (".yaml", ".yml"):
-            there = f"{folder} has {', '.join(known)}" if known else f"{folder} has none"
+        if name in known:
+            paths += [path for path in files if path.stem == name]
+            continue
+        path = Path(name)
+        if path.suffix not in _SUFFIXES:
+            there = f"{folder} has {', '.join(sorted(known))}" if known else f"{folder} has none"
             raise ConfigError(f"no claim is called {shown(name)}: {there}")
         paths.append(path)
-    if not paths and not known:
-        raise ConfigError(f"{folder} holds no claims, i.e. no .yaml files: name another folder with --from")
-    claims = [load_claim(path, trusted) for path in paths or known.values()]
+    if not paths and not files:
+        raise ConfigError(
+            f"{folder} holds no claims, i.e. no {' or '.join(_SUFFIXES)} files: name another folder with --from"
+        )
+    claims = [load_claim(path, trusted) for path in paths or files]
     if twice := next(
         (each.name for each in claims if sum(each.name == one.name for one in claims) > 1), None
     ):

@@ -10,7 +10,8 @@ import pydantic
 
 from curriculum_ray.config import load_json
 from curriculum_ray.config.stored import Stored
-from curriculum_ray.data import load_data
+from curriculum_ray.data import data_info
+from curriculum_ray.data.summary import quiet
 from curriculum_ray.diffusion import build_process
 from curriculum_ray.models import build_model
 from curriculum_ray.runs.config import RunConfig
@@ -132,8 +133,10 @@ class ClaimsTable(Stored):
 
 
 def setting_of(run: RunConfig) -> Setting:
-    """The size of the runs of a study: reads the data and builds the network."""
-    data = load_data(run.data)
+    """The size of the runs of a study: reads the data, of a stream only its headers, and builds the network."""
+    # Each `DataWarning` is also in the summary, which the study printed.
+    with quiet():
+        data = data_info(run.data)
     network = build_model(run.model, data.shape, data.conditioning)
     return Setting(
         data=data.name,

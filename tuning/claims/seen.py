@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from tuning.claims.claim import Claim
-from tuning.claims.results import ArmResult, ClaimEntry, ClaimResult, ClaimsTable, setting_of
+from tuning.claims.results import ArmResult, ClaimEntry, ClaimResult, ClaimsTable, Setting, setting_of
 from tuning.claims.tested import OtherStudy, tested_by
 from tuning.evidence.arms import Ranking
 from tuning.evidence.compared import compared
@@ -33,22 +33,28 @@ def updated(
     earlier = {entry.name: entry.result for entry in table.claims}
     entries = []
     for claim in claims:
-        entry, before = entry_of(claim, output, note), earlier.get(claim.name)
-        if entry.result is None and before is not None and before.digest == claim.digest:
+        before = earlier.get(claim.name)
+        if before is not None and before.digest != claim.digest:
+            before = None
+        entry = entry_of(claim, output, note, None if before is None else before.setting)
+        if entry.result is None and before is not None:
             entry = entry.model_copy(update={"result": _judged(before, claim)})
         entries.append(entry)
     return ClaimsTable.of(entries)
 
 
-def entry_of(claim: Claim, output: Path, note: Callable[[str], None] | None = None) -> ClaimEntry:
+def entry_of(
+    claim: Claim, output: Path, note: Callable[[str], None] | None = None, setting: Setting | None = None
+) -> ClaimEntry:
     """A claim and what its study in the folder `output` has seen so far.
 
-    A study of other settings than the claim has now is passed over; `note` is given a line that says so.
+    A study of other settings than the claim has now is passed over; `note` is given a line that says so. setting: that
+    of the claim where it is known, so that its data need not be read.
     """
     folder, result = output / claim.study_name, None
     if records := load_records(folder):
         try:
-            result = _result(claim, records.values(), tested_by(claim, folder))
+            result = _result(claim, records.values(), tested_by(claim, folder), setting)
         except OtherStudy as error:
             if note is not None:
                 note(f"{error}: its runs are passed over")
@@ -67,8 +73,10 @@ def entry_of(claim: Claim, output: Path, note: Callable[[str], None] | None = No
     )
 
 
-def _result(claim: Claim, records: Collection[TrialRecord], ran: StudyConfig) -> ClaimResult:
-    """What the runs that ended say. ran: the settings of their study."""
+def _result(
+    claim: Claim, records: Collection[TrialRecord], ran: StudyConfig, setting: Setting | None
+) -> ClaimResult:
+    """What the runs that ended say. ran: the settings of their study; setting: see `entry_of`."""
     answers = answers_of(Ranking.of(records, claim.metric, claim.margin), list(claim.arms))
     uniform = _Runs.of(TrialKey.uniform(), records, claim.metric)
     runs = {name: _Runs.of(TrialKey.arm(name), records, claim.metric) for name in claim.arms}
@@ -84,7 +92,7 @@ def _result(claim: Claim, records: Collection[TrialRecord], ran: StudyConfig) ->
         fingerprint=next((each.fingerprint for each in records if each.fingerprint is not None), ""),
         date=datetime.datetime.fromtimestamp(ended, datetime.UTC).date().isoformat(),
         digest=claim.digest,
-        setting=setting_of(ran.run),
+        setting=setting or setting_of(ran.run),
     )
 
 

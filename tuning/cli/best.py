@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curriculum_ray.config import ConfigError
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.cli.options import example, folder_of_store, given, shared
 from tuning.cli.output import json_text
@@ -29,7 +30,8 @@ CURRICULUM_FILE = "curriculum.yaml"
         "python -m tune best --study my-study --curriculum --write curriculum.yaml"
     ),
 )
-@shared("output_or_bucket", "data")
+@shared("output_or_bucket")
+@click.option("--data", help="Only trials of these data: their name, or the path of their folder.")
 @click.option("--process", help="Only trials of this process, e.g. ddpm-epsilon.")
 @click.option("--experiment", help="Only this MLflow experiment, e.g. digits/ddpm-epsilon.")
 @click.option("--study", help="Only this study.")
@@ -52,7 +54,7 @@ CURRICULUM_FILE = "curriculum.yaml"
     type=FileOption(),
     default=Path(SCHEDULE_FILE),
     show_default=True,
-    help="Where the schedule is written.",
+    help="Where the schedule is written, a .yaml or .yml file.",
 )
 @shared("mlflow_uri", "force", "json")
 def best(
@@ -82,6 +84,7 @@ def best(
     from tuning.tracking.best import best as ask
     from tuning.tracking.leftovers import store_leftovers
 
+    _check_yaml(target)
     folder = folder_of_store(output, mlflow_uri)
     if folder is not None:
         store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
@@ -127,6 +130,12 @@ def best(
         click.echo(f"{name:9} {value}")
     click.echo(f"\n{found.schedule_text.rstrip()}")
     return 0
+
+
+def _check_yaml(path: Path) -> None:
+    """Raise ConfigError for a file that is not YAML by its name, after which its mark would be chosen."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--write must end in .yaml or .yml, but got {path}")
 
 
 def _findings(found: BestRun) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from curriculum_ray.config import ConfigError
 from tuning.cli.options import example, shared, writable_folder
 from tuning.cli.output import json_text
 from tuning.cli.parameters import PathOption
+
+if TYPE_CHECKING:
+    from tuning.claims.results import ClaimsTable
 
 __all__ = ["claims"]
 
@@ -58,11 +62,14 @@ def claims(
 
     The arm of a claim, its reverse or a control, a rival and uniform sampling are trained on the same fresh seeds, seed
     by seed, until every answer stands or the most seeds are run. The same command run again goes on where it was
-    interrupted. The table of all claims of the folder is written after each of them.
+    interrupted. The table of all claims of the folder is written after each of them. The exit code is 1 if a study has
+    no finished run.
     """
+    from rich.text import Text
+
     from curriculum_ray.distributed.resources import ResourceSpec
-    from tuning.claims.claim import load_claims
-    from tuning.claims.files import check_writable, read_table, write_table
+    from tuning.claims.claim import claim_files, load_claims
+    from tuning.claims.files import check_writable, read_table
     from tuning.claims.shown import ShownClaims, described
     from tuning.search.launch import run_study
     from tuning.terminal.text import make_console
@@ -80,7 +87,7 @@ def claims(
                 raise ConfigError(f"--{option} is for running studies, but --list runs none")
     console = make_console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     chosen = load_claims(names, source, trust_code)
-    every = load_claims([], source, trust_code) if source.is_dir() and any(source.glob("*.yaml")) else []
+    every = load_claims([], source, trust_code) if claim_files(source) else []
     every += [claim for claim in chosen if claim.name not in {each.name for each in every}]
     folder = output if only_list else writable_folder(output)
     place = folder if target is None else writable_folder(target)
@@ -89,22 +96,36 @@ def claims(
     studies = {} if only_list else {each.name: each.study(confirm_seeds, resources) for each in chosen}
     if not only_list:
         store_leftovers(folder, mlflow_uri, lambda line: click.echo(line, err=True))
+    fruitless = False
     for claim in [] if only_list else chosen:
         console.print(f"\n{claim.name}: {claim.asks}", soft_wrap=True)
-        run_study(studies[claim.name], folder, claim.study_name, mlflow_uri, concurrent, console, trust_code)
-        write_table(read_table(every, folder, place), place)
+        outcome = run_study(
+            studies[claim.name], folder, claim.study_name, mlflow_uri, concurrent, console, trust_code
+        )
+        fruitless |= not outcome.finished
+        for problem in outcome.problems:
+            console.print(Text(f"MLflow: {problem}", "yellow"), soft_wrap=True)
+        _write(read_table(every, folder, place), place)
     table = read_table(every, folder, place, lambda line: click.echo(line, err=True))
     if not only_list or target is not None:
-        kept = write_table(table, place)
-        if kept is not None:
-            click.echo(f"an edited page was kept as {kept}", err=True)
+        _write(table, place)
+    code = 1 if fruitless else 0
     if as_json:
         click.echo(json_text(table.to_json(), indent=1))
-        return 0
+        return code
     if only_list:
         for line in described(chosen):
             console.print(line, soft_wrap=True)
     console.print(ShownClaims(table))
     if not only_list:
         console.print(f"the table: {place / 'claims.md'} and claims.json", soft_wrap=True)
-    return 0
+    return code
+
+
+def _write(table: ClaimsTable, folder: Path) -> None:
+    """Write the table, and say where an edited page was kept."""
+    from tuning.claims.files import write_table
+
+    kept = write_table(table, folder)
+    if kept is not None:
+        click.echo(f"an edited page was kept as {kept}", err=True)

@@ -46,9 +46,10 @@ def evaluate(
 ) -> int:
     """Generate images from a checkpoint and compare them with the images it was trained on (or with --data).
 
-    --config and --set change the protocol, e.g. --set steps=50; numbers are comparable only if the printed
-    fingerprints are equal. Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if it is set, and
-    give the same numbers as one.
+    Beside a file of statistics (--set reference=…), --data gives only the conditions of a conditional model. --config
+    and --set change the protocol, e.g. --set steps=50; numbers are comparable only if the printed fingerprints are
+    equal. Several workers share the work as Ray tasks, on the cluster at RAY_ADDRESS if it is set, and give the same
+    numbers as one.
     """
     from curriculum_ray.config import ConfigError, parse
     from curriculum_ray.config.shown import shown
@@ -76,6 +77,11 @@ def evaluate(
     check_resources(1, resources)
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)
     reference = trained.config.data
+    if data is not None and spec.reference is not None and not trained.conditioning:
+        raise ConfigError(
+            f"--data {shown(data)} and reference {shown(spec.reference)} both say what samples are compared with: "
+            "leave one out"
+        )
     if data is not None:
         sources = {"": f"--data {shown(data)}, read as {trained.path} says", "name": "--data"}
         reference = parse(DataSpec, {**reference.model_dump(), "name": data}, sources)

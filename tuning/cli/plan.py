@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from curriculum_ray.config import ConfigError
 from tuning.cli.options import example, read_settings, shared, writable_folder
 from tuning.cli.output import json_text
 from tuning.cli.parameters import FiniteRange
@@ -127,6 +128,11 @@ def plan(
         trust_code,
         within="run",
     )
+    if effects and not config.arms and config.confirm_top == 0:
+        raise ConfigError(
+            "--effect is for confirmations, of which confirm_top 0 has none, but got "
+            f"{', '.join(f'{effect:g}' for effect in effects)}"
+        )
     searched = SearchSpace.of_arms() if config.arms else SearchSpace.load(config.space)
     check_code_of(searched, config, trust_code)
     config, chosen = with_batch_size(config, searched)

@@ -108,6 +108,11 @@ def sample(
             "guidance_interval": ("--guidance-interval", guidance_interval),
         },
     )
+    if len(captions) > spec.num_samples:
+        raise ConfigError(
+            f"--num-samples must be at least {len(captions)}, the number of captions that take turns, but got "
+            f"{spec.num_samples}"
+        )
     resources = worker_resources(num_workers, use_gpu)
     check_resources(1, resources)
     trained = load_trained(checkpoint, ema=spec.ema, trust_code=trust_code)

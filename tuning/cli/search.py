@@ -141,5 +141,4 @@ def search(
         click.echo(json_text(as_object(config, outcome), indent=1))
     else:
         show(config, outcome, console, given("output", "mlflow_uri"), trust_code)
-    finished = any(record.status == "finished" for record in outcome.records)
-    return 0 if finished else 1
+    return 0 if outcome.finished else 1

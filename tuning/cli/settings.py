@@ -47,18 +47,19 @@ class _Setting:
 def settings(group: str | None, command: str | None, as_json: bool) -> int:
     """List the keys of GROUP (all without it), e.g. `optimizer` or `schedule.pacing`, for --set and settings files.
 
-    Those of a run are for `train` and, with `run.` before them in a file, for `search` and `plan`.
+    Those of a run, which `run` lists, are for `train` and, with `run.` before them in a file, for `search` and `plan`.
     """
     from curriculum_ray.runs.config import RunConfig
     from tuning.study.config import StudyConfig
 
+    whole_run = group is not None and group.strip(".") == "run"
     own = [key for key in keys_of(StudyConfig) if key.name.partition(".")[0] != "run"]
     names = {key.name for key in own}
-    keys = [] if command == "train" else own
+    keys = [] if command == "train" or whole_run else own
     # A key that both have is the study's, for `search`.
     keys = [*keys, *(key for key in keys_of(RunConfig) if command != "search" or key.name not in names)]
     found = _merged([_setting(key) for key in keys if fixed_value(key.field) is None])
-    if group is not None:
+    if group is not None and not whole_run:
         asked = group.removeprefix("run.").strip(".")
         chosen = [each for each in found if each.key == asked or each.key.startswith(f"{asked}.")]
         if not chosen:

@@ -31,7 +31,7 @@ _NAMED = 3
 
 def answer(config: StudyConfig, outcome: Outcome) -> str:
     """Whether a schedule beat uniform sampling on fresh seeds, in one sentence; why not, where nothing finished."""
-    if not any(record.status == "finished" for record in outcome.records):
+    if not outcome.finished:
         reasons = {record.reason or "stopped" for record in outcome.records}
         failed = (record.folder for record in outcome.records if record.status == "failed" and record.folder)
         where = next(filter(None, map(where_to_look, failed)), "")

@@ -68,6 +68,11 @@ class Outcome:
     copy: WorkingCopy | None = None
     """Where the folder is in the working copy of a bucket."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether any trial finished."""
+        return any(record.status == "finished" for record in self.records)
+
     def shown(self, path: Path) -> str:
         """Where people find what lies at `path`: there, or in the bucket of which it is a copy."""
         return str(path) if self.copy is None else self.copy.shown(path)

@@ -6,18 +6,23 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.capacity import (
     Capacity,
     available_cpus,
+    check_resources,
     packs_of,
     room,
     room_line,
+    share_of,
     slots_in,
     within_share,
     workers_in,
 )
+from curriculum_ray.words import number_of
 
 if TYPE_CHECKING:
+    from curriculum_ray.distributed.resources import ResourceSpec
     from tuning.study.config import StudyConfig
     from tuning.study.controls import Controls
 
@@ -42,19 +47,45 @@ class StudyRoom:
     def of(
         cls, config: StudyConfig, controls: Controls, gpus: float | None = None, concurrent: int | None = None
     ) -> StudyRoom:
-        """gpus: those of a cluster; None for what this machine has. concurrent: trials at a time, if that is asked."""
+        """ConfigError where a cluster of so many GPUs does not hold the trials that are asked for at a time.
+
+        gpus: those of a cluster; None for what this machine has. concurrent: trials at a time, if that is asked.
+        """
         import torch
 
         resources, share = config.resources, config.share
+        asked = None if concurrent is None else packs_of(concurrent, config.pack, share)
+        alone = "RAY_ADDRESS" not in os.environ
         if gpus is None:
             here = Capacity.of({"CPU": float(available_cpus()), "GPU": float(torch.cuda.device_count())})
             workers = workers_in(resources, here, share)
-            slots = room(resources, config.maximum_trials(controls), here, config.pack, share)
+            slots = asked or room(resources, config.maximum_trials(controls), here, config.pack, share)
         else:
-            workers = int(share * gpus / resources.gpus_per_worker + 1e-6)
-            slots = slots_in(workers, resources)
-        if concurrent is not None:
-            slots = packs_of(concurrent, config.pack, share)
-        alone = "RAY_ADDRESS" not in os.environ
+            _check_gpus(gpus, asked or 1, resources)
+            workers = share_of(int(gpus / resources.gpus_per_worker + 1e-6), resources, share)
+            slots = asked or slots_in(workers, resources)
         said = room_line(within_share(resources, slots, workers, share), slots, workers, share)
+        if gpus is None and alone and not resources.use_gpu:
+            said += _too_small(asked or 1, resources)
         return cls(slots, workers, said, alone, gpus is not None or not alone)
+
+
+def _check_gpus(gpus: float, runs: int, resources: ResourceSpec) -> None:
+    """Refuse what a study on a cluster of so many GPUs would refuse; see `check_resources`."""
+    least, each = resources.workers[0], resources.gpus_per_worker
+    needed = runs * least * each
+    if needed > gpus + 1e-6:
+        many, lower = (f"{runs} at a time x ", " or --concurrent") if runs > 1 else ("", "")
+        raise ConfigError(
+            f"{needed:g} GPUs are needed ({many}{number_of(least, 'worker')} x {each:g}), but {gpus:g} are there: "
+            f"lower --num-workers{lower}, or raise --gpus"
+        )
+
+
+def _too_small(runs: int, resources: ResourceSpec) -> str:
+    """Why this machine does not hold so many runs at a time, for the end of a line; empty where it does."""
+    try:
+        check_resources(runs, resources)
+    except ConfigError as error:
+        return f"; search would not start here: {error}"
+    return ""

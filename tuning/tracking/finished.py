@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curriculum_ray.buckets.address import is_address
+from curriculum_ray.buckets.address import names as address_names
 from curriculum_ray.config import ConfigError, load_yaml
+from curriculum_ray.config.shown import shown
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from curriculum_ray.shell import tune_command
 from curriculum_ray.words import number_of
@@ -61,16 +64,22 @@ def finished_trials(
 ) -> list[FinishedTrial]:
     """Return the finished trials that the filters leave, the best by `metric` first, equal ones by images seen.
 
-    Raises `ConfigError` when there is none, and when they were measured by more than one protocol (`fingerprint`, or
-    its start, picks one).
+    data: the name of a data set, or the path or address of a folder, by whose name studies are tagged. Raises
+    `ConfigError` when there is none, and when they were measured by more than one protocol (`fingerprint`, or its
+    start, picks one).
     """
     upward = direction(metric) == "max"
     names = _experiments(store, experiment)
-    filters = {"data": data, "process": process, "study": study}
+    filters = {"process": process, "study": study}
     conditions = [f"tags.`{tag('kind')}` = 'trial'"]
-    conditions += [f"tags.`{tag(key)}` = {_quoted(key, value)}" for key, value in filters.items() if value]
+    conditions += [
+        f"tags.`{tag(key)}` = {_quoted(key, value)}" for key, value in filters.items() if value is not None
+    ]
     order = [f"metrics.`{metric}` {'DESC' if upward else 'ASC'}", "metrics.images ASC"]
-    runs = store.search_runs(list(names), " and ".join(conditions), order)
+    if data is not None:
+        runs = _of_data(store, list(names), conditions, order, data)
+    else:
+        runs = store.search_runs(list(names), " and ".join(conditions), order)
     finished = [run for run in runs if run.info.status == "FINISHED" and metric in run.data.metrics]
     if not finished:
         raise ConfigError(_nothing_finished(runs, metric, store))
@@ -132,6 +141,34 @@ def _experiments(store: Store, name: str | None) -> dict[str, str]:
         known = ", ".join(sorted(value for value in names.values() if value != "Default")) or "none"
         raise ConfigError(f"there is no experiment {name!r} in {store.shown}: there is {known}")
     return chosen
+
+
+def _of_data(
+    store: Store, experiments: list[str], conditions: list[str], order: list[str], data: str
+) -> list[Run]:
+    """The trials that meet the conditions, of the first name of `data` that has any."""
+    for name in _names_of(data):
+        of_name = [*conditions, f"tags.`{tag('data')}` = {_quoted('data', name)}"]
+        if runs := store.search_runs(experiments, " and ".join(of_name), order):
+            return runs
+    others = {
+        run.data.tags.get(tag("data"), "") for run in store.search_runs(experiments, " and ".join(conditions))
+    }
+    if others:
+        there = ", ".join(sorted(others))
+        raise ConfigError(f"there is no trial of the data {shown(data)} in {store.shown}: there is {there}")
+    return []
+
+
+def _names_of(data: str) -> list[str]:
+    """The names that studies of these data may have: that given, and those of the folder, or of shards, there."""
+    if is_address(data):
+        place = Path(address_names(data)[-1])
+    elif "/" in data or Path(data).is_dir():
+        place = Path(data).resolve()
+    else:
+        return [data]
+    return list(dict.fromkeys(name for name in (data, place.name, place.stem) if name))
 
 
 def _quoted(key: str, value: str) -> str:

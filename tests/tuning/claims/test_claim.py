@@ -99,6 +99,20 @@ def test_claims_are_found_by_name_and_by_path(tmp_path: Path) -> None:
         load_claims([], tmp_path / "nowhere")
 
 
+def test_a_folder_may_hold_claims_of_either_ending_and_one_of_a_name(tmp_path: Path) -> None:
+    path = _write(tmp_path)
+    other = path.with_name("other.yml")
+    other.write_text(path.read_text())
+    assert [claim.name for claim in load_claims([], tmp_path)] == ["good", "other"]
+    assert [claim.name for claim in load_claims(["other"], tmp_path)] == ["other"]
+    other.rename(path.with_suffix(".yml"))
+    for names in ([], ["good"]):
+        with pytest.raises(ConfigError, match="two claims are called good"):
+            load_claims(names, tmp_path)
+    path.unlink()
+    assert [claim.name for claim in load_claims(["good"], tmp_path)] == ["good"]
+
+
 def test_a_result_belongs_to_the_settings_of_its_claim_and_not_to_its_words(tmp_path: Path) -> None:
     claim = load_claim(_write(tmp_path))
     assert load_claim(_write(tmp_path, says="Otherwise.", seeds=[3, 20])).digest == claim.digest

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 from tests.door import ROOT
 from tests.tuning.claims.studied import write_study
@@ -194,3 +198,28 @@ def test_a_result_with_failed_runs_is_equal_by_no_margin(tmp_path: Path) -> None
     assert kept.result.arms[0].against_uniform is not None
     assert kept.result.arms[0].against_uniform.word == "undecided"
     assert words.conclusion(kept) == "not seen at this size; min_snr failed on 1 seed"
+
+
+def test_a_claim_on_shards_has_a_setting_whose_data_are_read_once(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, format="PNG")
+    with tarfile.open(shards / "0.tar", "w") as tar:
+        for row in range(40):
+            for name, content in ((f"{row}.png", image.getvalue()), (f"{row}.cls", b"%d" % (row % 3))):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+    def change(content: dict[str, Any]) -> None:
+        content["run"]["data"] = {"name": str(shards), "format": "webdataset", "image_size": 8}
+        content["run"]["evaluation"] = {"extractor": "random-cnn", "num_samples": 64}
+
+    claim = _edited(tmp_path / "claims", change)
+    write_study(claim, tmp_path, **FIDS)
+    entry = entry_of(claim, tmp_path)
+    assert entry.result is not None
+    assert (entry.result.setting.data, entry.result.setting.shape) == ("shards", (3, 8, 8))
+    shutil.rmtree(shards)
+    assert updated(ClaimsTable.of([entry]), [claim], tmp_path).claims == (entry,)

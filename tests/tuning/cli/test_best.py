@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from curriculum_ray.curriculum import CurriculumSchedule
 from tests.tuning.studies import UNIFORM, fresh, named_runs, record, trials
+from tuning.cli import cli
 from tuning.cli.best import best
 
 SEARCHED = (*trials(7.0), record(8.0, **UNIFORM))
@@ -81,6 +82,21 @@ def test_json_has_the_same_fields_whatever_was_found(
     verdicts = {name: each["verdict"] for name, each in found.items()}
     assert verdicts == {"lost": "undecided", "won": "beats", "unconfirmed": "unconfirmed"}
     assert found["lost"]["uniform"]["mean"] == 10.5
+
+
+@pytest.mark.parametrize("name", ["schedule.json", "schedule.md", "schedule.png", "schedule"])
+def test_a_schedule_is_written_to_no_file_that_is_not_yaml_by_its_name(
+    write: Callable[..., None], output: Path, tmp_path: Path, name: str
+) -> None:
+    write(*WON)
+    words = ["best", "--output", str(output), "--write", str(tmp_path / name)]
+    done = CliRunner().invoke(cli, words)
+    assert str(done.exception) == f"--write must end in .yaml or .yml, but got {tmp_path / name}"
+    assert not (tmp_path / name).exists()
+    for kept in ("schedule.yaml", "schedule.yml"):
+        words[-1] = str(tmp_path / kept)
+        assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+        assert CurriculumSchedule.from_file(tmp_path / kept).clusters.count == 7
 
 
 def test_an_arm_that_is_not_its_schedule_alone_is_said_to_be_more(

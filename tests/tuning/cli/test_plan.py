@@ -97,3 +97,51 @@ def test_what_arms_cannot_have_is_refused_in_one_line(
     error = _plan(capsys, "--config", LONG, "--output", str(output), *words, code=2)
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_an_effect_without_confirmations_is_refused_in_one_line(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--output", str(output), "--effect", "7", "--effect", "2.5", "--set", "confirm_top=0"]
+    error = _plan(capsys, *words, code=2)
+    assert error == "error: --effect is for confirmations, of which confirm_top 0 has none, but got 7, 2.5\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--gpus", "1", "--num-workers", "4"),
+            "4 GPUs are needed (4 workers x 1), but 1 are there: lower --num-workers, or raise --gpus",
+        ),
+        (
+            ("--gpus", "4", "--num-workers", "2", "--concurrent", "3"),
+            "6 GPUs are needed (3 at a time x 2 workers x 1), but 4 are there: lower --num-workers or --concurrent, "
+            "or raise --gpus",
+        ),
+        (
+            ("--gpus", "4", "--num-workers", "2", "--share", "0.25"),
+            "share must hold a trial of 2 workers, but 0.25 of the 4 that the cluster can hold is 1: give at least 0.5",
+        ),
+    ],
+)
+def test_no_study_is_priced_that_the_gpus_do_not_hold(
+    output: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert f"error: {said}\n" in _plan(capsys, "--output", str(output), "--use-gpu", *words, code=2)
+
+
+def test_a_study_that_would_not_start_on_this_machine_is_said_not_to(
+    output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tuning.study.study_room", "curriculum_ray.distributed.capacity"):
+        monkeypatch.setattr(f"{module}.available_cpus", lambda: 2)
+    words = ["--output", str(output), "--num-workers", "4"]
+    text = _plan(capsys, *words)
+    assert (
+        "room: 1 slot of 4 workers; there is room for 2; search would not start here: 4 CPUs are needed (4 workers x "
+        "1), but 2 are there: lower --num-workers\n"
+    ) in text
+    assert "there is room for 2\n" in _plan(capsys, "--output", str(output))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert "there is room for 2\n" in _plan(capsys, *words)

@@ -131,6 +131,26 @@ def test_data_to_compare_with_are_settings_like_others(
     assert line in err
 
 
+def test_data_beside_a_file_of_statistics_are_for_conditions_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(tmp_path / "digits.npz")
+    _run(capsys, "reference", "--data", "digits", "--into", file)
+    both = ["--data", "digits", "--num-samples", "64", "--set", "steps=2", "--set", f"reference={file}"]
+    plain, classes = (
+        str(_trained(tmp_path / kind, data={"name": "digits", "conditioning": kind}, model=SMALL))
+        for kind in ("none", "class")
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--checkpoint", plain, *both])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: --data 'digits' and reference '{file}' both say what samples are compared with: leave one out\n"
+    )
+    assert _run(capsys, "evaluate", "--checkpoint", plain, *both[2:])["metrics"]
+    assert _run(capsys, "evaluate", "--checkpoint", classes, *both)["metrics"]
+
+
 def test_what_is_left_out_of_the_data_is_said_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +198,21 @@ def test_captions_take_turns_as_classes_do(tmp_path: Path, capsys: pytest.Captur
     middle = both.shape[1] // 2
     assert (both[:, :middle] == first[:, :middle]).all()
     assert (both[:, middle:] == second[:, middle:]).all()
+
+
+def test_no_caption_is_left_out_for_want_of_samples(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"name": "shapes", "conditioning": "text"}
+    checkpoint = str(_trained(tmp_path, data=data, model=SMALL))
+    words = ["--caption", "a small red circle on blue", "--caption", "a large green square on white"]
+    with pytest.raises(SystemExit) as ended:
+        main(["sample", "--checkpoint", checkpoint, "--num-samples", "1", *words, "--output", str(tmp_path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: --num-samples must be at least 2, the number of captions that take turns, but got 1\n"
+    )
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_latents_are_decoded_by_their_autoencoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,14 @@ def test_a_group_holds_its_own_keys_and_says_which_kind_has_them() -> None:
     assert (rate["type"], rate["default"]) == ("number, > 0, <= 1", "0.002")
 
 
+def test_the_group_run_holds_the_keys_of_a_run() -> None:
+    keys = [each["key"] for each in _listed("run")]
+    assert keys == [each["key"] for each in _listed("--for", "train")]
+    of_a_study = {each["key"] for each in _listed("run", "--for", "search")}
+    assert "images" in of_a_study
+    assert of_a_study < set(keys)
+
+
 def test_an_unknown_group_is_one_line_with_the_one_that_was_meant() -> None:
     with pytest.raises(ConfigError, match="but got 'optmizer'; did you mean optimizer\\?"):
         settings.main(["optmizer"], standalone_mode=False)

@@ -33,8 +33,36 @@ def test_filters_pick_data_process_study_and_experiment(write, output):
         ConfigError, match=r"no experiment 'x' in .*: there is digits/ddpm-epsilon, photos/ddpm"
     ):
         best(output, experiment="x")
-    with pytest.raises(ConfigError, match="there is no trial"):
-        best(output, process="edm")
+    for nothing in ({"process": "edm"}, {"study": ""}, {"process": ""}, {"data": ""}):
+        with pytest.raises(ConfigError, match="there is no trial"):
+            best(output, **nothing)
+
+
+def test_data_are_found_by_their_name_and_by_the_path_of_their_folder_or_shards(
+    write, output, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write(*trials(7.0), study="a", data="digits")
+    write(*trials(5.0), study="b", data="v1.2")
+    write(*trials(6.0), study="c", data="shards")
+    for data, study in (
+        ("v1.2", "b"),
+        ("sets/v1.2", "b"),
+        (f"{tmp_path}/sets/v1.2/", "b"),
+        ("sets/shards.tar", "c"),
+        ("s3://bucket/sets/shards", "c"),
+    ):
+        assert best(output, data=data).study == study
+    (tmp_path / "link").symlink_to(tmp_path)
+    tmp_path.joinpath("shards.d").mkdir()
+    assert best(output, data="shards.d").study == "c"
+    for data in ("shards.x", "sets/other", "link"):
+        with pytest.raises(
+            ConfigError, match=rf"no trial of the data '{data}' in .*: there is digits, shards, v1.2"
+        ):
+            best(output, data=data)
+    with pytest.raises(ConfigError, match=r"there is no trial in .* that fits"):
+        best(output, data="digits", process="edm")
 
 
 def test_numbers_of_different_protocols_are_never_compared(write, output):
