@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.regular import check_regular
 
 __all__ = ["EMBEDDINGS_FILE", "has_embeddings", "read_embeddings"]
 
@@ -33,6 +34,7 @@ def read_embeddings(folder: Path, names: Sequence[str]) -> Tensor:
 
     path = folder / EMBEDDINGS_FILE
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
             missing = sorted(set(names) - set(file.keys()))
             if missing:

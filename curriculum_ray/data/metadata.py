@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.regular import check_regular
 from curriculum_ray.data.columns import CAPTION_NAMES, class_names, pick, pick_by_alias
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text import canonical_path, lines, read_text
@@ -149,6 +150,7 @@ def _rows_of_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _rows_of_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from pyarrow import parquet
 
+    check_regular(path)
     table = parquet.read_table(path)
     named = class_names(table.schema)
     for number, row in enumerate(table.to_pylist()):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.regular import read_regular
 from curriculum_ray.data.columns import IMAGE_NAMES, LABEL_NAMES, SHARD_CAPTIONS, class_names, pick
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 
@@ -192,7 +193,7 @@ def _content(path: str, image: Any) -> bytes:
     if not file.is_relative_to(folder):
         raise ConfigError(f"{path} has no bytes for {image['path']}, which is not in the shard's folder")
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except OSError as error:
         raise ConfigError(
             f"{path} has no bytes for {image['path']}, and {file} cannot be read: {error.strerror}"

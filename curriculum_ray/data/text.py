@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from unicodedata import normalize
 
+from curriculum_ray.config.regular import read_regular
+
 __all__ = ["canonical_path", "decode", "lines", "read_text"]
 
 # Longer marks first: that of UTF-32 starts with that of UTF-16.
@@ -30,8 +32,8 @@ def decode(content: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """`decode` the content of `path`; line ends are kept."""
-    return decode(path.read_bytes())
+    """`decode` the content of `path`, as `read_regular` reads it; line ends are kept."""
+    return decode(read_regular(path))
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from curriculum_ray.data import DataWarning
+from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
 from tests.data.folders import captions_of, draw, load, refused
 
 
@@ -235,6 +237,14 @@ def test_two_usual_columns_that_differ_are_named(folder: Path) -> None:
 def test_broken_tables_are_refused_in_one_line(folder: Path, name: str, text: str, words: str) -> None:
     (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     refused(folder, words)
+
+
+@pytest.mark.parametrize(
+    "name", ["metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.json", "a.txt", EMBEDDINGS_FILE]
+)
+def test_a_pipe_is_read_for_no_captions(folder: Path, name: str) -> None:
+    os.mkfifo(folder / name)
+    refused(folder, f"{name} (must|cannot) .*it is not a regular file")
 
 
 def test_captions_that_collide_are_counted_in_a_warning(folder: Path) -> None:
