@@ -143,6 +143,25 @@ def test_labels_of_a_table_are_classes_and_minus_one_is_none(folder: Path) -> No
     assert (data.summary.unlabelled, data.summary.classes) == (1, {"3": 1, "7": 1})
 
 
+def test_labels_without_images_are_counted_in_one_line(folder: Path) -> None:
+    kinds = {"a.png": "cat", "b.png": "dog", "c.png": "cat", "d.png": "owl", "e.png": "owl"}
+    (folder / "metadata.jsonl").write_text(
+        lines([{"file_name": f"test/{name}", "label": kind} for name, kind in kinds.items()])
+    )
+    (folder / "test").mkdir()
+    for name in "abc":
+        (folder / f"{name}.png").rename(folder / f"test/{name}.png")
+    draw(folder, "train/1.png", "train/2.png")
+    (folder / "train/metadata.jsonl").write_text(
+        lines([{"file_name": "1.png", "label": "cat"}, {"file_name": "2.png", "label": "dog"}])
+    )
+    with pytest.warns(UserWarning, match="^labels of") as caught:
+        assert load(folder).class_names == ("cat", "dog")
+    assert {str(each.message) for each in caught if "labels of" in str(each.message)} == {
+        f"labels of {folder}: 2 of 7 labels have no image, the first test/d.png"
+    }
+
+
 def test_class_folders_come_before_labels_of_a_table_unless_these_are_named(tmp_path: Path) -> None:
     draw(tmp_path, "cat/1.png", "dog/1.png")
     (tmp_path / "metadata.csv").write_text("file_name,breed,label\ncat/1.png,manx,4\ndog/1.png,pug,5\n")
