@@ -12,7 +12,7 @@ from typing import Any
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.regular import check_regular
-from curriculum_ray.data.columns import CAPTION_NAMES, class_names, pick, pick_by_alias
+from curriculum_ray.data.columns import CAPTION_NAMES, check_once, class_names, pick, pick_by_alias
 from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text import canonical_path, lines, read_text
 
@@ -138,6 +138,8 @@ def _rows_of_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _rows_of_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    # Spreadsheets export empty columns, which have no name.
+    check_once(path, [name for name in reader.fieldnames or () if name])
     for row in reader:
         if None in row:
             raise ConfigError(
@@ -151,6 +153,7 @@ def _rows_of_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from pyarrow import parquet
 
     check_regular(path)
+    check_once(path, parquet.read_schema(path).names)
     table = parquet.read_table(path)
     named = class_names(table.schema)
     for number, row in enumerate(table.to_pylist()):

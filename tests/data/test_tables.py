@@ -258,6 +258,18 @@ def test_broken_tables_are_refused_in_one_line(folder: Path, name: str, text: st
     refused(folder, words)
 
 
+def test_two_columns_of_one_name_are_refused_and_nameless_ones_are_not(folder: Path) -> None:
+    table = folder / "metadata.csv"
+    table.write_text("file_name,text,text\na.png,a cat,a dog\n")
+    refused(folder, f"^{table} must have each column once, but has text twice$")
+    table.write_text("file_name,text,,\na.png,a cat,,\nb.png,a dog,,\nc.png,a dog,,\n")
+    assert captions_of(load(folder)) == ["a cat", "a dog", "a dog"]
+    table.unlink()
+    columns = [pyarrow.array([text]) for text in ("a.png", "a cat", "a dog")]
+    parquet.write_table(pyarrow.table(columns, ["file_name", "text", "text"]), folder / "metadata.parquet")
+    refused(folder, r"metadata\.parquet must have each column once, but has text twice$")
+
+
 @pytest.mark.parametrize(
     "name", ["metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.json", "a.txt", EMBEDDINGS_FILE]
 )
