@@ -135,6 +135,12 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (("nowhere",), "data.name must be"),
         (("digits", "--set", "data.split=train"), "data.split is for data on disk"),
         (("digits", "--set", "images=3"), "images is not a known key"),
+        (
+            ("--every",),
+            "--every is for shards of images, data.format parquet or webdataset, but data.name is digits",
+        ),
+        ((".", "--every"), "but data.format is folder"),
+        ((".", "--every", "--set", "data.format=latents"), "but data.format is latents"),
     ],
 )
 def test_bad_input_ends_in_one_line(
