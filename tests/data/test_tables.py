@@ -249,6 +249,17 @@ def test_two_usual_columns_that_differ_are_named(folder: Path) -> None:
             "metadata.csv must map file names to captions, but",
         ),
         ("metadata.jsonl", "[1]\n", "must hold an object in each line, but line 1 has"),
+        ("metadata.jsonl", "{}\n?\n", r"must hold an object in each line, but in line 2: Expecting value$"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "a.png", "text": "a cat", "text": "a dog"}\n',
+            r"metadata\.jsonl must hold an object in each line, but in line 1: the key 'text' is repeated$",
+        ),
+        (
+            "a.json",
+            '{"caption": "a cat", "caption": "a dog"}',
+            r"a\.json must hold the caption of a\.png, but: the key 'caption' is repeated$",
+        ),
         ("metadata.parquet", "?", "metadata.parquet must map file names to captions, but"),
         ("a.txt", "caf\udce9", r"a\.txt must hold the caption of a\.png, but: 'utf-8'"),
     ],
