@@ -42,9 +42,10 @@ def replace_file(path: Path, content: str | bytes, durable: bool = True) -> None
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        error.filename = error.filename or str(path)  # a write on a full disk names none
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a write on a full disk names none
         raise
 
 

@@ -34,3 +34,9 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_beside_it(
         replace_file(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_cannot_be_encoded_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        replace_file(tmp_path / "file", "caf\udce9")
+    assert not list(tmp_path.iterdir())

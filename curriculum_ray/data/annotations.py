@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from curriculum_ray.data.spec import DataSpec
 from curriculum_ray.data.text import canonical_path
 from curriculum_ray.data.walk import display_path
 
-__all__ = ["Annotations", "caption_images", "read_annotations"]
+__all__ = ["Annotations", "caption_images", "imageless_line", "read_annotations"]
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,31 @@ def caption_images(
     Raises `ConfigError` if no caption names an image.
     """
     names = [canonical_path(path.relative_to(root).as_posix()) for path in kept]
-    imageless = sorted(set(captions) - {canonical_path(path.relative_to(root).as_posix()) for path in paths})
-    if len(imageless) == len(captions):
+    images = {canonical_path(path.relative_to(root).as_posix()) for path in paths}
+    if images.isdisjoint(captions):
         raise ConfigError(
             f"the captions of {root} must name its images, but none does: "
-            f"the first caption is for {imageless[0]}, the first image is {names[0]}"
+            f"the first caption is for {min(captions)}, the first image is {names[0]}"
         )
     uncaptioned = [name for name in names if name not in captions]
     parts = []
     if uncaptioned:
         parts.append(f"{len(uncaptioned)} of {len(names)} images have no caption, the first {uncaptioned[0]}")
-    if imageless:
-        parts.append(f"{len(imageless)} of {len(captions)} captions have no image, the first {imageless[0]}")
+    if line := imageless_line("captions", captions, images):
+        parts.append(line)
     if parts:
         warnings.warn(f"captions of {root}: {'; '.join(parts)}", stacklevel=4)
     return [captions.get(name, "") for name in names]
+
+
+def imageless_line(what: str, named: Collection[str], images: Collection[str]) -> str:
+    """Count those of `named`, the images that captions, labels (`what`) are for, that are none of `images`; or ""."""
+    imageless = {*named} - {*images}
+    return (
+        f"{len(imageless)} of {len(named)} {what} have no image, the first {min(imageless)}"
+        if imageless
+        else ""
+    )
 
 
 def _without_key(setting: str, key: str, root: Path) -> ConfigError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
@@ -13,6 +15,7 @@ __all__ = [
     "IMAGE_NAMES",
     "LABEL_NAMES",
     "SHARD_CAPTIONS",
+    "check_once",
     "class_names",
     "pick",
     "pick_by_alias",
@@ -64,6 +67,13 @@ def pick_by_alias(
             f"{place} has {', '.join((found, *others))}, of which {found} is read: {setting} chooses another",
         )
     return found, ""
+
+
+def check_once(path: Path | str, names: Sequence[str]) -> None:
+    """Raise ConfigError where two columns of a file have one name: which of them is meant is not known."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{path} must have each column once, but has {twice} twice")
 
 
 def class_names(schema: Any) -> Mapping[str, tuple[str, ...]]:

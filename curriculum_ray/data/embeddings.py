@@ -5,6 +5,7 @@ The file holds one tensor per image, (tokens, width), under the image's path wit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.regular import check_regular
+from curriculum_ray.data.annotations import imageless_line
 
 __all__ = ["EMBEDDINGS_FILE", "has_embeddings", "read_embeddings"]
 
@@ -23,18 +26,20 @@ def has_embeddings(folder: Path) -> bool:
     return (folder / EMBEDDINGS_FILE).exists()
 
 
-def read_embeddings(folder: Path, names: Sequence[str]) -> Tensor:
-    """Read the embeddings of the images `names`: float32 (N, length, width), zeros where padded.
+def read_embeddings(folder: Path, every: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Read the embeddings of the images `names`, some of `every`: float32 (N, length, width), zeros where padded.
 
-    length: that of the longest caption. All zeros is the null condition; tensors of other names are ignored.
+    length: that of the longest caption. All zeros is the null condition; a warning counts tensors of no image.
     An image without a tensor, differing widths and non-finite values raise `ConfigError`.
     """
     from safetensors import SafetensorError, safe_open
 
     path = folder / EMBEDDINGS_FILE
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
-            missing = sorted(set(names) - set(file.keys()))
+            stored = file.keys()
+            missing = sorted(set(names) - set(stored))
             if missing:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise ConfigError(
@@ -57,4 +62,6 @@ def read_embeddings(folder: Path, names: Sequence[str]) -> Tensor:
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} cannot be read as embeddings of captions: {reason}") from None
+    if line := imageless_line("tensors", stored, every):
+        warnings.warn(f"embeddings of {folder}: {line}", stacklevel=5)
     return out

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from curriculum_ray.config.shown import printable
 from curriculum_ray.data.dataset import Dataset
 from curriculum_ray.data.folder_condition import FolderCondition, condition_of
 from curriculum_ray.data.folder_files import (
@@ -114,7 +115,7 @@ def _summary(
     decided = about.condition is not None or spec.conditioning == "none"
     left = [*walk.left_out, *unread_files(files.root, walk, annotations.files, decided), *readable.left_out]
     return DataSummary(
-        name=files.root.resolve().name,
+        name=printable(files.root.resolve().name),
         format="folder",
         path=str(files.root),
         files=len(walk.files) + sum(each.count for each in walk.left_out),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.annotations import Annotations, caption_images
+from curriculum_ray.data.annotations import Annotations, caption_images, imageless_line
 from curriculum_ray.data.conditioning import Conditioning, conditioning_of
 from curriculum_ray.data.embeddings import EMBEDDINGS_FILE, has_embeddings, read_embeddings
 from curriculum_ray.data.folder_files import FolderFiles
@@ -106,7 +107,7 @@ def _chosen(
             return _labelled(labels, "class folders", notes)
     if labelled:
         values = [annotations.labels.get(canonical_path(path.relative_to(root).as_posix())) for path in paths]
-        _check_labels(root, annotations, values)
+        _check_labels(files, values)
         return _labelled(values, annotations.labels_from, notes)
     if requested == "class":
         count = len({*classes} - {""})
@@ -120,7 +121,8 @@ def _chosen(
     vocabulary: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     if encoded:
-        condition = read_embeddings(root, [path.relative_to(root).as_posix() for path in paths])
+        every, names = ([path.relative_to(root).as_posix() for path in some] for some in (files.every, paths))
+        condition = read_embeddings(root, every, names)
     elif annotations.captions:
         captions = dict(annotations.captions)
         if repeats:
@@ -196,7 +198,8 @@ def _labelled(labels: Sequence[int | str | None], source: str, notes: Sequence[s
     )
 
 
-def _check_labels(root: Path, annotations: Annotations, values: Sequence[int | str | None]) -> None:
+def _check_labels(files: FolderFiles, values: Sequence[int | str | None]) -> None:
+    root, annotations = files.root, files.annotations
     kinds = {type(value) for value in values if value is not None}
     if not kinds:
         raise ConfigError(
@@ -206,6 +209,9 @@ def _check_labels(root: Path, annotations: Annotations, values: Sequence[int | s
         raise ConfigError(
             f"{annotations.labels_from} must hold either integers or strings as labels, but has both"
         )
+    images = {canonical_path(path.relative_to(root).as_posix()) for path in files.every}
+    if line := imageless_line("labels", annotations.labels, images):
+        warnings.warn(f"labels of {root}: {line}", stacklevel=5)
 
 
 def _repeats(spec: DataSpec, annotations: Annotations, classes: Sequence[str]) -> Repeats | None:

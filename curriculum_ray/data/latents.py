@@ -11,7 +11,8 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.config.plain_yaml import read_own_json
-from curriculum_ray.config.regular import read_regular
+from curriculum_ray.config.regular import check_regular, read_regular
+from curriculum_ray.config.shown import printable
 from curriculum_ray.data.conditioning import NO_CONDITIONING, Conditioning
 from curriculum_ray.data.dataset import Dataset, LatentShape
 from curriculum_ray.data.shard_copies import copy_here, folder_of
@@ -144,6 +145,7 @@ def read_shard(
     path = folder / name
     key = CONDITION_TENSORS.get(conditioning.kind, "")
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
             latents = file.get_tensor("latents").to(torch.float32)
             condition = file.get_tensor(key) if conditioning else None
@@ -183,7 +185,7 @@ def load_latents(spec: DataSpec) -> Dataset:
     parts = [read_shard(folder, name, rows, info.shape, conditioning) for name, rows in info.shards]
     conditions = [condition for _, condition in parts if condition is not None]
     return Dataset(
-        folder.resolve().name,
+        printable(folder.resolve().name),
         torch.cat([latents for latents, _ in parts]),
         torch.cat(conditions) if conditioning else None,
         class_names,

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.columns import CAPTION_NAMES, class_names, pick, pick_by_alias
+from curriculum_ray.config.regular import check_regular
+from curriculum_ray.data.columns import CAPTION_NAMES, check_once, class_names, pick, pick_by_alias
 from curriculum_ray.data.spec import DataSpec
-from curriculum_ray.data.text import canonical_path, lines, read_text
+from curriculum_ray.data.text import canonical_path, lines, parse_json, read_text
 
 __all__ = ["CAPTIONS_FILE", "METADATA", "Table", "read_captions_file", "read_metadata"]
 
@@ -129,7 +130,14 @@ def _unreadable(path: Path, error: Exception) -> ConfigError:
 
 def _rows_of_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for number, line in lines(read_text(path)):
-        row = json.loads(line)
+        try:
+            row = parse_json(line)
+        except ValueError as error:
+            # The decoder's own line is always the first.
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise ConfigError(
+                f"{path} must hold an object in each line, but in line {number}: {reason}"
+            ) from None
         if not isinstance(row, dict):
             raise ConfigError(f"{path} must hold an object in each line, but line {number} has {line[:40]!r}")
         yield f"line {number}", row
@@ -137,6 +145,8 @@ def _rows_of_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _rows_of_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    # Spreadsheets export empty columns, which have no name.
+    check_once(path, [name for name in reader.fieldnames or () if name])
     for row in reader:
         if None in row:
             raise ConfigError(
@@ -149,6 +159,8 @@ def _rows_of_csv(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _rows_of_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from pyarrow import parquet
 
+    check_regular(path)
+    check_once(path, parquet.read_schema(path).names)
     table = parquet.read_table(path)
     named = class_names(table.schema)
     for number, row in enumerate(table.to_pylist()):

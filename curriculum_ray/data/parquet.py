@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.config import ConfigError
-from curriculum_ray.data.columns import IMAGE_NAMES, LABEL_NAMES, SHARD_CAPTIONS, class_names, pick
+from curriculum_ray.config.regular import read_regular
+from curriculum_ray.data.columns import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    SHARD_CAPTIONS,
+    check_once,
+    class_names,
+    pick,
+)
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 
 __all__ = ["parquet_fetch", "parquet_header", "parquet_locations"]
@@ -28,6 +36,7 @@ def parquet_header(path: str, wanted: AnnotationKind, names: Names | None = None
     try:
         file = _open(path)
         schema = file.schema_arrow
+        check_once(path, _columns(schema))
         image = _image_column(path, schema, names)
         groups = range(file.metadata.num_row_groups)
         units = tuple(Unit(path, group, file.metadata.row_group(group).num_rows) for group in groups)
@@ -154,10 +163,10 @@ def _columns(schema: Any) -> list[str]:
     from pyarrow import types
 
     found = list(schema.names)
-    for name in schema.names:
-        kind = schema.field(name).type
-        if types.is_struct(kind):
-            found += [f"{name}.{kind.field(index).name}" for index in range(kind.num_fields)]
+    for field in schema:
+        if types.is_struct(field.type):
+            inner = (field.type.field(index).name for index in range(field.type.num_fields))
+            found += [f"{field.name}.{name}" for name in inner]
     return found
 
 
@@ -192,7 +201,7 @@ def _content(path: str, image: Any) -> bytes:
     if not file.is_relative_to(folder):
         raise ConfigError(f"{path} has no bytes for {image['path']}, which is not in the shard's folder")
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except OSError as error:
         raise ConfigError(
             f"{path} has no bytes for {image['path']}, and {file} cannot be read: {error.strerror}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curriculum_ray.buckets.address import is_address
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.regular import check_regular
 from curriculum_ray.data.digests import Stamp
 from curriculum_ray.data.shard_copies import folder_of, list_shards
 from curriculum_ray.data.spec import DataSpec
@@ -42,12 +43,10 @@ class Shards:
     """Of shards at an address, whose paths are those of their copies: each one's stamp there."""
 
     def stamps(self) -> tuple[Stamp, ...]:
-        """The stamp of each shard, in order."""
+        """The stamp of each shard, in order; ConfigError where one is a link to nothing, a pipe or a device."""
         if self.there:
             return self.there
-        return tuple(
-            (str(path), found.st_size, found.st_mtime_ns) for path in self.paths for found in [path.stat()]
-        )
+        return tuple(map(_stamp, self.paths))
 
 
 def find_shards(spec: DataSpec) -> Shards:
@@ -64,6 +63,15 @@ def find_shards(spec: DataSpec) -> Shards:
     if root.is_file():
         return _of_split(spec, root.parent, [root], 1, ())
     return _chosen(spec, root, find_files(root, suffixes) if root.is_dir() else Walk((), ()), suffixes)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        check_regular(path)
+        found = path.stat()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read as a shard: {error.strerror}") from None
+    return str(path), found.st_size, found.st_mtime_ns
 
 
 def _chosen(spec: DataSpec, root: Path, walk: Walk, suffixes: tuple[str, ...]) -> Shards:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from curriculum_ray.addresses import presentable
 from curriculum_ray.config import ConfigError
+from curriculum_ray.config.shown import printable
 from curriculum_ray.data.chosen_rows import NO_ROWS, ChosenRows, choose_rows
 from curriculum_ray.data.digests import Stamp, sampled_digests
 from curriculum_ray.data.headers import AnnotationKind, Header, Names, Unit
@@ -75,7 +76,7 @@ def _scan(spec_json: str, stamp: tuple[Stamp, ...], found: Shards) -> tuple[Data
     for part in sampled_digests([path for path, _, _ in stamp]):
         digest.update(part)
     fingerprint = digest.hexdigest()
-    name = folder_of(spec.name).resolve().stem
+    name = printable(folder_of(spec.name).resolve().stem)
     summary = DataSummary(
         name=name,
         format=str(spec.format),

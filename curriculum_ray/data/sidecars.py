@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data.columns import CAPTION_NAMES
-from curriculum_ray.data.text import canonical_path, lines, read_text
+from curriculum_ray.data.text import canonical_path, lines, parse_json, read_text
 
 __all__ = ["SIDECARS", "Sidecars", "find_sidecars", "read_sidecars"]
 
@@ -50,7 +49,7 @@ def read_sidecars(root: Path, suffix: str, found: Mapping[Path, Path]) -> Sideca
         try:
             text = read_text(path).strip()
             if suffix == ".json":
-                values = json.loads(text)
+                values = parse_json(text)
                 keys = [key for key in CAPTION_NAMES if isinstance(values, dict) and key in values]
                 if not keys or not isinstance(values[keys[0]], str | None):
                     return None

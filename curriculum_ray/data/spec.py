@@ -166,6 +166,11 @@ class DataSpec(Spec):
             )
         if self.label_column is not None and self.conditioning in ("text", "none"):
             raise ValueError(f"data.label_column needs labels, but data.conditioning is {self.conditioning}")
+        if self.label_column is not None and self.caption_column is not None:
+            raise ValueError(
+                "data.label_column and data.caption_column must not both be given, because either labels or captions "
+                f"are trained on: leave one out, but got {self.label_column} and {self.caption_column}"
+            )
         self._augmentation_applies()
         if self.format == "latents":
             for key in ("image_size", "channels", *_READING):

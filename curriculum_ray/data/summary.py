@@ -150,8 +150,8 @@ class DataSummary:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Convert to JSON values."""
-        return {"version": 2, "made_by": self.MADE_BY, **asdict(self)}
+        """Convert to JSON values, with every name printable: a file's may be no text, or have several lines."""
+        return {"version": 2, "made_by": self.MADE_BY, **_printable(asdict(self))}
 
     def lines(self) -> Iterator[str]:
         """Format the summary for a terminal, with every name printable."""
@@ -207,6 +207,14 @@ def warn_of(summary: DataSummary, stacklevel: int = 3) -> None:
     lost = [str(each) for each in summary.left_out if each.matters]
     if lost:
         warnings.warn(f"{summary.path}: left out: {'; '.join(lost)}", DataWarning, stacklevel=stacklevel)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(each) for key, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _counts(found: Mapping[str, int], most: int = _MOST) -> str:

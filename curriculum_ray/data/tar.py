@@ -16,7 +16,7 @@ from curriculum_ray.data.columns import LABEL_NAMES, SHARD_CAPTIONS
 from curriculum_ray.data.headers import AnnotationKind, Fetch, Header, Names, Unit
 from curriculum_ray.data.suffixes import SUFFIXES
 from curriculum_ray.data.summary import LeftOut, LeftOutTally
-from curriculum_ray.data.text import decode
+from curriculum_ray.data.text import decode, parse_json
 from curriculum_ray.data.walk import junk_within
 
 __all__ = ["tar_fetch", "tar_header", "tar_location"]
@@ -201,7 +201,7 @@ def _annotation(
         return "", "", None
     place = f"{path} member {key}.{member}"
     try:
-        values = json.loads(decode(_member(file, sample[member])))
+        values = parse_json(decode(_member(file, sample[member])))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{place} must be JSON, but: {error}") from None
     if not isinstance(values, dict):

@@ -1,14 +1,18 @@
-"""Reads text files with or without a byte order mark, and with the line ends of any system."""
+"""Reads text files with or without a byte order mark, and with the line ends of any system, and JSON in them."""
 
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
-__all__ = ["canonical_path", "decode", "lines", "read_text"]
+from curriculum_ray.config.regular import read_regular
+
+__all__ = ["canonical_path", "decode", "lines", "parse_json", "read_text"]
 
 # Longer marks first: that of UTF-32 starts with that of UTF-16.
 _MARKS = (
@@ -30,8 +34,21 @@ def decode(content: bytes) -> str:
 
 
 def read_text(path: Path) -> str:
-    """`decode` the content of `path`; line ends are kept."""
-    return decode(path.read_bytes())
+    """`decode` the content of `path`, as `read_regular` reads it; line ends are kept."""
+    return decode(read_regular(path))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; ValueError where an object has a key twice, of which `json` would keep the last."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is repeated")
+        return found
+
+    return json.loads(text, object_pairs_hook=once)
 
 
 def lines(text: str) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ def write(folder: Path, conditions: list[dict[str, Tensor]], **info: Any) -> Dat
     described = LatentsInfo(LatentShape((4, 2, 2)), 1.0, 0.0, shards, **info).as_json()
     (folder / "latents.json").write_text(json.dumps(described))
     return DataSpec(name=str(folder), format="latents")
+
+
+def test_a_pipe_in_the_place_of_a_shard_is_refused(tmp_path: Path) -> None:
+    spec = write(tmp_path, [{}])
+    (tmp_path / "0.safetensors").unlink()
+    os.mkfifo(tmp_path / "0.safetensors")
+    with pytest.raises(ConfigError, match=r"0\.safetensors cannot be read as a shard of latents: .*regular"):
+        load_data(spec)
 
 
 @pytest.mark.parametrize(

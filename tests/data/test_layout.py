@@ -238,6 +238,13 @@ def test_images_and_classes_keep_their_order(tmp_path: Path) -> None:
         ),
         ({"name": "x", "conditioning": "class", "caption_column": "a"}, "data.caption_column needs captions"),
         ({"name": "x", "conditioning": "text", "label_column": "a"}, "data.label_column needs labels"),
+        *(
+            (
+                {"name": "x", "format": form, "label_column": "a", "caption_column": "b"},
+                "label_column and data.caption_column must not both be given, .*: leave one out, but got a and b",
+            )
+            for form in ("folder", "parquet", "webdataset")
+        ),
         (
             {"name": "x", "conditioning": "none", "image_column": "a"},
             "data.image_column of a folder is read with labels or captions, but data.conditioning is none",

@@ -79,6 +79,21 @@ def test_a_column_of_another_type_is_refused_where_it_is_read(
     assert parquet_header(path, "none").rows == 2
 
 
+@pytest.mark.parametrize("wanted", ["class", "none"])
+def test_two_columns_or_fields_of_one_name_are_refused(tmp_path: Path, wanted: Any) -> None:
+    path = tmp_path / "a.parquet"
+    columns = [pyarrow.array([encoded(0)]), pyarrow.array([1]), pyarrow.array([2])]
+    parquet.write_table(pyarrow.table(columns, ["image", "label", "label"]), path)
+    with pytest.raises(ConfigError, match=rf"^{path} must have each column once, but has label twice$"):
+        parquet_header(str(path), wanted)
+    struct = pyarrow.StructArray.from_arrays(
+        [columns[0], pyarrow.array(["a"]), pyarrow.array(["b"])], ["bytes", "path", "path"]
+    )
+    parquet.write_table(pyarrow.table({"image": struct}), path)
+    with pytest.raises(ConfigError, match=r"must have each column once, but has image\.path twice$"):
+        parquet_header(str(path), wanted)
+
+
 def test_categories_are_labels(tmp_path: Path) -> None:
     path = write(tmp_path, {"label": pyarrow.array(["cat", "dog"]).dictionary_encode()})
     assert parquet_header(path, "class").values == ("cat", "dog")

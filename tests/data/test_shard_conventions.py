@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,7 @@ def test_an_image_without_bytes_is_read_from_its_path_in_the_shards_folder_alone
     (tmp_path / "data").mkdir()
     (tmp_path / "data/1.png").write_bytes(image(7))
     (tmp_path / "secret.png").write_bytes(image(9))
+    os.mkfifo(tmp_path / "data/pipe.png")
     kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 
     def first(path: str) -> int:
@@ -186,7 +188,7 @@ def test_an_image_without_bytes_is_read_from_its_path_in_the_shards_folder_alone
         return int(read_rows(spec, found.info, found.units[0], [0])[0][0, 0, 0, 0])
 
     assert first("1.png") == 7
-    for path in ("../secret.png", str(tmp_path / "secret.png"), "gone.png"):
+    for path in ("../secret.png", str(tmp_path / "secret.png"), "gone.png", "pipe.png"):
         with pytest.raises(ConfigError, match=f"must hold readable images|has no bytes for {path}"):
             first(path)
 

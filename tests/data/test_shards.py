@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,21 @@ def write_tars(folder: Path, **files: dict[str, bytes]) -> DataSpec:
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
     return DataSpec(name=str(folder), format="webdataset", image_size=8)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "webdataset", "latents"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_link_to_nothing_and_a_pipe_among_shards_are_named(tmp_path: Path, format_: Any, kind: str) -> None:
+    path = tmp_path / {"parquet": "b.parquet", "webdataset": "b.tar", "latents": "b.safetensors"}[format_]
+    write_parquet(tmp_path, a={"label": [1, 2]})
+    write_tars(tmp_path, a={"1.png": image()})
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "nothing")
+    reason = "it is not a regular file" if kind == "pipe" else "No such file or directory"
+    with pytest.raises(ConfigError, match=f"^{path} cannot be read as a shard: {reason}$"):
+        scan(DataSpec(name=str(tmp_path), format=format_, stream=True))
 
 
 def test_integers_and_strings_as_labels_are_refused_together(tmp_path: Path) -> None:

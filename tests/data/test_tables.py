@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from curriculum_ray.data import DataWarning
+from curriculum_ray.data.embeddings import EMBEDDINGS_FILE
 from tests.data.folders import captions_of, draw, load, refused
 
 
@@ -141,6 +143,25 @@ def test_labels_of_a_table_are_classes_and_minus_one_is_none(folder: Path) -> No
     assert (data.summary.unlabelled, data.summary.classes) == (1, {"3": 1, "7": 1})
 
 
+def test_labels_without_images_are_counted_in_one_line(folder: Path) -> None:
+    kinds = {"a.png": "cat", "b.png": "dog", "c.png": "cat", "d.png": "owl", "e.png": "owl"}
+    (folder / "metadata.jsonl").write_text(
+        lines([{"file_name": f"test/{name}", "label": kind} for name, kind in kinds.items()])
+    )
+    (folder / "test").mkdir()
+    for name in "abc":
+        (folder / f"{name}.png").rename(folder / f"test/{name}.png")
+    draw(folder, "train/1.png", "train/2.png")
+    (folder / "train/metadata.jsonl").write_text(
+        lines([{"file_name": "1.png", "label": "cat"}, {"file_name": "2.png", "label": "dog"}])
+    )
+    with pytest.warns(UserWarning, match="^labels of") as caught:
+        assert load(folder).class_names == ("cat", "dog")
+    assert {str(each.message) for each in caught if "labels of" in str(each.message)} == {
+        f"labels of {folder}: 2 of 7 labels have no image, the first test/d.png"
+    }
+
+
 def test_class_folders_come_before_labels_of_a_table_unless_these_are_named(tmp_path: Path) -> None:
     draw(tmp_path, "cat/1.png", "dog/1.png")
     (tmp_path / "metadata.csv").write_text("file_name,breed,label\ncat/1.png,manx,4\ndog/1.png,pug,5\n")
@@ -228,6 +249,17 @@ def test_two_usual_columns_that_differ_are_named(folder: Path) -> None:
             "metadata.csv must map file names to captions, but",
         ),
         ("metadata.jsonl", "[1]\n", "must hold an object in each line, but line 1 has"),
+        ("metadata.jsonl", "{}\n?\n", r"must hold an object in each line, but in line 2: Expecting value$"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "a.png", "text": "a cat", "text": "a dog"}\n',
+            r"metadata\.jsonl must hold an object in each line, but in line 1: the key 'text' is repeated$",
+        ),
+        (
+            "a.json",
+            '{"caption": "a cat", "caption": "a dog"}',
+            r"a\.json must hold the caption of a\.png, but: the key 'caption' is repeated$",
+        ),
         ("metadata.parquet", "?", "metadata.parquet must map file names to captions, but"),
         ("a.txt", "caf\udce9", r"a\.txt must hold the caption of a\.png, but: 'utf-8'"),
     ],
@@ -235,6 +267,26 @@ def test_two_usual_columns_that_differ_are_named(folder: Path) -> None:
 def test_broken_tables_are_refused_in_one_line(folder: Path, name: str, text: str, words: str) -> None:
     (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     refused(folder, words)
+
+
+def test_two_columns_of_one_name_are_refused_and_nameless_ones_are_not(folder: Path) -> None:
+    table = folder / "metadata.csv"
+    table.write_text("file_name,text,text\na.png,a cat,a dog\n")
+    refused(folder, f"^{table} must have each column once, but has text twice$")
+    table.write_text("file_name,text,,\na.png,a cat,,\nb.png,a dog,,\nc.png,a dog,,\n")
+    assert captions_of(load(folder)) == ["a cat", "a dog", "a dog"]
+    table.unlink()
+    columns = [pyarrow.array([text]) for text in ("a.png", "a cat", "a dog")]
+    parquet.write_table(pyarrow.table(columns, ["file_name", "text", "text"]), folder / "metadata.parquet")
+    refused(folder, r"metadata\.parquet must have each column once, but has text twice$")
+
+
+@pytest.mark.parametrize(
+    "name", ["metadata.jsonl", "metadata.csv", "metadata.parquet", "captions.json", "a.txt", EMBEDDINGS_FILE]
+)
+def test_a_pipe_is_read_for_no_captions(folder: Path, name: str) -> None:
+    os.mkfifo(folder / name)
+    refused(folder, f"{name} (must|cannot) .*it is not a regular file")
 
 
 def test_captions_that_collide_are_counted_in_a_warning(folder: Path) -> None:

@@ -131,6 +131,11 @@ def test_links_are_refused(tmp_path: Path) -> None:
         ("1.json", b"{", r"member 1\.json must be JSON, but: Expecting"),
         ("1.json", b"\xff", r"member 1\.json must be JSON, but: 'utf-8' codec"),
         ("1.json", b"[" * 100_000, r"member 1\.json must be JSON"),
+        (
+            "1.json",
+            b'{"label": 1, "label": 2}',
+            r"member 1\.json must be JSON, but: the key 'label' is repeated",
+        ),
         ("1.json", b"[1]", r"member 1\.json must be a JSON object, but got \[1\]"),
         (
             "1.json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from curriculum_ray.config import ConfigError, load_json
 from curriculum_ray.own_files import FORCE_OPTION
 from tuning.cli.options import example, read_settings, shared, writable_folder
 from tuning.cli.output import json_text
+
+if TYPE_CHECKING:
+    from curriculum_ray.data import DataSpec
 
 __all__ = ["data"]
 
@@ -50,6 +54,8 @@ def data(
     from tuning.figures.contact_sheet import contact_sheet
 
     spec = read_settings(OnlyData, config_file, overrides, {"data.name": ("PATH", path)}).data
+    if every:
+        _check_shards(spec)
     with quiet():
         found = data_info(spec) if spec.streamed else load_data(spec)
     folder = writable_folder(output)
@@ -74,6 +80,19 @@ def data(
     if not as_json:
         click.echo(f"written     {' and '.join(map(str, written))}")
     return 0
+
+
+def _check_shards(spec: DataSpec) -> None:
+    """Raise ConfigError, as `--every` is given, if all images are inspected anyway or there are none."""
+    from curriculum_ray.data.spec import EMBEDDED
+
+    if spec.format not in ("parquet", "webdataset"):
+        got = (
+            f"data.format is {spec.format or 'folder'}"
+            if spec.name not in EMBEDDED
+            else f"data.name is {spec.name}"
+        )
+        raise ConfigError(f"--every is for shards of images, data.format parquet or webdataset, but {got}")
 
 
 def _check_same_data(file: Path, path: str) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from curriculum_ray.data import DataSpec, load_data
 from tests.data.folders import draw
 from tuning.cli import main
+from tuning.study.data_summary import keep_summary
 
 
 def tune(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -78,6 +80,30 @@ def test_names_of_classes_are_printed_and_never_obeyed(
     }
 
 
+def test_names_that_are_no_text_are_escaped_in_what_is_written_and_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "set", "caf\udce9/1.png", "two\nlines/2.png")
+    command = ("data", str(tmp_path / "set"), "--output", str(tmp_path))
+    assert tune(capsys, *command)[0] == tune(capsys, *command)[0] == 0
+    escaped = {r"caf\udce9": 1, r"two\nlines": 1}
+    assert json.loads((tmp_path / "data-set.json").read_text())["classes"] == escaped
+    code, out, _ = tune(capsys, *command, "--json")
+    assert (code, json.loads(out)["classes"]) == (0, escaped)
+    summary = load_data(DataSpec(name=str(tmp_path / "set"))).summary
+    assert summary is not None
+    assert json.loads(keep_summary(summary, tmp_path / "kept.json").read_text())["classes"] == escaped
+
+
+def test_a_set_behind_a_link_has_a_name_that_is_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "caf\udce9", "1.png", "2.png")
+    (tmp_path / "link").symlink_to(tmp_path / "caf\udce9")
+    assert tune(capsys, "data", str(tmp_path / "link"), "--output", str(tmp_path))[0] == 0
+    assert (tmp_path / r"data-caf\udce9.json").is_file()
+
+
 def test_captions_of_many_pages_are_cut_and_not_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +135,12 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (("nowhere",), "data.name must be"),
         (("digits", "--set", "data.split=train"), "data.split is for data on disk"),
         (("digits", "--set", "images=3"), "images is not a known key"),
+        (
+            ("--every",),
+            "--every is for shards of images, data.format parquet or webdataset, but data.name is digits",
+        ),
+        ((".", "--every"), "but data.format is folder"),
+        ((".", "--every", "--set", "data.format=latents"), "but data.format is latents"),
     ],
 )
 def test_bad_input_ends_in_one_line(
