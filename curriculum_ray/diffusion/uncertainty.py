@@ -85,8 +85,9 @@ class ContinuousUncertainty(nn.Module):
         c_noise = log_snr.clamp(*self.log_snr_range) / -8
         features = math.sqrt(2) * torch.cos(c_noise.unsqueeze(-1) * self.frequencies + self.phases)
         # The division keeps the step size of u independent of the number of unit-variance features.
-        with torch.autocast(features.device.type, enabled=False):
-            return self.linear(features / math.sqrt(len(self.phases))).squeeze(-1)
+        # Of matrix products, unlike sums, autocast makes some in half precision.
+        terms = features / math.sqrt(len(self.phases)) * self.linear.weight
+        return terms.sum(-1) + self.linear.bias
 
     def forward(self, raw: Tensor, log_snr: Tensor) -> Tensor:
         """raw (B,), log_snr (B,) -> (B,)."""
