@@ -85,7 +85,7 @@ class ContinuousUncertainty(nn.Module):
         c_noise = log_snr.clamp(*self.log_snr_range) / -8
         features = math.sqrt(2) * torch.cos(c_noise.unsqueeze(-1) * self.frequencies + self.phases)
         # The division keeps the step size of u independent of the number of unit-variance features.
-        # Of matrix products, unlike sums, autocast makes some in half precision.
+        # Autocast makes matrix products in half precision, but not sums.
         terms = features / math.sqrt(len(self.phases)) * self.linear.weight
         return terms.sum(-1) + self.linear.bias
 
