@@ -1,6 +1,7 @@
 """Settings: declared types, plain YAML, and one clear line per error."""
 
 from curriculum_ray.config.nested import (
+    YAML_SUFFIXES,
     apply_overrides,
     differences,
     flatten,
@@ -14,6 +15,7 @@ from curriculum_ray.config.spec import ConfigError, Shorthand, Spec
 
 __all__ = [
     "LONGEST_NAME",
+    "YAML_SUFFIXES",
     "ConfigError",
     "FilePath",
     "LocalPath",

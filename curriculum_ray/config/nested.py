@@ -10,8 +10,10 @@ from curriculum_ray.config.plain_yaml import DEEPEST, LARGEST_JSON, TextFault, r
 from curriculum_ray.config.shown import one_line, shown
 from curriculum_ray.config.spec import ConfigError
 
-__all__ = ["apply_overrides", "differences", "flatten", "load_json", "load_yaml", "with_key"]
+__all__ = ["YAML_SUFFIXES", "apply_overrides", "differences", "flatten", "load_json", "load_yaml", "with_key"]
 
+YAML_SUFFIXES = (".yaml", ".yml")
+"""How the names of YAML files end."""
 _LONGEST_OVERRIDE = 160
 
 

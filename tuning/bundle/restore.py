@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum_ray.buckets.address import is_address
-from curriculum_ray.config import ConfigError, parse
+from curriculum_ray.config import YAML_SUFFIXES, ConfigError, parse
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.config import RunConfig
@@ -156,7 +156,7 @@ def _files(
 def _own_space(config: StudyConfig, identity: Mapping[str, Any], source: str) -> SearchSpace | None:
     """The space of a study of whatever the bundle counts of it; None for one that ships with the package."""
     path = Path(config.space.removeprefix(LOCAL))
-    if config.arms or path.suffix not in (".yaml", ".yml"):
+    if config.arms or path.suffix not in YAML_SUFFIXES:
         return None
     try:
         check_name(path.name)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, load_yaml, parse
+from curriculum_ray.config import YAML_SUFFIXES, ConfigError, Spec, load_yaml, parse
 from curriculum_ray.config.shown import fits_a_line, shown
 from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.models.named_code import check_named_code
@@ -23,8 +23,6 @@ __all__ = ["CLAIMS", "ArmRole", "Claim", "ClaimArm", "Source", "claim_files", "l
 
 CLAIMS = Path("examples/claims")
 """Where the claims that come with the project lie, seen from its root."""
-
-_SUFFIXES = (".yaml", ".yml")
 
 ArmRole = Literal["claim", "reverse", "control", "rival"]
 
@@ -172,7 +170,7 @@ def load_claim(path: Path, trusted: bool = False) -> Claim:
 
 def claim_files(folder: Path) -> list[Path]:
     """The files of claims in a folder, sorted; none where there is no folder."""
-    return sorted(path for path in folder.glob("*") if path.suffix in _SUFFIXES)
+    return sorted(path for path in folder.glob("*") if path.suffix in YAML_SUFFIXES)
 
 
 def load_claims(names: Iterable[str], folder: Path, trusted: bool = False) -> list[Claim]:
@@ -188,13 +186,13 @@ def load_claims(names: Iterable[str], folder: Path, trusted: bool = False) -> li
             paths += [path for path in files if path.stem == name]
             continue
         path = Path(name)
-        if path.suffix not in _SUFFIXES:
+        if path.suffix not in YAML_SUFFIXES:
             there = f"{folder} has {', '.join(sorted(known))}" if known else f"{folder} has none"
             raise ConfigError(f"no claim is called {shown(name)}: {there}")
         paths.append(path)
     if not paths and not files:
         raise ConfigError(
-            f"{folder} holds no claims, i.e. no {' or '.join(_SUFFIXES)} files: name another folder with --from"
+            f"{folder} holds no claims, i.e. no {' or '.join(YAML_SUFFIXES)} files: name another folder with --from"
         )
     claims = [load_claim(path, trusted) for path in paths or files]
     if twice := next(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curriculum_ray.config import ConfigError
+from curriculum_ray.config import YAML_SUFFIXES, ConfigError
 from curriculum_ray.runs.folder import SCHEDULE_FILE
 from tuning.cli.options import example, folder_of_store, given, shared
 from tuning.cli.output import json_text
@@ -134,7 +134,7 @@ def best(
 
 def _check_yaml(path: Path) -> None:
     """Raise ConfigError for a file that is not YAML by its name, after which its mark would be chosen."""
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in YAML_SUFFIXES:
         raise ConfigError(f"--write must end in .yaml or .yml, but got {path}")
 
 

@@ -161,7 +161,7 @@ class Ranking:
         """The arm of this id."""
         return next(arm for arm in self.arms if arm.arm_id == arm_id)
 
-    @property
+    @cached_property
     def failed(self) -> list[TrialRecord]:
         """The runs on fresh seeds that failed, or finished without a finite metric."""
         return [

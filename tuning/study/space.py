@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curriculum_ray.config import ConfigError, Spec, flatten, load_yaml, parse
+from curriculum_ray.config import YAML_SUFFIXES, ConfigError, Spec, flatten, load_yaml, parse
 from curriculum_ray.config.keys import is_known, meant_by
 from curriculum_ray.config.shown import shown
 from curriculum_ray.runs.config import RunConfig
@@ -88,7 +88,7 @@ class SearchSpace(Spec):
         if name in shipped:
             with resources.as_file(shipped[name]) as path:
                 return cls._read(path, name, name)
-        if Path(name).suffix not in (".yaml", ".yml"):
+        if Path(name).suffix not in YAML_SUFFIXES:
             raise ConfigError(
                 f"--space must be one of {', '.join(sorted(shipped))} or a .yaml file, but got {name}"
             )
