@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["capitalized", "number_of"]
+__all__ = ["capitalized", "number_of", "there_are"]
 
 
 def number_of(count: float | str, what: str, of: str = "") -> str:
@@ -12,6 +12,11 @@ def number_of(count: float | str, what: str, of: str = "") -> str:
     """
     shown = f"{count:g}" if isinstance(count, float) else str(count)
     return f"{shown} {of}{what}{'' if shown == '1' else 's'}"
+
+
+def there_are(count: float) -> str:
+    """How many there are: "there is 1", "there are 4"."""
+    return f"there {'is' if count == 1 else 'are'} {count:g}"
 
 
 def capitalized(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from curriculum_ray.words import capitalized, number_of
+from curriculum_ray.words import capitalized, number_of, there_are
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,15 @@ def test_one_thing_has_no_s(count: float | str, said: str) -> None:
 
 def test_what_stands_between_the_number_and_the_noun() -> None:
     assert number_of(1, "seed", "more fresh ") == "1 more fresh seed"
+
+
+def test_one_is_there_and_others_are() -> None:
+    assert [there_are(count) for count in (1, 1.0, 0.5, 4)] == [
+        "there is 1",
+        "there is 1",
+        "there are 0.5",
+        "there are 4",
+    ]
 
 
 def test_only_the_first_letter_becomes_a_capital() -> None:

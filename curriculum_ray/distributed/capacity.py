@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from curriculum_ray.config import ConfigError
 from curriculum_ray.distributed.container import cpu_quota
 from curriculum_ray.distributed.resources import ACCELERATOR, ResourceSpec
-from curriculum_ray.words import number_of
+from curriculum_ray.words import number_of, there_are
 
 __all__ = [
     "Capacity",
@@ -120,7 +120,7 @@ def check_resources(
             raise ConfigError(f"{gpus_by} needs a GPU, but {where} has none that torch can use")
         if amount > needed * each - 1e-6 or cluster.workers({kind: each}) >= needed:
             continue
-        there = f"the cluster grows to {amount:g} at most" if cluster.grows else f"{amount:g} are there"
+        there = f"the cluster grows to {amount:g} at most" if cluster.grows else there_are(amount)
         raise ConfigError(
             f"{needed * each:g} {kind}s are needed ({share}{workers} workers x {each:g}), but {there}: {remedy}"
         )

@@ -26,12 +26,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curriculum_ray.buckets.store import BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, from_uint8
 from curriculum_ray.data.chosen_rows import NO_ROWS, ChosenRows
 from curriculum_ray.data.headers import Unit
 from curriculum_ray.data.shard_rows import open_unit, read_rows
 from curriculum_ray.data.shards import Scan
+from curriculum_ray.distributed.outages import storage_error
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.prepared import adopt_stream, cached_stream, stream_key
 from curriculum_ray.splitmix import mix
@@ -55,7 +57,7 @@ _ENOUGH = (1_024, 1 << 20)
 """Reads, or rows, from which on a plan ends with the epoch: of small data, it is of many epochs at once."""
 _MOST = (8_192, 1 << 22)
 """Reads, or rows, after which a plan ends within an epoch; 8 bytes a row."""
-# Ray Data appends this to the message of an error in a task, for a ConfigError on the same line.
+# Ray Data appends this to the message of an error in a task, to that of a ConfigError on the same line.
 _ATTEMPTS = re.compile(r"\s+Failed to [^.]* after \d+/\d+ attempts \(")
 READERS = 2
 """Processes of a worker that read shards at a time."""
@@ -287,9 +289,15 @@ class StreamedBatches:
         except ray.exceptions.RayError as error:
             # Ray wraps an error of a task in a traceback, with a type derived from both.
             cause: BaseException | None = error
-            while isinstance(cause, ray.exceptions.RayError) or not isinstance(cause, ConfigError | None):
+            while isinstance(cause, ray.exceptions.RayError) or not isinstance(
+                cause, ConfigError | OSError | None
+            ):
                 cause = getattr(cause, "cause", None) or cause.__cause__
-            raise (ConfigError(_ATTEMPTS.split(str(cause))[0]) if cause else error) from None
+            if isinstance(cause, ConfigError):
+                cause = ConfigError(_ATTEMPTS.split(str(cause))[0])
+            if isinstance(cause, BucketError):
+                cause = BucketError(_ATTEMPTS.split(str(cause))[0], cause.reason)
+            raise (cause or error) from None
 
 
 class _Pause:
@@ -324,6 +332,12 @@ class _Reader:
         self.spec, self.units, self.reserved = spec, units, reserved
 
     def __call__(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._read(task)
+        except ConfigError as error:
+            raise storage_error(error) or error from None
+
+    def _read(self, task: dict[str, Any]) -> Iterator[dict[str, Any]]:
         import numpy
 
         index, rows = int(task["unit"][0]), numpy.frombuffer(task["rows"][0], numpy.int64).tolist()

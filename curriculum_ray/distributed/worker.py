@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import sys
@@ -14,10 +13,10 @@ from typing import Any
 
 import torch
 
-from curriculum_ray.buckets.store import BucketError, TakenOver
 from curriculum_ray.distributed.ingest import take_stream
 from curriculum_ray.distributed.job import clear_process_state, run_job
 from curriculum_ray.distributed.leaks import MemoryWatch
+from curriculum_ray.distributed.outages import storage_error
 from curriculum_ray.distributed.pack import run_pack
 from curriculum_ray.distributed.preemption import NodeWarning
 from curriculum_ray.logs import captured, set_level
@@ -35,8 +34,6 @@ __all__ = ["announce_nothing", "note_failure", "reason_of", "serve"]
 
 _LOG = logging.getLogger(__name__)
 
-# Of storage that does not answer, as of a server of NFS that is away.
-_OUTAGES = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO)
 _SELDOM_S = 2.0
 """Seconds since the report before, from which on a millisecond does not matter."""
 
@@ -120,7 +117,7 @@ def _serve_one(board: Any, job: Assignment, world: World, announce: Announce, wa
         result = run_job(job, world, _Reporter(board, job.key), announce, warned)
     except Exception as error:
         note_failure(job, error)
-        again = _may_be_a_lost_peer(error, world) or _is_of_ray(error) or _is_of_storage(error)
+        again = _may_be_a_lost_peer(error, world) or _is_of_ray(error) or storage_error(error) is not None
         if again:
             ray.get(board.record_death.remote(job.key, reason_of(error)))
         else:
@@ -189,21 +186,6 @@ def _is_of_ray(error: Exception) -> bool:
     while isinstance(found, RayTaskError):
         found = found.cause
     return isinstance(found, RayError)
-
-
-def _is_of_storage(error: Exception) -> bool:
-    """Whether a run failed because storage did not answer, or is another worker's by now: then the job is retried."""
-    from ray.exceptions import RayTaskError
-
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, BucketError | TakenOver):
-            return True
-        if isinstance(found, OSError) and found.errno in _OUTAGES:
-            return True
-        # Also that of an error that says it in other words, e.g. that a checkpoint was not written.
-        found = found.cause if isinstance(found, RayTaskError) else found.__cause__ or found.__context__
-    return False
 
 
 def _world(pieces: int) -> World:

@@ -70,7 +70,7 @@ def test_runs_beyond_the_quota_of_a_container_are_refused(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     _write(host, {"cpu.max": "400000 100000\n"})
     check_resources(4, ResourceSpec())
-    with pytest.raises(ConfigError, match=r"^5 CPUs are needed .* but 4 are there"):
+    with pytest.raises(ConfigError, match=r"^5 CPUs are needed .* but there are 4"):
         check_resources(5, ResourceSpec())
 
 

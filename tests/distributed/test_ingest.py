@@ -7,6 +7,7 @@ import itertools
 import tarfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
+from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataSpec, data_info
+from curriculum_ray.data.shard_copies import folder_of
 from curriculum_ray.data.shard_rows import read_rows
 from curriculum_ray.data.shards import scan
 from curriculum_ray.data.stream import load_stream
@@ -28,6 +31,7 @@ from curriculum_ray.distributed.ingest import (
     share_stream,
     take_stream,
 )
+from curriculum_ray.distributed.outages import storage_error
 from curriculum_ray.runs import prepared
 from curriculum_ray.runs.config import RunConfig
 from tests.data.streams import read_in_this_process
@@ -338,3 +342,29 @@ def test_a_damaged_page_is_told_in_one_line_without_rays_story_even_where_images
             stream(spec.model_copy(update={"corrupt": "skip"})).next(0, 5, 0, 1, CPU)
     assert "\n" not in str(error.value)
     assert "attempts" not in str(error.value)
+
+
+@pytest.mark.usefixtures("ray_of_two")
+def test_a_bucket_that_is_away_while_a_reader_reads_is_no_error_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(_Reader):
+        """Reads what the driver found in a bucket that does not answer any more."""
+
+        def __init__(self, spec: DataSpec, info: Any, units: Any, reserved: Any) -> None:
+            there = spec.model_copy(update={"name": "memory://lab/set"})
+            moved = [replace(unit, path=str(folder_of(there.name) / "a.parquet")) for unit in units]
+            super().__init__(there, info, moved, reserved)
+
+            def stamp(self: Bucket, name: str) -> None:
+                raise BucketError(f"{self.shown(name)} was not read: its server does not answer", "")
+
+            Bucket.stamp = stamp  # type: ignore[method-assign, assignment]
+
+    monkeypatch.setattr(ingest, "_Reader", Away)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(BucketError) as error:
+            stream(write_parquet(tmp_path)).next(0, 5, 0, 1, CPU)
+    assert str(error.value) == "memory://lab/set/a.parquet was not read: its server does not answer"
+    assert storage_error(error.value) is error.value

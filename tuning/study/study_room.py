@@ -19,7 +19,7 @@ from curriculum_ray.distributed.capacity import (
     within_share,
     workers_in,
 )
-from curriculum_ray.words import number_of
+from curriculum_ray.words import number_of, there_are
 
 if TYPE_CHECKING:
     from curriculum_ray.distributed.resources import ResourceSpec
@@ -62,7 +62,7 @@ class StudyRoom:
             slots = asked or room(resources, config.maximum_trials(controls), here, config.pack, share)
         else:
             _check_gpus(gpus, asked or 1, resources)
-            workers = share_of(int(gpus / resources.gpus_per_worker + 1e-6), resources, share)
+            workers = share_of(_workers_on(gpus, resources), resources, share)
             slots = asked or slots_in(workers, resources)
         said = room_line(within_share(resources, slots, workers, share), slots, workers, share)
         if gpus is None and alone and not resources.use_gpu:
@@ -70,15 +70,27 @@ class StudyRoom:
         return cls(slots, workers, said, alone, gpus is not None or not alone)
 
 
+def _workers_on(gpus: float, resources: ResourceSpec) -> int:
+    """How many workers so many GPUs hold."""
+    each = {"GPU": resources.gpus_per_worker}
+    whole = int(gpus)
+    return Capacity.of({"GPU": whole}).workers(each) + int((gpus - whole) / each["GPU"] + 1e-6)
+
+
 def _check_gpus(gpus: float, runs: int, resources: ResourceSpec) -> None:
     """Refuse what a study on a cluster of so many GPUs would refuse; see `check_resources`."""
     least, each = resources.workers[0], resources.gpus_per_worker
-    needed = runs * least * each
-    if needed > gpus + 1e-6:
-        many, lower = (f"{runs} at a time x ", " or --concurrent") if runs > 1 else ("", "")
+    many, lower = (f"{runs} at a time x ", " or --concurrent") if runs > 1 else ("", "")
+    remedy = f"lower --num-workers{lower}, or raise --gpus"
+    if (needed := runs * least * each) > gpus + 1e-6:
         raise ConfigError(
-            f"{needed:g} GPUs are needed ({many}{number_of(least, 'worker')} x {each:g}), but {gpus:g} are there: "
-            f"lower --num-workers{lower}, or raise --gpus"
+            f"{needed:g} GPUs are needed ({many}{number_of(least, 'worker')} x {each:g}), but {there_are(gpus)}: "
+            f"{remedy}"
+        )
+    if (held := _workers_on(gpus, resources)) < runs * least:
+        raise ConfigError(
+            f"{runs * least} workers of {each:g} GPUs are needed, each on one GPU, but {number_of(gpus, 'GPU')} hold "
+            f"{held}: {remedy}"
         )
 
 

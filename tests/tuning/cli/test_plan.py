@@ -112,12 +112,17 @@ def test_an_effect_without_confirmations_is_refused_in_one_line(
     [
         (
             ("--gpus", "1", "--num-workers", "4"),
-            "4 GPUs are needed (4 workers x 1), but 1 are there: lower --num-workers, or raise --gpus",
+            "4 GPUs are needed (4 workers x 1), but there is 1: lower --num-workers, or raise --gpus",
         ),
         (
             ("--gpus", "4", "--num-workers", "2", "--concurrent", "3"),
-            "6 GPUs are needed (3 at a time x 2 workers x 1), but 4 are there: lower --num-workers or --concurrent, "
+            "6 GPUs are needed (3 at a time x 2 workers x 1), but there are 4: lower --num-workers or --concurrent, "
             "or raise --gpus",
+        ),
+        (
+            ("--gpus", "2", "--set", "resources.gpus_per_worker=0.6", "--concurrent", "3"),
+            "3 workers of 0.6 GPUs are needed, each on one GPU, but 2 GPUs hold 2: lower --num-workers or "
+            "--concurrent, or raise --gpus",
         ),
         (
             ("--gpus", "4", "--num-workers", "2", "--share", "0.25"),
@@ -140,7 +145,7 @@ def test_a_study_that_would_not_start_on_this_machine_is_said_not_to(
     text = _plan(capsys, *words)
     assert (
         "room: 1 slot of 4 workers; there is room for 2; search would not start here: 4 CPUs are needed (4 workers x "
-        "1), but 2 are there: lower --num-workers\n"
+        "1), but there are 2: lower --num-workers\n"
     ) in text
     assert "there is room for 2\n" in _plan(capsys, "--output", str(output))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
