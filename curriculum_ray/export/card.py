@@ -23,7 +23,7 @@ tags: [diffusion, curriculum-ray]
 
 # {name} on {data}
 
-{network} for items of shape {shape}, trained on {images:,} images with curriculum-ray.
+{network} for items of shape {shape}, trained with curriculum-ray for {images:,} images seen, each counted every time.
 
 ```python
 from diffusers import DiffusionPipeline

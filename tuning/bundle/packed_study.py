@@ -17,7 +17,7 @@ from tuning.bundle.study_files import StudyIdentity, check_record, ranked
 from tuning.evidence.arms import Arm
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
-from tuning.evidence.winner import choose
+from tuning.evidence.winner import best_arm
 from tuning.folder.environment import Environment, Environments
 from tuning.folder.layout import ENVIRONMENT_FILE, IDENTITY_FILE, RECORD_FILE, TRIALS
 from tuning.folder.names import check_name
@@ -46,8 +46,7 @@ class PackedStudy:
     @cached_property
     def by_default(self) -> TrialRecord:
         """The run to be trained again by default: of the best schedule, on its first fresh seed if it has any."""
-        choice = choose(self.ranking)
-        arm = self.ranking.uniform if choice is None else choice.curriculum
+        arm = best_arm(self.ranking) or self.ranking.uniform
         if arm is None:
             raise ConfigError(
                 f"{self.bundle.source} holds no finished trial: there is nothing to train again"
@@ -60,7 +59,7 @@ class PackedStudy:
         Of an arm, it is the one on its first fresh seed, if it has any.
         """
         if name in ("best", "uniform"):
-            arm = self.ranking.uniform if name == "uniform" else self.ranking.best
+            arm = self.ranking.uniform if name == "uniform" else best_arm(self.ranking)
             found = None if arm is None else _first(arm)
         else:
             record = next((each for key, each in self.records.items() if key == name), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -83,6 +84,9 @@ def cli(context: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a sign shows ? for it
+            stream.reconfigure(errors="replace")
     for argument in sys.argv[1:] if arguments is None else arguments:
         if any("\ud800" <= sign <= "\udfff" for sign in argument):
             _fail(f"arguments must be in UTF-8, but got {shown(argument)}", 2)

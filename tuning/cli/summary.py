@@ -16,6 +16,7 @@ from tuning.evidence.differences import against_rival, against_uniform, answers_
 from tuning.evidence.front import front
 from tuning.evidence.in_turn import answers_of
 from tuning.evidence.speed import speed_up
+from tuning.evidence.winner import best_arm
 from tuning.report.commands import best_command, train_command
 from tuning.search.launch import Outcome
 from tuning.study.best_curricula import asked_about
@@ -37,8 +38,8 @@ def answer(config: StudyConfig, outcome: Outcome) -> str:
         where = next(filter(None, map(where_to_look, failed)), "")
         return f"no trial finished: {'; '.join(sorted(reasons))}{where}"
     ranking = Ranking.of(outcome.records, config.metric, config.margin)
-    best = None if ranking.best is None else ranking.best.arm_id
-    fastest = next((found for found in speed_up(ranking) if found.key == best), None)
+    best = best_arm(ranking)
+    fastest = next((found for found in speed_up(ranking) if best and found.key == best.arm_id), None)
     words = (
         "" if fastest is None else f"; the best {ranking.best_noun}, {fastest.name}, is {fastest.in_words()}"
     )

@@ -78,6 +78,8 @@ def _answer(verdicts: Sequence[Verdict]) -> str:
     yes = sum(verdict.yes for verdict in verdicts)
     if not verdicts:
         return f"not measured: {NO_CLAIM}"
+    if len(verdicts) == 1:
+        return f"{'yes' if yes else 'no'} by one measurement"
     if not yes:
         return f"no by any of {len(verdicts)} measurements"
     return f"yes by {yes if yes < len(verdicts) else 'all'} of {len(verdicts)} measurements"

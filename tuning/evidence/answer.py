@@ -10,7 +10,7 @@ from tuning.evidence.arms import Ranking, side_by_side
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference, against_rival, against_uniform, surest
-from tuning.evidence.metrics import count, direction, metric_name, number, within
+from tuning.evidence.metrics import count, direction, metric_name, number, percent, within
 from tuning.evidence.scale import gain
 from tuning.evidence.short_names import UNIFORM
 
@@ -100,8 +100,9 @@ def _found(ranking: Ranking) -> str:
     if beside is None:
         reached = f"{best.name} reached {name} {number(value)} {budget}"
         return f"{reached}; uniform sampling has no finished run beside it"
-    better = gain([value], [beside], metric)
-    share = "" if math.isnan(better) else f"{abs(better):.1f}% better than "
+    behind = (beside < value) == (direction(metric) == "min") and beside != value
+    better = gain([beside], [value], metric) if behind else gain([value], [beside], metric)
+    share = "" if math.isnan(better) else f"{percent(abs(better))}% better than "
     fresh = "seed" if seeds == 1 else "seeds"
     few = (
         f"{seeds} fresh {fresh}: too few for an interval"
@@ -109,7 +110,7 @@ def _found(ranking: Ranking) -> str:
         else "not confirmed on fresh seeds"
     )
     caveat = f"{budget} ({few})"
-    if (beside < value) == (direction(metric) == "min") and beside != value:
+    if behind:
         against = f"{share}{number(value)} of the best {ranking.noun}, {best.name},"
         return f"uniform sampling is the best: {name} {number(beside)}, {against} {caveat}"
     return (
@@ -130,5 +131,6 @@ def _of_curricula(ranking: Ranking, differences: Sequence[Difference]) -> str:
 
 def as_sentence(text: str, ranking: Ranking) -> str:
     """The text from a capital letter to a full stop; an arm's name at its beginning stays as it is."""
-    name = any(text.startswith(f"{arm.name} ") for arm in ranking.arms if not arm.is_uniform)
+    named = [arm.name for arm in ranking.arms if not arm.is_uniform]
+    name = any(text.startswith((f"{each} ", f"{each},")) for each in named)
     return f"{text if name else capitalized(text)}."

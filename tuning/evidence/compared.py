@@ -8,7 +8,7 @@ import pydantic
 
 from curriculum_ray.words import number_of
 from tuning.evidence.differences import Difference, Word, failures_in_words, is_equal
-from tuning.evidence.metrics import within
+from tuning.evidence.metrics import percent, within
 
 __all__ = ["Compared", "Turn", "compared", "difference", "in_full", "verdict"]
 
@@ -92,7 +92,7 @@ def difference(found: Compared | None) -> str:
     """E.g. "+8.1% [3.0, 12.9]", positive is better; a dash for none, and where the other's metric is 0."""
     if found is None or not math.isfinite(found.percent):
         return "–"
-    return f"{found.percent:+.1f}% [{found.low:.1f}, {found.high:.1f}]"
+    return f"{percent(found.percent, '+')}% [{percent(found.low)}, {percent(found.high)}]"
 
 
 def in_full(found: Compared | None, against: str) -> str:

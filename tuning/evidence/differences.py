@@ -38,7 +38,7 @@ from curriculum_ray.words import number_of
 from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.boundary import FIRST_SEEDS
 from tuning.evidence.intervals import half_widths
-from tuning.evidence.metrics import MARGIN, metric_name, number
+from tuning.evidence.metrics import MARGIN, metric_name, number, percent
 from tuning.evidence.scale import Scale
 
 __all__ = [
@@ -126,7 +126,7 @@ class Difference:
         """
 
         def size(value: float) -> str:
-            return f"{self.percent(value):.1f}" if self.control else number(value)
+            return percent(self.percent(value)) if self.control else number(value)
 
         words = f"{size(self.mean)}{'%' if self.control else ''} {metric_name(metric)}"
         if self.low is not None and self.high is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "is_positive",
     "metric_name",
     "number",
+    "percent",
     "within",
 ]
 
@@ -97,6 +98,19 @@ def number(value: float | None) -> str:
         if abs(value) >= least:
             return f"{value:.{decimals}f}"
     return f"{value:.3g}"
+
+
+def percent(value: float, sign: str = "") -> str:
+    """Write a percentage to one decimal, or to as many as tell it from 0, up to four; without the sign of percent.
+
+    sign: "+" for that of positive ones too.
+    """
+    text = ""
+    for decimals in (1, 2, 3, 4):
+        text = f"{value:{sign}z.{decimals}f}"
+        if value == 0 or not math.isfinite(value) or float(text) != 0:
+            break
+    return text
 
 
 def within(margin: float) -> str:

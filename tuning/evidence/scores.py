@@ -29,7 +29,12 @@ class Score:
         """Say it: "8.50 ± 0.51 over 3 fresh seeds"."""
         mean = number(self.mean)
         decimals = len(mean.partition(".")[2])
-        spread = "" if self.spread is None else f" ± {self.spread:.{decimals}f}"
+        if self.spread is None:
+            spread = ""
+        elif abs(self.mean) < 0.1:  # written without zeros at its end, which says nothing of decimals
+            spread = f" ± {number(self.spread)}"
+        else:
+            spread = f" ± {self.spread:.{decimals}f}"
         kind = "fresh seed" if self.fresh else "seed of the search"
         many = kind.replace("seed", "seeds", 1) if self.seeds != 1 else kind
         return f"{mean}{spread} over {self.seeds} {many}"

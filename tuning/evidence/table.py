@@ -9,7 +9,7 @@ from functools import partial
 from statistics import fmean
 
 from tuning.evidence.arms import Arm, Ranking, paired_by_seed, side_by_side
-from tuning.evidence.metrics import count, in_order, metric_name, number
+from tuning.evidence.metrics import count, in_order, metric_name, number, percent
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.scale import gain
 
@@ -51,7 +51,7 @@ def columns(ranking: Ranking) -> list[Column]:
         if not theirs or arm.is_uniform:
             return "–"
         better = gain(ours.values(), theirs.values(), by)
-        return f"{better:+.1f}%" if math.isfinite(better) else "–"
+        return f"{percent(better, '+')}%" if math.isfinite(better) else "–"
 
     given = [each for each in _WHERE_GIVEN if each in _names(ranking)]
     scaled = [each for each in in_order(_names(ranking)) if each.startswith(f"{metric}_at_")]

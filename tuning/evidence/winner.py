@@ -13,7 +13,7 @@ from tuning.evidence.arms import Arm, Ranking
 from tuning.evidence.differences import Word, against_uniform, surest
 from tuning.evidence.keys import TrialKey
 
-__all__ = ["Choice", "Registered", "Verdict", "choose", "registered"]
+__all__ = ["Choice", "Registered", "Verdict", "best_arm", "choose", "registered"]
 
 Verdict = Word | Literal["unconfirmed"]
 """The best curriculum against uniform sampling; unconfirmed where it was not compared on three or more fresh seeds."""
@@ -58,6 +58,12 @@ def choose(ranking: Ranking) -> Choice | None:
     top = surest(compared)
     curriculum = ranking.arm(top.key)
     return Choice(curriculum if top.beats else uniform, curriculum, top.verdict)
+
+
+def best_arm(ranking: Ranking) -> Arm | None:
+    """The contender that answers, reports and commands speak of as the best; None where none has finished."""
+    choice = choose(ranking)
+    return None if choice is None else choice.curriculum
 
 
 def registered(ranking: Ranking) -> list[Registered]:

@@ -10,15 +10,16 @@ from pathlib import Path
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.files import replace_file
 from curriculum_ray.runs.folder import SCHEDULE_FILE
-from curriculum_ray.words import capitalized
+from curriculum_ray.words import capitalized, number_of
 from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.in_turn import answers_of
-from tuning.evidence.metrics import count, metric_name, number
+from tuning.evidence.metrics import count, is_positive, metric_name, number
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.speed import speed_up
 from tuning.evidence.table import columns
+from tuning.evidence.winner import best_arm
 from tuning.figures import levels, plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import (
@@ -55,7 +56,8 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
     """
     metric = study.config.metric
     ranking = Ranking.of(records, metric, study.config.margin)
-    shown = [arm for arm in (ranking.best, ranking.uniform) if arm is not None]
+    best = best_arm(ranking)
+    shown = [arm for arm in (best, ranking.uniform) if arm is not None]
     runs = {arm.arm_id: read_run(arm.records[0]) for arm in (*shown, *ranking.confirmed)}
     differences = against_uniform(ranking)
     turns = answers_of(ranking, list(study.config.arms)).turns if study.config.arms else []
@@ -63,17 +65,17 @@ def build_report(records: Sequence[TrialRecord], study: StudyFacts, output: Path
         tag("h1", " · ".join(part for part in (study.name, study.experiment) if part)),
         *_answer(ranking),
         paragraph(f"{capitalized(study.left_out)}.") if study.left_out else Html(),
-        tiles(_numbers(ranking)),
+        tiles(_numbers(ranking, best)),
         confirmation(ranking, differences, against_rival(ranking), turns),
         gains_by_level(ranking),
-        _table(ranking),
+        _table(ranking, best),
         _trials(ranking),
         small_multiples(ranking),
         searched_parameters(study.searched, metric),
-        _schedule(ranking, runs),
-        _others(ranking, runs),
-        convergence(ranking),
-        _losses(ranking, runs),
+        _schedule(best, ranking.best_noun, runs),
+        _others(ranking, best, runs),
+        convergence(ranking, best),
+        _losses(ranking, best, runs),
         _samples([*shown, *([ranking.rival] if ranking.rival else [])], runs, metric),
         failures(records),
         protocol(records),
@@ -90,13 +92,13 @@ def _answer(ranking: Ranking) -> list[Html]:
     return [tag("p", first, class_="answer"), *(tag("p", part, class_="also") for part in more)]
 
 
-def _numbers(ranking: Ranking) -> list[tuple[str, str]]:
-    best, rival, metric, records = ranking.best, ranking.rival, ranking.metric, ranking.records
+def _numbers(ranking: Ranking, best: Arm | None) -> list[tuple[str, str]]:
+    rival, metric, records = ranking.rival, ranking.metric, ranking.records
     name = metric_name(metric)
     result = []
     if best is not None:
         value, beside, seeds = side_by_side(best, ranking.uniform, metric)
-        kind = f"mean of {seeds} fresh seeds" if best.confirmed else "in the search"
+        kind = f"mean of {number_of(seeds, 'fresh seed')}" if best.confirmed else "in the search"
         result.append((f"{name} of the best {ranking.best_noun}, {kind}", number(value)))
         result.append((f"{name} of uniform sampling, the same", number(beside)))
         if rival is not None:
@@ -118,12 +120,15 @@ def _numbers(ranking: Ranking) -> list[tuple[str, str]]:
     return result
 
 
-def _table(ranking: Ranking) -> Html:
+def _table(ranking: Ranking, best: Arm | None) -> Html:
     if not ranking.arms:
         return Html()
     shown = columns(ranking)
-    place = None if ranking.best is None else ranking.arms.index(ranking.best)
-    note = "Gain: improvement over uniform sampling on the same seeds. Stages: walked of those asked for."
+    place = None if best is None else ranking.arms.index(best)
+    by = ", by geometric means" if is_positive(ranking.metric) else ""
+    note = (
+        f"Gain: improvement over uniform sampling on the same seeds{by}. Stages: walked of those asked for."
+    )
     if any(arm.searched for arm in ranking.arms):
         note += " Schedules with fresh seeds come first: a score in the search flatters whatever the search chose."
     rows = [[each.text(arm) for each in shown] for arm in ranking.arms]
@@ -144,15 +149,14 @@ def _trials(ranking: Ranking) -> Html:
     return section("Every run", drawn(lambda theme: plots.trials(ranking, theme), alt))
 
 
-def _schedule(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
-    best = ranking.best
+def _schedule(best: Arm | None, noun: str, runs: Mapping[str, RunFiles]) -> Html:
     if best is None:
         return Html()
     run = runs[best.arm_id]
     text = write_yaml(best.records[0].schedule, width=100)
     caption = "Which noise levels are drawn as training goes on; orange ticks mark the start of a stage."
     return section(
-        f"The best {ranking.best_noun}",
+        f"The best {noun}",
         paragraph(_in_words(best)),
         drawn(lambda theme: levels.schedule(run, theme), "density of noise levels over images seen", caption),
         difficulty(read_difficulty(best.records[0])),
@@ -165,11 +169,11 @@ def _in_words(arm: Arm) -> str:
     return arm.name if arm.name == arm.description else f"{arm.name}: {arm.description}"
 
 
-def _others(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
+def _others(ranking: Ranking, best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
     """Draw the other arms with fresh seeds, each by its first run."""
     parts: list[Html] = []
     for arm in ranking.confirmed:
-        if arm is not ranking.best:
+        if arm is not best:
             run = runs[arm.arm_id]
             alt = f"density of noise levels over images seen: {arm.name}"
             if plot := drawn(partial(levels.schedule, run), alt):
@@ -177,12 +181,11 @@ def _others(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
     return section("What else was confirmed", *parts)
 
 
-def _losses(ranking: Ranking, runs: Mapping[str, RunFiles]) -> Html:
-    best = ranking.best
+def _losses(ranking: Ranking, best: Arm | None, runs: Mapping[str, RunFiles]) -> Html:
     chosen = [arm for arm in ranking.arms if arm is best or arm.control is not None]
     labelled = [
         (
-            label(arm, ranking),
+            label(arm, best, ranking.best_noun),
             runs.get(arm.arm_id) or read_run(arm.records[0]),
         )
         for arm in sorted(chosen, key=lambda arm: arm is not best)

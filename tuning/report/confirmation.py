@@ -10,7 +10,7 @@ from tuning.evidence.arms import Ranking
 from tuning.evidence.compared import Turn, difference
 from tuning.evidence.devices import mixed_pairs
 from tuning.evidence.differences import Difference
-from tuning.evidence.metrics import metric_name, number, within
+from tuning.evidence.metrics import is_positive, metric_name, number, percent, within
 from tuning.figures import plots
 from tuning.figures.draw import drawn
 from tuning.figures.page import Html, details, paragraph, section, table, tag
@@ -25,7 +25,11 @@ _NOTE = (
     "{trained}; they share "
     "the initialisation, the data order and the sampling noise of each seed, and are compared in pairs. The "
     "intervals against uniform sampling hold together with 95% confidence, whenever one looks, so that seeds may be "
-    "added. Arms are equal where the interval lies within {margin} of the other's metric."
+    "added. Arms are equal where the interval lies within {margin} of the other's metric.{means}"
+)
+_MEANS = (
+    " A gain in {metric} is that of geometric means over the seeds, which one poor seed sways less than the means "
+    "beside it: the two may differ, even in sign."
 )
 
 
@@ -54,7 +58,14 @@ def confirmation(
     )
     return section(
         "Confirmation on fresh seeds",
-        paragraph(_NOTE.format(trained=_TRAINED[ranking.noun], margin=within(ranking.margin)), faint=True),
+        paragraph(
+            _NOTE.format(
+                trained=_TRAINED[ranking.noun],
+                margin=within(ranking.margin),
+                means=_MEANS.format(metric=name) if is_positive(metric) else "",
+            ),
+            faint=True,
+        ),
         paragraph(f"{capitalized(said)}.") if (said := mixed_pairs(ranking)) else None,
         drawn(lambda theme: plots.confirmation(differences, metric, theme), "gains with their intervals"),
         table(headings, rows),
@@ -108,12 +119,12 @@ def _in_turn(turns: Sequence[Turn], margin: float) -> list[Html | None]:
 
 def _row(found: Difference, ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[object]:
     value = statistics.fmean(ours[seed] for seed in ours.keys() & theirs.keys())
-    gain, percent = f"{found.mean:+.3g}", f"{found.percent(found.mean):+.1f}%"
+    gain, share = f"{found.mean:+.3g}", f"{percent(found.percent(found.mean), '+')}%"
     if found.low is not None and found.high is not None:
         gain += f" [{found.low:+.3g}, {found.high:+.3g}]"
-        percent += f" [{found.percent(found.low):+.1f}, {found.percent(found.high):+.1f}]"
+        share += f" [{percent(found.percent(found.low), '+')}, {percent(found.percent(found.high), '+')}]"
     if not found.control:
-        percent = "–"
+        share = "–"
     outcome: object = found.answer
     if found.answer == "equal":
         outcome = f"equal within {within(found.margin)}"
@@ -124,7 +135,7 @@ def _row(found: Difference, ours: Mapping[int, float], theirs: Mapping[int, floa
         number(value),
         number(found.control),
         gain,
-        percent,
+        share,
         f"{found.seeds}{found.failures}",
         outcome,
     ]

@@ -22,18 +22,18 @@ _NOTE = (
 )
 
 
-def label(arm: Arm, ranking: Ranking) -> str:
-    """Name an arm in a legend: a rival by its name."""
-    if arm is ranking.best:
-        return f"best {ranking.best_noun}"
+def label(arm: Arm, best: Arm | None, noun: str) -> str:
+    """Name an arm in a legend: a rival by its name, the best of the study as the best `noun`."""
+    if arm is best:
+        return f"best {noun}"
     return f"rival: {arm.name}" if arm.control == "rival" else f"{arm.control} control"
 
 
-def convergence(ranking: Ranking) -> Html:
-    """Return the section; empty without previews."""
-    best, metric = ranking.best, ranking.metric
+def convergence(ranking: Ranking, best: Arm | None) -> Html:
+    """Return the section, with the arm that the study takes for its best; empty without previews."""
+    metric = ranking.metric
     lines = [
-        (label(arm, ranking), plots.kind_of(arm), record)
+        (label(arm, best, ranking.best_noun), plots.kind_of(arm), record)
         for arm in ranking.arms
         if arm is best or arm.control is not None
         for record in _with_history(arm.confirmed) or _with_history(arm.searched)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuning.evidence.arms import Ranking
 from tuning.evidence.heldout import HeldoutMap, heldout_map
-from tuning.evidence.metrics import count
+from tuning.evidence.metrics import count, percent
 from tuning.figures.draw import drawn
 from tuning.figures.levels import levels_axis
 from tuning.figures.page import Html, paragraph, section, table
@@ -72,9 +72,9 @@ def _row(found: HeldoutMap) -> list[object]:
     best, worst = max(last, default=(0.0, 0.0)), min(last, default=(0.0, 0.0))
     return [
         found.name,
-        f"{found.mean:+.1f}%" if found.seeds < 2 else f"{found.mean:+.1f}% ± {found.mean_error:.1f}",
-        f"u = {best[1]:.2f}: {best[0]:+.1f}%" if best[0] > 0 else "–",
-        f"u = {worst[1]:.2f}: {worst[0]:+.1f}%" if worst[0] < 0 else "–",
+        f"{percent(found.mean, '+')}%" + ("" if found.seeds < 2 else f" ± {percent(found.mean_error)}"),
+        f"u = {best[1]:.2f}: {percent(best[0], '+')}%" if best[0] > 0 else "–",
+        f"u = {worst[1]:.2f}: {percent(worst[0], '+')}%" if worst[0] < 0 else "–",
         found.seeds,
     ]
 
@@ -115,13 +115,17 @@ def draw_maps(maps: Sequence[HeldoutMap], span: float, theme: Theme) -> Figure:
             panel.set_ylabel("")
         panel.xaxis.set_major_formatter(lambda value, _: count(value))
         panel.set_xlabel("images seen, each cell up to its measurement")
-        beyond = min(min(row) for row in found.gain) < -span
-        bar = color_scale(mesh, panel, theme, aspect=22, extend="min" if beyond else "neither")
+        below = min(min(row) for row in found.gain) < -span
+        above = max(max(row) for row in found.gain) > span
+        extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
+            (below, above), "both"
+        )
+        bar = color_scale(mesh, panel, theme, aspect=22, extend=extend)
         ticks = _ticks(span)
         bar.set_ticks(ticks, labels=[f"{tick:+g}%".replace("-", "−") if tick else "0" for tick in ticks])
         bar.ax.minorticks_off()
-        bar.ax.set_title("better", fontsize=8, color=theme.faint, pad=4)
-        bar.ax.set_xlabel("worse", loc="left", fontsize=8, color=theme.faint, labelpad=9 if beyond else 4)
+        bar.ax.set_title("better", fontsize=8, color=theme.faint, pad=9 if above else 4)
+        bar.ax.set_xlabel("worse", loc="left", fontsize=8, color=theme.faint, labelpad=9 if below else 4)
     return figure
 
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from curriculum_ray.words import number_of
 from tuning.evidence.arms import Arm, Ranking
+from tuning.evidence.metrics import is_positive
 from tuning.evidence.records import TrialRecord
 from tuning.evidence.short_names import UNIFORM
-from tuning.evidence.table import columns
+from tuning.evidence.table import Column, columns
 
 __all__ = ["FinalTable", "final_table", "top_and_controls"]
+
+_NAME = 12
+"""The least width of the names."""
+_BETWEEN, _EDGES = 3, 2
+"""Characters between two columns, and beside them."""
 
 
 def top_and_controls(ranking: Ranking, best: int) -> list[Arm]:
@@ -56,17 +63,36 @@ class FinalTable:
                 grid.add_row(Text(arm.name), Text(arm.description, "dim"))
         return grid
 
+    def _fitting(self, width: int) -> list[Column]:
+        """The columns that a console of this width holds whole, those of the widest consoles left out first."""
+        shown = [each for each in columns(self._ranking) if width >= each.least_width]
+
+        def needed() -> int:
+            texts = ([*each.title, *(each.text(arm) for arm in self.rows)] for each in shown[1:])
+            return _NAME + _EDGES + sum(_BETWEEN + max(map(cell_len, each)) for each in texts)
+
+        while needed() > width and (further := [each for each in shown if each.least_width]):
+            widest = max(each.least_width for each in further)
+            shown.remove([each for each in further if each.least_width == widest][-1])
+        return shown
+
     def table(self, width: int) -> Table:
         """Return the table for a console of `width` columns."""
-        shown = [each for each in columns(self._ranking) if width >= each.least_width]
+        shown = self._fitting(width)
         schedule, *others = shown
-        caption = "gain: improvement over uniform sampling with the same seeds"
+        by = ", by geometric means" if is_positive(self._ranking.metric) else ""
+        caption = f"gain: improvement over uniform sampling with the same seeds{by}"
         if ("stages",) in [each.title for each in others]:
             caption += "; stages: walked of those asked for"
         if left := len(self._ranking.arms) - len(self.rows):
             caption += f"; {number_of(left, 'schedule', 'more ')} in the report"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-        table.add_column("\n".join(schedule.title), min_width=12, max_width=max(24, width - 10 * len(others)))
+        table.add_column(
+            "\n".join(schedule.title),
+            min_width=_NAME,
+            max_width=max(24, width - 10 * len(others)),
+            overflow="fold",
+        )
         for each in others:
             table.add_column("\n".join(each.title), justify="right", no_wrap=True)
         for arm in self.rows:

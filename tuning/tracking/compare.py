@@ -85,7 +85,8 @@ def compare(a: Side, b: Side) -> RunComparison:
     refusal = None
     unmeasured = [side.name for side in (a, b) if not side.fingerprint]
     if unmeasured:
-        refusal = f"metrics are not compared: {' and '.join(unmeasured)} has no evaluation"
+        have = "has" if len(unmeasured) == 1 else "have"
+        refusal = f"metrics are not compared: {' and '.join(unmeasured)} {have} no evaluation"
     elif a.fingerprint != b.fingerprint:
         refusal = f"metrics are not compared: the protocols differ ({a.fingerprint} and {b.fingerprint})"
     # What decides which noise levels a training loss is of, and their weights.

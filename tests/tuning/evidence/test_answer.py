@@ -138,6 +138,39 @@ def test_a_sentence_begins_with_a_capital_but_a_name_stays_a_name():
     assert as_sentence("uniform sampling is the best", ranking) == "Uniform sampling is the best."
 
 
+def test_a_name_before_a_comma_stays_a_name_too():
+    named = record(9.0, arm_name="min-SNR")
+    ranking = Ranking.of([named, record(10.0, arm_name="uniform", **UNIFORM)], "fid")
+    assert as_sentence("min-SNR, against uniform sampling: a gain", ranking).startswith("min-SNR, against")
+
+
+@pytest.mark.parametrize(
+    ("metric", "ours", "uniform", "says"),
+    [
+        ("fid", 25.0, 10.0, "uniform sampling is the best: FID 10.00, 60.0% better than 25.00 of"),
+        ("fid", 10.0, 25.0, "reached FID 10.00, 60.0% better than 25.00 of uniform sampling"),
+        ("inception_score", 5.0, 10.0, "uniform sampling is the best: IS 10.00, 100.0% better than 5.00 of"),
+        ("inception_score", 10.0, 5.0, "reached IS 10.00, 100.0% better than 5.00 of uniform sampling"),
+    ],
+)
+def test_what_is_better_is_so_by_a_share_of_what_it_is_compared_with(metric, ours, uniform, says):
+    runs = [record(1.0, metrics={metric: ours}), record(1.0, metrics={metric: uniform}, **UNIFORM)]
+    assert says in answer(Ranking.of(runs, metric))
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "says"),
+    [
+        (-0.0004, -0.3, 0.3, "a gain of -0.004% FID [-3.0, 3.0]"),
+        (0.5, 0.003, 0.9, "5.0% FID [0.03, 9.0]"),
+        (0.0, -0.3, 0.3, "a gain of 0.0% FID [-3.0, 3.0]"),
+        (-1e-9, -0.3, 0.3, "a gain of 0.0000% FID [-3.0, 3.0]"),
+    ],
+)
+def test_no_end_of_an_interval_is_rounded_onto_zero(mean, low, high, says):
+    assert says in sentence(mean, low, high)
+
+
 def named(name, fids, control=None):
     """Confirmations of an arm of this name; None for a run that failed."""
     return [

@@ -21,6 +21,19 @@ def test_fresh_seeds_that_both_have_make_the_score():
     assert ours.in_words() == "10.00 ± 1.41 over 2 fresh seeds"
 
 
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ((0.019, 0.02108), "0.02 ± 0.00147 over 2 fresh seeds"),
+        ((0.0028, 0.0032), "0.003 ± 0.000283 over 2 fresh seeds"),
+        ((0.2, 0.203), "0.202 ± 0.002 over 2 fresh seeds"),
+    ],
+)
+def test_the_spread_of_a_small_score_is_not_rounded_away(values, says):
+    ours, _ = scored(*trials(7.0), record(8.0, **UNIFORM), *fresh(list(values), 7), *fresh([1.0, 1.0], 1))
+    assert ours.in_words() == says
+
+
 def test_one_run_of_the_search_has_no_spread_and_is_called_one():
     ours, uniform = scored(*trials(7.0), record(8.0, **UNIFORM))
     assert (ours.spread, ours.fresh) == (None, False)

@@ -18,12 +18,14 @@ from curriculum_ray.curriculum import CurriculumSchedule
 from curriculum_ray.runs.config import RunConfig
 from curriculum_ray.runs.result import Measured
 from curriculum_ray.training.stages import stages_walked
+from tests.tuning.evidence.test_answer import CONTROL, SURE, WIDE, named, times
 from tests.tuning.figures.pages import Checker
 from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Ranking
 from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.winner import best_arm
 from tuning.figures.levels import density_scale, plot_sampled
 from tuning.figures.plots import kind_of
 from tuning.figures.run_files import active_set, read_run
@@ -164,8 +166,30 @@ def test_a_question_with_two_answers_has_each_in_a_line_of_its_own():
     ranking = with_a_rival(8.0, 7.0)
     first, *more = _answer(ranking)
     assert "beats uniform sampling" in first
-    assert "min-SNR" in "".join(more)
-    assert dict(_numbers(ranking))["FID of the best rival, min-SNR"] == "7.01"
+    assert any(each.startswith('<p class="also">min-SNR, against uniform sampling') for each in more), more
+    assert dict(_numbers(ranking, best_arm(ranking)))["FID of the best rival, min-SNR"] == "7.01"
+
+
+def test_the_best_of_a_report_is_the_arm_that_its_answer_names(tmp_path):
+    records = [*named("uniform", CONTROL, "uniform"), *named("wide", WIDE), *named("sure", SURE)]
+    records += named("third", times(1.0, 1.01, 0.99, 1.0, 1.01, 0.99))
+    ranking = Ranking.of(records, "fid")
+    assert ranking.best.name == "wide"
+    text = build_report(ranking.records, STUDY, tmp_path).read_text(encoding="utf-8")
+    assert '<p class="answer">sure beats uniform sampling' in text
+    assert re.search(r"<h2>The best schedule</h2>\s*<p>sure:", text), text[text.index("<h2>The best") :][:200]
+    sure = ranking.arm("sure").confirmed_value("fid")
+    assert dict(_numbers(ranking, best_arm(ranking)))["FID of the best schedule, mean of 6 fresh seeds"] == (
+        f"{sure:.2f}"
+    )
+
+
+def test_a_gain_of_geometric_means_is_said_to_be_one(tmp_path):
+    records = [*named("uniform", [3.7, 3.7, 3.7], "uniform"), *named("ours", [1.0, 9.0, 1.0])]
+    page = confirmation(Ranking.of(records, "fid"), against_uniform(Ranking.of(records, "fid")))
+    assert "A gain in FID is that of geometric means" in page
+    kid = [each.model_copy(update={"metrics": {"kid": each.metrics["fid"]}}) for each in records]
+    assert "geometric" not in confirmation(Ranking.of(kid, "kid"), against_uniform(Ranking.of(kid, "kid")))
 
 
 def test_uniform_sampling_has_one_colour_whatever_else_is_in_the_plot():
@@ -233,7 +257,7 @@ def test_plots_come_in_light_and_dark_and_can_be_read(text):
         ([record(9.0)], "Uniform sampling has no finished run beside it."),
         (
             [record(9.0), record(8.0, control="uniform")],
-            "Uniform sampling is the best: FID 8.00, 12.5% better",
+            "Uniform sampling is the best: FID 8.00, 11.1% better",
         ),
         ([record(math.nan), record(math.inf)], "No trial has finished."),
     ],

@@ -110,4 +110,4 @@ def test_the_report_shows_the_search_the_way_and_the_rival(tmp_path):
 def test_previews_are_titled_by_the_metric_that_they_hold(history, name):
     uniform = record(10.0, history=history, control="uniform", schedule=schedule(1, "none"))
     ranking = Ranking.of([record(9.0, history=history), uniform], "kid")
-    assert f'alt="{name} over images seen"' in convergence(ranking)
+    assert f'alt="{name} over images seen"' in convergence(ranking, ranking.best)

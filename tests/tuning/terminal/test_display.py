@@ -345,5 +345,25 @@ def test_the_final_table_fits_a_narrow_terminal(width):
     assert "…" not in text
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_columns_that_do_not_fit_are_left_out_whole(width):
+    scores = {"fid_at_2": 112.5, "fid_at_4": 113.5, "kid": 0.0123, "inception_score": 5.0, "clip_score": 31.0}
+    arms = [(3, None, 103.0), (4, None, 104.0), (1, "uniform", 109.0)]
+    records = [
+        record(fid, schedule=schedule(count), control=control, metrics={"fid": fid, **scores}, **how)
+        for count, control, fid in arms
+        for how in ({"role": "control" if control else "searched"}, {"role": "confirmation", "seed": 1000})
+    ]
+    whole = [line.split() for line in table_text(records, width=200).splitlines()]
+    lines = [line.split() for line in table_text(records, width=width).splitlines()]
+    head = next(place for place, words in enumerate(lines) if words[-1:] and "search" in words)
+    assert "…" not in table_text(records, width=width)
+    known = {word for words in whole for word in words}
+    assert set(lines[head]) | set(lines[head - 1]) <= known
+    rows = [words for words in lines if "103.0" in words or "104.0" in words or "109.0" in words]
+    assert len(rows) == 3
+    assert all(set(words) <= known for words in rows)
+
+
 def test_a_final_table_of_nothing_is_empty_and_no_error():
     assert "schedule" in table_text([record(None)])

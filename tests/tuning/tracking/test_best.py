@@ -104,7 +104,7 @@ def test_without_fresh_seeds_the_first_schedule_is_unconfirmed(write, output):
     found = best(output)
     assert (found.verdict, found.trial, found.curriculum.fresh) == ("unconfirmed", "search-008", False)
     assert found.sentence.startswith(
-        "uniform sampling is the best: FID 7.50, 6.7% better than 8.00 of the best schedule"
+        "uniform sampling is the best: FID 7.50, 6.2% better than 8.00 of the best schedule"
     )
 
 

@@ -128,6 +128,9 @@ def test_a_run_without_an_evaluation_is_said_so(tmp_path):
     run(tmp_path, "two", SETTINGS, fid=None, fingerprint=None)
     found = compare(find_run("one", tmp_path, None), find_run("two", tmp_path, None))
     assert found.refusal == "metrics are not compared: two has no evaluation"
+    run(tmp_path, "three", SETTINGS, fid=None, fingerprint=None)
+    found = compare(find_run("two", tmp_path, None), find_run("three", tmp_path, None))
+    assert found.refusal == "metrics are not compared: two and three have no evaluation"
 
 
 def test_a_key_of_two_studies_is_ambiguous_and_an_unknown_one_refused(tmp_path, output):
