@@ -160,9 +160,14 @@ class Process(nn.Module, ABC):
         x, noise_cond, target = self.corrupt(x0, levels, noise)
         return self.compare(model(x, noise_cond, condition), target, levels)
 
+    @staticmethod
+    def errors(output: Tensor, target: Tensor) -> Tensor:
+        """The mean squared errors of a network's output, float32 (B,), from it and its target, both (B,*shape)."""
+        return (output.float() - target.float()).square().flatten(1).mean(1)
+
     def compare(self, output: Tensor, target: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Compute `losses` from a network's output and its target, both (B,*shape), at levels (B,)."""
-        raw = (output.float() - target.float()).square().flatten(1).mean(1)
+        raw = self.errors(output, target)
         return self.weighting(raw, self.levels.log_snr(levels).float()), raw.detach()
 
 

@@ -212,14 +212,16 @@ class RunCopy:
 
     def _upload(self, path: Path | None) -> None:
         """Upload what changed, then the checkpoint at `path`, as the log must reach as far as it."""
+        sent = True
         if self._changed or path is not None:
             self._changed = False
-            self._tried(self._files.send)
+            sent = self._tried(self._files.send)
+            self._changed |= not sent
             self._tried(self._send_best)
             self._tried(partial(_send_log, self._copy, self._job.folder, 0))
         if path is None:
             return
-        if self._tried(partial(self._send, path)):
+        if sent and self._tried(partial(self._send, path)):
             self._tried(partial(self._prune, path.parent, self._keep, path.name))
         else:
             _delete_here(checkpoints.find_checkpoints(path.parent, self._job.key)[self._keep :])

@@ -64,7 +64,8 @@ class CheckpointNotWritten(OSError):
 class Checkpoint:
     """The contents of a checkpoint folder.
 
-    `tensors` maps a group ("model", "ema", "optimizer", ...) to named tensors on the CPU; `state` is JSON-safe.
+    `tensors` maps a group ("model", "ema", "optimizer", ...) to named tensors; `state` is JSON-safe. Those of a folder
+    are on the CPU; those of a run may be its own, which its next step changes.
     """
 
     tensors: Mapping[str, Mapping[str, torch.Tensor]]
@@ -142,7 +143,7 @@ def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
     temporary.mkdir(parents=True)
     digests = {}
     for group, tensors in checkpoint.tensors.items():
-        payload = save_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        payload = save_bytes(_apart(tensors))
         digests[f"{group}.safetensors"] = hashlib.sha256(payload).hexdigest()
         _write_flushed(temporary / f"{group}.safetensors", payload)
     # As a reader will see it: with tuples turned into lists.
@@ -150,6 +151,19 @@ def _fill(temporary: Path, checkpoint: Checkpoint) -> None:
     digests[_STATE] = _state_digest(state)
     whole = {"version": FORMAT_VERSION, "sha256": digests, **state}
     _write_flushed(temporary / _STATE, json.dumps(whole, indent=1).encode())
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors on the CPU, of which no two share memory, as those of tied weights do and safetensors refuses."""
+    result: dict[str, torch.Tensor] = {}
+    seen = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        if value.numel() and value.data_ptr() in seen:
+            value = value.clone()
+        seen.add(value.data_ptr())
+        result[name] = value
+    return result
 
 
 def _state_digest(state: Any) -> str:

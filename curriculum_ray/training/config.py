@@ -192,6 +192,16 @@ class TrainConfig(Spec):
         return self
 
     @model_validator(mode="after")
+    def _the_rate_comes_to_fall(self) -> TrainConfig:
+        rate = self.optimizer
+        if rate.schedule in ("cosine", "linear") and rate.warmup_images >= self.total_images:
+            raise ValueError(
+                f"optimizer.warmup_images must be less than the {self.total_images:,} images of the run where "
+                f"optimizer.schedule is {rate.schedule}, but got {rate.warmup_images}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _blocks_can_be_recomputed(self) -> TrainConfig:
         if self.gradient_checkpointing and self.model.kind in ("mlp", "python"):
             raise ValueError(

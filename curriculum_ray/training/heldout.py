@@ -160,9 +160,10 @@ class Heldout:
             assert self._data.condition is not None
             condition = self._data.condition[item].to(device)
         levels = self._levels[rows // self.count].to(device)
+        # Not by `losses`, which would weight them too: a learned weighting's own weights may lie in shards here.
         with run.precision.autocast():
-            _, raw = run.process.losses(run.ema.model, x0, levels, self._noise(rows).to(device), condition)
-        return raw
+            x, noise_cond, target = run.process.corrupt(x0, levels, self._noise(rows).to(device))
+            return run.process.errors(run.ema.model(x, noise_cond, condition), target)
 
     def _noise(self, rows: Tensor) -> Tensor:
         noise = torch.empty(len(rows), *self._data.shape)

@@ -82,5 +82,6 @@ class SpikeGuard:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
         self.skipped, self._stage = state["skipped"], state.get("stage", 0)
-        self._norms.extend(state["norms"])
-        self._losses.extend(state["losses"])
+        for window, values in ((self._norms, state["norms"]), (self._losses, state["losses"])):
+            window.clear()
+            window.extend(values)

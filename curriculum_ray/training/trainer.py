@@ -88,8 +88,9 @@ class Trainer:
             )
         device = self.world.device
         self.precision = Precision(config.precision, device, config.tf32)
-        torch.manual_seed(config.seed)
+        # Before the seed, as some weightings draw numbers: arms of a seed must start from the same weights.
         self.process = build_process(config.process, config.weighting).to(device)
+        torch.manual_seed(config.seed)
         model = start_network(config, data.shape, data.conditioning, data.vocabulary).to(device)
         frozen = frozen_weights(config, model)
         conditioning: Any = model.conditioning

@@ -116,6 +116,38 @@ def test_a_checkpoint_that_cannot_be_uploaded_costs_that_checkpoint_only(
     assert result.resumed_at == 192
 
 
+def test_no_checkpoint_is_in_the_bucket_before_the_log_that_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = bucket_in_memory()
+    away = {"away": False}
+    failing(
+        monkeypatch, lambda kind, path: kind == "write" and path.endswith("metrics.jsonl") and away["away"]
+    )
+    usual = run_copy.RunCopy.checkpoint
+
+    def checkpoint(self: run_copy.RunCopy, path: Path) -> None:
+        images = int(path.name[-12:])
+        away["away"] = images == 128
+        usual(self, path)
+        self.flush()
+        stored = [int(name[-12:]) for name in stored_checkpoints.stored(bucket / "run")]
+        content = (bucket / "run").read("metrics.jsonl")
+        assert content is not None
+        logged = [line.images for line in lines_of(content.decode())]
+        assert max(logged) >= max(stored), (logged, stored)
+        seen.append(max(stored))
+        away["away"] = False
+        if images >= 192:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    monkeypatch.setattr(run_copy.RunCopy, "checkpoint", checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        run_up_to(_job(tmp_path / "one", bucket))
+    assert seen == [64, 64, 192]
+
+
 def test_a_run_whose_last_checkpoint_is_not_taken_is_not_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,15 @@ def test_what_was_written_is_read(written: Path) -> None:
     assert back.state == {"images": 5}
 
 
+def test_tied_weights_are_written_under_both_names(tmp_path: Path) -> None:
+    tied = torch.arange(4.0)
+    whole = torch.arange(6.0)
+    tensors = {"model": {"a": tied, "b": tied, "c": whole[:2], "d": whole[2:], "e": torch.empty(0)}}
+    back = read(write(tmp_path / checkpoint_name("a", 5), Checkpoint(tensors=tensors, state={})))
+    for name, value in tensors["model"].items():
+        assert torch.equal(back.tensors["model"][name], value)
+
+
 def test_only_the_groups_asked_for_are_read(written: Path) -> None:
     assert set(read(written, groups=("ema",)).tensors) == {"ema"}
 

@@ -202,3 +202,17 @@ def test_packed_runs_measure_what_each_would_alone(data: Dataset) -> None:
         assert [images for images, _ in one] == [images for images, _ in other]
         for (_, a), (_, b) in zip(one, other, strict=True):
             assert a == pytest.approx(b, rel=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["edm2_uncertainty", "ant_uncertainty"])
+def test_the_weights_of_a_learned_weighting_are_not_touched(data: Dataset, kind: str) -> None:
+    """Where the training is sharded, each rank has but a part of them."""
+    trainer, plain = (Trainer(_config(weighting={"kind": each}), data) for each in (kind, "none"))
+    assert trainer.heldout is not None
+    assert plain.heldout is not None
+
+    def refused(*_: object) -> None:
+        raise AssertionError("the weighting was asked")
+
+    trainer.process.weighting.register_forward_pre_hook(refused)
+    assert trainer.heldout.measure(trainer) == plain.heldout.measure(plain)

@@ -181,12 +181,13 @@ def test_equal_settings_give_equal_runs_and_another_seed_another(data: Dataset) 
     assert first != other
 
 
-def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: Dataset) -> None:
-    """Paired arms differ in the noise levels that their schedules choose, and in nothing else."""
+@pytest.mark.parametrize("weighting", ["none", "min_snr", "ant_uncertainty", "edm2_uncertainty"])
+def test_arms_of_a_seed_start_alike_and_see_the_same_images_and_noise(data: Dataset, weighting: str) -> None:
+    """Paired arms differ in the noise levels that their schedules choose, in how these count, and in nothing else."""
     schedules = [SMALL["schedule"], {**SMALL["schedule"], "order": {"direction": "hard_to_easy"}}]
     seen = []
-    for schedule in schedules:
-        trainer = Trainer(_config(schedule=schedule), data)
+    for schedule, kind in zip(schedules, ("none", weighting), strict=True):
+        trainer = Trainer(_config(schedule=schedule, weighting={"kind": kind}), data)
         start = [value.clone() for value in trainer.model.state_dict().values()]
         batches: list[torch.Tensor] = []
         trainer.objective.register_forward_pre_hook(

@@ -193,6 +193,26 @@ def test_a_rate_setting_that_does_not_apply_is_refused(how: dict[str, Any]) -> N
         OptimizerSpec(**how)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_rate_that_would_never_come_to_fall_is_refused(schedule: str) -> None:
+    optimizer = {"schedule": schedule, "warmup_images": 2_048}
+    with pytest.raises(
+        ValueError, match=r"warmup_images must be less than the 2,048 images of the run where"
+    ):
+        TrainConfig.model_validate({"images": 2_000, "optimizer": optimizer})
+    TrainConfig.model_validate({"images": 2_049, "optimizer": optimizer})
+    TrainConfig.model_validate({"images": 2_000, "optimizer": {**optimizer, "schedule": "constant"}})
+
+
+def test_a_guard_takes_the_windows_of_another_as_they_are() -> None:
+    guard, other = (SpikeGuard(StabilitySpec(spike_factor=3.0, spike_window=8)) for _ in range(2))
+    for step in range(5):
+        guard.spiked(torch.tensor(1.0 + step), torch.tensor(1.0))
+        other.spiked(torch.tensor(9.0), torch.tensor(9.0))
+    other.load_state_dict(guard.state_dict())
+    assert other.state_dict() == guard.state_dict()
+
+
 def test_the_guard_skips_what_stands_out_and_lets_what_is_not_finite_stop_the_run() -> None:
     guard = SpikeGuard(StabilitySpec(spike_factor=3.0, spike_window=8))
     one = torch.tensor(1.0)

@@ -32,6 +32,9 @@ DIT = {"model": {"kind": "dit", "depth": 3, "width": 32, "heads": 2}}
 BLOCKS = {"compile": "blocks", "gradient_checkpointing": True}
 
 
+LEARNED = ("edm2_uncertainty", "ant_uncertainty")
+
+
 def adapters(folder: Path) -> dict[str, Any]:
     """Of what the job "ddp" has trained."""
     return {"init_from": str(folder / "ddp"), "lora": {"rank": 2, "targets": ["qkv", "conv1"]}}
@@ -53,6 +56,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "lora-fsdp", "settings": {**SHARDED, **adapters(folder)}, "steps": 3},
         {"name": "dit-ddp", "settings": {**SETTINGS, **DIT}, "steps": 4},
         {"name": "dit-fsdp", "settings": {**SHARDED, **DIT, **BLOCKS}, "steps": 4},
+        *(
+            {"name": f"{kind}-{name}", "settings": {**settings, "weighting": {"kind": kind}}, "steps": 3}
+            for kind in LEARNED
+            for name, settings in (("ddp", SETTINGS), ("fsdp", SHARDED))
+        ),
         {"name": "alone-ddp", "settings": SETTINGS, "steps": 3, "resume": "half-ddp", "world": 1},
     ]
     processes = [
@@ -94,6 +102,13 @@ def test_shards_train_as_replicas_do(place: Path) -> None:
 
 def test_shards_of_compiled_and_recomputed_blocks_train_as_plain_replicas_do(place: Path) -> None:
     _compare(place, "dit-fsdp", "dit-ddp")
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_a_learned_weighting_on_shards_trains_and_measures_as_on_replicas(place: Path, kind: str) -> None:
+    _compare(place, f"{kind}-fsdp", f"{kind}-ddp")
+    measured = [_measured(place, f"{kind}-{name}") for name in ("fsdp", "ddp")]
+    torch.testing.assert_close(*measured, rtol=1e-3, atol=1e-4)
 
 
 def test_adapters_on_shards_train_as_on_replicas(place: Path) -> None:

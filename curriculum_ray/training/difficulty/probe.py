@@ -37,7 +37,7 @@ class ProbeSpec(Spec):
     base: BaseSpec | None = None
     """The base distribution whose u is divided into intervals; by default EDM's for sigmas, else uniform."""
     model: ModelSpec = UNetSpec()
-    """The network."""
+    """The network; unlike in training, it sees no class or caption unless `conditional` is true."""
     optimizer: OptimizerSpec = OptimizerSpec()
     """AdamW at a constant rate after the warm-up: its rate, betas, weight decay, warm-up and gradient clipping."""
     intervals: int = Field(default=10, ge=2, le=100)
@@ -79,6 +79,14 @@ class ProbeSpec(Spec):
                 raise ValueError(
                     f"optimizer.{name} must be left out: probe models are trained by AdamW at a constant learning rate"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_of_what_is_seen(self) -> ProbeSpec:
+        if getattr(self.model, "asks_for_dropout", False) and not self.model.conditional:
+            raise ValueError(
+                "model.label_dropout is for probe models that see the condition: set model.conditional to true"
+            )
         return self
 
     @property
