@@ -103,10 +103,13 @@ class EDM(Process):
         return (sigma**2 + self.spec.sigma_data**2).rsqrt()
 
     def protocol(self, sampler: str, clip: bool) -> dict[str, Any]:
-        """See `Process.protocol`: the noise that the stochastic sampler adds, and the initial noise."""
-        start = {} if clip else PURE_NOISE
+        """See `Process.protocol`: the noise that the stochastic sampler adds, the initial noise, unusual sigmas."""
+        start: dict[str, Any] = {} if clip else {**PURE_NOISE}
+        grid = ("sigma_min", "sigma_max", "rho")
+        if any(getattr(self.spec, name) != type(self.spec).model_fields[name].default for name in grid):
+            start["sigmas"] = [getattr(self.spec, name) for name in grid]
         if sampler != "stochastic":
-            return {**start}
+            return start
         churn = self.spec.model_dump(include={"churn", "churn_min", "churn_max", "churn_noise"})
         return {**start, "churn": churn}
 

@@ -17,6 +17,7 @@ from curriculum_ray.data.dataset import as_float
 from curriculum_ray.data.headers import Fetch, Unit
 from curriculum_ray.data.shard_rows import make_condition, open_unit, read_image, read_rows
 from curriculum_ray.data.shards import scan
+from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.evaluation.extractors import Extractor, load_extractor
 from curriculum_ray.evaluation.fidelity import Statistics
 from curriculum_ray.evaluation.reference import evenly_spaced, tally_of
@@ -98,7 +99,9 @@ class Counting:
         self.decoder = decoder_of(data, spec.extractor)
         shape = self.data.shape
         self.shape = shape if self.decoder is None else self.decoder.shape(shape)
-        self.extractor: Extractor = load_extractor(spec.evaluation, self.shape, self.data.name)
+        self.extractor: Extractor = load_extractor(
+            spec.evaluation, self.shape, self.data.name, data.name in EMBEDDED
+        )
         self._rows = max(1, min(_ROWS, _IMAGE_BYTES // math.prod(self.shape)))
 
     def count(self, device: str | torch.device = "cpu", share: Share = WHOLE) -> Counted:

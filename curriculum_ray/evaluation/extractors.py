@@ -81,15 +81,18 @@ _PIXELS = 500 * 32 * 32
 _DIGITS_SHAPE = (1, 8, 8)
 
 
-def load_extractor(spec: EvaluationSpec, shape: tuple[int, ...], name: str) -> Extractor:
-    """The extractor of `spec`, whose `auto` goes by the shape of an item and the data's name.
+def load_extractor(
+    spec: EvaluationSpec, shape: tuple[int, ...], name: str, embedded: bool = False
+) -> Extractor:
+    """The extractor of `spec`, whose `auto` goes by the shape of an item, and by whether the data are embedded ones.
 
+    name: that of the data, for messages.
     ConfigError where it does not take such items, or its weights are missing. Inception-v3's weights are downloaded
     if needed, verified by hash, and loaded.
     """
     chosen: str = spec.extractor
     if chosen == "auto":
-        chosen = _automatic(shape, name)
+        chosen = _automatic(shape, embedded)
     network, weights = _network(chosen, spec, shape, name)
     extractor = Extractor(chosen, network, weights, *_PARTICULARS[chosen])
     if chosen == "random-cnn":
@@ -99,13 +102,13 @@ def load_extractor(spec: EvaluationSpec, shape: tuple[int, ...], name: str) -> E
     return extractor
 
 
-def _automatic(shape: tuple[int, ...], name: str) -> str:
+def _automatic(shape: tuple[int, ...], embedded: bool) -> str:
     """The extractor that `auto` selects; embedded sets need no download."""
     if not is_image(shape):
         return "random-fourier" if _are_points(shape) else "raw"
     if shape == _DIGITS_SHAPE:
         return "digits-cnn"
-    return "random-cnn" if name in ("photos", "shapes") else "inception-v3"
+    return "random-cnn" if embedded else "inception-v3"
 
 
 def _are_points(shape: tuple[int, ...]) -> bool:

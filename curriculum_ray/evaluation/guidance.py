@@ -18,7 +18,7 @@ def check_guidance(
     setting: str = "evaluation.guidance",
     subject: str = "the data",
 ) -> None:
-    """Refuse a scale other than 1 for a model without a condition, or trained with it always.
+    """Refuse a scale other than 1 for a model that sees no condition, or was trained with it always.
 
     setting, subject: what the scales and whoever has the condition are called in the one line of the `ConfigError`.
     """
@@ -26,6 +26,8 @@ def check_guidance(
         return
     if not conditioning:
         raise ConfigError(f"{setting} needs a conditional model, but {subject} has neither class nor caption")
+    if getattr(model, "conditional", None) is False:
+        raise ConfigError(f"{setting} needs a conditional model, but model.conditional is false")
     if not getattr(model, "label_dropout", 1.0):
         raise ConfigError(
             f"{setting} needs a model trained with label_dropout, but label_dropout of {subject} is 0"

@@ -54,7 +54,7 @@ def refused(folder: Path, key: str, what: str) -> Iterator[None]:
 
 
 def load_network(folder: Path, kind: str, name: str) -> nn.Module:
-    """The frozen network of transformers' class `name` in `folder`, whose model_type must be `kind`.
+    """The frozen float32 network of transformers' class `name` in `folder`, whose model_type must be `kind`.
 
     Raises what `refused` expects, a ValueError where weights are missing too.
     """
@@ -65,10 +65,15 @@ def load_network(folder: Path, kind: str, name: str) -> nn.Module:
         raise ValueError(f"its model_type is {found}")
     with torch.random.fork_rng(devices=[]):
         network, notes = getattr(transformers, name).from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            dtype=torch.float32,  # whatever they were saved in: scores need their precision
         )
     lacking = sorted(notes["missing_keys"])
     if lacking:
-        raise ValueError(f"its weights lack {lacking[0]} and {len(lacking) - 1} more")
+        more = f" and {len(lacking) - 1} more" if lacking[1:] else ""
+        raise ValueError(f"its weights lack {lacking[0]}{more}")
     frozen: nn.Module = network.eval().requires_grad_(False)
     return frozen

@@ -8,6 +8,7 @@ from dataclasses import replace
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset, DataSpec, is_image
 from curriculum_ray.data.content import condition_content
+from curriculum_ray.data.spec import EMBEDDED
 from curriculum_ray.diffusion import DDPMSpec, Process, build_process
 from curriculum_ray.evaluation.clip_score import ClipScorer, load_clip
 from curriculum_ray.evaluation.counting import decoder_of
@@ -20,7 +21,7 @@ from curriculum_ray.evaluation.spec import EvaluationSpec
 
 __all__ = ["prepare", "resolve_sampler"]
 
-_MIN_IMAGES = 16
+_LEAST = 16
 
 
 def prepare(
@@ -32,7 +33,8 @@ def prepare(
     """Check before training that the evaluation after it can run; `ConfigError` says what is missing.
 
     data: what is trained on, which is also the reference, unless that is a file; of a stream its `reference` is.
-    source: its settings; latents are decoded by the autoencoder that it names. Inception-v3's weights are downloaded
+    source: its settings; latents are decoded by the autoencoder that it names. Without them, data of the name of an
+    embedded set are that set. Inception-v3's weights are downloaded
     here if needed, verified by hash, and loaded. Sampler and steps are checked against `process`, by default DDPM. The
     features of `data` are extracted at the first score, once per Python process.
     """
@@ -45,7 +47,9 @@ def prepare(
     decoder = decoder_of(source, spec.extractor)
     shape = data.shape if decoder is None else decoder.shape(data.shape)
     clip = _clip_scorer(spec, shape, data)
-    extractor = load_extractor(spec, shape, data.name)
+    extractor = load_extractor(
+        spec, shape, data.name, (data.name if source is None else source.name) in EMBEDDED
+    )
     described = {} if decoder is None else {"decoder": decoder.sha256}
     captions = ""
     if file is not None:
@@ -57,11 +61,11 @@ def prepare(
             items = held_out(data)
         reference = data_reference(items, data.shape, decoder)
         captions = "" if clip is None else _captions_hash(items, classes_hash(data))
-    if min(reference.count or _MIN_IMAGES, spec.num_samples) < _MIN_IMAGES:
-        raise ConfigError(
-            f"evaluation needs at least {_MIN_IMAGES} real and {_MIN_IMAGES} generated images, but "
-            f"{reference.name} has {reference.count} and evaluation.num_samples is {spec.num_samples}"
-        )
+    needs = f"evaluation needs at least {_LEAST} real items and {_LEAST} samples, but"
+    if reference.count is not None and reference.count < _LEAST:
+        raise ConfigError(f"{needs} {reference.name} has {reference.count}")
+    if spec.num_samples < _LEAST:
+        raise ConfigError(f"{needs} evaluation.num_samples is {spec.num_samples}")
     reference = replace(reference, described={**described, **reference.described})
     protocol = protocol_of(spec, process, data.shape, extractor, reference, clip, captions)
     return Evaluator(spec, data.shape, shape, protocol, extractor, reference, decoder, clip)

@@ -13,7 +13,7 @@ import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -39,7 +39,7 @@ class About(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int = 1
+    version: Literal[1] = 1
     name: str
     """Of the data."""
     data: str
@@ -198,7 +198,10 @@ def _read(path: str, size: int, changed: int) -> ReferenceFile:
             about = About.model_validate_json(str(file["about"])) if "about" in file.files else None
             names = ["mu", "sigma", *(["features", "condition"] if about else [])]
             arrays = {name: torch.from_numpy(file[name]) for name in names if name in file.files}
-        return ReferenceFile(path, _checked(arrays), about)
+        found = ReferenceFile(path, _checked(arrays), about)
+        if found.condition is not None:
+            _check_condition(found.condition, found.conditioning)
+        return found
     except ValidationError as error:
         reason = f"about.{error.errors()[0]['loc'][0] if error.errors()[0]['loc'] else ''} is invalid"
     except OSError as error:
@@ -210,6 +213,19 @@ def _read(path: str, size: int, changed: int) -> ReferenceFile:
         f"evaluation.reference {path} must be an .npz with mu and sigma, as `tune reference` writes it and ADM and EDM "
         f"publish it, but: {reason}"
     )
+
+
+def _check_condition(condition: Tensor, kind: Conditioning) -> None:
+    """Refuse, by a ValueError, conditions that are not of the kind that the file says."""
+    shapes = {"class": (), "tokens": (kind.length,), "embedding": (kind.length, kind.size)}
+    least = {"class": -1, "tokens": 0}.get(kind.kind)
+    sound = kind.kind in shapes and len(condition) > 0 and tuple(condition.shape[1:]) == shapes[kind.kind]
+    if sound and least is not None:
+        sound = condition.dtype == torch.long and bool(((condition >= least) & (condition < kind.size)).all())
+    elif sound:
+        sound = condition.is_floating_point() and bool(condition.isfinite().all())
+    if not sound:
+        raise ValueError(f"condition must be one of {kind} for each item, but is {tuple(condition.shape)}")
 
 
 def _checked(arrays: dict[str, Tensor]) -> dict[str, Tensor]:

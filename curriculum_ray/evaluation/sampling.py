@@ -119,7 +119,9 @@ def draw_blocks(
                 noise.to(device),
                 sampler=None if spec.sampler == "auto" else spec.sampler,
                 steps=spec.steps,
-                generator=torch.Generator(device).manual_seed(mix(spec.seed, block.start)),
+                generator=torch.Generator().manual_seed(
+                    mix(spec.seed, block.start)
+                ),  # on the CPU, for any device
                 condition=None if condition is None else condition[block.start : block.stop].to(device),
                 guidance=spec.scales[0],
                 guidance_interval=spec.guidance_interval,

@@ -24,8 +24,8 @@ class EvaluationSpec(Spec):
 
     extractor: ExtractorName = "auto"
     """Network whose features are compared; `auto` selects digits-cnn for grey 8x8 images, random-cnn
-    for photos and shapes, inception-v3 for other images and decoded latents, random-fourier for points, raw for
-    signals, and that of a reference file, where there is one."""
+    for the embedded photos and shapes, inception-v3 for other images and decoded latents, random-fourier for
+    points, raw for signals, and that of a reference file, where there is one."""
     weights: LocalPath | None = None
     """Local copy of inception-v3's weights-inception-2015-12-05-6726825d.pth, by default a download; for dinov2 the
     folder of a DINOv2 as transformers writes it, which it needs."""
@@ -88,7 +88,9 @@ class EvaluationSpec(Spec):
 
     def at_first_scale(self) -> EvaluationSpec:
         """The same evaluation at the first scale only."""
-        return self.model_copy(update={"guidance": self.scales[0]})
+        first = self.scales[0]
+        interval = None if first == 1 else self.guidance_interval
+        return self.model_copy(update={"guidance": first, "guidance_interval": interval})
 
     @model_validator(mode="after")
     def _weights_apply(self) -> EvaluationSpec:

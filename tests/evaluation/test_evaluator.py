@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import Conditioning, Dataset, DataSpec, load_data, to_uint8
-from curriculum_ray.diffusion import DDPMSpec, FlowSpec, Process, build_process
+from curriculum_ray.diffusion import DDPMSpec, EDMSpec, FlowSpec, Process, build_process
 from curriculum_ray.evaluation import (
     EvaluationSpec,
     Evaluator,
@@ -211,6 +211,14 @@ def test_fingerprint_changes_with_reference_weights_and_version(
     assert prepare(protocol.spec, digits).fingerprint != protocol.fingerprint
 
 
+def test_other_sigmas_of_edm_are_part_of_the_fingerprint_and_the_usual_ones_are_not(digits: Dataset) -> None:
+    spec = EvaluationSpec(num_samples=40, steps=2)
+    usual, other = (prepare(spec, digits, build_process(each)) for each in (EDMSpec(), EDMSpec(rho=3)))
+    assert "sigmas" not in usual.protocol
+    assert other.protocol == {**usual.protocol, "sigmas": [0.002, 80.0, 3]}
+    assert usual.fingerprint != other.fingerprint
+
+
 def test_fingerprint_ignores_what_does_not_change_the_numbers(protocol: Evaluator, digits: Dataset) -> None:
     named = Dataset("another name", digits.items)
     spec = protocol.spec.model_copy(update={"batch_size": 7, "extractor": "digits-cnn"})
@@ -233,7 +241,7 @@ def test_the_digits_extractor_refuses_other_images(shape: tuple[int, ...]) -> No
 
 def test_too_few_images_are_refused(digits: Dataset) -> None:
     few = Dataset("few", digits.items[:15])
-    with pytest.raises(ConfigError, match="at least 16 real and 16 generated images, but few has 15"):
+    with pytest.raises(ConfigError, match="at least 16 real items and 16 samples, but few has 15"):
         prepare(EvaluationSpec(), few)
     with pytest.raises(ConfigError, match="num_samples is 15"):
         prepare(EvaluationSpec(num_samples=15), digits)

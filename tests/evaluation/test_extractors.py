@@ -1,17 +1,44 @@
 """An extractor sees no more of large images at a time than of small ones, and its features do not depend on it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
-from curriculum_ray.evaluation import EvaluationSpec
+from curriculum_ray.data import DataSpec, load_data
+from curriculum_ray.evaluation import EvaluationSpec, extractors, prepare
+from curriculum_ray.evaluation.counting import Counting, ReferenceSpec
 from curriculum_ray.evaluation.extractors import load_extractor
+from curriculum_ray.evaluation.simple_features import RandomCNN
 
 
 @pytest.mark.parametrize(("side", "most"), [(16, 500), (32, 500), (64, 125), (128, 31), (1024, 1)])
 def test_large_images_are_seen_few_at_a_time(side: int, most: int) -> None:
     assert load_extractor(EvaluationSpec(extractor="random-cnn"), (3, side, side), "mine").batch_size == most
+
+
+@pytest.mark.parametrize("name", ["photos", "shapes", "digits"])
+def test_a_folder_with_the_name_of_an_embedded_set_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    chosen: list[str] = []
+
+    def network(kind: str, *_: object) -> tuple[nn.Module, str]:
+        chosen.append(kind)
+        return RandomCNN(3, 16), ""
+
+    monkeypatch.setattr(extractors, "_network", network)
+    folder = tmp_path / name
+    folder.mkdir()
+    for number in range(16):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
+    spec = DataSpec(name=str(folder), image_size=16)
+    prepare(EvaluationSpec(num_samples=16), load_data(spec), source=spec)
+    Counting(ReferenceSpec(data=spec))
+    assert chosen == ["inception-v3", "inception-v3"]
 
 
 def test_features_do_not_depend_on_how_many_are_seen_at_a_time() -> None:

@@ -107,4 +107,6 @@ def test_what_cannot_be_guided_is_refused(conditioning: Conditioning, dropout: f
     with pytest.raises(ConfigError, match=f"evaluation.guidance {rule}"):
         check_guidance((1.0, 2.0), conditioning, model, subject="digits")
     check_guidance((1.0,), conditioning, model)
+    with pytest.raises(ConfigError, match=r"needs a conditional model, but model\.conditional is false"):
+        check_guidance((2.0,), CLASSES, UNetSpec(conditional=False))
     check_guidance((2.0,), CLASSES, UNetSpec(label_dropout=0.1))

@@ -165,6 +165,32 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_conditions_that_are_not_what_the_file_says_are_refused_in_one_line(
+    file: Path, tmp_path: Path
+) -> None:
+    with numpy.load(file) as found:
+        arrays = {name: found[name] for name in found.files}
+    about = json.loads(str(arrays["about"]))
+    labels = numpy.arange(20) % 3
+    for condition, conditioning, version, words in (
+        (labels, {"kind": "class", "size": 3}, 1, ""),
+        (labels, {"kind": "class", "size": 2}, 1, "condition must be one of 2 classes for each item"),
+        (labels, {"kind": "tokens", "size": 3, "length": 4}, 1, "condition must be one of captions of 4"),
+        (labels.astype(float), {"kind": "class", "size": 3}, 1, "condition must be one of 3 classes"),
+        (labels[:0], {"kind": "class", "size": 3}, 1, "condition must be one of 3 classes"),
+        (labels, {"foo": 1}, 1, "foo"),
+        (labels, {"kind": "class", "size": 3}, 2, "about.version is invalid"),
+    ):
+        said = numpy.array(json.dumps({**about, "conditioning": conditioning, "version": version}))
+        numpy.savez(tmp_path / "other.npz", **{**arrays, "about": said, "condition": condition})
+        if not words:
+            assert read_reference(tmp_path / "other.npz").condition is not None
+            continue
+        with pytest.raises(ConfigError, match=words) as error:
+            read_reference(tmp_path / "other.npz")
+        assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

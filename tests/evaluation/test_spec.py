@@ -42,6 +42,15 @@ def test_wrong_settings_are_refused_in_one_line(settings: dict[str, Any], rule: 
     assert "\n" not in str(error.value)
 
 
+def test_the_first_of_several_scales_is_an_evaluation_of_its_own() -> None:
+    both = EvaluationSpec(guidance=(1.0, 2.0), guidance_interval=(0.3, 3.0))
+    first = both.at_first_scale()
+    assert (first.guidance, first.guidance_interval) == (1.0, None)
+    assert parse(EvaluationSpec, first.model_dump(mode="json"), "evaluation") == first
+    guided = EvaluationSpec(guidance=(2.0, 1.0), guidance_interval=(0.3, 3.0)).at_first_scale()
+    assert (guided.guidance, guided.guidance_interval) == (2.0, (0.3, 3.0))
+
+
 def test_fingerprint_depends_on_every_value_and_on_no_order() -> None:
     protocol = {"steps": 20, "ema": True, "weights": "abc"}
     assert fingerprint(protocol) == fingerprint(dict(reversed(protocol.items())))

@@ -92,6 +92,11 @@ def evaluate(
             f"--data must have items of the model's shape, but those of {images.name} are {there} and {trained.path} "
             f"draws {drawn}"
         )
+    if trained.vocabulary and images.vocabulary != trained.vocabulary:
+        raise ConfigError(
+            f"--data must have captions of the words that the model was trained on, but those of {images.name} differ "
+            f"from those of {trained.path}"
+        )
     check_guidance(spec.scales, trained.conditioning, trained.config.model, subject=str(trained.path))
     evaluator = prepare(spec, images, trained.process, reference)
     if draws_in_process(resources):

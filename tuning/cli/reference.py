@@ -103,7 +103,7 @@ def _check_place(path: Path) -> None:
     if path.suffix != ".npz":
         raise ConfigError(f"--into must name an .npz file, but got {path}")
     if not path.parent.is_dir():
-        raise ConfigError(f"--into {path} must lie in a folder that is there, but {path.parent} is none")
+        raise ConfigError(f"--into {path} must lie in an existing folder, but {path.parent} is not one")
     if not path.exists():
         return
     try:

@@ -131,6 +131,31 @@ def test_data_to_compare_with_are_settings_like_others(
     assert line in err
 
 
+def test_captions_of_other_words_than_those_of_the_training_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def captioned(name: str, words: str) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = []
+        for number in range(20):
+            Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
+            lines.append({"file_name": f"{number}.png", "text": words})
+        (folder / "metadata.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        return str(folder)
+
+    own = {"name": captioned("own", "a blue disc"), "image_size": 16, "conditioning": "text"}
+    checkpoint = str(_trained(tmp_path, data=own, model=SMALL))
+    few = ["--num-samples", "16", "--set", "steps=2", "--set", "extractor=random-cnn"]
+    assert _run(capsys, "evaluate", "--checkpoint", checkpoint, *few)["metrics"]
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--checkpoint", checkpoint, *few, "--data", captioned("other", "a disc green")])
+    assert ended.value.code == 2
+    assert "must have captions of the words that the model was trained on, but those of other differ" in (
+        capsys.readouterr().err
+    )
+
+
 def test_data_beside_a_file_of_statistics_are_for_conditions_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

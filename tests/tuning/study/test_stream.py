@@ -69,9 +69,7 @@ def test_a_study_on_shards_is_checked_whole_and_scored_by_some_of_their_items(tm
 
 
 def test_what_a_stream_cannot_do_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"at least 16 real and 16 generated images, but .* has 12 and"
-    ) as error:
+    with pytest.raises(ConfigError, match=r"at least 16 real items and 16 samples, but .* has 12") as error:
         check_study(_study(_write(tmp_path, 12)), SearchSpace.load(SPACE))
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="data must be held in memory where runs are packed, but got "):
