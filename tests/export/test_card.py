@@ -65,3 +65,7 @@ def test_every_setting_of_a_run_that_names_a_file_is_known() -> None:
 
 def test_embedded_sets_keep_their_name() -> None:
     assert '"name": "digits"' in card()
+
+
+def test_images_seen_are_not_taken_for_the_size_of_the_data() -> None:
+    assert "for 1,000 images seen, each counted every time" in card(name="digits")

@@ -93,6 +93,7 @@ def test_the_page_says_that_one_seed_has_no_error(tmp_path: Path) -> None:
     one = curve("convergence", 10, meta={"by_seed": [[float(10 - k) for k in range(10)]]})
     shown({"convergence": one}, tmp_path / "x", tmp_path / "s.yaml")
     page = (tmp_path / "x" / "difficulty.html").read_text()
+    assert "Low-noise timesteps are harder: yes by one measurement<" in page
     assert "one seed, no error known" in page
     assert "more than two standard errors (one seed has none)" in page
 
