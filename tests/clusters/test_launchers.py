@@ -21,10 +21,16 @@ LAUNCHERS = ["aws", "gcp", "ssh"]
 # What Ray needs for the provider of a launcher, and the extra that declares it.
 NEEDED = {"aws": ("aws", "boto3"), "gcp": ("gcp", "google-api-python-client"), "ssh": ("train", "ray")}
 MANIFESTS = ["raycluster", "rayjob", "storage"]
+KUBERAY_CLUSTERS = ["raycluster", "rayjob"]
 
 
 def _load(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
+
+
+def _kuberay_cluster(name: str) -> Any:
+    spec = _load(CLUSTERS / "kuberay" / f"{name}.yaml")["spec"]
+    return spec.get("rayClusterSpec", spec)
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -141,7 +147,7 @@ def test_kubernetes_manifests_hold_what_the_schemas_allow(name: str) -> None:
     jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{manifest['kind']}"}).validate(manifest)
 
 
-@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
 def test_a_misspelt_key_of_a_manifest_is_refused(name: str) -> None:
     schema = _load(Path(__file__).parent / "kubernetes_schema.yaml")
     manifest = _load(CLUSTERS / "kuberay" / f"{name}.yaml")
@@ -151,12 +157,34 @@ def test_a_misspelt_key_of_a_manifest_is_refused(name: str) -> None:
     assert any("maxReplica" in error.message for error in validator.iter_errors(manifest))
 
 
-@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
 def test_kubernetes_clusters_ask_for_their_token_and_stay_inside(name: str) -> None:
-    spec = _load(CLUSTERS / "kuberay" / f"{name}.yaml")["spec"]
-    cluster = spec.get("rayClusterSpec", spec)
+    cluster = _kuberay_cluster(name)
     assert cluster["authOptions"] == {"mode": "token", "secretName": "curriculum-ray-token"}
     assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
+def test_ray_drains_a_pod_that_goes_for_longer_than_by_default_and_ends_in_its_grace_period(
+    name: str,
+) -> None:
+    from ray._private import ray_constants
+
+    variable = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+    for group in _kuberay_cluster(name)["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        for container in pod["containers"]:
+            (value,) = (each["value"] for each in container["env"] if each["name"] == variable)
+            assert getattr(ray_constants, variable) < float(value) < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
+def test_shared_memory_is_left_to_kuberay(name: str) -> None:
+    """It mounts as much as the pod's memory; with less, Ray's object store moves to the disk."""
+    cluster = _kuberay_cluster(name)
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        for container in group["template"]["spec"]["containers"]:
+            assert "/dev/shm" not in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
