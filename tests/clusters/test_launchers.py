@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import shutil
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,17 @@ def test_rays_own_schema_refuses_an_unknown_key(name: str) -> None:
     config = prepare_config({**_load(CLUSTERS / f"{name}.yaml"), "max_wrokers": 3})
     with pytest.raises(jsonschema.ValidationError, match="max_wrokers"):
         validate_config(config)
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_ray_sets_up_every_node_by_the_commands_of_the_file_alone(name: str) -> None:
+    """Ray's own for the head of a cloud is a `pip install` into the system's Python, which newer systems refuse."""
+    from ray.autoscaler._private.util import prepare_config
+
+    config = _load(CLUSTERS / f"{name}.yaml")
+    prepared = prepare_config(config)
+    assert prepared["head_setup_commands"] == config["setup_commands"]
+    assert prepared["worker_setup_commands"] == config["setup_commands"]
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -132,12 +145,19 @@ def test_the_file_system_of_aws_lies_in_the_region_and_the_file_says_that_both_c
 def test_cloud_workers_are_spot_machines_and_bounded() -> None:
     aws, gcp = _load(CLUSTERS / "aws.yaml"), _load(CLUSTERS / "gcp.yaml")
     assert aws["available_node_types"]["gpu"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
-    assert {"provisioningModel": "SPOT"} in gcp["available_node_types"]["gpu"]["node_config"]["scheduling"]
+    assert gcp["available_node_types"]["gpu"]["node_config"]["scheduling"]["provisioningModel"] == "SPOT"
     for config in (aws, gcp):
         assert config["available_node_types"]["gpu"]["max_workers"] <= config["max_workers"]
         assert config["idle_timeout_minutes"] <= 30
         # The head trains nothing, and is not taken away.
         assert "InstanceMarketOptions" not in str(config["available_node_types"]["head"])
+
+
+def test_google_takes_the_scheduling_of_spot_machines() -> None:
+    discovery = files("googleapiclient") / "discovery_cache" / "documents" / "compute.v1.json"
+    schema = {**json.loads(discovery.read_text())["schemas"]["Scheduling"], "additionalProperties": False}
+    node_config = _load(CLUSTERS / "gcp.yaml")["available_node_types"]["gpu"]["node_config"]
+    jsonschema.Draft202012Validator(schema).validate(node_config["scheduling"])
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
