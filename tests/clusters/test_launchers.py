@@ -213,6 +213,18 @@ def test_the_slurm_script_is_clean() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_pages_that_the_launchers_name_are_there() -> None:
+    named = {
+        (str(path.relative_to(CLUSTERS)), page)
+        for path in CLUSTERS.rglob("*")
+        if path.suffix in {".yaml", ".sh", ".md", ".py"}
+        for page in re.findall(r"\bSee (\S+\.md)\b", path.read_text())
+    }
+    launchers = {"slurm.sh", *(f"{name}.yaml" for name in LAUNCHERS)}
+    assert {path for path, _ in named} >= launchers | {f"kuberay/{name}.yaml" for name in MANIFESTS}
+    assert [page for _, page in sorted(named) if not (ROOT / page).is_file()] == []
+
+
 def test_every_launcher_has_a_page_that_says_everything() -> None:
     index = (PAGES / "index.md").read_text()
     pages = set(re.findall(r"\]\((\w+\.md)\)", index))
