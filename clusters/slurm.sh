@@ -1,8 +1,8 @@
 #!/bin/bash
 # Ray inside one Slurm allocation, and a command on it:
 #   sbatch --nodes=4 --gpus-per-node=8 --cpus-per-task=8 slurm.sh python -m tune …
-# A worker takes a CPU, and Slurm gives one for the whole node unless it is asked for more. See slurm.md. Run it from
-# the project's folder, on a file system that all nodes see.
+# A worker takes a CPU, and Slurm gives one for the whole node unless it is asked for more. Run it from the project's
+# folder, on a file system that all nodes see. See docs/deploy/slurm.md.
 #SBATCH --job-name=curriculum-ray
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -3,6 +3,8 @@
     python examples/own_searcher.py            # on the table that ships with the code
     python examples/own_searcher.py TABLE.json.gz
 
+It needs a checkout, for `benchmarks/`, with `pip install '.[search]'`.
+
 The table holds schedules of the `wide` space for the digits, each trained at full length on two or three seeds
 (`benchmarks/search_table.py` says what is in it). A point that a searcher asks for is answered by the nearest schedule
 not yet tried. Replace `next_point` by your own function.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -74,6 +75,45 @@ def test_whatever_is_imported_is_declared(places: tuple[str, ...], extras: tuple
         if not _distributions(module) & allowed
     }
     assert not undeclared
+
+
+def _needed_by(file: Path, read: set[Path]) -> set[str]:
+    """Importable names of others that the import of a file needs; by way of our own, which are added to `read`."""
+    read.add(file)
+    found: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for module in modules:
+            own = _own_files(module)
+            if own:
+                found = found.union(*(_needed_by(each, read) for each in own if each not in read))
+            elif not _own_files(module.partition(".")[0]):
+                found.add(module.partition(".")[0])
+    return found - sys.stdlib_module_names
+
+
+def _own_files(module: str) -> list[Path]:
+    """Files of this repository that the import of a module runs; an example may import those of the benchmarks."""
+    parts = module.split(".")
+    places = [Path(*parts[:count]) for count in range(1, len(parts) + 1)]
+    paths = [ROOT / place / "__init__.py" for place in places]
+    paths += [folder / f"{places[-1]}.py" for folder in (ROOT, ROOT / "benchmarks")]
+    return [path for path in paths if path.is_file()]
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_needs_what_the_extra_that_it_names_declares(example: Path) -> None:
+    """README.md names `examples`, which holds for those whose docstring names no other."""
+    described = ast.get_docstring(ast.parse(example.read_text())) or ""
+    extras = re.findall(r"pip install '\.\[(\w+)\]'", described) or ["examples"]
+    allowed = names(*extras)
+    undeclared = [module for module in _needed_by(example, set()) if not _distributions(module) & allowed]
+    assert undeclared == []
 
 
 def test_whatever_an_extra_declares_is_used() -> None:

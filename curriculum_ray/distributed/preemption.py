@@ -49,7 +49,8 @@ def heeded() -> Iterator[None]:
 class NodeWarning:
     """Whether Ray is about to lose a node of this group of workers; True once for each such set of nodes.
 
-    Autoscalers, KubeRay and `ray drain-node` announce the loss of a node; a local Ray never does.
+    A loss is announced by SIGTERM to `ray start --block`, as Kubernetes sends it to a pod, or by `ray drain-node`; the
+    launchers for AWS and Google Cloud announce none, and a local Ray never does.
     """
 
     def __init__(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import shutil
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,16 @@ LAUNCHERS = ["aws", "gcp", "ssh"]
 # What Ray needs for the provider of a launcher, and the extra that declares it.
 NEEDED = {"aws": ("aws", "boto3"), "gcp": ("gcp", "google-api-python-client"), "ssh": ("train", "ray")}
 MANIFESTS = ["raycluster", "rayjob", "storage"]
+KUBERAY_CLUSTERS = ["raycluster", "rayjob"]
 
 
 def _load(path: Path) -> Any:
     return yaml.safe_load(path.read_text())
+
+
+def _kuberay_cluster(name: str) -> Any:
+    spec = _load(CLUSTERS / "kuberay" / f"{name}.yaml")["spec"]
+    return spec.get("rayClusterSpec", spec)
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -42,6 +50,17 @@ def test_rays_own_schema_refuses_an_unknown_key(name: str) -> None:
     config = prepare_config({**_load(CLUSTERS / f"{name}.yaml"), "max_wrokers": 3})
     with pytest.raises(jsonschema.ValidationError, match="max_wrokers"):
         validate_config(config)
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_ray_sets_up_every_node_by_the_commands_of_the_file_alone(name: str) -> None:
+    """Ray's own for the head of a cloud is a `pip install` into the system's Python, which newer systems refuse."""
+    from ray.autoscaler._private.util import prepare_config
+
+    config = _load(CLUSTERS / f"{name}.yaml")
+    prepared = prepare_config(config)
+    assert prepared["head_setup_commands"] == config["setup_commands"]
+    assert prepared["worker_setup_commands"] == config["setup_commands"]
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
@@ -126,12 +145,19 @@ def test_the_file_system_of_aws_lies_in_the_region_and_the_file_says_that_both_c
 def test_cloud_workers_are_spot_machines_and_bounded() -> None:
     aws, gcp = _load(CLUSTERS / "aws.yaml"), _load(CLUSTERS / "gcp.yaml")
     assert aws["available_node_types"]["gpu"]["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
-    assert {"provisioningModel": "SPOT"} in gcp["available_node_types"]["gpu"]["node_config"]["scheduling"]
+    assert gcp["available_node_types"]["gpu"]["node_config"]["scheduling"]["provisioningModel"] == "SPOT"
     for config in (aws, gcp):
         assert config["available_node_types"]["gpu"]["max_workers"] <= config["max_workers"]
         assert config["idle_timeout_minutes"] <= 30
         # The head trains nothing, and is not taken away.
         assert "InstanceMarketOptions" not in str(config["available_node_types"]["head"])
+
+
+def test_google_takes_the_scheduling_of_spot_machines() -> None:
+    discovery = files("googleapiclient") / "discovery_cache" / "documents" / "compute.v1.json"
+    schema = {**json.loads(discovery.read_text())["schemas"]["Scheduling"], "additionalProperties": False}
+    node_config = _load(CLUSTERS / "gcp.yaml")["available_node_types"]["gpu"]["node_config"]
+    jsonschema.Draft202012Validator(schema).validate(node_config["scheduling"])
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -141,7 +167,7 @@ def test_kubernetes_manifests_hold_what_the_schemas_allow(name: str) -> None:
     jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{manifest['kind']}"}).validate(manifest)
 
 
-@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
 def test_a_misspelt_key_of_a_manifest_is_refused(name: str) -> None:
     schema = _load(Path(__file__).parent / "kubernetes_schema.yaml")
     manifest = _load(CLUSTERS / "kuberay" / f"{name}.yaml")
@@ -151,18 +177,52 @@ def test_a_misspelt_key_of_a_manifest_is_refused(name: str) -> None:
     assert any("maxReplica" in error.message for error in validator.iter_errors(manifest))
 
 
-@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
 def test_kubernetes_clusters_ask_for_their_token_and_stay_inside(name: str) -> None:
-    spec = _load(CLUSTERS / "kuberay" / f"{name}.yaml")["spec"]
-    cluster = spec.get("rayClusterSpec", spec)
+    cluster = _kuberay_cluster(name)
     assert cluster["authOptions"] == {"mode": "token", "secretName": "curriculum-ray-token"}
     assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
+def test_ray_drains_a_pod_that_goes_for_longer_than_by_default_and_ends_in_its_grace_period(
+    name: str,
+) -> None:
+    from ray._private import ray_constants
+
+    variable = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+    for group in _kuberay_cluster(name)["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        for container in pod["containers"]:
+            (value,) = (each["value"] for each in container["env"] if each["name"] == variable)
+            assert getattr(ray_constants, variable) < float(value) < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("name", KUBERAY_CLUSTERS)
+def test_shared_memory_is_left_to_kuberay(name: str) -> None:
+    """It mounts as much as the pod's memory; with less, Ray's object store moves to the disk."""
+    cluster = _kuberay_cluster(name)
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        for container in group["template"]["spec"]["containers"]:
+            assert "/dev/shm" not in [mount["mountPath"] for mount in container["volumeMounts"]]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_slurm_script_is_clean() -> None:
     done = subprocess.run(["shellcheck", CLUSTERS / "slurm.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_pages_that_the_launchers_name_are_there() -> None:
+    named = {
+        (str(path.relative_to(CLUSTERS)), page)
+        for path in CLUSTERS.rglob("*")
+        if path.suffix in {".yaml", ".sh", ".md", ".py"}
+        for page in re.findall(r"\bSee (\S+\.md)\b", path.read_text())
+    }
+    launchers = {"slurm.sh", *(f"{name}.yaml" for name in LAUNCHERS)}
+    assert {path for path, _ in named} >= launchers | {f"kuberay/{name}.yaml" for name in MANIFESTS}
+    assert [page for _, page in sorted(named) if not (ROOT / page).is_file()] == []
 
 
 def test_every_launcher_has_a_page_that_says_everything() -> None:

@@ -145,7 +145,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def drainer(self) -> Iterator[Callable[[str, int], None]]:
-        """What announces, as an autoscaler does, that a node will be taken away in so many seconds.
+        """What announces, as `ray drain-node` does, that a node will be taken away in so many seconds.
 
         Ray's command for that takes longer to start than a run lasts on a fast machine; this process has started.
         """

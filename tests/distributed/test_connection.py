@@ -106,7 +106,7 @@ def test_a_ray_that_this_process_has_is_left_as_it_is(
 
 
 def test_nodes_of_a_cluster_are_watched_after_a_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cloud announces the loss of a node, also to a process that had a Ray of its own before."""
+    """A cluster announces the loss of a node, also to a process that had a Ray of its own before."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     watches = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
     monkeypatch.delenv(watches, raising=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,16 +137,32 @@ def test_sets_with_a_last_stage_of_their_own_are_drawn_as_ours(content: dict[str
     check_alike(plan, stage_draws(plan, lambda step: levels.sample(BATCH, step)), 1000)
 
 
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_diffusers_flow_u_has_noise_at_0_and_undoes_the_shift_of_the_scheduler(shift: float) -> None:
+def usage(text: str) -> str:
+    """The lines of code in the docstring of a written file."""
+    described = ast.get_docstring(ast.parse(text)) or ""
+    return textwrap.dedent("\n".join(line for line in described.splitlines() if line.startswith("    ")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"shift": 1.0}, {"shift": 3.0}, {"shift": 3.0, "use_dynamic_shifting": True}],
+    ids=["unshifted", "shifted", "dynamic"],
+)
+def test_diffusers_flow_u_has_noise_at_0_and_undoes_the_shift_of_the_scheduler(
+    settings: dict[str, Any],
+) -> None:
     schedulers = pytest.importorskip("diffusers.schedulers")
     plan = planned(LOGISTIC, "flow")
-    levels = namespace(str(schedule_files(plan, "diffusers")))["CurriculumTimes"]()
-    scheduler = schedulers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    text = str(schedule_files(plan, "diffusers"))
+    names = namespace(text)
+    levels = names["CurriculumTimes"]()
+    scheduler = schedulers.FlowMatchEulerDiscreteScheduler(**settings)
+    as_described = compile(usage(text), "usage.py", "exec")
 
     def draw(step: int) -> Tensor:
-        u = levels.density(BATCH, step, scheduler.config.shift)
-        indices = (u * scheduler.config.num_train_timesteps).long()
+        script = {**names, "noise_scheduler": scheduler, "batch_size": BATCH, "global_step": step}
+        exec(as_described, script)
+        indices = (script["u"] * scheduler.config.num_train_timesteps).long()
         return scheduler.timesteps[indices] / 1000
 
     # The scheduler's times are 1/1000 apart, and up to 3/1000 where it shifts: more than a bin's border may hold.

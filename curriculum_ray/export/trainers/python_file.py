@@ -6,7 +6,7 @@ Read in huggingface/diffusers:
 - `examples/dreambooth/train_dreambooth_lora_flux.py` at 0050dea draws u by `compute_density_for_timestep_sampling`
   (`src/diffusers/training_utils.py` at 0623b18); u·T is an index into `scheduler.timesteps`, which fall from noise.
 - `src/diffusers/schedulers/scheduling_flow_match_euler_discrete.py`: `FlowMatchEulerDiscreteScheduler` has moved these
-  timesteps by its `shift` s already, t -> s·t / (1 + (s-1)·t).
+  timesteps by its `shift` s already, t -> s·t / (1 + (s-1)·t), unless `use_dynamic_shifting` leaves that to inference.
 
 Read in pytorch/torchtitan at b5bcd76: `FluxTrainer` of `torchtitan/models/flux/trainer.py` draws `torch.rand((bsz,))`,
 1 is noise, while `self.step` is 1 in the first step (`torchtitan/trainer.py`).
@@ -141,8 +141,8 @@ class CurriculumTimes:
     def density(self, batch_size: int, step: int, shift: float = 1.0) -> Tensor:
         """Draw u of diffusers' flow scripts, in which 0 is noise, float32 (batch_size,) in [0, 1).
 
-        shift: s > 0, the scheduler's `config.shift`, by which it moves timesteps after this draw;
-        undone here.
+        shift: s > 0, by which the scheduler has moved its timesteps, undone here: its `config.shift`,
+        or 1 with `use_dynamic_shifting`, which moves none of them in training.
         """
         t = quantile(draw_u(batch_size, step, self.generator))
         u = 1 - t / (shift - (shift - 1) * t)
@@ -173,10 +173,11 @@ and, since this distribution weighs its losses, of shape (batch_size,) before th
 _USE_FLOW = """In place of `compute_density_for_timestep_sampling(...)` in a flow-matching script of diffusers:
 
     levels = CurriculumTimes()
-    u = levels.density(batch_size, global_step, noise_scheduler.config.shift)
+    config = noise_scheduler.config
+    shift = 1.0 if config.use_dynamic_shifting else config.shift
+    u = levels.density(batch_size, global_step, shift)
 
-with a scheduler whose `use_dynamic_shifting` is False. Elsewhere the times themselves are drawn by
-`levels.sample(batch_size, global_step, device)`."""
+Elsewhere the times themselves are drawn by `levels.sample(batch_size, global_step, device)`."""
 
 _USE_TORCHTITAN = """In place of `timesteps = torch.rand((bsz,))` in torchtitan/models/flux/trainer.py:
 
