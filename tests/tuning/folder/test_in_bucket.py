@@ -227,6 +227,17 @@ def test_a_driver_on_another_machine_finds_the_folder_as_the_last_one_left_it(
         assert (one.folder / "mine" / "identity").read_text() == "2"
 
 
+def test_a_driver_finds_the_trials_that_only_a_worker_on_another_machine_wrote_to(
+    machines: tuple[WorkingCopy, WorkingCopy],
+) -> None:
+    one, two = machines
+    with kept(one, one.folder / "mine", _say_nothing, study=True):
+        _write(one, identity="1")
+    (one.bucket / "mine" / "trials" / "search-003").write("config.yaml", b"seed: 0")
+    with kept(two, two.folder / "mine", _say_nothing, study=True):
+        assert _names(two) == {"identity", "trials/search-003/config.yaml"}
+
+
 def _journals(bucket: Bucket) -> tuple[bytes | None, bytes | None]:
     return bucket.read("optuna.journal"), (bucket / "trials" / "a").read("record.json")
 
