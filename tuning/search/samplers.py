@@ -21,8 +21,10 @@ from tuning.study.config import StudyConfig
 from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
 from tuning.study.space import SearchSpace
 
-__all__ = ["check_sampler", "make_sampler", "open_storage", "study_name"]
+__all__ = ["TPE_LATEST", "check_sampler", "make_sampler", "open_storage", "study_name"]
 
+TPE_LATEST = 250
+"""Trials that ended of which TPE is shown the latest, besides the best: it must not wait for more at random."""
 _MOST_POINTS = 100_000
 """Of a grid, which is built completely."""
 
@@ -92,7 +94,11 @@ def make_sampler(config: StudyConfig, space: SearchSpace, seed: int) -> optuna.s
         case "tpe":
             # Grouped: conditional parameters are modelled over the trials that have them.
             return optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
+                seed=seed,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=min(few, TPE_LATEST),
             )
         case "nsgaii":
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=few)
