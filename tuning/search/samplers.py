@@ -74,6 +74,10 @@ def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
                 f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
                 f"but got {config.trials}"
             )
+        if space.start:
+            raise ConfigError(
+                f"sampler grid tries every point in its own order: leave start out of space {space.name}"
+            )
     if config.sampler in ("gp", "cmaes"):
         _no_conditions(space, config.sampler)
     numbers = [span for span in space.search.values() if isinstance(span, IntRange | FloatRange)]
