@@ -262,8 +262,13 @@ class StudyPlan:
         )
 
     def _twins(self) -> list[TrialSpec]:
-        searched = self.ranking.searched
-        known = {record.arm_id for record in self.records.values() if record.role == "searched"}
+        searched, metric = self.ranking.searched, self.config.metric
+        # A trial that failed or was stopped says nothing about its arm.
+        known = {
+            record.arm_id
+            for record in self.records.values()
+            if record.role == "searched" and record.measured(metric)
+        }
         return twin_trials(searched[0], known, self.config.seed, self._plain) if searched else []
 
     def _confirmations(
