@@ -130,7 +130,7 @@ def run_study(
         evaluator,
         space.model_dump(mode="json", exclude={"name"}),
     )
-    guess = first_guess(config, run, data, folder, controls, slots)
+    guess = first_guess(config, run, data, folder, controls, slots, copy)
     place = output if copy is None else copy.bucket
     holding: AbstractContextManager[Kept | None] = (
         held(folder) if copy is None else kept(copy, folder, progress.note, study=True)
