@@ -62,14 +62,20 @@ def test_trials_are_stopped_in_their_last_stage_and_recorded_as_pruned_everywher
         assert trial["images"] in {look * 3840 for look in (1, 2, 3, 4)}
         assert not list(Path(found["folder"]).glob(f"slots/*/{key}*"))
     storage = open_storage(None, Path(found["folder"]))
-    for each in optuna.load_study(study_name="curriculum", storage=storage).trials:
+    known = optuna.load_study(study_name="curriculum", storage=storage).trials
+    assert {each.user_attrs["curriculum_ray.key"] for each in known} == {
+        key for key in trials if key.startswith("search-")
+    }
+    for each in known:
         trial = trials[each.user_attrs["curriculum_ray.key"]]
         assert each.state.name == {"pruned": "PRUNED", "finished": "COMPLETE"}[trial["status"]]
         assert each.intermediate_values == dict(trial["rungs"])
         assert each.user_attrs.get("reason") == trial.get("reason")
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in client.search_runs(ids, "tags.`curriculum_ray.kind` = 'trial'"):
+    runs = client.search_runs(ids, "tags.`curriculum_ray.kind` = 'trial'")
+    assert len(runs) == len(trials)
+    for run in runs:
         trial = trials[run.data.tags["curriculum_ray.trial"]]
         assert run.info.status == {"pruned": "KILLED", "finished": "FINISHED"}[trial["status"]]
         assert run.data.tags.get("curriculum_ray.reason") == trial.get("reason")

@@ -75,8 +75,12 @@ def test_a_packed_study_finds_what_an_unpacked_one_does_through_the_death_of_its
     _end(_start(packed, "4", "--pack", "4"))
     wanted, got = _records(plain), _records(packed)
     assert set(got) == set(wanted)
+    assert "control-uniform" in wanted
     for key, record in wanted.items():
         assert got[key]["schedule"] == record["schedule"]
         assert got[key]["stage_starts"] == record["stage_starts"]
         assert got[key]["metrics"]["fid"] == pytest.approx(record["metrics"]["fid"], rel=0.02), key
-    assert _curves(packed) == _curves(plain)
+    curves = _curves(plain)
+    assert set(curves) == set(wanted)
+    assert all(curves.values())
+    assert _curves(packed) == curves

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pydantic
 
+from curriculum_ray.runs.folder import CONFIG_FILE
 from curriculum_ray.runs.result import Measured, RunResult
 from tuning.evidence.keys import TrialKey
 from tuning.folder.layout import RECORD_FILE, TRIALS
@@ -16,7 +18,16 @@ from tuning.folder.layout import RECORD_FILE, TRIALS
 if TYPE_CHECKING:
     from curriculum_ray.curriculum import CurriculumSchedule
 
-__all__ = ["PLAIN", "Control", "Role", "Status", "TrialRecord", "damaged_records", "load_records"]
+__all__ = [
+    "PLAIN",
+    "Control",
+    "Role",
+    "Status",
+    "TrialRecord",
+    "begun_trials",
+    "damaged_records",
+    "load_records",
+]
 
 PLAIN = ", no curriculum"
 """How a rival's description ends."""
@@ -153,6 +164,15 @@ def load_records(folder: Path) -> dict[TrialKey, TrialRecord]:
 def damaged_records(folder: Path) -> list[Path]:
     """The files of a study's records that cannot be read, or are of another trial; ConfigError as in `load_records`."""
     return [path for path, record in _read(folder).items() if record is None]
+
+
+def begun_trials(folder: Path, ended: Collection[TrialKey]) -> set[TrialKey]:
+    """The keys of a study's trials that workers began and that are not among those that `ended`."""
+    found: set[TrialKey] = set()
+    for path in (folder / TRIALS).glob(f"*/{CONFIG_FILE}"):
+        with suppress(ValueError):  # a folder of another program
+            found.add(TrialKey(path.parent.name))
+    return found.difference(ended)
 
 
 def _read(folder: Path) -> dict[Path, TrialRecord | None]:

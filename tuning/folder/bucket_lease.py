@@ -32,6 +32,8 @@ EVERY_S = 10.0
 """Between two renewals."""
 SETTLE_S = 1.0
 _NO_TRIES: tuple[float, ...] = ()
+TORN_PAUSES_S = (0.1, 0.3, 1.0)
+"""Before each further look at a lease that is half written: not all stores replace an object at once."""
 
 
 class BucketHolder(Holder):
@@ -87,7 +89,7 @@ class BucketLease:
         A holder that cannot be seen from here is watched for `patience_s` seconds; `say` gets a line about that. Raises
         BucketError.
         """
-        found = _read(folder)
+        found = _read_whole(folder)
         if found.id is not None and not found.released:
             alive = is_alive(found)
             if alive is None:
@@ -101,7 +103,7 @@ class BucketLease:
         own = BucketHolder(id=uuid.uuid4().hex, **this_process().model_dump())
         _write(folder, own)
         time.sleep(SETTLE_S)
-        now = _read(folder)
+        now = _read_whole(folder)
         if now.id != own.id:
             raise Taken(now)
         return cls(folder, own, found.id)
@@ -148,11 +150,27 @@ class BucketLease:
 
 
 def _read(folder: Bucket, *pauses: tuple[float, ...]) -> BucketHolder:
-    content = folder.read(LEASE_FILE, *pauses)
-    try:
-        return BucketHolder.model_validate_json(content or b"{}")
-    except ValueError:
+    return _parsed(folder.read(LEASE_FILE, *pauses)) or BucketHolder()
+
+
+def _read_whole(folder: Bucket) -> BucketHolder:
+    """As `_read`, and again after each of TORN_PAUSES_S while the lease cannot be read."""
+    for pause in TORN_PAUSES_S:
+        found = _parsed(folder.read(LEASE_FILE))
+        if found is not None:
+            return found
+        time.sleep(pause)
+    return _read(folder)
+
+
+def _parsed(content: bytes | None) -> BucketHolder | None:
+    """The holder that a lease names, an empty one where there is no lease; None where it cannot be read."""
+    if content is None:
         return BucketHolder()
+    try:
+        return BucketHolder.model_validate_json(content)
+    except ValueError:
+        return None
 
 
 def _write(folder: Bucket, own: BucketHolder, *pauses: tuple[float, ...]) -> None:
@@ -165,7 +183,9 @@ def _moves(folder: Bucket, before: BucketHolder, patience_s: float) -> bool:
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
         time.sleep(min(1.0, patience_s))
-        now = _read(folder)
+        now = _read_whole(folder)
+        if now.id is None:  # it is being written, or was deleted
+            continue
         if (now.id, now.beat, now.released) != (before.id, before.beat, before.released):
-            return now.id is not None and not now.released
+            return not now.released
     return False

@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
-from curriculum_ray.buckets.store import BucketError
+from curriculum_ray.buckets.store import Bucket, BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.folder import ERROR_FILE, WORKER_LOGS
@@ -178,7 +178,7 @@ def _uploaded(
         )
         try:
             part.begin(lease.id, lease.before)
-            for run in (folder / TRIALS).glob("*") if study else [folder]:
+            for run in _trials(there, folder) if study else [folder]:
                 refresh(guarded, run)
         except BucketError as error:
             raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
@@ -196,6 +196,12 @@ def _uploaded(
         keeper.close()
     finally:
         lease.release()
+
+
+def _trials(there: Bucket, folder: Path) -> list[Path]:
+    """The folders of the trials of the study in `folder`, also of those that only a worker elsewhere wrote to."""
+    here = {path.name for path in (folder / TRIALS).glob("*")}
+    return [folder / TRIALS / name for name in sorted(here.union((there / TRIALS).folders()))]
 
 
 def _delete(copy: WorkingCopy, folder: Path) -> None:

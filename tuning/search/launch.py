@@ -18,7 +18,7 @@ from curriculum_ray.distributed.resources import ResourceSpec
 from curriculum_ray.evaluation.visited import unvisited_line
 from curriculum_ray.runs.folder import DRIVER_LOG
 from curriculum_ray.words import number_of
-from tuning.evidence.records import TrialRecord, damaged_records, load_records
+from tuning.evidence.records import TrialRecord, begun_trials, damaged_records, load_records
 from tuning.folder.environment import note_environment, this_environment
 from tuning.folder.identity import content_of
 from tuning.folder.in_bucket import Kept, kept
@@ -130,7 +130,7 @@ def run_study(
         evaluator,
         space.model_dump(mode="json", exclude={"name"}),
     )
-    guess = first_guess(config, run, data, folder, controls, slots)
+    guess = first_guess(config, run, data, folder, controls, slots, copy)
     place = output if copy is None else copy.bucket
     holding: AbstractContextManager[Kept | None] = (
         held(folder) if copy is None else kept(copy, folder, progress.note, study=True)
@@ -141,12 +141,14 @@ def run_study(
             keeper.send_all()
         note_environment(folder, this_environment(config.resources, config.pack, config.asked()))
         clock = StudyClock(folder, config.hours)
+        before = load_records(folder)
         ended = StudyPlan(
             config,
-            load_records(folder),
+            dict(before),
             rivals=rivals,
             plain_twin=controls.plain_twin,
             closed=set(clock.used.closed),
+            begun=begun_trials(folder, before),
         )
         storage = open_storage(config.storage, folder)
         opening = opener.submit(Tracker.open, mlflow_uri, output, experiment)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from curriculum_ray.buckets.copy import WorkingCopy
+from curriculum_ray.buckets.store import BucketError
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import DataInfo, Dataset
 from curriculum_ray.distributed.capacity import Capacity, available_cpus, room
@@ -40,14 +42,16 @@ def first_guess(
     folder: Path,
     controls: Controls,
     slots: int | None,
+    copy: WorkingCopy | None = None,
 ) -> TrialSpeed | None:
     """Calibrate a study that has a budget of time, before its first start; ConfigError where it is too small for it.
 
     None where nothing can be said here: without a budget, on a cluster or a GPU, for a network that is too large to be
-    measured in seconds, and where the study's own trials have been measured.
+    measured in seconds, and where the study was started before, as its folder says, or the bucket of which that is a
+    working copy, `copy`.
     """
     elsewhere = os.environ.get("RAY_ADDRESS") or config.resources.use_gpu or torch.cuda.is_available()
-    if config.hours is None or elsewhere or (folder / TIME_FILE).exists():
+    if config.hours is None or elsewhere or _was_started(folder, copy):
         return None
     try:
         network = footprint(run.model, data.shape, data.conditioning, run.precision != "fp32", run.lora)
@@ -67,6 +71,19 @@ def first_guess(
             f"here, but got {config.hours:g}: give more, or lower confirm_seeds or run.images"
         )
     return speed
+
+
+def _was_started(folder: Path, copy: WorkingCopy | None) -> bool:
+    """Whether a study has used some of its time; ConfigError where its bucket cannot be read."""
+    if (folder / TIME_FILE).exists():
+        return True
+    if copy is None:
+        return False
+    there = copy.there(folder)
+    try:
+        return there.read(TIME_FILE) is not None
+    except BucketError as error:
+        raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
 
 
 class Pace:

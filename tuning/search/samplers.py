@@ -21,8 +21,10 @@ from tuning.study.config import StudyConfig
 from tuning.study.parameters import CategoricalRange, FloatRange, IntRange
 from tuning.study.space import SearchSpace
 
-__all__ = ["check_sampler", "make_sampler", "open_storage", "study_name"]
+__all__ = ["TPE_LATEST", "check_sampler", "make_sampler", "open_storage", "study_name"]
 
+TPE_LATEST = 250
+"""Trials that ended of which TPE is shown the latest, besides the best: it must not wait for more at random."""
 _MOST_POINTS = 100_000
 """Of a grid, which is built completely."""
 
@@ -72,6 +74,10 @@ def check_sampler(config: StudyConfig, space: SearchSpace) -> None:
                 f"trials must be at most {points}, the points of space {space.name}, with sampler grid, "
                 f"but got {config.trials}"
             )
+        if space.start:
+            raise ConfigError(
+                f"sampler grid tries every point in its own order: leave start out of space {space.name}"
+            )
     if config.sampler in ("gp", "cmaes"):
         _no_conditions(space, config.sampler)
     numbers = [span for span in space.search.values() if isinstance(span, IntRange | FloatRange)]
@@ -92,7 +98,11 @@ def make_sampler(config: StudyConfig, space: SearchSpace, seed: int) -> optuna.s
         case "tpe":
             # Grouped: conditional parameters are modelled over the trials that have them.
             return optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=few
+                seed=seed,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                n_startup_trials=min(few, TPE_LATEST),
             )
         case "nsgaii":
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=few)

@@ -116,6 +116,14 @@ class StoredStudy:
             self.study.add_trial(left)
         return left.params
 
+    def reopen(self, key: TrialKey) -> None:
+        """Have a running trial of `key` again, with the same parameters, if its trial has ended.
+
+        A trial that this study does not hold stays unknown.
+        """
+        if key in self.known:
+            self.ask(key)
+
     def report(self, trial: FrozenTrial, scores: Iterable[tuple[int, float]]) -> None:
         """Store those intermediate values of a running trial, by images, that are not stored yet."""
         new = [(images, score) for images, score in scores if images not in trial.intermediate_values]

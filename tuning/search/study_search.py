@@ -74,6 +74,9 @@ class StudySearch:
             own = {key: value for key, value in params.items() if not key.startswith("schedule.")}
             planned = replace(planned, settings=own)
         else:
+            if planned.optuna is not None:
+                # With more trials than before, a schedule may be promoted that had been eliminated.
+                self._stored.reopen(planned.optuna)
             fixed = self.space.apply(base, {})
             fixed["schedule"] = planned.schedule.model_dump(mode="json")
             settings = lay_over(fixed, planned.settings, f"trial {planned.key}")

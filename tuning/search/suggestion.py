@@ -19,13 +19,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from curriculum_ray.config import ConfigError
 from tuning.evidence.metrics import DIRECTIONS
-from tuning.search.samplers import make_sampler
+from tuning.search.samplers import TPE_LATEST, make_sampler
 from tuning.study.config import StudyConfig
 from tuning.study.space import SearchSpace, SpaceFunction
 
 __all__ = ["best_and_latest", "directions", "sampler_seed", "started_with", "suggest", "without_code"]
 
-_BEST, _LATEST = 25, 250
+_BEST = 25
 _CMA_STATE = "cma:optimizer"
 
 
@@ -102,7 +102,9 @@ def best_and_latest(history: Sequence[FrozenTrial], lower: bool) -> list[FrozenT
         for trial in ended
         if trial.state == TrialState.COMPLETE and trial.value is not None
     ]
-    kept = {number for _, number in sorted(complete)[:_BEST]} | {trial.number for trial in ended[-_LATEST:]}
+    kept = {number for _, number in sorted(complete)[:_BEST]} | {
+        trial.number for trial in ended[-TPE_LATEST:]
+    }
     return [trial for trial in history if trial.state == TrialState.RUNNING or trial.number in kept]
 
 

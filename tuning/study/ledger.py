@@ -109,8 +109,9 @@ class StudyLedger:
     def begin(self, planned: TrialSpec, run: RunConfig) -> Job:
         """Open a trial's record and its MLflow run; returns the job for the board."""
         folder = self.folder / TRIALS / planned.key
-        known = {each.arm_id: each.arm for each in (*self.records.values(), *self._open.values())}
-        record = planned.begun(len(self.records) + len(self._open), run, folder, known)
+        earlier = [*self.records.values(), *self._open.values()]
+        number = 1 + max((each.trial for each in earlier), default=-1)
+        record = planned.begun(number, run, folder, {each.arm_id: each.arm for each in earlier})
         self._open[planned.key] = record
         self._open_run(record, run.model_dump(mode="json"))
         self.progress.queued(record, _images_logged(folder))

@@ -11,7 +11,7 @@ hardly settle one (see `given_up`).
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -64,6 +64,8 @@ class StudyPlan:
     """The time that is left, if it is limited."""
     closed: set[str] = field(default_factory=set)
     """Phases of which no further trial starts, because there is no time for one."""
+    begun: Collection[TrialKey] = ()
+    """Trials that an earlier start began and that have not ended: they run whatever time is left."""
     left_out: set[TrialKey] = field(default_factory=set, init=False)
     """Trials that there was no time for."""
 
@@ -164,11 +166,15 @@ class StudyPlan:
         self._left -= out
 
     def _is_sure(self, trial: TrialSpec, planned: list[TrialSpec]) -> bool:
-        """Whether a trial runs whatever time is left: a control, or one of several that belong together and began."""
+        """Whether a trial runs whatever time is left: a control, one that began, or one that belongs to such."""
         # A control, or a later rung of a bracket: the schedules of its first one are yet to be chosen.
         if self._phase == "opening" and trial.schedule is not None:
             return True
-        return any(other.key in self.records for other in planned if self._together(other, trial))
+        return any(self._has_begun(other) for other in planned if self._together(other, trial))
+
+    def _has_begun(self, trial: TrialSpec) -> bool:
+        """Whether a trial ended, or ran when an earlier start was interrupted."""
+        return trial.key in self.records or trial.key in self.begun
 
     def _together(self, trial: TrialSpec, other: TrialSpec) -> bool:
         """Whether two trials of a step both run or both do not."""
@@ -209,7 +215,7 @@ class StudyPlan:
         least, most = self.config.least_and_most_seeds
         while self._seeds < most:
             planned = arms(FRESH_SEEDS + self._seeds)
-            begun = any(trial.key in self.records for trial in planned if trial.control is None)
+            begun = any(self._has_begun(trial) for trial in planned if trial.control is None)
             if self._seeds >= least and not begun and not self._goes_on():
                 return
             further = range(self._seeds + 1, least)
@@ -256,8 +262,13 @@ class StudyPlan:
         )
 
     def _twins(self) -> list[TrialSpec]:
-        searched = self.ranking.searched
-        known = {record.arm_id for record in self.records.values() if record.role == "searched"}
+        searched, metric = self.ranking.searched, self.config.metric
+        # A trial that failed or was stopped says nothing about its arm.
+        known = {
+            record.arm_id
+            for record in self.records.values()
+            if record.role == "searched" and record.measured(metric)
+        }
         return twin_trials(searched[0], known, self.config.seed, self._plain) if searched else []
 
     def _confirmations(

@@ -12,7 +12,7 @@ from tests.tuning.studies import record, schedule
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import count, direction, number
-from tuning.evidence.records import TrialRecord, load_records
+from tuning.evidence.records import TrialRecord, begun_trials, load_records
 
 
 def test_a_schedule_in_words():
@@ -206,3 +206,12 @@ def test_a_ranking_says_what_the_study_says_and_by_what_it_goes_on():
     assert ranking.uniform_run is records[0]
     with pytest.raises(ConfigError, match="metric must be one of"):
         Ranking.of(records, "fidelity")
+
+
+def test_trials_that_began_have_settings_and_no_record(tmp_path):
+    ended, running = TrialKey.search(0), TrialKey.search(1)
+    for name in (ended, running, "no key of a trial"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+        (tmp_path / "trials" / name / "config.yaml").touch()
+    (tmp_path / "trials" / TrialKey.search(2)).mkdir()
+    assert begun_trials(tmp_path, {ended}) == {running}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -32,6 +33,7 @@ from tuning.folder.process import this_process
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_lease, "SETTLE_S", 0.0)
+    monkeypatch.setattr(bucket_lease, "TORN_PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(bucket_lease, "EVERY_S", 1_000.0)  # no test is interrupted
 
 
@@ -86,6 +88,55 @@ def test_a_lease_that_cannot_be_read_holds_nothing(content: bytes) -> None:
     bucket = bucket_in_memory()
     bucket.write(LEASE_FILE, content)
     BucketLease.take(bucket, 0.0).release()
+
+
+def _torn(monkeypatch: pytest.MonkeyPatch, *reads: int) -> None:
+    """From now on, these reads of a lease, counted from 0, find half of it."""
+    usual, count = Bucket.read, itertools.count()
+
+    def read(self: Bucket, name: str, *pauses: tuple[float, ...]) -> bytes | None:
+        content = usual(self, name, *pauses)
+        return b'{"id": "the' if name == LEASE_FILE and next(count) in reads else content
+
+    monkeypatch.setattr(Bucket, "read", read)
+
+
+@pytest.mark.parametrize("reads", [(0,), (0, 1)])
+def test_a_lease_that_is_taken_while_its_holder_writes_it_is_refused(
+    reads: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = bucket_in_memory()
+    first = BucketLease.take(bucket, 0.0)
+    with monkeypatch.context() as patched:
+        _torn(patched, *reads)
+        with pytest.raises(Taken) as taken:
+            BucketLease.take(bucket, 0.0)
+    assert getattr(taken.value.process, "id", None) == first.id
+    first.release()
+
+
+def test_a_lease_that_is_half_written_when_it_is_read_back_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        _torn(patched, 1)
+        lease = BucketLease.take(bucket_in_memory(), 0.0)
+    lease.release()
+
+
+@pytest.mark.parametrize("reads", [(1,), (1, 2, 3)])
+def test_a_holder_that_is_seen_writing_its_lease_is_alive(
+    reads: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, beats = bucket_in_memory(), iter(range(1, 100))
+    _elsewhere(bucket)
+
+    def sleep(seconds: float) -> None:
+        if seconds:  # while it is watched
+            _elsewhere(bucket, beat=next(beats))
+
+    monkeypatch.setattr("time.sleep", sleep)
+    _torn(monkeypatch, *reads)
+    with pytest.raises(Taken):
+        BucketLease.take(bucket, 5.0)
 
 
 def test_a_lease_is_renewed_again_after_an_error_of_an_unknown_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +276,17 @@ def test_a_driver_on_another_machine_finds_the_folder_as_the_last_one_left_it(
     assert not (two.folder / "mine").exists(), "what is in the bucket is left on the machine"
     with kept(one, one.folder / "mine", _say_nothing, study=True):
         assert (one.folder / "mine" / "identity").read_text() == "2"
+
+
+def test_a_driver_finds_the_trials_that_only_a_worker_on_another_machine_wrote_to(
+    machines: tuple[WorkingCopy, WorkingCopy],
+) -> None:
+    one, two = machines
+    with kept(one, one.folder / "mine", _say_nothing, study=True):
+        _write(one, identity="1")
+    (one.bucket / "mine" / "trials" / "search-003").write("config.yaml", b"seed: 0")
+    with kept(two, two.folder / "mine", _say_nothing, study=True):
+        assert _names(two) == {"identity", "trials/search-003/config.yaml"}
 
 
 def _journals(bucket: Bucket) -> tuple[bytes | None, bytes | None]:

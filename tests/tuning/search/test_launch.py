@@ -6,19 +6,24 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from optuna.storages import InMemoryStorage
 from rich.console import Console
 
 from curriculum_ray.distributed.capacity import Capacity
 from curriculum_ray.runs.config import RunConfig
+from curriculum_ray.runs.folder import CONFIG_FILE
 from tests.tuning.studies import record, result, schedule, started
 from tuning.cli.summary import as_object, show
-from tuning.folder.layout import RECORD_FILE, REPORT_FILE, SPOOL_FILE, TRIALS
+from tuning.folder.layout import RECORD_FILE, REPORT_FILE, SPOOL_FILE, TIME_FILE, TRIALS
 from tuning.search import launch
+from tuning.search.ray_tune import run as ray_search
 from tuning.study.config import StudyConfig
 from tuning.study.plan import StudyPlan
+from tuning.study.space import SearchSpace
 
 
 @pytest.fixture
@@ -80,12 +85,9 @@ def test_the_end_of_a_study_says_what_mlflow_lacks_and_where_it_waits(
     ]
 
 
-def test_a_study_that_is_complete_is_shown_again_without_a_cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = StudyConfig.model_validate(
-        {"trials": 1, "confirm_seeds": 2, "run": {"evaluation": {"num_samples": 64}}}
-    )
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The slots of each connection to a cluster on which all trials but the last one end, and at the next start all."""
     connections: list[int] = []
 
     def connected(slots: int, *_: object) -> contextlib.AbstractContextManager[Capacity]:
@@ -104,11 +106,20 @@ def test_a_study_that_is_complete_is_shown_again_without_a_cluster(
             plan.ended(ended)
             study.records[ended.key] = ended
             folder = study.folder / TRIALS / ended.key
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             (folder / RECORD_FILE).write_text(json.dumps(ended.to_json()))
 
     monkeypatch.setattr(launch, "connected", connected)
     monkeypatch.setattr(launch, "search", search)
+    return connections
+
+
+def test_a_study_that_is_complete_is_shown_again_without_a_cluster(
+    tmp_path: Path, connections: list[int]
+) -> None:
+    config = StudyConfig.model_validate(
+        {"trials": 1, "confirm_seeds": 2, "run": {"evaluation": {"num_samples": 64}}}
+    )
 
     def run() -> dict[str, Any]:
         console = Console(file=io.StringIO(), width=120)
@@ -122,3 +133,48 @@ def test_a_study_that_is_complete_is_shown_again_without_a_cluster(
     assert connections == [3, 3]
     assert again["answer"] == second["answer"]
     assert {trial["key"] for trial in again["trials"]} == {trial["key"] for trial in second["trials"]}
+
+
+def test_a_trial_that_ran_when_the_driver_was_killed_is_not_left_out_for_want_of_time(
+    tmp_path: Path, connections: list[int]
+) -> None:
+    settings = {"trials": 2, "confirm_seeds": 2, "run": {"evaluation": {"num_samples": 64}}}
+
+    def run(**changes: Any) -> launch.Outcome:
+        config = StudyConfig.model_validate({**settings, **changes})
+        return launch.run_study(config, tmp_path, "s", None, 3, Console(file=io.StringIO(), width=120))
+
+    for _ in range(2):
+        run()
+    used = {"seconds": 3600.0, "hours": 1.0, "closed": ["opening"]}
+    (tmp_path / "s" / TIME_FILE).write_text(json.dumps(used))
+    lost = tmp_path / "s" / TRIALS / "search-001"
+    (lost / RECORD_FILE).unlink()
+    left_out = run(hours=1.0).left_out
+    assert left_out is not None
+    assert "1 schedule" in left_out
+    assert connections == [3, 3]
+    (lost / CONFIG_FILE).touch()
+    assert run(hours=1.0).left_out is None
+    assert connections == [3, 3, 3]
+
+
+class _Planned(Exception):
+    """The plan is made: enough is known."""
+
+
+def test_the_search_itself_knows_the_trials_that_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tmp_path / TRIALS / "search-003"
+    begun.mkdir(parents=True)
+    (begun / CONFIG_FILE).touch()
+
+    def plan(*_: object, **settings: object) -> None:
+        raise _Planned(settings["begun"])
+
+    monkeypatch.setattr(ray_search, "StudyPlan", plan)
+    config, space = StudyConfig(), SearchSpace.load("default")
+    study: Any = SimpleNamespace(folder=tmp_path, records={})
+    pace: Any = SimpleNamespace(budget=None, clock=SimpleNamespace(used=SimpleNamespace(closed=())))
+    with pytest.raises(_Planned) as planned:
+        ray_search.search(config, space, study, 1, {}, InMemoryStorage(), pace, config.resources)
+    assert planned.value.args == ({"search-003"},)

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from curriculum_ray.buckets.copy import WorkingCopy
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import load_data
+from tests.buckets.places import bucket_in_memory, failing
+from tuning.folder.layout import TIME_FILE
 from tuning.search import pace
 from tuning.search.pace import first_guess
 from tuning.study.calibration import Calibration, TrialSpeed
@@ -26,10 +29,10 @@ def calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "calibrate", lambda *_: FOUND)
 
 
-def _guess(folder: Path, **changes: Any) -> TrialSpeed | None:
+def _guess(folder: Path, copy: WorkingCopy | None = None, **changes: Any) -> TrialSpeed | None:
     run = {"batch_size": 10, "images": 400, "log_every_images": 100}
     config = StudyConfig.model_validate({"run": run, "trials": 30, "confirm_seeds": 8, **changes})
-    return first_guess(config, config.run, load_data(config.run.data), folder, Controls(), 1)
+    return first_guess(config, config.run, load_data(config.run.data), folder, Controls(), 1, copy)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,23 @@ def test_the_guess_is_the_speed_of_a_trial_beside_the_others_of_its_pack(tmp_pat
 
 def test_without_hours_nothing_is_guessed(tmp_path: Path) -> None:
     assert _guess(tmp_path) is None
+
+
+def test_a_study_that_was_started_before_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere, too: its folder is fetched from the bucket only later."""
+    monkeypatch.setattr(pace, "calibrate", lambda *_: Calibration("CPU", 20.0, 200.0))
+    copy = WorkingCopy(tmp_path, bucket_in_memory())
+    with pytest.raises(ConfigError, match="hours must be about"):
+        _guess(tmp_path / "study", copy, hours=1)
+    (copy.bucket / "study").write(TIME_FILE, b"{}")
+    assert _guess(tmp_path / "study", copy, hours=1) is None
+
+
+def test_a_bucket_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = WorkingCopy(tmp_path, bucket_in_memory())
+    (copy.bucket / "study").write(TIME_FILE, b"{}")
+    failing(monkeypatch, lambda mode, path: mode == "read")
+    with pytest.raises(ConfigError, match=r"--output memory://.*/runs/study cannot be used: 503"):
+        _guess(tmp_path / "study", copy, hours=1)

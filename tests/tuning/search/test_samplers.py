@@ -71,6 +71,18 @@ def test_a_grid_has_a_point_for_every_trial() -> None:
         check_sampler(_config("grid").model_copy(update={"trials": 7}), CHOICES)
 
 
+@pytest.mark.parametrize("start", [{"a": 2, "b": "y"}, {"a": 2}])
+def test_a_grid_has_no_start_points(start: dict[str, object]) -> None:
+    space = CHOICES.model_copy(update={"start": [start], "name": "mine"})
+    with pytest.raises(ConfigError) as refused:
+        check_sampler(_config("grid"), space)
+    assert str(refused.value) == (
+        "sampler grid tries every point in its own order: leave start out of space mine"
+    )
+    check_sampler(_config("grid"), CHOICES)
+    check_sampler(_config("tpe"), space)
+
+
 def test_cmaes_is_refused_where_there_are_no_numbers_to_adapt_to() -> None:
     with pytest.raises(ConfigError, match="at least two searched numbers"):
         check_sampler(_config("cmaes"), CHOICES)

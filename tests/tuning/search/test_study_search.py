@@ -184,3 +184,44 @@ def test_the_study_is_what_optunas_own_tools_read(tmp_path: Path) -> None:
     study.end("rung0-000", 5.0)
     assert shown.trials[0].intermediate_values == {COMPRESSED.run.total_images // 2: 5.0}
     assert [direction.name for direction in shown.directions] == ["MINIMIZE"]
+
+
+def _play(study: Driver, up_to: str | None = None) -> None:
+    """Run what is left, up to the start of a trial; of two schedules the later one needs a larger budget to be good."""
+    while (key := study.start()) is not None and key != up_to:
+        planned = study.planned[key]
+        number = 0 if planned.optuna is None else planned.optuna.number
+        study.end(key, 50.0 + number if key.startswith("rung0-") else 50.0 - number)
+
+
+@pytest.mark.parametrize(("trials", "promoted"), [(3, 1), (7, 5)])
+@pytest.mark.parametrize("more", [8, 16])
+def test_a_schedule_that_only_more_trials_promote_reports_its_later_scores(
+    tmp_path: Path, trials: int, promoted: int, more: int
+) -> None:
+    halving = {"rule": "compressed", "reduction": 2, "rungs": 2}
+    settings = {"confirm_seeds": 2, "confirm_top": 1, "halving": halving}
+    first = Driver(tmp_path, StudyConfig.model_validate({**settings, "trials": trials}))
+    _play(first)
+    key, config = TrialKey.search(promoted), StudyConfig.model_validate({**settings, "trials": more})
+    assert first.search.study.trials[promoted].state == TrialState.PRUNED
+    # Its driver is killed while it runs.
+    killed = Driver(tmp_path, config, first.plan.records)
+    _play(killed, up_to=key.at_rung(1))
+    assert key.at_rung(1) not in killed.plan.records
+    again = Driver(tmp_path, config, killed.plan.records)
+    _play(again)
+    assert again.search.complete
+    budgets, records = config.halving.budgets(config.run.total_images), again.plan.records
+    trials_known = again.search.study.trials
+    assert len(trials_known) == more + 1, "a trial was opened again without need"
+    latest = {TrialKey(trial.user_attrs["curriculum_ray.key"]): trial for trial in trials_known}
+    assert latest[key].state == TrialState.COMPLETE
+    for name, trial in latest.items():
+        rungs = {budgets[rung]: records.get(name.at_rung(rung)) for rung in range(2)}
+        assert trial.intermediate_values == {
+            images: record.metrics["fid"] for images, record in rungs.items() if record is not None
+        }
+        full = records.get(name)
+        assert trial.state == (TrialState.PRUNED if full is None else TrialState.COMPLETE)
+        assert full is None or trial.value == full.metrics["fid"]

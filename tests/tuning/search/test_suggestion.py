@@ -155,6 +155,16 @@ def test_tpe_chooses_by_a_short_history_as_optunas_own_does() -> None:
     assert suggest(config, space, 40, history).params == trial.params
 
 
+def test_tpe_learns_from_a_history_that_is_longer_than_what_it_is_shown() -> None:
+    config, space = _config("tpe", trials=2000), SearchSpace.load("default").model_copy(update={"start": []})
+    tried = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for number in range(600):
+        SpaceFunction(space)(trial := tried.ask())
+        tried.tell(number, abs(trial.params["schedule.pacing.patience_stage_share"] - 0.2))
+    history = tried.get_trials(deepcopy=False)
+    assert suggest(config, space, 600, history).params != suggest(config, space, 600, []).params
+
+
 class _Opens:
     """Unpickled, it would write a file."""
 

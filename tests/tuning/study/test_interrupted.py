@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -70,3 +71,27 @@ def test_a_trial_whose_metric_is_no_number_has_failed(output: Path) -> None:
         study.close("FINISHED")
     assert (ended.status, ended.reason) == ("failed", "KID is nan")
     assert load_records(folder)[UNIFORM.key].status == "failed"
+
+
+def test_after_a_kill_no_two_trials_have_the_same_number(output: Path) -> None:
+    folder, identity = output / "mine", Identity("0" * 32, "1" * 64)
+    seeds = [replace(UNIFORM, key=UNIFORM.key.confirmation(seed), seed=seed) for seed in range(1000, 1003)]
+    with Tracker.open(None, output, EXPERIMENT) as tracker:
+
+        def ledger() -> StudyLedger:
+            shown = Display(3, RUN.total_images, Console(file=io.StringIO(), _environ={}))
+            return StudyLedger("mine", folder, tracker, shown, {}, {}, identity)
+
+        folder.mkdir()
+        killed = ledger()
+        for planned in seeds[:2]:
+            killed.begin(planned, RUN)
+        killed.finished(seeds[1].key, result())
+        killed.close("KILLED")
+
+        again = ledger()
+        for planned in (seeds[0], seeds[2]):
+            again.begin(planned, RUN)
+            again.finished(planned.key, result())
+        again.close("FINISHED")
+    assert sorted(record.trial for record in load_records(folder).values()) == [1, 2, 3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from curriculum_ray.config import ConfigError, parse
@@ -108,6 +110,26 @@ def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
     assert twin.control == "random"
     plan.ended(_record(twin, _schedule("random"), 3.0))
     assert plan.complete
+
+
+@pytest.mark.parametrize("status", ["failed", "pruned", "not a number"])
+def test_a_twin_whose_searched_trial_has_no_score_is_run(status: str) -> None:
+    plan = StudyPlan(StudyConfig(trials=2, confirm_top=0))
+    uniform, first, second = plan.next(), plan.next(), plan.next()
+    assert uniform is not None
+    assert first is not None
+    assert second is not None
+    plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
+    plan.ended(_record(first, _schedule("easy_to_hard"), 1.0))
+    begun = started(second, RunConfig(schedule=_schedule("hard_to_easy")))
+    plan.ended(
+        {
+            "failed": begun.failed("out of memory"),
+            "pruned": begun.pruned("worse than the others", 100, [(100, 9.0)]),
+            "not a number": begun.finished(result(math.nan)),
+        }[status]
+    )
+    assert {twin.control for twin in (plan.next(), plan.next()) if twin} == {"reversed", "random"}
 
 
 def test_a_phase_waits_for_the_one_before() -> None:

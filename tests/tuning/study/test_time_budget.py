@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -41,15 +41,18 @@ class _Simulated:
         earlier: Mapping[TrialKey, TrialRecord] | None = None,
         closed: set[str] | None = None,
         pace: float = 1.0,
+        begun: Collection[TrialKey] = (),
     ) -> None:
         """pace: how many times as long trials take as they would by SPEED."""
         self.now, self.config, self.slots = 0.0, config, slots
         self.time = TimeBudget(lambda: seconds - self.now, slots, guess=guess, now=lambda: self.now)
-        self.plan = StudyPlan(config, dict(earlier or {}), time=self.time, closed=set(closed or ()))
+        self.plan = StudyPlan(
+            config, dict(earlier or {}), time=self.time, closed=set(closed or ()), begun=begun
+        )
         self.pace, self.keys = pace, list[str]()
 
-    def play(self, most: int = 1000) -> float:
-        """Run it to its end, or for so many trials; returns how long it took."""
+    def play(self, most: int = 1000, until: Collection[str] = ()) -> float:
+        """Run it to its end, for so many trials, or until these have started; returns how long it took."""
         running: list[tuple[float, TrialSpec]] = []
         while not self.plan.complete and len(self.keys) < most:
             while len(running) < self.slots and (trial := self.plan.next()) is not None:
@@ -57,6 +60,8 @@ class _Simulated:
                 self.time.started(trial.key, work)
                 running.append((self.now + self.pace * SPEED.seconds(work), trial))
                 self.keys.append(trial.key)
+            if until and set(until) <= set(self.keys):
+                break
             if running:
                 running.sort(key=lambda each: (each[0], each[1].key))
                 self.now, trial = running.pop(0)
@@ -66,6 +71,11 @@ class _Simulated:
                 self.time.ended(trial.key, measured)
                 self.plan.ended(_record(trial))
         return self.now
+
+    @property
+    def running(self) -> set[TrialKey]:
+        """The trials that started and did not end."""
+        return {TrialKey(key) for key in self.keys}.difference(self.plan.records)
 
     def of(self, kind: str) -> list[str]:
         """The trials of a kind that ran."""
@@ -190,6 +200,45 @@ def test_a_seed_that_was_begun_is_finished_after_an_interruption() -> None:
     late = _Simulated(config, 1.0, guess=SPEED, earlier=records)
     late.play()
     assert late.keys == ["confirm-control-uniform-seed1001"]
+
+
+@pytest.mark.parametrize(
+    "running",
+    [
+        {"confirm-search-000-seed1002", "confirm-control-uniform-seed1002"},
+        {"twin-search-000-random", "twin-search-000-reversed"},
+    ],
+)
+def test_trials_that_ran_when_a_study_was_interrupted_go_on_whatever_time_is_left(running: set[str]) -> None:
+    config = _config(trials=1)
+    study = _Simulated(config, 1000.0, slots=2, guess=SPEED)
+    study.play(until=running)
+    assert study.running == running
+    late = _Simulated(config, 1.0, 2, SPEED, study.plan.records, begun=study.running)
+    late.play()
+    assert set(late.keys) == running
+    assert not running & late.plan.left_out
+
+
+def test_an_arm_runs_with_the_other_of_its_seed_that_was_running() -> None:
+    study = _Simulated(_config(trials=1), 1000.0, guess=SPEED)
+    study.play(until={"confirm-search-000-seed1002"})
+    late = _Simulated(study.config, 1.0, 1, SPEED, study.plan.records, begun=study.running)
+    late.play()
+    assert late.keys == ["confirm-search-000-seed1002", "confirm-control-uniform-seed1002"]
+
+
+def test_of_a_phase_that_was_closed_only_what_was_running_goes_on() -> None:
+    study = _Simulated(_config(), 205.0, slots=2, guess=SPEED)
+    study.play(until={"search-003"})
+    assert study.running == {"search-002", "search-003"}
+    late = _Simulated(
+        study.config, 205.0, 2, SPEED, study.plan.records, closed={"opening"}, begun=study.running
+    )
+    late.play()
+    assert late.of("search-") == ["search-002", "search-003"]
+    assert late.plan.left_out == {f"search-{index:03d}" for index in range(4, 20)}
+    assert (len(late.of("twin-")), len(late.of("confirm-"))) == (2, 6)
 
 
 def test_a_speed_is_that_of_the_slower_trials() -> None:

@@ -38,6 +38,7 @@ from curriculum_ray.training.packed import pack_key
 from curriculum_ray.words import number_of
 from tuning.evidence.keys import TrialKey
 from tuning.evidence.metrics import DIRECTIONS
+from tuning.evidence.records import begun_trials
 from tuning.folder.layout import TRIALS, TUNE
 from tuning.search.pace import Pace
 from tuning.search.ray_tune.board_trial import BoardTrial
@@ -94,6 +95,7 @@ def search(
         plain_twin=Controls.of(len(rivals), space, config.run).plain_twin,
         time=pace.budget,
         closed=set(pace.clock.used.closed),
+        begun=begun_trials(study.folder, study.records),
     )
     study.progress.expect(plan.total, plan.total_images)
     pace.note_left_out(plan)
