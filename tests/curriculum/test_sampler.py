@@ -501,3 +501,40 @@ def test_weights_lie_on_the_gpu_and_are_those_of_a_cpu(cuda):
         found.append(weights.cpu())
     torch.testing.assert_close(*found)
     assert len(found[0].unique()) > 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "total", "batch", "line"),
+    [
+        (
+            {"base": {"kind": "changing", "at_images": 60_000}},
+            40_000,
+            100,
+            r"^base: the change must begin at least one step of 100 images before the budget of 40,000 ends, but it "
+            r"begins after 60,000$",
+        ),
+        (
+            {"base": {"kind": "changing", "at_share": 0.95}},
+            1000,
+            128,
+            r"one step of 128 images before the budget of 1,000 ends, but it begins after 950, in whole steps 1,024$",
+        ),
+        (
+            {"importance": {"rule": "gradient_norm", "history": 1000}},
+            500 * 64,
+            64,
+            r"^importance\.history must be below 500, the steps of 64 images .* 32,000, .* but got 1000$",
+        ),
+        ({"base": {"kind": "changing", "at_share": 0, "blend_share": 1}}, 1000, 128, None),
+        ({"base": {"kind": "changing", "at_share": 0.5, "blend_images": 10**6}}, 1000, 128, None),
+        ({"importance": {"rule": "gradient_norm", "history": 499}}, 500 * 64, 64, None),
+        ({"base": {"kind": "changing", "at_images": 60_000}}, None, 128, None),
+    ],
+)
+def test_what_no_step_of_the_budget_would_see_is_refused_at_the_first_sample(groups, total, batch, line):
+    run = TimestepSampler(CurriculumSchedule.from_dict(groups), num_timesteps=1000, total_images=total)
+    if line is None:
+        run.sample(batch)
+        return
+    with pytest.raises(ConfigError, match=line):
+        run.sample(batch)
