@@ -26,11 +26,13 @@ class Diffusion(lightning.LightningModule):
         self.register_buffer("alphas_cumprod", (1 - torch.linspace(1e-4, 0.02, T)).cumprod(0))
         self._state: dict[str, Any] | None = None
 
-    def on_fit_start(self) -> None:
-        # Here torch.distributed is initialised: the sampler finds its rank and the world size by itself.
+    def on_train_start(self) -> None:
+        # Here torch.distributed is initialised: the sampler finds its rank and the world size by itself. A checkpoint
+        # is read by now with every strategy, while FSDP and DeepSpeed read it after on_fit_start.
         self.sampler = TimestepSampler(self.schedule, num_timesteps=T, total_images=self.total_images)
         if self._state is not None:
             self.sampler.load_state_dict(self._state)
+            self._state = None
 
     def training_step(self, batch: list[torch.Tensor], batch_index: int) -> torch.Tensor:
         (clean,) = batch

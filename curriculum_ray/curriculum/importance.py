@@ -45,7 +45,7 @@ class _Importance(Spec, ABC):
     bins: int = Field(default=100, ge=2, le=1000)
     """Number of equal parts of u; of the first distribution's u where the base changes."""
     history: int = Field(default=10, ge=1, le=1000)
-    """Entries kept for each bin: the latest steps in which it was drawn."""
+    """Entries kept for each bin, fewer than the run's steps: the latest steps in which it was drawn."""
     uniform_prob: float = Field(default=0.001, gt=0, le=1)
     """ε: the share of the draws without importance."""
 

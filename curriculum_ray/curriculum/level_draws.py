@@ -78,6 +78,7 @@ class LevelDraws:
         self._bin_of = torch.searchsorted(cuts, middles).tolist()
         self._pieces = pieces
         self._parts = [_Part(each, base, levels, pieces) for each in base.distributions()]
+        self._base, self._total_images = base, total_images
         self._start, self._length = base.span(total_images) if isinstance(base, Changing) else (0, 0)
         for part in self._parts:
             self._check(part, edges)
@@ -126,9 +127,21 @@ class LevelDraws:
 
     def share(self, images: int) -> float:
         """w: the share of the second distribution after `images` images, in [0, 1]."""
-        if len(self._parts) == 1 or images < self._start:
-            return 0.0
-        return min((images - self._start) / self._length, 1.0) if self._length else 1.0
+        return _share(images, self._start, self._length) if len(self._parts) > 1 else 0.0
+
+    def check_budget(self, total_images: int | None, images: int) -> None:
+        """Refuse to go on after `images` images of a run with another budget where the first distribution would return.
+
+        total_images: the budget of that run.
+        """
+        if total_images == self._total_images or not isinstance(self._base, Changing):
+            return
+        before, now = _share(images, *self._base.span(total_images)), self.share(images)
+        if now < before:
+            raise ConfigError(
+                f"the sampler's state has total_images {total_images}, of which the base has changed by {before:.3g} "
+                f"after {images:,} images, but {self._total_images} would take it back to {now:.3g}"
+            )
 
     def turns(self, count: int = 16) -> list[int]:
         """The images at which the distribution changes; a blend counts as `count` pieces."""
@@ -245,6 +258,16 @@ class _Part:
             return u
         piece = torch.searchsorted(self.inner, u, right=True)
         return self._back(u).maximum(self._lows[piece]).minimum(self._caps[piece])
+
+
+def _share(images: int, start: int, length: int) -> float:
+    """The share in [0, 1] of the second distribution where it begins to replace the first at `start` images.
+
+    length: of the change in images, 0 for a step.
+    """
+    if images < start:
+        return 0.0
+    return min((images - start) / length, 1.0) if length else 1.0
 
 
 def _scatter_weights(first: Tensor, mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:

@@ -22,6 +22,7 @@ __all__ = [
     "OrderSpec",
     "RandomOrder",
     "SortedOrder",
+    "check_ranking",
     "join_order",
     "random_ranking",
 ]
@@ -89,6 +90,13 @@ def _permutation(count: int, seed: int) -> tuple[int, ...]:
     return tuple(sorted(range(count), key=lambda _: generator.random()))
 
 
+def check_ranking(spec: ExplicitOrder, count: int) -> None:
+    """Refuse a given order that is no permutation of `count` clusters; ConfigError."""
+    if sorted(spec.ranking) != list(range(count)):
+        rule = f"order.ranking must hold each cluster 0..{count - 1} once"
+        raise ConfigError(f"{rule}, but got {list(spec.ranking)}")
+
+
 def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLevels) -> tuple[int, ...]:
     """The clusters in the order in which they join; cluster 0 is the cleanest, N-1 the noisiest.
 
@@ -100,9 +108,7 @@ def join_order(spec: OrderSpec, edges: Tensor, base: BaseSpec, levels: NoiseLeve
     if isinstance(spec, RandomOrder):
         return random_ranking(count, spec.seed)
     if isinstance(spec, ExplicitOrder):
-        if sorted(spec.ranking) != list(range(count)):
-            rule = f"order.ranking must hold each cluster 0..{count - 1} once"
-            raise ConfigError(f"{rule}, but got {list(spec.ranking)}")
+        check_ranking(spec, count)
         return spec.ranking
     if isinstance(spec, NoOrder):
         return noisiest_first

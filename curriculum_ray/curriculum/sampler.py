@@ -21,7 +21,9 @@ from curriculum_ray.curriculum.stage_draws import StageDraws
 from curriculum_ray.curriculum.surroundings import (
     check_at_least,
     check_process,
+    check_rank_found,
     noise_levels,
+    on_cpu,
     place_among_ranks,
 )
 from curriculum_ray.diffusion.levels import NoiseLevels
@@ -62,19 +64,22 @@ class TimestepSampler:
     levels: any `NoiseLevels`, e.g. DiscreteTimesteps(alphas_cumprod); needed where the schedule reads the
     log-SNR.
     seed: seed of the draws; equal seeds draw equally at every world size that divides the batch.
-    total_images: the run's budget in images, for lengths that are shares of it.
-    rank, world_size, process_group: default to torch.distributed where it is initialised, else 0 of 1.
+    total_images: the run's budget in images over all ranks, for lengths that are shares of it.
+    rank, world_size: default to those of process_group where torch.distributed is initialised, else 0 of 1: without
+    them, make the sampler after torch.distributed. process_group: the ranks that share a global batch; by default all.
     window: steps between exchanges of losses, at most the patience; 0 to exchange and decide at every step, on several
     ranks by waiting for the slowest. If not given, 0 with one rank, else the largest of 10, 5, 2 and 1 that is at most
-    a quarter of the patience. The value in force is part of the state, and a resume keeps it.
+    a quarter of the patience. The value in force is part of the state, and a resume keeps it. Importance exchanges
+    every 10 steps if it is not given, at any number of ranks, and applies losses one exchange later, also with 0.
     images: images already seen.
     accumulation: micro-batches per optimizer step; call sample and update once for each.
     stratified: False for independent draws, as of torch.randint; they too are equal at every world size.
 
     Raises `ConfigError` (a ValueError) where the schedule does not fit; the first `sample` does where its ladder or the
-    window does not fit steps of this size.
+    window does not fit steps of this size, and where torch.distributed has been initialised in the meantime.
     """
 
+    @on_cpu
     def __init__(
         self,
         schedule: CurriculumSchedule,
@@ -104,6 +109,8 @@ class TimestepSampler:
         self.levels = noise_levels(num_timesteps, sigma, flow, levels)
         self.seed, self.total_images, self.stratified = seed, total_images, stratified
         self.rank, self.world_size = place_among_ranks(rank, world_size, process_group)
+        self.process_group = process_group
+        self._rank_given = self._rank_checked = rank is not None
         self._draws = StageDraws(schedule, self.levels, total_images)
         self.edges, self.order = self._draws.edges, self._draws.order
         self.num_stages = schedule.num_stages
@@ -127,7 +134,11 @@ class TimestepSampler:
             None
             if isinstance(importance, NoImportance)
             else SharedImportance(
-                importance, window or WINDOWS[0], self.world_size, process_group, accumulation
+                importance,
+                WINDOWS[0] if window is None else max(window, 1),
+                self.world_size,
+                process_group,
+                accumulation,
             )
         )
         self._weighs = self._importance is not None or self._draws.weighs
@@ -150,7 +161,10 @@ class TimestepSampler:
 
     @property
     def window(self) -> int | None:
-        """Steps between exchanges of losses, 0 for decisions at every step; None before the first sample."""
+        """Steps between exchanges of the losses that pacing reads, 0 for decisions at every step.
+
+        None if it was not given, before the first sample, and always where pacing reads no losses.
+        """
         return self._pacing.window
 
     @property
@@ -188,6 +202,7 @@ class TimestepSampler:
         weights = None if self._last is None else self._last.importance_weights
         return losses if weights is None else losses * weights.to(losses.device, non_blocking=True)
 
+    @on_cpu
     def sample(self, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
         """Draw the native noise levels of this rank's batch, shape (batch_size,): long timesteps or float32.
 
@@ -199,6 +214,9 @@ class TimestepSampler:
         check_process()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
+        if not self._rank_checked:
+            check_rank_found(self.rank, self.world_size, self.process_group)
+            self._rank_checked = True
         if self._drawn:
             self._say_repeated()
         if self._pacing.begin(batch_size * self.world_size * self.accumulation):
@@ -216,9 +234,11 @@ class TimestepSampler:
             warnings.warn(
                 f"sample() was called {_REPEATED + 1} times without update(loss): it repeats its draws, and the "
                 "schedule stands still",
-                stacklevel=3,
+                # The caller of `sample`, beyond its decorator.
+                stacklevel=4,
             )
 
+    @on_cpu
     def update(self, loss: Tensor | float, trained: Tensor | None = None) -> None:
         """Read the loss of the last sample, and count its images; never waits for the device.
 
@@ -257,6 +277,7 @@ class TimestepSampler:
         if self._pacing.close_step(self.images):
             self._aim()
 
+    @on_cpu
     def density(self, edges: Tensor) -> Tensor:
         """How densely each interval between `edges` of u is drawn now, relative to uniform; importance included.
 
@@ -286,6 +307,9 @@ class TimestepSampler:
             "images": self.images,
             "seed": self.seed,
             "stratified": self.stratified,
+            "levels": self.levels.kind,
+            "num_levels": self.levels.count,
+            "total_images": self.total_images,
             "part": self._part,
             "step_images": self._step_images,
             **self._pacing.state_dict(),
@@ -293,15 +317,21 @@ class TimestepSampler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`; ConfigError for another schedule, seed, kind of draws or given window."""
-        mine = {"schedule_id": self.schedule.schedule_id, "seed": self.seed, "stratified": self.stratified}
-        for name, value in {"version": 1, **mine}.items():
-            # States of before independent draws do not name theirs.
-            found = state.get(name, True if name == "stratified" else None)
+        """Restore a `state_dict`; ConfigError for another schedule, seed, kind of draws or levels, or given window.
+
+        Another total_images is one too where a base that changes would go back towards its first distribution.
+        """
+        levels = {"levels": self.levels.kind, "num_levels": self.levels.count}
+        mine = {"version": 1, "schedule_id": self.schedule.schedule_id, "seed": self.seed}
+        # Earlier states lack these.
+        unnamed = {"stratified": True, **levels}
+        for name, value in {**mine, "stratified": self.stratified, **levels}.items():
+            found = state.get(name, unnamed.get(name))
             if found != value:
                 raise ConfigError(f"the sampler's state has {name} {found!r}, but needs {value!r}")
+        self._draws.check_budget(state.get("total_images", self.total_images), state["images"])
         self.images, self._part, self._step_images = state["images"], state["part"], state["step_images"]
-        self._drawn = 0
+        self._drawn, self._rank_checked = 0, self._rank_given
         self._pacing.load_state_dict(state, self.images)
         if self._importance is not None:
             self._importance.load_state_dict(state["importance"])
@@ -312,6 +342,7 @@ class TimestepSampler:
         if self._pacing.settle():
             self._aim()
 
+    @on_cpu
     def _aim(self) -> None:
         """Draw from the active part of this stage, with the importance known so far."""
         importance = self._importance

@@ -14,7 +14,7 @@ from curriculum_ray.config import ConfigError, Spec, check_path, flatten, load_y
 from curriculum_ray.config.plain_yaml import write_yaml
 from curriculum_ray.config.spec import union_at
 from curriculum_ray.curriculum.active import ActiveSpec, CumulativeSet, NewestWeightedSet, WindowSet
-from curriculum_ray.curriculum.base import BaseSpec, Uniform
+from curriculum_ray.curriculum.base import BaseSpec, Changing, Uniform
 from curriculum_ray.curriculum.clusters import ClustersSpec, ExplicitClusters, UniformClusters, cluster_edges
 from curriculum_ray.curriculum.importance import ImportanceSpec, NoImportance
 from curriculum_ray.curriculum.order import (
@@ -24,11 +24,14 @@ from curriculum_ray.curriculum.order import (
     OrderSpec,
     RandomOrder,
     SortedOrder,
+    check_ranking,
     join_order,
     random_ranking,
 )
 from curriculum_ray.curriculum.pacing import FamilyPacing, PacingSpec, SingleStepPacing
+from curriculum_ray.curriculum.pacing.base import check_begins
 from curriculum_ray.diffusion.levels import NoiseLevels
+from curriculum_ray.words import number_of
 
 __all__ = ["CurriculumSchedule"]
 
@@ -66,6 +69,13 @@ class CurriculumSchedule(Spec):
                 raise ValueError(
                     f"order.direction random needs {LEAST_RANDOM} clusters or more, since fewer have sorted orders "
                     f"only, but clusters.count is {self.clusters.count}"
+                )
+            if isinstance(self.order, ExplicitOrder):
+                check_ranking(self.order, self.clusters.count)
+            if self.pacing.start_stage >= self.num_stages:
+                raise ValueError(
+                    f"pacing.start_stage must be below {number_of(self.num_stages, 'stage')}, but got "
+                    f"{self.pacing.start_stage}"
                 )
             return self
         if self.pacing is not None:
@@ -183,10 +193,23 @@ class CurriculumSchedule(Spec):
     def check_ladder(self, step: int, total_images: int | None = None) -> None:
         """Refuse a curriculum that cannot be walked in optimizer steps of `step` images over all ranks.
 
+        A change of the base that begins too late is refused too, and importance whose histories never fill.
         total_images: the run's budget. The `ConfigError` says what would fit.
         """
+        if total_images is not None:
+            self._check_effect(step, total_images)
         if self.pacing is not None:
             self.pacing.check(self.num_stages, total_images, step)
+
+    def _check_effect(self, step: int, total_images: int) -> None:
+        if isinstance(self.base, Changing):
+            check_begins("base: the change", "it begins", self.base.span(total_images)[0], step, total_images)
+        steps = -(-total_images // step)
+        if not isinstance(self.importance, NoImportance) and self.importance.history >= steps:
+            raise ConfigError(
+                f"importance.history must be below {steps}, the steps of {step} images in the budget of "
+                f"{total_images:,}, since draws are plain until it is full, but got {self.importance.history}"
+            )
 
     def check_window(self, window: int, step: int, total_images: int | None = None) -> None:
         """Refuse a `window` of steps between exchanges of losses after which the pacing would see a plateau too late.

@@ -8,9 +8,8 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum.importance import GradientNorm, Importance, LossSecondMoment
-from curriculum_ray.curriculum.window import LossWindow
+from curriculum_ray.curriculum.window import LossWindow, check_exchange
 
 __all__ = ["SharedImportance"]
 
@@ -30,8 +29,7 @@ class SharedImportance:
         group: dist.ProcessGroup | None,
         accumulation: int,
     ) -> None:
-        if world_size > 1 and not (dist.is_available() and dist.is_initialized()):
-            raise ConfigError(f"importance with world_size {world_size} needs torch.distributed initialised")
+        check_exchange("importance", world_size, group)
         self._rule, self._accumulation = Importance(spec), accumulation
         self._ranks = world_size, group
         self._window = LossWindow(steps, self._rule.width, *self._ranks)

@@ -12,7 +12,7 @@ from torch import Tensor
 from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum.pacing import ByImages, Pacing, PacingState, caught_up
 from curriculum_ray.curriculum.schedule import CurriculumSchedule
-from curriculum_ray.curriculum.window import Losses, LossWindow
+from curriculum_ray.curriculum.window import Losses, LossWindow, check_exchange
 
 __all__ = ["SharedPacing"]
 
@@ -43,10 +43,8 @@ class SharedPacing:
         self._world_size, self._group, self._accumulation = world_size, group, accumulation
         self._last = schedule.num_stages - 1
         self._rule = self._build(step=1)
-        if self._rule.reads_losses and world_size > 1 and not (dist.is_available() and dist.is_initialized()):
-            raise ConfigError(
-                f"pacing by losses with world_size {world_size} needs torch.distributed initialised"
-            )
+        if self._rule.reads_losses:
+            check_exchange("pacing by losses", world_size, group)
         self._given_window, self.window = window, window
         # Until the first step tells the size of a step, there is no window and no exact ladder.
         self._begun = self._loaded = False

@@ -1,7 +1,12 @@
-"""A sampler's surroundings: the noise levels of the training loop, and the rank of this process."""
+"""A sampler's surroundings: the noise levels of the training loop, the rank of this process, and the default device."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
 import torch.distributed as dist
 from torch.utils.data import get_worker_info
 
@@ -9,7 +14,34 @@ from curriculum_ray.config import ConfigError
 from curriculum_ray.curriculum.cells import UncalibratedTimesteps
 from curriculum_ray.diffusion.levels import FlowTimes, NoiseLevels, Sigmas
 
-__all__ = ["check_at_least", "check_process", "noise_levels", "place_among_ranks"]
+__all__ = [
+    "check_at_least",
+    "check_process",
+    "check_rank_found",
+    "noise_levels",
+    "on_cpu",
+    "place_among_ranks",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_cpu(method: Callable[P, R]) -> Callable[P, R]:
+    """Run `method` with the CPU as torch's default device, whichever one the training loop has set.
+
+    Devices that are named, and those of tensors that are passed in, count as ever.
+    """
+
+    @wraps(method)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Several times faster than torch.get_default_device.
+        if torch.empty(0).device.type == "cpu":
+            return method(*args, **kwargs)
+        with torch.device("cpu"):
+            return method(*args, **kwargs)
+
+    return run
 
 
 def check_at_least(**given: tuple[int | None, int]) -> None:
@@ -57,3 +89,15 @@ def place_among_ranks(
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank must be in 0..{world_size - 1}, but got {rank}")
     return rank, world_size
+
+
+def check_rank_found(rank: int, world_size: int, group: dist.ProcessGroup | None) -> None:
+    """Refuse a rank and a number of ranks, found when the sampler was made, that torch.distributed now contradicts."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    now = dist.get_rank(group), dist.get_world_size(group)
+    if now != (rank, world_size):
+        raise ConfigError(
+            f"the sampler was made for rank {rank} of world_size {world_size}, but torch.distributed has rank {now[0]} "
+            f"of {now[1]}: create it after torch.distributed is initialised, or give rank and world_size"
+        )

@@ -14,7 +14,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["LossWindow", "Losses"]
+from curriculum_ray.config import ConfigError
+
+__all__ = ["LossWindow", "Losses", "check_exchange"]
+
+
+def check_exchange(what: str, world_size: int, group: dist.ProcessGroup | None) -> None:
+    """Refuse to average losses over `world_size` ranks where the process group has another number; ConfigError.
+
+    what: the part of a schedule that reads them, for the line. group: None for the default one.
+    """
+    if world_size == 1:
+        return
+    if not (dist.is_available() and dist.is_initialized()):
+        raise ConfigError(f"{what} with world_size {world_size} needs torch.distributed initialised")
+    if (found := dist.get_world_size(group)) != world_size:
+        which = "torch.distributed" if group is None else "process_group"
+        raise ConfigError(
+            f"{what} averages losses over all ranks of process_group, so world_size must be their number, {found} in "
+            f"{which}, but got {world_size}"
+        )
 
 
 @dataclass(frozen=True)

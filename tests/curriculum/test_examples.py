@@ -30,5 +30,37 @@ def test_an_example_runs_and_ends_in_the_last_stage(name, capsys, tmp_path, monk
     assert not list(tmp_path.iterdir()), "an example leaves files behind"
 
 
+@pytest.mark.slow
+def test_a_lightning_run_resumes_where_a_strategy_reads_the_checkpoint_after_its_setup(tmp_path):
+    import lightning
+    import torch
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+    from torch.utils.data import DataLoader, TensorDataset
+
+    class _Late(SingleDeviceStrategy):
+        """Reads a checkpoint when FSDP and DeepSpeed do."""
+
+        restore_checkpoint_after_setup = True
+
+    example = runpy.run_path(str(EXAMPLES / "lightning_module.py"))
+    schedule = example["CurriculumSchedule"].from_file(EXAMPLES / "schedule.yaml")
+    loader = DataLoader(TensorDataset(torch.rand(256, 64)), batch_size=128)
+    path, samplers = tmp_path / "half.ckpt", []
+    for epochs, start in ((2, None), (4, path)):
+        model = example["Diffusion"](schedule, total_images=10_000)
+        trainer = lightning.Trainer(
+            max_epochs=epochs,
+            strategy=_Late(device=torch.device("cpu")),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(model, loader, ckpt_path=start)
+        trainer.save_checkpoint(path)
+        samplers.append(model.sampler)
+    assert [sampler.images for sampler in samplers] == [512, 1024]
+
+
 def test_the_plain_loop_stays_under_sixty_lines():
     assert len((EXAMPLES / "plain_pytorch.py").read_text().splitlines()) < 60

@@ -287,3 +287,12 @@ def test_no_importance_leaves_the_id_of_a_schedule_as_it_was():
     with_it = CurriculumSchedule(importance=GradientNorm(bins=7))
     assert CurriculumSchedule.from_dict(with_it.to_dict()) == with_it
     assert "importance by gradient_norm" in with_it.describe()
+
+
+def test_a_window_of_no_steps_exchanges_at_every_step_as_it_says():
+    runs = {
+        window: TimestepSampler(schedule(), num_timesteps=1000, window=window) for window in (0, 1, 10, None)
+    }
+    seen = {window: train(run, 30) for window, run in runs.items()}
+    assert seen[0] == seen[1] != seen[10]
+    assert seen[None] == seen[10]

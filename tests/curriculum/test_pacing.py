@@ -374,3 +374,11 @@ def test_a_harder_cluster_is_no_worsening_of_a_normalised_loss():
 
 def test_the_docstring_of_the_plateau_carries_its_formula():
     assert "m_i < best - min_delta" in (Plateau.__doc__ or "")
+
+
+def test_a_last_stage_that_begins_within_the_last_whole_step_is_refused():
+    # It begins at the eighth step, after 896 images, and 1,000 images have seven whole steps of 128.
+    spec = FixedPacing(stage_images=290)
+    with pytest.raises(ConfigError, match=r"lets it begin after 870, in whole steps 896$"):
+        spec.check(4, 1000, 128)
+    spec.check(4, 1024, 128)

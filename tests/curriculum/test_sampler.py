@@ -501,3 +501,124 @@ def test_weights_lie_on_the_gpu_and_are_those_of_a_cpu(cuda):
         found.append(weights.cpu())
     torch.testing.assert_close(*found)
     assert len(found[0].unique()) > 1
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"pacing": {**PLATEAU, "normalize": True}},
+        {"base": {"kind": "changing", "at_images": 16, "blend_images": 64}},
+        {"base": {"kind": "speed"}, "clusters": {"by": "log_snr", "count": 4}},
+        {"importance": {"rule": "gradient_norm", "bins": 4, "history": 1}},
+    ],
+    ids=["normalize", "changing", "speed", "importance"],
+)
+def test_another_default_device_changes_no_draw(groups, stratified):
+    alphas = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+
+    def drawn() -> list:
+        run = TimestepSampler(
+            schedule(**groups), levels=DiscreteTimesteps(alphas), window=1, stratified=stratified
+        )
+        seen = []
+        for _ in range(30):
+            levels, weights = run.sample(16, device="cpu"), run.weights
+            seen.append((run.stage, levels.tolist(), None if weights is None else weights.tolist()))
+            run.update((1 + run.last_u).float())
+        seen.append(run.density(torch.linspace(0, 1, 5, dtype=torch.float64, device="cpu")).tolist())
+        seen.append(run.state_dict())
+        run.load_state_dict(run.state_dict())
+        return [*seen, run.sample(16).tolist()]
+
+    expected = drawn()
+    # Nothing can be read from the meta device.
+    with torch.device("meta"):
+        assert drawn() == expected
+        run = sampler()
+        run.sample(8)
+        run.update(0.5)
+
+
+@pytest.mark.parametrize(
+    ("made", "resumed", "line"),
+    [
+        ({"num_timesteps": 1000}, {"num_timesteps": 4000}, "has num_levels 1000, but needs 4000"),
+        ({"flow": True}, {"num_timesteps": 1000}, "has levels 'flow', but needs 'timestep'"),
+    ],
+)
+def test_a_state_of_other_levels_is_refused(made, resumed, line):
+    state = json.loads(json.dumps(TimestepSampler(schedule(), **made).state_dict()))
+    TimestepSampler(schedule(), **made).load_state_dict(state)
+    with pytest.raises(ConfigError, match=line):
+        TimestepSampler(schedule(), **resumed).load_state_dict(state)
+    # States of before levels were named.
+    del state["levels"], state["num_levels"], state["total_images"]
+    TimestepSampler(schedule(), **resumed).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "other", "line"),
+    [
+        (
+            {"at_share": 0.5},
+            2000,
+            "total_images 1000, of which the base has changed by 1 after 640 images, but 2000",
+        ),
+        ({"at_share": 0, "blend_share": 1}, 2000, r"changed by 0\.64 .* would take it back to 0\.32$"),
+        ({"at_share": 0.5}, 900, None),
+        ({"at_share": 0.8}, 2000, None),
+        ({"at_images": 500}, 2000, None),
+    ],
+)
+def test_a_budget_that_would_take_a_changing_base_back_is_refused_at_resume(change, other, line):
+    groups = {"base": {"kind": "changing", **change}}
+    run = sampler(FIXED, groups, total_images=1000)
+    for _ in range(20):
+        run.sample(32)
+        run.update(1.0)
+    state, resumed = run.state_dict(), sampler(FIXED, groups, total_images=other)
+    if line is None:
+        resumed.load_state_dict(state)
+        assert resumed.images == 640
+    else:
+        with pytest.raises(ConfigError, match=line):
+            resumed.load_state_dict(state)
+    sampler(FIXED, groups, total_images=1000).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("groups", "total", "batch", "line"),
+    [
+        (
+            {"base": {"kind": "changing", "at_images": 60_000}},
+            40_000,
+            100,
+            r"^base: the change must begin at least one step of 100 images before the budget of 40,000 ends, but it "
+            r"begins after 60,000$",
+        ),
+        (
+            {"base": {"kind": "changing", "at_share": 0.95}},
+            1000,
+            128,
+            r"one step of 128 images before the budget of 1,000 ends, but it begins after 950, in whole steps 1,024$",
+        ),
+        (
+            {"importance": {"rule": "gradient_norm", "history": 1000}},
+            500 * 64,
+            64,
+            r"^importance\.history must be below 500, the steps of 64 images .* 32,000, .* but got 1000$",
+        ),
+        ({"base": {"kind": "changing", "at_share": 0, "blend_share": 1}}, 1000, 128, None),
+        ({"base": {"kind": "changing", "at_share": 0.5, "blend_images": 10**6}}, 1000, 128, None),
+        ({"importance": {"rule": "gradient_norm", "history": 499}}, 500 * 64, 64, None),
+        ({"base": {"kind": "changing", "at_images": 60_000}}, None, 128, None),
+    ],
+)
+def test_what_no_step_of_the_budget_would_see_is_refused_at_the_first_sample(groups, total, batch, line):
+    run = TimestepSampler(CurriculumSchedule.from_dict(groups), num_timesteps=1000, total_images=total)
+    if line is None:
+        run.sample(batch)
+        return
+    with pytest.raises(ConfigError, match=line):
+        run.sample(batch)

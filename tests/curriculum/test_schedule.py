@@ -63,7 +63,7 @@ def schedules(draw):
             [
                 {"direction": "hard_to_easy"},
                 {"direction": "random", "seed": 3},
-                {"direction": "explicit", "ranking": [1, 0, 2]},
+                {"direction": "explicit", "ranking": [1, 0, *range(2, clusters.get("count", 3))]},
             ]
         )
     )
@@ -274,3 +274,25 @@ def test_schedules_that_train_differently_keep_their_simplest_forms_apart():
         CurriculumSchedule.uniform(),
     ]
     assert len({schedule.simplest().schedule_id for schedule in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize(
+    ("groups", "line"),
+    [
+        (
+            {"order": {"direction": "explicit", "ranking": [0, 1, 2]}},
+            r"order\.ranking must hold each cluster 0\.\.3 once, but got \[0, 1, 2\]",
+        ),
+        (
+            {"pacing": {**FIXED, "start_stage": 4}},
+            r"pacing\.start_stage must be below 4 stages, but got 4",
+        ),
+        (
+            {"pacing": {**FIXED, "start_stage": 5}, "active": {"set": "window", "width": 1}},
+            r"pacing\.start_stage must be below 5 stages, but got 5",
+        ),
+    ],
+)
+def test_an_order_or_a_start_that_the_clusters_lack_is_refused_when_the_schedule_is_read(groups, line):
+    with pytest.raises(ConfigError, match=line):
+        paper(**groups)

@@ -117,10 +117,7 @@ def _check_point(
             check_packable([run.train])
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-    pacing = run.schedule.pacing
-    if config.halving.rule == "compressed" and pacing is not None:
-        given = next(iter(pacing.absolute_lengths()), None)
-        if given is not None:
-            raise ConfigError(
-                f"{source}: schedule.pacing.{given} cannot be compressed: give a share of the budget"
-            )
+    parts = {"base": run.schedule.base, "pacing": run.schedule.pacing}
+    given = [f"{name}.{key}" for name, part in parts.items() if part for key in part.absolute_lengths()]
+    if config.halving.rule == "compressed" and given:
+        raise ConfigError(f"{source}: schedule.{given[0]} cannot be compressed: give a share of the budget")

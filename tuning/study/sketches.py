@@ -90,11 +90,18 @@ def _enough_steps(schedule: CurriculumSchedule, run: RunConfig) -> int:
 
 def _shortened(schedule: CurriculumSchedule, share: float) -> CurriculumSchedule:
     """The schedule for a run of a share of the length: what it gives in images or iterations shrinks as well."""
-    pacing = schedule.pacing
-    if pacing is None or share == 1:
+    if share == 1:
         return schedule
-    lengths = {key: max(1, round(value * share)) for key, value in pacing.absolute_lengths().items()}
-    return schedule.model_copy(update={"pacing": pacing.model_copy(update=lengths)})
+
+    def shorter(lengths: dict[str, int]) -> dict[str, int]:
+        # A change of the base may begin at 0; all else is at least 1.
+        return {key: max(min(value, 1), round(value * share)) for key, value in lengths.items()}
+
+    base, pacing = schedule.base, schedule.pacing
+    base = base.model_copy(update=shorter(base.absolute_lengths()))
+    if pacing is not None:
+        pacing = pacing.model_copy(update=shorter(pacing.absolute_lengths()))
+    return schedule.model_copy(update={"base": base, "pacing": pacing})
 
 
 def sketch(values: torch.Tensor, rows: int = 6, columns: int = 48) -> list[str]:

@@ -58,9 +58,9 @@ class Changing(Base):
     then: FixedBaseSpec = Uniform()
     """The distribution at the end."""
     at_images: int | None = Field(default=None, ge=0)
-    """When the change begins, in images."""
+    """When the change begins, in images, at least one step before the end of the budget."""
     at_share: float | None = Field(default=None, ge=0, lt=1)
-    """When the change begins, as a share of the budget."""
+    """When the change begins, as a share of the budget, at least one step before its end."""
     blend_images: int | None = Field(default=None, ge=1)
     """How long it lasts, in images; without blend_images and blend_share it is a step."""
     blend_share: float | None = Field(default=None, gt=0, le=1)
@@ -90,6 +90,11 @@ class Changing(Base):
             _in_images(self.at_images, self.at_share, total_images, "at_share"),
             _in_images(self.blend_images, self.blend_share, total_images, "blend_share"),
         )
+
+    def absolute_lengths(self) -> dict[str, int]:
+        """at_images and blend_images, as far as they are given."""
+        given = {"at_images": self.at_images, "blend_images": self.blend_images}
+        return {key: value for key, value in given.items() if value is not None}
 
     def to_levels(self, u: Tensor, levels: NoiseLevels) -> Tensor:
         """As `first` does."""

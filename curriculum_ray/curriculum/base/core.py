@@ -37,6 +37,10 @@ class Base(Spec, ABC):
         assert isinstance(self, FixedBase)
         return (self,)
 
+    def absolute_lengths(self) -> dict[str, int]:
+        """The lengths that are given in images, by key: they do not shrink with the budget."""
+        return {}
+
     def describe(self) -> str:
         """A short description."""
         return self.kind

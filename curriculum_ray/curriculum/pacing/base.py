@@ -27,6 +27,7 @@ __all__ = [
     "PacingState",
     "Share",
     "caught_up",
+    "check_begins",
     "check_end",
     "check_length",
     "exactly_one",
@@ -186,10 +187,20 @@ def check_length(name: str, images: int, step: int, total_images: int | None, sh
 
 def check_end(what: str, begins: int, step: int, total_images: int | None) -> None:
     """Refuse a ladder whose last stage would start, after `begins` images, with no step of the budget left."""
-    if total_images is not None and begins > total_images - step:
+    check_begins("pacing: the last stage", f"{what} lets it begin", begins, step, total_images)
+
+
+def check_begins(subject: str, verb: str, begins: int, step: int, total_images: int | None) -> None:
+    """Refuse what begins at the first step after `begins` images, with no whole step of the budget left.
+
+    subject, verb: of the line of the `ConfigError`, "base: the change" and "it begins".
+    """
+    first = -(-begins // step) * step
+    if total_images is not None and first > total_images - step:
+        whole = "" if first == begins else f", in whole steps {first:,}"
         raise ConfigError(
-            f"pacing: the last stage must begin at least one step of {step} images before the budget of "
-            f"{total_images:,} ends, but {what} lets it begin after {begins:,}"
+            f"{subject} must begin at least one step of {number_of(step, 'image')} before the budget of "
+            f"{total_images:,} ends, but {verb} after {begins:,}{whole}"
         )
 
 

@@ -32,3 +32,13 @@ def test_a_ladder_that_ends_soon_is_drawn_whole() -> None:
     picture = density(schedule, RunConfig(images=512_000, batch_size=128), 4, 100)
     assert (picture[:, 0] > 0).tolist() == [True, False, False, False]
     assert (picture[:, 3:] - 1).abs().max() < 0.01
+
+
+def test_a_change_at_an_image_count_is_drawn_at_its_share_of_the_budget() -> None:
+    pictures = []
+    for images in (12_800, 51_200_000):
+        base = {"kind": "changing", "at_images": images // 4, "blend_images": images // 2}
+        schedule = CurriculumSchedule.from_dict({"version": 1, "base": base}, "test")
+        pictures.append(density(schedule, RunConfig(images=images, batch_size=128), 8, 10))
+    assert (pictures[0] - pictures[1]).abs().max() < 0.05
+    assert (pictures[0][:, 0] - pictures[0][:, -1]).abs().max() > 0.2
