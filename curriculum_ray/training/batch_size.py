@@ -20,7 +20,7 @@ def batch_sizes(parts: int = 1) -> list[int]:
 def choice_line(size: int, images: int, stages: str, key: str) -> str:
     """Say in one line why `size` was chosen instead of the default.
 
-    images: the smallest budget. stages: whose stages they are and how many, e.g. "the schedule's 20 stages". key: the
+    images: the smallest budget. stages: what they are too few for, e.g. "the schedule's 20 stages". key: the
     setting that chooses another.
     """
     steps = -(-images // DEFAULT_BATCH_SIZE)

@@ -268,7 +268,8 @@ class TrainConfig(Spec):
         """Why the chosen batch size is not the default; None where it is, or was given."""
         if "batch_size" in self.model_fields_set or self.batch_size == DEFAULT_BATCH_SIZE:
             return None
-        stages = f"the schedule's {self.schedule.num_stages} stages"
+        count = self.schedule.num_stages
+        stages = f"the schedule's {count} stages" if count > 1 else "the schedule"
         return choice_line(self.batch_size, self.images, stages, "batch_size")
 
     @property
