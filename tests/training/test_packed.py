@@ -57,6 +57,7 @@ OWN: list[dict[str, Any]] = [
             "weight_decay": 0.1,
             "clip_grad_norm": 0.1,
             "schedule": "cosine",
+            "warmup_images": 160,
         },
     },
     {
