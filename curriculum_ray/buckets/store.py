@@ -154,11 +154,15 @@ class Bucket:
             sound = self.read(name, pauses_s=()) == b"reached" and name in self.sizes(pauses_s=(), deep=False)
             self.remove(name, pauses_s=())
         except BucketError as error:
-            raise ConfigError(f"--output {self.shown()} cannot be used: {error.reason}") from None
+            raise self.unusable(error) from None
         if not sound:
             raise ConfigError(
                 f"--output {self.shown()} cannot be used: what is written there is not read back"
             )
+
+    def unusable(self, error: BucketError) -> ConfigError:
+        """That results cannot be kept here, in one line, as one of its requests failed by `error`."""
+        return ConfigError(f"--output {self.shown()} cannot be used: {error.reason}")
 
     def write(self, name: str, content: bytes, pauses_s: tuple[float, ...] = _PAUSES_S) -> None:
         """Write an object: readers see the earlier one, or all of this one."""

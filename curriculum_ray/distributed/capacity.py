@@ -215,7 +215,8 @@ def _workers(needs: Mapping[str, float], node: Mapping[str, float]) -> int:
     def fit(kind: str, each: float) -> int:
         there = node.get(kind, 0.0)
         if kind == "GPU" and each < 1:
-            return int(there + 1e-6) * int(1 / each + 1e-6)
+            whole = int(there + 1e-6)
+            return whole * int(1 / each + 1e-6) + int(max(0.0, there - whole) / each + 1e-6)
         return int(there / each + 1e-6)
 
     return min(fit(kind, each) for kind, each in needs.items())

@@ -21,7 +21,7 @@ from tuning.evidence.metrics import direction, is_positive
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Scale", "gain"]
+__all__ = ["Scale", "gain", "means"]
 
 # A Fréchet distance of two equal sets is 0 up to rounding, which may take it below.
 _LEAST = 1e-12
@@ -63,6 +63,11 @@ class Scale:
             return difference
         sign = -1.0 if self.lower_is_better else 1.0
         return control * sign * math.expm1(sign * difference)
+
+
+def means(metric: str) -> str:
+    """What follows the word for a gain in this metric: ", by geometric means" where ratios are compared."""
+    return ", by geometric means" if Scale.of(metric).ratios else ""
 
 
 def gain(values: Iterable[float], controls: Iterable[float], metric: str) -> float:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from curriculum_ray.buckets.copy import OwnedFiles, WorkingCopy
 from curriculum_ray.buckets.store import Bucket, BucketError
-from curriculum_ray.config import ConfigError
 from curriculum_ray.runs import stored_checkpoints
 from curriculum_ray.runs.folder import ERROR_FILE, WORKER_LOGS
 from curriculum_ray.runs.run_copy import is_of_run, refresh
@@ -164,7 +163,7 @@ def _uploaded(
     except Taken as taken:
         raise InUse(_in_use(there.shown(), taken.process)) from None
     except BucketError as error:
-        raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
+        raise there.unusable(error) from None
     try:
         guarded = copy.guarded(lease.check)
         part = OwnedFiles(
@@ -181,7 +180,7 @@ def _uploaded(
             for run in _trials(there, folder) if study else [folder]:
                 refresh(guarded, run)
         except BucketError as error:
-            raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
+            raise there.unusable(error) from None
         keeper = Kept(copy.guarded(LeaseCheck(there, lease.id)), guarded, folder, part)
         try:
             yield keeper

@@ -24,7 +24,7 @@ def find_stored_status(output: Bucket, name: str | None) -> Bucket:
         folders = output.folders() if name is None else [name]
         found = {folder: content for folder in folders if (content := (output / folder).read(STATUS_FILE))}
     except BucketError as error:
-        raise _unusable(output, error) from None
+        raise output.unusable(error) from None
     written = {}
     for folder, content in found.items():
         with suppress(ConfigError):
@@ -42,13 +42,13 @@ def read_stored_status(study: Bucket, patience_s: float = _PATIENCE_S) -> StudyS
         try:
             return study.read(STATUS_FILE)
         except BucketError as error:
-            raise _unusable(study, error) from None
+            raise study.unusable(error) from None
 
     def resumes_at(key: str) -> int:
         try:
             return _resumes_at(study, key)
         except BucketError as error:
-            raise _unusable(study, error) from None
+            raise study.unusable(error) from None
 
     return checked_status(
         read, study.shown(STATUS_FILE), lambda: moves(read, patience_s, _LOOK_S), resumes_at
@@ -65,7 +65,3 @@ def _resumes_at(study: Bucket, key: str) -> int:
     found = [(name, folder / name) for folder in folders for name in stored(folder, key)]
     newest_first = sorted(found, key=lambda each: images_at(each[0]), reverse=True)
     return next((images_at(name) for name, there in newest_first if there.read(MANIFEST) is not None), 0)
-
-
-def _unusable(bucket: Bucket, error: BucketError) -> ConfigError:
-    return ConfigError(f"--output {bucket.shown()} cannot be used: {error.reason}")

@@ -15,8 +15,9 @@ from tuning.evidence.answer import answer, as_sentence
 from tuning.evidence.arms import Arm, Ranking, side_by_side
 from tuning.evidence.differences import against_rival, against_uniform
 from tuning.evidence.in_turn import answers_of
-from tuning.evidence.metrics import count, is_positive, metric_name, number
+from tuning.evidence.metrics import count, metric_name, number
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.scale import means
 from tuning.evidence.speed import speed_up
 from tuning.evidence.table import columns
 from tuning.evidence.winner import best_arm
@@ -125,10 +126,8 @@ def _table(ranking: Ranking, best: Arm | None) -> Html:
         return Html()
     shown = columns(ranking)
     place = None if best is None else ranking.arms.index(best)
-    by = ", by geometric means" if is_positive(ranking.metric) else ""
-    note = (
-        f"Gain: improvement over uniform sampling on the same seeds{by}. Stages: walked of those asked for."
-    )
+    gain = f"improvement over uniform sampling on the same seeds{means(ranking.metric)}"
+    note = f"Gain: {gain}. Stages: walked of those asked for."
     if any(arm.searched for arm in ranking.arms):
         note += " Schedules with fresh seeds come first: a score in the search flatters whatever the search chose."
     rows = [[each.text(arm) for each in shown] for arm in ranking.arms]

@@ -83,7 +83,7 @@ def _was_started(folder: Path, copy: WorkingCopy | None) -> bool:
     try:
         return there.read(TIME_FILE) is not None
     except BucketError as error:
-        raise ConfigError(f"--output {there.shown()} cannot be used: {error.reason}") from None
+        raise there.unusable(error) from None
 
 
 class Pace:

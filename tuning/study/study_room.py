@@ -72,9 +72,7 @@ class StudyRoom:
 
 def _workers_on(gpus: float, resources: ResourceSpec) -> int:
     """How many workers so many GPUs hold."""
-    each = {"GPU": resources.gpus_per_worker}
-    whole = int(gpus)
-    return Capacity.of({"GPU": whole}).workers(each) + int((gpus - whole) / each["GPU"] + 1e-6)
+    return Capacity.of({"GPU": gpus}).workers({"GPU": resources.gpus_per_worker})
 
 
 def _check_gpus(gpus: float, runs: int, resources: ResourceSpec) -> None:

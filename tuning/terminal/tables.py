@@ -12,8 +12,8 @@ from rich.text import Text
 
 from curriculum_ray.words import number_of
 from tuning.evidence.arms import Arm, Ranking
-from tuning.evidence.metrics import is_positive
 from tuning.evidence.records import TrialRecord
+from tuning.evidence.scale import means
 from tuning.evidence.short_names import UNIFORM
 from tuning.evidence.table import Column, columns
 
@@ -65,23 +65,22 @@ class FinalTable:
 
     def _fitting(self, width: int) -> list[Column]:
         """The columns that a console of this width holds whole, those of the widest consoles left out first."""
-        shown = [each for each in columns(self._ranking) if width >= each.least_width]
-
-        def needed() -> int:
-            texts = ([*each.title, *(each.text(arm) for arm in self.rows)] for each in shown[1:])
-            return _NAME + _EDGES + sum(_BETWEEN + max(map(cell_len, each)) for each in texts)
-
-        while needed() > width and (further := [each for each in shown if each.least_width]):
-            widest = max(each.least_width for each in further)
-            shown.remove([each for each in further if each.least_width == widest][-1])
-        return shown
+        names, *others = (each for each in columns(self._ranking) if width >= each.least_width)
+        widths = {
+            each.title: _BETWEEN + max(map(cell_len, [*each.title, *(each.text(arm) for arm in self.rows)]))
+            for each in others
+        }
+        # Of those for equally wide consoles the last goes first.
+        further = sorted((each for each in others if each.least_width), key=lambda each: each.least_width)
+        while further and _NAME + _EDGES + sum(widths[each.title] for each in others) > width:
+            others.remove(further.pop())
+        return [names, *others]
 
     def table(self, width: int) -> Table:
         """Return the table for a console of `width` columns."""
         shown = self._fitting(width)
         schedule, *others = shown
-        by = ", by geometric means" if is_positive(self._ranking.metric) else ""
-        caption = f"gain: improvement over uniform sampling with the same seeds{by}"
+        caption = f"gain: improvement over uniform sampling with the same seeds{means(self._ranking.metric)}"
         if ("stages",) in [each.title for each in others]:
             caption += "; stages: walked of those asked for"
         if left := len(self._ranking.arms) - len(self.rows):

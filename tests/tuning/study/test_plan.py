@@ -96,7 +96,8 @@ def test_a_random_twin_is_really_another_order(seed: int) -> None:
     assert random_ranking(3, order.seed) not in ((0, 1, 2), (2, 1, 0))
 
 
-def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
+def _with_a_best_schedule() -> tuple[StudyPlan, TrialSpec]:
+    """A search of two trials, of which the first has ended, easy to hard, and the second, returned too, runs."""
     plan = StudyPlan(StudyConfig(trials=2, confirm_top=0))
     uniform, first, second = plan.next(), plan.next(), plan.next()
     assert uniform is not None
@@ -104,6 +105,11 @@ def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
     assert second is not None
     plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
     plan.ended(_record(first, _schedule("easy_to_hard"), 1.0))
+    return plan, second
+
+
+def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
+    plan, second = _with_a_best_schedule()
     plan.ended(_record(second, _schedule("hard_to_easy"), 2.0))
     twin = plan.next()
     assert twin is not None
@@ -114,13 +120,7 @@ def test_a_twin_that_the_search_has_tried_is_not_run_again() -> None:
 
 @pytest.mark.parametrize("status", ["failed", "pruned", "not a number"])
 def test_a_twin_whose_searched_trial_has_no_score_is_run(status: str) -> None:
-    plan = StudyPlan(StudyConfig(trials=2, confirm_top=0))
-    uniform, first, second = plan.next(), plan.next(), plan.next()
-    assert uniform is not None
-    assert first is not None
-    assert second is not None
-    plan.ended(_record(uniform, CurriculumSchedule.uniform(), 5.0))
-    plan.ended(_record(first, _schedule("easy_to_hard"), 1.0))
+    plan, second = _with_a_best_schedule()
     begun = started(second, RunConfig(schedule=_schedule("hard_to_easy")))
     plan.ended(
         {
