@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from curriculum_ray.config import LocalPath, Spec
+from curriculum_ray.evaluation.arithmetic import full_fp32
 from curriculum_ray.evaluation.local_weights import LOCAL, check_weights, load_network, refused
 
 __all__ = ["NAME", "Clip", "ClipScorer", "ClipSpec", "clip_score", "load_clip"]
@@ -53,6 +54,7 @@ class Clip:
     """SHA-256 (hex) of its weights."""
 
     @torch.no_grad()
+    @full_fp32()
     def similarities(self, images: Tensor, texts: Sequence[str], device: torch.device) -> Tensor:
         """The cosine (n,) of each image, uint8 (n, 1 or 3, H, W), and its text, float32 on the CPU."""
         network = self.network.to(device)

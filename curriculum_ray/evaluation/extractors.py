@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from curriculum_ray.config import ConfigError
 from curriculum_ray.data import is_image
 from curriculum_ray.evaluation import inception
+from curriculum_ray.evaluation.arithmetic import full_fp32
 from curriculum_ray.evaluation.digits_cnn import DIGITS_CNN_WEIGHTS, load_digits_cnn
 from curriculum_ray.evaluation.dinov2 import load_dinov2
 from curriculum_ray.evaluation.simple_features import FourierFeatures, RandomCNN, RawFeatures, weights_hash
@@ -39,12 +40,14 @@ class Extractor:
     kid_subset_size: int
 
     @torch.no_grad()
+    @full_fp32()
     def features(self, items: Tensor, device: torch.device) -> Tensor:
         """The features (n, D), on the CPU, of uint8 images or float32 items (n, *shape)."""
         network = self.network.to(device)
         return torch.cat([network(batch.to(device)).cpu() for batch in items.split(self.batch_size)])
 
     @torch.no_grad()
+    @full_fp32()
     def features_and_logits(self, items: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """The `features`, and of a classifier the logits (n, C) too, on the CPU."""
         if not self.classifies:

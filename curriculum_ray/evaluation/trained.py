@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from curriculum_ray.models import check_named_code
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.config import TrainConfig
 from curriculum_ray.training.network import build_network, frozen_weights, start_network
+from curriculum_ray.training.precision import allow_tf32
 
 __all__ = ["Trained", "load_trained", "resolve_checkpoint"]
 
@@ -38,6 +39,12 @@ class Trained:
     path: Path
     vocabulary: tuple[str, ...] = ()
     """Vocabulary of its captions; empty without captions as tokens."""
+
+    def to(self, device: torch.device | str) -> Trained:
+        """The same on `device`, where it draws in the arithmetic of its run, see `TrainConfig.tf32`."""
+        device = torch.device(device)
+        allow_tf32(device, self.config.tf32)
+        return replace(self, process=self.process.to(device), model=self.model.to(device))
 
 
 def resolve_checkpoint(path: Path, option: str = "--checkpoint") -> Path:
@@ -93,13 +100,14 @@ def load_trained(
         raise ConfigError(f"the weights of checkpoint {path} do not match its settings: {reason}") from None
     taken = model.conditioning
     assert isinstance(taken, Conditioning)
-    return Trained(
+    trained = Trained(
         config=config,
-        process=build_process(config.process, config.weighting).to(device),
-        model=model.to(device).eval(),
+        process=build_process(config.process, config.weighting),
+        model=model.eval(),
         shape=shape,
         conditioning=taken,
         images=images,
         path=path,
         vocabulary=vocabulary,
     )
+    return trained.to(device)

@@ -25,6 +25,7 @@ from curriculum_ray.runs.prepared import cached_preview_evaluator, items_of
 from curriculum_ray.training import checkpoint as checkpoints
 from curriculum_ray.training.exchange import Exchange
 from curriculum_ray.training.network import build_network
+from curriculum_ray.training.precision import allow_tf32
 from curriculum_ray.training.trainer import Trainer
 from curriculum_ray.training.world import World
 
@@ -227,6 +228,7 @@ def _draw_from(config: dict[str, Any], weights: dict[str, Any]) -> tuple[dict[st
     run = RunConfig.model_validate(config)
     assert run.preview is not None
     device = torch.device("cuda" if run.preview.num_gpus else "cpu")
+    allow_tf32(device, run.tf32)
     data = items_of(run.data, run.evaluation)
     model = build_network(run, data.shape, data.conditioning)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})

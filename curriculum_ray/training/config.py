@@ -128,7 +128,8 @@ class TrainConfig(Spec):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the network by autocast; weights stay fp32. fp16 scales its gradients, and needs a GPU."""
     tf32: bool = True
-    """Whether fp32 products on a GPU are rounded to TF32; no effect on a CPU."""
+    """Whether fp32 products on a GPU are rounded to TF32, in training and sampling; no effect on a CPU, nor on the
+    networks whose features samples are compared by."""
     compile: bool | Literal["blocks"] = False
     """Whether the network is compiled by torch.compile, with static shapes: true for the whole as one graph, blocks for
     one block of a dit, or of a network of diffusers, that all others share. A deep network then starts much sooner."""

@@ -10,9 +10,17 @@ from torch import Tensor
 
 from curriculum_ray.config import ConfigError
 
-__all__ = ["Precision"]
+__all__ = ["Precision", "allow_tf32"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def allow_tf32(device: torch.device, allowed: bool) -> None:
+    """Say for the process whether fp32 products on a GPU may be rounded to TF32; nothing where `device` is no GPU."""
+    if device.type == "cuda":
+        # Not `fp32_precision`: the compiler still reads these flags, which then raise (pytorch issue 166387).
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 class Precision:
@@ -26,10 +34,7 @@ class Precision:
         if name == "fp16" and device.type == "cpu":
             raise ConfigError("precision fp16 needs a GPU, but the device is cpu: use bf16 or fp32")
         self._device, self._dtype = device.type, _DTYPES.get(name)
-        if device.type == "cuda":
-            # Not `fp32_precision`: the compiler still reads these flags, which then raise (pytorch issue 166387).
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-            torch.backends.cudnn.allow_tf32 = tf32
+        allow_tf32(device, tf32)
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
 
     def autocast(self) -> AbstractContextManager[Any]:

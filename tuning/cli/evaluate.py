@@ -101,8 +101,8 @@ def evaluate(
     evaluator = prepare(spec, images, trained.process, reference)
     if draws_in_process(resources):
         device = "cuda" if use_gpu else "cpu"
-        process, model = trained.process.to(device), trained.model.to(device)
-        metrics, _ = evaluator.evaluate(process, model, trained.conditioning, device)
+        trained = trained.to(device)
+        metrics, _ = evaluator.evaluate(trained.process, trained.model, trained.conditioning, device)
     else:
         task = DrawingTask(
             checkpoint=trained.path.resolve(), spec=spec, trust_code=trust_code, stored=stored_checkpoint()

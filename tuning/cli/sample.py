@@ -135,8 +135,8 @@ def sample(
         condition = torch.arange(spec.num_samples) % conditioning.size
     if draws_in_process(resources):
         device = "cuda" if use_gpu else "cpu"
-        process, model = trained.process.to(device), trained.model.to(device)
-        samples = draw_samples(spec, process, model, trained.shape, condition, device)
+        trained = trained.to(device)
+        samples = draw_samples(spec, trained.process, trained.model, trained.shape, condition, device)
         if trained.config.data.vae is not None:
             samples = decode_latents(trained.config.data, samples, device)
     else:
