@@ -59,20 +59,30 @@ def power_left(ranking: Ranking, left: int, asked: Collection[str] | None = None
     # The schedules that are asked about have their own shares of the level, and no more.
     level = 1 - 0.05 * (len(arms) - 1) / (len(ranking.confirmed) - 1)
     most = len(seeds) + left
+    gone = [ranking.failed_seeds(arm) for arm in arms]
+    failed = np.array([[bool(mine & theirs.keys()) for theirs in by_seed] for mine in gone])
     chances = predictive_power(
-        table, most, scale=scale, rival=bool(rivals), margin=ranking.margin, level=level
+        table, most, scale=scale, rival=bool(rivals), margin=ranking.margin, level=level, failed=failed
     )
     return float(chances.max(initial=0.0))
 
 
 def predictive_power(
-    table: np.ndarray, most: int, *, scale: Scale, rival: bool, margin: float, level: float = 0.95
+    table: np.ndarray,
+    most: int,
+    *,
+    scale: Scale,
+    rival: bool,
+    margin: float,
+    level: float = 0.95,
+    failed: np.ndarray | None = None,
 ) -> np.ndarray:
     """The chance that the next open question of each schedule is settled by `most` seeds, (schedules,); 0 without one.
 
     The first question is uniform sampling; the second, of a schedule that beats it, the rival. table: scores on
     this scale, (arms, seeds) of uniform sampling, the schedules and, last, the rival if there is one, over at least
-    `FIRST_SEEDS` seeds. A function of its arguments: the futures are always drawn from one seed.
+    `FIRST_SEEDS` seeds. failed: as in `tuning.evidence.looks.answers`. A function of its arguments: the futures are
+    always drawn from one seed.
     """
     import numpy as np
 
@@ -86,7 +96,7 @@ def predictive_power(
     true = means + deviation / np.sqrt(seeds) * rng.standard_normal((_FUTURES, arms, 1))
     further = true + deviation * rng.standard_normal((_FUTURES, arms, most - seeds))
     whole = np.concatenate([np.broadcast_to(table, (_FUTURES, arms, seeds)), further], axis=-1)
-    _, first, every = answers(whole, scale=scale, rival=rival, margin=margin, level=level)
+    _, first, every = answers(whole, scale=scale, rival=rival, margin=margin, level=level, failed=failed)
     now = seeds - FIRST_SEEDS
 
     def settled_later(stand: np.ndarray) -> np.ndarray:

@@ -53,12 +53,15 @@ def answers(
     margin: float,
     level: float = 0.95,
     in_turn: bool = False,
+    failed: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What is known after `FIRST_SEEDS` and more seeds, three arrays of (studies, schedules, seeds - 2).
 
     Whether each schedule beats uniform sampling; whether its answer against uniform sampling stands; and whether all of
     its answers do, against the rival too where it beats uniform sampling, or of the first of named arms against the
-    others in turn. table, in_turn: as in `stops`, of at least `FIRST_SEEDS` seeds.
+    others in turn. table, in_turn: as in `stops`, of at least `FIRST_SEEDS` seeds. failed: whether the arm of a row
+    failed on further seeds that the arm of a column finished, (arms, arms), so that it neither beats nor equals it;
+    by default none did.
     """
     import numpy as np
 
@@ -66,15 +69,18 @@ def answers(
     n = np.arange(FIRST_SEEDS, most + 1)
     means = table.cumsum(-1)[..., FIRST_SEEDS - 1 :] / n
     ours = slice(1, arms - rival)
+    failed = np.zeros((arms, arms), bool) if failed is None else failed
 
     def judge(place: int) -> tuple[np.ndarray, np.ndarray]:
         """Whether schedules beat the arm at this place, and whether the answers stand: (studies, schedules, looks)."""
         control = means[:, place][:, None]
         gain = control - means[:, ours]
         half = half_widths(table, (1 - level) / (arms - 1), place)[:, ours]
-        beats = gain - half > 0
+        here, there = failed[ours, place][:, None], failed[place, ours][:, None]
+        beats, loses = (gain - half > 0) & ~here, (gain + half < 0) & ~there
         worse, better = (scale.difference(share, abs(control)) for share in (-margin, margin))
-        return beats, beats | (gain + half < 0) | ((gain - half >= worse) & (gain + half <= better))
+        equal = (gain - half >= worse) & (gain + half <= better) & ~here & ~there
+        return beats, beats | loses | equal
 
     beats, first = judge(0)
     every = first & (~beats | judge(arms - 1)[1]) if rival else first.copy()

@@ -126,6 +126,36 @@ def test_seeds_that_are_gone_are_not_counted_on() -> None:
     assert 0 < power_left(ranking(table), 2) < power_left(ranking(table), 5)
 
 
+@pytest.mark.parametrize(
+    ("ahead", "failing", "is_open"),
+    [
+        (True, None, False),
+        (False, None, True),  # it can still lose
+        (True, "uniform", True),  # it can still win
+        (False, "uniform", False),
+    ],
+)
+def test_an_arm_that_failed_on_a_seed_is_not_waited_for_until_it_wins(
+    ahead: bool, failing: str | None, is_open: bool
+) -> None:
+    table = tables(1.5, studies=4)[3, :, :5]
+    found = ranking(table if ahead else table[::-1])
+    seed = FRESH_SEEDS + 5
+    further = [
+        record(
+            None if control == failing else 1.0,
+            role="confirmation",
+            seed=seed,
+            control=control,
+            schedule=schedule(clusters),
+        )
+        for control, clusters in (("uniform", 1), (None, 6))
+    ]
+    assert power_left(found, 4) > 0.3
+    left = power_left(Ranking.of([*found.records, *further], "fid", MARGIN), 4)
+    assert left > 0.3 if is_open else left < 0.05
+
+
 def test_a_rival_that_failed_on_most_seeds_is_not_waited_for() -> None:
     luck = NOISE * np.array([1, -1, 0.5, -0.5, 0, 0.8, -0.8])
     found = ranking(1 + np.stack([luck, np.roll(luck, 1)]))
