@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 PLAIN = {"version": 1}
 # The first study lasts until the second one has started, also on a fast machine.
-IMAGES = {"first": 16_000, "second": 3200}
+IMAGES = {"first": 64_000, "second": 3200}
 # What is left of a driver's requests some time after it has gone, as its cluster sees it: Ray tidies up on its own.
 _LEFT = """
 import json, ray, time
@@ -73,13 +74,19 @@ def _running(study: Path) -> int:
 
 
 def _kill(title: str, folder: Path) -> None:
-    """Kill one process of this kind, of the cluster whose files are in `folder`."""
-    for process in psutil.process_iter(["cmdline"]):
-        parent = process.parent()
-        titles = (process.info["cmdline"] or [], [] if parent is None else parent.cmdline())
-        if all(part in " ".join(line) for part, line in zip((title, str(folder)), titles, strict=True)):
-            process.kill()
-            return
+    """Kill one process of this kind, of the cluster whose files are in `folder`; between two trials there is none."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline"]):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it, or its parent, ended meanwhile
+                parent = process.parent()
+                titles = (process.info["cmdline"] or [], [] if parent is None else parent.cmdline())
+                if all(
+                    part in " ".join(line) for part, line in zip((title, str(folder)), titles, strict=True)
+                ):
+                    process.kill()
+                    return
+        time.sleep(0.2)
     raise AssertionError(f"there is no {title}")
 
 
