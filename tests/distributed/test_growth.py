@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +74,23 @@ def _running(study: Path) -> int:
     return len(list(study.glob("trials/*/metrics.jsonl")))
 
 
+def _processes(title: str, folder: Path) -> Iterator[psutil.Process]:
+    """Those of this kind, of the cluster whose files are in `folder`."""
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it, or its parent, ended meanwhile
+            parent = process.parent()
+            titles = (process.info["cmdline"] or [], [] if parent is None else parent.cmdline())
+            if all(part in " ".join(line) for part, line in zip((title, str(folder)), titles, strict=True)):
+                yield process
+
+
 def _kill(title: str, folder: Path) -> None:
-    """Kill one process of this kind, of the cluster whose files are in `folder`; between two trials there is none."""
+    """Kill one of the `_processes`; between two trials there is none."""
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for process in psutil.process_iter(["cmdline"]):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it, or its parent, ended meanwhile
-                parent = process.parent()
-                titles = (process.info["cmdline"] or [], [] if parent is None else parent.cmdline())
-                if all(
-                    part in " ".join(line) for part, line in zip((title, str(folder)), titles, strict=True)
-                ):
-                    process.kill()
-                    return
+    while (process := next(_processes(title, folder), None)) is None:
+        assert time.monotonic() < deadline, f"there is no {title}"
         time.sleep(0.2)
-    raise AssertionError(f"there is no {title}")
+    process.kill()
 
 
 def test_two_studies_share_a_cluster_that_grows_and_outlive_what_serves_their_trials(

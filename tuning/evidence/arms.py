@@ -178,6 +178,10 @@ class Ranking:
             if (record.control == "uniform" if arm.is_uniform else record.arm_id == arm.arm_id)
         }
 
+    def failed_beside(self, arm: Arm, other: Arm) -> set[int]:
+        """The fresh seeds on which the arm's run failed and the other's finished."""
+        return self.failed_seeds(arm) & other.by_seed(self.metric).keys()
+
     @cached_property
     def curricula(self) -> list[TrialRecord]:
         """The runs of the search of all contenders, including twins."""

@@ -239,9 +239,8 @@ def against_uniform(ranking: Ranking, level: float = 0.95) -> list[Difference]:
 
 def _with_failures(found: Difference, ranking: Ranking, arm: Arm, other: Arm) -> Difference:
     """The same, with the number of seeds on which one of the two arms failed and the other finished."""
-    ours, theirs = (each.by_seed(ranking.metric).keys() for each in (arm, other))
-    failed, other_failed = (ranking.failed_seeds(each) for each in (arm, other))
-    return replace(found, failed=len(failed & theirs), other_failed=len(other_failed & ours))
+    failed, other_failed = ranking.failed_beside(arm, other), ranking.failed_beside(other, arm)
+    return replace(found, failed=len(failed), other_failed=len(other_failed))
 
 
 def against_rival(ranking: Ranking, level: float = 0.95) -> list[Difference]:

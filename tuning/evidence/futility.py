@@ -59,8 +59,7 @@ def power_left(ranking: Ranking, left: int, asked: Collection[str] | None = None
     # The schedules that are asked about have their own shares of the level, and no more.
     level = 1 - 0.05 * (len(arms) - 1) / (len(ranking.confirmed) - 1)
     most = len(seeds) + left
-    gone = [ranking.failed_seeds(arm) for arm in arms]
-    failed = np.array([[bool(mine & theirs.keys()) for theirs in by_seed] for mine in gone])
+    failed = np.array([[bool(ranking.failed_beside(arm, other)) for other in arms] for arm in arms])
     chances = predictive_power(
         table, most, scale=scale, rival=bool(rivals), margin=ranking.margin, level=level, failed=failed
     )
